@@ -1,0 +1,160 @@
+"""Constraints and the text users write them in: ``params<=66M``, ``latency[pixel7]<=20ms``."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nastool.errors import InvalidInputError
+
+Sense = Literal["<=", ">="]
+
+_PREFIXES = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+_UNITS = {
+    "s": (1.0, "s"),
+    "ms": (1e-3, "s"),
+    "us": (1e-6, "s"),
+    "µs": (1e-6, "s"),
+    "ns": (1e-9, "s"),
+    "B": (1.0, "B"),
+    "kB": (1e3, "B"),
+    "KB": (1e3, "B"),
+    "MB": (1e6, "B"),
+    "GB": (1e9, "B"),
+    "KiB": (2.0**10, "B"),
+    "MiB": (2.0**20, "B"),
+    "GiB": (2.0**30, "B"),
+    "J": (1.0, "J"),
+    "mJ": (1e-3, "J"),
+}
+_QUANTITY = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-zµ]*)")
+_CONSTRAINT = re.compile(r"\s*([A-Za-z_][\w.-]*(?:\[[^\[\]]+\])?)\s*(<=|>=)\s*(\S(?:.*\S)?)\s*")
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A number in base units, with the unit it was written in (empty for a plain number)."""
+
+    value: float
+    unit: str
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A bound on a metric.
+
+    Args:
+        metric: The metric's name, which need not be an objective.
+        sense: ``<=`` or ``>=``.
+        bound: In the metric's base unit; finite.
+        unit: Base unit the bound was written in; empty when it was a plain number.
+
+    Raises:
+        InvalidInputError: An unknown sense or a bound that is not finite.
+    """
+
+    metric: str
+    sense: Sense
+    bound: float
+    unit: str = ""
+
+    def __post_init__(self) -> None:
+        if self.sense not in ("<=", ">="):
+            raise InvalidInputError(f"a constraint's sense must be <= or >=, got {self.sense!r}")
+        if not math.isfinite(self.bound):
+            raise InvalidInputError(
+                f"the bound on {self.metric} must be a finite number, got {self.bound}"
+            )
+
+    def violation(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Signed distance past the bound, relative to its size; <= 0 is feasible.
+
+        Args:
+            values: Shape (n,), in the metric's base unit.
+        """
+        scale = abs(self.bound) or 1.0
+        excess = values - self.bound if self.sense == "<=" else self.bound - values
+        return excess / scale
+
+    def __str__(self) -> str:
+        return f"{self.metric}{self.sense}{format_quantity(self.bound, self.unit)}"
+
+
+def parse_quantity(text: str) -> Quantity:
+    """Read ``66M``, ``1.5e6``, ``20ms`` or ``250MB``.
+
+    Raises:
+        InvalidInputError: Not a number, or an unknown unit.
+    """
+    match = _QUANTITY.fullmatch(text.strip())
+    if match is None:
+        raise InvalidInputError(f"expected a number with an optional unit, got {text!r}")
+    number, suffix = float(match[1]), match[2]
+    if suffix in _PREFIXES:
+        return Quantity(number * _PREFIXES[suffix], "")
+    if suffix in _UNITS:
+        factor, base = _UNITS[suffix]
+        return Quantity(number * factor, base)
+    known = ", ".join([p for p in _PREFIXES if p] + list(_UNITS))
+    raise InvalidInputError(f"unknown unit {suffix!r} in {text!r}; known: {known}")
+
+
+def parse_constraint(text: str) -> Constraint:
+    """Read ``METRIC<=NUMBER`` or ``METRIC>=NUMBER``.
+
+    Raises:
+        InvalidInputError: The text has another form, or an unknown unit.
+    """
+    match = _CONSTRAINT.fullmatch(text)
+    if match is None:
+        raise InvalidInputError(f"expected METRIC<=NUMBER or METRIC>=NUMBER, got {text!r}")
+    quantity = parse_quantity(match[3])
+    sense: Sense = "<=" if match[2] == "<=" else ">="
+    return Constraint(match[1], sense, quantity.value, quantity.unit)
+
+
+def parse_bound(text: str, sense: Sense) -> Constraint:
+    """Read ``METRIC=NUMBER``, the form of ``--max`` and ``--min`` that needs no shell quotes.
+
+    Raises:
+        InvalidInputError: The text has another form, or an unknown unit.
+    """
+    metric, equals, number = text.partition("=")
+    if not equals or metric.endswith(("<", ">")):
+        raise InvalidInputError(f"expected METRIC=NUMBER, got {text!r}")
+    try:
+        return parse_constraint(f"{metric}{sense}{number}")
+    except InvalidInputError as error:
+        if "unknown unit" in str(error) or "a number" in str(error):
+            raise
+        raise InvalidInputError(f"expected METRIC=NUMBER, got {text!r}") from error
+
+
+def format_quantity(value: float, unit: str = "") -> str:
+    """A value for people, three to four digits: 66M, 20ms, 6.86.
+
+    Args:
+        value: In the base unit.
+        unit: ``s``, ``B``, ``J`` or empty.
+    """
+    if not math.isfinite(value) or value == 0:
+        return f"{value:g}{unit}"
+    if unit == "s":
+        steps = [("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9)]
+    elif unit == "B":
+        steps = [("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0)]
+    elif unit == "J":
+        steps = [("J", 1.0), ("mJ", 1e-3)]
+    else:
+        steps = [("G", 1e9), ("M", 1e6), ("k", 1e4), ("", 0.0)]
+    for suffix, factor in steps:
+        if abs(value) >= factor:
+            scale = {"k": 1e3, "": 1.0}.get(suffix, factor)
+            return f"{value / scale:.4g}{suffix}"
+    suffix, factor = steps[-1]
+    return f"{value / factor:.4g}{suffix}"

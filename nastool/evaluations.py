@@ -1,0 +1,66 @@
+"""One frozen batch of evaluated genotypes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nastool.errors import InvalidInputError
+from nastool.space import Genotypes
+
+
+@dataclass(frozen=True)
+class Evaluations:
+    """Genotypes with their values, inside the library: minimised, violation <= 0 is feasible.
+
+    Args:
+        genotypes: Shape (n, d).
+        objectives: Shape (n, m), minimised; NaN where an evaluation failed.
+        violations: Shape (n, c); <= 0 where the constraint holds.
+
+    Raises:
+        InvalidInputError: The arrays are not two-dimensional or differ in length.
+    """
+
+    genotypes: Genotypes
+    objectives: NDArray[np.float64]
+    violations: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        arrays = (self.genotypes, self.objectives, self.violations)
+        if any(a.ndim != 2 for a in arrays) or len({len(a) for a in arrays}) != 1:
+            raise InvalidInputError(
+                "evaluations must be two-dimensional arrays of one length, got shapes "
+                + ", ".join(str(a.shape) for a in arrays)
+            )
+
+    def __len__(self) -> int:
+        return len(self.genotypes)
+
+    @property
+    def feasible(self) -> NDArray[np.bool_]:
+        """Rows that satisfy every constraint and did not fail, shape (n,)."""
+        return np.all(self.violations <= 0, axis=1) & ~np.any(np.isnan(self.objectives), axis=1)
+
+    @property
+    def total_violation(self) -> NDArray[np.float64]:
+        """Sum of the positive violations, shape (n,); infinite where an evaluation failed."""
+        total = np.clip(self.violations, 0, None).sum(axis=1)
+        failed = np.any(np.isnan(self.objectives), axis=1) | np.isnan(total)
+        return np.where(failed, np.inf, total)
+
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_] | slice) -> Evaluations:
+        """The rows at these indices, under this mask or in this slice."""
+        return Evaluations(self.genotypes[rows], self.objectives[rows], self.violations[rows])
+
+    @staticmethod
+    def concatenate(batches: Sequence[Evaluations]) -> Evaluations:
+        """Join at least one batch along the first axis."""
+        return Evaluations(
+            np.concatenate([b.genotypes for b in batches]),
+            np.concatenate([b.objectives for b in batches]),
+            np.concatenate([b.violations for b in batches]),
+        )

@@ -1,0 +1,101 @@
+"""Objectives: how good an architecture is."""
+
+from __future__ import annotations
+
+import enum
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nastool.space import Genotypes
+
+
+class Direction(enum.Enum):
+    """Which way is better."""
+
+    MINIMIZE = "minimize"
+    MAXIMIZE = "maximize"
+
+    @property
+    def sign(self) -> int:
+        """Factor that turns a value into one to be minimised."""
+        return 1 if self is Direction.MINIMIZE else -1
+
+
+class Kind(enum.Enum):
+    """How a number came about."""
+
+    COMPUTED = "computed"
+    MEASURED = "measured"
+    PREDICTED = "predicted"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a value is worth: every table and figure shows it.
+
+    Args:
+        kind: Computed in closed form, measured, or predicted.
+        by: What produced it, e.g. ``closed form`` or ``XGBoost on 3,000 shapes of minilm-12``.
+        error: How far off it is, in words, e.g. ``held-out R2 0.99``; empty where exact.
+        proxy: What it stands in for and why that matters; empty when it is the thing itself.
+    """
+
+    kind: Kind
+    by: str
+    error: str = ""
+    proxy: str = ""
+
+    def __str__(self) -> str:
+        parts = [f"{self.kind.value} ({self.by}", f", {self.error})" if self.error else ")"]
+        return "".join(parts) + (f"; PROXY: {self.proxy}" if self.proxy else "")
+
+
+class Objective(ABC):
+    """A number for every architecture of a space.
+
+    A subclass defines the abstract members; `nastool.testing.ObjectiveConformance` checks it.
+    """
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The metric's name as users type it, e.g. ``latency[pixel7]``."""
+
+    @property
+    def unit(self) -> str:
+        """SI base unit of the values: ``s``, ``B``, ``J``; empty for plain numbers."""
+        return ""
+
+    @property
+    def direction(self) -> Direction:
+        """Which way is better; minimised unless overridden."""
+        return Direction.MINIMIZE
+
+    @property
+    @abstractmethod
+    def provenance(self) -> Provenance:
+        """How the values come about."""
+
+    @property
+    def is_cheap(self) -> bool:
+        """Whether evaluating costs so little that a constraint on it is enforced beforehand."""
+        return self.provenance.kind is not Kind.MEASURED
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Identity of the values: equal fingerprints promise equal values."""
+
+    @abstractmethod
+    def evaluate(self, genotypes: Genotypes) -> NDArray[np.float64]:
+        """Values in the natural sign and base unit.
+
+        Args:
+            genotypes: Shape (n, d), valid for the space the objective was made for.
+
+        Returns:
+            Shape (n,); NaN where the evaluation failed.
+        """

@@ -1,0 +1,230 @@
+"""A problem: a space, what to optimise and what is allowed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nastool.chain import ChainBudget, ChainCost
+from nastool.constraint import Constraint, format_quantity
+from nastool.errors import InfeasibleError, InvalidInputError
+from nastool.evaluations import Evaluations
+from nastool.objective import Kind, Objective, Provenance
+from nastool.space import Genotypes, SearchSpace
+
+_DRAWS = 2_000
+"""Rounds of drawing after which a feasible set that rejects everything counts as not found."""
+
+Evaluator = Callable[[Objective, Genotypes], NDArray[np.float64]]
+
+
+class CostObjective(Objective):
+    """A chain cost of a space as an objective.
+
+    Args:
+        cost: The chain.
+        space: The space it belongs to.
+    """
+
+    def __init__(self, cost: ChainCost, space: SearchSpace) -> None:
+        self.cost = cost
+        self._space = space
+
+    @property
+    def name(self) -> str:
+        return self.cost.name
+
+    @property
+    def unit(self) -> str:
+        return self.cost.unit
+
+    @property
+    def provenance(self) -> Provenance:
+        return Provenance(Kind.COMPUTED, "closed form")
+
+    @cached_property
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(f"{self.name} {self._space.fingerprint}".encode())
+        for terms in (self.cost.first, *self.cost.steps):
+            digest.update(np.ascontiguousarray(terms).tobytes())
+        return digest.hexdigest()[:16]
+
+    def evaluate(self, genotypes: Genotypes) -> NDArray[np.float64]:
+        return self.cost.evaluate(genotypes)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Which architectures exist, how good they are and which are allowed.
+
+    Constraints on cheap metrics are *hard*: `sample` and `admissible` know them, so that no
+    evaluation is spent on an architecture that breaks one. The others are honoured in ranking.
+
+    Args:
+        space: The architectures.
+        objectives: At least one, with distinct names.
+        constraints: Bounds on any metric.
+        metrics: Objectives that are only constrained; chain costs of the space need not be given.
+
+    Raises:
+        InvalidInputError: No objectives, repeated names, a constraint on an unknown metric or in
+            the wrong unit.
+        InfeasibleError: A constraint that provably no architecture satisfies.
+    """
+
+    space: SearchSpace
+    objectives: tuple[Objective, ...]
+    constraints: tuple[Constraint, ...] = ()
+    metrics: tuple[Objective, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "objectives", tuple(self.objectives))
+        object.__setattr__(self, "constraints", tuple(self.constraints))
+        object.__setattr__(self, "metrics", tuple(self.metrics))
+        if not self.objectives:
+            raise InvalidInputError("a problem must have at least one objective, got none")
+        names = [objective.name for objective in self.objectives]
+        if len(set(names)) != len(names):
+            raise InvalidInputError(f"objectives must have distinct names, got {', '.join(names)}")
+        for constraint in self.constraints:
+            metric = self.metric(constraint.metric)
+            if constraint.unit and constraint.unit != metric.unit:
+                raise InvalidInputError(
+                    f"{constraint}: {metric.name} is measured in "
+                    f"{metric.unit or 'plain numbers'}, got a bound in {constraint.unit}"
+                )
+        _ = self._budgets  # proves chain constraints feasible, or raises
+
+    @cached_property
+    def _by_name(self) -> dict[str, Objective]:
+        known: dict[str, Objective] = {
+            name: CostObjective(cost, self.space) for name, cost in self.space.costs.items()
+        }
+        known.update((m.name, m) for m in (*self.metrics, *self.objectives))
+        return known
+
+    def metric(self, name: str) -> Objective:
+        """The objective, constrained metric or chain cost of that name.
+
+        Raises:
+            InvalidInputError: There is none.
+        """
+        if name not in self._by_name:
+            known = ", ".join(sorted(self._by_name))
+            raise InvalidInputError(f"unknown metric {name!r}; known: {known}")
+        return self._by_name[name]
+
+    @cached_property
+    def reported(self) -> tuple[Objective, ...]:
+        """Objectives first, then every other constrained metric."""
+        names = [o.name for o in self.objectives]
+        others = [c.metric for c in self.constraints if c.metric not in names]
+        return tuple(self.metric(name) for name in [*names, *dict.fromkeys(others)])
+
+    @cached_property
+    def hard_constraints(self) -> tuple[Constraint, ...]:
+        """Constraints that are enforced before evaluation."""
+        return tuple(c for c in self.constraints if self.metric(c.metric).is_cheap)
+
+    @cached_property
+    def signs(self) -> NDArray[np.float64]:
+        """Factors that turn objective values into minimised ones, shape (m,)."""
+        return np.array([o.direction.sign for o in self.objectives], dtype=np.float64)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hex digest of everything that determines the values."""
+        content = [
+            self.space.fingerprint,
+            [[o.name, o.direction.value, o.fingerprint] for o in self.objectives],
+            [[c.metric, c.sense, c.bound] for c in self.constraints],
+            [self.metric(c.metric).fingerprint for c in self.constraints],
+        ]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+    @cached_property
+    def _budgets(self) -> tuple[ChainBudget, ...]:
+        """One budget per constrained chain cost, the most restrictive first."""
+        budgets = []
+        for name in dict.fromkeys(c.metric for c in self.hard_constraints):
+            metric = self.metric(name)
+            if not isinstance(metric, CostObjective):
+                continue
+            bounds = [c for c in self.hard_constraints if c.metric == name]
+            upper = min((c.bound for c in bounds if c.sense == "<="), default=math.inf)
+            lower = max((c.bound for c in bounds if c.sense == ">="), default=-math.inf)
+            smallest, largest = metric.cost.minimum[0], metric.cost.maximum[0]
+            for c in bounds:
+                impossible = smallest > c.bound if c.sense == "<=" else largest < c.bound
+                if impossible:
+                    end, value = ("smallest", smallest) if c.sense == "<=" else ("largest", largest)
+                    raise InfeasibleError(
+                        f"{c} cannot be met: the {end} architecture of {self.space.name} has "
+                        f"{name} {format_quantity(value, metric.unit)} ({value:,.10g})"
+                    )
+            budgets.append(ChainBudget(metric.cost, upper, lower))
+        return tuple(sorted(budgets, key=lambda b: b.count.high))
+
+    def admissible(self, genotypes: Genotypes) -> NDArray[np.bool_]:
+        """Which genotypes (n, d) satisfy every hard constraint, shape (n,)."""
+        mask = np.ones(len(genotypes), dtype=bool)
+        values: dict[str, NDArray[np.float64]] = {}
+        for c in self.hard_constraints:
+            if c.metric not in values:
+                values[c.metric] = self.metric(c.metric).evaluate(genotypes)
+            mask &= c.violation(values[c.metric]) <= 0
+        return mask
+
+    def sample(self, n: int, rng: np.random.Generator) -> Genotypes:
+        """Draw n canonical genotypes, uniformly over those that satisfy the hard constraints.
+
+        Raises:
+            InfeasibleError: Several constraints together let nothing through in many draws.
+        """
+        draw = self._budgets[0].sample if self._budgets else self.space.sample
+        if len(self.hard_constraints) == 0 or (
+            len(self._budgets) == 1
+            and all(c.metric == self._budgets[0].cost.name for c in self.hard_constraints)
+        ):
+            return self.space.canonicalize(draw(n, rng))
+        found: list[Genotypes] = []
+        missing = n
+        for _ in range(_DRAWS):
+            drawn = draw(max(2 * missing, 256), rng)
+            drawn = drawn[self.admissible(drawn)][:missing]
+            found.append(drawn)
+            missing -= len(drawn)
+            if missing <= 0:
+                return self.space.canonicalize(np.concatenate(found))
+        raise InfeasibleError(
+            f"no architecture of {self.space.name} that satisfies "
+            f"{', '.join(map(str, self.hard_constraints))} was found in {_DRAWS * 256:,} draws"
+        )
+
+    def values(
+        self, genotypes: Genotypes, evaluator: Evaluator | None = None
+    ) -> dict[str, NDArray[np.float64]]:
+        """Every reported metric in its natural sign and base unit, each of shape (n,)."""
+        run = evaluator or (lambda objective, batch: objective.evaluate(batch))
+        return {metric.name: run(metric, genotypes) for metric in self.reported}
+
+    def evaluate(self, genotypes: Genotypes, evaluator: Evaluator | None = None) -> Evaluations:
+        """Evaluate a batch.
+
+        Args:
+            genotypes: Shape (n, d).
+            evaluator: How to run one objective on the batch; in this process by default.
+        """
+        values = self.values(genotypes, evaluator)
+        objectives = np.stack([values[o.name] for o in self.objectives], axis=1) * self.signs
+        violations = np.empty((len(genotypes), len(self.constraints)))
+        for column, c in enumerate(self.constraints):
+            violations[:, column] = c.violation(values[c.metric])
+        return Evaluations(genotypes, objectives, violations)

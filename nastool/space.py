@@ -1,0 +1,230 @@
+"""Search spaces: which architectures exist.
+
+A space is a tuple of genes, each with a finite tuple of choices. An architecture is one choice
+per gene; a *genotype* is the row of indices of the choices taken. Genotypes travel in batches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nastool.chain import ChainCost
+from nastool.errors import InvalidInputError
+
+Genotypes = NDArray[np.int64]
+"""Shape (n, d): row i holds, gene by gene, the index of the choice taken."""
+
+Choice = int | float | str
+Architecture = tuple[Choice, ...]
+
+
+@dataclass(frozen=True)
+class Gene:
+    """One decision of a space.
+
+    Args:
+        name: Unique within the space, e.g. ``layer_1``.
+        choices: At least one, without repetition.
+        ordered: Whether neighbouring choices are similar (widths are, operator names are not).
+
+    Raises:
+        InvalidInputError: No choices, or repeated ones.
+    """
+
+    name: str
+    choices: tuple[Choice, ...]
+    ordered: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.choices:
+            raise InvalidInputError(f"gene {self.name!r} must have at least one choice, got none")
+        if len(set(self.choices)) != len(self.choices):
+            raise InvalidInputError(
+                f"gene {self.name!r}: choices must be distinct, got {self.choices}"
+            )
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether every choice is a number."""
+        return all(isinstance(choice, (int, float)) for choice in self.choices)
+
+
+class SearchSpace(ABC):
+    """The set of architectures a study chooses from.
+
+    A subclass defines `name` and `genes`; everything else has a default that a space overrides
+    when it knows better. `nastool.testing.SearchSpaceConformance` checks an implementation.
+    """
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Short identifier shown to users."""
+
+    @property
+    @abstractmethod
+    def genes(self) -> tuple[Gene, ...]:
+        """The decisions, in order."""
+
+    @property
+    def costs(self) -> Mapping[str, ChainCost]:
+        """Exact costs that are sums of terms in neighbouring genes, by metric name."""
+        return {}
+
+    @property
+    def heuristics(self) -> Mapping[str, Genotypes]:
+        """Named hand-crafted families, each of shape (n, d)."""
+        return {}
+
+    def reference(self, metric: str) -> Path | None:
+        """Folder of the predictor that ships for a metric on this space.
+
+        Args:
+            metric: Name of the metric, e.g. ``perplexity``.
+
+        Returns:
+            A folder that `nastool.predictors.load_predictor` reads, or None.
+        """
+        del metric
+        return None
+
+    def canonicalize(self, genotypes: Genotypes) -> Genotypes:
+        """Map equivalent genotypes to one representative, (n, d) to (n, d); identity by default."""
+        return genotypes
+
+    @cached_property
+    def cardinalities(self) -> NDArray[np.int64]:
+        """Number of choices of each gene, shape (d,)."""
+        return np.array([len(gene.choices) for gene in self.genes], dtype=np.int64)
+
+    @property
+    def size(self) -> int:
+        """Number of genotypes, exact at any size."""
+        return math.prod(len(gene.choices) for gene in self.genes)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hex digest that changes when the name, a gene or a choice changes."""
+        content = [self.name, [[g.name, list(g.choices), g.ordered] for g in self.genes]]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+    def validate(self, genotypes: ArrayLike) -> Genotypes:
+        """Check indices against the space.
+
+        Args:
+            genotypes: Integers of shape (n, d).
+
+        Returns:
+            The same values as int64.
+
+        Raises:
+            InvalidInputError: Wrong shape or dtype, or an index out of range.
+        """
+        array = np.asarray(genotypes)
+        if array.ndim != 2 or array.shape[1] != len(self.genes):
+            raise InvalidInputError(
+                f"genotypes of {self.name} must have shape (n, {len(self.genes)}), "
+                f"got {array.shape}"
+            )
+        if array.size and not np.issubdtype(array.dtype, np.integer):
+            raise InvalidInputError(f"genotypes must be integers, got {array.dtype}")
+        array = array.astype(np.int64, copy=False)
+        if np.any((array < 0) | (array >= self.cardinalities)):
+            row, column = np.argwhere((array < 0) | (array >= self.cardinalities))[0]
+            raise InvalidInputError(
+                f"gene {self.genes[column].name!r} must be an index below "
+                f"{self.cardinalities[column]}, got {array[row, column]}"
+            )
+        return array
+
+    def decode(self, genotypes: ArrayLike) -> list[Architecture]:
+        """Turn genotypes (n, d) into n tuples of choices."""
+        rows = self.validate(genotypes).tolist()
+        return [
+            tuple(gene.choices[index] for gene, index in zip(self.genes, row, strict=True))
+            for row in rows
+        ]
+
+    def encode(self, architectures: Iterable[Sequence[Choice]]) -> Genotypes:
+        """Turn tuples of choices into genotypes (n, d).
+
+        Raises:
+            InvalidInputError: Wrong length, or a choice that its gene does not have.
+        """
+        indices = [{choice: i for i, choice in enumerate(gene.choices)} for gene in self.genes]
+        rows = []
+        for architecture in architectures:
+            if len(architecture) != len(self.genes):
+                raise InvalidInputError(
+                    f"an architecture of {self.name} must have {len(self.genes)} choices, "
+                    f"got {len(architecture)}"
+                )
+            for gene, index, choice in zip(self.genes, indices, architecture, strict=True):
+                if choice not in index:
+                    known = ", ".join(map(str, gene.choices))
+                    raise InvalidInputError(
+                        f"{gene.name} must be one of {known}, got {choice!r}"
+                    )
+            rows.append([index[c] for index, c in zip(indices, architecture, strict=True)])
+        return np.array(rows, dtype=np.int64).reshape(-1, len(self.genes))
+
+    @cached_property
+    def _values(self) -> NDArray[np.float64]:
+        """Feature value of every choice, shape (d, max cardinality); index where not numeric."""
+        table = np.full((len(self.genes), int(self.cardinalities.max())), np.nan)
+        for row, gene in zip(table, self.genes, strict=True):
+            numbers = gene.choices if gene.is_numeric else range(len(gene.choices))
+            row[: len(gene.choices)] = np.array(list(numbers), dtype=np.float64)
+        return table
+
+    def features(self, genotypes: Genotypes) -> NDArray[np.float64]:
+        """What predictors see: each gene's numeric choice (or its index), shape (n, d)."""
+        return self._values[np.arange(len(self.genes)), genotypes]
+
+    def sample(self, n: int, rng: np.random.Generator) -> Genotypes:
+        """Draw n genotypes independently and uniformly, shape (n, d)."""
+        return rng.integers(0, self.cardinalities, size=(n, len(self.genes)), dtype=np.int64)
+
+    def keys(self, genotypes: Genotypes) -> list[Any]:
+        """Hashable identity of each row: an int where the space fits in 63 bits, else bytes."""
+        if self.size < 2**63:
+            return (genotypes @ self._strides).tolist()
+        return [row.tobytes() for row in np.ascontiguousarray(genotypes)]
+
+    @cached_property
+    def _strides(self) -> NDArray[np.int64]:
+        reversed_strides = np.cumprod(np.append(1, self.cardinalities[:0:-1]), dtype=np.int64)
+        return reversed_strides[::-1]
+
+    def format(self, genotype: NDArray[np.int64]) -> str:
+        """One architecture as text, choices joined by dashes; `parse` reads it back."""
+        return "-".join(map(str, self.decode(genotype[None])[0]))
+
+    def parse(self, text: str) -> Genotypes:
+        """Read one architecture from text with choices separated by dashes, commas or spaces.
+
+        Returns:
+            A genotype of shape (1, d).
+
+        Raises:
+            InvalidInputError: A choice is unknown or the number of choices is wrong.
+        """
+        words = text.replace(",", " ").replace("-", " ").split()
+        known = [{str(choice): choice for choice in gene.choices} for gene in self.genes]
+        if len(words) != len(self.genes):
+            raise InvalidInputError(
+                f"an architecture of {self.name} must have {len(self.genes)} choices, "
+                f"got {len(words)} in {text!r}"
+            )
+        return self.encode([[by.get(w, w) for by, w in zip(known, words, strict=True)]])

@@ -1,0 +1,1 @@
+"""Strategies: how the next architectures are chosen."""
