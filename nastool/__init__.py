@@ -1,0 +1,3 @@
+"""Multi-objective neural architecture search over SuperShaper supernets."""
+
+__version__ = "0.1.0"
