@@ -166,11 +166,10 @@ class _Halves:
         self._left_order = left.argsort(axis=0, kind="stable")
         left = np.take_along_axis(left, self._left_order, axis=0)
 
-        right = np.zeros(1, dtype=cost.first.dtype)
+        right = np.zeros(((left.shape[1], *self._right_shape)[-1], 1), dtype=left.dtype)
         for step in reversed(steps[middle:]):
             # The suffix cost seen from the gene before it: (k_prev, k_next * ...).
-            right = (step[:, :, None] + right.reshape(1, step.shape[1], -1)).reshape(len(step), -1)
-        right = right.reshape(left.shape[1], -1) if steps[middle:] else np.zeros((left.shape[1], 1))
+            right = (step[:, :, None] + right[None]).reshape(len(step), -1)
 
         begin = np.empty(right.shape, dtype=np.int64)
         end = np.empty(right.shape, dtype=np.int64)

@@ -1,0 +1,325 @@
+"""The SuperShaper space: one hidden size per layer, with exact costs of the deployed model."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nastool.chain import ChainCost
+from nastool.errors import InvalidInputError
+from nastool.space import Gene, Genotypes, SearchSpace
+
+PUBLISHED_WIDTHS = (120, 240, 360, 480, 540, 600, 768)
+"""Widths of the paper's space (SuperShaper, section 3.1)."""
+
+SEQUENCE_LENGTH = 128
+"""Tokens of the forward pass that `macs` and `flops` count, as in pre-training."""
+
+_REFERENCE = Path(__file__).parent / "reference"
+_BYTES_PER_WEIGHT = 4
+
+
+@dataclass(frozen=True)
+class SuperShaperSpace(SearchSpace):
+    """Every assignment of a width to each layer of a BERT with bottlenecks.
+
+    Args:
+        layers: Number of layers, one gene each.
+        widths: Hidden sizes a layer can take, ascending multiples of `heads`; the last one is the
+            hidden size of embeddings and head.
+        ffn: Inner size of every feed-forward block.
+        heads: Attention heads of every layer, whatever its width.
+        vocabulary: Number of tokens.
+        positions: Number of position embeddings.
+        segments: Number of segment embeddings.
+        name: Identifier; by default the text that `create` reads the space back from.
+
+    Raises:
+        InvalidInputError: A size is not positive, or the widths are not ascending multiples of
+            the number of heads.
+    """
+
+    layers: int = 12
+    widths: tuple[int, ...] = PUBLISHED_WIDTHS
+    ffn: int = 3072
+    heads: int = 12
+    vocabulary: int = 28996
+    positions: int = 512
+    segments: int = 2
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        for field in ("layers", "ffn", "heads", "vocabulary", "positions", "segments"):
+            value = getattr(self, field)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InvalidInputError(f"{field} must be a positive integer, got {value!r}")
+        widths = tuple(self.widths)
+        if (
+            not widths
+            or any(isinstance(w, bool) or not isinstance(w, int) or w < 1 for w in widths)
+            or list(widths) != sorted(set(widths))
+            or any(w % self.heads for w in widths)
+        ):
+            raise InvalidInputError(
+                f"widths must be ascending positive multiples of {self.heads} heads, "
+                f"got {'/'.join(map(str, widths)) or 'none'}"
+            )
+        object.__setattr__(self, "widths", widths)
+        if not self.name:
+            object.__setattr__(self, "name", self._derived_name())
+
+    @property
+    def hidden(self) -> int:
+        """Size of the embeddings and of the final hidden states: the last width."""
+        return self.widths[-1]
+
+    @cached_property
+    def genes(self) -> tuple[Gene, ...]:
+        """``layer_1`` to ``layer_L``, each with the widths as ordered choices."""
+        return tuple(
+            Gene(f"layer_{i}", self.widths, ordered=True) for i in range(1, self.layers + 1)
+        )
+
+    @cached_property
+    def costs(self) -> Mapping[str, ChainCost]:
+        """Exact costs of the merged subnet, by metric name.
+
+        - ``params``: weights of embeddings, layers, merged bottlenecks and the transform of the
+          masked-LM head; its decoder is tied, its decoder bias is not counted, and there is no
+          pooler. This is the count of the paper's tables.
+        - ``macs``: multiplications of all matrix products, attention included, of the encoder
+          (embeddings to final hidden states, without head) on one sequence of 128 tokens.
+        - ``flops``: two per multiplication.
+        - ``memory``: bytes of all weights of the deployed masked LM in fp32, decoder bias included.
+        """
+        weights_first, weights_step, weights_last = self._weight_terms()
+        macs_first, macs_step, macs_last = self._mac_terms()
+        memory = _BYTES_PER_WEIGHT
+        return {
+            "params": self._chain("params", weights_first, weights_step, weights_last),
+            "macs": self._chain("macs", macs_first, macs_step, macs_last),
+            "flops": self._chain("flops", 2 * macs_first, 2 * macs_step, 2 * macs_last),
+            "memory": self._chain(
+                "memory",
+                memory * (weights_first + self.vocabulary),
+                memory * weights_step,
+                memory * weights_last,
+                unit="B",
+            ),
+        }
+
+    @cached_property
+    def heuristics(self) -> Mapping[str, Genotypes]:
+        """The cigar family and the templates; the published shapes where the space holds them."""
+        from nastool_supershaper import heuristics
+
+        return heuristics.families(self)
+
+    def reference(self, metric: str) -> Path | None:
+        """Folder of the predictor that ships for a metric.
+
+        A space without one of its own may name another, of equal genes, in
+        ``reference/proxies.json``; the predictor's card says what it was fitted on.
+        """
+        return shipped_reference(_REFERENCE, self.name, metric)
+
+    def _chain(
+        self,
+        name: str,
+        first: NDArray[np.int64],
+        step: NDArray[np.int64],
+        last: NDArray[np.int64],
+        unit: str = "",
+    ) -> ChainCost:
+        """The last layer's extra terms go to whichever gene is the last one."""
+        if self.layers == 1:
+            return ChainCost(name, first + last, (), unit)
+        steps = (*[step] * (self.layers - 2), step + last[None, :])
+        return ChainCost(name, first, steps, unit)
+
+    def _weight_terms(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        h, size = np.array(self.widths, dtype=np.int64), self.hidden
+        # Attention and its output projection, feed-forward, two LayerNorms.
+        layer = 4 * (h * h + h) + 2 * h * self.ffn + self.ffn + h + 4 * h
+        embeddings = (self.vocabulary + self.positions + self.segments) * size + 2 * size
+        head = size * size + size + 2 * size
+        first = embeddings + head + size * h + h + layer
+        return first, h[:, None] * h + h + layer, h * size + size
+
+    def _mac_terms(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        h, size, tokens = np.array(self.widths, dtype=np.int64), self.hidden, SEQUENCE_LENGTH
+        # Scores and weighted values: tokens * tokens * h each.
+        layer = tokens * (4 * h * h + 2 * h * self.ffn) + 2 * tokens * tokens * h
+        return (
+            tokens * size * h + layer,
+            tokens * h[:, None] * h + layer,
+            tokens * h * size,
+        )
+
+    def _derived_name(self) -> str:
+        for name, preset in PRESETS.items():
+            if all(getattr(self, key) == value for key, value in preset.items()):
+                return name
+        published = PRESETS["supershaper"]
+        different = [key for key in published if getattr(self, key) != published[key]]
+        texts = [
+            f"{key}={'/'.join(map(str, self.widths)) if key == 'widths' else getattr(self, key)}"
+            for key in different
+        ]
+        return f"supershaper[{','.join(texts)}]"
+
+
+_MINILM = {
+    "widths": (60, 120, 180, 240, 276, 300, 384),
+    "ffn": 1536,
+    "heads": 12,
+    "vocabulary": 30522,
+    "positions": 512,
+    "segments": 2,
+}
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "supershaper": {
+        "layers": 12,
+        "widths": PUBLISHED_WIDTHS,
+        "ffn": 3072,
+        "heads": 12,
+        "vocabulary": 28996,
+        "positions": 512,
+        "segments": 2,
+    },
+    "minilm-6": {"layers": 6, **_MINILM},
+    "minilm-12": {"layers": 12, **_MINILM},
+}
+"""The paper's space, and those of the two supernets that start from a 6-layer MiniLM."""
+
+
+def create(argument: str | None = None) -> SuperShaperSpace:
+    """Make a space from the text in ``supershaper[...]``.
+
+    Args:
+        argument: None for the paper's space; the name of a preset; the folder of a supernet; or
+            sizes such as ``layers=6,widths=60/120/180``, the rest as published.
+
+    Raises:
+        InvalidInputError: None of these.
+    """
+    if argument is None:
+        argument = "supershaper"
+    if argument in PRESETS:
+        return SuperShaperSpace(**PRESETS[argument])
+    folder = Path(argument)
+    if folder.is_dir():
+        return _from_folder(folder)
+    if "=" in argument:
+        return _from_text(argument)
+    raise InvalidInputError(
+        f"supershaper: expected a preset ({', '.join(PRESETS)}), the folder of a supernet or "
+        f"sizes such as 'layers=6,widths=120/240', got {argument!r}"
+    )
+
+
+def from_config(config: Mapping[str, Any]) -> SuperShaperSpace:
+    """Make the space of a supernet from its configuration.
+
+    Args:
+        config: What ``config.json`` of a supernet holds.
+
+    Raises:
+        InvalidInputError: Another kind of model, or a size is missing or breaks a rule.
+    """
+    if config.get("model_type") != "supershaper":
+        raise InvalidInputError(
+            f"expected the configuration of a supernet (model_type 'supershaper'), "
+            f"got model_type {config.get('model_type')!r}"
+        )
+    names = {
+        "layers": "num_hidden_layers",
+        "widths": "widths",
+        "ffn": "intermediate_size",
+        "heads": "num_attention_heads",
+        "vocabulary": "vocab_size",
+        "positions": "max_position_embeddings",
+        "segments": "type_vocab_size",
+    }
+    missing = [key for key in names.values() if key not in config]
+    if missing:
+        raise InvalidInputError(f"the configuration of a supernet lacks {', '.join(missing)}")
+    sizes = {field: config[key] for field, key in names.items()}
+    if not isinstance(sizes["widths"], list):
+        raise InvalidInputError(f"widths must be a list, got {sizes['widths']!r}")
+    return SuperShaperSpace(**{**sizes, "widths": tuple(sizes["widths"])})
+
+
+def shipped_reference(root: Path, name: str, metric: str) -> Path | None:
+    """Find the predictor of a metric for a space, its own or that of its proxy.
+
+    Args:
+        root: Holds ``<space>/<metric>`` folders and perhaps ``proxies.json``.
+        name: The space.
+        metric: The metric.
+
+    Raises:
+        InvalidInputError: ``proxies.json`` is not an object of names.
+    """
+    # Derived names hold sizes, and metrics may hold arguments: neither is a folder of ours.
+    if not all(re.fullmatch(r"[A-Za-z][\w-]*", part) for part in (name, metric)):
+        return None
+    own = root / name / metric
+    if own.is_dir():
+        return own
+    declared = root / "proxies.json"
+    if not declared.is_file():
+        return None
+    try:
+        proxies = json.loads(declared.read_text(encoding="utf-8"))
+        proxy = root / proxies[name] / metric if name in proxies else None
+    except (ValueError, TypeError) as error:
+        raise InvalidInputError(
+            f"{declared.name} must map names of spaces to names of spaces: {error}"
+        ) from error
+    return proxy if proxy is not None and proxy.is_dir() else None
+
+
+def _from_folder(folder: Path) -> SuperShaperSpace:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise InvalidInputError(f"expected the folder of a supernet, but {path} does not exist")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InvalidInputError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise InvalidInputError(f"{path} must hold an object, got {type(config).__name__}")
+    try:
+        return from_config(config)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"{path}: {error}") from error
+
+
+def _from_text(text: str) -> SuperShaperSpace:
+    known = [field.name for field in fields(SuperShaperSpace) if field.name != "name"]
+    sizes: dict[str, Any] = {}
+    for part in text.split(","):
+        key, _, value = (piece.strip() for piece in part.partition("="))
+        if key not in known:
+            raise InvalidInputError(
+                f"supershaper: unknown size {key!r} in {text!r}; known: {', '.join(known)}"
+            )
+        if key in sizes:
+            raise InvalidInputError(f"supershaper: {key} is given twice in {text!r}")
+        numbers = value.split("/")
+        if not all(number.isdecimal() for number in numbers) or (
+            key != "widths" and len(numbers) > 1
+        ):
+            form = "integers joined by '/'" if key == "widths" else "an integer"
+            raise InvalidInputError(f"supershaper: {key} must be {form}, got {value!r}")
+        sizes[key] = tuple(map(int, numbers)) if key == "widths" else int(value)
+    return SuperShaperSpace(**sizes)
