@@ -1,0 +1,1 @@
+"""SuperShaper: BERT with a hidden size of its own in every layer, as a search space."""

@@ -1,0 +1,433 @@
+"""The supernet: BERT whose every layer can run at any of a few hidden sizes.
+
+A layer is a BERT layer between two bottlenecks: D -> h, the layer at width h, h -> D. A subnet
+takes the leading rows and columns of every matrix and the leading entries of every vector
+(SuperShaper, section 2.1). Weights are sliced, as views; no subnet holds weights of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput
+
+from nastool.errors import InvalidInputError
+from nastool_supershaper.bert import load_bert
+from nastool_supershaper.shaped_bert import (
+    Embeddings,
+    MaskedLMHead,
+    ShapedBertConfig,
+    ShapedBertForMaskedLM,
+)
+
+
+class SuperShaperConfig(PretrainedConfig):
+    """Sizes of a supernet; the defaults are the published ones (BERT-base, cased).
+
+    Args:
+        widths: Hidden sizes a layer can take, ascending; the last one is `hidden_size`.
+
+    Raises:
+        InvalidInputError: If the widths break a rule.
+    """
+
+    model_type = "supershaper"
+
+    def __init__(
+        self,
+        vocab_size: int = 28996,
+        hidden_size: int = 768,
+        num_hidden_layers: int = 12,
+        num_attention_heads: int = 12,
+        intermediate_size: int = 3072,
+        max_position_embeddings: int = 512,
+        type_vocab_size: int = 2,
+        layer_norm_eps: float = 1e-12,
+        pad_token_id: int | None = 0,
+        initializer_range: float = 0.02,
+        widths: Sequence[int] = (120, 240, 360, 480, 540, 600, 768),
+        **kwargs: Any,
+    ) -> None:
+        self.widths = [int(width) for width in widths]
+        if not self.widths or any(w <= 0 or w % num_attention_heads for w in self.widths):
+            raise InvalidInputError(
+                f"widths: expected positive multiples of {num_attention_heads} heads, "
+                f"got {self.widths}"
+            )
+        if self.widths != sorted(set(self.widths)) or self.widths[-1] != hidden_size:
+            raise InvalidInputError(
+                f"widths: expected ascending numbers up to hidden_size={hidden_size}, "
+                f"got {self.widths}"
+            )
+        self.vocab_size = vocab_size
+        self.hidden_size = hidden_size
+        self.num_hidden_layers = num_hidden_layers
+        self.num_attention_heads = num_attention_heads
+        self.intermediate_size = intermediate_size
+        self.max_position_embeddings = max_position_embeddings
+        self.type_vocab_size = type_vocab_size
+        self.layer_norm_eps = layer_norm_eps
+        self.initializer_range = initializer_range
+        super().__init__(pad_token_id=pad_token_id, **kwargs)
+
+    @property
+    def largest(self) -> tuple[int, ...]:
+        """The shape with every layer at its full width."""
+        return (self.widths[-1],) * self.num_hidden_layers
+
+    @property
+    def smallest(self) -> tuple[int, ...]:
+        """The shape with every layer at its smallest width."""
+        return (self.widths[0],) * self.num_hidden_layers
+
+    def check_shape(self, shape: Sequence[int] | None) -> tuple[int, ...]:
+        """Return the shape as a tuple of ints, the largest one for None.
+
+        Raises:
+            InvalidInputError: If the shape is not one of the space.
+        """
+        if shape is None:
+            return self.largest
+        checked = tuple(int(width) for width in shape)
+        if len(checked) != self.num_hidden_layers or not set(checked) <= set(self.widths):
+            raise InvalidInputError(
+                f"shape: expected {self.num_hidden_layers} widths out of {self.widths}, "
+                f"got {list(checked)}"
+            )
+        return checked
+
+
+class Bottleneck(nn.Linear):
+    """A linear map that starts as the identity (a class of its own for initialisation)."""
+
+
+class SuperShaperLayer(nn.Module):
+    """A BERT layer at any width up to D, with its two bottlenecks."""
+
+    def __init__(self, config: SuperShaperConfig) -> None:
+        super().__init__()
+        size, inner, eps = config.hidden_size, config.intermediate_size, config.layer_norm_eps
+        self.num_heads = config.num_attention_heads
+        self.input_bottleneck = Bottleneck(size, size)
+        self.query = nn.Linear(size, size)
+        self.key = nn.Linear(size, size)
+        self.value = nn.Linear(size, size)
+        self.attention_output = nn.Linear(size, size)
+        self.attention_norm = nn.LayerNorm(size, eps=eps)
+        self.intermediate = nn.Linear(size, inner)
+        self.output = nn.Linear(inner, size)
+        self.output_norm = nn.LayerNorm(size, eps=eps)
+        self.output_bottleneck = Bottleneck(size, size)
+
+    def enter(self, hidden: Tensor, width: int) -> Tensor:
+        """Input bottleneck, (B, T, D) to (B, T, h)."""
+        bottleneck = self.input_bottleneck
+        return F.linear(hidden, bottleneck.weight[:width], bottleneck.bias[:width])
+
+    def forward(self, x: Tensor, width: int, mask: Tensor | None) -> Tensor:
+        """Attention and feed-forward at width h, (B, T, h) to (B, T, h).
+
+        Args:
+            x: Hidden states, (B, T, h).
+            width: The width h.
+            mask: (B, 1, 1, T), True where a key may be seen; None where all may.
+        """
+        x = self._normalise(self.attention_norm, x + self._attend(x, width, mask), width)
+        inner = F.linear(x, self.intermediate.weight[:, :width], self.intermediate.bias)
+        outer = F.linear(F.gelu(inner), self.output.weight[:width], self.output.bias[:width])
+        return self._normalise(self.output_norm, x + outer, width)
+
+    def leave(self, x: Tensor, width: int) -> Tensor:
+        """Output bottleneck, (B, T, h) to (B, T, D)."""
+        return F.linear(x, self.output_bottleneck.weight[:, :width], self.output_bottleneck.bias)
+
+    def _attend(self, x: Tensor, width: int, mask: Tensor | None) -> Tensor:
+        """Self-attention with all heads, each of size h / heads, and its output projection."""
+        heads, size = self.num_heads, width // self.num_heads
+        projections = (self.query, self.key, self.value)
+        weight = torch.cat([p.weight[:width, :width] for p in projections])
+        bias = torch.cat([p.bias[:width] for p in projections])
+        out = self.attention_output.weight[:width, :width]
+        # The fast GPU kernels take head sizes in multiples of 8. Zero rows in the weights give zero
+        # entries in every head: far cheaper than padding activations, and exact.
+        padding = -size % 8 if x.is_cuda else 0
+        if padding:
+            weight = F.pad(weight.unflatten(0, (3 * heads, size)), (0, 0, 0, padding)).flatten(0, 1)
+            bias = F.pad(bias.unflatten(0, (3 * heads, size)), (0, padding)).flatten()
+            out = F.pad(out.unflatten(1, (heads, size)), (0, padding)).flatten(1)
+        projected = F.linear(x, weight, bias).unflatten(-1, (3, heads, size + padding))
+        query, key, value = projected.permute(2, 0, 3, 1, 4)
+        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=size**-0.5)
+        return F.linear(seen.transpose(1, 2).flatten(2), out, self.attention_output.bias[:width])
+
+    @staticmethod
+    def _normalise(norm: nn.LayerNorm, x: Tensor, width: int) -> Tensor:
+        return F.layer_norm(x, (width,), norm.weight[:width], norm.bias[:width], norm.eps)
+
+
+class SuperShaperPreTrainedModel(PreTrainedModel):
+    """What backbone and masked language model share: configuration and initialisation."""
+
+    config_class = SuperShaperConfig
+    base_model_prefix = "supershaper"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, Bottleneck):
+            nn.init.eye_(module.weight)
+
+
+class SuperShaperModel(SuperShaperPreTrainedModel):
+    """The backbone: embeddings and layers, without pooler."""
+
+    def __init__(self, config: SuperShaperConfig) -> None:
+        super().__init__(config)
+        self.embeddings = Embeddings(config)
+        self.layers = nn.ModuleList(
+            SuperShaperLayer(config) for _ in range(config.num_hidden_layers)
+        )
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the word embeddings (transformers asks)."""
+        return self.embeddings.words
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the word embeddings (transformers asks)."""
+        self.embeddings.words = value
+
+    def embed(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        """Embed tokens, (B, T) to (B, T, D): what the first layer reads."""
+        return self.embeddings(input_ids, token_type_ids)
+
+    def run_layer(
+        self, index: int, hidden: Tensor, width: int, attention_mask: Tensor | None = None
+    ) -> Tensor:
+        """Run one layer between its bottlenecks, (B, T, D) to (B, T, D).
+
+        `embed` followed by `run_layer` for every layer equals `forward` up to rounding; shapes that
+        share a prefix can share its hidden states.
+
+        Args:
+            index: Position of the layer, from 0.
+            hidden: Hidden states, (B, T, D).
+            width: Hidden size of the layer.
+            attention_mask: (B, T), nonzero at real tokens; None without padding.
+        """
+        layer = self.layers[index]
+        x = layer(layer.enter(hidden, width), width, _key_mask(attention_mask))
+        return layer.leave(x, width)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        shape: Sequence[int] | None = None,
+    ) -> BaseModelOutput:
+        """Compute hidden states of one subnet, (B, T) to (B, T, D).
+
+        Args:
+            input_ids: Tokens, (B, T).
+            attention_mask: (B, T), nonzero at real tokens; None without padding.
+            token_type_ids: Segments, (B, T); None for all zero.
+            shape: Hidden size of every layer; None for the largest.
+
+        Raises:
+            InvalidInputError: If the shape is not one of the space.
+        """
+        shape = self.config.check_shape(shape)
+        mask = _key_mask(attention_mask)
+        x = self.layers[0].enter(self.embed(input_ids, token_type_ids), shape[0])
+        for index, (layer, width) in enumerate(zip(self.layers, shape, strict=True)):
+            if index > 0:
+                x = self._pass_on(index - 1, x, shape[index - 1], width)
+            if self.gradient_checkpointing and self.training:
+                x = self._gradient_checkpointing_func(layer.__call__, x, width, mask)
+            else:
+                x = layer(x, width, mask)
+        return BaseModelOutput(last_hidden_state=self.layers[-1].leave(x, shape[-1]))
+
+    def _pass_on(self, index: int, x: Tensor, width: int, following: int) -> Tensor:
+        """From a layer's width straight to the next one's, (B, T, h_i) to (B, T, h_{i+1})."""
+        # Multiplying the two bottlenecks first costs no token anything, and never leaves D-sized
+        # activations behind: per token h_i * h_{i+1} instead of D * (h_i + h_{i+1}).
+        leaving, entering = (
+            self.layers[index].output_bottleneck,
+            self.layers[index + 1].input_bottleneck,
+        )
+        rows = entering.weight[:following]
+        weight = rows @ leaving.weight[:, :width]
+        bias = rows @ leaving.bias + entering.bias[:following]
+        return F.linear(x, weight, bias)
+
+
+class SuperShaperForMaskedLM(SuperShaperPreTrainedModel):
+    """The supernet with its masked language modelling head; the decoder is the word embeddings."""
+
+    def __init__(self, config: SuperShaperConfig) -> None:
+        super().__init__(config)
+        self.supershaper = SuperShaperModel(config)
+        self.head = MaskedLMHead(config)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the word embeddings (transformers asks)."""
+        return self.supershaper.embeddings.words
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the word embeddings (transformers asks)."""
+        self.supershaper.embeddings.words = value
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        shape: Sequence[int] | None = None,
+    ) -> MaskedLMOutput:
+        """Run one subnet; with labels, the head runs at masked positions only.
+
+        Args:
+            input_ids: Tokens, (B, T).
+            attention_mask: (B, T), nonzero at real tokens; None without padding.
+            token_type_ids: Segments, (B, T); None for all zero.
+            labels: Original tokens at masked positions, -100 elsewhere, (B, T).
+            shape: Hidden size of every layer; None for the largest.
+
+        Returns:
+            With labels the mean cross-entropy and logits (n_masked, V), else logits (B, T, V).
+        """
+        hidden = self.supershaper(
+            input_ids, attention_mask, token_type_ids, shape=shape
+        ).last_hidden_state
+        if labels is None:
+            return MaskedLMOutput(logits=self._logits(hidden))
+        logits, losses = self._predict_masked(hidden, labels)
+        # A batch may hold no masked token: its loss is then zero, not NaN.
+        return MaskedLMOutput(loss=losses.sum() / max(len(losses), 1), logits=logits)
+
+    def masked_losses(
+        self,
+        input_ids: Tensor,
+        labels: Tensor,
+        shape: Sequence[int] | None = None,
+        attention_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Cross-entropy at every masked position in reading order, (B, T) to (n_masked,)."""
+        output = self.supershaper(input_ids, attention_mask, shape=shape)
+        return self.head_losses(output.last_hidden_state, labels)
+
+    def head_losses(self, hidden: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy at every masked position from final hidden states (B, T, D)."""
+        return self._predict_masked(hidden, labels)[1]
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        return self.head(hidden, self.supershaper.embeddings.words.weight)
+
+    def _predict_masked(self, hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        masked = labels != -100
+        logits = self._logits(hidden[masked])
+        scores = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return logits, F.cross_entropy(scores, labels[masked], reduction="none")
+
+    @classmethod
+    def from_bert(
+        cls, bert: str | PreTrainedModel, widths: Sequence[int] | None = None
+    ) -> SuperShaperForMaskedLM:
+        """Build a supernet that computes at full width exactly what a BERT computes.
+
+        Args:
+            bert: A local folder, a hub id, or a BERT model of transformers. Its masked language
+                modelling head is taken over if it has one.
+            widths: Hidden sizes a layer can take; None scales the published ones.
+
+        Raises:
+            InvalidInputError: If this is no BERT, or one with parts the supernet does not have.
+        """
+        old, pretrained = load_bert(bert)
+        if widths is None:
+            widths = _scaled_widths(old.hidden_size, old.num_attention_heads)
+        model = cls(
+            SuperShaperConfig(
+                widths=widths, num_hidden_layers=old.num_hidden_layers, **_common(old)
+            )
+        )
+        # What the checkpoint lacks keeps its fresh start: the bottlenecks, sometimes the head.
+        model.load_state_dict(model.state_dict() | pretrained)
+        return model
+
+    @torch.no_grad()
+    def extract(self, shape: Sequence[int]) -> ShapedBertForMaskedLM:
+        """Cut out a subnet and merge neighbouring bottlenecks, for deployment.
+
+        Args:
+            shape: Hidden size of every layer.
+
+        Source: SuperShaper, appendix C. Products are taken in double precision.
+
+        Raises:
+            InvalidInputError: If the shape is not one of the space.
+        """
+        config = self.config
+        shape = config.check_shape(shape)
+        subnet = ShapedBertForMaskedLM(ShapedBertConfig(shape=shape, **_common(config)))
+        subnet.to(device=self.device, dtype=self.dtype)
+        subnet.bert.embeddings.load_state_dict(self.supershaper.embeddings.state_dict())
+        subnet.head.load_state_dict(self.head.state_dict())
+        # The map so far, from the previous layer's width to D; before the first layer the identity.
+        width = config.hidden_size
+        weight = torch.eye(width, dtype=torch.float64, device=self.device)
+        bias = torch.zeros(width, dtype=torch.float64, device=self.device)
+        for old, new, width in zip(self.supershaper.layers, subnet.bert.layers, shape, strict=True):
+            entering = old.input_bottleneck.weight[:width].double()
+            new.bottleneck.weight.copy_(entering @ weight)
+            new.bottleneck.bias.copy_(entering @ bias + old.input_bottleneck.bias[:width].double())
+            for name, target in new.named_parameters():
+                if not name.startswith("bottleneck."):
+                    full = old.get_parameter(name)
+                    target.copy_(full[tuple(slice(size) for size in target.shape)])
+            weight = old.output_bottleneck.weight[:, :width].double()
+            bias = old.output_bottleneck.bias.double()
+        subnet.bert.final_bottleneck.weight.copy_(weight)
+        subnet.bert.final_bottleneck.bias.copy_(bias)
+        return subnet.train(self.training)
+
+
+def _key_mask(attention_mask: Tensor | None) -> Tensor | None:
+    """(B, T) to (B, 1, 1, T), or None where nothing is padded, for the kernels without a mask."""
+    if attention_mask is None or bool(attention_mask.all()):
+        return None
+    return attention_mask[:, None, None, :].bool()
+
+
+def _common(config: PretrainedConfig) -> dict[str, Any]:
+    """Return the sizes that BERT, supernet and subnet name alike."""
+    names = (
+        "vocab_size",
+        "hidden_size",
+        "num_attention_heads",
+        "intermediate_size",
+        "max_position_embeddings",
+        "type_vocab_size",
+        "layer_norm_eps",
+        "pad_token_id",
+        "initializer_range",
+    )
+    return {name: getattr(config, name) for name in names}
+
+
+def _scaled_widths(hidden_size: int, heads: int) -> list[int]:
+    """Scale the published widths to another hidden size, in multiples of the number of heads."""
+    published = (120, 240, 360, 480, 540, 600)
+    scaled = {max(1, int(w * hidden_size / 768 / heads + 0.5)) * heads for w in published}
+    return sorted({width for width in scaled if width < hidden_size} | {hidden_size})
