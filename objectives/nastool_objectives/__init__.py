@@ -1,0 +1,1 @@
+"""Objectives that come with nastool: parameter counts and predicted quality."""

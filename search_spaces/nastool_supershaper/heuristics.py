@@ -1,0 +1,379 @@
+"""Shapes by rule instead of search: templates, the cigar family, and families from a predictor.
+
+The cigar algorithm (SuperShaper, section 4): build a reference shape, scale every width linearly,
+round down to the grid in the layers that matter least and up in the others. Families here hold
+every shape that some scale gives, so any parameter count finds its nearest member.
+"""
+
+from __future__ import annotations
+
+import csv
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nastool.chain import ChainCost
+from nastool.constraint import format_quantity
+from nastool.errors import InvalidInputError
+from nastool.evaluations import Evaluations
+from nastool.objective import Objective
+from nastool.problem import Problem
+from nastool.space import Genotypes
+from nastool.strategies.base import State, Strategy
+from nastool_supershaper.space import PUBLISHED_WIDTHS, SuperShaperSpace
+
+TEMPLATES = (
+    "lower_triangle",
+    "upper_triangle",
+    "rectangle",
+    "diamond",
+    "inverted_diamond",
+    "bottle",
+    "inverted_bottle",
+)
+"""The hand-made shapes that the paper compares (appendix, table 6)."""
+
+CIGAR_REFERENCE = "cigar_61"
+"""The published member at 60-65M, from which scaling reproduces six of the nine (see docs)."""
+
+_ROUNDED_DOWN = (2, 3, 4)
+"""Early middle layers of the twelve. The paper says 2-5, but no published member rounds layer 5
+down: with 2-5 its own reference reproduces three of the nine instead of six."""
+
+_LOW_IMPORTANCE = 1 / 3
+"""Share of layers, the least important ones, that a derived family rounds down."""
+
+_BACKGROUND = 256
+"""Random shapes over which a layer's effect is averaged."""
+
+_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class PublishedShape:
+    """A shape printed in the paper.
+
+    Args:
+        source: Table or figure.
+        name: Identifier.
+        params: Parameter count in millions, as printed.
+        perplexity: Perplexity of the shape sliced from the supernet; None where not printed.
+        widths: Shape (12,).
+    """
+
+    source: str
+    name: str
+    params: float
+    perplexity: float | None
+    widths: tuple[int, ...]
+
+
+@lru_cache(maxsize=1)
+def published_shapes() -> Mapping[str, PublishedShape]:
+    """The ten shapes of table 6 and the nine of the cigar family, by name."""
+    path = Path(__file__).with_name("published_shapes.csv")
+    lines = [x for x in path.read_text(encoding="utf-8").splitlines() if not x.startswith("#")]
+    return {
+        row["name"]: PublishedShape(
+            row["source"],
+            row["name"],
+            float(row["params_m"]),
+            float(row["perplexity_direct"]) if row["perplexity_direct"] else None,
+            tuple(int(row[f"layer_{i}"]) for i in range(1, 13)),
+        )
+        for row in csv.DictReader(lines)
+    }
+
+
+def families(space: SuperShaperSpace) -> dict[str, Genotypes]:
+    """Every named family of a space.
+
+    Returns:
+        ``cigar`` by growing size and ``templates`` for any space; ``published`` (table 6) and
+        ``published_cigar`` where there are twelve layers of seven widths, by genotype.
+    """
+    found = {"cigar": cigar_family(space), "templates": templates(space)}
+    if space.layers == 12 and len(space.widths) == len(PUBLISHED_WIDTHS):
+        for key, source in (("published", "table 6"), ("published_cigar", "figure 6")):
+            names = [s.name for s in published_shapes().values() if s.source == source]
+            found[key] = np.stack([_published_indices(name) for name in names])
+    return found
+
+
+def templates(space: SuperShaperSpace) -> Genotypes:
+    """The templates of the paper, in the order of `TEMPLATES`.
+
+    The published profiles are resampled to the space's depth and number of widths; on twelve
+    layers of seven widths they are the published shapes.
+
+    Returns:
+        Shape (7, layers).
+    """
+    top = len(PUBLISHED_WIDTHS) - 1
+    profiles = np.stack([_published_indices(name) for name in TEMPLATES]) / top
+    resampled = np.stack([np.interp(_depths(space.layers), _depths(12), row) for row in profiles])
+    scaled = resampled * (len(space.widths) - 1)
+    return np.floor(scaled + 0.5).astype(np.int64)
+
+
+def cigar_family(space: SuperShaperSpace) -> Genotypes:
+    """Every shape of the cigar algorithm, by growing size, (n, layers)."""
+    return scaled_family(space, *_cigar_rule(space))
+
+
+def cigar(space: SuperShaperSpace, params: float) -> Genotypes:
+    """The cigar shape whose parameter count is nearest to a target.
+
+    Args:
+        space: Any size.
+        params: Target, a plain count.
+
+    Returns:
+        Shape (1, layers).
+    """
+    family = cigar_family(space)
+    distance = np.abs(space.costs["params"].evaluate(family) - params)
+    return family[[int(distance.argmin())]]
+
+
+def scaled_family(
+    space: SuperShaperSpace, reference: NDArray[np.int64], rounds_down: NDArray[np.bool_]
+) -> Genotypes:
+    """Scale a reference shape linearly and round it to the grid, for every scale.
+
+    Args:
+        space: Gives the grid.
+        reference: Genotype, shape (layers,).
+        rounds_down: Layers that round down to the next width, shape (layers,); the others up.
+
+    Returns:
+        The distinct shapes by growing scale, (n, layers).
+    """
+    widths = np.array(space.widths, dtype=np.float64)
+    base = widths[reference]
+    # Between two scales at which some layer hits the grid, nothing changes.
+    hits = np.unique(np.divide.outer(widths, base))
+    scales = np.unique(np.concatenate([[hits[0] / 2], hits, (hits[1:] + hits[:-1]) / 2]))
+    scaled = scales[:, None] * base
+    down = np.searchsorted(widths, scaled * (1 + _TOLERANCE), side="right") - 1
+    up = np.searchsorted(widths, scaled * (1 - _TOLERANCE), side="left")
+    shapes = np.where(rounds_down, down, up).clip(0, len(widths) - 1)
+    changed = np.append(True, np.any(shapes[1:] != shapes[:-1], axis=1))
+    return shapes[changed].astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class DerivedFamily:
+    """A heuristic read off an objective: what matters, how wide, and the shapes that follow.
+
+    Args:
+        space: What it is for.
+        by: Where the objective's values come from.
+        importances: Share of each layer in the total effect, shape (layers,).
+        reference: Genotype that the family is scaled from, shape (layers,).
+        rounds_down: Layers that round down when scaled, shape (layers,).
+    """
+
+    space: SuperShaperSpace
+    by: str
+    importances: NDArray[np.float64]
+    reference: NDArray[np.int64]
+    rounds_down: NDArray[np.bool_]
+
+    @cached_property
+    def genotypes(self) -> Genotypes:
+        """The family by growing size, (n, layers)."""
+        return scaled_family(self.space, self.reference, self.rounds_down)
+
+    @cached_property
+    def params(self) -> NDArray[np.float64]:
+        """Parameter count of each member, shape (n,)."""
+        return self.space.costs["params"].evaluate(self.genotypes)
+
+    def explain(self) -> str:
+        """The rule and the family as text for people."""
+        size = self.space.costs["params"].evaluate(self.reference[None])[0]
+        lines = [
+            f"Heuristic for {self.space.name}, derived from {self.by}.",
+            f"1. Reference shape: best sum of the layers' own effects at "
+            f"{format_quantity(float(size))} parameters.",
+            "2. For another size scale every width by one factor.",
+            "3. Round to the grid: down in the layers that matter least, up in the others.",
+            "",
+            "layer  importance  reference  rounds",
+        ]
+        for i, (share, index, down) in enumerate(
+            zip(self.importances, self.reference, self.rounds_down, strict=True), start=1
+        ):
+            width, way = self.space.widths[index], "down" if down else "up"
+            lines.append(f"{i:>5}  {share:>10.1%}  {width:>9}  {way}")
+        lines += ["", "params  shape"]
+        for params, genotype in zip(self.params, self.genotypes, strict=True):
+            lines.append(f"{format_quantity(float(params)):>6}  {self.space.format(genotype)}")
+        return "\n".join(lines)
+
+
+def derive_family(space: SuperShaperSpace, objective: Objective, seed: int = 0) -> DerivedFamily:
+    """Turn an objective, such as a fitted predictor, into a heuristic.
+
+    A layer's effect is the objective averaged over random shapes with that layer at each width
+    in turn. Its range is the layer's importance; the shape with the best sum of effects at the
+    size of the cigar's reference is the reference; the third of the layers that matters least
+    rounds down.
+
+    Args:
+        space: Any size.
+        objective: Cheap; better in either direction.
+        seed: Fixes the random shapes.
+
+    Raises:
+        InvalidInputError: Values that are not finite.
+    """
+    effects = _effects(space, objective, seed)
+    spread = np.ptp(effects, axis=1)
+    total = spread.sum()
+    importances = spread / total if total > 0 else np.full(space.layers, 1 / space.layers)
+    order = np.argsort(importances, kind="stable")
+    rounds_down = np.zeros(space.layers, dtype=bool)
+    rounds_down[order[: int(space.layers * _LOW_IMPORTANCE)]] = True
+    cost = space.costs["params"]
+    size = cost.evaluate(_cigar_rule(space)[0][None])[0]
+    reference = _best_additive(effects, cost, size)
+    by = f"{objective.name}: {objective.provenance}"
+    return DerivedFamily(space, by, importances, reference, rounds_down)
+
+
+class FamilyStrategy(Strategy):
+    """Proposes the admissible members of a fixed family once, then nothing more.
+
+    A subclass says which family.
+
+    Args:
+        problem: Its space must be a SuperShaper space.
+        seed: Part of the contract of strategies; a fixed family draws nothing.
+
+    Raises:
+        InvalidInputError: Another kind of space.
+    """
+
+    def __init__(self, problem: Problem, seed: int = 0) -> None:
+        super().__init__(problem, seed)
+        if not isinstance(problem.space, SuperShaperSpace):
+            raise InvalidInputError(
+                f"{type(self).__name__} needs a supershaper space, got {problem.space.name!r}"
+            )
+        members = self.family(problem.space)
+        self._members = members[problem.admissible(members)]
+        self._asked = 0
+
+    @abstractmethod
+    def family(self, space: SuperShaperSpace) -> Genotypes:
+        """The members in the order they are proposed, (n, layers)."""
+
+    def ask(self, n: int) -> Genotypes:
+        """Propose the next members, (k, layers) with k <= n."""
+        batch = self._members[self._asked : self._asked + n]
+        self._asked += len(batch)
+        return batch
+
+    def tell(self, evaluations: Evaluations) -> None:
+        """Learn nothing: the family is fixed."""
+
+    def state_dict(self) -> State:
+        """How many members were proposed."""
+        return {**super().state_dict(), "asked": self._asked}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        super().load_state_dict(state)
+        self._asked = int(state["asked"])
+
+
+class CigarStrategy(FamilyStrategy):
+    """The cigar family of the paper, by growing size."""
+
+    def family(self, space: SuperShaperSpace) -> Genotypes:
+        """See `cigar_family`."""
+        return cigar_family(space)
+
+
+class TemplatesStrategy(FamilyStrategy):
+    """The seven templates that the paper compares."""
+
+    def family(self, space: SuperShaperSpace) -> Genotypes:
+        """See `templates`."""
+        return templates(space)
+
+
+class DerivedStrategy(FamilyStrategy):
+    """The family derived from the problem's first objective, by growing size."""
+
+    def family(self, space: SuperShaperSpace) -> Genotypes:
+        """See `derive_family`."""
+        return derive_family(space, self.problem.objectives[0]).genotypes
+
+
+def _published_indices(name: str) -> NDArray[np.int64]:
+    indices = {width: i for i, width in enumerate(PUBLISHED_WIDTHS)}
+    return np.array([indices[w] for w in published_shapes()[name].widths], dtype=np.int64)
+
+
+def _depths(layers: int) -> NDArray[np.float64]:
+    return np.linspace(0.0, 1.0, layers)
+
+
+def _cigar_rule(space: SuperShaperSpace) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The published reference and rounding, resampled to a space's depth and hidden size."""
+    nearest = np.floor(_depths(space.layers) * 11 + 0.5).astype(np.int64)
+    published = np.array(published_shapes()[CIGAR_REFERENCE].widths) / PUBLISHED_WIDTHS[-1]
+    wanted = published[nearest] * space.hidden
+    reference = np.abs(np.subtract.outer(wanted, np.array(space.widths))).argmin(axis=1)
+    return reference.astype(np.int64), np.isin(nearest + 1, _ROUNDED_DOWN)
+
+
+def _effects(space: SuperShaperSpace, objective: Objective, seed: int) -> NDArray[np.float64]:
+    """Mean of the minimised objective with each layer at each width, (layers, widths)."""
+    layers, widths = space.layers, len(space.widths)
+    background = space.sample(_BACKGROUND, np.random.default_rng(seed))
+    batch = np.tile(background, (layers, widths, 1, 1))
+    for layer in range(layers):
+        batch[layer, :, :, layer] = np.arange(widths)[:, None]
+    values = objective.evaluate(batch.reshape(-1, layers)) * objective.direction.sign
+    if not np.isfinite(values).all():
+        raise InvalidInputError(
+            f"a heuristic needs finite values of {objective.name}, "
+            f"got {int((~np.isfinite(values)).sum())} failures"
+        )
+    means: NDArray[np.float64] = values.reshape(layers, widths, -1).mean(axis=2)
+    return means
+
+
+def _best_additive(
+    effects: NDArray[np.float64], cost: ChainCost, size: float
+) -> NDArray[np.int64]:
+    """The genotype with the best sum of effects near a size, by a price on every unit of cost."""
+
+    def best(price: float) -> tuple[float, NDArray[np.int64]]:
+        steps = [e + price * s for e, s in zip(effects[1:], cost.steps, strict=True)]
+        genotype = ChainCost("priced", effects[0] + price * cost.first, tuple(steps)).minimum[1]
+        return float(cost.evaluate(genotype[None])[0]), genotype
+
+    free = best(0.0)
+    if free[0] <= size:
+        return free[1]
+    # At this price a single step of the grid in size outweighs all effects together.
+    low, high = 0.0, float(np.ptp(effects, axis=1).sum()) + 1.0
+    nearest = best(high)
+    for _ in range(64):
+        price = (low + high) / 2
+        found = best(price)
+        if abs(found[0] - size) < abs(nearest[0] - size):
+            nearest = found
+        low, high = (price, high) if found[0] > size else (low, price)
+    return nearest[1]
