@@ -1,0 +1,335 @@
+"""Pareto mathematics: pure functions on arrays, every objective minimised.
+
+Points have shape (n, m). A row with a NaN (a failed evaluation) dominates nothing, is never part
+of a front and adds nothing to an indicator.
+"""
+
+from __future__ import annotations
+
+import itertools
+from bisect import bisect_left, bisect_right
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nastool.errors import InvalidInputError
+
+Points = NDArray[np.float64]
+
+_BLOCK = 256
+"""Points compared with a front at a time, which bounds the memory of a comparison."""
+
+_MATRIX_LIMIT = 2_000
+"""Largest number of points whose pairwise dominance is held in memory."""
+
+
+def _points(points: ArrayLike, name: str = "points", columns: int | None = None) -> Points:
+    array = np.asarray(points, dtype=np.float64)
+    if array.ndim != 2 or array.shape[1] == 0 or (columns and array.shape[1] != columns):
+        expected = f"(n, {columns})" if columns else "(n, m) with m >= 1"
+        raise InvalidInputError(f"{name} must have shape {expected}, got {array.shape}")
+    return array
+
+
+def dominates(a: ArrayLike, b: ArrayLike) -> NDArray[np.bool_]:
+    """Whether a is nowhere worse than b and somewhere better.
+
+    Args:
+        a: Shape (..., m).
+        b: Shape (..., m), broadcast against a.
+
+    Returns:
+        Shape (...).
+    """
+    left, right = np.asarray(a), np.asarray(b)
+    result: NDArray[np.bool_] = np.all(left <= right, axis=-1) & np.any(left < right, axis=-1)
+    return result
+
+
+def non_dominated(points: ArrayLike) -> NDArray[np.bool_]:
+    """Which points no other point dominates; of equal points all are kept.
+
+    Args:
+        points: Shape (n, m).
+
+    Returns:
+        Mask of shape (n,).
+    """
+    array = _points(points)
+    mask = ~np.any(np.isnan(array), axis=1)
+    valid = array[mask]
+    if len(valid) == 0:
+        return mask
+    if array.shape[1] == 1:
+        mask[mask] = valid[:, 0] == valid.min()
+    elif array.shape[1] == 2:
+        mask[mask] = _non_dominated_2d(valid)
+    else:
+        mask[mask] = _non_dominated_blocked(valid)
+    return mask
+
+
+def _non_dominated_2d(points: Points) -> NDArray[np.bool_]:
+    order = np.lexsort((points[:, 1], points[:, 0]))
+    x, y = points[order, 0], points[order, 1]
+    # In this order only an earlier point can dominate, and it does unless it is higher in y.
+    lowest_before = np.append(np.inf, np.minimum.accumulate(y)[:-1])
+    kept = y < lowest_before
+    # The running minimum says nothing about a first point at infinity.
+    kept[0] = True
+    first = np.append(True, (x[1:] != x[:-1]) | (y[1:] != y[:-1]))
+    kept = kept[first][np.cumsum(first) - 1]
+    mask = np.empty(len(points), dtype=bool)
+    mask[order] = kept
+    return mask
+
+
+def _non_dominated_blocked(points: Points) -> NDArray[np.bool_]:
+    # Lexicographic order: only an earlier point can dominate.
+    unique, inverse = np.unique(points, axis=0, return_inverse=True)
+    alive = np.ones(len(unique), dtype=bool)
+    if len(unique) > _BLOCK:
+        # The points of the best mean ranks dominate most of the others: discard those cheaply.
+        ranks = unique.argsort(axis=0, kind="stable").argsort(axis=0).sum(axis=1)
+        for row in np.argpartition(ranks, 31)[:32]:
+            alive = alive & ~dominates(unique[row], unique)
+    candidates = np.flatnonzero(alive)
+    front = np.empty((0, points.shape[1]))
+    kept: list[NDArray[np.int64]] = []
+    for start in range(0, len(candidates), _BLOCK):
+        rows = candidates[start : start + _BLOCK]
+        rows = rows[~_any_dominates(front, unique[rows])]
+        block = unique[rows]
+        rows = rows[~np.any(dominates(block[:, None], block[None]), axis=0)]
+        front = np.concatenate([front, unique[rows]])
+        kept.append(rows)
+    mask = np.zeros(len(unique), dtype=bool)
+    mask[np.concatenate(kept)] = True
+    return mask[inverse.reshape(-1)]
+
+
+def _any_dominates(front: Points, points: Points) -> NDArray[np.bool_]:
+    """Which points (n, m), all different from the front's (f, m), the front dominates."""
+    # Unequal points: being nowhere worse is enough.
+    not_worse = np.ones((len(front), len(points)), dtype=bool)
+    for column in range(points.shape[1]):
+        not_worse &= front[:, column, None] <= points[None, :, column]
+    result: NDArray[np.bool_] = not_worse.any(axis=0)
+    return result
+
+
+def fast_non_dominated_rank(
+    points: ArrayLike, violations: ArrayLike | None = None
+) -> NDArray[np.int64]:
+    """Number of the front each point belongs to after the better fronts are taken away.
+
+    With violations, a feasible point beats an infeasible one and, of two infeasible ones, the one
+    that violates less (Deb et al. 2002, section VI). Points with a NaN come last.
+
+    Args:
+        points: Shape (n, m).
+        violations: Total violation of each point, shape (n,); <= 0 is feasible.
+
+    Returns:
+        Shape (n,), the first front being 0.
+    """
+    array = _points(points)
+    total = np.zeros(len(array)) if violations is None else np.asarray(violations, dtype=float)
+    if total.shape != (len(array),):
+        raise InvalidInputError(
+            f"violations must have shape ({len(array)},), got {total.shape}"
+        )
+    failed = np.any(np.isnan(array), axis=1) | np.isnan(total)
+    feasible = (total <= 0) & ~failed
+    ranks = np.zeros(len(array), dtype=np.int64)
+    ranks[feasible] = _rank_fronts(array[feasible])
+    begin = int(ranks[feasible].max()) + 1 if feasible.any() else 0
+    if not feasible.all():
+        levels = np.where(failed, np.inf, total)[~feasible]
+        ranks[~feasible] = begin + np.unique(levels, return_inverse=True)[1].reshape(-1)
+    return ranks
+
+
+def _rank_fronts(points: Points) -> NDArray[np.int64]:
+    if len(points) == 0:
+        return np.empty(0, dtype=np.int64)
+    unique, inverse = np.unique(points, axis=0, return_inverse=True)
+    n, m = unique.shape
+    ranks = np.zeros(n, dtype=np.int64)
+    if m == 1:
+        ranks = np.arange(n)
+    elif m == 2:
+        # Lexicographic order: a front dominates a point exactly if its lowest y so far does not
+        # exceed the point's, and these lowest values increase from front to front.
+        lowest: list[float] = []
+        for row, y in enumerate(unique[:, 1].tolist()):
+            rank = bisect_right(lowest, y)
+            lowest[rank : rank + 1] = [y]
+            ranks[row] = rank
+    elif n <= _MATRIX_LIMIT:
+        matrix = dominates(unique[:, None], unique[None])
+        dominators = matrix.sum(axis=0)
+        left, rank = np.ones(n, dtype=bool), 0
+        while left.any():
+            front = left & (dominators == 0)
+            ranks[front] = rank
+            left &= ~front
+            dominators -= matrix[front].sum(axis=0)
+            rank += 1
+    else:
+        rows, rank = np.arange(n), 0
+        while len(rows):
+            front = non_dominated(unique[rows])
+            ranks[rows[front]] = rank
+            rows = rows[~front]
+            rank += 1
+    return ranks[inverse.reshape(-1)]
+
+
+def crowding_distance(points: ArrayLike) -> NDArray[np.float64]:
+    """Perimeter of the box between each point's neighbours on its front (Deb et al. 2002, III-B).
+
+    Args:
+        points: One front, shape (n, m).
+
+    Returns:
+        Shape (n,), infinite at the ends of the front.
+    """
+    array = _points(points)
+    n = len(array)
+    if n <= 2:
+        return np.full(n, np.inf)
+    order = array.argsort(axis=0, kind="stable")
+    values = np.take_along_axis(array, order, axis=0)
+    extent = values[-1] - values[0]
+    extent[extent == 0] = 1.0
+    gaps = np.full(values.shape, np.inf)
+    gaps[1:-1] = (values[2:] - values[:-2]) / extent
+    distance = np.empty(values.shape)
+    np.put_along_axis(distance, order, gaps, axis=0)
+    total: NDArray[np.float64] = distance.sum(axis=1)
+    return total
+
+
+def hypervolume(points: ArrayLike, reference: ArrayLike) -> float:
+    """Volume that the points dominate up to a reference point, exactly.
+
+    Args:
+        points: Shape (n, m).
+        reference: Shape (m,), finite; points that are not better in every objective add nothing.
+    """
+    array = _points(points)
+    corner = np.asarray(reference, dtype=np.float64)
+    if corner.shape != array.shape[1:] or not np.all(np.isfinite(corner)):
+        raise InvalidInputError(
+            f"the reference point must be {array.shape[1]} finite numbers, got {corner.tolist()}"
+        )
+    inside = array[np.all(array < corner, axis=1)]
+    return _volume(np.unique(inside[non_dominated(inside)], axis=0), corner)
+
+
+def _volume(front: Points, corner: NDArray[np.float64]) -> float:
+    """Hypervolume of distinct, mutually non-dominated points in lexicographic order."""
+    if len(front) == 0:
+        return 0.0
+    m = front.shape[1]
+    if m == 1:
+        return float(corner[0] - front[0, 0])
+    if m == 2:
+        heights = np.append(corner[1], front[:-1, 1]) - front[:, 1]
+        return float(((corner[0] - front[:, 0]) * heights).sum())
+    # Sweep along the last objective: between two points the cross-section stays the same.
+    front = front[front[:, -1].argsort(kind="stable")]
+    depths = np.append(front[1:, -1], corner[-1]) - front[:, -1]
+    if m == 3:
+        return float((np.array(_areas(front[:, :2], corner)) * depths).sum())
+    total = 0.0
+    for row, depth in enumerate(depths):
+        if depth > 0:
+            section = front[: row + 1, :-1]
+            section = np.unique(section[non_dominated(section)], axis=0)
+            total += float(depth) * _volume(section, corner[:-1])
+    return total
+
+
+def _areas(points: Points, corner: NDArray[np.float64]) -> list[float]:
+    """Area dominated by the first 1, 2, ... points (n, 2)."""
+    # The current front as a staircase between two sentinels: xs ascend, ys descend.
+    xs, ys = [-np.inf, float(corner[0])], [float(corner[1]), -np.inf]
+    area, areas = 0.0, []
+    for x, y in points.tolist():
+        begin = bisect_left(xs, x)
+        if ys[begin - 1] > y and not (xs[begin] == x and ys[begin] <= y):
+            end = begin
+            while ys[end] >= y:
+                end += 1
+            edges = [x, *xs[begin:end], xs[end]]
+            tops = [ys[begin - 1], *ys[begin:end]]
+            for (left, right), top in zip(itertools.pairwise(edges), tops, strict=True):
+                area += (right - left) * (top - y)
+            xs[begin:end] = [x]
+            ys[begin:end] = [y]
+        areas.append(area)
+    return areas
+
+
+def _distances(points: ArrayLike, reference_front: ArrayLike) -> Points | None:
+    """How much worse each point is than each reference point, (r, n, m); None without points."""
+    reference = _points(reference_front, "the reference front")
+    array = _points(points, columns=reference.shape[1])
+    array = array[~np.any(np.isnan(array), axis=1)]
+    if len(reference) == 0 or np.any(np.isnan(reference)):
+        raise InvalidInputError("the reference front must have at least one point and no NaN")
+    if len(array) == 0:
+        return None
+    # Dominated points are never nearest; without them the table stays small.
+    array = array[non_dominated(array)]
+    differences: Points = array[None] - reference[:, None]
+    return differences
+
+
+def igd_plus(points: ArrayLike, reference_front: ArrayLike) -> float:
+    """Mean distance from a reference front to what a set falls short of it (Ishibuchi 2015).
+
+    Args:
+        points: Shape (n, m).
+        reference_front: Shape (r, m).
+
+    Returns:
+        0 where the whole reference front is reached; infinite for an empty set.
+    """
+    differences = _distances(points, reference_front)
+    if differences is None:
+        return float("inf")
+    return float(np.sqrt((np.maximum(differences, 0) ** 2).sum(axis=2)).min(axis=1).mean())
+
+
+def additive_epsilon(points: ArrayLike, reference_front: ArrayLike) -> float:
+    """Smallest shift after which a set is nowhere worse than a reference front (Zitzler 2003).
+
+    Args:
+        points: Shape (n, m).
+        reference_front: Shape (r, m).
+
+    Returns:
+        0 where the reference front is just reached; infinite for an empty set.
+    """
+    differences = _distances(points, reference_front)
+    return float("inf") if differences is None else float(differences.max(2).min(1).max())
+
+
+def knee(points: ArrayLike) -> int:
+    """Row of the front's point that lies furthest below the plane through the front's ends.
+
+    With each objective scaled to [0, 1] over the front this is the smallest sum of objectives.
+
+    Args:
+        points: Shape (n, m) with at least one point without NaN.
+    """
+    array = _points(points)
+    front = np.flatnonzero(non_dominated(array))
+    if len(front) == 0:
+        raise InvalidInputError("a knee needs at least one point without NaN, got none")
+    low, high = array[front].min(axis=0), array[front].max(axis=0)
+    scale = np.where(high > low, high - low, 1.0)
+    return int(front[((array[front] - low) / scale).sum(axis=1).argmin()])
