@@ -23,6 +23,12 @@ _HALF_LIMIT = 2_000_000
 _BUCKETS = 8192
 """Resolution of the rounded count where halves are too many to enumerate."""
 
+_LARGEST_COUNT = 10**300
+"""Largest space whose count fits in floats."""
+
+_ROUNDS = 1000
+"""Rounds of drawing after which bounds count as too narrow for the resolution."""
+
 
 @dataclass(frozen=True, eq=False)
 class ChainCost:
@@ -35,7 +41,7 @@ class ChainCost:
         unit: Base unit; empty for plain counts.
 
     Raises:
-        InvalidInputError: Shapes that do not chain, or terms that are not finite.
+        InvalidInputError: Shapes that do not chain, or terms that are not finite numbers.
     """
 
     name: str
@@ -44,16 +50,52 @@ class ChainCost:
     unit: str = ""
 
     def __post_init__(self) -> None:
-        width = self.first.shape
+        object.__setattr__(self, "first", self._widest(self.first))
+        object.__setattr__(self, "steps", tuple(self._widest(step) for step in self.steps))
+        if self.first.ndim != 1 or not self.first.size:
+            raise InvalidInputError(
+                f"cost {self.name!r}: the terms of gene 1 must have shape (k,), "
+                f"got {self.first.shape}"
+            )
+        width = len(self.first)
         for index, step in enumerate(self.steps, start=2):
-            if step.ndim != 2 or (step.shape[0],) != width:
+            if step.ndim != 2 or step.shape[0] != width or not step.size:
                 raise InvalidInputError(
                     f"cost {self.name!r}: the terms of gene {index} must have shape "
-                    f"({width[0]}, k), got {step.shape}"
+                    f"({width}, k), got {step.shape}"
                 )
-            width = step.shape[1:]
-        if not all(np.all(np.isfinite(terms)) for terms in (self.first, *self.steps)):
+            width = step.shape[1]
+        if not all(np.all(np.isfinite(terms)) for terms in self.terms):
             raise InvalidInputError(f"cost {self.name!r}: every term must be finite")
+
+    def _widest(self, terms: NDArray[np.number]) -> NDArray[np.number]:
+        """The terms as int64 or float64, so that sums and signs do not overflow."""
+        array = np.asarray(terms)
+        if np.issubdtype(array.dtype, np.integer):
+            return array.astype(np.int64, copy=False)
+        if np.issubdtype(array.dtype, np.floating):
+            return array.astype(np.float64, copy=False)
+        raise InvalidInputError(
+            f"cost {self.name!r}: terms must be real numbers, got {array.dtype}"
+        )
+
+    @property
+    def terms(self) -> tuple[NDArray[np.number], ...]:
+        """The terms of every gene, those of the first included."""
+        return (self.first, *self.steps)
+
+    @property
+    def cardinalities(self) -> tuple[int, ...]:
+        """Number of choices of each gene."""
+        return tuple(terms.shape[-1] for terms in self.terms)
+
+    @property
+    def tolerance(self) -> float:
+        """How far two orders of summation may differ; 0 where sums are exact integers."""
+        magnitude = sum(float(np.abs(terms).max()) for terms in self.terms)
+        if all(terms.dtype == np.int64 for terms in self.terms) and magnitude < 2**53:
+            return 0.0
+        return 4 * len(self.terms) * float(np.finfo(np.float64).eps) * magnitude
 
     def evaluate(self, genotypes: NDArray[np.int64]) -> NDArray[np.float64]:
         """Cost of each genotype, (n, d) to (n,); integer terms are summed exactly."""
@@ -112,27 +154,39 @@ class ChainBudget:
         lower: Smallest allowed cost.
 
     Raises:
+        InvalidInputError: A bound is not a number, or the space is too large to count in floats.
         InfeasibleError: No architecture lies within the bounds.
     """
 
     def __init__(self, cost: ChainCost, upper: float = math.inf, lower: float = -math.inf) -> None:
+        if math.isnan(upper) or math.isnan(lower):
+            raise InvalidInputError(f"bounds on {cost.name} must be numbers, got NaN")
         self.cost = cost
         self.upper = upper
         self.lower = lower
         if cost.minimum[0] > upper or cost.maximum[0] < lower or lower > upper:
-            raise InfeasibleError(
-                f"no architecture has {cost.name} between {lower:,.10g} and {upper:,.10g}: "
-                f"the range of the space is {cost.minimum[0]:,.10g} to {cost.maximum[0]:,.10g}"
-            )
-        cardinalities = [len(cost.first), *(step.shape[1] for step in cost.steps)]
-        middle = (len(cardinalities) - 1) // 2
-        left, right = cardinalities[: middle + 1], cardinalities[middle:]
+            raise self._infeasible()
+        middle = (len(cost.terms) - 1) // 2
+        left, right = cost.cardinalities[: middle + 1], cost.cardinalities[middle:]
         enumerable = math.prod(left) <= _HALF_LIMIT and math.prod(right) <= _HALF_LIMIT
-        self._method = _Halves(self, middle) if enumerable else _Buckets(self)
+        method: type[_Halves | _Buckets] = _Halves if enumerable else _Buckets
+        self._method = method(cost, lower, upper)
+        if self._method.count.high == 0:
+            raise self._infeasible()
+
+    def _infeasible(self) -> InfeasibleError:
+        smallest, largest = self.cost.minimum[0], self.cost.maximum[0]
+        return InfeasibleError(
+            f"no architecture has {self.cost.name} between {self.lower:,.10g} and "
+            f"{self.upper:,.10g}: the range of the space is {smallest:,.10g} to {largest:,.10g}"
+        )
 
     @property
     def count(self) -> Count:
         """Number of architectures within the bounds."""
+        if self.lower <= self.cost.minimum[0] and self.cost.maximum[0] <= self.upper:
+            size = math.prod(self.cost.cardinalities)
+            return Count(size, size)
         return self._method.count
 
     def sample(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -140,8 +194,23 @@ class ChainBudget:
 
         Returns:
             Genotypes of shape (n, d).
+
+        Raises:
+            InfeasibleError: The bounds are so narrow that rounding hides what lies within.
         """
-        return self._method.sample(n, rng)
+        if self._method.is_exact:
+            return self._method.draw(n, rng)
+        # What is drawn from exceeds the bounds by rounding only, so few draws are repeated.
+        found = [np.empty((0, len(self.cost.terms)), dtype=np.int64)]
+        missing = n
+        for _ in range(_ROUNDS):
+            if missing <= 0:
+                return np.concatenate(found)
+            drawn = self._method.draw(2 * missing + 64, rng)
+            drawn = drawn[self.contains(drawn)][:missing]
+            found.append(drawn)
+            missing -= len(drawn)
+        raise self._infeasible()
 
     def contains(self, genotypes: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which genotypes (n, d) lie within the bounds, shape (n,)."""
@@ -152,49 +221,62 @@ class ChainBudget:
 class _Halves:
     """Meet in the middle: sort the left halves, look up what each right half leaves for them."""
 
-    def __init__(self, budget: ChainBudget, middle: int) -> None:
-        cost = budget.cost
-        steps = cost.steps
-        self._middle = middle
-        self._left_shape = (len(cost.first), *(s.shape[1] for s in steps[:middle]))
-        self._right_shape = tuple(s.shape[1] for s in steps[middle:])
+    def __init__(self, cost: ChainCost, lower: float, upper: float) -> None:
+        middle = (len(cost.terms) - 1) // 2
+        before, after = cost.steps[:middle], cost.steps[middle:]
+        self._left_shape = cost.cardinalities[: middle + 1]
+        self._right_shape = cost.cardinalities[middle + 1 :]
 
         left = cost.first
-        for step in steps[:middle]:
+        for step in before:
             left = left[..., None] + step
         left = left.reshape(-1, self._left_shape[-1])
         self._left_order = left.argsort(axis=0, kind="stable")
         left = np.take_along_axis(left, self._left_order, axis=0)
 
-        right = np.zeros(((left.shape[1], *self._right_shape)[-1], 1), dtype=left.dtype)
-        for step in reversed(steps[middle:]):
-            # The suffix cost seen from the gene before it: (k_prev, k_next * ...).
+        # The cost of every suffix seen from the gene before it: (k_previous, k_next * ...).
+        right: NDArray[np.number] = np.zeros((cost.cardinalities[-1], 1), dtype=np.int64)
+        for step in reversed(after):
             right = (step[:, :, None] + right[None]).reshape(len(step), -1)
 
+        # Sums of floats depend on their order: widen the bounds by that much to draw, narrow
+        # them to count what is certain. For integers both are the bounds themselves.
+        slack = cost.tolerance
+        begin, end = self._ranges(left, right, lower - slack, upper + slack)
+        self._begin = begin.ravel()
+        self._cumulative = np.cumsum((end - begin).ravel())
+        high = low = int(self._cumulative[-1])
+        if slack:
+            begin, end = self._ranges(left, right, lower + slack, upper - slack)
+            low = int(np.maximum(end - begin, 0).sum())
+        self.count = Count(low, high)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether every draw lies within the bounds."""
+        return self.count.is_exact
+
+    @staticmethod
+    def _ranges(
+        left: NDArray[np.number], right: NDArray[np.number], lower: float, upper: float
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Which sorted left halves fit each right half: begin and end, each (k, suffixes)."""
         begin = np.empty(right.shape, dtype=np.int64)
         end = np.empty(right.shape, dtype=np.int64)
         for choice in range(left.shape[1]):
-            begin[choice] = np.searchsorted(left[:, choice], budget.lower - right[choice], "left")
-            end[choice] = np.searchsorted(left[:, choice], budget.upper - right[choice], "right")
-        self._begin = begin.ravel()
-        self._cumulative = np.cumsum(np.maximum(end - begin, 0).ravel())
-        total = int(self._cumulative[-1])
-        if total == 0:
-            raise InfeasibleError(
-                f"no architecture has {cost.name} between {budget.lower:,.10g} and "
-                f"{budget.upper:,.10g}"
-            )
-        self.count = Count(total, total)
+            begin[choice] = np.searchsorted(left[:, choice], lower - right[choice], "left")
+            end[choice] = np.searchsorted(left[:, choice], upper - right[choice], "right")
+        return begin, end
 
-    def sample(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    def draw(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Draw n pairs of halves, uniformly over the counted ones."""
         ranks = rng.integers(0, self.count.high, size=n)
         pairs = np.searchsorted(self._cumulative, ranks, side="right")
         within = ranks - np.where(pairs > 0, self._cumulative[pairs - 1], 0)
-        suffixes = int(np.prod(self._right_shape, dtype=np.int64))
-        choice, suffix = np.divmod(pairs, suffixes)
+        choice, suffix = np.divmod(pairs, math.prod(self._right_shape))
         prefix = self._left_order[self._begin[pairs] + within, choice]
         columns = [
-            *(np.unravel_index(prefix, self._left_shape[:-1]) if self._middle else ()),
+            *(np.unravel_index(prefix, self._left_shape[:-1]) if self._left_shape[:-1] else ()),
             choice,
             *(np.unravel_index(suffix, self._right_shape) if self._right_shape else ()),
         ]
@@ -204,78 +286,84 @@ class _Halves:
 class _Buckets:
     """Terms rounded down to buckets: a slightly larger set that is counted and drawn from.
 
-    Draws outside the bounds are drawn again; the set exceeds the true one by at most d buckets
-    on either side, so few are.
+    Costs are taken relative to the end of the range that is nearer to the bounds, as sums of
+    non-negative terms, so that the number of buckets is fixed however narrow the bounds are.
     """
 
-    def __init__(self, budget: ChainBudget) -> None:
-        cost = budget.cost
-        self._budget = budget
-        low, high = cost.minimum[0], min(cost.maximum[0], budget.upper)
-        self._resolution = max((high - low) / _BUCKETS, np.finfo(float).tiny)
-        # Shifting every term by its smallest value keeps the bucket numbers small.
-        terms = [cost.first[None, :], *cost.steps]
-        shifts = [float(t.min()) for t in terms]
+    def __init__(self, cost: ChainCost, lower: float, upper: float) -> None:
+        size = math.prod(cost.cardinalities)
+        if size > _LARGEST_COUNT:
+            raise InvalidInputError(
+                f"cost {cost.name!r}: at most {_LARGEST_COUNT:.0e} architectures can be counted, "
+                f"got 10^{math.log10(size):.0f}"
+            )
+        smallest, largest = cost.minimum[0], cost.maximum[0]
+        lower, upper = max(lower, smallest), min(upper, largest)
+        sign = 1 if upper - smallest <= largest - lower else -1
+        near, far = (
+            (lower - smallest, upper - smallest)
+            if sign == 1
+            else (largest - upper, largest - lower)
+        )
+        # Few whole numbers need no rounding. Elsewhere a term rounded down loses less than a
+        # bucket, and floating-point noise may lift a sum past an exact multiple by one.
+        self.is_exact = cost.tolerance == 0 and far <= _BUCKETS
+        resolution = 1.0 if self.is_exact else max(far / _BUCKETS, cost.tolerance)
+        noise = 0 if self.is_exact else 1
+        lost = 0 if self.is_exact else len(cost.terms) + noise
+        self._top = math.floor(far / resolution) + noise
         self._terms = [
-            np.floor((t - shift) / self._resolution).astype(np.int64)
-            for t, shift in zip(terms, shifts, strict=True)
+            np.clip(np.floor(term / resolution), 0, self._top + 1).astype(np.int64)
+            for term in _excess(cost, sign)
         ]
-        d, base = len(terms), sum(shifts)
-        self._top = math.floor((high - base) / self._resolution)
-        bottom = (budget.lower - base) / self._resolution - d
-        self._bottom = max(0, math.floor(bottom)) if math.isfinite(bottom) else 0
-        if self._top < 0:
-            raise InfeasibleError(f"no architecture has {cost.name} <= {budget.upper:,.10g}")
-        # ways[i][c, b]: completions of genes i+1.. given choice c at gene i with b buckets used.
-        self._ways = self._count_completions()
-        begin = self._terms[0][0]
-        inside = begin <= self._top
-        total = float(self._ways[0][np.flatnonzero(inside), begin[inside]].sum())
-        certain = self._certain(d, base)
-        self.count = Count(int(certain), int(total))
+        bottom = max(0, math.ceil(near / resolution) - lost)
+        self._ways = self._count_completions(bottom)
+        start = self._terms[0][0]
+        inside = np.flatnonzero(start <= self._top)
+        possible = float(self._ways[0][inside, start[inside]].sum())
+        # An end of the bounds that is an end of the range excludes nothing.
+        sure_top = self._top if far >= largest - smallest else self._top - noise - lost
+        sure_bottom = 0 if near <= 0 else math.ceil(near / resolution) + noise
+        certain = self._count_between(sure_bottom, sure_top)
+        # Sums of floats above 2^53 are rounded; keep the ends on their sides.
+        margin = 1e-9 if possible > 2**53 else 0.0
+        self.count = Count(int(certain * (1 - margin)), math.ceil(possible * (1 + margin)))
 
-    def _count_completions(self) -> list[NDArray[np.float64]]:
+    def _count_completions(self, bottom: int) -> list[NDArray[np.float64]]:
+        """For each gene, (k, top + 1): ways to go on from a choice with that much used up."""
         size = self._top + 1
         last = np.zeros((self._terms[-1].shape[1], size))
-        last[:, self._bottom :] = 1.0
+        last[:, bottom:] = 1.0
         ways = [last]
         for term in reversed(self._terms[1:]):
             current = np.zeros((term.shape[0], size))
             for a, b in np.ndindex(*term.shape):
                 used = int(term[a, b])
                 if used < size:
-                    current[a, : size - used] += ways[0][b, used:]
-            ways.insert(0, current)
-        return ways
+                    current[a, : size - used] += ways[-1][b, used:]
+            ways.append(current)
+        return ways[::-1]
 
-    def _certain(self, d: int, base: float) -> float:
-        """Architectures whose rounded cost proves them within the bounds."""
-        lower = (self._budget.lower - base) / self._resolution
-        bottom = max(0, math.ceil(lower)) if math.isfinite(lower) else 0
-        counts = np.zeros((self._terms[0].shape[1], self._top + 1))
+    def _count_between(self, bottom: int, top: int) -> float:
+        """Architectures whose rounded cost lies between two buckets, both included."""
+        if top < bottom:
+            return 0.0
+        size = top + 1
+        counts = np.zeros((self._terms[0].shape[1], size))
         for choice, used in enumerate(self._terms[0][0]):
-            if used <= self._top:
+            if used < size:
                 counts[choice, used] = 1.0
         for term in self._terms[1:]:
-            following = np.zeros((term.shape[1], self._top + 1))
+            following = np.zeros((term.shape[1], size))
             for a, b in np.ndindex(*term.shape):
                 used = int(term[a, b])
-                if used <= self._top:
-                    following[b, used:] += counts[a, : self._top + 1 - used]
+                if used < size:
+                    following[b, used:] += counts[a, : size - used]
             counts = following
-        return float(counts[:, bottom : max(self._top - d + 1, 0)].sum())
+        return float(counts[:, bottom:].sum())
 
-    def sample(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        found: list[NDArray[np.int64]] = []
-        missing = n
-        while missing > 0:
-            drawn = self._draw(max(missing * 2, 64), rng)
-            drawn = drawn[self._budget.contains(drawn)][:missing]
-            found.append(drawn)
-            missing -= len(drawn)
-        return np.concatenate(found)[:n] if found else np.empty((0, len(self._terms)), np.int64)
-
-    def _draw(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    def draw(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Draw n architectures, uniformly over those whose rounded cost is within the bounds."""
         genotypes = np.empty((n, len(self._terms)), dtype=np.int64)
         used = np.zeros(n, dtype=np.int64)
         previous = np.zeros(n, dtype=np.int64)
@@ -285,7 +373,23 @@ class _Buckets:
             weights = ways[np.arange(term.shape[1]), np.minimum(after, self._top)] * inside
             cumulative = np.cumsum(weights, axis=1)
             threshold = rng.random(n) * cumulative[:, -1]
-            previous = np.minimum((cumulative <= threshold[:, None]).sum(axis=1), term.shape[1] - 1)
+            previous = (cumulative <= threshold[:, None]).sum(axis=1)
+            previous = np.minimum(previous, term.shape[1] - 1)
             used = np.take_along_axis(after, previous[:, None], axis=1)[:, 0]
             genotypes[:, gene] = previous
         return genotypes
+
+
+def _excess(cost: ChainCost, sign: int) -> list[NDArray[np.float64]]:
+    """The cost above its minimum (sign 1) or below its maximum (sign -1), as terms >= 0.
+
+    Each term is what a choice costs beyond the best way on, so that the terms of an architecture
+    still add up to its cost but for a constant; the first has shape (1, k), the others (k, k').
+    """
+    onward = np.zeros(cost.cardinalities[-1])
+    terms = []
+    for step in reversed((cost.first[None], *cost.steps)):
+        total = sign * step + onward
+        onward = total.min(axis=1)
+        terms.append(total - onward[:, None])
+    return terms[::-1]

@@ -32,6 +32,8 @@ _UNITS = {
     "J": (1.0, "J"),
     "mJ": (1e-3, "J"),
 }
+_BASE_UNITS = ("", *dict.fromkeys(base for _, base in _UNITS.values()))
+_GREEK_MU, _MICRO_SIGN = "\N{GREEK SMALL LETTER MU}", "\N{MICRO SIGN}"
 _QUANTITY = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-zµ]*)")
 _CONSTRAINT = re.compile(r"\s*([A-Za-z_][\w.-]*(?:\[[^\[\]]+\])?)\s*(<=|>=)\s*(\S(?:.*\S)?)\s*")
 
@@ -55,7 +57,7 @@ class Constraint:
         unit: Base unit the bound was written in; empty when it was a plain number.
 
     Raises:
-        InvalidInputError: An unknown sense or a bound that is not finite.
+        InvalidInputError: An unknown sense or unit, or a bound that is not finite.
     """
 
     metric: str
@@ -70,6 +72,11 @@ class Constraint:
             raise InvalidInputError(
                 f"the bound on {self.metric} must be a finite number, got {self.bound}"
             )
+        if self.unit not in _BASE_UNITS:
+            raise InvalidInputError(
+                f"the bound on {self.metric} must be in {', '.join(filter(None, _BASE_UNITS))} "
+                f"or a plain number, got unit {self.unit!r}"
+            )
 
     def violation(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Signed distance past the bound, relative to its size; <= 0 is feasible.
@@ -82,17 +89,22 @@ class Constraint:
         return excess / scale
 
     def __str__(self) -> str:
-        return f"{self.metric}{self.sense}{format_quantity(self.bound, self.unit)}"
+        # Four digits where they say it all, every digit where they do not: `parse_constraint`
+        # reads it back.
+        text = format_quantity(self.bound, self.unit)
+        if not math.isclose(parse_quantity(text).value, self.bound, rel_tol=1e-12):
+            text = f"{self.bound!r}{self.unit}"
+        return f"{self.metric}{self.sense}{text}"
 
 
 def parse_quantity(text: str) -> Quantity:
     """Read ``66M``, ``1.5e6``, ``20ms`` or ``250MB``.
 
     Raises:
-        InvalidInputError: Not a number, or an unknown unit.
+        InvalidInputError: Not a finite number, or an unknown unit.
     """
-    match = _QUANTITY.fullmatch(text.strip())
-    if match is None:
+    match = _QUANTITY.fullmatch(text.strip().replace(_GREEK_MU, _MICRO_SIGN))
+    if match is None or not math.isfinite(float(match[1])):
         raise InvalidInputError(f"expected a number with an optional unit, got {text!r}")
     number, suffix = float(match[1]), match[2]
     if suffix in _PREFIXES:
@@ -140,10 +152,12 @@ def format_quantity(value: float, unit: str = "") -> str:
 
     Args:
         value: In the base unit.
-        unit: ``s``, ``B``, ``J`` or empty.
+        unit: ``s``, ``B``, ``J`` or empty; any other is appended as it is.
     """
     if not math.isfinite(value) or value == 0:
         return f"{value:g}{unit}"
+    if unit not in _BASE_UNITS:
+        return f"{format_quantity(value)} {unit}"
     if unit == "s":
         steps = [("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9)]
     elif unit == "B":

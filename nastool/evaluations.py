@@ -43,7 +43,9 @@ class Evaluations:
     @property
     def feasible(self) -> NDArray[np.bool_]:
         """Rows that satisfy every constraint and did not fail, shape (n,)."""
-        return np.all(self.violations <= 0, axis=1) & ~np.any(np.isnan(self.objectives), axis=1)
+        failed = np.any(np.isnan(self.objectives), axis=1)
+        feasible: NDArray[np.bool_] = np.all(self.violations <= 0, axis=1) & ~failed
+        return feasible
 
     @property
     def total_violation(self) -> NDArray[np.float64]:

@@ -186,7 +186,7 @@ class Problem:
         """Draw n canonical genotypes, uniformly over those that satisfy the hard constraints.
 
         Raises:
-            InfeasibleError: Several constraints together let nothing through in many draws.
+            InfeasibleError: Several constraints together let too little through in many draws.
         """
         draw = self._budgets[0].sample if self._budgets else self.space.sample
         if len(self.hard_constraints) == 0 or (
@@ -204,16 +204,31 @@ class Problem:
             if missing <= 0:
                 return self.space.canonicalize(np.concatenate(found))
         raise InfeasibleError(
-            f"no architecture of {self.space.name} that satisfies "
-            f"{', '.join(map(str, self.hard_constraints))} was found in {_DRAWS * 256:,} draws"
+            f"{n} architectures of {self.space.name} with "
+            f"{', '.join(map(str, self.hard_constraints))} were wanted, {n - missing} found in "
+            f"{_DRAWS} rounds of drawing"
         )
 
     def values(
         self, genotypes: Genotypes, evaluator: Evaluator | None = None
     ) -> dict[str, NDArray[np.float64]]:
-        """Every reported metric in its natural sign and base unit, each of shape (n,)."""
+        """Every reported metric in its natural sign and base unit, each of shape (n,).
+
+        Args:
+            genotypes: Shape (n, d).
+            evaluator: How to run one objective on the batch; in this process by default.
+
+        Raises:
+            InvalidInputError: A metric returned something else than n numbers.
+        """
         run = evaluator or (lambda objective, batch: objective.evaluate(batch))
-        return {metric.name: run(metric, genotypes) for metric in self.reported}
+        values = {metric.name: run(metric, genotypes) for metric in self.reported}
+        for name, column in values.items():
+            if np.shape(column) != (len(genotypes),):
+                raise InvalidInputError(
+                    f"metric {name!r} must return shape ({len(genotypes)},), got {np.shape(column)}"
+                )
+        return values
 
     def evaluate(self, genotypes: Genotypes, evaluator: Evaluator | None = None) -> Evaluations:
         """Evaluate a batch.

@@ -35,11 +35,11 @@ class Gene:
 
     Args:
         name: Unique within the space, e.g. ``layer_1``.
-        choices: At least one, without repetition.
+        choices: At least one, without repetition; as text free of commas and white space.
         ordered: Whether neighbouring choices are similar (widths are, operator names are not).
 
     Raises:
-        InvalidInputError: No choices, or repeated ones.
+        InvalidInputError: No choices, repeated ones, or one that cannot be written down.
     """
 
     name: str
@@ -49,10 +49,17 @@ class Gene:
     def __post_init__(self) -> None:
         if not self.choices:
             raise InvalidInputError(f"gene {self.name!r} must have at least one choice, got none")
-        if len(set(self.choices)) != len(self.choices):
+        texts = [str(choice) for choice in self.choices]
+        if min(len(set(self.choices)), len(set(texts))) != len(self.choices):
             raise InvalidInputError(
                 f"gene {self.name!r}: choices must be distinct, got {self.choices}"
             )
+        for text in texts:
+            if "," in text or text.split() != [text]:
+                raise InvalidInputError(
+                    f"gene {self.name!r}: a choice must be free of commas and white space, "
+                    f"got {text!r}"
+                )
 
     @property
     def is_numeric(self) -> bool:
@@ -131,7 +138,10 @@ class SearchSpace(ABC):
         Raises:
             InvalidInputError: Wrong shape or dtype, or an index out of range.
         """
-        array = np.asarray(genotypes)
+        try:
+            array = np.asarray(genotypes)
+        except ValueError as error:
+            raise InvalidInputError(f"genotypes must be rows of one length: {error}") from error
         if array.ndim != 2 or array.shape[1] != len(self.genes):
             raise InvalidInputError(
                 f"genotypes of {self.name} must have shape (n, {len(self.genes)}), "
@@ -173,9 +183,7 @@ class SearchSpace(ABC):
             for gene, index, choice in zip(self.genes, indices, architecture, strict=True):
                 if choice not in index:
                     known = ", ".join(map(str, gene.choices))
-                    raise InvalidInputError(
-                        f"{gene.name} must be one of {known}, got {choice!r}"
-                    )
+                    raise InvalidInputError(f"{gene.name} must be one of {known}, got {choice!r}")
             rows.append([index[c] for index, c in zip(indices, architecture, strict=True)])
         return np.array(rows, dtype=np.int64).reshape(-1, len(self.genes))
 
@@ -199,7 +207,8 @@ class SearchSpace(ABC):
     def keys(self, genotypes: Genotypes) -> list[Any]:
         """Hashable identity of each row: an int where the space fits in 63 bits, else bytes."""
         if self.size < 2**63:
-            return (genotypes @ self._strides).tolist()
+            numbers: list[int] = (genotypes @ self._strides).tolist()
+            return numbers
         return [row.tobytes() for row in np.ascontiguousarray(genotypes)]
 
     @cached_property
@@ -208,11 +217,26 @@ class SearchSpace(ABC):
         return reversed_strides[::-1]
 
     def format(self, genotype: NDArray[np.int64]) -> str:
-        """One architecture as text, choices joined by dashes; `parse` reads it back."""
-        return "-".join(map(str, self.decode(genotype[None])[0]))
+        """One architecture as text; `parse` reads it back.
+
+        Args:
+            genotype: Shape (d,).
+
+        Returns:
+            Choices joined by dashes, by commas where a choice has a dash of its own.
+        """
+        separator = "," if self._dashed else "-"
+        return separator.join(map(str, self.decode(genotype[None])[0]))
+
+    @cached_property
+    def _dashed(self) -> bool:
+        return any("-" in str(choice) for gene in self.genes for choice in gene.choices)
 
     def parse(self, text: str) -> Genotypes:
         """Read one architecture from text with choices separated by dashes, commas or spaces.
+
+        Args:
+            text: What `format` returns; dashes separate only where no choice has one.
 
         Returns:
             A genotype of shape (1, d).
@@ -220,7 +244,7 @@ class SearchSpace(ABC):
         Raises:
             InvalidInputError: A choice is unknown or the number of choices is wrong.
         """
-        words = text.replace(",", " ").replace("-", " ").split()
+        words = text.replace(",", " ").replace("-", "-" if self._dashed else " ").split()
         known = [{str(choice): choice for choice in gene.choices} for gene in self.genes]
         if len(words) != len(self.genes):
             raise InvalidInputError(
