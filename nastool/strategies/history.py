@@ -1,0 +1,168 @@
+"""What a strategy remembers of the past, in a form that its state can carry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nastool.evaluations import Evaluations
+from nastool.problem import Problem
+from nastool.space import Genotypes, SearchSpace
+
+_ENUMERABLE = 2**18
+"""Spaces up to this size are enumerated once drawing finds nothing new."""
+
+_ROUNDS = 32
+"""Rounds of drawing in which nothing new may come before a space counts as exhausted."""
+
+
+def canonical(problem: Problem, evaluations: Evaluations) -> Evaluations:
+    """The same evaluations with their genotypes validated and canonicalised."""
+    genotypes = problem.space.canonicalize(problem.space.validate(evaluations.genotypes))
+    return Evaluations(genotypes, evaluations.objectives, evaluations.violations)
+
+
+def pack(evaluations: Evaluations) -> dict[str, Any]:
+    """Evaluations as part of a state."""
+    return {
+        "genotypes": _narrow(evaluations.genotypes),
+        "objectives": evaluations.objectives.copy(),
+        "violations": evaluations.violations.copy(),
+    }
+
+
+def unpack(state: Mapping[str, Any]) -> Evaluations:
+    """What `pack` turned into a state."""
+    return Evaluations(
+        np.array(state["genotypes"], dtype=np.int64),
+        np.array(state["objectives"], dtype=np.float64),
+        np.array(state["violations"], dtype=np.float64),
+    )
+
+
+def nothing(problem: Problem) -> Evaluations:
+    """No evaluations, with the widths of a problem."""
+    return Evaluations(
+        np.empty((0, len(problem.space.genes)), dtype=np.int64),
+        np.empty((0, len(problem.objectives))),
+        np.empty((0, len(problem.constraints))),
+    )
+
+
+def _narrow(genotypes: Genotypes) -> NDArray[np.integer[Any]]:
+    """A copy in the smallest type that holds every index: states are written once a batch."""
+    return genotypes.astype(np.min_scalar_type(int(genotypes.max(initial=0))))
+
+
+class Seen:
+    """The set of genotypes that need not be proposed any more.
+
+    Args:
+        space: Gives every genotype its identity.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        self._space = space
+        self._keys: set[Any] = set()
+        self._batches: list[NDArray[np.integer[Any]]] = []
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def novel(self, genotypes: Genotypes) -> NDArray[np.bool_]:
+        """Which canonical genotypes (n, d) are neither seen nor earlier in the batch, (n,)."""
+        mask = np.zeros(len(genotypes), dtype=bool)
+        batch: set[Any] = set()
+        for row, key in enumerate(self._space.keys(genotypes)):
+            if key not in self._keys and key not in batch:
+                batch.add(key)
+                mask[row] = True
+        return mask
+
+    def add(self, genotypes: Genotypes) -> NDArray[np.bool_]:
+        """Remember canonical genotypes (n, d); returns which were new, shape (n,)."""
+        mask = self.novel(genotypes)
+        new = genotypes[mask]
+        self._keys.update(self._space.keys(new))
+        self._batches.append(_narrow(new))
+        return mask
+
+    @property
+    def genotypes(self) -> Genotypes:
+        """All that were seen, in order, shape (n, d)."""
+        if not self._batches:
+            return np.empty((0, len(self._space.genes)), dtype=np.int64)
+        return np.concatenate(self._batches).astype(np.int64)
+
+    def state(self) -> NDArray[np.integer[Any]]:
+        """Everything, as an array."""
+        return _narrow(self.genotypes)
+
+    def restore(self, state: NDArray[np.integer[Any]]) -> None:
+        """Replace the contents by what `state` returned."""
+        self._keys = set()
+        self._batches = []
+        self.add(np.array(state, dtype=np.int64).reshape(-1, len(self._space.genes)))
+
+    def sample_unseen(self, problem: Problem, n: int, rng: np.random.Generator) -> Genotypes:
+        """Draw up to n distinct unseen genotypes, uniformly over the admissible ones.
+
+        Returns:
+            Shape (k, d) with k <= n; fewer than n only when (nearly) all have been seen.
+        """
+        found = np.empty((0, len(problem.space.genes)), dtype=np.int64)
+        idle = 0
+        while len(found) < n and idle < _ROUNDS:
+            drawn = problem.sample(n if idle == 0 else max(n, 256), rng)
+            merged = np.concatenate([found, drawn])
+            merged = merged[self.novel(merged)][:n]
+            idle = 0 if len(merged) > len(found) else idle + 1
+            found = merged
+            if idle and problem.space.size <= _ENUMERABLE:
+                return self._enumerate_unseen(problem, n, rng)
+        return found
+
+    def breed_unseen(
+        self,
+        problem: Problem,
+        breed: Callable[[int], Genotypes],
+        n: int,
+        rng: np.random.Generator,
+        rounds: int = 20,
+    ) -> Genotypes:
+        """Breed up to n distinct, unseen, admissible children, in bounded time.
+
+        Args:
+            problem: Knows the hard constraints.
+            breed: Called with a number k, returns k children (k, d).
+            n: How many are wanted.
+            rng: Source of the uniform draws that fill up what breeding did not yield.
+            rounds: How often children that break a constraint or are known are bred again.
+
+        Returns:
+            Canonical genotypes of shape (k, d); k < n only when (nearly) all have been seen.
+        """
+        found = np.empty((0, len(problem.space.genes)), dtype=np.int64)
+        for _ in range(rounds):
+            children = problem.space.canonicalize(breed(n - len(found)))
+            found = np.concatenate([found, children[problem.admissible(children)]])
+            found = found[self.novel(found)]
+            if len(found) == n:
+                return found
+        found = np.concatenate([found, self.sample_unseen(problem, n, rng)])
+        return found[self.novel(found)][:n]
+
+    def _enumerate_unseen(self, problem: Problem, n: int, rng: np.random.Generator) -> Genotypes:
+        everything = enumerate_genotypes(problem.space)
+        everything = problem.space.canonicalize(everything[problem.admissible(everything)])
+        unseen = everything[self.novel(everything)]
+        return unseen[rng.permutation(len(unseen))[:n]]
+
+
+def enumerate_genotypes(space: SearchSpace) -> Genotypes:
+    """Every genotype of a (small) space, shape (size, d)."""
+    shape = tuple(int(k) for k in space.cardinalities)
+    return np.stack(np.unravel_index(np.arange(space.size), shape), axis=1).astype(np.int64)

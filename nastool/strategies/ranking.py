@@ -1,0 +1,37 @@
+"""Which of a population is better, for any number of objectives and constraints."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nastool.evaluations import Evaluations
+from nastool.pareto import crowding_distance, fast_non_dominated_rank
+
+
+def ranking(evaluations: Evaluations) -> NDArray[np.int64]:
+    """The place of each evaluation among the others, 0 for the best; ties go to the earlier.
+
+    Feasible ones come before infeasible ones, which are ordered by total violation. Feasible ones
+    are ordered by the objective, or, where there are several, by non-dominated front and within a
+    front by crowding distance (Deb et al., 2002).
+
+    Returns:
+        Shape (n,), a permutation of 0 to n - 1.
+    """
+    violation = evaluations.total_violation
+    if evaluations.objectives.shape[1] == 1:
+        order = np.lexsort((evaluations.objectives[:, 0], violation))
+    else:
+        points = np.where(np.isfinite(violation)[:, None], evaluations.objectives, np.inf)
+        front = np.zeros(len(points), dtype=np.int64)
+        crowding = np.zeros(len(points))
+        feasible = violation <= 0
+        front[feasible] = fast_non_dominated_rank(points[feasible])
+        for rank in np.unique(front[feasible]):
+            members = np.flatnonzero(feasible & (front == rank))
+            crowding[members] = crowding_distance(points[members])
+        order = np.lexsort((-crowding, front, violation))
+    places = np.empty(len(order), dtype=np.int64)
+    places[order] = np.arange(len(order))
+    return places
