@@ -199,10 +199,10 @@ class DerivedFamily:
     def explain(self) -> str:
         """The rule and the family as text for people."""
         size = self.space.costs["params"].evaluate(self.reference[None])[0]
+        at = format_quantity(float(size))
         lines = [
             f"Heuristic for {self.space.name}, derived from {self.by}.",
-            f"1. Reference shape: best sum of the layers' own effects at "
-            f"{format_quantity(float(size))} parameters.",
+            f"1. Reference shape: best sum of the layers' own effects at {at} parameters.",
             "2. For another size scale every width by one factor.",
             "3. Round to the grid: down in the layers that matter least, up in the others.",
             "",
@@ -354,9 +354,7 @@ def _effects(space: SuperShaperSpace, objective: Objective, seed: int) -> NDArra
     return means
 
 
-def _best_additive(
-    effects: NDArray[np.float64], cost: ChainCost, size: float
-) -> NDArray[np.int64]:
+def _best_additive(effects: NDArray[np.float64], cost: ChainCost, size: float) -> NDArray[np.int64]:
     """The genotype with the best sum of effects near a size, by a price on every unit of cost."""
 
     def best(price: float) -> tuple[float, NDArray[np.int64]]:

@@ -61,12 +61,13 @@ class SuperShaperSpace(SearchSpace):
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InvalidInputError(f"{field} must be a positive integer, got {value!r}")
-        widths = tuple(self.widths)
+        widths: tuple[object, ...] = tuple(self.widths)
+        numbers = [w for w in widths if isinstance(w, int) and not isinstance(w, bool)]
         if (
             not widths
-            or any(isinstance(w, bool) or not isinstance(w, int) or w < 1 for w in widths)
-            or list(widths) != sorted(set(widths))
-            or any(w % self.heads for w in widths)
+            or len(numbers) < len(widths)
+            or numbers != sorted(set(numbers))
+            or any(w < 1 or w % self.heads for w in numbers)
         ):
             raise InvalidInputError(
                 f"widths must be ascending positive multiples of {self.heads} heads, "
