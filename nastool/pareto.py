@@ -56,7 +56,7 @@ def non_dominated(points: ArrayLike) -> NDArray[np.bool_]:
         Mask of shape (n,).
     """
     array = _points(points)
-    mask = ~np.any(np.isnan(array), axis=1)
+    mask: NDArray[np.bool_] = ~np.any(np.isnan(array), axis=1)
     valid = array[mask]
     if len(valid) == 0:
         return mask
@@ -92,7 +92,7 @@ def _non_dominated_blocked(points: Points) -> NDArray[np.bool_]:
         # The points of the best mean ranks dominate most of the others: discard those cheaply.
         ranks = unique.argsort(axis=0, kind="stable").argsort(axis=0).sum(axis=1)
         for row in np.argpartition(ranks, 31)[:32]:
-            alive = alive & ~dominates(unique[row], unique)
+            alive[dominates(unique[row], unique)] = False
     candidates = np.flatnonzero(alive)
     front = np.empty((0, points.shape[1]))
     kept: list[NDArray[np.int64]] = []
@@ -136,9 +136,7 @@ def fast_non_dominated_rank(
     array = _points(points)
     total = np.zeros(len(array)) if violations is None else np.asarray(violations, dtype=float)
     if total.shape != (len(array),):
-        raise InvalidInputError(
-            f"violations must have shape ({len(array)},), got {total.shape}"
-        )
+        raise InvalidInputError(f"violations must have shape ({len(array)},), got {total.shape}")
     failed = np.any(np.isnan(array), axis=1) | np.isnan(total)
     feasible = (total <= 0) & ~failed
     ranks = np.zeros(len(array), dtype=np.int64)

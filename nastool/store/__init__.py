@@ -1,0 +1,24 @@
+"""Store: where studies, their evaluations and expensive measurements are kept."""
+
+from nastool.store.base import (
+    DEFAULT_URL,
+    Batch,
+    Store,
+    StoredStudy,
+    StudySummary,
+    open_store,
+)
+from nastool.store.encoding import decode_state, encode_state, pack_array, unpack_array
+
+__all__ = [
+    "DEFAULT_URL",
+    "Batch",
+    "Store",
+    "StoredStudy",
+    "StudySummary",
+    "decode_state",
+    "encode_state",
+    "open_store",
+    "pack_array",
+    "unpack_array",
+]

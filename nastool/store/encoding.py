@@ -1,0 +1,131 @@
+"""How arrays and strategy states are written to a store.
+
+An array is a header and its raw elements, little-endian, in C order:
+
+====================  =======================================================
+``uint8``             version of the format, 1
+``uint8``             number of characters of the element type
+characters            element type as NumPy writes it: ``<f8``, ``|u1``, ...
+``uint8``             number of axes
+``uint64`` per axis   shape
+the rest              elements
+====================  =======================================================
+
+A state is JSON text; an array in it is ``{"$array": BASE64}`` of the bytes above.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nastool.errors import InvalidInputError, StoreError
+
+_VERSION = 1
+_KINDS = "biuf"
+_ARRAY = "$array"
+
+
+def pack_array(array: NDArray[Any]) -> bytes:
+    """Bytes of an array of booleans, integers or floats.
+
+    Raises:
+        InvalidInputError: Another element type.
+    """
+    if array.dtype.kind not in _KINDS or array.dtype.itemsize > 8:
+        raise InvalidInputError(
+            f"arrays must hold booleans, integers or floats of at most 64 bits, got {array.dtype}"
+        )
+    dtype = array.dtype.newbyteorder("<")
+    text = dtype.str.encode("ascii")
+    header = struct.pack("<BB", _VERSION, len(text)) + text
+    header += struct.pack(f"<B{array.ndim}Q", array.ndim, *array.shape)
+    return header + array.astype(dtype, copy=False).tobytes()
+
+
+def unpack_array(data: bytes) -> NDArray[Any]:
+    """Array written by `pack_array`, in the machine's byte order and writable.
+
+    Raises:
+        StoreError: The bytes are damaged or of a newer format.
+    """
+    try:
+        version, length = struct.unpack_from("<BB", data)
+        if version != _VERSION:
+            raise StoreError(f"arrays in the store must have format {_VERSION}, got {version}")
+        dtype = np.dtype(data[2 : 2 + length].decode("ascii"))
+        (ndim,) = struct.unpack_from("<B", data, 2 + length)
+        shape = struct.unpack_from(f"<{ndim}Q", data, 3 + length)
+        begin = 3 + length + 8 * ndim
+        if dtype.kind not in _KINDS or len(data) - begin != dtype.itemsize * math.prod(shape):
+            raise ValueError
+        array = np.frombuffer(data, dtype=dtype, offset=begin).reshape(shape)
+    except (struct.error, TypeError, ValueError) as error:
+        raise StoreError(f"the store holds a damaged array of {len(data)} bytes") from error
+    return array.astype(dtype.newbyteorder("="))
+
+
+def encode_state(state: Mapping[str, Any]) -> str:
+    """State of a strategy as JSON text; equal states give equal text.
+
+    Args:
+        state: JSON values and numpy arrays, nested in dicts with text keys and in lists.
+
+    Raises:
+        InvalidInputError: Anything else is in it.
+    """
+    return json.dumps(_plain(state, "state"), separators=(",", ":"), sort_keys=True)
+
+
+def _plain(value: Any, where: str) -> Any:
+    if value is None or isinstance(value, (bool, int, float, str)):
+        # Subclasses (enumerations, NumPy's float64) become what JSON reads back.
+        for kind in (bool, int, float, str):
+            if isinstance(value, kind):
+                return kind(value)
+        return None
+    if isinstance(value, np.generic):
+        return _plain(value.item(), where)
+    if isinstance(value, np.ndarray):
+        return {_ARRAY: base64.b64encode(pack_array(value)).decode("ascii")}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str) or key == _ARRAY:
+                raise InvalidInputError(
+                    f"{where}: keys must be text other than {_ARRAY!r}, got {key!r}"
+                )
+        return {key: _plain(item, f"{where}[{key!r}]") for key, item in value.items()}
+    raise InvalidInputError(
+        f"{where} must be a JSON value or an array, got {type(value).__qualname__}"
+    )
+
+
+def decode_state(text: str) -> dict[str, Any]:
+    """State written by `encode_state`; tuples come back as lists.
+
+    Raises:
+        StoreError: The text is damaged.
+    """
+    try:
+        state = json.loads(text, object_hook=_restore)
+    except (json.JSONDecodeError, binascii.Error) as error:
+        raise StoreError(f"the store holds a damaged state: {error}") from error
+    if not isinstance(state, dict):
+        raise StoreError("the store holds a damaged state: expected a JSON object")
+    return state
+
+
+def _restore(mapping: dict[str, Any]) -> Any:
+    if set(mapping) == {_ARRAY}:
+        return unpack_array(base64.b64decode(mapping[_ARRAY], validate=True))
+    return mapping
