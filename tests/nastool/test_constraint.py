@@ -1,0 +1,177 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from nastool.constraint import (
+    Constraint,
+    format_quantity,
+    parse_bound,
+    parse_constraint,
+    parse_quantity,
+)
+from nastool.errors import InvalidInputError
+
+METRICS = st.from_regex(r"[A-Za-z_][\w.-]{0,8}(\[[^\[\]]{1,8}\])?", fullmatch=True)
+UNITS = st.sampled_from(["", "s", "B", "J"])
+BOUNDS = st.floats(min_value=-1e15, max_value=1e15, allow_nan=False).filter(
+    lambda bound: bound == 0 or abs(bound) > 1e-12
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "unit"),
+    [
+        ("66M", 66e6, ""),
+        ("66k", 66e3, ""),
+        ("66K", 66e3, ""),
+        ("1.5e6", 1.5e6, ""),
+        (".5G", 0.5e9, ""),
+        ("2T", 2e12, ""),
+        ("-3", -3.0, ""),
+        (" 7. ", 7.0, ""),
+        ("20ms", 0.02, "s"),
+        ("20 µs", 2e-5, "s"),
+        ("20 \N{GREEK SMALL LETTER MU}s", 2e-5, "s"),
+        ("250MB", 250e6, "B"),
+        ("2KiB", 2048.0, "B"),
+        ("5mJ", 0.005, "J"),
+    ],
+)
+def test_quantities(text, value, unit):
+    quantity = parse_quantity(text)
+    assert quantity.value == pytest.approx(value, rel=1e-12)
+    assert quantity.unit == unit
+
+
+@pytest.mark.parametrize("text", ["", "M", "six", "1,000", "0x10", "nan", "inf", "1e999", "--1"])
+def test_what_is_not_a_number(text):
+    with pytest.raises(InvalidInputError, match="expected a number"):
+        parse_quantity(text)
+
+
+@pytest.mark.parametrize("text", ["66m", "66Mb", "3parsec", "20mS"])
+def test_unknown_units_list_the_known_ones(text):
+    with pytest.raises(InvalidInputError, match=r"unknown unit .* known: k, .*ms"):
+        parse_quantity(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("params<=66M", Constraint("params", "<=", 66e6)),
+        (" params <= 66 M ", Constraint("params", "<=", 66e6)),
+        ("accuracy>=0.8", Constraint("accuracy", ">=", 0.8)),
+        ("latency[pixel7]<=20ms", Constraint("latency[pixel7]", "<=", 0.02, "s")),
+        ("size<=250MB", Constraint("size", "<=", 250e6, "B")),
+    ],
+)
+def test_constraints(text, expected):
+    assert parse_constraint(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "params", "params<=", "<=66M", "params<66M", "params=66M", "params==66M",
+        "params=<66M", "params<=66M extra", "params<=<=66M", "params<=66M<=70M", "2x<=66M",
+        "latency[]<=1", "latency[a<=1", "params<=66M\nparams<=67M",
+    ],
+)  # fmt: skip
+def test_malformed_constraints(text):
+    with pytest.raises(InvalidInputError) as caught:
+        parse_constraint(text)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("sense", ["<=", ">="])
+def test_bounds_without_quotes(sense):
+    assert parse_bound("params=66M", sense) == Constraint("params", sense, 66e6)
+    assert parse_bound("latency[x]=20ms", sense) == Constraint("latency[x]", sense, 0.02, "s")
+
+
+@pytest.mark.parametrize("text", ["", "params", "params<=66M", "params>=66M", "=66M", "a=b=3"])
+def test_malformed_bounds(text):
+    with pytest.raises(InvalidInputError, match="expected"):
+        parse_bound(text, "<=")
+
+
+@given(metric=METRICS, sense=st.sampled_from(["<=", ">="]), bound=BOUNDS, unit=UNITS)
+@example(metric="params", sense="<=", bound=66_123_456.0, unit="")
+@example(metric="latency", sense="<=", bound=0.0213, unit="s")
+def test_text_is_read_back(metric, sense, bound, unit):
+    constraint = Constraint(metric, sense, bound, unit)
+    again = parse_constraint(str(constraint))
+    assert (again.metric, again.sense) == (metric, sense)
+    assert again.unit == unit
+    assert math.isclose(again.bound, bound, rel_tol=1e-12)
+
+
+@given(st.text(max_size=40) | st.from_regex(r"[a-z\[\]]{0,6}[<>=]{0,3}[-+.\deE]{0,8}\w{0,3}"))
+@example("params<=" + "9" * 5000)
+@example("params<=1e-400")
+@example("params<=٣")
+@example("params<=1e308T")
+def test_garbage_is_invalid_input_and_nothing_else(text):
+    for parse in (
+        parse_quantity,
+        parse_constraint,
+        lambda t: parse_bound(t, "<="),
+        lambda t: parse_bound(t, ">="),
+    ):
+        try:
+            parse(text)
+        except InvalidInputError:
+            continue
+
+
+@given(value=BOUNDS, unit=UNITS)
+def test_quantities_for_people_keep_four_digits(value, unit):
+    quantity = parse_quantity(format_quantity(value, unit))
+    assert math.isclose(quantity.value, value, rel_tol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (66e6, "", "66M"),
+        (13_841_287_201, "", "13.84G"),
+        (66_500, "", "66.5k"),
+        (6_650, "", "6650"),
+        (6.857, "", "6.857"),
+        (0.02, "s", "20ms"),
+        (3e-10, "s", "0.3ns"),
+        (250e6, "B", "250MB"),
+        (0, "s", "0s"),
+        (math.inf, "", "inf"),
+        (2_500_000, "tokens/s", "2.5M tokens/s"),
+    ],
+)
+def test_quantities_for_people(value, unit, text):
+    assert format_quantity(value, unit) == text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("m", "<", 1.0), "sense must be"),
+        (("m", "<=", math.nan), "finite"),
+        (("m", "<=", math.inf), "finite"),
+        (("m", "<=", 1.0, "ms"), "got unit 'ms'"),
+    ],
+)
+def test_constraints_are_validated(arguments, message):
+    with pytest.raises(InvalidInputError, match=message):
+        Constraint(*arguments)
+
+
+def test_violation_is_relative_and_signed():
+    values = np.array([50.0, 100.0, 150.0, np.nan])
+    upper = Constraint("m", "<=", 100.0).violation(values)
+    lower = Constraint("m", ">=", 100.0).violation(values)
+    np.testing.assert_array_equal(upper, [-0.5, 0.0, 0.5, np.nan])
+    np.testing.assert_array_equal(lower, [0.5, 0.0, -0.5, np.nan])
+    np.testing.assert_array_equal(Constraint("m", "<=", 0.0).violation(values[:1]), [50.0])
+    np.testing.assert_array_equal(Constraint("m", "<=", -100.0).violation(values[:1]), [1.5])

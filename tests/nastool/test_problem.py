@@ -1,0 +1,212 @@
+import itertools
+
+import numpy as np
+import pytest
+from scipy.stats import chisquare
+
+from nastool.chain import ChainCost
+from nastool.constraint import Constraint, parse_constraint
+from nastool.errors import InfeasibleError, InvalidInputError
+from nastool.objective import Direction, Kind, Objective, Provenance
+from nastool.problem import CostObjective, Problem
+from nastool.space import Gene, SearchSpace
+
+WIDTHS = (1, 2, 4, 8)
+
+
+class Toy(SearchSpace):
+    """Four widths; `params` is the sum of products of neighbours, `bytes` is linear."""
+
+    name = "toy"
+    genes = tuple(Gene(f"layer_{i}", WIDTHS, ordered=True) for i in range(1, 5))
+
+    @property
+    def costs(self):
+        widths = np.array(WIDTHS)
+        return {
+            "params": ChainCost("params", widths, (np.outer(widths, widths),) * 3),
+            "bytes": ChainCost("bytes", widths, (np.tile(widths, (4, 1)),) * 3, "B"),
+        }
+
+
+class Fake(Objective):
+    """Adds up the choices; says of itself whatever a test needs."""
+
+    def __init__(self, name="score", kind=Kind.PREDICTED, direction=Direction.MINIMIZE, unit=""):
+        self._name, self._kind, self._direction, self._unit = name, kind, direction, unit
+        self.calls = 0
+
+    @property
+    def name(self):
+        return self._name
+
+    @property
+    def unit(self):
+        return self._unit
+
+    @property
+    def direction(self):
+        return self._direction
+
+    @property
+    def provenance(self):
+        return Provenance(self._kind, "a test")
+
+    @property
+    def fingerprint(self):
+        return f"fake {self._name} {self._kind.value}"
+
+    def evaluate(self, genotypes):
+        self.calls += 1
+        return Toy().features(genotypes).sum(axis=1)
+
+
+SPACE = Toy()
+EVERY = np.array(list(itertools.product(range(4), repeat=4)))
+PARAMS = SPACE.costs["params"].evaluate(EVERY)
+SUMS = SPACE.features(EVERY).sum(axis=1)
+
+
+def problem(*texts, **changes):
+    arguments = {"objectives": (Fake(),), "constraints": tuple(map(parse_constraint, texts))}
+    return Problem(SPACE, **(arguments | changes))
+
+
+def test_values_are_reported_in_natural_signs_and_minimised_inside():
+    worst = Fake("quality", direction=Direction.MAXIMIZE)
+    toy = problem("params<=50", "bytes>=8B", objectives=(Fake(), worst))
+    assert [metric.name for metric in toy.reported] == ["score", "quality", "params", "bytes"]
+    values = toy.values(EVERY)
+    np.testing.assert_array_equal(values["quality"], SUMS)
+    np.testing.assert_array_equal(values["params"], PARAMS)
+    evaluations = toy.evaluate(EVERY)
+    np.testing.assert_array_equal(evaluations.objectives, np.stack([SUMS, -SUMS], axis=1))
+    np.testing.assert_array_equal(evaluations.feasible, (PARAMS <= 50) & (SUMS >= 8))
+    np.testing.assert_array_equal(evaluations.feasible, toy.admissible(EVERY))
+
+
+def test_the_evaluator_runs_each_metric_once():
+    toy = problem("params<=50", "params>=5", "score<=20")
+    seen = []
+
+    def evaluator(objective, genotypes):
+        seen.append(objective.name)
+        return objective.evaluate(genotypes)
+
+    toy.evaluate(EVERY, evaluator)
+    assert seen == ["score", "params"]
+
+
+def test_a_metric_of_the_wrong_shape_is_refused():
+    with pytest.raises(InvalidInputError, match=r"'score' must return shape \(256,\), got \(1,\)"):
+        problem().evaluate(EVERY, lambda objective, genotypes: np.zeros(1))
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        (),
+        ("params<=50",),
+        ("params>=30", "params<=90"),
+        ("params<=50", "bytes>=8B"),
+        ("params<=60", "score>=9"),
+        ("score<=9",),
+    ],
+)
+def test_samples_are_uniform_over_what_is_admissible(texts):
+    toy = problem(*texts)
+    admissible = toy.admissible(EVERY)
+    assert 0 < admissible.sum() <= 256
+    drawn = toy.sample(40 * int(admissible.sum()), np.random.default_rng(0))
+    counts = np.bincount(SPACE.keys(drawn), minlength=256)
+    assert counts[~admissible].sum() == 0
+    assert chisquare(counts[admissible]).pvalue > 1e-4
+    again = toy.sample(40 * int(admissible.sum()), np.random.default_rng(0))
+    np.testing.assert_array_equal(drawn, again)
+
+
+def test_measured_metrics_are_not_evaluated_beforehand():
+    slow = Fake("latency", Kind.MEASURED, unit="s")
+    toy = problem("latency<=9s", "params<=50", metrics=(slow,))
+    assert [c.metric for c in toy.hard_constraints] == ["params"]
+    drawn = toy.sample(100, np.random.default_rng(1))
+    assert slow.calls == 0
+    assert not toy.evaluate(drawn).feasible.all()
+
+
+def test_the_smallest_bound_counts():
+    toy = problem("params<=200", "params<=50")
+    drawn = toy.sample(500, np.random.default_rng(2))
+    assert SPACE.costs["params"].evaluate(drawn).max() <= 50
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (("params<=3",), r"params<=3 cannot be met: the smallest .* of toy has params 4 \(4\)"),
+        (("params>=2G",), r"params>=2G cannot be met: the largest .* params 200 \(200\)"),
+        (("bytes<=1B",), r"bytes<=1B cannot be met: .* bytes 4B"),
+        (("params>=60", "params<=50"), "no architecture has params between 60 and 50"),
+    ],
+)
+def test_impossible_constraints_are_proven(texts, message):
+    with pytest.raises(InfeasibleError, match=message):
+        problem(*texts)
+
+
+def test_constraints_that_are_impossible_together_end(monkeypatch):
+    monkeypatch.setattr("nastool.problem._DRAWS", 3)
+    toy = problem("params<=5", "score>=30")
+    with pytest.raises(InfeasibleError, match="10 architectures .* were wanted, 0 found"):
+        toy.sample(10, np.random.default_rng(3))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"objectives": ()}, "at least one objective"),
+        ({"objectives": (Fake(), Fake())}, "distinct names, got score, score"),
+        (
+            {"constraints": (Constraint("speed", "<=", 1.0),)},
+            "unknown metric 'speed'; known: bytes, params, score",
+        ),
+        (
+            {"constraints": (Constraint("params", "<=", 50.0, "B"),)},
+            "params<=50B: params is measured in plain numbers, got a bound in B",
+        ),
+        (
+            {"constraints": (Constraint("bytes", "<=", 50.0, "s"),)},
+            "bytes is measured in B, got a bound in s",
+        ),
+    ],
+)
+def test_problems_are_validated(arguments, message):
+    with pytest.raises(InvalidInputError, match=message):
+        problem(**arguments)
+
+
+def test_an_objective_replaces_the_cost_of_its_name():
+    own = CostObjective(ChainCost("params", np.ones(4), (np.ones((4, 4)),) * 3), SPACE)
+    assert problem(objectives=(own,)).metric("params") is own
+    assert own.fingerprint != problem().metric("params").fingerprint
+
+
+def test_the_fingerprint_changes_with_whatever_changes_the_values():
+    variants = [
+        problem(),
+        problem("params<=50"),
+        problem("params<=51"),
+        problem("params>=50"),
+        problem(objectives=(Fake("other"),)),
+        problem(objectives=(Fake(direction=Direction.MAXIMIZE),)),
+        problem(objectives=(Fake(kind=Kind.MEASURED),)),
+    ]
+    assert len({variant.fingerprint for variant in variants}) == len(variants)
+    assert problem("params<=50").fingerprint == variants[1].fingerprint
+
+
+def test_provenance_reads_as_a_sentence():
+    exact = Provenance(Kind.COMPUTED, "closed form")
+    assert str(exact) == "computed (closed form)"
+    proxy = Provenance(Kind.PREDICTED, "trees", "held-out R2 0.99", "minilm-12")
+    assert str(proxy) == "predicted (trees, held-out R2 0.99); PROXY: minilm-12"
