@@ -1,0 +1,106 @@
+"""Options that several commands share, and the types their values are read by."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from nastool.errors import InvalidInputError
+
+DEFAULT_STORAGE = "sqlite:///nastool.db"
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def count(text: str) -> int:
+    """Read a whole number of at least one, with an optional k, M or G: the type of an option.
+
+    Raises:
+        BadParameter: The text is something else.
+    """
+    # Imports numpy, which the help page must not wait for.
+    from nastool.constraint import parse_quantity
+
+    try:
+        quantity = parse_quantity(text.replace("_", ""))
+    except InvalidInputError:
+        quantity = None
+    number = 0 if quantity is None or quantity.unit else quantity.value
+    if number < 1 or not math.isclose(number, round(number), rel_tol=1e-12):
+        raise click.BadParameter(
+            f"expected a whole number of at least 1, such as 30000 or 30k, got {text!r}"
+        )
+    return round(number)
+
+
+def _load_plugins(
+    ctx: click.Context, param: click.Parameter, files: tuple[Path, ...]
+) -> tuple[Path, ...]:
+    del ctx, param
+    for file in files:
+        # Resolving plugins takes a while to import; most commands never name a file.
+        from nastool.plugins import load_file
+
+        load_file(file)
+    return files
+
+
+def plugin_option(command: _F) -> _F:
+    """Add ``--plugin FILE.py``, which is run before any other option is looked at."""
+    return click.option(
+        "--plugin",
+        metavar="FILE.py",
+        multiple=True,
+        is_eager=True,
+        expose_value=False,
+        type=click.Path(path_type=Path),
+        callback=_load_plugins,
+        help="Python file that registers spaces, objectives or strategies; repeatable.",
+    )(command)
+
+
+def storage_option(command: _F) -> _F:
+    """Add ``--storage URL``."""
+    return click.option(
+        "--storage",
+        metavar="URL",
+        default=DEFAULT_STORAGE,
+        show_default=True,
+        envvar="NASTOOL_STORAGE",
+        help="Database the evaluations are kept in; 'none' keeps them in memory.",
+    )(command)
+
+
+def output_options(command: _F) -> _F:
+    """Add ``--format``, ``--limit``, ``--output`` and ``--plot``: how a front is shown."""
+    for option in (
+        click.option(
+            "--plot",
+            metavar="FILE.html",
+            type=click.Path(dir_okay=False, path_type=Path),
+            help="Also write a page with the front and its shapes as figures.",
+        ),
+        click.option(
+            "--output",
+            metavar="FILE",
+            type=click.Path(dir_okay=False, path_type=Path),
+            help="Write there instead of to the terminal; .json and .csv set the format.",
+        ),
+        click.option(
+            "--limit",
+            type=count,
+            help="Rows shown, spread evenly over the front. Default: 20 in a table, else all.",
+        ),
+        click.option(
+            "--format",
+            "output_format",
+            type=click.Choice(["table", "json", "csv"]),
+            help="Default: table.",
+        ),
+    ):
+        command = option(command)
+    return command

@@ -1,0 +1,1 @@
+"""Figures: each file computes its data as a frozen dataclass, then draws it with plotly."""

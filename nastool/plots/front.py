@@ -1,0 +1,301 @@
+"""The Pareto front over everything that was evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nastool.errors import InvalidInputError, MissingDependencyError
+from nastool.evaluations import Evaluations
+from nastool.plots.axes import EVALUATION, Axis, axis_of, format_metric, metric_names, sources
+from nastool.problem import Problem
+from nastool.space import Genotypes
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+CLOUD = 4_000
+"""Points of the cloud that are drawn per study: more only make the page slow."""
+
+PALETTE = ("#3b82f6", "#f97316", "#10b981", "#a855f7", "#ef4444", "#eab308", "#06b6d4", "#ec4899")
+"""Colours that are told apart on white and on near-black."""
+
+
+class Outcome(Protocol):
+    """The part of a study's result that figures read."""
+
+    @property
+    def problem(self) -> Problem:
+        """What was searched."""
+
+    @property
+    def evaluations(self) -> Evaluations:
+        """Everything evaluated, in order."""
+
+    def front(self) -> Evaluations:
+        """The feasible evaluations that nothing dominates."""
+
+
+@dataclass(frozen=True)
+class Points:
+    """Architectures as points.
+
+    Args:
+        genotypes: Shape (n, d).
+        x: Shape (n,), natural sign and base unit.
+        y: Shape (n,).
+        texts: Each architecture as text.
+        details: For each, further metrics as text; empty where there are none.
+    """
+
+    genotypes: Genotypes
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    texts: tuple[str, ...]
+    details: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FrontSeries:
+    """One study in the figure.
+
+    Args:
+        name: Shown in the legend.
+        front: The front, from left to right.
+        cloud: What else was evaluated and is allowed, thinned to at most `CLOUD`.
+        evaluations: How many evaluations the study has.
+    """
+
+    name: str
+    front: Points
+    cloud: Points
+    evaluations: int
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A constraint as a line: it bounds the axis ``x`` or ``y`` at a value."""
+
+    axis: str
+    value: float
+    text: str
+
+
+@dataclass(frozen=True)
+class FrontData:
+    """Everything the figure shows.
+
+    Args:
+        x: Horizontal axis.
+        y: Vertical axis.
+        series: One for each study.
+        bounds: Constraints on either axis.
+        notes: Where the numbers of each axis come from.
+        connected: Whether a staircase through the fronts means anything: two objectives.
+    """
+
+    x: Axis
+    y: Axis
+    series: tuple[FrontSeries, ...]
+    bounds: tuple[Bound, ...]
+    notes: tuple[str, ...]
+    connected: bool
+
+
+def front_data(
+    results: Mapping[str, Outcome], x: str | None = None, y: str | None = None
+) -> FrontData:
+    """Compute the figure.
+
+    Args:
+        results: By the name shown; all of the same space and metrics.
+        x: Metric on the horizontal axis; an objective, a constrained metric or a cost.
+        y: Metric on the vertical axis; by default the first objective.
+
+    Raises:
+        InvalidInputError: No results, or results of different spaces.
+    """
+    if not results:
+        raise InvalidInputError("a figure needs at least one result, got none")
+    problems = [result.problem for result in results.values()]
+    problem = problems[0]
+    if len({p.space.fingerprint for p in problems}) > 1:
+        spaces = ", ".join(p.space.name for p in problems)
+        raise InvalidInputError(f"a figure compares results of one space, got {spaces}")
+    names = metric_names(problem, x, y)
+    series = tuple(_series(name, result, names) for name, result in results.items())
+    axes = [
+        _axis(problem, name, np.concatenate([points for s in series for points in _column(s, i)]))
+        for i, name in enumerate(names)
+    ]
+    bounds = {
+        Bound("xy"[names.index(c.metric)], c.bound, str(c)): None
+        for p in problems
+        for c in p.constraints
+        if c.metric in names
+    }
+    metrics = [problem.metric(name) for name in reversed(names) if name != EVALUATION]
+    return FrontData(
+        axes[0],
+        axes[1],
+        series,
+        tuple(bounds),
+        sources(metrics),
+        connected={o.name for o in problem.objectives} == set(names),
+    )
+
+
+def _column(series: FrontSeries, column: int) -> tuple[NDArray[np.float64], ...]:
+    attribute = "xy"[column]
+    return getattr(series.front, attribute), getattr(series.cloud, attribute)
+
+
+def _axis(problem: Problem, name: str, values: NDArray[np.float64]) -> Axis:
+    if name == EVALUATION:
+        return Axis(EVALUATION, large=bool(values.size and values.max() >= 1e4))
+    return axis_of(problem.metric(name), values)
+
+
+def _series(name: str, result: Outcome, names: tuple[str, str]) -> FrontSeries:
+    problem, evaluations = result.problem, result.evaluations
+    keys = problem.space.keys(evaluations.genotypes)
+    front_keys = problem.space.keys(result.front().genotypes)
+    first = {key: row for row, key in reversed(list(enumerate(keys)))}
+    on_front = np.array([first[key] for key in dict.fromkeys(front_keys)], dtype=np.int64)
+    rest = np.array(sorted(set(first.values()) - set(on_front.tolist())), dtype=np.int64)
+    rest = rest[evaluations.feasible[rest]]
+    if len(rest) > CLOUD:
+        rest = np.sort(np.random.default_rng(0).choice(rest, CLOUD, replace=False))
+    front = _points(problem, evaluations, on_front, names)
+    order = np.lexsort((front.y, front.x))
+    return FrontSeries(
+        name,
+        Points(
+            front.genotypes[order],
+            front.x[order],
+            front.y[order],
+            tuple(front.texts[i] for i in order),
+            tuple(front.details[i] for i in order),
+        ),
+        _points(problem, evaluations, rest, names),
+        len(evaluations),
+    )
+
+
+def _points(
+    problem: Problem, evaluations: Evaluations, rows: NDArray[np.int64], names: tuple[str, str]
+) -> Points:
+    genotypes = evaluations.genotypes[rows]
+    natural = evaluations.objectives[rows] * problem.signs
+    values: dict[str, NDArray[np.float64]] = {
+        o.name: natural[:, column] for column, o in enumerate(problem.objectives)
+    }
+    for metric in problem.reported:
+        if metric.name in names or metric.is_cheap:
+            values.setdefault(metric.name, metric.evaluate(genotypes))
+    for name in names:
+        if name == EVALUATION:
+            values[name] = (rows + 1).astype(np.float64)
+        elif name not in values:
+            values[name] = problem.metric(name).evaluate(genotypes)
+    others = [problem.metric(name) for name in values if name not in names]
+    details = tuple(
+        "".join(
+            f"<br>{m.name} {format_metric(m, values[m.name][i])} ({m.provenance.kind.value})"
+            for m in others
+        )
+        for i in range(len(rows))
+    )
+    texts = tuple(problem.space.format(genotype) for genotype in genotypes)
+    return Points(genotypes, values[names[0]], values[names[1]], texts, details)
+
+
+def draw_front(data: FrontData, title: str = "Pareto front") -> go.Figure:
+    """Draw the figure.
+
+    Args:
+        data: From `front_data`.
+        title: Heading; the subtitle says where the numbers come from.
+
+    Raises:
+        MissingDependencyError: plotly is not installed.
+    """
+    try:
+        import plotly.graph_objects as go
+    except ImportError as error:
+        raise MissingDependencyError("figures need plotly: pip install plotly") from error
+    figure = go.Figure()
+    hover = "<b>%{customdata[0]}</b><br>" + data.y.hover("y") + "<br>" + data.x.hover("x")
+    hover += "%{customdata[1]}"
+    several = len(data.series) > 1
+    for index, series in enumerate(data.series):
+        colour = PALETTE[index % len(PALETTE)]
+        shown = len(series.cloud.x)
+        if shown:
+            thinned = shown + len(series.front.x) < series.evaluations
+            count = f"{shown:,} of {series.evaluations:,}" if thinned else f"{shown:,}"
+            figure.add_scatter(
+                name=f"{series.name} evaluated" if several else f"evaluated ({count})",
+                legendgroup=series.name,
+                showlegend=not several,
+                mode="markers",
+                marker={
+                    "size": 4,
+                    "opacity": 0.35,
+                    "color": colour if several else "#94a3b8",
+                },
+                hovertemplate=f"{hover}<extra>{series.name}</extra>",
+                **_trace(series.cloud),
+            )
+    # Fronts come last, so that no cloud covers them.
+    for index, series in enumerate(data.series):
+        colour = PALETTE[index % len(PALETTE)]
+        figure.add_scatter(
+            name=f"{series.name} ({len(series.front.x)})" if several else _front_name(series),
+            legendgroup=series.name,
+            mode="lines+markers" if data.connected else "markers",
+            line={"shape": _staircase(data), "width": 1.5, "color": colour},
+            marker={"size": 7, "color": colour},
+            hovertemplate=f"{hover}<extra>{series.name}, front</extra>",
+            **_trace(series.front),
+        )
+    for bound in data.bounds:
+        line = {"line_dash": "dash", "line_width": 1.5, "line_color": "#ef4444"}
+        label: dict[str, Any] = {"annotation_text": bound.text, **line}
+        if bound.axis == "x":
+            figure.add_vline(bound.value, annotation_position="top left", **label)
+        else:
+            figure.add_hline(bound.value, annotation_position="top right", **label)
+    figure.update_layout(
+        title={"text": title, "subtitle": {"text": "<br>".join(data.notes)}},
+        xaxis=data.x.ticks,
+        yaxis=data.y.ticks,
+        hovermode="closest",
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
+        template="plotly_white",
+    )
+    return figure
+
+
+def _front_name(series: FrontSeries) -> str:
+    return f"Pareto front ({len(series.front.x):,})"
+
+
+def _staircase(data: FrontData) -> str:
+    """The staircase that bounds what is dominated, for the directions of the axes."""
+    return "hv" if data.x.minimized else "vh"
+
+
+def _trace(points: Points) -> dict[str, Any]:
+    return {
+        "x": points.x.tolist(),
+        "y": points.y.tolist(),
+        "customdata": [
+            list(row)
+            for row in zip(points.texts, points.details, points.genotypes.tolist(), strict=True)
+        ],
+    }

@@ -1,0 +1,150 @@
+"""The shapes of a front as a heat map: genes up, members of the front from left to right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nastool.errors import InvalidInputError, MissingDependencyError
+from nastool.plots.axes import format_metric, sources
+from nastool.plots.front import Outcome
+from nastool.space import Genotypes
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+MEMBERS = 60
+"""Columns drawn: more are narrower than a finger on a phone."""
+
+
+@dataclass(frozen=True)
+class ShapesData:
+    """Everything the figure shows.
+
+    Args:
+        genotypes: Shape (k, d): the members, from left to right.
+        values: Shape (d, k): numeric choices, or indices of the others.
+        choices: Shape (d, k): the choices as text.
+        genes: Names of the d genes.
+        metric: The metric the members are sorted by.
+        labels: Each member's value of that metric as text.
+        summaries: Each member's metrics as text.
+        total: Members of the whole front.
+        numeric: Whether every value is a number rather than an index.
+        notes: Where the numbers come from.
+    """
+
+    genotypes: Genotypes
+    values: NDArray[np.float64]
+    choices: tuple[tuple[str, ...], ...]
+    genes: tuple[str, ...]
+    metric: str
+    labels: tuple[str, ...]
+    summaries: tuple[str, ...]
+    total: int
+    numeric: bool
+    notes: tuple[str, ...]
+
+
+def shapes_data(result: Outcome, limit: int = MEMBERS) -> ShapesData:
+    """Compute the figure.
+
+    Args:
+        result: Of a study.
+        limit: Members at most; more are thinned evenly.
+
+    Raises:
+        InvalidInputError: The front is empty, or a limit below one.
+    """
+    if limit < 1:
+        raise InvalidInputError(f"the number of members must be at least 1, got {limit}")
+    problem, front = result.problem, result.front()
+    if len(front) == 0:
+        raise InvalidInputError("the front is empty: no evaluated architecture is allowed")
+    space = problem.space
+    # The last objective is the cost by convention; a front sorted by it reads from small to large.
+    metric = problem.objectives[-1]
+    natural = front.objectives * problem.signs
+    order = np.argsort(natural[:, -1], kind="stable")
+    kept = order
+    if len(order) > limit:
+        kept = order[np.linspace(0, len(order) - 1, limit).round().astype(np.int64)]
+    genotypes, natural = front.genotypes[kept], natural[kept]
+    summaries = tuple(
+        ", ".join(
+            f"{o.name} {format_metric(o, value)} ({o.provenance.kind.value})"
+            for o, value in zip(problem.objectives, row, strict=True)
+        )
+        for row in natural
+    )
+    choices = [[str(choice) for choice in architecture] for architecture in space.decode(genotypes)]
+    return ShapesData(
+        genotypes,
+        space.features(genotypes).T if _features_are_genes(result) else genotypes.T.astype(float),
+        tuple(zip(*choices, strict=True)),
+        tuple(gene.name for gene in space.genes),
+        metric.name,
+        tuple(format_metric(metric, value) for value in natural[:, -1]),
+        summaries,
+        len(front),
+        all(gene.is_numeric for gene in space.genes) and _features_are_genes(result),
+        sources(problem.objectives),
+    )
+
+
+def _features_are_genes(result: Outcome) -> bool:
+    """A space may hand predictors more columns than it has genes."""
+    space = result.problem.space
+    first = np.zeros((1, len(space.genes)), dtype=np.int64)
+    return bool(space.features(first).shape[1] == len(space.genes))
+
+
+def draw_shapes(data: ShapesData, title: str = "Shapes of the front") -> go.Figure:
+    """Draw the figure.
+
+    Args:
+        data: From `shapes_data`.
+        title: Heading.
+
+    Raises:
+        MissingDependencyError: plotly is not installed.
+    """
+    try:
+        import plotly.graph_objects as go
+    except ImportError as error:
+        raise MissingDependencyError("figures need plotly: pip install plotly") from error
+    members = len(data.labels)
+    marked = np.unique(np.linspace(0, members - 1, min(members, 4)).round().astype(int))
+    figure = go.Figure()
+    figure.add_heatmap(
+        z=data.values.tolist(),
+        y=list(data.genes),
+        text=[
+            [f"{choice}<br>{summary}" for choice, summary in zip(row, data.summaries, strict=True)]
+            for row in data.choices
+        ],
+        hovertemplate="%{y}: <b>%{text}</b><extra></extra>",
+        colorscale="Viridis",
+        xgap=1,
+        ygap=1,
+        colorbar={"title": {"text": "width" if data.numeric else "choice"}, "thickness": 12},
+    )
+    total = f" of {data.total:,}, evenly spread" if members < data.total else ""
+    figure.update_layout(
+        title={
+            "text": title,
+            "subtitle": {"text": f"{members}{total}; from small to large {data.metric}"},
+        },
+        xaxis={
+            "title": {"text": data.metric},
+            "tickvals": marked.tolist(),
+            "ticktext": [data.labels[i] for i in marked],
+            "showgrid": False,
+        },
+        yaxis={"automargin": True, "showgrid": False},
+        template="plotly_white",
+    )
+    return figure
