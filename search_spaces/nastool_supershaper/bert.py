@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,13 +72,14 @@ def _read(name_or_path: str) -> tuple[PreTrainedModel, set[str]]:
                 f"expected a BERT checkpoint, got {name_or_path!r}, a {config.model_type}"
             )
         with _quiet_transformers():
-            model, info = BertForMaskedLM.from_pretrained(
+            loaded: Any = BertForMaskedLM.from_pretrained(
                 name_or_path, dtype=torch.float32, output_loading_info=True
             )
     except OSError as error:
         raise InvalidInputError(
             f"expected a folder or a hub id with a BERT checkpoint, got {name_or_path!r}"
         ) from error
+    model, info = loaded
     return model, set(info["missing_keys"])
 
 

@@ -8,7 +8,7 @@ takes the leading rows and columns of every matrix and the leading entries of ev
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
@@ -73,7 +73,8 @@ class SuperShaperConfig(PretrainedConfig):
         self.type_vocab_size = type_vocab_size
         self.layer_norm_eps = layer_norm_eps
         self.initializer_range = initializer_range
-        super().__init__(pad_token_id=pad_token_id, **kwargs)
+        # The base class takes any keyword.
+        super().__init__(pad_token_id=pad_token_id, **kwargs)  # type: ignore[call-arg]
 
     @property
     def largest(self) -> tuple[int, ...]:
@@ -177,6 +178,7 @@ class SuperShaperPreTrainedModel(PreTrainedModel):
     base_model_prefix = "supershaper"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
+    _input_embed_layer = "words"  # in the backbone's `embeddings`
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
@@ -190,19 +192,10 @@ class SuperShaperModel(SuperShaperPreTrainedModel):
     def __init__(self, config: SuperShaperConfig) -> None:
         super().__init__(config)
         self.embeddings = Embeddings(config)
-        self.layers = nn.ModuleList(
-            SuperShaperLayer(config) for _ in range(config.num_hidden_layers)
-        )
+        layers = nn.ModuleList(SuperShaperLayer(config) for _ in range(config.num_hidden_layers))
+        self.layers = cast("Sequence[SuperShaperLayer]", layers)
         self.gradient_checkpointing = False
         self.post_init()
-
-    def get_input_embeddings(self) -> nn.Module:
-        """Return the word embeddings (transformers asks)."""
-        return self.embeddings.words
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the word embeddings (transformers asks)."""
-        self.embeddings.words = value
 
     def embed(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         """Embed tokens, (B, T) to (B, T, D): what the first layer reads."""
@@ -278,14 +271,6 @@ class SuperShaperForMaskedLM(SuperShaperPreTrainedModel):
         self.supershaper = SuperShaperModel(config)
         self.head = MaskedLMHead(config)
         self.post_init()
-
-    def get_input_embeddings(self) -> nn.Module:
-        """Return the word embeddings (transformers asks)."""
-        return self.supershaper.embeddings.words
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the word embeddings (transformers asks)."""
-        self.supershaper.embeddings.words = value
 
     def forward(
         self,
@@ -381,7 +366,8 @@ class SuperShaperForMaskedLM(SuperShaperPreTrainedModel):
         config = self.config
         shape = config.check_shape(shape)
         subnet = ShapedBertForMaskedLM(ShapedBertConfig(shape=shape, **_common(config)))
-        subnet.to(device=self.device, dtype=self.dtype)
+        # transformers wraps `to` in a way mypy cannot see through.
+        subnet.to(device=self.device, dtype=self.dtype)  # type: ignore[call-arg]
         subnet.bert.embeddings.load_state_dict(self.supershaper.embeddings.state_dict())
         subnet.head.load_state_dict(self.head.state_dict())
         # The map so far, from the previous layer's width to D; before the first layer the identity.

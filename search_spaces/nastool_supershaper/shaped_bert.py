@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
@@ -60,7 +60,8 @@ class ShapedBertConfig(PretrainedConfig):
         self.layer_norm_eps = layer_norm_eps
         self.initializer_range = initializer_range
         kwargs.pop("num_hidden_layers", None)  # saved for other tools to read; the shape says it
-        super().__init__(pad_token_id=pad_token_id, **kwargs)
+        # The base class takes any keyword.
+        super().__init__(pad_token_id=pad_token_id, **kwargs)  # type: ignore[call-arg]
 
 
 class Embeddings(nn.Module):
@@ -139,6 +140,7 @@ class ShapedBertPreTrainedModel(PreTrainedModel):
     config_class = ShapedBertConfig
     base_model_prefix = "bert"
     _supports_sdpa = True
+    _input_embed_layer = "words"  # in the backbone's `embeddings`
 
 
 class ShapedBertModel(ShapedBertPreTrainedModel):
@@ -148,19 +150,10 @@ class ShapedBertModel(ShapedBertPreTrainedModel):
         super().__init__(config)
         self.embeddings = Embeddings(config)
         widths = [config.hidden_size, *config.shape]
-        self.layers = nn.ModuleList(
-            ShapedBertLayer(config, previous, width) for previous, width in pairwise(widths)
-        )
+        layers = nn.ModuleList(ShapedBertLayer(config, *pair) for pair in pairwise(widths))
+        self.layers = cast("Sequence[ShapedBertLayer]", layers)
         self.final_bottleneck = nn.Linear(widths[-1], config.hidden_size)
         self.post_init()
-
-    def get_input_embeddings(self) -> nn.Module:
-        """Return the word embeddings (transformers asks)."""
-        return self.embeddings.words
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the word embeddings (transformers asks)."""
-        self.embeddings.words = value
 
     def forward(
         self,
@@ -184,14 +177,6 @@ class ShapedBertForMaskedLM(ShapedBertPreTrainedModel):
         self.bert = ShapedBertModel(config)
         self.head = MaskedLMHead(config)
         self.post_init()
-
-    def get_input_embeddings(self) -> nn.Module:
-        """Return the word embeddings (transformers asks)."""
-        return self.bert.embeddings.words
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the word embeddings (transformers asks)."""
-        self.bert.embeddings.words = value
 
     def forward(
         self,

@@ -317,6 +317,13 @@ def test_fresh_bottlenecks_are_identities():
         assert 0.01 < layer.query.weight.std() < 0.03
 
 
+def test_transformers_finds_the_embeddings(supernet):
+    words = supernet.supershaper.embeddings.words
+    assert supernet.get_input_embeddings() is supernet.supershaper.get_input_embeddings() is words
+    subnet = supernet.extract(SHAPE)
+    assert subnet.get_input_embeddings() is subnet.bert.embeddings.words
+
+
 def test_supernet_survives_saving(tmp_path, supernet, batch):
     supernet.save_pretrained(tmp_path)
     assert (tmp_path / "model.safetensors").exists()
