@@ -1,0 +1,320 @@
+"""What every predictor is, and how one is kept on disk.
+
+A predictor lives in a folder: the files of its kind (JSON or npz, never pickle) and `card.json`,
+which says what was measured, on what, and how well the predictor fits.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nastool.errors import InvalidInputError
+from nastool.predictors.evaluation import Scores
+from nastool.space import Choice, Genotypes
+
+Floats = NDArray[np.float64]
+
+CARD = "card.json"
+
+GROUP = "nastool.predictors"
+
+_BUILT_IN = {
+    "xgboost": "nastool.predictors.boosted_trees:BoostedTrees",
+}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predicted values of a batch.
+
+    Args:
+        mean: Shape (n,), in the unit of the target.
+        std: Standard deviation, shape (n,), or None where the predictor does not know it.
+    """
+
+    mean: Floats
+    std: Floats | None = None
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
+
+class GridForm(Protocol):
+    """A predictor's mean as a function of genotypes."""
+
+    def predict(self, genotypes: Genotypes) -> Floats:
+        """Predict choice indices (n, f), to (n,)."""
+
+
+class Predictor(ABC):
+    """A function from features to a measured quantity, learned from a table.
+
+    Features are a matrix (n, f): first a column for each gene (its numeric choice, else its
+    index), then any exact costs such as the parameter count.
+    """
+
+    kind: ClassVar[str]
+    """Name in the entry-point group ``nastool.predictors`` and in cards."""
+
+    label: ClassVar[str]
+    """What people call it."""
+
+    @abstractmethod
+    def fit(self, features: Floats, targets: Floats, *, genes: int | None = None) -> None:
+        """Learn from measurements.
+
+        Args:
+            features: Shape (n, f).
+            targets: Shape (n,).
+            genes: How many leading columns are genes; all of them by default.
+
+        Raises:
+            InvalidInputError: Shapes that do not match, or values that are not finite.
+            MissingDependencyError: A package that fitting needs is not installed.
+        """
+
+    @abstractmethod
+    def predict(self, features: Floats) -> Prediction:
+        """Predict rows of shape (n, f)."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write the fitted state into an existing folder."""
+
+    @abstractmethod
+    def load(self, folder: Path) -> None:
+        """Become what `save` wrote."""
+
+    def on_grid(self, values: Sequence[Floats]) -> GridForm | None:
+        """A faster form for features that only take known values.
+
+        Args:
+            values: For each feature, the values that its choices stand for.
+
+        Returns:
+            The mean as a function of choice indices; None where nothing is faster than `predict`.
+        """
+        del values
+        return None
+
+
+def check_training_data(
+    features: Floats, targets: Floats, genes: int | None
+) -> tuple[Floats, Floats, int]:
+    """Validate what a predictor is fitted on; return it as float64 with the number of genes."""
+    features = np.asarray(features, dtype=np.float64)
+    targets = np.asarray(targets, dtype=np.float64)
+    if features.ndim != 2 or targets.shape != features.shape[:1] or len(targets) < 2:
+        raise InvalidInputError(
+            "fitting needs features (n, f) and targets (n,) with n >= 2, "
+            f"got shapes {features.shape} and {targets.shape}"
+        )
+    if not (np.isfinite(features).all() and np.isfinite(targets).all()):
+        raise InvalidInputError("fitting needs finite features and targets, got NaN or infinity")
+    columns = features.shape[1]
+    if genes is not None and not 0 <= genes <= columns:
+        raise InvalidInputError(f"genes must lie between 0 and {columns} columns, got {genes}")
+    return features, targets, columns if genes is None else genes
+
+
+@dataclass(frozen=True)
+class Card:
+    """Where a predictor comes from and what it is worth.
+
+    Args:
+        metric: What it predicts, e.g. ``perplexity`` or ``latency[pixel7]``.
+        unit: Unit of the predicted values; empty for plain numbers.
+        kind: Kind of predictor, e.g. ``xgboost``.
+        label: What people call that kind, e.g. ``XGBoost``.
+        space: Name of the space that the measured shapes belong to.
+        fingerprint: Fingerprint of that space; empty where it is not known.
+        genes: Names of the genes, in order.
+        choices: For each gene the choices it was fitted on.
+        features: Names of the columns, genes first, then costs.
+        shapes: Number of shapes it was fitted on.
+        scores: Agreement on held-out shapes; None where nothing was held out.
+        interval: Half-width that holds 90% of new measurements; None where not calibrated.
+        source: What was measured and on what: free text and numbers by name.
+
+    Raises:
+        InvalidInputError: An entry is empty or does not fit the others.
+    """
+
+    metric: str
+    unit: str
+    kind: str
+    label: str
+    space: str
+    fingerprint: str
+    genes: tuple[str, ...]
+    choices: tuple[tuple[Choice, ...], ...]
+    features: tuple[str, ...]
+    shapes: int
+    scores: Scores | None = None
+    interval: float | None = None
+    source: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("metric", "kind", "label", "space"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or not value:
+                raise InvalidInputError(f"card: {name} must be a non-empty text, got {value!r}")
+        if len(self.genes) != len(self.choices) or not all(self.choices):
+            raise InvalidInputError(
+                f"card: expected at least one choice for each of {len(self.genes)} genes, "
+                f"got choices of {len(self.choices)} genes"
+            )
+        if self.features[: len(self.genes)] != self.genes:
+            raise InvalidInputError("card: the features must begin with the genes, in order")
+        if self.shapes < 1:
+            raise InvalidInputError(f"card: shapes must be at least 1, got {self.shapes}")
+        if self.interval is not None and not self.interval >= 0:
+            raise InvalidInputError(f"card: interval must be >= 0, got {self.interval}")
+
+    @property
+    def by(self) -> str:
+        """What predicts, e.g. ``XGBoost on 3,000 shapes of minilm-12``."""
+        return f"{self.label} on {self.shapes:,} shapes of {self.space}"
+
+    @property
+    def error(self) -> str:
+        """How far off it is, e.g. ``held-out R2 0.98, Spearman 0.98``; empty if not known."""
+        return f"held-out {self.scores}" if self.scores else ""
+
+    def __str__(self) -> str:
+        return f"{self.by}, {self.error}" if self.error else self.by
+
+    @property
+    def costs(self) -> tuple[str, ...]:
+        """Names of the features that are not genes."""
+        return self.features[len(self.genes) :]
+
+    def to_json(self) -> str:
+        """The card as JSON text; `from_json` reads it back."""
+        content = asdict(self)
+        content["source"] = dict(self.source)
+        content["scores"] = self.scores.as_dict() if self.scores else None
+        return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Card:
+        """Read a card.
+
+        Raises:
+            InvalidInputError: Not JSON, an entry is missing or unknown, or of the wrong type.
+        """
+        try:
+            content = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise InvalidInputError(f"card: expected JSON, got {error}") from error
+        known = {f.name for f in fields(cls)}
+        if not isinstance(content, dict) or set(content) != known:
+            got = ", ".join(sorted(content)) if isinstance(content, dict) else repr(content)
+            raise InvalidInputError(f"card: expected {', '.join(sorted(known))}; got {got}")
+        try:
+            content["genes"] = tuple(content["genes"])
+            content["features"] = tuple(content["features"])
+            content["choices"] = tuple(tuple(c) for c in content["choices"])
+            scores = content["scores"]
+            if scores is not None:
+                scores = {k: math.nan if v is None else v for k, v in scores.items()}
+                content["scores"] = Scores(**scores)
+            return cls(**content)
+        except (TypeError, AttributeError) as error:
+            raise InvalidInputError(f"card: {error}") from error
+
+
+def known_predictors() -> tuple[str, ...]:
+    """Kinds that `create_predictor` knows, in alphabetical order."""
+    return tuple(sorted({*_BUILT_IN, *entry_points(group=GROUP).names}))
+
+
+def create_predictor(kind: str) -> Predictor:
+    """An unfitted predictor with default settings.
+
+    Args:
+        kind: A built-in kind, or a name in the entry-point group ``nastool.predictors``.
+
+    Raises:
+        InvalidInputError: Unknown kind; the message lists the known ones.
+    """
+    if kind in _BUILT_IN:
+        module, _, name = _BUILT_IN[kind].partition(":")
+        made = getattr(import_module(module), name)()
+    else:
+        plugins = entry_points(group=GROUP)
+        if kind not in plugins.names:
+            known = ", ".join(known_predictors())
+            raise InvalidInputError(f"predictor must be one of {known}, got {kind!r}")
+        made = plugins[kind].load()()
+    if not isinstance(made, Predictor):
+        raise InvalidInputError(f"predictor {kind!r} must be a Predictor, got {type(made)}")
+    return made
+
+
+def save_predictor(folder: str | Path, predictor: Predictor, card: Card) -> None:
+    """Write a predictor and its card; a reader sees the old folder or the new, never a mixture.
+
+    Args:
+        folder: Made if missing; replaced if it holds a predictor.
+        predictor: Fitted.
+        card: Of the same kind.
+
+    Raises:
+        InvalidInputError: The folder holds something else, or the card is of another kind.
+    """
+    target = Path(folder).resolve()
+    if card.kind != predictor.kind:
+        raise InvalidInputError(f"card must be of kind {predictor.kind!r}, got {card.kind!r}")
+    is_free = not target.exists() or (target.is_dir() and not any(target.iterdir()))
+    if not is_free and not (target / CARD).is_file():
+        raise InvalidInputError(
+            f"{folder} must be a new folder or one with a predictor, got something else"
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        # mkdtemp makes a private folder; a predictor is as readable as any other new one.
+        umask = os.umask(0)
+        os.umask(umask)
+        new, old = aside / "new", aside / "old"
+        new.mkdir(mode=0o777 & ~umask)
+        predictor.save(new)
+        (new / CARD).write_text(card.to_json(), encoding="utf-8")
+        if target.exists():
+            target.rename(old)
+        new.rename(target)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def load_predictor(folder: str | Path) -> tuple[Predictor, Card]:
+    """Read what `save_predictor` wrote.
+
+    Raises:
+        InvalidInputError: No predictor there, or one that cannot be read.
+    """
+    path = Path(folder)
+    if not (path / CARD).is_file():
+        raise InvalidInputError(f"{path} must be a folder with a predictor, got no {CARD} there")
+    card = Card.from_json((path / CARD).read_text(encoding="utf-8"))
+    predictor = create_predictor(card.kind)
+    try:
+        predictor.load(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise InvalidInputError(f"{path}: cannot read the predictor: {error}") from error
+    return predictor, card

@@ -1,0 +1,128 @@
+"""How well predictions agree with measurements, on shapes the predictor has not seen."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nastool.errors import InvalidInputError, MissingDependencyError
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Agreement of predicted with measured values.
+
+    Args:
+        r2: Coefficient of determination.
+        spearman: Rank correlation (rho); NaN where either side is constant.
+        kendall: Rank correlation (tau-b); NaN where either side is constant.
+        rmse: Root mean squared error, in the unit of the target.
+        n: Number of shapes compared.
+    """
+
+    r2: float
+    spearman: float
+    kendall: float
+    rmse: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"R2 {_short(self.r2)}, Spearman {_short(self.spearman)}"
+
+    def as_dict(self) -> dict[str, float | None]:
+        """Plain numbers for JSON, None where a score is not defined."""
+        return {key: value if np.isfinite(value) else None for key, value in asdict(self).items()}
+
+
+def _short(score: float) -> str:
+    # Three digits only where two would round a good score up to a perfect one.
+    return f"{score:.2f}" if abs(score) < 0.99 else f"{np.floor(abs(score) * 1e3) / 1e3:.3f}"
+
+
+def score(targets: ArrayLike, predictions: ArrayLike) -> Scores:
+    """Compare predictions with what was measured.
+
+    Args:
+        targets: Measured values, shape (n,).
+        predictions: Predicted values, shape (n,).
+
+    Raises:
+        InvalidInputError: Fewer than two shapes, different lengths, or values that are not finite.
+        MissingDependencyError: scipy is not installed.
+    """
+    measured = np.asarray(targets, dtype=np.float64)
+    predicted = np.asarray(predictions, dtype=np.float64)
+    if measured.shape != predicted.shape or measured.ndim != 1 or len(measured) < 2:
+        raise InvalidInputError(
+            "scores need at least two targets and as many predictions, "
+            f"got shapes {measured.shape} and {predicted.shape}"
+        )
+    if not (np.isfinite(measured).all() and np.isfinite(predicted).all()):
+        raise InvalidInputError("scores need finite values, got NaN or infinity")
+    residual = float(np.square(measured - predicted).sum())
+    spread = float(np.square(measured - measured.mean()).sum())
+    return Scores(
+        r2=1.0 - residual / spread if spread > 0 else float("nan"),
+        spearman=spearman(measured, predicted),
+        kendall=_correlation("kendalltau", measured, predicted),
+        rmse=float(np.sqrt(residual / len(measured))),
+        n=len(measured),
+    )
+
+
+def spearman(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """Spearman's rank correlation of two arrays (n,); NaN where one is constant."""
+    return _correlation("spearmanr", first, second)
+
+
+def _correlation(name: str, first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    try:
+        from scipy import stats
+    except ImportError as error:
+        raise MissingDependencyError(
+            "scoring predictors needs scipy: pip install 'nastool[fit]'"
+        ) from error
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return float("nan")
+    return float(getattr(stats, name)(first, second).statistic)
+
+
+def holdout(n: int, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Split n rows at random.
+
+    Args:
+        n: Number of rows.
+        fraction: Share held out, strictly between 0 and 1.
+        seed: Fixes the split.
+
+    Returns:
+        Row indices to fit on and row indices held out, each in increasing order.
+
+    Raises:
+        InvalidInputError: Either side would hold fewer than two rows.
+    """
+    held_out = round(n * fraction)
+    if held_out < 2 or n - held_out < 2:
+        raise InvalidInputError(
+            "a held-out split must leave at least two rows on either side, "
+            f"got {n} rows and fraction {fraction:g}"
+        )
+    order = np.random.default_rng(seed).permutation(n)
+    return np.sort(order[held_out:]), np.sort(order[:held_out])
+
+
+def folds(n: int, k: int, seed: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Split n rows at random into k parts; each is held out once.
+
+    Returns:
+        k pairs of row indices (fit, held out).
+
+    Raises:
+        InvalidInputError: Fewer than two folds, or fewer rows than folds.
+    """
+    if k < 2 or n < k:
+        raise InvalidInputError(f"expected 2 <= folds <= rows, got {k} folds of {n} rows")
+    part = np.random.default_rng(seed).permutation(np.arange(n) % k)
+    return [(np.flatnonzero(part != i), np.flatnonzero(part == i)) for i in range(k)]

@@ -1,0 +1,136 @@
+import gzip
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from nastool.cli.fit import fit
+from nastool.errors import InvalidInputError
+from nastool.predictors import load_predictor
+
+WIDTHS = (60, 120, 180)
+
+
+def rows(n=120, seed=0):
+    rng = np.random.default_rng(seed)
+    shapes = rng.choice(WIDTHS, (n, 5))
+    return shapes, 100 - shapes @ np.array([0.1, 0.05, 0.02, 0.01, 0.2])
+
+
+def write(path, shapes, values, target="perplexity"):
+    header = ",".join([*(f"layer_{i + 1}" for i in range(shapes.shape[1])), target])
+    lines = [",".join([*map(str, s), str(v)]) for s, v in zip(shapes, values, strict=True)]
+    text = "\n".join([header, *lines]) + "\n"
+    if path.suffix == ".gz":
+        path.write_bytes(gzip.compress(text.encode()))
+    else:
+        path.write_text(text)
+    return path
+
+
+def run(*arguments):
+    result = CliRunner().invoke(fit, [str(a) for a in arguments], catch_exceptions=True)
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+@pytest.mark.parametrize("name", ["table.csv", "table.csv.gz"])
+def test_a_table_becomes_a_predictor(tmp_path, name):
+    shapes, values = rows()
+    table = write(tmp_path / name, shapes, values)
+    result = run(table, "--output", tmp_path / "p")
+    assert result.exit_code == 0, result.output
+    for word in ("R2", "Spearman", "Kendall", "RMSE"):
+        assert word in result.output
+    predictor, card = load_predictor(tmp_path / "p")
+    distinct = len(np.unique(shapes, axis=0))
+    assert card.shapes == distinct
+    assert card.scores.n == round(0.3 * distinct)
+    assert card.choices == (WIDTHS,) * 5
+    assert card.scores.spearman > 0.9
+    # What is saved was fitted on all shapes, also the held-out ones.
+    assert np.abs(predictor.predict(shapes).mean - values).max() < card.scores.rmse
+
+
+def test_parquet(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    pyarrow = pytest.importorskip("pyarrow")
+    shapes, values = rows()
+    columns = {f"layer_{i + 1}": shapes[:, i] for i in range(5)} | {"perplexity": values}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "t.parquet")
+    assert run(tmp_path / "t.parquet", "--output", tmp_path / "p").exit_code == 0
+
+
+@pytest.mark.parametrize("beside", ["t.json", "t.csv.card.json"])
+def test_what_was_measured_reaches_the_card(tmp_path, beside):
+    table = write(tmp_path / "t.csv", *rows())
+    (tmp_path / beside).write_text(json.dumps({"space": "minilm-5", "tokens": 4096}))
+    run(table, "--output", tmp_path / "p", "--unit", "nats", "--metric", "loss")
+    card = load_predictor(tmp_path / "p")[1]
+    assert (card.space, card.source["tokens"]) == ("minilm-5", 4096)
+    assert (card.unit, card.metric, card.source["target"]) == ("nats", "loss", "perplexity")
+
+
+def test_failed_and_repeated_measurements(tmp_path):
+    shapes, values = rows()
+    _, first = np.unique(shapes, axis=0, return_index=True)
+    shapes, values = shapes[first], values[first]
+    shapes = np.concatenate([shapes, shapes[:1], shapes[:1]])
+    values = np.concatenate([values, values[:1] + 2, [np.nan]])
+    result = run(write(tmp_path / "t.csv", shapes, values), "--output", tmp_path / "p")
+    assert "1 rows" in result.output
+    assert load_predictor(tmp_path / "p")[1].shapes == len(first)
+
+
+def test_the_seed_fixes_everything(tmp_path):
+    table = write(tmp_path / "t.csv", *rows())
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        run(table, "--output", tmp_path / name, "--seed", seed)
+    cards = [(tmp_path / n / "card.json").read_text() for n in "abc"]
+    assert cards[0] == cards[1] != cards[2]
+
+
+def test_a_column_can_be_a_cost(tmp_path):
+    shapes, values = rows()
+    table = tmp_path / "t.csv"
+    names = [f"layer_{i + 1}" for i in range(5)]
+    lines = [",".join(map(str, [*s, s.sum(), v])) for s, v in zip(shapes, values, strict=True)]
+    table.write_text("\n".join([",".join([*names, "flops", "ms"]), *lines]))
+    run(table, "--target", "ms", "--cost", "flops", "--output", tmp_path / "p")
+    assert load_predictor(tmp_path / "p")[1].costs == ("flops",)
+    with pytest.raises(InvalidInputError, match="flops"):
+        run(table, "--target", "ms", "--cost", "params", "--output", tmp_path / "p")
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "message"),
+    [
+        ("layer_1,layer_2,perplexity\n", (), "at least one row"),
+        ("", (), "at least one row"),
+        ("layer_1,layer_2,loss\n1,2,3\n", (), "'perplexity'"),
+        ("a,b,perplexity\n1,2,3\n", (), "layer_1"),
+        ("layer_1,layer_3,perplexity\n1,2,3\n", (), "layer_1"),
+        ("layer_1,layer_2,perplexity\n1,2,three\n", (), "'three'"),
+        ("layer_1,layer_2,perplexity\n1,2\n", (), "row 2"),
+        ("layer_1,layer_1,perplexity\n1,2,3\n", (), "distinct"),
+        ("layer_1,layer_2,perplexity\n1,2,3\n3,4,5\n", (), "at least two rows"),
+        ("layer_1,layer_2,perplexity\n1,2,nan\n", (), "finite"),
+        ("layer_1,layer_2,perplexity\n1,2,3\n", ("--test-fraction", "1.5"), "--test-fraction"),
+        ("layer_1,layer_2,perplexity\n1,2,3\n", ("--model", "oracle"), "xgboost"),
+    ],
+)
+def test_bad_input_is_one_clear_line(tmp_path, text, arguments, message):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(InvalidInputError, match=message) as caught:
+        run(tmp_path / "t.csv", "--output", tmp_path / "p", *arguments)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "p").exists()
+
+
+def test_other_files_are_refused(tmp_path):
+    with pytest.raises(InvalidInputError, match=r"\.csv"):
+        run(tmp_path / "t.txt", "--output", tmp_path / "p")
+    with pytest.raises(InvalidInputError, match="cannot read"):
+        run(tmp_path / "t.csv", "--output", tmp_path / "p")
