@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nastool.plugins import load_objective, load_space, load_strategy
     from nastool.predictors.base import Card, Prediction, Predictor, load_predictor
     from nastool.problem import CostObjective, Problem
-    from nastool.space import Architecture, Choice, Gene, Genotypes, SearchSpace
+    from nastool.space import Gene, SearchSpace
     from nastool.store.base import Store, open_store
     from nastool.strategies.base import Strategy
     from nastool.study import Result, Study

@@ -157,7 +157,7 @@ def test_impossible_constraints_are_proven(texts, message):
 def test_constraints_that_are_impossible_together_end(monkeypatch):
     monkeypatch.setattr("nastool.problem._DRAWS", 3)
     toy = problem("params<=5", "score>=30")
-    with pytest.raises(InfeasibleError, match="10 architectures .* were wanted, 0 found"):
+    with pytest.raises(InfeasibleError, match=r"10 architectures .* were wanted, 0 found"):
         toy.sample(10, np.random.default_rng(3))
 
 
