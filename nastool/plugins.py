@@ -18,8 +18,10 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
+from nastool import __version__
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.objective import Objective
+from nastool.predictors.base import create_predictor, known_predictors
 from nastool.problem import Problem
 from nastool.space import SearchSpace
 from nastool.strategies.base import Strategy
@@ -246,6 +248,19 @@ def _register(group: str, name: str) -> Callable[[_Factory], _Factory]:
 
 @cache
 def _installed(group: str) -> tuple[Plugin, ...]:
+    plugins = _entry_points(group)
+    if group != PREDICTORS:
+        return plugins
+    # The core's own kinds need no entry point, so that a card can be read wherever the core is.
+    built_in = [kind for kind in known_predictors() if kind not in {p.name for p in plugins}]
+    return (*plugins, *(_built_in_predictor(kind) for kind in built_in))
+
+
+def _built_in_predictor(kind: str) -> Plugin:
+    return Plugin(PREDICTORS, kind, f"nastool {__version__}", lambda: type(create_predictor(kind)))
+
+
+def _entry_points(group: str) -> tuple[Plugin, ...]:
     # An editable install may be seen twice, once through its folder.
     points = {(p.name, p.value, _origin(p)): p for p in entry_points(group=group)}
     return tuple(
@@ -356,4 +371,4 @@ def _module_file(module: str) -> Path | None:
 
 def _first_sentence(docstring: str | None) -> str:
     paragraph = " ".join((docstring or "").partition("\n\n")[0].split())
-    return paragraph.partition(". ")[0].removesuffix(".")
+    return paragraph.partition(". ")[0].removesuffix(".").replace("``", "")

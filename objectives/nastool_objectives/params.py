@@ -10,7 +10,7 @@ _METRIC = "params"
 
 
 def create(space: SearchSpace, argument: str | None = None) -> CostObjective:
-    """Make the objective ``params`` from the space's own closed form.
+    """Exact number of parameters of the deployed architecture.
 
     Args:
         space: Declares the cost.

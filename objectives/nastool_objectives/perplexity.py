@@ -10,7 +10,7 @@ _METRIC = "perplexity"
 
 
 def create(space: SearchSpace, argument: str | None = None) -> PredictedObjective:
-    """Make the objective ``perplexity``, or ``perplexity[FOLDER]`` from a predictor of one's own.
+    """Perplexity as the predictor that ships predicts it, or ``perplexity[FOLDER]`` one of your own.
 
     Args:
         space: What is searched.

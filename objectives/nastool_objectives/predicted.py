@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError
 from nastool.objective import Kind, Objective, Provenance
-from nastool.predictors.base import load_predictor
-from nastool.predictors.features import GenotypePredictor
+from nastool.predictors.base import GridForm, load_predictor
+from nastool.predictors.features import choice_values
 from nastool.space import Choice, Genotypes, SearchSpace
 
 
@@ -35,12 +35,9 @@ class PredictedObjective(Objective):
     def __init__(self, space: SearchSpace, folder: str | Path, name: str | None = None) -> None:
         self.space = space
         self.folder = Path(folder)
-        predictor, self.card = load_predictor(self.folder)
-        try:
-            self._predictor = GenotypePredictor(predictor, self.card, space)
-        except InvalidInputError as error:
-            raise InvalidInputError(f"{self.folder}: {error}") from error
+        self.predictor, self.card = load_predictor(self.folder)
         self._name = name or self.card.metric
+        self._check_fit()
 
     @property
     def name(self) -> str:
@@ -85,11 +82,50 @@ class PredictedObjective(Objective):
     def evaluate(self, genotypes: Genotypes) -> NDArray[np.float64]:
         if len(genotypes) == 0:
             return np.empty(0)
-        return self._predictor.predict(genotypes).mean
+        if self._grid is not None:
+            return self._grid.predict(genotypes)
+        return self.predictor.predict(self.features(genotypes)).mean
+
+    def features(self, genotypes: Genotypes) -> NDArray[np.float64]:
+        """What the predictor sees: choices it was fitted on, then exact costs, (n, f)."""
+        columns = [values[genotypes[:, gene]] for gene, values in enumerate(self._values)]
+        columns += [self.space.costs[name].evaluate(genotypes) for name in self.card.costs]
+        return np.stack(columns, axis=1)
+
+    @cached_property
+    def _values(self) -> list[NDArray[np.float64]]:
+        return [choice_values(choices) for choices in self.card.choices]
+
+    @cached_property
+    def _grid(self) -> GridForm | None:
+        """The faster form over choice indices; costs are no gene, so it knows none."""
+        return None if self.card.costs else self.predictor.on_grid(self._values)
+
+    def _check_fit(self) -> None:
+        card, space = self.card, self.space
+        fitted = [len(choices) for choices in card.choices]
+        if fitted != space.cardinalities.tolist():
+            raise InvalidInputError(
+                f"{self.folder}: a predictor for {space.name} must have "
+                f"{_counts(space.cardinalities.tolist())}, got one of {card.space} with "
+                f"{_counts(fitted)}"
+            )
+        # A cost of this space lies outside of what a predictor of another space has seen.
+        if card.costs and self.is_proxy:
+            raise InvalidInputError(
+                f"{self.folder}: a predictor that uses {', '.join(card.costs)} must be fitted on "
+                f"{space.name}, got one of {card.space}"
+            )
+        missing = [name for name in card.costs if name not in space.costs]
+        if missing:
+            raise InvalidInputError(
+                f"{self.folder}: {space.name} must declare {', '.join(missing)}, "
+                f"its costs: {', '.join(space.costs) or 'none'}"
+            )
 
 
 def create(space: SearchSpace, argument: str | None = None) -> PredictedObjective:
-    """Make the objective ``predicted[FOLDER]``: any fitted predictor, whatever it predicts.
+    """Whatever a fitted predictor predicts: ``predicted[FOLDER]``.
 
     Args:
         space: What is searched.
@@ -105,6 +141,12 @@ def create(space: SearchSpace, argument: str | None = None) -> PredictedObjectiv
 
 def _choices(space: SearchSpace) -> tuple[tuple[Choice, ...], ...]:
     return tuple(gene.choices for gene in space.genes)
+
+
+def _counts(numbers: Sequence[int]) -> str:
+    if len(set(numbers)) == 1:
+        return f"{len(numbers)} genes of {numbers[0]} choices"
+    return f"{len(numbers)} genes of {'/'.join(map(str, numbers))} choices"
 
 
 def _outline(choices: Sequence[Sequence[Choice]]) -> str:

@@ -40,7 +40,7 @@ TEMPLATES = (
 """The hand-made shapes that the paper compares (appendix, table 6)."""
 
 CIGAR_REFERENCE = "cigar_61"
-"""The published member at 60-65M, from which scaling reproduces six of the nine (see docs)."""
+"""The published member at 60-65M, from which scaling gives six of the nine (docs/heuristics.md)."""
 
 _ROUNDED_DOWN = (2, 3, 4)
 """Early middle layers of the twelve. The paper says 2-5, but no published member rounds layer 5

@@ -203,7 +203,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 
 
 def create(argument: str | None = None) -> SuperShaperSpace:
-    """Make a space from the text in ``supershaper[...]``.
+    """A BERT with a width of its own in every layer: the paper's space, a preset, or a supernet's.
 
     Args:
         argument: None for the paper's space; the name of a preset; the folder of a supernet; or

@@ -1,0 +1,213 @@
+"""``nastool space``: what a space holds and how much of it a budget allows."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nastool.cli.constraints import constraint_options, read_constraints
+from nastool.cli.options import plugin_option
+
+if TYPE_CHECKING:
+    from nastool.chain import Count
+    from nastool.constraint import Constraint
+    from nastool.space import SearchSpace
+
+_DRAWS = 200_000
+"""Draws that estimate how many shapes meet bounds on several costs at once."""
+
+_SEED = 0
+
+
+@click.command()
+@click.argument("name")
+@constraint_options
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+)
+@plugin_option
+def space(
+    name: str,
+    constraint_texts: tuple[str, ...],
+    upper_texts: tuple[str, ...],
+    lower_texts: tuple[str, ...],
+    output_format: str,
+) -> None:
+    """Describe the space NAME and count what bounds on its exact costs allow.
+
+    Example: nastool space supershaper --max params=45M
+    """
+    from nastool.plugins import load_space
+
+    made = load_space(name)
+    constraints = read_constraints(constraint_texts, upper_texts, lower_texts)
+    feasible = count_feasible(made, constraints) if constraints else None
+    if output_format == "json":
+        click.echo(json.dumps(_as_json(made, constraints, feasible), indent=2))
+    else:
+        _print_table(made, constraints, feasible)
+
+
+@dataclass(frozen=True)
+class Feasible:
+    """How many architectures meet all bounds.
+
+    Args:
+        by_cost: For each bounded cost how many meet the bounds on it alone.
+        count: How many meet all; estimated where several costs are bounded.
+        deviation: Standard deviation of the estimate; 0 where the count is no estimate.
+    """
+
+    by_cost: Mapping[str, Count]
+    count: Count
+    deviation: float = 0.0
+
+
+def count_feasible(space: SearchSpace, constraints: tuple[Constraint, ...]) -> Feasible:
+    """Count the architectures that meet bounds on exact costs.
+
+    Bounds on one cost are counted exactly; where several costs are bounded, uniform draws from
+    the tightest one show how many of them meet the others too.
+
+    Args:
+        space: Declares the costs.
+        constraints: At least one.
+
+    Raises:
+        InvalidInputError: A bound on something that is no exact cost of the space.
+        InfeasibleError: A bound that provably nothing meets.
+    """
+    import numpy as np
+
+    from nastool.chain import ChainBudget, Count
+    from nastool.errors import InvalidInputError
+    from nastool.problem import CostObjective, Problem
+
+    for constraint in constraints:
+        if constraint.metric not in space.costs:
+            known = ", ".join(space.costs) or "none"
+            raise InvalidInputError(
+                f"counting needs a bound on an exact cost of {space.name} ({known}), "
+                f"got {constraint.metric!r}"
+            )
+    costs = [space.costs[name] for name in dict.fromkeys(c.metric for c in constraints)]
+    # Checks units and proves impossible bounds impossible, in the words that a search uses.
+    problem = Problem(space, (CostObjective(costs[0], space),), constraints)
+    budgets = []
+    for cost in costs:
+        bounds = [c for c in constraints if c.metric == cost.name]
+        upper = min((c.bound for c in bounds if c.sense == "<="), default=math.inf)
+        lower = max((c.bound for c in bounds if c.sense == ">="), default=-math.inf)
+        budgets.append(ChainBudget(cost, upper, lower))
+    by_cost = {budget.cost.name: budget.count for budget in budgets}
+    tightest = min(budgets, key=lambda budget: budget.count.high)
+    if len(budgets) == 1:
+        return Feasible(by_cost, tightest.count)
+    drawn = tightest.sample(_DRAWS, np.random.default_rng(_SEED))
+    share = float(problem.admissible(drawn).mean())
+    size = tightest.count.high
+    estimate = round(share * size)
+    deviation = size * math.sqrt(share * (1 - share) / _DRAWS)
+    return Feasible(by_cost, Count(estimate, estimate), deviation)
+
+
+def _as_json(
+    space: SearchSpace, constraints: tuple[Constraint, ...], feasible: Feasible | None
+) -> dict[str, Any]:
+    content: dict[str, Any] = {
+        "name": space.name,
+        "size": space.size,
+        "genes": [
+            {"name": gene.name, "choices": list(gene.choices), "ordered": gene.ordered}
+            for gene in space.genes
+        ],
+        "costs": {
+            name: {"unit": cost.unit, "minimum": cost.minimum[0], "maximum": cost.maximum[0]}
+            for name, cost in space.costs.items()
+        },
+    }
+    if feasible is not None:
+        content["constraints"] = [str(constraint) for constraint in constraints]
+        content["feasible"] = {
+            "low": feasible.count.low,
+            "high": feasible.count.high,
+            "exact": feasible.count.is_exact and len(feasible.by_cost) == 1,
+            "standard_deviation": feasible.deviation,
+            "share": feasible.count.high / space.size,
+            "by_cost": {n: {"low": c.low, "high": c.high} for n, c in feasible.by_cost.items()},
+        }
+    return content
+
+
+def _print_table(
+    space: SearchSpace, constraints: tuple[Constraint, ...], feasible: Feasible | None
+) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from nastool.constraint import format_quantity
+
+    console = Console(highlight=False, markup=False)
+    console.print(f"{space.name}: {len(space.genes)} genes, {space.size:,} architectures")
+    genes = Table(box=None, pad_edge=False)
+    genes.add_column("gene", no_wrap=True)
+    genes.add_column("choices")
+    for label, choices in _grouped_genes(space):
+        genes.add_row(label, choices)
+    console.print(genes)
+    if space.costs:
+        costs = Table(box=None, pad_edge=False)
+        costs.add_column("cost")
+        costs.add_column("smallest", justify="right")
+        costs.add_column("largest", justify="right")
+        for name, cost in space.costs.items():
+            ends = (format_quantity(end, cost.unit) for end in (cost.minimum[0], cost.maximum[0]))
+            costs.add_row(name, *ends)
+        console.print(costs)
+    if feasible is not None:
+        for line in _feasible_lines(space, constraints, feasible):
+            console.print(line, soft_wrap=True)
+
+
+def _grouped_genes(space: SearchSpace) -> Iterator[tuple[str, str]]:
+    """Neighbouring genes with the same choices on one line."""
+    for choices, group in groupby(space.genes, key=lambda gene: gene.choices):
+        names = [gene.name for gene in group]
+        label = names[0] if len(names) == 1 else f"{names[0]} … {names[-1]}"
+        yield label, " ".join(map(str, choices))
+
+
+def _feasible_lines(
+    space: SearchSpace, constraints: tuple[Constraint, ...], feasible: Feasible
+) -> Iterator[str]:
+    size = space.size
+    if len(feasible.by_cost) == 1:
+        text = " and ".join(map(str, constraints))
+        yield f"{text}: {feasible.count} of {size:,} feasible ({_share(feasible.count, size)})"
+        return
+    for name, count in feasible.by_cost.items():
+        text = " and ".join(str(c) for c in constraints if c.metric == name)
+        yield f"{text}: {count} of {size:,} ({_share(count, size)})"
+    if feasible.count.high == 0:
+        yield f"all together: none in {_DRAWS:,} uniform draws from the tightest bound"
+        return
+    yield (
+        f"all together: about {feasible.count} ± {feasible.deviation:,.0f} feasible "
+        f"({_share(feasible.count, size)}), estimated from {_DRAWS:,} uniform draws"
+    )
+
+
+def _share(count: Count, size: int) -> str:
+    share = count.high / size
+    rare = f", 1 in {size / count.high:,.0f}" if share < 0.1 else ""
+    return f"{share * 100:.3g}%{rare}"
