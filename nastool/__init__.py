@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from nastool.plugins import load_objective, load_space, load_strategy
     from nastool.predictors.base import Card, Prediction, Predictor, load_predictor
     from nastool.problem import CostObjective, Problem
+    from nastool.results import Result
     from nastool.space import Gene, SearchSpace
     from nastool.store.base import Store, open_store
     from nastool.strategies.base import Strategy
-    from nastool.study import Result, Study
+    from nastool.study import Study
 
 __version__ = "0.1.0"
 
@@ -45,10 +46,11 @@ _HOMES = {
     "nastool.plugins": ("load_objective", "load_space", "load_strategy"),
     "nastool.predictors.base": ("Card", "Prediction", "Predictor", "load_predictor"),
     "nastool.problem": ("CostObjective", "Problem"),
+    "nastool.results": ("Result",),
     "nastool.space": ("Gene", "SearchSpace"),
     "nastool.store.base": ("Store", "open_store"),
     "nastool.strategies.base": ("Strategy",),
-    "nastool.study": ("Result", "Study"),
+    "nastool.study": ("Study",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
