@@ -1,0 +1,207 @@
+"""Checkpoints of a training run: atomic, verified, in safetensors and JSON.
+
+A checkpoint is a folder ``step-00001234`` with ``config.json`` and ``model.safetensors`` (so that
+it loads like any model), ``optimizer.safetensors``, ``state.json`` and ``checksums.json``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nastool.errors import NastoolError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+_log = logging.getLogger(__name__)
+_PREFIX = "step-"
+_CHECKSUMS = "checksums.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A verified checkpoint on disk.
+
+    Args:
+        path: Its folder.
+        state: The JSON state that was saved with it.
+    """
+
+    path: Path
+    state: dict[str, Any]
+
+
+def save_checkpoint(
+    folder: Path,
+    step: int,
+    model: PreTrainedModel,
+    optimizer: torch.optim.Optimizer,
+    state: dict[str, Any],
+    keep: int = 2,
+) -> Path:
+    """Write a checkpoint in full or not at all, then remove all but the newest.
+
+    Args:
+        folder: Folder of the run's checkpoints.
+        step: Steps done.
+        model: Weights to save.
+        optimizer: Moments to save.
+        state: Anything else that resuming needs, as JSON.
+        keep: How many checkpoints to keep.
+
+    Returns:
+        The checkpoint's folder.
+
+    Raises:
+        NastoolError: If it cannot be written; earlier checkpoints are untouched.
+    """
+    from safetensors.torch import save_file
+
+    final = folder / f"{_PREFIX}{step:08d}"
+    partial = folder / f".partial-{step:08d}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in folder.glob(".partial-*"):
+            shutil.rmtree(leftover)
+        partial.mkdir()
+        save_model(model, partial)
+        save_file(_optimizer_tensors(model, optimizer), partial / "optimizer.safetensors")
+        (partial / "state.json").write_text(json.dumps(state, indent=2))
+        checksums = {p.name: _checksum(p) for p in sorted(partial.iterdir())}
+        (partial / _CHECKSUMS).write_text(json.dumps(checksums, indent=2))
+        for path in (*partial.iterdir(), partial):
+            _sync(path)
+        if final.exists():
+            shutil.rmtree(final)
+        os.replace(partial, final)
+        _sync(folder)
+    # safetensors reports a full disk by an exception of its own.
+    except Exception as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise NastoolError(
+            f"cannot write checkpoint {final}: {error}; earlier checkpoints are kept"
+        ) from error
+    for old in _folders(folder)[keep:]:
+        shutil.rmtree(old)
+    return final
+
+
+def latest_checkpoint(folder: Path) -> Checkpoint | None:
+    """Return the newest checkpoint whose checksums hold, or None; damaged ones are logged.
+
+    Args:
+        folder: Folder of the run's checkpoints.
+    """
+    for path in _folders(folder):
+        reason = _damage(path)
+        if reason is None:
+            return Checkpoint(path, json.loads((path / "state.json").read_text()))
+        _log.warning("checkpoint %s is damaged (%s); trying the one before", path, reason)
+    return None
+
+
+def load_checkpoint(
+    checkpoint: Checkpoint, model: PreTrainedModel, optimizer: torch.optim.Optimizer
+) -> None:
+    """Restore weights and moments in place, bit by bit.
+
+    Args:
+        checkpoint: From `latest_checkpoint`.
+        model: Of the same sizes as the saved one.
+        optimizer: Over the parameters of that model.
+
+    Raises:
+        NastoolError: If the saved weights are not those of such a model.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    weights = load_file(checkpoint.path / "model.safetensors")
+    parameters = dict(model.named_parameters())
+    expected = {name: tuple(p.shape) for name, p in parameters.items()}
+    found = {name: tuple(t.shape) for name, t in weights.items()}
+    if expected != found:
+        names = sorted(n for n in expected | found if expected.get(n) != found.get(n))
+        raise NastoolError(
+            f"checkpoint {checkpoint.path} is of another model: it differs in {names[0]} "
+            f"(expected {expected.get(names[0])}, got {found.get(names[0])})"
+        )
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(weights[name])
+    for key, tensor in load_file(checkpoint.path / "optimizer.safetensors").items():
+        name, _, field = key.rpartition("/")
+        parameter = parameters[name]
+        # The fused optimizer wants its step counters where the parameters are.
+        optimizer.state[parameter][field] = tensor.to(parameter.device)
+
+
+def save_model(model: PreTrainedModel, folder: Path) -> None:
+    """Write ``config.json`` and ``model.safetensors``; tied weights are written once.
+
+    Args:
+        model: Model to save, in the precision it has.
+        folder: Existing folder.
+    """
+    from safetensors.torch import save_file
+
+    model.config.save_pretrained(folder)
+    config_path = folder / "config.json"
+    config = json.loads(config_path.read_text())
+    config["architectures"] = [type(model).__name__]
+    config_path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    weights = {n: p.detach().cpu().contiguous() for n, p in model.named_parameters()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _optimizer_tensors(
+    model: PreTrainedModel, optimizer: torch.optim.Optimizer
+) -> dict[str, torch.Tensor]:
+    import torch
+
+    names = {p: n for n, p in model.named_parameters()}
+    return {
+        f"{names[parameter]}/{field}": torch.as_tensor(value).detach().cpu().contiguous()
+        for parameter, fields in optimizer.state.items()
+        for field, value in fields.items()
+    }
+
+
+def _folders(folder: Path) -> list[Path]:
+    """List checkpoint folders, newest first."""
+    return sorted(folder.glob(f"{_PREFIX}[0-9]*"), reverse=True)
+
+
+def _damage(path: Path) -> str | None:
+    try:
+        checksums = json.loads((path / _CHECKSUMS).read_text())
+        for name in ("model.safetensors", "optimizer.safetensors", "state.json"):
+            if _checksum(path / name) != checksums[name]:
+                return f"{name} does not match its checksum"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return str(error)
+    return None
+
+
+def _checksum(path: Path) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 22):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

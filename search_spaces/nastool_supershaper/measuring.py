@@ -1,0 +1,373 @@
+"""Perplexity of many subnets on fixed masked text.
+
+Shapes are walked as a tree of prefixes: two shapes that agree in their first k layers share the
+hidden states of those layers. The numbers are bit by bit those of measuring one shape at a time.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nastool.errors import InvalidInputError, NastoolError
+from nastool_supershaper.data import write_text_atomically
+from nastool_supershaper.training_rules import Shape, random_shape
+
+if TYPE_CHECKING:
+    from nastool_supershaper.modeling import SuperShaperForMaskedLM
+
+DTYPES = ("auto", "float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class MeasuringProgress:
+    """What has been measured so far.
+
+    Args:
+        done: Shapes with a value, those of earlier runs included.
+        total: Shapes asked for.
+        best: Lowest perplexity so far.
+    """
+
+    done: int
+    total: int
+    best: float
+
+
+def autocast(device_type: str, dtype: str) -> AbstractContextManager[Any]:
+    """Return the context in which matrix products run in the given precision.
+
+    Args:
+        device_type: ``cpu`` or ``cuda``.
+        dtype: ``float32`` (no autocast), ``bfloat16`` or ``auto``.
+    """
+    import torch
+
+    if resolve_dtype(device_type, dtype) == "float32":
+        return nullcontext()
+    return torch.autocast(device_type, dtype=torch.bfloat16)
+
+
+def resolve_dtype(device_type: str, dtype: str) -> str:
+    """Return the precision that ``auto`` stands for on a device, any other one as it is.
+
+    Args:
+        device_type: ``cpu`` or ``cuda``.
+        dtype: ``auto``, ``float32`` or ``bfloat16``.
+
+    Raises:
+        InvalidInputError: If there is no such precision.
+    """
+    import torch
+
+    if dtype not in DTYPES:
+        raise InvalidInputError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    if dtype != "auto":
+        return dtype
+    # Without instructions for it, bfloat16 on a CPU is several times slower than float32.
+    if device_type == "cpu":
+        native = torch.cpu.get_capabilities().get("avx512_bf16", False)
+    else:
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bfloat16" if native else "float32"
+
+
+def sample_shapes(
+    widths: Sequence[int], n_layers: int, n: int, seed: int = 0, exclude: Sequence[Shape] = ()
+) -> list[Shape]:
+    """Draw different shapes uniformly; a longer list starts with the shorter one.
+
+    Args:
+        widths: Widths a layer can have.
+        n_layers: Layers of the supernet.
+        n: Number of shapes.
+        seed: Seed.
+        exclude: Shapes that are not to be drawn.
+
+    Raises:
+        InvalidInputError: If the space holds fewer shapes.
+    """
+    if n > len(widths) ** n_layers - len(set(exclude)):
+        raise InvalidInputError(
+            f"the space holds {len(widths) ** n_layers} shapes, {len(set(exclude))} of them "
+            f"taken; expected at most what is left, got {n}"
+        )
+    generator = np.random.default_rng(seed)
+    taken, shapes = set(exclude), []
+    while len(shapes) < n:
+        shape = random_shape(tuple(widths), n_layers, generator)
+        if shape not in taken:
+            taken.add(shape)
+            shapes.append(shape)
+    return shapes
+
+
+def perplexities(
+    model: SuperShaperForMaskedLM,
+    input_ids: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    shapes: Sequence[Shape],
+    *,
+    batch_size: int = 64,
+    dtype: str = "float32",
+) -> NDArray[np.float64]:
+    """Measure shapes on masked text: exp of the mean cross-entropy over the masked tokens.
+
+    Args:
+        model: The supernet.
+        input_ids: Masked tokens, (n, length).
+        labels: Original tokens where masked, -100 elsewhere, (n, length).
+        shapes: Width of every layer, shape by shape; any order, repetitions allowed.
+        batch_size: Blocks at a time; it bounds the memory and may change the last digits.
+        dtype: ``float32``, ``bfloat16`` or ``auto`` (what is fast here).
+
+    Returns:
+        Perplexities, (n_shapes,), in the order of the shapes.
+    """
+    import torch
+
+    ordered = sorted(set(shapes))
+    position = {shape: i for i, shape in enumerate(ordered)}
+    losses = np.zeros(len(ordered))
+    was_training = model.training
+    model.eval()
+    device = model.device
+    try:
+        with torch.inference_mode(), autocast(device.type, dtype):
+            for start in range(0, len(input_ids), batch_size):
+                stop = start + batch_size
+                ids = torch.as_tensor(input_ids[start:stop], device=device)
+                targets = torch.as_tensor(labels[start:stop], device=device)
+                for i, hidden in _final_hidden_states(model, ids, ordered):
+                    losses[i] += model.head_losses(hidden, targets).double().sum().item()
+    finally:
+        model.train(was_training)
+    n_masked = int((labels != -100).sum())
+    # A subnet may be untrained or broken: inf is then the honest value.
+    with np.errstate(over="ignore"):
+        values = np.exp(losses / n_masked)
+    return np.asarray([values[position[shape]] for shape in shapes], dtype=np.float64)
+
+
+def _final_hidden_states(
+    model: SuperShaperForMaskedLM, input_ids: Any, ordered: Sequence[Shape]
+) -> Iterator[tuple[int, Any]]:
+    """Yield final hidden states of shapes in lexicographic order, reusing shared prefixes."""
+    backbone = model.supershaper
+    stack = [backbone.embed(input_ids)]
+    previous: Shape = ()
+    for i, shape in enumerate(ordered):
+        depth = 0
+        while depth < len(previous) and previous[depth] == shape[depth]:
+            depth += 1
+        del stack[depth + 1 :]
+        for index in range(depth, len(shape)):
+            stack.append(backbone.run_layer(index, stack[-1], shape[index]))
+        yield i, stack[-1]
+        previous = shape
+
+
+# --------------------------------------------------------------------------------------------------
+# Tables
+
+
+def measure(
+    model: SuperShaperForMaskedLM,
+    input_ids: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    shapes: Sequence[Shape],
+    table_path: str | Path,
+    *,
+    card: dict[str, Any] | None = None,
+    batch_size: int = 64,
+    dtype: str = "float32",
+    chunk_size: int = 64,
+    progress: Callable[[MeasuringProgress], None] | None = None,
+) -> Path:
+    """Measure shapes into a table; shapes that the table already holds are not measured again.
+
+    The table has the columns layer_1 ... layer_L and perplexity. Beside it lies a card
+    (``TABLE.card.json``) with what was measured on what; a table is only ever continued with the
+    same supernet, text, masks and precision.
+
+    Args:
+        model: The supernet.
+        input_ids: Masked tokens, (n, length).
+        labels: Original tokens where masked, -100 elsewhere, (n, length).
+        shapes: Width of every layer, shape by shape.
+        table_path: A file that ends with .csv, .csv.gz or .parquet.
+        card: More facts for the card, e.g. names of text and supernet, seed of the masks.
+        batch_size: Blocks at a time.
+        dtype: ``float32``, ``bfloat16`` or ``auto`` (what is fast here).
+        chunk_size: Shapes between two writes of the table.
+        progress: Called after every chunk.
+
+    Returns:
+        The table's path.
+
+    Raises:
+        InvalidInputError: If the table holds measurements of something else.
+    """
+    path = Path(table_path)
+    columns = [*(f"layer_{i + 1}" for i in range(model.config.num_hidden_layers)), "perplexity"]
+    if not path.name.endswith((".csv", ".csv.gz", ".parquet")):
+        raise InvalidInputError(f"the table must end with .csv, .csv.gz or .parquet, got {path}")
+    dtype = resolve_dtype(model.device.type, dtype)
+    full_card = {
+        **(card or {}),
+        "supernet_fingerprint": model_fingerprint(model),
+        "text_fingerprint": _array_fingerprint(input_ids, labels),
+        "blocks": len(input_ids),
+        "tokens": int(input_ids.size),
+        "masked_tokens": int((labels != -100).sum()),
+        "dtype": dtype,
+    }
+    card_path = path.with_name(path.name + ".card.json")
+    done = _open_table(path, card_path, full_card, columns)
+    todo = sorted(set(shapes) - set(done))
+    wanted = set(shapes)
+    write_text_atomically(card_path, json.dumps(full_card, indent=2) + "\n")
+    for start in range(0, len(todo), chunk_size):
+        chunk = todo[start : start + chunk_size]
+        values = perplexities(model, input_ids, labels, chunk, batch_size=batch_size, dtype=dtype)
+        done.update(zip(chunk, values.tolist(), strict=True))
+        write_table(path, done)
+        if progress is not None:
+            progress(MeasuringProgress(len(wanted & set(done)), len(wanted), min(done.values())))
+    return path
+
+
+def read_table(path: str | Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Read a table of measurements.
+
+    Args:
+        path: What `measure` wrote.
+
+    Returns:
+        Shapes (n, n_layers) and perplexities (n,).
+
+    Raises:
+        InvalidInputError: If it is no such table.
+    """
+    import pandas
+
+    path = Path(path)
+    try:
+        frame = pandas.read_parquet(path) if path.suffix == ".parquet" else pandas.read_csv(path)
+        shapes = frame[[c for c in frame.columns if c.startswith("layer_")]].to_numpy(np.int64)
+        return shapes, frame["perplexity"].to_numpy(np.float64)
+    except (OSError, ValueError, KeyError) as error:
+        raise InvalidInputError(f"{path} is no table of measurements: {error}") from error
+
+
+def write_table(path: Path, values: dict[Shape, float]) -> None:
+    """Replace a table atomically, sorted by shape.
+
+    Args:
+        path: A file that ends with .csv, .csv.gz or .parquet.
+        values: Perplexity by shape.
+
+    Raises:
+        NastoolError: If it cannot be written; the old table stays.
+    """
+    import pandas
+
+    shapes = sorted(values)
+    frame = pandas.DataFrame(
+        np.asarray(shapes, np.int64), columns=[f"layer_{i + 1}" for i in range(len(shapes[0]))]
+    )
+    frame["perplexity"] = [values[s] for s in shapes]
+    partial = path.with_name(f".partial.{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".parquet":
+            frame.to_parquet(partial, index=False)
+        else:
+            frame.to_csv(partial, index=False)
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise NastoolError(f"cannot write {path}: {error}; the table before is kept") from error
+
+
+def read_shapes(path: str | Path, n_layers: int) -> list[Shape]:
+    """Read shapes from a CSV file with columns layer_1 ... layer_L (others are ignored).
+
+    Args:
+        path: The file.
+        n_layers: Layers of the supernet.
+
+    Raises:
+        InvalidInputError: If a column is missing or a width is no integer.
+    """
+    names = [f"layer_{i + 1}" for i in range(n_layers)]
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return [tuple(int(row[name]) for name in names) for row in csv.DictReader(file)]
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise InvalidInputError(
+            f"{path}: expected a CSV file with integer columns layer_1 ... layer_{n_layers}, "
+            f"got {type(error).__name__}: {error}"
+        ) from error
+
+
+def model_fingerprint(model: SuperShaperForMaskedLM) -> str:
+    """Return a hash of a model's weights.
+
+    Args:
+        model: Any model.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for name, parameter in sorted(model.named_parameters()):
+        digest.update(name.encode())
+        digest.update(parameter.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _array_fingerprint(*arrays: NDArray[np.int64]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()
+
+
+def _open_table(
+    path: Path, card_path: Path, card: dict[str, Any], columns: list[str]
+) -> dict[Shape, float]:
+    if not path.exists():
+        return {}
+    try:
+        old = json.loads(card_path.read_text())
+    except (OSError, ValueError) as error:
+        raise InvalidInputError(
+            f"{path} exists without a readable card {card_path.name}: {error}; "
+            "give another name or remove it"
+        ) from error
+    keys = ("supernet_fingerprint", "text_fingerprint", "dtype")
+    different = [key for key in keys if old.get(key) != card[key]]
+    if different:
+        raise InvalidInputError(
+            f"{path} holds measurements with another {', '.join(different)}; "
+            "give another name or remove it"
+        )
+    shapes, values = read_table(path)
+    if shapes.shape[1] + 1 != len(columns):
+        raise InvalidInputError(
+            f"{path}: expected {len(columns) - 1} layers, got {shapes.shape[1]}"
+        )
+    return {
+        tuple(int(w) for w in shape): float(value)
+        for shape, value in zip(shapes, values, strict=True)
+        if not math.isnan(value)
+    }
