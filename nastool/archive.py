@@ -23,7 +23,7 @@ class Archive:
     """
 
     def __init__(self, problem: Problem) -> None:
-        self._problem = problem
+        self.problem = problem
         self._length = 0
         self._rows: dict[Any, int] = {}
         self._genotypes = np.empty((_CAPACITY, len(problem.space.genes)), dtype=np.int64)
@@ -49,9 +49,18 @@ class Archive:
         return self._elapsed[: self._length]
 
     def rows(self, keys: Sequence[Any]) -> NDArray[np.int64]:
-        """Row of each key of `SearchSpace.keys`, shape (n,); -1 where it is new."""
-        get = self._rows.get
-        return np.array([get(key, -1) for key in keys], dtype=np.int64)
+        """Row of each key of `SearchSpace.keys`, all of which are there, shape (n,)."""
+        return np.fromiter(map(self._rows.__getitem__, keys), dtype=np.int64, count=len(keys))
+
+    def first_positions(self, keys: Sequence[Any]) -> NDArray[np.int64]:
+        """Where in a sequence of keys each new one occurs first, ascending."""
+        if self._rows.keys().isdisjoint(keys) and len(set(keys)) == len(keys):
+            return np.arange(len(keys))
+        positions: dict[Any, int] = {}
+        for position, key in enumerate(keys):
+            if key not in self._rows:
+                positions.setdefault(key, position)
+        return np.fromiter(positions.values(), dtype=np.int64)
 
     def append(
         self,
@@ -82,7 +91,7 @@ class Archive:
 
     def evaluations(self, rows: NDArray[np.int64] | slice) -> Evaluations:
         """These rows as a strategy sees them: minimised, with violations; copies."""
-        return as_evaluations(self._problem, self.genotypes[rows].copy(), self.values[rows])
+        return as_evaluations(self.problem, self.genotypes[rows].copy(), self.values[rows])
 
 
 def as_evaluations(

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
-import pickle
 import signal
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -47,14 +46,14 @@ class Executor(ABC):
     """Runs one objective on a batch and returns the values as they come in."""
 
     @abstractmethod
-    def run(self, objective: Objective, genotypes: Genotypes) -> Iterator[Chunk]:
+    def run(self, objective: Objective, genotypes: Genotypes) -> Generator[Chunk]:
         """Evaluate a batch (n, d), yielding its chunks in order.
 
         An exception of the objective becomes NaN and a message, except errors of nastool, which
         a user can act on: those are raised.
         """
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  # most executors hold nothing
         """Give back what the executor holds; it can be used again."""
 
     def __enter__(self) -> Self:
@@ -74,7 +73,7 @@ class InProcess(Executor):
     def __init__(self, chunk_size: int = _LARGEST_CHUNK) -> None:
         self._chunk_size = _at_least_one("chunk_size", chunk_size)
 
-    def run(self, objective: Objective, genotypes: Genotypes) -> Iterator[Chunk]:
+    def run(self, objective: Objective, genotypes: Genotypes) -> Generator[Chunk]:
         for first in range(0, len(genotypes), self._chunk_size):
             yield _chunk(objective, first, genotypes[first : first + self._chunk_size])
 
@@ -94,7 +93,7 @@ class ProcessPool(Executor):
         self._chunk_size = None if chunk_size is None else _at_least_one("chunk_size", chunk_size)
         self._pools: dict[str, ProcessPoolExecutor] = {}
 
-    def run(self, objective: Objective, genotypes: Genotypes) -> Iterator[Chunk]:
+    def run(self, objective: Objective, genotypes: Genotypes) -> Generator[Chunk]:
         # A few chunks a worker even out their different durations.
         size = self._chunk_size or min(
             _LARGEST_CHUNK, max(1, math.ceil(len(genotypes) / (4 * self._workers)))
@@ -132,22 +131,22 @@ class ProcessPool(Executor):
     def _submit(self, objective: Objective, first: int, part: Genotypes) -> Future[Chunk]:
         pool = self._pools.get(objective.fingerprint)
         if pool is None:
-            try:
-                content = pickle.dumps(objective)
-            except (pickle.PicklingError, TypeError, AttributeError) as error:
-                raise InvalidInputError(
-                    f"an objective must be picklable to run in worker processes, got "
-                    f"{objective.name}: {error}"
-                ) from error
             # Forked copies of a process with threads (torch, BLAS) can hang: start fresh ones.
             pool = ProcessPoolExecutor(
                 self._workers,
                 mp_context=multiprocessing.get_context("spawn"),
                 initializer=_initialize_worker,
-                initargs=(content, os.getpid()),
+                initargs=(objective, os.getpid()),
             )
             self._pools[objective.fingerprint] = pool
-        return pool.submit(_work, first, part)
+        try:
+            return pool.submit(_work, first, part)
+        except (TypeError, AttributeError, RuntimeError) as error:
+            self._terminate(objective)
+            raise InvalidInputError(
+                f"an objective must be picklable to run in worker processes, got "
+                f"{objective.name}: {error}"
+            ) from error
 
     def _terminate(self, objective: Objective) -> None:
         pool = self._pools.pop(objective.fingerprint, None)
@@ -165,19 +164,16 @@ class ProcessPool(Executor):
         self._pools.clear()
 
 
-_worker_objective: Objective | None = None
-_worker_problem = ""
+_objective: Objective
+"""What a worker process evaluates; set once, by its initializer."""
 
 
-def _initialize_worker(content: bytes, parent: int) -> None:
-    global _worker_objective, _worker_problem  # noqa: PLW0603  # the state of a worker process
+def _initialize_worker(objective: Objective, parent: int) -> None:
+    global _objective
+    _objective = objective
     # Ctrl-C reaches every process of a terminal; the parent alone decides what to do.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow, args=(parent,), daemon=True).start()
-    try:
-        _worker_objective = pickle.loads(content)  # noqa: S301  # from the parent, not from a file
-    except Exception as error:  # noqa: BLE001  # an initializer that raises hides its message
-        _worker_problem = f"{type(error).__name__}: {error}"
 
 
 def _follow(parent: int) -> None:
@@ -188,13 +184,11 @@ def _follow(parent: int) -> None:
 
 
 def _work(first: int, part: Genotypes) -> Chunk:
-    if _worker_objective is None:
-        raise NastoolError(f"the objective cannot be loaded in a worker: {_worker_problem}")
-    return _chunk(_worker_objective, first, part)
+    return _chunk(_objective, first, part)
 
 
 def _lost(first: int, part: Genotypes) -> Chunk:
-    message = "the worker process died"
+    message = "the worker process died (the objective's module must be importable in it)"
     return Chunk(first, np.full(len(part), np.nan), dict.fromkeys(range(len(part)), message))
 
 

@@ -113,7 +113,7 @@ def _any_dominates(front: Points, points: Points) -> NDArray[np.bool_]:
     # Unequal points: being nowhere worse is enough.
     not_worse = np.ones((len(front), len(points)), dtype=bool)
     for column in range(points.shape[1]):
-        not_worse &= front[:, column, None] <= points[None, :, column]
+        not_worse &= np.less_equal(front[:, column, None], points[None, :, column])
     result: NDArray[np.bool_] = not_worse.any(axis=0)
     return result
 
