@@ -21,7 +21,7 @@ from nastool.cli.tables import (
 from nastool.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from nastool.study import Result
+    from nastool.results import Result
 
 _SUFFIXES = {".json": "json", ".csv": "csv"}
 
@@ -59,7 +59,7 @@ class Destination:
         suffix = self.output.suffix.lower() if self.output else ""
         return self.output_format or _SUFFIXES.get(suffix, "table")
 
-    def write(self, result: Result, facts: Mapping[str, str | int | float]) -> None:
+    def write(self, result: Result, facts: Mapping[str, str | int]) -> None:
         """Show a result.
 
         Args:
@@ -82,7 +82,8 @@ class Destination:
         if self.plot:
             from nastool.plots.report import study_page
 
-            _write(self.plot, study_page(str(facts.get("study", "study")), result, facts))
+            run = {"evaluations": len(result), "seconds": result.seconds}
+            _write(self.plot, study_page(result.name or "study", result, {**facts, **run}))
             click.echo(f"Wrote {self.plot}", err=True)
 
 

@@ -5,33 +5,38 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from nastool.constraint import parse_quantity
 from nastool.errors import InvalidInputError
+from nastool.plugins import Plugin
 
 _GIVEN = ("self", "problem", "seed", "argument")
 """Parameters that are no settings."""
 
 
-def strategy_settings(
-    name: str, create: Callable[..., Any], texts: Sequence[str]
-) -> dict[str, Any]:
+def strategy_settings(plugin: Plugin, texts: Sequence[str]) -> dict[str, Any]:
     """Read settings.
 
     Args:
-        name: The strategy's, for messages.
-        create: What makes the strategy; its keyword parameters are the settings.
+        plugin: The strategy; the keyword parameters of what it loads are the settings.
         texts: Each ``key=value``.
 
     Raises:
         InvalidInputError: Another form, an unknown key, or a value of the wrong type.
     """
+    try:
+        create: Any = plugin.load()
+        signature = inspect.signature(create)
+    except (ImportError, TypeError) as error:
+        raise InvalidInputError(
+            f"strategy {plugin.name!r} of {plugin.origin} cannot be loaded: {error}"
+        ) from error
     known = {
         key: parameter
-        for key, parameter in inspect.signature(create).parameters.items()
-        if key not in _GIVEN and parameter.kind is not parameter.VAR_KEYWORD
+        for key, parameter in signature.parameters.items()
+        if key not in _GIVEN and parameter.kind != inspect.Parameter.VAR_KEYWORD
     }
     function = create.__init__ if inspect.isclass(create) else create
     try:
@@ -47,7 +52,7 @@ def strategy_settings(
         if key not in known:
             names = ", ".join(known) or "none"
             raise InvalidInputError(
-                f"--option: strategy {name} has no setting {key!r}; known: {names}"
+                f"--option: strategy {plugin.name} has no setting {key!r}; known: {names}"
             )
         default = known[key].default
         hint = hints.get(key, str if default in (None, inspect.Parameter.empty) else type(default))

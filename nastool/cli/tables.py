@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
+import math
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nastool.constraint import format_quantity
-from nastool.objective import Objective
+from nastool.errors import NastoolError
 from nastool.problem import Problem
+from nastool.results import STOP_MESSAGES, Result
 from nastool.space import Genotypes
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from nastool.study import Result
-
 TABLE_ROWS = 20
 BEST_ROWS = 10
 """Rows shown of a front, and of a ranking by a single objective."""
+
+_NUMBER = re.compile(r"(-?[\d.]+)([A-Za-zµ]*)")
 
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -34,69 +35,55 @@ class FrontView:
     """The rows of a result that are shown.
 
     Args:
-        problem: What was searched.
+        result: Of a study.
         genotypes: Shape (n, d), in the order shown.
-        values: By metric, shape (n,), natural sign and base unit.
         total: How many there are; n of them are shown.
-        facts: What else to say, by label: study, strategy, seed, evaluations, seconds.
+        facts: What else to say about the study, by label.
     """
 
-    problem: Problem
+    result: Result
     genotypes: Genotypes
-    values: Mapping[str, NDArray[np.float64]]
     total: int
-    facts: Mapping[str, str | int | float] = field(default_factory=dict)
-
-    @property
-    def metrics(self) -> tuple[Objective, ...]:
-        """The columns."""
-        return tuple(self.problem.metric(name) for name in self.values)
+    facts: Mapping[str, str | int]
 
     @property
     def title(self) -> str:
         """One line that says what the rows are."""
-        objectives = self.problem.objectives
+        problem = self.result.problem
         shown = len(self.genotypes)
-        if len(objectives) == 1:
-            what = f"The {shown} best of {self.total:,} by {objectives[0].name}"
+        if len(problem.objectives) == 1:
+            what = f"The {shown} best of {self.total:,} by {problem.objectives[0].name}"
         elif shown < self.total:
             what = f"Pareto front: {shown} of its {self.total:,} shapes, evenly spread"
         else:
             what = f"Pareto front: {self.total:,} shapes"
-        under = " and ".join(map(str, self.problem.constraints))
-        return f"{what}, {under}" if under else what
+        return ", ".join([what, *map(str, problem.constraints)])
 
 
-def front_view(
-    result: Result, limit: int | None, facts: Mapping[str, str | int | float]
-) -> FrontView:
-    """Choose the rows: spread evenly over the front, or the best for a single objective.
+def front_view(result: Result, limit: int | None, facts: Mapping[str, str | int]) -> FrontView:
+    """Choose the rows: spread evenly over the front, or the best by a single objective.
 
     Args:
         result: Of a study.
-        limit: At most that many rows; None for all of a front (and `BEST_ROWS` of a ranking).
+        limit: At most that many rows; None for all of a front and `BEST_ROWS` of a ranking.
         facts: See `FrontView`.
+
+    Raises:
+        NastoolError: No evaluation is feasible.
     """
-    problem = result.problem
-    if len(problem.objectives) == 1:
-        evaluations = result.evaluations.take(result.evaluations.feasible)
-        order = np.argsort(evaluations.objectives[:, 0], kind="stable")
-        keys = problem.space.keys(evaluations.genotypes[order])
-        distinct = np.array(
-            sorted({key: i for i, key in reversed(list(enumerate(keys)))}.values()), dtype=np.int64
+    feasible = result.evaluations.take(result.evaluations.feasible)
+    if len(feasible) == 0:
+        raise NastoolError(
+            f"none of the {len(result):,} evaluated architectures satisfies "
+            f"{', '.join(map(str, result.problem.constraints)) or 'every objective'}"
         )
-        rows = evaluations.genotypes[order][distinct]
-        shown = rows[: BEST_ROWS if limit is None else limit]
-    else:
-        rows = result.front().genotypes
-        shown = rows if limit is None else rows[spread(len(rows), limit)]
-    return FrontView(problem, shown, _natural(result, shown), len(rows), dict(facts))
-
-
-def _natural(result: Result, genotypes: Genotypes) -> dict[str, NDArray[np.float64]]:
-    if len(genotypes) == 0:
-        return {metric.name: np.empty(0) for metric in result.problem.reported}
-    return dict(result.values(genotypes))
+    if len(result.problem.objectives) == 1:
+        order = np.argsort(feasible.objectives[:, 0], kind="stable")
+        rows = feasible.genotypes[order[: BEST_ROWS if limit is None else limit]]
+        return FrontView(result, rows, len(feasible), facts)
+    front = result.front().genotypes
+    rows = front if limit is None else front[spread(len(front), limit)]
+    return FrontView(result, rows, len(front), facts)
 
 
 def spread(n: int, limit: int) -> NDArray[np.int64]:
@@ -107,51 +94,15 @@ def spread(n: int, limit: int) -> NDArray[np.int64]:
 
 
 def as_json(view: FrontView) -> str:
-    """The rows with everything needed to understand them."""
-    problem = view.problem
-    content: dict[str, Any] = {
-        **view.facts,
-        "space": problem.space.name,
-        "constraints": [
-            {"metric": c.metric, "sense": c.sense, "bound": c.bound, "unit": c.unit}
-            for c in problem.constraints
-        ],
-        "metrics": [
-            {
-                "name": metric.name,
-                "unit": metric.unit,
-                "direction": metric.direction.value,
-                "objective": metric in problem.objectives,
-                "provenance": {
-                    "kind": metric.provenance.kind.value,
-                    "by": metric.provenance.by,
-                    "error": metric.provenance.error,
-                    "proxy": metric.provenance.proxy,
-                },
-            }
-            for metric in view.metrics
-        ],
-        "total": view.total,
-        "shapes": [
-            {
-                "shape": list(architecture),
-                **{name: float(column[i]) for name, column in view.values.items()},
-            }
-            for i, architecture in enumerate(problem.space.decode(view.genotypes))
-        ],
-    }
-    return json.dumps(content, indent=2, ensure_ascii=False)
+    """The rows, what their numbers are, and the facts."""
+    content = json.loads(view.result.to_json(view.genotypes))
+    head = {"study": content.pop("study"), **view.facts, "total": view.total}
+    return json.dumps({**head, **content}, indent=2)
 
 
 def as_csv(view: FrontView) -> str:
-    """A header and one line a row: the shape as text, then each metric in its base unit."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["shape", *view.values])
-    columns = [column.tolist() for column in view.values.values()]
-    shapes = [view.problem.space.format(genotype) for genotype in view.genotypes]
-    writer.writerows(zip(shapes, *columns, strict=True))
-    return text.getvalue().removesuffix("\n")
+    """A header and a line a row: the shape as text, then each metric in its base unit."""
+    return view.result.to_csv(view.genotypes).removesuffix("\n")
 
 
 def bars(problem: Problem, genotypes: Genotypes) -> list[str]:
@@ -169,54 +120,71 @@ def bars(problem: Problem, genotypes: Genotypes) -> list[str]:
     return ["".join(_BARS[level] for level in row) for row in levels.tolist()]
 
 
+def formatted(values: NDArray[np.float64], unit: str) -> list[str]:
+    """A column of values for people, with as many decimals in each row where prefixes agree.
+
+    Args:
+        values: Shape (n,), in the base unit.
+        unit: The base unit.
+    """
+    texts = [format_quantity(value, unit) for value in values.tolist()]
+    parts = [_NUMBER.fullmatch(text) for text in texts]
+    numbers = [float(part[1]) for part in parts if part]
+    suffixes = {part[2] for part in parts if part}
+    if len(numbers) < len(texts) or len(suffixes) != 1 or 0 in numbers:
+        return texts
+    decimals = max(0, 3 - math.floor(math.log10(max(map(abs, numbers)))))
+    scale = 10.0 ** round(math.log10(values[0] / numbers[0]))
+    return [f"{value / scale:.{decimals}f}{suffixes.copy().pop()}" for value in values.tolist()]
+
+
 def as_table(view: FrontView) -> RenderableType:
     """The rows for people, and under them where every number comes from."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(view.title), title_justify="left", box=None, pad_edge=False)
-    table.add_column("shape", no_wrap=True)
-    glyphs = bars(view.problem, view.genotypes)
+    problem = view.result.problem
+    values = view.result.values(view.genotypes)
+    columns = [formatted(values[metric.name], metric.unit) for metric in problem.reported]
+    glyphs = bars(problem, view.genotypes)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("shape", overflow="fold")
     if any(glyphs):
-        table.add_column("", no_wrap=True)
-    for metric in view.metrics:
+        table.add_column("", no_wrap=True, style="cyan")
+    for metric in problem.reported:
         table.add_column(metric.name, justify="right", no_wrap=True)
     for i, genotype in enumerate(view.genotypes):
-        cells = [Text(view.problem.space.format(genotype))]
-        if any(glyphs):
-            cells.append(Text(glyphs[i], style="cyan"))
-        cells += [
-            Text(format_quantity(float(view.values[m.name][i]), m.unit)) for m in view.metrics
-        ]
-        table.add_row(*cells)
-    return Group(table, Text(""), *_caption(view))
+        cells = [problem.space.format(genotype), *([glyphs[i]] if any(glyphs) else [])]
+        cells += [column[i] for column in columns]
+        table.add_row(*map(Text, cells))
+    return Group(Text(view.title, style="bold"), Text(""), table, Text(""), _caption(view))
 
 
-def _caption(view: FrontView) -> list[RenderableType]:
+def _caption(view: FrontView) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column()
-    for metric in view.metrics:
+    result = view.result
+    for metric in result.problem.reported:
         source = metric.provenance
         error = f", {source.error}" if source.error else ""
         grid.add_row(metric.name, Text(f"{source.kind.value}: {source.by}{error}"))
         if source.proxy:
             grid.add_row("", Text(f"PROXY: {source.proxy}", style="bold yellow"))
+    run = f"{len(result):,} evaluations in {result.seconds:,.2f} s"
+    if result.stop_reason not in ("budget", ""):
+        run += f" ({STOP_MESSAGES[result.stop_reason]})"
+    failed = len(result.failures)
+    grid.add_row("search", Text(f"{run}, {failed:,} failed" if failed else run))
+    if result.name:
+        grid.add_row("study", Text(result.name))
     for label, value in view.facts.items():
-        grid.add_row(label, Text(_fact(label, value)))
-    return [grid]
-
-
-def _fact(label: str, value: str | float) -> str:
-    if isinstance(value, str):
-        return value
-    if label == "seconds":
-        return f"{value:,.2f}"
-    return f"{value:,}" if label == "evaluations" else f"{value}"
+        grid.add_row(label, Text(str(value)))
+    return grid
 
 
 def proxies(problem: Problem) -> list[str]:

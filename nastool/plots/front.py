@@ -39,6 +39,9 @@ class Outcome(Protocol):
     def front(self) -> Evaluations:
         """The feasible evaluations that nothing dominates."""
 
+    def values(self, genotypes: Genotypes) -> dict[str, NDArray[np.float64]]:
+        """Every reported metric of evaluated genotypes, natural sign and base unit."""
+
 
 @dataclass(frozen=True)
 class Points:
@@ -170,7 +173,7 @@ def _series(name: str, result: Outcome, names: tuple[str, str]) -> FrontSeries:
     rest = rest[evaluations.feasible[rest]]
     if len(rest) > CLOUD:
         rest = np.sort(np.random.default_rng(0).choice(rest, CLOUD, replace=False))
-    front = _points(problem, evaluations, on_front, names)
+    front = _points(result, on_front, names)
     order = np.lexsort((front.y, front.x))
     return FrontSeries(
         name,
@@ -181,22 +184,14 @@ def _series(name: str, result: Outcome, names: tuple[str, str]) -> FrontSeries:
             tuple(front.texts[i] for i in order),
             tuple(front.details[i] for i in order),
         ),
-        _points(problem, evaluations, rest, names),
+        _points(result, rest, names),
         len(evaluations),
     )
 
 
-def _points(
-    problem: Problem, evaluations: Evaluations, rows: NDArray[np.int64], names: tuple[str, str]
-) -> Points:
-    genotypes = evaluations.genotypes[rows]
-    natural = evaluations.objectives[rows] * problem.signs
-    values: dict[str, NDArray[np.float64]] = {
-        o.name: natural[:, column] for column, o in enumerate(problem.objectives)
-    }
-    for metric in problem.reported:
-        if metric.name in names or metric.is_cheap:
-            values.setdefault(metric.name, metric.evaluate(genotypes))
+def _points(result: Outcome, rows: NDArray[np.int64], names: tuple[str, str]) -> Points:
+    problem, genotypes = result.problem, result.evaluations.genotypes[rows]
+    values = dict(result.values(genotypes))
     for name in names:
         if name == EVALUATION:
             values[name] = (rows + 1).astype(np.float64)

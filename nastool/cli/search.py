@@ -1,0 +1,208 @@
+"""``nastool search``: run a study and show its front."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nastool.cli.constraints import constraint_options, read_constraints
+from nastool.cli.options import count, output_options, plugin_option, storage_option
+
+if TYPE_CHECKING:
+    from nastool.problem import Problem
+    from nastool.results import Result
+    from nastool.study import Study
+
+_OBJECTIVES = ("perplexity", "params")
+
+
+@click.command()
+@click.option(
+    "--space",
+    "space_text",
+    metavar="NAME",
+    required=True,
+    help="Search space, e.g. supershaper; 'nastool list' names all.",
+)
+@click.option(
+    "--strategy",
+    "strategy_text",
+    metavar="NAME",
+    default="evolution",
+    show_default=True,
+    help="How candidates are chosen; 'nastool list' names all.",
+)
+@click.option(
+    "--objective",
+    "objective_texts",
+    metavar="NAME",
+    multiple=True,
+    help="What is optimised; repeatable. Default: perplexity and params. "
+    "Of one objective the best few are shown, of more their Pareto front.",
+)
+@constraint_options
+@click.option(
+    "--budget",
+    type=count,
+    metavar="N",
+    default="30000",
+    show_default=True,
+    help="Architectures to evaluate; k and M allowed.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=0,
+    show_default=True,
+    help="Fixes everything that is drawn.",
+)
+@click.option(
+    "--batch-size",
+    type=count,
+    metavar="N",
+    help="Candidates asked for at a time. Default: the strategy's.",
+)
+@click.option(
+    "--option",
+    "settings_texts",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="A setting of the strategy; repeatable.",
+)
+@storage_option
+@click.option(
+    "--study",
+    "study_name",
+    metavar="NAME",
+    help="Name to keep the evaluations under. By default it follows from what is searched and "
+    "how, so that the same search again goes on where it stopped.",
+)
+@output_options
+@plugin_option
+def search(
+    space_text: str,
+    strategy_text: str,
+    objective_texts: tuple[str, ...],
+    constraint_texts: tuple[str, ...],
+    upper_texts: tuple[str, ...],
+    lower_texts: tuple[str, ...],
+    budget: int,
+    seed: int,
+    batch_size: int | None,
+    settings_texts: tuple[str, ...],
+    storage: str,
+    study_name: str | None,
+    output_format: str | None,
+    limit: int | None,
+    output: Path | None,
+    plot: Path | None,
+) -> None:
+    """Search a space for the best architectures.
+
+    Example: nastool search --space supershaper --strategy evolution --max params=66M
+    """
+    # Here and not above: the help page must not wait for numpy.
+    from nastool.cli.output import Destination
+    from nastool.cli.problems import make_problem
+
+    destination = Destination(output_format, limit, output, plot)
+    constraints = read_constraints(constraint_texts, upper_texts, lower_texts)
+    objectives = objective_texts or _OBJECTIVES
+    problem = make_problem(space_text, objectives, constraints)
+    plan = _Plan(problem, strategy_text, settings_texts, seed, batch_size)
+    description = {
+        "space": space_text,
+        "objectives": list(objectives),
+        "constraints": [str(constraint) for constraint in constraints],
+    }
+    study = plan.study(storage, study_name, description)
+    result = plan.run(study, budget, storage)
+    facts: dict[str, str | int] = {
+        "strategy": ", ".join([strategy_text, *settings_texts]),
+        "seed": seed,
+        "storage": "memory" if storage == "none" else storage,
+    }
+    destination.write(result, facts)
+    if result.stop_reason == "interrupted":
+        kept = "nothing is kept" if storage == "none" else f"kept in study {study.name}"
+        raise KeyboardInterrupt(
+            f"{len(result):,} of {budget:,} evaluations are done, {kept}"
+            + ("" if storage == "none" else "; the same command goes on")
+        )
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How a problem is to be searched."""
+
+    problem: Problem
+    strategy_text: str
+    settings_texts: tuple[str, ...]
+    seed: int
+    batch_size: int | None
+
+    def study(self, storage: str, name: str | None, description: Mapping[str, Any]) -> Study:
+        """The study, with what the store already holds of it."""
+        from nastool.cli.settings import strategy_settings
+        from nastool.plugins import STRATEGIES, find, load_strategy, parse_spec
+        from nastool.study import Study
+
+        settings: dict[str, Any] = {}
+        if self.settings_texts:
+            plugin = find(STRATEGIES, parse_spec(self.strategy_text).name)
+            settings = strategy_settings(plugin, self.settings_texts)
+        strategy = load_strategy(self.strategy_text, self.problem, self.seed, settings)
+        if storage == "none":
+            return Study(self.problem, strategy, None, name, self.seed, description=description)
+        description = {**description, "strategy": self.strategy_text, "settings": settings}
+        name = name or self._name(settings)
+        return Study(self.problem, strategy, storage, name, self.seed, description=description)
+
+    def _name(self, settings: dict[str, Any]) -> str:
+        """A name that two searches share exactly when they would find the same."""
+        import hashlib
+        import json
+
+        content = [self.problem.fingerprint, self.strategy_text, self.seed, self.batch_size]
+        text = json.dumps([*content, sorted(settings.items())])
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        return f"{self.problem.space.name}-{self.strategy_text}-{digest}"
+
+    def run(self, study: Study, budget: int, storage: str) -> Result:
+        """Run the study up to the budget and say what was there before."""
+        from nastool.cli.progress import ProgressBar
+
+        before = len(study)
+        with ProgressBar("searching") as progress:
+            result = study.run(budget, self.batch_size, progress)
+        if before >= budget:
+            click.echo(
+                f"Study {study.name} in {storage} holds these {budget:,} evaluations already; "
+                "nothing was evaluated.",
+                err=True,
+            )
+        elif before:
+            click.echo(
+                f"Study {study.name} in {storage} went on after {before:,} evaluations.", err=True
+            )
+        return first_evaluations(result, budget)
+
+
+def first_evaluations(result: Result, n: int) -> Result:
+    """What the study had found after n evaluations: the result of a search with that budget."""
+    if len(result) <= n:
+        return result
+    from dataclasses import replace
+
+    return replace(
+        result,
+        evaluations=result.evaluations.take(slice(n)),
+        metrics=result.metrics[:n],
+        elapsed=result.elapsed[:n],
+        seconds=float(result.elapsed[n - 1]),
+    )

@@ -1,0 +1,68 @@
+"""``nastool show``: the front of a stored study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from nastool.cli.options import output_options, plugin_option, storage_option
+
+if TYPE_CHECKING:
+    from nastool.problem import Problem
+    from nastool.store import StudySummary
+
+
+@click.command()
+@click.argument("study", metavar="STUDY")
+@storage_option
+@output_options
+@plugin_option
+def show(
+    study: str,
+    storage: str,
+    output_format: str | None,
+    limit: int | None,
+    output: Path | None,
+    plot: Path | None,
+) -> None:
+    """Show the front of a stored study.
+
+    STUDY is a name that 'nastool studies' lists.
+    """
+    from nastool.cli.output import Destination
+    from nastool.store import open_store
+    from nastool.study import load_result
+
+    destination = Destination(output_format, limit, output, plot)
+    with open_store(storage, create=False) as store:
+        summary = store.load(study).summary
+        result = load_result(store, study, problem_of(summary))
+    facts = {
+        "strategy": summary.description["strategy"],
+        "seed": summary.description["seed"],
+        "storage": storage,
+    }
+    destination.write(result, facts)
+
+
+def problem_of(summary: StudySummary) -> Problem:
+    """The problem of a stored study, made again from its description.
+
+    Raises:
+        InvalidInputError: A part is unknown; it may come from a plugin file that is not loaded.
+    """
+    from nastool.cli.problems import make_problem
+    from nastool.constraint import parse_constraint
+    from nastool.errors import InvalidInputError
+
+    description = summary.description
+    try:
+        constraints = [parse_constraint(text) for text in description["constraints"]]
+        return make_problem(description["space"], description["objectives"], constraints)
+    except InvalidInputError as error:
+        raise InvalidInputError(
+            f"study {summary.name!r} cannot be opened: {error} "
+            "(what a plugin file defines needs --plugin FILE.py again)"
+        ) from error
