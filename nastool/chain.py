@@ -232,7 +232,8 @@ class _Halves:
             left = left[..., None] + step
         left = left.reshape(-1, self._left_shape[-1])
         self._left_order = left.argsort(axis=0, kind="stable")
-        left = np.take_along_axis(left, self._left_order, axis=0)
+        # Column by column in memory: a column is what is searched.
+        left = np.asfortranarray(np.take_along_axis(left, self._left_order, axis=0))
 
         # The cost of every suffix seen from the gene before it: (k_previous, k_next * ...).
         right: NDArray[np.number] = np.zeros((cost.cardinalities[-1], 1), dtype=np.int64)
@@ -261,11 +262,14 @@ class _Halves:
         left: NDArray[np.number], right: NDArray[np.number], lower: float, upper: float
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Which sorted left halves fit each right half: begin and end, each (k, suffixes)."""
-        begin = np.empty(right.shape, dtype=np.int64)
-        end = np.empty(right.shape, dtype=np.int64)
-        for choice in range(left.shape[1]):
-            begin[choice] = np.searchsorted(left[:, choice], lower - right[choice], "left")
-            end[choice] = np.searchsorted(left[:, choice], upper - right[choice], "right")
+        begin = np.zeros(right.shape, dtype=np.int64)
+        end = np.full(right.shape, len(left), dtype=np.int64)
+        for choice, (prefixes, suffixes) in enumerate(zip(left.T, right, strict=True)):
+            # A million look-ups take a while: none where a side is open.
+            if lower > -math.inf:
+                begin[choice] = np.searchsorted(prefixes, lower - suffixes, "left")
+            if upper < math.inf:
+                end[choice] = np.searchsorted(prefixes, upper - suffixes, "right")
         return begin, end
 
     def draw(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
