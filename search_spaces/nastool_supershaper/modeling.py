@@ -154,9 +154,9 @@ class SuperShaperLayer(nn.Module):
         weight = torch.cat([p.weight[:width, :width] for p in projections])
         bias = torch.cat([p.bias[:width] for p in projections])
         out = self.attention_output.weight[:width, :width]
-        # The fast GPU kernels take head sizes in multiples of 8. Zero rows in the weights give zero
-        # entries in every head: far cheaper than padding activations, and exact.
-        padding = -size % 8 if x.is_cuda else 0
+        # Fast kernels, on the GPU above all, take head sizes in multiples of 8. Zero rows in the
+        # weights give every head zero entries: cheaper than padding activations, and exact.
+        padding = -size % 8
         if padding:
             weight = F.pad(weight.unflatten(0, (3 * heads, size)), (0, 0, 0, padding)).flatten(0, 1)
             bias = F.pad(bias.unflatten(0, (3 * heads, size)), (0, padding)).flatten()
