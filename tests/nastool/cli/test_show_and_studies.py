@@ -1,0 +1,50 @@
+import json
+
+
+def test_show_repeats_what_the_search_showed(search, nastool):
+    found = search("--study", "mine", "--max", "params=6M", "--format", "json")
+    shown = nastool("show", "mine", "--format", "json")
+    assert shown.exit_code == 0, shown.output
+    assert json.loads(shown.stdout) == json.loads(found.stdout)
+
+
+def test_show_as_table_and_page(search, nastool, tmp_path):
+    search("--study", "mine")
+    shown = nastool("show", "mine", "--limit", "2", "--plot", "mine.html")
+    assert shown.stdout.startswith("Pareto front: 2 of its")
+    assert "<title>toy: mine</title>" in (tmp_path / "mine.html").read_text()
+
+
+def test_unknown_study_lists_the_known(search, nastool):
+    search("--study", "mine")
+    result = nastool("show", "other")
+    assert result.exit_code == 2
+    assert "unknown study 'other'" in result.stderr
+    assert "known: mine" in result.stderr
+
+
+def test_missing_store_is_not_made(nastool, tmp_path):
+    for command in (["show", "mine"], ["studies"]):
+        result = nastool(*command)
+        assert result.exit_code == 2
+        assert result.stderr == "Error: there must be a store at nastool.db, got no such file\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_study_of_a_plugin_that_is_not_loaded(search, process):
+    search("--study", "mine")
+    done = process("show", "mine")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "unknown search space 'toy'" in done.stderr
+    assert "--plugin FILE.py" in done.stderr
+
+
+def test_studies_lists_all(search, nastool):
+    search("--study", "first", budget="40")
+    search("--study", "second", "--max", "params=6M", budget="50")
+    table = nastool("studies").stdout.splitlines()
+    assert [line.split()[0] for line in table[1:]] == ["first", "second"]
+    assert "params<=6M" in table[2]
+    listed = json.loads(nastool("studies", "--format", "json").stdout)
+    assert [study["evaluations"] for study in listed] == [40, 50]
