@@ -10,7 +10,7 @@ _METRIC = "perplexity"
 
 
 def create(space: SearchSpace, argument: str | None = None) -> PredictedObjective:
-    """Perplexity as the predictor that ships predicts it, or ``perplexity[FOLDER]`` one of your own.
+    """Perplexity by the predictor that ships, or by one of your own: ``perplexity[FOLDER]``.
 
     Args:
         space: What is searched.

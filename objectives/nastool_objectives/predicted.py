@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from nastool.errors import InvalidInputError
 from nastool.objective import Kind, Objective, Provenance
 from nastool.predictors.base import GridForm, load_predictor
-from nastool.predictors.features import choice_values
-from nastool.space import Choice, Genotypes, SearchSpace
+from nastool.space import Choice, Gene, Genotypes, SearchSpace
 
 
 class PredictedObjective(Objective):
@@ -94,7 +93,12 @@ class PredictedObjective(Objective):
 
     @cached_property
     def _values(self) -> list[NDArray[np.float64]]:
-        return [choice_values(choices) for choices in self.card.choices]
+        """For each gene what its choices looked like when the predictor was fitted."""
+        genes = map(Gene, self.card.genes, self.card.choices)
+        return [
+            np.array(g.choices if g.is_numeric else range(len(g.choices)), dtype=np.float64)
+            for g in genes
+        ]
 
     @cached_property
     def _grid(self) -> GridForm | None:

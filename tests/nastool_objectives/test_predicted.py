@@ -1,0 +1,181 @@
+import shutil
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from nastool.errors import InvalidInputError
+from nastool.predictors import Card, Scores, load_predictor, save_predictor
+from nastool.predictors.boosted_trees import BoostedTrees
+from nastool.space import Gene, SearchSpace
+from nastool.testing import Mixed, ObjectiveConformance, Widths
+from nastool_objectives import perplexity, predicted
+from nastool_objectives.predicted import PredictedObjective
+
+pytest.importorskip("xgboost")
+
+
+class Scaled(SearchSpace):
+    """As many choices as `Widths`, ten times as wide."""
+
+    name = "scaled"
+    genes = tuple(Gene(f"layer_{i}", (10, 20, 30, 50, 80), ordered=True) for i in range(4))
+    references: ClassVar[dict[str, Path]] = {}
+
+    def reference(self, metric):
+        return self.references.get(metric)
+
+
+def fitted(folder, space, costs=()):
+    """Fit a few trees to a known function of the genotypes."""
+    rng = np.random.default_rng(0)
+    genotypes = space.sample(400, rng)
+    columns = [space.features(genotypes)]
+    columns += [space.costs[name].evaluate(genotypes)[:, None] for name in costs]
+    targets = 30 - genotypes @ np.arange(1.0, len(space.genes) + 1) + rng.normal(0, 0.1, 400)
+    predictor = BoostedTrees(trees=20)
+    predictor.fit(np.concatenate(columns, axis=1), targets, genes=len(space.genes))
+    names = tuple(gene.name for gene in space.genes)
+    card = Card(
+        metric="perplexity",
+        unit="",
+        kind="xgboost",
+        label="XGBoost",
+        space=space.name,
+        fingerprint=space.fingerprint,
+        genes=names,
+        choices=tuple(gene.choices for gene in space.genes),
+        features=(*names, *costs),
+        shapes=400,
+        scores=Scores(r2=0.97, spearman=0.98, kendall=0.9, rmse=0.5, n=100),
+    )
+    save_predictor(folder, predictor, card)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return fitted(tmp_path_factory.mktemp("predictors") / "widths", Widths())
+
+
+@pytest.fixture(scope="module")
+def cost_folder(tmp_path_factory):
+    return fitted(tmp_path_factory.mktemp("predictors") / "costs", Widths(), ("params",))
+
+
+class TestPredicted(ObjectiveConformance):
+    @pytest.fixture(autouse=True)
+    def _folder(self, folder):
+        self.folder = folder
+
+    def space(self):
+        return Widths()
+
+    def make(self):
+        return PredictedObjective(self.space(), self.folder)
+
+
+class TestPredictedWithCosts(TestPredicted):
+    @pytest.fixture(autouse=True)
+    def _folder(self, cost_folder):
+        self.folder = cost_folder
+
+
+class TestPredictedForUnorderedChoices(TestPredicted):
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path):
+        self.folder = fitted(tmp_path / "mixed", Mixed())
+
+    def space(self):
+        return Mixed()
+
+
+@pytest.mark.parametrize("which", ["folder", "cost_folder"])
+def test_values_are_the_predictors(which, request):
+    folder, space = request.getfixturevalue(which), Widths()
+    predictor, card = load_predictor(folder)
+    genotypes = space.sample(300, np.random.default_rng(1))
+    columns = [space.features(genotypes)]
+    columns += [space.costs[name].evaluate(genotypes)[:, None] for name in card.costs]
+    expected = predictor.predict(np.concatenate(columns, axis=1)).mean
+    assert np.array_equal(PredictedObjective(space, folder).evaluate(genotypes), expected)
+    assert np.ptp(expected) > 1
+
+
+def test_the_grid_form_is_used(folder, monkeypatch):
+    objective = PredictedObjective(Widths(), folder)
+    monkeypatch.setattr(BoostedTrees, "predict", lambda *_: pytest.fail("walked the trees"))
+    assert objective.evaluate(np.zeros((3, 4), dtype=np.int64)).shape == (3,)
+
+
+def test_own_space_is_no_proxy(folder):
+    provenance = PredictedObjective(Widths(), folder).provenance
+    assert provenance.by == "XGBoost on 400 shapes of widths"
+    assert "R2 0.97" in provenance.error
+    assert provenance.proxy == ""
+
+
+def test_another_space_is_a_proxy_by_genotype(folder):
+    own, other = PredictedObjective(Widths(), folder), PredictedObjective(Scaled(), folder)
+    genotypes = Widths().sample(50, np.random.default_rng(2))
+    assert np.array_equal(own.evaluate(genotypes), other.evaluate(genotypes))
+    assert other.provenance.proxy == (
+        "fitted on widths (4 x 8), used by genotype for scaled (4 x 80)"
+    )
+    assert own.fingerprint != other.fingerprint
+
+
+def test_a_card_without_fingerprint_is_compared_by_its_choices(folder, tmp_path):
+    predictor, card = load_predictor(folder)
+    content = card.to_json().replace(card.fingerprint, "")
+    save_predictor(tmp_path / "anonymous", predictor, Card.from_json(content))
+    assert not PredictedObjective(Widths(), tmp_path / "anonymous").is_proxy
+    assert PredictedObjective(Scaled(), tmp_path / "anonymous").is_proxy
+
+
+def test_spaces_with_other_choices_are_rejected(folder):
+    message = "widths must have 3 genes of 5 choices, got one of widths with 4 genes of 5 choices"
+    with pytest.raises(InvalidInputError, match=message):
+        PredictedObjective(Widths(layers=3), folder)
+    with pytest.raises(InvalidInputError, match="5 genes of 3/4/6/1/2 choices"):
+        PredictedObjective(Mixed(), folder)
+
+
+def test_costs_are_not_carried_to_another_space(cost_folder):
+    with pytest.raises(InvalidInputError, match="uses params must be fitted on scaled"):
+        PredictedObjective(Scaled(), cost_folder)
+
+
+def test_another_model_has_another_fingerprint(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "copy")
+    before = PredictedObjective(Widths(), tmp_path / "copy").fingerprint
+    assert before == PredictedObjective(Widths(), folder).fingerprint
+    predictor, card = load_predictor(folder)
+    rng = np.random.default_rng(3)
+    predictor.fit(rng.random((50, 4)), rng.random(50))
+    save_predictor(tmp_path / "copy", predictor, card)
+    assert PredictedObjective(Widths(), tmp_path / "copy").fingerprint != before
+
+
+def test_perplexity_of_a_folder_is_named_as_typed(folder):
+    assert perplexity.create(Widths(), str(folder)).name == f"perplexity[{folder}]"
+    assert predicted.create(Widths(), str(folder)).name == f"predicted[{folder}]"
+
+
+def test_perplexity_comes_from_what_ships(folder, monkeypatch):
+    monkeypatch.setattr(Scaled, "references", {"perplexity": folder})
+    assert perplexity.create(Scaled()).name == "perplexity"
+    assert perplexity.create(Scaled()).is_proxy
+
+
+def test_perplexity_without_a_predictor_says_how_to_make_one():
+    with pytest.raises(InvalidInputError, match=r"no perplexity predictor ships.*nastool fit"):
+        perplexity.create(Widths())
+
+
+def test_predicted_needs_a_folder(tmp_path):
+    with pytest.raises(InvalidInputError, match="needs the folder"):
+        predicted.create(Widths())
+    with pytest.raises(InvalidInputError, match=r"no card\.json"):
+        predicted.create(Widths(), str(tmp_path))
