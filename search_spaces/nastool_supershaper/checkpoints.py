@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nastool.errors import NastoolError
+from nastool.errors import InvalidInputError, NastoolError
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
+
+    from nastool_supershaper.modeling import SuperShaperForMaskedLM
 
 _log = logging.getLogger(__name__)
 _PREFIX = "step-"
@@ -144,6 +146,44 @@ def load_checkpoint(
         optimizer.state[parameter][field] = tensor.to(parameter.device)
 
 
+def load_supernet(path: str | Path) -> SuperShaperForMaskedLM:
+    """Load a supernet from a model folder, or from the newest checkpoint of a run's folder.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        InvalidInputError: If there is no supernet.
+    """
+    from safetensors.torch import load_file
+
+    from nastool_supershaper.modeling import SuperShaperConfig, SuperShaperForMaskedLM
+
+    folder = Path(path)
+    if not (folder / "model.safetensors").is_file():
+        checkpoint = latest_checkpoint(folder / "checkpoints")
+        if checkpoint is None:
+            raise InvalidInputError(
+                f"expected a supernet (config.json, model.safetensors) or a run with checkpoints "
+                f"in {folder}, found neither"
+            )
+        folder = checkpoint.path
+    try:
+        kind = json.loads((folder / "config.json").read_text())["model_type"]
+        if kind != SuperShaperConfig.model_type:
+            raise InvalidInputError(f"{folder}: expected a supershaper model, got {kind}")
+        model = SuperShaperForMaskedLM(SuperShaperConfig.from_pretrained(folder))
+        # Not from_pretrained: it keeps the precision of the file, which may be 16 bits.
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+    except InvalidInputError:
+        raise
+    # safetensors and torch raise their own types for a damaged or a foreign file.
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InvalidInputError(f"no supernet can be read from {folder}: {reason}") from error
+    return model.eval()
+
+
 def save_model(model: PreTrainedModel, folder: Path) -> None:
     """Write ``config.json`` and ``model.safetensors``; tied weights are written once.
 
@@ -167,7 +207,7 @@ def _optimizer_tensors(
 ) -> dict[str, torch.Tensor]:
     import torch
 
-    names = {p: n for n, p in model.named_parameters()}
+    names: dict[torch.Tensor, str] = {p: n for n, p in model.named_parameters()}
     return {
         f"{names[parameter]}/{field}": torch.as_tensor(value).detach().cpu().contiguous()
         for parameter, fields in optimizer.state.items()

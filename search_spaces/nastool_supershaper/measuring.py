@@ -12,8 +12,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +21,11 @@ from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError, NastoolError
 from nastool_supershaper.data import write_text_atomically
+from nastool_supershaper.precision import autocast, resolve_dtype
 from nastool_supershaper.training_rules import Shape, random_shape
 
 if TYPE_CHECKING:
     from nastool_supershaper.modeling import SuperShaperForMaskedLM
-
-DTYPES = ("auto", "float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -43,44 +41,6 @@ class MeasuringProgress:
     done: int
     total: int
     best: float
-
-
-def autocast(device_type: str, dtype: str) -> AbstractContextManager[Any]:
-    """Return the context in which matrix products run in the given precision.
-
-    Args:
-        device_type: ``cpu`` or ``cuda``.
-        dtype: ``float32`` (no autocast), ``bfloat16`` or ``auto``.
-    """
-    import torch
-
-    if resolve_dtype(device_type, dtype) == "float32":
-        return nullcontext()
-    return torch.autocast(device_type, dtype=torch.bfloat16)
-
-
-def resolve_dtype(device_type: str, dtype: str) -> str:
-    """Return the precision that ``auto`` stands for on a device, any other one as it is.
-
-    Args:
-        device_type: ``cpu`` or ``cuda``.
-        dtype: ``auto``, ``float32`` or ``bfloat16``.
-
-    Raises:
-        InvalidInputError: If there is no such precision.
-    """
-    import torch
-
-    if dtype not in DTYPES:
-        raise InvalidInputError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
-    if dtype != "auto":
-        return dtype
-    # Without instructions for it, bfloat16 on a CPU is several times slower than float32.
-    if device_type == "cpu":
-        native = torch.cpu.get_capabilities().get("avx512_bf16", False)
-    else:
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bfloat16" if native else "float32"
 
 
 def sample_shapes(
@@ -104,7 +64,8 @@ def sample_shapes(
             f"taken; expected at most what is left, got {n}"
         )
     generator = np.random.default_rng(seed)
-    taken, shapes = set(exclude), []
+    taken = set(exclude)
+    shapes: list[Shape] = []
     while len(shapes) < n:
         shape = random_shape(tuple(widths), n_layers, generator)
         if shape not in taken:
@@ -248,6 +209,16 @@ def measure(
     return path
 
 
+def read_measured(path: str | Path) -> dict[Shape, float]:
+    """Read a table of measurements as perplexity by shape.
+
+    Args:
+        path: What `measure` wrote.
+    """
+    shapes, values = read_table(path)
+    return dict(zip(map(tuple, shapes.tolist()), values.tolist(), strict=True))
+
+
 def read_table(path: str | Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Read a table of measurements.
 
@@ -338,7 +309,7 @@ def model_fingerprint(model: SuperShaperForMaskedLM) -> str:
 def _array_fingerprint(*arrays: NDArray[np.int64]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for array in arrays:
-        digest.update(np.ascontiguousarray(array))
+        digest.update(array.tobytes())
     return digest.hexdigest()
 
 
@@ -361,13 +332,8 @@ def _open_table(
             f"{path} holds measurements with another {', '.join(different)}; "
             "give another name or remove it"
         )
-    shapes, values = read_table(path)
-    if shapes.shape[1] + 1 != len(columns):
-        raise InvalidInputError(
-            f"{path}: expected {len(columns) - 1} layers, got {shapes.shape[1]}"
-        )
-    return {
-        tuple(int(w) for w in shape): float(value)
-        for shape, value in zip(shapes, values, strict=True)
-        if not math.isnan(value)
-    }
+    measured = read_measured(path)
+    n_layers = {len(shape) for shape in measured}
+    if n_layers - {len(columns) - 1}:
+        raise InvalidInputError(f"{path}: expected {len(columns) - 1} layers, got {n_layers}")
+    return {shape: value for shape, value in measured.items() if not math.isnan(value)}

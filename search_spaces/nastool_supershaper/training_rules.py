@@ -109,4 +109,5 @@ class LargestOnly(TrainingRule):
         self, widths: tuple[int, ...], n_layers: int, generator: np.random.Generator
     ) -> list[Subnet]:
         """Return the largest subnet."""
+        del generator
         return [Subnet("largest", (widths[-1],) * n_layers)]

@@ -1,0 +1,143 @@
+"""``nastool measure``: perplexity of many shapes of a supernet, into a table."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nastool.errors import InvalidInputError
+from nastool_supershaper.cli.pretrain import fixed_masks, move, open_corpus, torch_needed
+
+
+@click.command()
+@click.argument("supernet", type=click.Path(path_type=Path))
+@click.option(
+    "--text",
+    multiple=True,
+    metavar="FILE",
+    help="Held-out text: file, folder or pattern; repeatable. Default: what training held out.",
+)
+@click.option("--text-field", default="text", show_default=True, help="Name of the text column.")
+@click.option("--corpus", type=click.Path(path_type=Path), help="Prepared corpus to take it from.")
+@click.option("--shapes", type=int, default=3000, show_default=True, help="Random shapes.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the shapes.")
+@click.option("--mask-seed", type=int, default=0, show_default=True, help="Seed of the masks.")
+@click.option(
+    "--shapes-from",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="CSV file with columns layer_1, layer_2, ...: further shapes; repeatable.",
+)
+@click.option("--blocks", type=int, help="Blocks of text to measure on. Default: all.")
+@click.option("--batch-size", type=int, default=64, show_default=True, help="Blocks at a time.")
+@click.option("--dtype", default="auto", show_default=True, help="auto, float32 or bfloat16.")
+@click.option("--device", help="Torch device. Default: cuda if there is one, else cpu.")
+@click.option(
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Table: .csv, .csv.gz or .parquet; continued if it is there.",
+)
+def measure(
+    supernet: Path,
+    text: tuple[str, ...],
+    text_field: str,
+    corpus: Path | None,
+    shapes: int,
+    seed: int,
+    mask_seed: int,
+    shapes_from: tuple[Path, ...],
+    blocks: int | None,
+    batch_size: int,
+    dtype: str,
+    device: str | None,
+    output: Path,
+) -> None:
+    """Measure the perplexity of many shapes on held-out text, masked once.
+
+    SUPERNET is what `nastool pretrain` wrote. The smallest and the largest shape are always
+    measured too. The table is written as it grows; the same command continues it.
+    """
+    with torch_needed():
+        from nastool_supershaper.checkpoints import load_supernet
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    from nastool_supershaper import measuring
+
+    if shapes < 0:
+        raise InvalidInputError(f"--shapes: expected at least 0, got {shapes}")
+    if batch_size < 1:
+        raise InvalidInputError(f"--batch-size: expected at least 1, got {batch_size}")
+    model = load_supernet(supernet)
+    move(model, device)
+    config = model.config
+    wanted = [config.largest, config.smallest]
+    for path in shapes_from:
+        wanted += [
+            config.check_shape(s) for s in measuring.read_shapes(path, config.num_hidden_layers)
+        ]
+    wanted += measuring.sample_shapes(
+        config.widths, config.num_hidden_layers, shapes, seed, wanted[:2]
+    )
+    input_ids, labels, name = _masked_text(supernet, text, text_field, corpus, blocks, mask_seed)
+    card: dict[str, Any] = {
+        "supernet": supernet.resolve().name,
+        "widths": list(config.widths),
+        "text": name,
+        "mask_seed": mask_seed,
+        "shapes_seed": seed,
+    }
+    console = Console(stderr=True, highlight=False)
+    columns = ("Measuring", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=len(set(wanted)))
+        measuring.measure(
+            model,
+            input_ids,
+            labels,
+            wanted,
+            output,
+            card=card,
+            batch_size=batch_size,
+            dtype=dtype,
+            progress=lambda p: bar.update(task, completed=p.done),
+        )
+    table = measuring.read_measured(output)
+    largest, smallest = table[config.largest], table[config.smallest]
+    click.echo(
+        f"{len(table):,} shapes, {int((labels != -100).sum()):,} masked tokens of {', '.join(name)}: "
+        f"perplexity {largest:,.2f} (largest) to {smallest:,.2f} (smallest): {output}"
+    )
+
+
+def _masked_text(
+    supernet: Path,
+    text: tuple[str, ...],
+    text_field: str,
+    corpus: Path | None,
+    blocks: int | None,
+    mask_seed: int,
+) -> tuple[Any, Any, list[str]]:
+    from nastool_supershaper.data import load_corpus
+    from nastool_supershaper.text import text_files
+
+    if text and corpus is not None:
+        raise InvalidInputError("expected --text or --corpus, got both")
+    if not text:
+        opened = load_corpus(corpus or supernet / "corpus")
+        part = "held_out" if len(opened.held_out) else "train"
+        if part == "train" and corpus is None:
+            raise InvalidInputError(
+                f"{supernet} was trained without held-out text: give some with --text"
+            )
+        names = [source["name"] for source in opened.card["sources"]]
+        return (*fixed_masks(opened, part, blocks, mask_seed), names)
+    sources = text_files(text, text_field)
+    with tempfile.TemporaryDirectory() as folder:
+        opened = open_corpus(list(sources), str(supernet), Path(folder), 128, 0.0, None)
+        masked = fixed_masks(opened, "train", blocks, mask_seed)
+    return (*masked, [source.name for source in sources])

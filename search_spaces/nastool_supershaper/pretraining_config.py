@@ -1,0 +1,125 @@
+"""Hyperparameters of super pre-training and their presets."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from nastool.errors import InvalidInputError
+from nastool_supershaper.precision import DTYPES
+from nastool_supershaper.training_rules import Sandwich, TrainingRule
+
+
+@dataclass(frozen=True)
+class PretrainingConfig:
+    """Hyperparameters; the defaults are the published ones (paper, section 3 and appendix A).
+
+    Args:
+        steps: Optimizer steps in all, those of the head stage included.
+        batch_size: Blocks an optimizer step.
+        micro_batch_size: Blocks a forward pass; gradients accumulate. None takes the whole batch.
+        learning_rate: Peak learning rate.
+        warmup_steps: Steps of linear warm-up; then linear decay to zero at `steps`.
+        betas: AdamW's averaging coefficients.
+        eps: AdamW's epsilon.
+        weight_decay: On matrices; never on biases and LayerNorm.
+        rule: Which subnets train in a step.
+        head_steps: First steps, in which the largest net trains alone so that a new head settles.
+        head_rate: Factor on the learning rate of the masked-language-model head.
+        bottleneck_rate: Factor on the learning rate of the bottlenecks.
+        masking_rate: Fraction of the tokens to predict.
+        dtype: ``float32``, ``bfloat16`` (autocast; the weights stay float32), or ``auto``.
+        compile: Compile the layers with torch.compile.
+        seed: Seed of order, masks and shapes.
+        log_every: Steps between two lines of the log.
+        evaluate_every: Steps between two evaluations; 0 for only the last one.
+        checkpoint_every: Steps between two checkpoints.
+        keep_checkpoints: How many checkpoints to keep.
+
+    Raises:
+        InvalidInputError: If a value is out of range.
+    """
+
+    steps: int = 175_000
+    batch_size: int = 2048
+    micro_batch_size: int | None = None
+    learning_rate: float = 2e-5
+    warmup_steps: int = 10_000
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-6
+    weight_decay: float = 0.01
+    rule: TrainingRule = field(default_factory=Sandwich)
+    head_steps: int = 0
+    head_rate: float = 1.0
+    bottleneck_rate: float = 1.0
+    masking_rate: float = 0.15
+    dtype: str = "auto"
+    compile: bool = False
+    seed: int = 0
+    log_every: int = 10
+    evaluate_every: int = 1000
+    checkpoint_every: int = 1000
+    keep_checkpoints: int = 2
+
+    def __post_init__(self) -> None:
+        rules = {
+            "steps": self.steps >= 1,
+            "batch_size": self.batch_size >= 1,
+            "micro_batch_size": self.micro_batch_size is None or self.micro_batch_size >= 1,
+            "learning_rate": 0 < self.learning_rate < math.inf,
+            "warmup_steps": self.warmup_steps >= 0,
+            "weight_decay": 0 <= self.weight_decay < math.inf,
+            "head_steps": self.head_steps >= 0,
+            "head_rate": 0 <= self.head_rate < math.inf,
+            "bottleneck_rate": 0 <= self.bottleneck_rate < math.inf,
+            "masking_rate": 0 < self.masking_rate < 1,
+            "dtype": self.dtype in DTYPES,
+            "log_every": self.log_every >= 1,
+            "evaluate_every": self.evaluate_every >= 0,
+            "checkpoint_every": self.checkpoint_every >= 1,
+            "keep_checkpoints": self.keep_checkpoints >= 1,
+        }
+        for name, holds in rules.items():
+            if not holds:
+                raise InvalidInputError(f"{name} is out of range: {getattr(self, name)!r}")
+
+    def rate_factor(self, step: int) -> float:
+        """Return the schedule's factor in [0, 1] on the peak learning rate, steps from 0."""
+        warmup = min(self.warmup_steps, self.steps)
+        if step < warmup:
+            return (step + 1) / warmup
+        return max(0.0, (self.steps - step) / max(1, self.steps - warmup))
+
+    def describe(self) -> dict[str, Any]:
+        """Return everything as JSON-compatible values."""
+        described = asdict(self)
+        described["rule"] = {"name": type(self.rule).__name__, **asdict(self.rule)}
+        described["betas"] = list(self.betas)
+        return described
+
+
+PRESETS: dict[str, PretrainingConfig] = {
+    "supershaper": PretrainingConfig(),
+    # For starting from pretrained weights with a new head, on a few CPU cores.
+    "laptop": PretrainingConfig(
+        steps=20_000,
+        batch_size=32,
+        learning_rate=2e-4,
+        warmup_steps=200,
+        head_steps=300,
+        evaluate_every=500,
+        checkpoint_every=250,
+    ),
+    # Seconds, to see every part work.
+    "smoke": PretrainingConfig(
+        steps=20,
+        batch_size=8,
+        learning_rate=5e-4,
+        warmup_steps=2,
+        head_steps=4,
+        log_every=1,
+        evaluate_every=10,
+        checkpoint_every=10,
+    ),
+}
