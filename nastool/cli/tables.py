@@ -153,7 +153,7 @@ def as_table(view: FrontView) -> RenderableType:
     if any(glyphs):
         table.add_column("", no_wrap=True, style="cyan")
     for metric in problem.reported:
-        table.add_column(metric.name, justify="right", no_wrap=True)
+        table.add_column(Text(metric.name), justify="right", no_wrap=True)
     for i, genotype in enumerate(view.genotypes):
         cells = [problem.space.format(genotype), *([glyphs[i]] if any(glyphs) else [])]
         cells += [column[i] for column in columns]
@@ -172,7 +172,7 @@ def _caption(view: FrontView) -> RenderableType:
     for metric in result.problem.reported:
         source = metric.provenance
         error = f", {source.error}" if source.error else ""
-        grid.add_row(metric.name, Text(f"{source.kind.value}: {source.by}{error}"))
+        grid.add_row(Text(metric.name), Text(f"{source.kind.value}: {source.by}{error}"))
         if source.proxy:
             grid.add_row("", Text(f"PROXY: {source.proxy}", style="bold yellow"))
     run = f"{len(result):,} evaluations in {result.seconds:,.2f} s"

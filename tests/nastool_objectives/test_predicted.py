@@ -4,7 +4,9 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from nastool.cli.search import search
 from nastool.errors import InvalidInputError
 from nastool.predictors import Card, Scores, load_predictor, save_predictor
 from nastool.predictors.boosted_trees import BoostedTrees
@@ -12,6 +14,7 @@ from nastool.space import Gene, SearchSpace
 from nastool.testing import Mixed, ObjectiveConformance, Widths
 from nastool_objectives import perplexity, predicted
 from nastool_objectives.predicted import PredictedObjective
+from nastool_supershaper.space import create
 
 pytest.importorskip("xgboost")
 
@@ -179,3 +182,13 @@ def test_predicted_needs_a_folder(tmp_path):
         predicted.create(Widths())
     with pytest.raises(InvalidInputError, match=r"no card\.json"):
         predicted.create(Widths(), str(tmp_path))
+
+
+def test_a_search_says_what_its_numbers_stand_for(tmp_path):
+    folder = fitted(tmp_path / "small", create("minilm-6"))
+    arguments = ["--space", "supershaper:layers=6", "--strategy", "templates"]
+    arguments += ["--objective", f"predicted[{folder}]", "--storage", "none"]
+    result = CliRunner().invoke(search, arguments, env={"COLUMNS": "400"})
+    assert result.exit_code == 0, result.output
+    assert f"  predicted[{folder}]" in result.output.splitlines()[2]
+    assert "PROXY: fitted on minilm-6 (6 x 384), used by genotype for" in result.output
