@@ -110,12 +110,11 @@ class Evolution(Strategy):
         parents = self._population.genotypes[self._choose_parents(n + crossed)]
         mutants, first, second = np.split(parents, [n - crossed, n])
         mask = self.rng.random(mutants.shape) < self._mutation_probability
-        return np.concatenate(
-            [
-                self._change(self.problem.space, mutants, mask, self.rng),
-                uniform_crossover(first, second, self.rng),
-            ]
-        )
+        children = self._change(self.problem.space, mutants, mask, self.rng)
+        if not crossed:
+            return children
+        children = np.concatenate([children, uniform_crossover(first, second, self.rng)])
+        return children[self.rng.permutation(n)]
 
     def _choose_parents(self, n: int) -> NDArray[np.int64]:
         size = len(self._places)

@@ -15,6 +15,9 @@ from nastool.space import Genotypes, SearchSpace
 _ENUMERABLE = 2**18
 """Spaces up to this size are enumerated once drawing finds nothing new."""
 
+_IDLE = 4
+"""Rounds of breeding in which nothing new may come before uniform draws take over."""
+
 _ROUNDS = 32
 """Rounds of drawing in which nothing new may come before a space counts as exhausted."""
 
@@ -74,13 +77,16 @@ class Seen:
 
     def novel(self, genotypes: Genotypes) -> NDArray[np.bool_]:
         """Which canonical genotypes (n, d) are neither seen nor earlier in the batch, (n,)."""
-        mask = np.zeros(len(genotypes), dtype=bool)
-        batch: set[Any] = set()
-        for row, key in enumerate(self._space.keys(genotypes)):
-            if key not in self._keys and key not in batch:
-                batch.add(key)
-                mask[row] = True
+        keys = self._space.keys(genotypes)
+        mask = np.array([key not in self._keys for key in keys], dtype=bool)
+        if len(set(keys)) < len(keys):
+            first = {key: row for row, key in reversed(list(enumerate(keys)))}
+            mask &= np.array([first[key] for key in keys]) == np.arange(len(keys))
         return mask
+
+    def known(self, genotypes: Genotypes) -> NDArray[np.bool_]:
+        """Which canonical genotypes (n, d) are seen, shape (n,)."""
+        return np.array([key in self._keys for key in self._space.keys(genotypes)], dtype=bool)
 
     def add(self, genotypes: Genotypes) -> NDArray[np.bool_]:
         """Remember canonical genotypes (n, d); returns which were new, shape (n,)."""
@@ -137,7 +143,7 @@ class Seen:
 
         Args:
             problem: Knows the hard constraints.
-            breed: Called with a number k, returns k children (k, d).
+            breed: Called with a number k, returns k children (k, d) in random order.
             n: How many are wanted.
             rng: Source of the uniform draws that fill up what breeding did not yield.
             rounds: How often children that break a constraint or are known are bred again.
@@ -146,12 +152,20 @@ class Seen:
             Canonical genotypes of shape (k, d); k < n only when (nearly) all have been seen.
         """
         found = np.empty((0, len(problem.space.genes)), dtype=np.int64)
+        bred = idle = 0
         for _ in range(rounds):
-            children = problem.space.canonicalize(breed(n - len(found)))
-            found = np.concatenate([found, children[problem.admissible(children)]])
-            found = found[self.novel(found)]
-            if len(found) == n:
-                return found
+            # As many as the share that was of use so far suggests, within reason.
+            wanted = (n - len(found)) * (bred + n) // (len(found) + n // 8 + 1) if bred else n
+            children = problem.space.canonicalize(breed(min(wanted, 10 * n)))
+            bred += len(children)
+            merged = np.concatenate([found, children[problem.admissible(children)]])
+            merged = merged[self.novel(merged)]
+            idle = idle + 1 if len(merged) == len(found) else 0
+            found = merged
+            if len(found) >= n:
+                return found[:n]
+            if idle == _IDLE:
+                break
         found = np.concatenate([found, self.sample_unseen(problem, n, rng)])
         return found[self.novel(found)][:n]
 

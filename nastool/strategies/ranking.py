@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.evaluations import Evaluations
-from nastool.pareto import crowding_distance, fast_non_dominated_rank
+from nastool.pareto import crowding_distance, fast_non_dominated_rank, non_dominated
 
 
 def ranking(evaluations: Evaluations) -> NDArray[np.int64]:
@@ -35,3 +35,14 @@ def ranking(evaluations: Evaluations) -> NDArray[np.int64]:
     places = np.empty(len(order), dtype=np.int64)
     places[order] = np.arange(len(order))
     return places
+
+
+def front(evaluations: Evaluations) -> NDArray[np.bool_]:
+    """The non-dominated feasible ones, or where none is feasible the least infeasible, (n,)."""
+    mask = evaluations.feasible
+    if mask.any():
+        mask[mask] = non_dominated(evaluations.objectives[mask])
+        return mask
+    violation = evaluations.total_violation
+    least: NDArray[np.bool_] = violation == violation.min(initial=np.inf)
+    return least

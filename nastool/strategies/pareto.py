@@ -1,0 +1,156 @@
+"""Evolution of an unbounded Pareto front, with most effort where the front gains most."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nastool.errors import InvalidInputError
+from nastool.evaluations import Evaluations
+from nastool.pareto import crowding_distance
+from nastool.problem import Problem
+from nastool.space import Genotypes
+from nastool.strategies.base import State, Strategy
+from nastool.strategies.history import Seen, canonical, nothing, pack, unpack
+from nastool.strategies.ranking import front, ranking
+from nastool.strategies.variation import (
+    choose_genes,
+    resample_genes,
+    step_genes,
+    uniform_crossover,
+)
+
+_PARENTS = 50
+"""The front is filled up with the next best to this size: one point alone breeds no variety."""
+
+_REACH = 5
+"""How many places apart on the front two parents of a crossover are at most."""
+
+_SPREAD = 0.5
+"""Weight of choosing parents evenly, beside choosing them by what they contribute."""
+
+
+class ParetoSearch(Strategy):
+    """Keeps every non-dominated architecture and breeds from them.
+
+    A parent is chosen by the hypervolume that the front would lose without it, so that search
+    goes where the front has gaps and corners. Half of the children mix it with a near neighbour
+    on the front; the others differ from it in one gene, mostly by one step. No architecture is
+    proposed twice.
+
+    Args:
+        problem: What to optimise.
+        seed: Fixes every draw.
+        initial: Uniform draws before the first children.
+        crossover: Share of the children that have two parents.
+        jump: Share of the mutations that draw the gene anew instead of moving it by a step.
+
+    Raises:
+        InvalidInputError: A setting is out of range.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        seed: int = 0,
+        *,
+        initial: int = 100,
+        crossover: float = 0.5,
+        jump: float = 0.2,
+    ) -> None:
+        super().__init__(problem, seed)
+        if initial < 1:
+            raise InvalidInputError(f"initial must be at least 1, got {initial}")
+        for name, share in (("crossover", crossover), ("jump", jump)):
+            if not 0 <= share <= 1:
+                raise InvalidInputError(f"{name} must be between 0 and 1, got {share}")
+        self._initial = initial
+        self._crossover = crossover
+        self._jump = jump
+        self._seen = Seen(problem.space)
+        self._parents = nothing(problem)
+        self._weights = np.empty(0)
+
+    @property
+    def parents(self) -> Evaluations:
+        """The front, filled up with the next best where it is small."""
+        return self._parents
+
+    def ask(self, n: int) -> Genotypes:
+        if len(self._seen) < self._initial:
+            return self._seen.sample_unseen(self.problem, n, self.rng)
+        return self._seen.breed_unseen(self.problem, self._breed, n, self.rng)
+
+    def _breed(self, n: int) -> Genotypes:
+        rng, space = self.rng, self.problem.space
+        genotypes, objectives = self._parents.genotypes, self._parents.objectives
+        size = len(genotypes)
+        # Places along one objective: with two of them, places along the front.
+        order = np.argsort(objectives[:, rng.integers(objectives.shape[1])], kind="stable")
+        places = rng.choice(size, size=n, p=self._weights[order])
+        mates = np.clip(places + rng.integers(-_REACH, _REACH + 1, size=n), 0, size - 1)
+        first, second = genotypes[order[places]], genotypes[order[mates]]
+        mask = choose_genes(n, first.shape[1], np.ones(n, dtype=np.int64), rng)
+        mutants = np.where(
+            rng.random((n, 1)) < self._jump,
+            resample_genes(space, first, mask, rng),
+            step_genes(space, first, mask, rng),
+        )
+        crossed = rng.random((n, 1)) < self._crossover
+        return np.where(crossed, uniform_crossover(first, second, rng), mutants)
+
+    def tell(self, evaluations: Evaluations) -> None:
+        told = canonical(self.problem, evaluations)
+        merged = Evaluations.concatenate([self._parents, told.take(self._seen.add(told.genotypes))])
+        best = front(merged)
+        if best.sum() < _PARENTS:
+            self._parents = merged.take(np.argsort(ranking(merged))[:_PARENTS])
+            best = front(self._parents)
+        else:
+            self._parents = merged.take(best)
+            best = np.ones(len(self._parents), dtype=bool)
+        self._weights = np.full(len(best), _SPREAD / max(len(best), 1))
+        self._weights[best] += _contributions(self._parents.objectives[best])
+        self._weights /= self._weights.sum()
+
+    def state_dict(self) -> State:
+        return {
+            **super().state_dict(),
+            "seen": self._seen.state(),
+            "parents": pack(self._parents),
+            "weights": self._weights.copy(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._seen.restore(state["seen"])
+        self._parents = unpack(state["parents"])
+        self._weights = np.array(state["weights"], dtype=np.float64)
+
+
+def _contributions(objectives: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What each member of a front (n, m) adds to it, in shares that sum to 1, shape (n,).
+
+    For two objectives the hypervolume that the member alone dominates, for more the crowding
+    distance; the ends of the front count as much as the largest of the others.
+    """
+    n, m = objectives.shape
+    shares = np.ones(n)
+    if n > 2 and m == 2:
+        order = np.lexsort((objectives[:, 1], objectives[:, 0]))
+        ordered = objectives[order]
+        right = ordered[2:, 0] - ordered[1:-1, 0]
+        above = ordered[:-2, 1] - ordered[1:-1, 1]
+        inner = right * above
+        shares[order[1:-1]] = inner
+        shares[order[[0, -1]]] = inner.max()
+    elif n > 2 and m > 2:
+        shares = crowding_distance(objectives)
+        inner = shares[np.isfinite(shares)]
+        shares = np.where(np.isfinite(shares), shares, inner.max(initial=0.0))
+    total = shares.sum()
+    even = np.full(n, 1 / max(n, 1))
+    return shares / total if np.isfinite(total) and total > 0 else even

@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+
+from nastool.errors import InvalidInputError
+from nastool.evaluations import Evaluations
+from nastool.pareto import hypervolume, non_dominated
+from nastool.problem import Problem
+from nastool.strategies.evolution import Evolution
+from nastool.strategies.history import enumerate_genotypes
+from nastool.strategies.pareto import ParetoSearch, _contributions
+from nastool.strategies.random import RandomSearch
+from nastool.testing import Formula, StrategyConformance, Widths, example_problems
+
+
+class TestParetoSearch(StrategyConformance):
+    def make(self, problem, seed):
+        return ParetoSearch(problem, seed, initial=20)
+
+
+def run(strategy, problem, budget, batch=20):
+    told = []
+    while sum(map(len, told)) < budget and len(asked := strategy.ask(batch)):
+        told.append(problem.evaluate(asked))
+        strategy.tell(told[-1])
+    return Evaluations.concatenate(told)
+
+
+@pytest.mark.parametrize("name", list(example_problems()))
+def test_finds_the_front_of_a_small_space(name):
+    problem = example_problems()[name]
+    everything = problem.space.canonicalize(enumerate_genotypes(problem.space))
+    truth = problem.evaluate(np.unique(everything[problem.admissible(everything)], axis=0))
+    best = truth.take(truth.feasible).objectives
+    best = np.unique(best[non_dominated(best)], axis=0)
+    told = run(ParetoSearch(problem, 0, initial=20), problem, 300)
+    found = {tuple(row) for row in told.take(told.feasible).objectives}
+    assert np.mean([tuple(row) in found for row in best]) > 0.9
+
+
+def layered(genotypes):
+    g = genotypes / 6
+    weights = np.array([2.0, 0.9, 0.7, 0.6, 0.6, 0.7, 0.8, 0.8, 0.9, 1.0, 1.4, 3.0])
+    return (weights / (0.3 + g)).sum(axis=1) + 1.5 * np.abs(np.diff(g, axis=1)).sum(axis=1)
+
+
+def test_covers_more_than_evolution_and_random_search():
+    space = Widths(layers=12, widths=(120, 240, 360, 480, 540, 600, 768))
+    loss = Formula("loss", layered)
+    problem = Problem(space, (loss, Problem(space, (loss,)).metric("params")))
+    corner = np.array([60.0, 1e7])
+    volumes = [
+        hypervolume(run(kind(problem, 0), problem, 3_000, 100).objectives, corner)
+        for kind in (ParetoSearch, Evolution, RandomSearch)
+    ]
+    assert volumes == sorted(volumes, reverse=True)
+    assert volumes[0] > 1.02 * volumes[1]
+
+
+def test_contributions_are_the_hypervolume_lost():
+    points = np.array([[0.0, 5.0], [1.0, 3.0], [2.0, 2.5], [4.0, 1.0], [6.0, 0.0]])
+    corner = np.array([10.0, 10.0])
+    whole = hypervolume(points, corner)
+    lost = [whole - hypervolume(np.delete(points, row, axis=0), corner) for row in range(1, 4)]
+    shares = _contributions(points)
+    np.testing.assert_allclose(shares[1:4] / shares[1], np.array(lost) / lost[0])
+    assert shares[0] == shares[4] == shares[1:4].max()
+    assert shares.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"initial": 0}, "initial must be at least 1, got 0"),
+        ({"crossover": -0.1}, "crossover must be between 0 and 1, got -0.1"),
+        ({"jump": 2}, "jump must be between 0 and 1, got 2"),
+    ],
+)
+def test_bad_settings_are_named(setting, message):
+    with pytest.raises(InvalidInputError, match=message):
+        ParetoSearch(example_problems()["pair"], 0, **setting)
