@@ -5,13 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
-from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +16,7 @@ from numpy.typing import NDArray
 from nastool.archive import Archive
 from nastool.errors import InvalidInputError, NastoolError, StoreError
 from nastool.executors import Executor, InProcess, checked_values
+from nastool.interrupt import Interrupt
 from nastool.objective import Objective
 from nastool.problem import Problem
 from nastool.results import Failure, Result, StopReason, describe_metrics
@@ -142,7 +140,7 @@ class Study:
         offset = self._seconds
         stop_reason: StopReason = ""
         try:
-            with _Interrupt() as interrupt:
+            with Interrupt() as interrupt:
                 while not stop_reason:
                     if interrupt.requested:
                         stop_reason = "interrupted"
@@ -163,7 +161,7 @@ class Study:
             self.problem, self._archive, self._seconds, stop_reason, self._failures, self.name
         )
 
-    def _step(self, budget: int, batch_size: int, interrupt: _Interrupt, zero: float) -> StopReason:
+    def _step(self, budget: int, batch_size: int, interrupt: Interrupt, zero: float) -> StopReason:
         """Ask, evaluate what is new, tell; returns why to stop, empty to go on."""
         archive = self._archive
         if len(archive) >= budget:
@@ -217,7 +215,7 @@ class Study:
             )
         return space.canonicalize(genotypes)
 
-    def _evaluate(self, genotypes: Genotypes, interrupt: _Interrupt) -> NDArray[np.float64]:
+    def _evaluate(self, genotypes: Genotypes, interrupt: Interrupt) -> NDArray[np.float64]:
         """Values (k, r) of the first k genotypes (n, d); k = n unless interrupted."""
         reported = self.problem.reported
         values = np.full((len(genotypes), len(reported)), np.nan)
@@ -461,46 +459,3 @@ def _describe(
     except TypeError as error:
         raise InvalidInputError(f"a description must hold JSON values only: {error}") from error
     return description
-
-
-class _Interrupt:
-    """Turns the first Ctrl-C into a request to stop, so that no batch is left half told.
-
-    Only evaluating is cut short. The handler of an application that has its own stays.
-    """
-
-    def __init__(self) -> None:
-        self.requested = False
-        self._cutting = False
-        self._installed = False
-
-    def __enter__(self) -> Self:
-        main = threading.current_thread() is threading.main_thread()
-        if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self._handle)
-            self._installed = True
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._installed:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
-        again, self.requested = self.requested, True
-        if again or self._cutting:
-            raise KeyboardInterrupt
-
-    @contextlib.contextmanager
-    def cutting_short(self) -> Iterator[None]:
-        """Within this block Ctrl-C raises KeyboardInterrupt at once."""
-        self._cutting = True
-        try:
-            yield
-        finally:
-            self._cutting = False

@@ -1,0 +1,472 @@
+"""Comparisons: several strategies, several seeds, one problem and one budget."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nastool import pareto
+from nastool.constraint import Constraint
+from nastool.errors import InvalidInputError, NastoolError
+from nastool.executors import Executor
+from nastool.indicators import (
+    AttainmentSurface,
+    Axis,
+    Curve,
+    Indicator,
+    PairTest,
+    Summary,
+    Values,
+    bootstrap_interval,
+    holm,
+    p_value,
+)
+from nastool.objective import Direction
+from nastool.problem import Problem
+from nastool.results import Result
+from nastool.study import StrategyFactory, Study, load_result
+
+if TYPE_CHECKING:
+    from nastool.store import Store
+
+ComparisonProgress = Callable[[str, int, int, int], None]
+"""Called after every batch with strategy, seed, evaluations so far and budget."""
+
+_MARGIN = 0.1
+"""How far the reference point lies beyond the front, in extents of the front (Ishibuchi 2018)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Runs of several strategies and what they say about them.
+
+    Objectives are scaled to [0, 1] over the reference front before indicators are computed, and
+    hypervolume is a share of the reference front's own.
+
+    Args:
+        problem: What was optimised.
+        results: By strategy, one result a seed.
+        seeds: In the order of the results.
+        budget: Evaluations a run was allowed.
+        true_front: Minimised objectives of the best possible front, shape (r, m), where it is
+            known; the front of all runs together takes its place otherwise.
+        bounds: Constraints under each of which the best value is reported besides.
+
+    Raises:
+        InvalidInputError: No strategies, seeds or runs that belong together, or a bound on an
+            unknown metric.
+        NastoolError: No run found anything feasible.
+    """
+
+    problem: Problem
+    results: Mapping[str, tuple[Result, ...]]
+    seeds: tuple[int, ...]
+    budget: int
+    true_front: Values | None = None
+    bounds: tuple[Constraint, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if not self.results or not self.seeds:
+            raise InvalidInputError("a comparison must have at least one strategy and one seed")
+        for strategy, runs in self.results.items():
+            if len(runs) != len(self.seeds):
+                raise InvalidInputError(
+                    f"{strategy} must have {len(self.seeds)} runs, one a seed, got {len(runs)}"
+                )
+        for bound in self.bounds:
+            metric = self.problem.metric(bound.metric)
+            if bound.unit and bound.unit != metric.unit:
+                raise InvalidInputError(
+                    f"{bound}: {metric.name} is measured in {metric.unit or 'plain numbers'}, "
+                    f"got a bound in {bound.unit}"
+                )
+        _ = self.reference_front
+
+    @cached_property
+    def _feasible(self) -> Mapping[str, tuple[NDArray[np.bool_], ...]]:
+        return {s: tuple(r.evaluations.feasible for r in runs) for s, runs in self.results.items()}
+
+    @cached_property
+    def reference_front(self) -> Values:
+        """The true front, or the front of all runs together; minimised, shape (r, m)."""
+        m = len(self.problem.objectives)
+        if self.true_front is not None:
+            front = np.asarray(self.true_front, dtype=np.float64)
+            if front.ndim != 2 or front.shape[1] != m or not len(front):
+                raise InvalidInputError(
+                    f"a true front must have shape (r, {m}) with r >= 1, got {front.shape}"
+                )
+        else:
+            runs = [r for results in self.results.values() for r in results]
+            front = np.concatenate([run.front().objectives for run in runs])
+        if not len(front):
+            raise NastoolError("no run found a feasible architecture, so there is no front")
+        return np.unique(front[pareto.non_dominated(front)], axis=0)
+
+    @cached_property
+    def _scale(self) -> tuple[Values, Values]:
+        """Offset and extent that map the reference front to [0, 1]."""
+        ideal, nadir = self.reference_front.min(axis=0), self.reference_front.max(axis=0)
+        extent = nadir - ideal
+        if np.any(extent == 0):
+            # A front of one value in some objective: the extent of everything seen instead.
+            seen = np.concatenate(
+                [
+                    run.evaluations.objectives[feasible]
+                    for strategy, runs in self.results.items()
+                    for run, feasible in zip(runs, self._feasible[strategy], strict=True)
+                ]
+            )
+            whole = (seen.max(axis=0) if len(seen) else nadir) - ideal
+            extent = np.where(extent > 0, extent, np.where(whole > 0, whole, 1.0))
+        return ideal, extent
+
+    @cached_property
+    def reference_point(self) -> Values:
+        """Where hypervolume is measured from; minimised objectives, shape (m,)."""
+        point: Values = self.reference_front.max(axis=0) + _MARGIN * self._scale[1]
+        return point
+
+    @cached_property
+    def indicators(self) -> tuple[Indicator, ...]:
+        """What every run is judged by."""
+        best = []
+        for column, objective in enumerate(self.problem.objectives):
+            higher = objective.direction is Direction.MAXIMIZE
+            name = f"best {objective.name}"
+            best.append(Indicator(name, higher, objective.unit, column))
+            best += [
+                Indicator(f"{name} under {bound}", higher, objective.unit, column, bound)
+                for bound in self.bounds
+                if bound.metric != objective.name
+            ]
+        return (
+            Indicator("hypervolume", higher_is_better=True),
+            Indicator("igd_plus"),
+            Indicator("additive_epsilon"),
+            *best,
+        )
+
+    def indicator(self, name: str) -> Indicator:
+        """The indicator of that name.
+
+        Raises:
+            InvalidInputError: There is none.
+        """
+        for indicator in self.indicators:
+            if indicator.name == name:
+                return indicator
+        known = ", ".join(indicator.name for indicator in self.indicators)
+        raise InvalidInputError(f"indicator must be one of {known}, got {name!r}")
+
+    @cached_property
+    def _reference(self) -> tuple[Values, Values, float]:
+        """Reference front and point, scaled, and the hypervolume between them."""
+        offset, extent = self._scale
+        front = (self.reference_front - offset) / extent
+        point = (self.reference_point - offset) / extent
+        return front, point, pareto.hypervolume(front, point)
+
+    def _trace(self, name: str, strategy: str, counts: Sequence[NDArray[np.int64]]) -> Values:
+        """An indicator of each run after its first `counts` evaluations, shape (s, k)."""
+        indicator = self.indicator(name)
+        traced = []
+        for run, result in enumerate(self.results[strategy]):
+            if indicator.objective is not None:
+                traced.append(self._best_trace(indicator, result, counts[run]))
+            else:
+                feasible = self._feasible[strategy][run]
+                traced.append(self._front_trace(name, result, feasible, counts[run]))
+        return np.array(traced)
+
+    def _best_trace(
+        self, indicator: Indicator, result: Result, counts: NDArray[np.int64]
+    ) -> Values:
+        column = indicator.objective or 0
+        allowed = result.evaluations.feasible
+        if indicator.under is not None:
+            metric = indicator.under.metric
+            values = result.values().get(metric)
+            if values is None:
+                values = self.problem.metric(metric).evaluate(result.evaluations.genotypes)
+            allowed = allowed & (indicator.under.violation(values) <= 0)
+        scores = np.where(allowed, result.evaluations.objectives[:, column], np.inf)
+        running = np.append(np.inf, np.minimum.accumulate(scores))[counts]
+        best: Values = np.where(np.isfinite(running), running, np.nan)
+        best *= self.problem.signs[column]
+        return best
+
+    def _front_trace(
+        self, name: str, result: Result, feasible: NDArray[np.bool_], counts: NDArray[np.int64]
+    ) -> Values:
+        offset, extent = self._scale
+        reference, point, volume = self._reference
+        points = (result.evaluations.objectives - offset) / extent
+        front = points[:0]
+        values, begin = [], 0
+        for end in counts.tolist():
+            # A front changes only by what is new.
+            new = points[begin:end][feasible[begin:end]]
+            if len(new):
+                candidates = np.concatenate([front, new])
+                front = np.unique(candidates[pareto.non_dominated(candidates)], axis=0)
+            begin = end
+            if name == "hypervolume":
+                values.append(pareto.hypervolume(front, point) / volume)
+            elif name == "igd_plus":
+                values.append(pareto.igd_plus(front, reference))
+            else:
+                values.append(pareto.additive_epsilon(front, reference))
+        return np.array(values)
+
+    def scores(self, indicator: str, evaluations: int | None = None) -> dict[str, Values]:
+        """An indicator of every run, by strategy, shape (s,).
+
+        Args:
+            indicator: Its name.
+            evaluations: Judge only that many first ones of each run; all by default.
+        """
+        limit = self.budget if evaluations is None else evaluations
+        return {
+            strategy: self._trace(
+                indicator, strategy, [np.array([min(limit, len(run))]) for run in runs]
+            )[:, 0]
+            for strategy, runs in self.results.items()
+        }
+
+    def summaries(
+        self, indicator: str, evaluations: int | None = None, confidence: float = 0.95
+    ) -> list[Summary]:
+        """Median and interval of an indicator for each strategy, the best first.
+
+        Args:
+            indicator: Its name.
+            evaluations: Judge only that many first ones of each run; all by default.
+            confidence: Of the interval.
+        """
+        chosen = self.indicator(indicator)
+        rows = []
+        for strategy, values in self.scores(indicator, evaluations).items():
+            low, high = bootstrap_interval(values, confidence)
+            rows.append(
+                Summary(strategy, chosen, values, float(np.median(values)), float(low), float(high))
+            )
+        sign = -1.0 if chosen.higher_is_better else 1.0
+        # What found nothing (NaN) comes last.
+        return sorted(rows, key=lambda row: (np.isnan(row.median), sign * row.median))
+
+    def curve(self, indicator: str, axis: Axis = "evaluations", points: int = 40) -> Curve:
+        """How an indicator develops over the runs.
+
+        Args:
+            indicator: Its name.
+            axis: Evaluations, or seconds of the study.
+            points: Number of places, at most; spaced geometrically.
+        """
+        runs = [run for results in self.results.values() for run in results]
+        if axis == "evaluations":
+            x = np.unique(np.geomspace(1, self.budget, points).round())
+        elif axis == "seconds":
+            first = min(run.elapsed[0] for run in runs if len(run))
+            last = max(run.elapsed[-1] for run in runs if len(run))
+            x = np.geomspace(max(first, 1e-6), max(last, 1e-6), points)
+            x[-1] = last
+        else:
+            raise InvalidInputError(f"axis must be evaluations or seconds, got {axis!r}")
+        values = {}
+        for strategy, results in self.results.items():
+            if axis == "evaluations":
+                counts = [np.minimum(x, len(run)).astype(np.int64) for run in results]
+            else:
+                counts = [np.searchsorted(run.elapsed, x, side="right") for run in results]
+            traced = self._trace(indicator, strategy, counts)
+            started = np.stack(counts) > 0
+            values[strategy] = np.where(started, traced, np.nan)
+        return Curve(self.indicator(indicator), axis, x, values)
+
+    def tests(
+        self, indicator: str, evaluations: int | None = None, paired: bool = False
+    ) -> list[PairTest]:
+        """Whether any two strategies differ in an indicator, Holm-corrected over all pairs.
+
+        Args:
+            indicator: Its name.
+            evaluations: Judge only that many first ones of each run; all by default.
+            paired: Wilcoxon's signed-rank test, where a seed means the same to both strategies,
+                instead of Mann and Whitney's.
+        """
+        sign = -1.0 if self.indicator(indicator).higher_is_better else 1.0
+        # What found nothing is worse than anything found.
+        scores = {
+            strategy: np.where(np.isnan(values), np.inf, sign * values)
+            for strategy, values in self.scores(indicator, evaluations).items()
+        }
+        pairs = list(itertools.combinations(scores, 2))
+        p_values = np.array([p_value(scores[a], scores[b], paired) for a, b in pairs])
+        tests = []
+        for (a, b), p, corrected in zip(pairs, p_values, holm(p_values), strict=True):
+            wins = scores[a][:, None] < scores[b]
+            ties = scores[a][:, None] == scores[b]
+            tests.append(
+                PairTest(a, b, float(p), float(corrected), float((wins + ties / 2).mean()))
+            )
+        return tests
+
+    def attainment(self, strategy: str, levels: ArrayLike = (0.25, 0.5, 0.75)) -> AttainmentSurface:
+        """What shares of a strategy's runs reach in the first two objectives (Fonseca 1996).
+
+        Args:
+            strategy: Its name.
+            levels: Shares in (0, 1].
+
+        Raises:
+            InvalidInputError: An unknown strategy, other levels, or other than two objectives.
+        """
+        if strategy not in self.results:
+            known = ", ".join(self.results)
+            raise InvalidInputError(f"strategy must be one of {known}, got {strategy!r}")
+        if len(self.problem.objectives) != 2:
+            raise InvalidInputError(
+                f"attainment surfaces need two objectives, got {len(self.problem.objectives)}"
+            )
+        shares = np.atleast_1d(np.asarray(levels, dtype=np.float64))
+        if np.any((shares <= 0) | (shares > 1)):
+            raise InvalidInputError(f"levels must lie in (0, 1], got {shares.tolist()}")
+        fronts = [run.front().objectives for run in self.results[strategy]]
+        x = np.unique(np.concatenate([front[:, 0] for front in fronts]))
+        reached = np.full((len(fronts), len(x)), np.inf)
+        for row, front in zip(reached, fronts, strict=True):
+            # Along a front sorted by the first objective the last point up to x is the lowest.
+            count = np.searchsorted(front[:, 0], x, side="right")
+            row[count > 0] = front[count[count > 0] - 1, 1]
+        ordered = np.sort(reached, axis=0)
+        # Rounding must not turn 0.25 of 4 runs into two runs.
+        needed = np.ceil(shares * len(fronts) - 1e-9).astype(np.int64)
+        y = ordered[needed - 1]
+        signs = self.problem.signs
+        return AttainmentSurface(
+            strategy, x * signs[0], shares, np.where(np.isfinite(y), y, np.nan) * signs[1]
+        )
+
+
+def compare(
+    problem: Problem,
+    strategies: Mapping[str, StrategyFactory],
+    seeds: Sequence[int],
+    budget: int,
+    *,
+    store: Store | str | None = None,
+    name: str = "comparison",
+    batch_size: int | None = None,
+    true_front: Values | None = None,
+    bounds: Sequence[Constraint] = (),
+    descriptions: Mapping[str, Mapping[str, Any]] | None = None,
+    executor: Executor | None = None,
+    progress: ComparisonProgress | None = None,
+) -> Comparison:
+    """Run every strategy with every seed.
+
+    With a store, finished runs are read back and unfinished ones go on, so that a comparison can
+    be stopped at any time and enlarged by strategies, seeds or budget later.
+
+    Args:
+        problem: What to optimise.
+        strategies: By name, what makes one from the problem and a seed.
+        seeds: Distinct.
+        budget: Evaluations of each run.
+        store: Where to keep the runs, as a store or its URL; only in memory by default.
+        name: Prefix of the names of the studies.
+        batch_size: As for `Study.run`.
+        true_front: As for `Comparison`.
+        bounds: As for `Comparison`.
+        descriptions: By strategy, JSON values kept with its studies.
+        executor: As for `Study`.
+        progress: Told after every batch.
+
+    Raises:
+        InvalidInputError: No strategies or seeds, or repeated seeds.
+        KeyboardInterrupt: Ctrl-C; what was evaluated is kept in the store.
+    """
+    if not strategies or not seeds or len(set(seeds)) != len(seeds):
+        raise InvalidInputError(
+            "a comparison must have at least one strategy and distinct seeds, got "
+            f"{len(strategies)} strategies and seeds {list(seeds)}"
+        )
+    if isinstance(store, str):
+        from nastool.store import open_store
+
+        store = open_store(store)
+    results: dict[str, list[Result]] = {strategy: [] for strategy in strategies}
+    # All strategies take their first seed before any takes its second: an early look is fair.
+    for seed, (strategy, factory) in itertools.product(seeds, strategies.items()):
+        description = {
+            "strategy": strategy,
+            **(descriptions or {}).get(strategy, {}),
+            "comparison": {"name": name, "strategy": strategy},
+        }
+        study = Study(
+            problem,
+            factory,
+            store,
+            f"{name}/{strategy}/{seed}",
+            seed,
+            description=description,
+            executor=executor,
+        )
+        report = None
+        if progress is not None:
+
+            def report(done: int, total: int, strategy: str = strategy, seed: int = seed) -> None:
+                progress(strategy, seed, done, total)
+
+        result = study.run(budget, batch_size, report)
+        if result.stop_reason == "interrupted":
+            raise KeyboardInterrupt
+        results[strategy].append(result)
+    runs = {strategy: tuple(made) for strategy, made in results.items()}
+    return Comparison(problem, runs, tuple(seeds), budget, true_front, tuple(bounds))
+
+
+def load_comparison(
+    store: Store,
+    name: str,
+    problem: Problem,
+    *,
+    true_front: Values | None = None,
+    bounds: Sequence[Constraint] = (),
+) -> Comparison:
+    """Reopen a stored comparison: the seeds with which every strategy has finished.
+
+    Args:
+        store: Where it is kept.
+        name: Its name.
+        problem: The one it was made for.
+        true_front: As for `Comparison`.
+        bounds: As for `Comparison`.
+
+    Raises:
+        InvalidInputError: No comparison of that name, no finished seed, or another problem.
+    """
+    runs: dict[str, dict[int, str]] = {}
+    for study in store.list_studies():
+        origin = study.description.get("comparison") or {}
+        if origin.get("name") == name and study.stop_reason not in ("", "interrupted"):
+            runs.setdefault(origin["strategy"], {})[int(study.identity["seed"])] = study.name
+    seeds = sorted(set.intersection(*map(set, runs.values()))) if runs else []
+    if not seeds:
+        raise InvalidInputError(
+            f"no seed of a comparison {name!r} has been finished by all its strategies in "
+            f"{store.url}"
+        )
+    results = {
+        strategy: tuple(load_result(store, by_seed[seed], problem) for seed in seeds)
+        for strategy, by_seed in runs.items()
+    }
+    budget = max(len(result) for made in results.values() for result in made)
+    return Comparison(problem, results, tuple(seeds), budget, true_front, tuple(bounds))

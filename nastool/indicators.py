@@ -1,0 +1,174 @@
+"""Indicators of runs, what is derived from them, and the statistics over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nastool.constraint import Constraint
+from nastool.errors import InvalidInputError
+
+Values = NDArray[np.float64]
+Axis = Literal["evaluations", "seconds"]
+
+_RESAMPLES = 2_000
+
+
+@dataclass(frozen=True)
+class Indicator:
+    """A number that says how good a run is.
+
+    Args:
+        name: ``hypervolume``, ``igd_plus``, ``additive_epsilon`` or ``best METRIC...``.
+        higher_is_better: Which way is better.
+        unit: Base unit; empty for plain numbers.
+        objective: Column of the objective whose best value it is; None for the others.
+        under: Bound the best value must keep, besides the problem's own constraints.
+    """
+
+    name: str
+    higher_is_better: bool = False
+    unit: str = ""
+    objective: int | None = None
+    under: Constraint | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """Median of an indicator over the seeds, with a bootstrap interval.
+
+    Args:
+        strategy: Its name.
+        indicator: What was summarised.
+        values: One a seed, shape (s,).
+        median: Their median.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+    """
+
+    strategy: str
+    indicator: Indicator
+    values: Values
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """How an indicator develops over a run.
+
+    Args:
+        indicator: What is shown.
+        axis: What x counts.
+        x: Shape (k,), ascending.
+        values: By strategy, shape (s, k); NaN before anything was known.
+    """
+
+    indicator: Indicator
+    axis: Axis
+    x: Values
+    values: Mapping[str, Values]
+
+
+@dataclass(frozen=True)
+class PairTest:
+    """Whether two strategies differ.
+
+    Args:
+        first: A strategy.
+        second: Another one.
+        p_value: Two-sided, of this pair alone.
+        corrected: The same after Holm's correction for all pairs.
+        first_is_better: Probability that a run of the first beats one of the second, ties half
+            (Vargha and Delaney 2000).
+    """
+
+    first: str
+    second: str
+    p_value: float
+    corrected: float
+    first_is_better: float
+
+
+@dataclass(frozen=True, eq=False)
+class AttainmentSurface:
+    """What a share of the runs of a strategy reach, in two objectives in their natural sign.
+
+    Args:
+        strategy: Its name.
+        x: Values of the first objective at which a surface steps, shape (k,), best first.
+        levels: Shares of the runs, shape (l,).
+        y: Values of the second objective that at least that share of the runs reaches at no worse
+            than x, shape (l, k); NaN where it reaches none.
+    """
+
+    strategy: str
+    x: Values
+    levels: Values
+    y: Values
+
+
+def bootstrap_interval(
+    values: ArrayLike, confidence: float = 0.95, seed: int = 0
+) -> tuple[Values, Values]:
+    """Percentile bootstrap interval of the median over the first axis (Efron 1979).
+
+    Args:
+        values: Shape (s, ...); a NaN makes an interval NaN.
+        confidence: In (0, 1).
+        seed: Of the resampling.
+
+    Returns:
+        Lower and upper end, each of shape (...).
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if not 0 < confidence < 1:
+        raise InvalidInputError(f"confidence must lie in (0, 1), got {confidence}")
+    if array.ndim == 0 or len(array) == 0:
+        raise InvalidInputError(f"an interval needs at least one value, got {array.shape}")
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(0, len(array), size=(_RESAMPLES, len(array)))
+    medians = np.median(array[rows], axis=1)
+    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+    # An observed median: interpolating between infinite ones gives NaN.
+    low, high = np.quantile(medians, tails, axis=0, method="nearest")
+    return low, high
+
+
+def holm(p_values: ArrayLike) -> Values:
+    """Holm's step-down correction of p values, shape (k,) (Holm 1979)."""
+    p = np.asarray(p_values, dtype=np.float64)
+    order = p.argsort(kind="stable")
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    corrected = np.empty_like(p)
+    corrected[order] = np.minimum(stepped, 1.0)
+    return corrected
+
+
+def p_value(a: Values, b: Values, paired: bool = False) -> float:
+    """Two-sided p value of Mann and Whitney's or, paired, of Wilcoxon's signed-rank test.
+
+    Args:
+        a: Shape (s,); infinite values are allowed.
+        b: Shape (t,), with t = s where paired.
+        paired: Whether a[i] and b[i] belong together.
+    """
+    from scipy import stats
+
+    if not paired:
+        if np.all(a == a[0]) and np.all(b == a[0]):
+            return 1.0
+        return float(stats.mannwhitneyu(a, b, alternative="two-sided").pvalue)
+    # Infinite against infinite is a tie; infinite against finite is a largest difference.
+    with np.errstate(invalid="ignore"):
+        differences = np.where(a == b, 0.0, a - b)
+    largest = np.finfo(np.float64).max
+    differences = np.nan_to_num(differences, posinf=largest, neginf=-largest)
+    if not differences.any():
+        return 1.0
+    return float(stats.wilcoxon(differences, zero_method="zsplit").pvalue)
