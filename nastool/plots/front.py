@@ -209,12 +209,13 @@ def _points(result: Outcome, rows: NDArray[np.int64], names: tuple[str, str]) ->
     return Points(genotypes, values[names[0]], values[names[1]], texts, details)
 
 
-def draw_front(data: FrontData, title: str = "Pareto front") -> go.Figure:
+def draw_front(data: FrontData, title: str = "") -> go.Figure:
     """Draw the figure.
 
     Args:
         data: From `front_data`.
-        title: Heading; the subtitle says where the numbers come from.
+        title: Heading; by default what the figure shows. The subtitle says where the numbers
+            come from.
 
     Raises:
         MissingDependencyError: plotly is not installed.
@@ -239,8 +240,8 @@ def draw_front(data: FrontData, title: str = "Pareto front") -> go.Figure:
                 showlegend=not several,
                 mode="markers",
                 marker={
-                    "size": 4,
-                    "opacity": 0.35,
+                    "size": 3 if several else 4,
+                    "opacity": 0.2 if several else 0.35,
                     "color": colour if several else "#94a3b8",
                 },
                 hovertemplate=f"{hover}<extra>{series.name}</extra>",
@@ -266,7 +267,10 @@ def draw_front(data: FrontData, title: str = "Pareto front") -> go.Figure:
         else:
             figure.add_hline(bound.value, annotation_position="top right", **label)
     figure.update_layout(
-        title={"text": title, "subtitle": {"text": "<br>".join(data.notes)}},
+        title={
+            "text": title or ("Pareto fronts" if several else "Pareto front"),
+            "subtitle": {"text": "<br>".join(data.notes)},
+        },
         xaxis=data.x.ticks,
         yaxis=data.y.ticks,
         hovermode="closest",

@@ -11,9 +11,10 @@ function theme() {
   };
 }
 
+const PAPER = { text: "#1f2937", muted: "#5b6472", grid: "#e3e7ec", surface: "#ffffff" };
+
 // Colours follow the page's, so that a figure changes with the system's light or dark.
-function painted(layout) {
-  const { text, muted, grid, surface } = theme();
+function painted(layout, { text, muted, grid, surface } = theme()) {
   const changes = {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", "font.color": text,
     "modebar.bgcolor": "rgba(0,0,0,0)", "modebar.color": muted, "modebar.activecolor": text,
@@ -29,6 +30,19 @@ function painted(layout) {
   return changes;
 }
 
+// Saved for paper whatever the screen's colours are.
+function saving(format, title, icon) {
+  return {
+    name: format, title, icon,
+    click: async (element) => {
+      const { width, height } = element.getBoundingClientRect();
+      await Plotly.relayout(element, painted(element.layout, PAPER));
+      await Plotly.downloadImage(element, { format, width, height, scale: 2, filename: element.id });
+      await Plotly.relayout(element, painted(element.layout));
+    },
+  };
+}
+
 function draw() {
   for (const { id, figure } of page.figures) {
     const element = document.getElementById(id);
@@ -38,7 +52,8 @@ function draw() {
       font: { size: narrow ? 11 : 13 }, dragmode: narrow ? false : "zoom", autosize: true,
     });
     const config = { responsive: true, displaylogo: false, displayModeBar: narrow ? false : "hover",
-      modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
+      modeBarButtons: [[saving("png", "Save as PNG", Plotly.Icons.camera),
+        saving("svg", "Save as SVG", Plotly.Icons.disk), "zoom2d", "pan2d", "resetScale2d"]] };
     Plotly.newPlot(element, figure.data, figure.layout, config)
       .then(() => Plotly.relayout(element, painted(figure.layout)));
     plots.push({ element, figure });

@@ -133,7 +133,12 @@ def report_page(
         "axes": {"x": _axis(data.x), "y": _axis(data.y)},
         "genes": [{"name": g.name, "choices": list(g.choices)} for g in problem.space.genes],
         "members": [
-            {"text": row.text, "genotype": row.genotype, "lines": row.lines} for row in rows
+            {
+                "text": row.text,
+                "genotype": row.genotype,
+                "lines": [*row.lines, *([f"found by {row.study}"] if len(results) > 1 else [])],
+            }
+            for row in rows
         ],
         "columns": columns,
     }

@@ -28,6 +28,7 @@ class ShapesData:
         genotypes: Shape (k, d): the members, from left to right.
         values: Shape (d, k): numeric choices, or indices of the others.
         choices: Shape (d, k): the choices as text.
+        limits: Smallest and largest value a gene of the space can have.
         genes: Names of the d genes.
         metric: The metric the members are sorted by.
         labels: Each member's value of that metric as text.
@@ -40,6 +41,7 @@ class ShapesData:
     genotypes: Genotypes
     values: NDArray[np.float64]
     choices: tuple[tuple[str, ...], ...]
+    limits: tuple[float, float]
     genes: tuple[str, ...]
     metric: str
     labels: tuple[str, ...]
@@ -81,25 +83,25 @@ def shapes_data(result: Outcome, limit: int = MEMBERS) -> ShapesData:
         for row in natural
     )
     choices = [[str(choice) for choice in architecture] for architecture in space.decode(genotypes)]
+    numeric = all(gene.is_numeric for gene in space.genes)
+    table = [
+        [float(choice) for choice in gene.choices] if numeric else list(range(len(gene.choices)))
+        for gene in space.genes
+    ]
+    every = [value for row in table for value in row]
     return ShapesData(
         genotypes,
-        space.features(genotypes).T if _features_are_genes(result) else genotypes.T.astype(float),
+        np.array([[row[i] for i in taken] for row, taken in zip(table, genotypes.T, strict=True)]),
         tuple(zip(*choices, strict=True)),
+        (min(every), max(every)),
         tuple(gene.name for gene in space.genes),
         metric.name,
         tuple(format_metric(metric, value) for value in natural[:, -1]),
         summaries,
         len(front),
-        all(gene.is_numeric for gene in space.genes) and _features_are_genes(result),
+        numeric,
         sources(problem.objectives),
     )
-
-
-def _features_are_genes(result: Outcome) -> bool:
-    """A space may hand predictors more columns than it has genes."""
-    space = result.problem.space
-    first = np.zeros((1, len(space.genes)), dtype=np.int64)
-    return bool(space.features(first).shape[1] == len(space.genes))
 
 
 def draw_shapes(data: ShapesData, title: str = "Shapes of the front") -> go.Figure:
@@ -128,7 +130,11 @@ def draw_shapes(data: ShapesData, title: str = "Shapes of the front") -> go.Figu
         ],
         hovertemplate="%{y}: <b>%{text}</b><extra></extra>",
         colorscale="Viridis",
-        xgap=1,
+        # The whole range of the space, so that the colours of two figures mean the same.
+        zmin=data.limits[0],
+        zmax=data.limits[1],
+        # Narrow cells would be mostly gap on a phone.
+        xgap=1 if members <= MEMBERS // 2 else 0,
         ygap=1,
         colorbar={"title": {"text": "width" if data.numeric else "choice"}, "thickness": 12},
     )
