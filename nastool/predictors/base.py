@@ -17,7 +17,8 @@ from dataclasses import asdict, dataclass, field, fields
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,11 @@ CARD = "card.json"
 GROUP = "nastool.predictors"
 
 _BUILT_IN = {
+    "ensemble": "nastool.predictors.ensemble:Ensemble",
+    "gaussian-process": "nastool.predictors.gaussian_process:GaussianProcess",
+    "linear": "nastool.predictors.linear:linear",
+    "pairwise": "nastool.predictors.linear:pairwise_additive",
+    "transfer": "nastool.predictors.transfer:Recalibrated",
     "xgboost": "nastool.predictors.boosted_trees:BoostedTrees",
 }
 
@@ -67,10 +73,10 @@ class Predictor(ABC):
     index), then any exact costs such as the parameter count.
     """
 
-    kind: ClassVar[str]
+    kind: str
     """Name in the entry-point group ``nastool.predictors`` and in cards."""
 
-    label: ClassVar[str]
+    label: str
     """What people call it."""
 
     @abstractmethod
@@ -315,6 +321,6 @@ def load_predictor(folder: str | Path) -> tuple[Predictor, Card]:
     predictor = create_predictor(card.kind)
     try:
         predictor.load(path)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
         raise InvalidInputError(f"{path}: cannot read the predictor: {error}") from error
     return predictor, card

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
 
 from numpy.typing import ArrayLike
 
@@ -25,8 +24,8 @@ class BoostedTrees(Predictor):
         seed: Fixes the rows that each tree sees.
     """
 
-    kind: ClassVar[str] = "xgboost"
-    label: ClassVar[str] = "XGBoost"
+    kind = "xgboost"
+    label = "XGBoost"
 
     def __init__(
         self, trees: int = 300, depth: int = 4, learning_rate: float = 0.1, seed: int = 0
@@ -75,16 +74,6 @@ class BoostedTrees(Predictor):
     def on_grid(self, values: Sequence[ArrayLike]) -> GridEnsemble:
         """The trees as a function of choice indices; see `TreeEnsemble.on_grid`."""
         return self.ensemble.on_grid(values)
-
-    def importances(self) -> Floats:
-        """Share of the squared error that the splits on each column removed, shape (f,).
-
-        Raises:
-            InvalidInputError: Not fitted yet.
-        """
-        gains = self.ensemble.gains
-        total = gains.sum()
-        return gains / total if total > 0 else gains
 
     def save(self, folder: Path) -> None:
         """Write `model.json`, which XGBoost itself reads too."""

@@ -1,14 +1,20 @@
-"""Which predictor to use: held-out scores, and the choice by cross-validated rank correlation."""
+"""Which predictor to use: scores on shapes not fitted on, and the choice between kinds."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from nastool.predictors.base import Floats, create_predictor
+from nastool.errors import InvalidInputError
+from nastool.predictors.base import Floats, Predictor, create_predictor, known_predictors
 from nastool.predictors.conformal import half_width
-from nastool.predictors.evaluation import Scores, holdout, score
+from nastool.predictors.evaluation import Scores, folds, holdout, score
+
+Maker = Callable[[], Predictor]
+"""Makes an unfitted predictor."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,9 +23,9 @@ class HeldOut:
 
     Args:
         scores: Agreement with the measurements.
-        targets: Measured values of the held-out shapes, shape (n,).
+        targets: Measured values, shape (n,).
         predictions: Predicted values, shape (n,).
-        interval: Half-width that holds 90% of new measurements; None where too few were held out.
+        interval: Half-width that holds 90% of new measurements; None where n is too small.
     """
 
     scores: Scores
@@ -28,26 +34,91 @@ class HeldOut:
     interval: float | None
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """A kind of predictor and how it does in cross-validation.
+
+    Args:
+        kind: Kind of predictor.
+        label: What people call it.
+        scores: Agreement over all folds.
+    """
+
+    kind: str
+    label: str
+    scores: Scores
+
+
 def held_out(
-    kind: str, features: Floats, targets: Floats, genes: int, fraction: float, seed: int
+    make: Maker, features: Floats, targets: Floats, genes: int, fraction: float, seed: int
 ) -> HeldOut:
     """Fit on a random part of a table and score on the rest.
 
     Args:
-        kind: Kind of predictor.
+        make: Makes the predictor.
         features: Shape (n, f).
         targets: Shape (n,).
         genes: How many leading columns are genes.
-        fraction: Share held out.
+        fraction: Share held out; 0 for ten-fold cross-validation over all shapes.
         seed: Fixes the split.
     """
+    if fraction == 0:
+        predictions = cross_validate(make, features, targets, genes, 10, seed)
+        return _held_out(targets, predictions)
     fitted, rest = holdout(len(targets), fraction, seed)
-    predictor = create_predictor(kind)
+    predictor = make()
     predictor.fit(features[fitted], targets[fitted], genes=genes)
-    predictions = predictor.predict(features[rest]).mean
-    return HeldOut(
-        score(targets[rest], predictions),
-        targets[rest],
-        predictions,
-        half_width(np.abs(targets[rest] - predictions), coverage=0.9),
-    )
+    return _held_out(targets[rest], predictor.predict(features[rest]).mean)
+
+
+def _held_out(targets: Floats, predictions: Floats) -> HeldOut:
+    errors = np.abs(targets - predictions)
+    return HeldOut(score(targets, predictions), targets, predictions, half_width(errors))
+
+
+def cross_validate(
+    make: Maker, features: Floats, targets: Floats, genes: int, k: int, seed: int
+) -> Floats:
+    """Predict each shape by a predictor fitted on the folds without it, shape (n,)."""
+    predictions = np.empty(len(targets))
+    if len(targets) < 3:
+        raise InvalidInputError(f"cross-validation needs at least 3 shapes, got {len(targets)}")
+    for fitted, rest in folds(len(targets), min(k, len(targets)), seed):
+        predictor = make()
+        predictor.fit(features[fitted], targets[fitted], genes=genes)
+        predictions[rest] = predictor.predict(features[rest]).mean
+    return predictions
+
+
+def makers() -> dict[str, Maker]:
+    """Every kind that can be fitted on a table alone, with its default settings."""
+    kinds = [kind for kind in known_predictors() if kind != "transfer"]
+    return {kind: partial(create_predictor, kind) for kind in kinds}
+
+
+def compare(
+    candidates: Mapping[str, Maker],
+    features: Floats,
+    targets: Floats,
+    genes: int,
+    k: int = 5,
+    seed: int = 0,
+) -> list[Candidate]:
+    """Rank kinds of predictors by cross-validated rank correlation.
+
+    Args:
+        candidates: What to compare, by kind.
+        features: Shape (n, f).
+        targets: Shape (n,).
+        genes: How many leading columns are genes.
+        k: Number of folds, the same ones for all.
+        seed: Fixes the folds.
+
+    Returns:
+        All candidates, the best first; the smaller error decides between equals.
+    """
+    found = []
+    for kind, make in candidates.items():
+        predictions = cross_validate(make, features, targets, genes, k, seed)
+        found.append(Candidate(kind, make().label, score(targets, predictions)))
+    return sorted(found, key=lambda c: (-np.nan_to_num(c.scores.spearman, nan=-2.0), c.scores.rmse))

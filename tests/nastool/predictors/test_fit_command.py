@@ -12,7 +12,7 @@ from nastool.predictors import load_predictor
 WIDTHS = (60, 120, 180)
 
 
-def rows(n=120, seed=0):
+def rows(n=250, seed=0):
     rng = np.random.default_rng(seed)
     shapes = rng.choice(WIDTHS, (n, 5))
     return shapes, 100 - shapes @ np.array([0.1, 0.05, 0.02, 0.01, 0.2])
@@ -115,7 +115,18 @@ def test_a_column_can_be_a_cost(tmp_path):
         ("layer_1,layer_2,perplexity\n1,2,three\n", (), "'three'"),
         ("layer_1,layer_2,perplexity\n1,2\n", (), "row 2"),
         ("layer_1,layer_1,perplexity\n1,2,3\n", (), "distinct"),
-        ("layer_1,layer_2,perplexity\n1,2,3\n3,4,5\n", (), "at least two rows"),
+        ("layer_1,layer_2,perplexity\n1,2,3\n3,4,5\n", (), "at least 3 shapes"),
+        (
+            "layer_1,layer_2,perplexity\n1,2,3\n3,4,5\n",
+            ("--test-fraction", "0.3"),
+            "at least two rows",
+        ),
+        ("layer_1,layer_2,perplexity\n1,2,3\n", ("--model", "transfer"), "--transfer"),
+        (
+            "layer_1,layer_2,perplexity\n1,2,3\n",
+            ("--transfer", "d", "--model", "linear"),
+            "--model",
+        ),
         ("layer_1,layer_2,perplexity\n1,2,nan\n", (), "finite"),
         ("layer_1,layer_2,perplexity\n1,2,3\n", ("--test-fraction", "1.5"), "--test-fraction"),
         ("layer_1,layer_2,perplexity\n1,2,3\n", ("--model", "oracle"), "xgboost"),
@@ -134,3 +145,63 @@ def test_other_files_are_refused(tmp_path):
         run(tmp_path / "t.txt", "--output", tmp_path / "p")
     with pytest.raises(InvalidInputError, match="cannot read"):
         run(tmp_path / "t.csv", "--output", tmp_path / "p")
+
+
+def test_auto_reports_all_and_keeps_the_best(tmp_path, monkeypatch):
+    from nastool.predictors import base
+
+    kinds = {kind: base._BUILT_IN[kind] for kind in ("linear", "xgboost")}
+    monkeypatch.setattr(base, "_BUILT_IN", kinds)
+    table = write(tmp_path / "t.csv", *rows())
+    result = run(table, "--model", "auto", "--output", tmp_path / "p")
+    assert all(kind in result.output for kind in kinds)
+    # The table is linear in the widths.
+    assert load_predictor(tmp_path / "p")[1].kind == "linear"
+
+
+def test_a_known_device_helps_a_new_one(tmp_path):
+    shapes, values = rows()
+    run(write(tmp_path / "known.csv", shapes, values), "--output", tmp_path / "known")
+    few, more = rows(12, seed=5)
+    table = write(tmp_path / "new.csv", few, more * 3 + 1)
+    run(table, "--transfer", tmp_path / "known", "--output", tmp_path / "new")
+    predictor, card = load_predictor(tmp_path / "new")
+    assert card.kind == "transfer"
+    assert card.scores.n == card.shapes
+    assert "XGBoost" in card.source["transferred_from"][0]
+    assert np.corrcoef(predictor.predict(shapes).mean, values)[0, 1] > 0.99
+    other = write(tmp_path / "other.csv", few[:, :3], more)
+    with pytest.raises(InvalidInputError, match="layer_4"):
+        run(other, "--transfer", tmp_path / "known", "--output", tmp_path / "x")
+
+
+def test_a_space_names_the_genes_and_their_choices(tmp_path, monkeypatch):
+    import nastool.plugins
+    from nastool.chain import ChainCost
+    from nastool.space import Gene, SearchSpace
+
+    widths = (*WIDTHS, 240)
+
+    class Small(SearchSpace):
+        name = "small"
+        genes = tuple(Gene(f"layer_{i + 1}", widths, ordered=True) for i in range(5))
+        costs = {  # noqa: RUF012 (a property of every space)
+            "params": ChainCost("params", np.array(widths), (np.add.outer(widths, widths),) * 4)
+        }
+
+    monkeypatch.setattr(nastool.plugins, "load_space", lambda text: Small())
+    table = write(tmp_path / "t.csv", *rows())
+    run(table, "--space", "small", "--cost", "params", "--output", tmp_path / "p")
+    card = load_predictor(tmp_path / "p")[1]
+    assert (card.space, card.fingerprint) == ("small", Small().fingerprint)
+    assert card.choices == (widths,) * 5
+    assert card.costs == ("params",)
+    shapes, values = rows()
+    shapes[3, 2] = 61
+    with pytest.raises(InvalidInputError, match="layer_3 must be one of 60, 120, 180, 240; got 61"):
+        run(write(tmp_path / "u.csv", shapes, values), "--space", "small", "--output", tmp_path)
+    with pytest.raises(InvalidInputError, match="layer_5"):
+        run(
+            write(tmp_path / "v.csv", shapes[:, :4], values),
+            *("--space", "small", "--output", tmp_path),
+        )
