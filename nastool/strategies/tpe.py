@@ -1,0 +1,179 @@
+"""Multi-objective TPE and more of Optuna's samplers, behind ask and tell."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from nastool.errors import InvalidInputError, MissingDependencyError
+from nastool.evaluations import Evaluations
+from nastool.problem import Problem
+from nastool.space import Genotypes
+from nastool.strategies.base import State, Strategy
+from nastool.strategies.history import canonical, nothing, pack, unpack
+
+SAMPLERS = ("TPESampler", "GPSampler", "RandomSampler")
+"""Those that remember nothing but the trials, so that their state can be written down."""
+
+_TRIES = 8
+"""Proposals that may break a hard constraint in a row before a uniform draw takes over."""
+
+
+class OptunaSampler(Strategy):
+    """Multi-objective TPE (Ozaki et al., 2020), or by name another of Optuna's samplers.
+
+    Constraints reach the sampler through its own interface. Proposals that break a hard one are
+    drawn again.
+
+    Args:
+        problem: What to optimise.
+        seed: Fixes every draw, Optuna's included.
+        argument: Name of the sampler, one of `SAMPLERS`.
+
+    Raises:
+        InvalidInputError: An unknown sampler.
+        MissingDependencyError: Optuna, or what its sampler needs, is not installed.
+    """
+
+    def __init__(self, problem: Problem, seed: int = 0, *, argument: str = "TPESampler") -> None:
+        super().__init__(problem, seed)
+        if argument not in SAMPLERS:
+            raise InvalidInputError(
+                f"unknown Optuna sampler {argument!r}; known: {', '.join(SAMPLERS)}"
+            )
+        try:
+            import optuna
+
+            if argument == "GPSampler":
+                import scipy  # noqa: F401 - Optuna notices its absence only at the first draw
+                import torch  # noqa: F401 - the same
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"{argument} needs more: pip install 'nastool[strategies]' ({error})"
+                + ("; GPSampler needs scipy and torch too" if argument == "GPSampler" else "")
+            ) from error
+        self._optuna = optuna
+        self._sampler = getattr(optuna.samplers, argument)
+        # Optuna 5 keeps constraints with the trial and deprecates functions that compute them.
+        self._constraints_in_trial = hasattr(optuna.trial.FrozenTrial, "set_constraint")
+        self._distributions: dict[str, Any] = {
+            gene.name: optuna.distributions.IntDistribution(0, len(gene.choices) - 1)
+            if gene.ordered
+            else optuna.distributions.CategoricalDistribution(tuple(range(len(gene.choices))))
+            for gene in problem.space.genes
+        }
+        self._begin()
+
+    def _begin(self) -> None:
+        with self._quiet():
+            self._study = self._optuna.create_study(
+                directions=["minimize"] * len(self.problem.objectives),
+                sampler=self._make_sampler(0),
+            )
+        self._told = [nothing(self.problem)]
+
+    @property
+    def batch_size(self) -> int:
+        return 1
+
+    def ask(self, n: int) -> Genotypes:
+        study, failed = self._study, self._optuna.trial.TrialState.FAIL
+        # A fresh sampler a batch: its seed is drawn here, so that nothing of it must be saved.
+        study.sampler = self._make_sampler(int(self.rng.integers(2**31)))
+        running: list[Any] = []
+        genotypes = [self.problem.space.sample(0, self.rng)]
+        with self._quiet():
+            for _ in range(n):
+                for _ in range(_TRIES):
+                    trial = study.ask(self._distributions)
+                    genotype = self._genotype(trial.params)
+                    if self.problem.admissible(genotype)[0]:
+                        running.append(trial)
+                        break
+                    study.tell(trial, state=failed)
+                else:
+                    genotype = self.problem.sample(1, self.rng)
+                genotypes.append(genotype)
+            # Trials are told as new ones, whether they were asked for or not. Till here those of
+            # the batch ran, which keeps the sampler from proposing the same again.
+            for trial in running:
+                study.tell(trial, state=failed)
+        return np.concatenate(genotypes)
+
+    def tell(self, evaluations: Evaluations) -> None:
+        told = canonical(self.problem, evaluations)
+        self._add(told.take(np.isfinite(told.total_violation)))
+
+    def _add(self, evaluations: Evaluations) -> None:
+        names = list(self._distributions)
+        constraints = [str(constraint) for constraint in self.problem.constraints]
+        with self._quiet():
+            for genotype, values, violations in zip(
+                evaluations.genotypes.tolist(),
+                evaluations.objectives.tolist(),
+                evaluations.violations.tolist(),
+                strict=True,
+            ):
+                settings: dict[str, Any] = {}
+                if constraints and self._constraints_in_trial:
+                    settings["constraints"] = dict(zip(constraints, violations, strict=True))
+                elif constraints:
+                    settings["system_attrs"] = {"constraints": violations}
+                trial = self._optuna.trial.create_trial(
+                    params=dict(zip(names, genotype, strict=True)),
+                    distributions=self._distributions,
+                    values=values,
+                    **settings,
+                )
+                self._study.add_trial(trial)
+        self._told.append(evaluations)
+
+    def _genotype(self, params: Mapping[str, int]) -> Genotypes:
+        row = np.array([[params[name] for name in self._distributions]], dtype=np.int64)
+        return self.problem.space.canonicalize(row)
+
+    def _make_sampler(self, seed: int) -> Any:
+        settings: dict[str, Any] = {"seed": seed}
+        if self.problem.constraints and not self._constraints_in_trial:
+            settings["constraints_func"] = _stored_constraints
+        if self._sampler.__name__ == "TPESampler":
+            settings["constant_liar"] = True
+        with self._quiet():
+            return self._sampler(**settings)
+
+    @contextmanager
+    def _quiet(self) -> Iterator[None]:
+        """Hold back the log and the warnings about experimental features."""
+        logging = self._optuna.logging
+        verbosity = logging.get_verbosity()
+        logging.set_verbosity(logging.ERROR)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", self._optuna.exceptions.ExperimentalWarning)
+                yield
+        finally:
+            logging.set_verbosity(verbosity)
+
+    def state_dict(self) -> State:
+        self._told = [Evaluations.concatenate(self._told)]
+        return {
+            **super().state_dict(),
+            "told": pack(self._told[0]),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._begin()
+        self._add(unpack(state["told"]))
+
+
+TPE = OptunaSampler  # the default sampler, under the name that people look for
+
+
+def _stored_constraints(trial: Any) -> Any:
+    """Violations of a trial, for Optuna 4; ours always carry them."""
+    return trial.system_attrs["constraints"]

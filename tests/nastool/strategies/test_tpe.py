@@ -1,0 +1,87 @@
+import sys
+
+import numpy as np
+import pytest
+
+from nastool.errors import InvalidInputError, MissingDependencyError
+from nastool.problem import Problem
+from nastool.strategies.tpe import SAMPLERS, TPE, OptunaSampler
+from nastool.testing import StrategyConformance, example_problems
+
+optuna = pytest.importorskip("optuna")
+
+
+class TestTPE(StrategyConformance):
+    batch = 4
+    rounds = 4
+
+    @pytest.fixture(params=["single-hard", "single-soft", "pair", "pair-hard", "triple-failing"])
+    def problem(self, request):
+        return example_problems()[request.param]
+
+    def make(self, problem, seed):
+        return TPE(problem, seed)
+
+
+@pytest.mark.parametrize("name", ["pair", "single-mixed"])
+def test_searches_as_plain_optuna_does(name):
+    problem = example_problems()[name]
+    strategy = TPE(problem, 5)
+    seeds = np.random.default_rng(5)
+    plain = optuna.create_study(directions=["minimize"] * len(problem.objectives))
+    distributions = {
+        gene.name: optuna.distributions.IntDistribution(0, len(gene.choices) - 1)
+        if gene.ordered
+        else optuna.distributions.CategoricalDistribution(range(len(gene.choices)))
+        for gene in problem.space.genes
+    }
+    for _ in range(30):
+        asked = strategy.ask(1)
+        strategy.tell(problem.evaluate(asked))
+        plain.sampler = optuna.samplers.TPESampler(
+            seed=int(seeds.integers(2**31)), constant_liar=True
+        )
+        trial = plain.ask(distributions)
+        genotype = np.array([[trial.params[gene.name] for gene in problem.space.genes]])
+        genotype = problem.space.canonicalize(genotype)
+        assert np.array_equal(genotype, asked)
+        # Optuna must see the canonical one, too.
+        values = problem.evaluate(genotype).objectives[0].tolist()
+        plain.tell(trial, state=optuna.trial.TrialState.FAIL)
+        names = list(distributions)
+        params = dict(zip(names, genotype[0].tolist(), strict=True))
+        plain.add_trial(
+            optuna.trial.create_trial(params=params, distributions=distributions, values=values)
+        )
+
+
+def test_learns_from_constraints_that_are_honoured_in_the_ranking():
+    constrained = example_problems()["single-soft"]
+    free = Problem(constrained.space, constrained.objectives)
+    shares = []
+    for problem in (constrained, free):
+        strategy = TPE(problem, 0)
+        genotypes = []
+        for _ in range(60):
+            genotypes.append(strategy.ask(1))
+            strategy.tell(problem.evaluate(genotypes[-1]))
+        shares.append(constrained.evaluate(np.concatenate(genotypes[20:])).feasible.mean())
+    assert shares[0] > shares[1] + 0.2
+
+
+def test_is_quiet(capfd):
+    problem = example_problems()["pair-soft"]
+    strategy = TPE(problem, 0)
+    strategy.tell(problem.evaluate(strategy.ask(3)))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_unknown_sampler_lists_the_known():
+    with pytest.raises(InvalidInputError, match=f"'Best'; known: {', '.join(SAMPLERS)}"):
+        OptunaSampler(example_problems()["pair"], 0, argument="Best")
+
+
+def test_missing_optuna_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(MissingDependencyError, match=r"nastool\[strategies\]"):
+        TPE(example_problems()["pair"], 0)
