@@ -428,7 +428,8 @@ def compare(
         result = study.run(budget, batch_size, report)
         if result.stop_reason == "interrupted":
             raise KeyboardInterrupt
-        results[strategy].append(result)
+        # A stored run may have had a larger budget.
+        results[strategy].append(result.first(budget))
     runs = {strategy: tuple(made) for strategy, made in results.items()}
     return Comparison(problem, runs, tuple(seeds), budget, true_front, tuple(bounds))
 

@@ -7,7 +7,7 @@ import io
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -101,6 +101,21 @@ class Result:
 
     def __len__(self) -> int:
         return len(self.evaluations)
+
+    def first(self, n: int) -> Result:
+        """What was known after n evaluations; the result itself where there are no more."""
+        if n < 1:
+            raise InvalidInputError(f"a result must keep at least 1 evaluation, got {n}")
+        if len(self) <= n:
+            return self
+        return replace(
+            self,
+            evaluations=self.evaluations.take(slice(n)),
+            metrics=self.metrics[:n],
+            elapsed=self.elapsed[:n],
+            seconds=float(self.elapsed[n - 1]),
+            stop_reason="budget",
+        )
 
     def front(self) -> Evaluations:
         """Feasible evaluations that no other feasible one dominates, by the first objective."""

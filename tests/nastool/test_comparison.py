@@ -245,6 +245,9 @@ def test_a_comparison_goes_on_and_reopens(tmp_path, comparison):
         # The run that was stopped goes on from its last committed state.
         assert [done for name, seed, done, _ in calls if (name, seed) == ("uniform", 0)] == [120]
         assert reopened.seeds == whole.seeds == (0, 1, 2)
+        smaller = compare(problem(), STRATEGIES, range(3), 40, **options)
+        fresh = compare(problem(), STRATEGIES, range(3), 40, batch_size=20)
+        np.testing.assert_array_equal(smaller.reference_front, fresh.reference_front)
         with pytest.raises(InvalidInputError, match="comparison 'd'"):
             load_comparison(store, "d", problem())
     for strategy in STRATEGIES:
