@@ -23,6 +23,9 @@ from nastool.errors import InvalidInputError
 if TYPE_CHECKING:
     from nastool.results import Result
 
+_FILE_WIDTH = 120
+"""Characters of a line where the table goes into a file or a pipe."""
+
 _SUFFIXES = {".json": "json", ".csv": "csv"}
 
 
@@ -95,8 +98,11 @@ def _render(view: FrontView, output_format: str, *, plain: bool) -> str:
     from rich.console import Console
 
     console = Console(no_color=plain or None, highlight=False)
+    if plain or not console.is_terminal:
+        # Nobody's screen: rows stay whole.
+        console.width = max(console.width, _FILE_WIDTH)
     with console.capture() as capture:
-        console.print(as_table(view))
+        console.print(as_table(view, console.width))
     text = capture.get()
     return "\n".join(line.rstrip() for line in text.rstrip("\n").split("\n"))
 

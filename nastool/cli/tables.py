@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,27 +138,43 @@ def formatted(values: NDArray[np.float64], unit: str) -> list[str]:
     return [f"{value / scale:.{decimals}f}{suffixes.copy().pop()}" for value in values.tolist()]
 
 
-def as_table(view: FrontView) -> RenderableType:
-    """The rows for people, and under them where every number comes from."""
+def as_table(view: FrontView, width: int) -> RenderableType:
+    """The rows for people, and under them where every number comes from.
+
+    Args:
+        view: What to show.
+        width: Characters of a line; where they are few, the bars are left out first.
+    """
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
     problem = view.result.problem
     values = view.result.values(view.genotypes)
-    columns = [formatted(values[metric.name], metric.unit) for metric in problem.reported]
+    columns = {"shape": [problem.space.format(genotype) for genotype in view.genotypes]}
     glyphs = bars(problem, view.genotypes)
-    table = Table(box=None, pad_edge=False)
-    table.add_column("shape", overflow="fold")
     if any(glyphs):
-        table.add_column("", no_wrap=True, style="cyan")
+        columns[""] = glyphs
     for metric in problem.reported:
-        table.add_column(Text(metric.name), justify="right", no_wrap=True)
-    for i, genotype in enumerate(view.genotypes):
-        cells = [problem.space.format(genotype), *([glyphs[i]] if any(glyphs) else [])]
-        cells += [column[i] for column in columns]
-        table.add_row(*map(Text, cells))
+        columns[metric.name] = formatted(values[metric.name], metric.unit)
+    if _width(columns, gap=1) > width:
+        columns.pop("", None)
+    gap = 2 if _width(columns, gap=2) <= width else 1
+    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0))
+    for name in columns:
+        if name == "shape":
+            table.add_column(name, overflow="fold")
+        else:
+            justify: Literal["left", "right"] = "right" if name else "left"
+            table.add_column(Text(name), justify=justify, no_wrap=True)
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*(Text(cell) for cell in row))
     return Group(Text(view.title, style="bold"), Text(""), table, Text(""), _caption(view))
+
+
+def _width(columns: Mapping[str, list[str]], gap: int) -> int:
+    widths = [max(map(len, [name, *cells])) for name, cells in columns.items()]
+    return sum(widths) + gap * (len(widths) - 1)
 
 
 def _caption(view: FrontView) -> RenderableType:

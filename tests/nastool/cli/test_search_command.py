@@ -239,3 +239,29 @@ def test_whole_command_as_a_process(process):
     load_file(plugin)
     space = load_space("toy")
     assert len(space.parse(done.stdout.splitlines()[1].partition(",")[0])) == 1
+
+
+def test_narrow_terminal_loses_the_bars_before_it_breaks_a_row(search):
+    from rich.console import Console
+
+    from nastool.cli.tables import as_table, front_view
+    from nastool.plugins import load_objective
+    from nastool.problem import Problem
+    from nastool.strategies.random import RandomSearch
+    from nastool.study import Study
+
+    assert search().exit_code == 0  # loads the plugin
+    space = load_space("toy")
+    problem = Problem(space, (load_objective("loss", space),))
+    view = front_view(Study(problem, RandomSearch).run(20), 3, {})
+
+    def lines(width):
+        console = Console(width=width)
+        with console.capture() as capture:
+            console.print(as_table(view, width))
+        return [line for line in capture.get().splitlines() if line[:1].isdigit()]
+
+    wide, narrow = lines(60), lines(24)
+    assert len(wide) == len(narrow) == 3
+    assert all("▁" in line or "█" in line or "▂" in line for line in wide)
+    assert not any("▁" in line or "█" in line or "▂" in line for line in narrow)
