@@ -209,10 +209,13 @@ def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerFast:
     Raises:
         InvalidInputError: If there is no tokenizer, or it lacks [CLS], [SEP] or [MASK].
     """
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+    # AutoTokenizer would look into config.json, and does not know a supernet's.
+    complete = (Path(name_or_path) / "tokenizer.json").is_file()
+    loader = PreTrainedTokenizerFast if complete else AutoTokenizer
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(name_or_path), use_fast=True)
+        tokenizer = loader.from_pretrained(str(name_or_path))
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InvalidInputError(f"no tokenizer at {str(name_or_path)!r}: {reason}") from error

@@ -83,11 +83,11 @@ def measure(
     wanted += measuring.sample_shapes(
         config.widths, config.num_hidden_layers, shapes, seed, wanted[:2]
     )
-    input_ids, labels, name = _masked_text(supernet, text, text_field, corpus, blocks, mask_seed)
+    input_ids, labels, names = _masked_text(supernet, text, text_field, corpus, blocks, mask_seed)
     card: dict[str, Any] = {
         "supernet": supernet.resolve().name,
         "widths": list(config.widths),
-        "text": name,
+        "text": names,
         "mask_seed": mask_seed,
         "shapes_seed": seed,
     }
@@ -108,8 +108,9 @@ def measure(
         )
     table = measuring.read_measured(output)
     largest, smallest = table[config.largest], table[config.smallest]
+    n_masked = int((labels != -100).sum())
     click.echo(
-        f"{len(table):,} shapes, {int((labels != -100).sum()):,} masked tokens of {', '.join(name)}: "
+        f"{len(table):,} shapes, {n_masked:,} masked tokens of {', '.join(names)}: "
         f"perplexity {largest:,.2f} (largest) to {smallest:,.2f} (smallest): {output}"
     )
 

@@ -1,0 +1,194 @@
+"""Sharing prefixes changes no number, and a table is continued as if never interrupted."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nastool.errors import InvalidInputError
+from nastool_supershaper import measuring
+from nastool_supershaper.checkpoints import save_model
+from nastool_supershaper.cli.measure import measure as measure_command
+from nastool_supershaper.masking import Masking, mask_fixed, random_generator
+from nastool_supershaper.measuring import (
+    measure,
+    perplexities,
+    read_measured,
+    read_shapes,
+    sample_shapes,
+)
+from nastool_supershaper.modeling import SuperShaperConfig, SuperShaperForMaskedLM
+from nastool_supershaper.text import TextFile, train_tokenizer
+
+WIDTHS = (4, 8, 16)
+MASKING = Masking(mask_id=4, special_ids=(0, 1, 2, 3, 4), vocab_size=60)
+BLOCKS = random_generator(0, 9, 0).integers(5, 60, (10, 16)).astype(np.uint16)
+IDS, LABELS = mask_fixed(BLOCKS, MASKING)
+
+
+def tiny(vocabulary=60):
+    torch.manual_seed(0)
+    return SuperShaperForMaskedLM(
+        SuperShaperConfig(
+            vocab_size=vocabulary,
+            hidden_size=16,
+            num_hidden_layers=3,
+            num_attention_heads=2,
+            intermediate_size=24,
+            max_position_embeddings=128,
+            widths=WIDTHS,
+            initializer_range=0.3,
+        )
+    )
+
+
+MODEL = tiny()
+SHAPES = st.lists(st.tuples(*[st.sampled_from(WIDTHS)] * 3), min_size=1, max_size=12)
+
+
+class TestPerplexities:
+    @settings(max_examples=15, deadline=None)
+    @given(shapes=SHAPES)
+    def test_shared_prefixes_give_exactly_the_numbers_of_one_at_a_time(self, shapes):
+        together = perplexities(MODEL, IDS, LABELS, shapes, batch_size=4)
+        alone = [perplexities(MODEL, IDS, LABELS, [s], batch_size=4)[0] for s in shapes]
+        assert together.tolist() == alone
+
+    def test_definition(self):
+        shape = (8, 16, 4)
+        losses = MODEL.masked_losses(torch.from_numpy(IDS), torch.from_numpy(LABELS), shape)
+        assert len(losses) == (LABELS != -100).sum()
+        [value] = perplexities(MODEL, IDS, LABELS, [shape], batch_size=3)
+        assert value == pytest.approx(math.exp(losses.mean().item()), rel=1e-5)
+
+    def test_layers_are_not_run_twice(self, monkeypatch):
+        runs = []
+        backbone = type(MODEL.supershaper)
+        run_layer = backbone.run_layer
+
+        def counted(self, index, *args, **options):
+            runs.append(index)
+            return run_layer(self, index, *args, **options)
+
+        monkeypatch.setattr(backbone, "run_layer", counted)
+        every = [(a, b, c) for a in WIDTHS for b in WIDTHS for c in WIDTHS]
+        perplexities(MODEL, IDS, LABELS, every[::-1], batch_size=len(IDS))
+        assert [runs.count(i) for i in range(3)] == [3, 9, 27]
+
+    def test_bfloat16_is_close(self):
+        shapes = sample_shapes(WIDTHS, 3, 5)
+        exact = perplexities(MODEL, IDS, LABELS, shapes)
+        rough = perplexities(MODEL, IDS, LABELS, shapes, dtype="bfloat16")
+        assert not np.array_equal(exact, rough)
+        np.testing.assert_allclose(rough, exact, rtol=0.02)
+
+    def test_mode_is_restored(self):
+        MODEL.train()
+        perplexities(MODEL, IDS, LABELS, [(4, 4, 4)])
+        assert MODEL.training
+
+
+class TestSamples:
+    def test_different_and_nested(self):
+        shapes = sample_shapes(WIDTHS, 3, 20, seed=1, exclude=[(4, 4, 4)])
+        assert len(set(shapes)) == 20
+        assert (4, 4, 4) not in shapes
+        assert sample_shapes(WIDTHS, 3, 8, seed=1, exclude=[(4, 4, 4)]) == shapes[:8]
+        with pytest.raises(InvalidInputError, match="holds 27 shapes"):
+            sample_shapes(WIDTHS, 3, 28)
+
+
+class TestTable:
+    @pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "t.parquet"])
+    def test_interrupted_and_continued(self, tmp_path, name, monkeypatch):
+        shapes = sample_shapes(WIDTHS, 3, 12)
+        measure(MODEL, IDS, LABELS, shapes, tmp_path / name, chunk_size=5)
+
+        class PowerCutError(Exception):
+            pass
+
+        def cut(progress):
+            if progress.done == 10:
+                raise PowerCutError
+
+        part = tmp_path / "part" / name
+        part.parent.mkdir()
+        with pytest.raises(PowerCutError):
+            measure(MODEL, IDS, LABELS, shapes, part, chunk_size=5, progress=cut)
+        measured = []
+
+        def counted(*args, **options):
+            measured.extend(args[3])
+            return perplexities(*args, **options)
+
+        monkeypatch.setattr(measuring, "perplexities", counted)
+        measure(MODEL, IDS, LABELS, shapes, part, chunk_size=5)
+        assert len(measured) == 2
+        assert read_measured(part) == read_measured(tmp_path / name)
+        assert set(read_measured(part)) == set(shapes)
+        card = json.loads(part.with_name(name + ".card.json").read_text())
+        assert card["masked_tokens"] == (LABELS != -100).sum()
+
+    def test_another_net_or_text_is_refused(self, tmp_path):
+        path = tmp_path / "t.csv"
+        measure(MODEL, IDS, LABELS, [(4, 8, 16)], path)
+        other = tiny()
+        with torch.no_grad():
+            other.head.bias[0] += 1
+        with pytest.raises(InvalidInputError, match="another supernet_fingerprint"):
+            measure(other, IDS, LABELS, [(4, 4, 4)], path)
+        with pytest.raises(InvalidInputError, match="another text_fingerprint"):
+            measure(MODEL, *mask_fixed(BLOCKS, MASKING, 1), [(4, 4, 4)], path)
+        (tmp_path / "t.csv.card.json").unlink()
+        with pytest.raises(InvalidInputError, match="without a readable card"):
+            measure(MODEL, IDS, LABELS, [(4, 4, 4)], path)
+        with pytest.raises(InvalidInputError, match=r"must end with .csv"):
+            measure(MODEL, IDS, LABELS, [(4, 4, 4)], tmp_path / "t.xlsx")
+
+    def test_given_shapes(self, tmp_path):
+        path = tmp_path / "s.csv"
+        path.write_text("name,layer_1,layer_2,layer_3\na,4,8,16\nb,4,4,4\n")
+        assert read_shapes(path, 3) == [(4, 8, 16), (4, 4, 4)]
+        with pytest.raises(InvalidInputError, match="layer_4"):
+            read_shapes(path, 4)
+
+
+def test_command(tmp_path):
+    text = tmp_path / "text.txt"
+    words = ["stone", "river", "cloud", "meadow", "lantern", "harbour"]
+    rng = np.random.default_rng(0)
+    text.write_text("\n\n".join(" ".join(rng.choice(words, 60)) for _ in range(40)))
+    tokenizer = train_tokenizer([TextFile(text)], 60)
+    net = tmp_path / "net"
+    net.mkdir()
+    save_model(tiny(len(tokenizer)), net)
+    tokenizer.save_pretrained(str(net))
+    (tmp_path / "more.csv").write_text("layer_1,layer_2,layer_3\n4,8,16\n")
+    arguments = [
+        str(net),
+        "--text",
+        str(text),
+        "--shapes",
+        "6",
+        "--blocks",
+        "4",
+        "--shapes-from",
+        str(tmp_path / "more.csv"),
+        "--dtype",
+        "float32",
+        "--output",
+        str(tmp_path / "t.csv"),
+    ]
+    result = CliRunner().invoke(measure_command, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    measured = read_measured(tmp_path / "t.csv")
+    assert {(4, 4, 4), (16, 16, 16), (4, 8, 16)} <= set(measured)
+    assert 8 <= len(measured) <= 9
+    assert f"{measured[16, 16, 16]:,.2f} (largest)" in result.output
+    bad = CliRunner().invoke(measure_command, [str(tmp_path), *arguments[1:]])
+    assert isinstance(bad.exception, InvalidInputError)
