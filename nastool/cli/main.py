@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.utils import make_default_short_help
 
 from nastool import __version__
 from nastool.cli.options import plugin_option
@@ -94,10 +95,12 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        rows = [
-            (name, _CORE[name][1] if name in _CORE else _summary(self._plugins[name]))
-            for name in self.list_commands(ctx)
-        ]
+        names = self.list_commands(ctx)
+        room = formatter.width - max(map(len, names)) - 6
+        rows = []
+        for name in names:
+            text = _CORE[name][1] if name in _CORE else _summary(self._plugins[name])
+            rows.append((name, make_default_short_help(text, room)))
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 

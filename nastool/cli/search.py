@@ -190,19 +190,4 @@ class _Plan:
             click.echo(
                 f"Study {study.name} in {storage} went on after {before:,} evaluations.", err=True
             )
-        return first_evaluations(result, budget)
-
-
-def first_evaluations(result: Result, n: int) -> Result:
-    """What the study had found after n evaluations: the result of a search with that budget."""
-    if len(result) <= n:
-        return result
-    from dataclasses import replace
-
-    return replace(
-        result,
-        evaluations=result.evaluations.take(slice(n)),
-        metrics=result.metrics[:n],
-        elapsed=result.elapsed[:n],
-        seconds=float(result.elapsed[n - 1]),
-    )
+        return result.first(budget)
