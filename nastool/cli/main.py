@@ -6,6 +6,7 @@ import ast
 import difflib
 import importlib
 import importlib.util
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.utils import make_default_short_help
 
 from nastool import __version__
 from nastool.cli.options import plugin_option
@@ -100,7 +100,7 @@ class LazyGroup(click.Group):
         rows = []
         for name in names:
             text = _CORE[name][1] if name in _CORE else _summary(self._plugins[name])
-            rows.append((name, make_default_short_help(text, room)))
+            rows.append((name, textwrap.shorten(text, room, placeholder=" ...")))
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
