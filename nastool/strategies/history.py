@@ -156,7 +156,7 @@ class Seen:
         for _ in range(rounds):
             # As many as the share that was of use so far suggests, within reason.
             wanted = (n - len(found)) * (bred + n) // (len(found) + n // 8 + 1) if bred else n
-            children = problem.space.canonicalize(breed(min(wanted, 10 * n)))
+            children = problem.space.canonicalize(breed(min(wanted, 4 * n)))
             bred += len(children)
             merged = np.concatenate([found, children[problem.admissible(children)]])
             merged = merged[self.novel(merged)]

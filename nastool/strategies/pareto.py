@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,8 +39,8 @@ class ParetoSearch(Strategy):
 
     A parent is chosen by the hypervolume that the front would lose without it, so that search
     goes where the front has gaps and corners. Half of the children mix it with a near neighbour
-    on the front; the others differ from it in one gene, mostly by one step. No architecture is
-    proposed twice.
+    on the front; the others differ from it in one gene, mostly by one step, and in more once what
+    is near is known. No architecture is proposed twice.
 
     Args:
         problem: What to optimise.
@@ -82,9 +83,12 @@ class ParetoSearch(Strategy):
     def ask(self, n: int) -> Genotypes:
         if len(self._seen) < self._initial:
             return self._seen.sample_unseen(self.problem, n, self.rng)
-        return self._seen.breed_unseen(self.problem, self._breed, n, self.rng)
+        rounds = itertools.count()
+        return self._seen.breed_unseen(
+            self.problem, lambda k: self._breed(k, next(rounds) // 2), n, self.rng
+        )
 
-    def _breed(self, n: int) -> Genotypes:
+    def _breed(self, n: int, further: int) -> Genotypes:
         rng, space = self.rng, self.problem.space
         genotypes, objectives = self._parents.genotypes, self._parents.objectives
         size = len(genotypes)
@@ -93,14 +97,15 @@ class ParetoSearch(Strategy):
         places = rng.choice(size, size=n, p=self._weights[order])
         mates = np.clip(places + rng.integers(-_REACH, _REACH + 1, size=n), 0, size - 1)
         first, second = genotypes[order[places]], genotypes[order[mates]]
-        mask = choose_genes(n, first.shape[1], np.ones(n, dtype=np.int64), rng)
-        mutants = np.where(
+        crossed = rng.random(n) < self._crossover
+        children = np.where(crossed[:, None], uniform_crossover(first, second, rng), first)
+        # Once the surroundings of the front are known, rounds reach further and further.
+        mask = choose_genes(n, children.shape[1], np.where(crossed, 0, 1) + further, rng)
+        return np.where(
             rng.random((n, 1)) < self._jump,
-            resample_genes(space, first, mask, rng),
-            step_genes(space, first, mask, rng),
+            resample_genes(space, children, mask, rng),
+            step_genes(space, children, mask, rng),
         )
-        crossed = rng.random((n, 1)) < self._crossover
-        return np.where(crossed, uniform_crossover(first, second, rng), mutants)
 
     def tell(self, evaluations: Evaluations) -> None:
         told = canonical(self.problem, evaluations)
