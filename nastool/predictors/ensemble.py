@@ -34,7 +34,7 @@ class Ensemble(Predictor):
     label = "Ensemble"
 
     def __init__(
-        self, kinds: Sequence[str] = ("pairwise", "xgboost"), splits: int = 4, seed: int = 0
+        self, kinds: Sequence[str] = ("pairwise", "xgboost"), splits: int = 3, seed: int = 0
     ) -> None:
         self.kinds = tuple(kinds)
         self.splits = splits

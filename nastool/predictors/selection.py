@@ -101,7 +101,7 @@ def compare(
     features: Floats,
     targets: Floats,
     genes: int,
-    k: int = 5,
+    k: int | None = None,
     seed: int = 0,
 ) -> list[Candidate]:
     """Rank kinds of predictors by cross-validated rank correlation.
@@ -111,12 +111,14 @@ def compare(
         features: Shape (n, f).
         targets: Shape (n,).
         genes: How many leading columns are genes.
-        k: Number of folds, the same ones for all.
+        k: Number of folds, the same ones for all; by default the fewer, the larger the table.
         seed: Fixes the folds.
 
     Returns:
         All candidates, the best first; the smaller error decides between equals.
     """
+    if k is None:
+        k = 10 if len(targets) < 100 else 5 if len(targets) < 500 else 3
     found = []
     for kind, make in candidates.items():
         predictions = cross_validate(make, features, targets, genes, k, seed)
