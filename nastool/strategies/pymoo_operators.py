@@ -17,6 +17,7 @@ from pymoo.operators.mutation.pm import PM
 from pymoo.operators.repair.rounding import RoundingRepair
 
 from nastool.problem import Problem
+from nastool.space import SearchSpace
 
 
 def make_problem(problem: Problem) -> PymooProblem:
@@ -79,9 +80,11 @@ class _Filter(DefaultDuplicateElimination):  # type: ignore[misc]  # pymoo has n
     def __init__(self, problem: Problem) -> None:
         super().__init__()
         self._problem = problem
+        overridden = type(problem.space).canonicalize is not SearchSpace.canonicalize
+        self._needed = overridden or len(problem.hard_constraints) > 0
 
     def do(self, pop: Population, *args: Any, **kwargs: Any) -> Population:
-        if len(pop):
+        if self._needed and len(pop):
             genotypes = self._problem.space.canonicalize(pop.get("X").astype(np.int64))
             pop.set("X", genotypes)
             pop = pop[self._problem.admissible(genotypes)]

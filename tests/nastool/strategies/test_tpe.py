@@ -3,10 +3,11 @@ import sys
 import numpy as np
 import pytest
 
+from nastool.constraint import Constraint
 from nastool.errors import InvalidInputError, MissingDependencyError
 from nastool.problem import Problem
 from nastool.strategies.tpe import SAMPLERS, TPE, OptunaSampler
-from nastool.testing import StrategyConformance, example_problems
+from nastool.testing import Formula, StrategyConformance, Widths, example_problems
 
 optuna = pytest.importorskip("optuna")
 
@@ -55,9 +56,15 @@ def test_searches_as_plain_optuna_does(name):
         )
 
 
+def total(genotypes):
+    return genotypes.sum(axis=1).astype(float)
+
+
 def test_learns_from_constraints_that_are_honoured_in_the_ranking():
-    constrained = example_problems()["single-soft"]
-    free = Problem(constrained.space, constrained.objectives)
+    loss = Formula("loss", total)
+    slow = Formula("sum", total, cheap=False)
+    constrained = Problem(Widths(), (loss,), (Constraint("sum", ">=", 8),), metrics=(slow,))
+    free = Problem(Widths(), (loss,))
     shares = []
     for problem in (constrained, free):
         strategy = TPE(problem, 0)
