@@ -171,7 +171,9 @@ class _Plan:
         content = [self.problem.fingerprint, self.strategy_text, self.seed, self.batch_size]
         text = json.dumps([*content, sorted(settings.items())])
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-        return f"{self.problem.space.name}-{self.strategy_text}-{digest}"
+        space = self.problem.space.name.partition("[")[0]
+        strategy = self.strategy_text.partition("[")[0].partition(":")[0]
+        return f"{space}-{strategy}-{digest}"
 
     def run(self, study: Study, budget: int, storage: str) -> Result:
         """Run the study up to the budget and say what was there before."""
