@@ -1,0 +1,82 @@
+"""What an exact search has proven."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nastool.errors import InvalidInputError
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Which part of a space is accounted for, and how.
+
+    Every genotype is in one of three counts once the search is complete: it breaks a constraint
+    on a chain cost, or a bound proves that it improves on nothing found, or it was evaluated.
+
+    Args:
+        size: Number of genotypes of the space.
+        excluded: Cut off because a whole part of the space breaks a constraint.
+        pruned: Cut off by bounds.
+        evaluated: Evaluated one by one.
+        best: Least value of the objective found, in its natural sign.
+        bound: Nothing in the space that is allowed can be better than that; equals `best` when
+            complete.
+        gap: How much better than what was found anything still unseen can be: for a front, at
+            equal cost.
+        front: Number of points found.
+        seconds: Time the search has taken, over all its runs.
+        done: Share of the work units that is done, from 0 to 1.
+
+    Raises:
+        InvalidInputError: The counts do not add up to the space.
+    """
+
+    size: int
+    excluded: int
+    pruned: int
+    evaluated: int
+    best: float
+    bound: float
+    gap: float
+    front: int
+    seconds: float
+    done: float
+
+    def __post_init__(self) -> None:
+        if self.covered > self.size or (self.done == 1.0 and self.covered != self.size):
+            raise InvalidInputError(
+                f"a certificate must account for {self.size:,} genotypes, got {self.covered:,}"
+            )
+
+    @property
+    def covered(self) -> int:
+        """Genotypes accounted for."""
+        return self.excluded + self.pruned + self.evaluated
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the whole space is accounted for."""
+        return self.covered == self.size
+
+    @property
+    def remaining(self) -> float:
+        """Estimate of the seconds left; the units come in random order, so early ones tell."""
+        return self.seconds * (1 - self.done) / self.done if self.done else float("inf")
+
+    def __str__(self) -> str:
+        shares = (
+            f"{self.evaluated:,} evaluated, {self.pruned:,} pruned by bounds, "
+            f"{self.excluded:,} excluded by constraints"
+        )
+        if self.is_complete:
+            what = "the optimum" if self.front == 1 else f"all {self.front:,} points of the front"
+            return (
+                f"proven: {what}; {self.size:,} architectures accounted for in "
+                f"{self.seconds:,.1f} s ({shares})"
+            )
+        return (
+            f"not proven: {self.covered:,} of {self.size:,} architectures accounted for in "
+            f"{self.seconds:,.1f} s ({shares}); best {self.best:.7g}, lower bound "
+            f"{self.bound:.7g}, nothing unseen is better by more than {self.gap:.3g}"
+        )

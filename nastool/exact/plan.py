@@ -1,0 +1,412 @@
+"""Everything that the sweep over a space looks up, computed beforehand.
+
+The genes fall into three parts. *Outer* genes are fixed one by one, most important first, so that
+bounds cut off prefixes early. For a prefix of all of them the function of the other genes is added
+up at once, as a prefix sum: each restricted tree contributes the corners of its boxes to a table
+of differences along three *axes* (each one or more genes), and summing along the axes yields
+every value, at three additions each, however many trees there are. The *lane* genes lie side by
+side in memory and are added as rows, many at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nastool.errors import InvalidInputError
+from nastool.exact.boxes import BoxSum
+from nastool.exact.chains import Int, IntegerChain, least, segments
+from nastool.exact.states import States, build_states, contains
+
+AXES = 3
+_AXIS_CHOICES = 8
+_LANES = 64
+_LANE_MULTIPLE = 4
+"""Lanes are padded to whole vector registers."""
+
+WINDOWS = 64
+"""Intervals of the axis cost, each with a slope of its own in the bounds."""
+
+NEVER = 1 << 60
+"""Larger than any sum."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which gene plays which part.
+
+    Args:
+        outer: Fixed one by one, in this order.
+        axes: Genes of each of the three axes of a block; some may have none.
+        lanes: Neighbouring genes, in ascending order.
+    """
+
+    outer: tuple[int, ...]
+    axes: tuple[tuple[int, ...], ...]
+    lanes: tuple[int, ...]
+
+    @property
+    def inner(self) -> tuple[int, ...]:
+        """Genes of the axes, axis by axis."""
+        return tuple(gene for axis in self.axes for gene in axis)
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """All genes: outer ones, axes, lanes."""
+        return (*self.outer, *self.inner, *self.lanes)
+
+
+def choose_layout(cardinalities: Sequence[int], importance: Sequence[float]) -> Layout:
+    """Leave the least important genes to the blocks.
+
+    Args:
+        cardinalities: Number of choices of each gene.
+        importance: How much each gene matters.
+    """
+    d = len(cardinalities)
+    runs = [
+        range(begin, end)
+        for begin in range(d)
+        for end in range(begin + 1, d + 1)
+        if end == begin + 1 or math.prod(cardinalities[begin:end]) <= _LANES
+    ]
+
+    # Long rows first: short ones leave registers empty.
+    def merit(run: range) -> tuple[bool, float]:
+        size = math.prod(cardinalities[gene] for gene in run)
+        return size >= _LANES // 2, -sum(importance[gene] for gene in run) / math.log(size + 1)
+
+    lanes = max(runs, key=merit)
+    rest = sorted(set(range(d)) - set(lanes), key=lambda gene: (importance[gene], gene))
+    axes: list[tuple[int, ...]] = []
+    for _ in range(AXES):
+        axis: tuple[int, ...] = ()
+        while rest:
+            size = math.prod(cardinalities[gene] for gene in (*axis, rest[0]))
+            if axis and size > _AXIS_CHOICES:
+                break
+            axis = (*axis, rest.pop(0))
+        axes.append(axis)
+    return Layout(tuple(reversed(rest)), tuple(axes), tuple(lanes))
+
+
+class Tables(NamedTuple):
+    """What the compiled sweep reads; every array is int64 unless said otherwise.
+
+    Genes are numbered as in the chain, outer genes by level.
+    """
+
+    outer: Int  # (levels,) gene of each level
+    sizes: Int  # (levels,) its number of choices
+    below: Int  # (levels + 1,) genotypes under a prefix of that length
+    roots: NDArray[np.int32]  # (trees,)
+    following: NDArray[np.int32]  # states of all levels, (states, largest k)
+    first_state: Int  # (levels + 1,) where the states of each level begin
+    bounds: Int  # (states,)
+    first: Int  # (costs, largest k)
+    steps: Int  # (costs, d, largest k, largest k): between gene i - 1 and i
+    segments: Int  # (levels + 1, most, 4): left gene, right gene, k_right, offset; -1 ends
+    gain: Int  # (entries, windows): least of additive part + slope * axis cost
+    low: Int  # (entries, costs)
+    high: Int  # (entries, costs)
+    slopes: Int  # (windows,)
+    begin: Int  # (states of the last level + 1,) where each list of corners begins
+    cells: NDArray[np.int32]  # (corners,)
+    rows: NDArray[np.int32]  # (corners,)
+    corners: Int  # (rows, lanes)
+    extents: Int  # (AXES,)
+    inner: Int  # (inner genes,)
+    cell_choices: Int  # (cells, inner genes)
+    cell_costs: Int  # (costs, cells): terms between inner genes, and of the first gene
+    left: int  # gene before the lanes, -1 if none
+    right: int  # gene after the lanes, -1 if none
+    lane_costs: Int  # (costs, k_left, k_right, lanes)
+    lane_gain: Int  # (windows, k_left, k_right, lanes): slope * axis cost; NEVER in the padding
+    lane_low: Int  # (k_left, k_right): least axis cost of the lanes
+    lane_high: Int  # (k_left, k_right)
+    n_lanes: int
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A search, ready to run.
+
+    Args:
+        layout: Which gene plays which part.
+        states: The restricted trees.
+        tables: For the sweep.
+        width: Width of a window of the axis cost as a power of two; the first begins at 0.
+    """
+
+    layout: Layout
+    states: States
+    tables: Tables
+    width: int
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the tables."""
+        states = sum(layer.following.nbytes + layer.bounds.nbytes for layer in self.states.layers)
+        arrays = sum(a.nbytes for a in self.tables if isinstance(a, np.ndarray))
+        return states + arrays + sum(leaves.nbytes for leaves in self.states.leaves)
+
+
+def make_plan(function: BoxSum, costs: Sequence[IntegerChain], memory: int = 1 << 31) -> Plan:
+    """Prepare a search.
+
+    Args:
+        function: What is minimised.
+        costs: The axis of the front (or the bounded cost that matters most), whose least value
+            is 0, and further bounded costs.
+        memory: Most bytes that tables may take.
+
+    Raises:
+        InvalidInputError: The tables take more than that.
+    """
+    cardinalities = function.cardinalities.tolist()
+    effects = gene_importance(function)
+    layout = choose_layout(cardinalities, effects)
+    depth = len(layout.outer)
+    states = build_states(function, layout.order, depth, memory)
+    unary = [states.additive[gene, :k] for gene, k in enumerate(cardinalities)]
+    width = (costs[0].ends[1] // WINDOWS).bit_length()
+    slopes = _choose_slopes(costs[0], unary, width)
+    fields = {
+        **_level_tables(layout, states, cardinalities),
+        **_cost_tables(layout, costs, cardinalities, unary, slopes),
+        **_block_tables(layout, costs, cardinalities, slopes),
+        **_corner_tables(function, layout, states, memory),
+    }
+    return Plan(layout, states, Tables(**fields), width)
+
+
+def gene_importance(function: BoxSum) -> list[float]:
+    """How much each gene moves the function: the sum over trees of what it moves each."""
+    total = np.zeros(len(function.cardinalities))
+    for tree in range(function.n_trees):
+        span = slice(int(function.starts[tree]), int(function.starts[tree + 1]))
+        inside = [contains(function, g, span) for g in range(len(total))]
+        shares = np.stack([here.mean(axis=0) for here in inside])
+        volume = shares.prod(axis=0)
+        values = function.values[span].astype(np.float64)
+        for gene, here in enumerate(inside):
+            means = here @ (values * volume / shares[gene])
+            total[gene] += np.ptp(means)
+    return total.tolist()
+
+
+def _choose_slopes(axis: IntegerChain, unary: Sequence[Int], width: int) -> Int:
+    """For each window the slope whose bound is largest at its middle (the Lagrangian dual)."""
+    d = len(unary)
+    spread = sum(int(np.ptp(u)) for u in unary)
+    steepest = 64 * spread // max(axis.ends[1], 1)
+    # No product of a slope and a cost may leave int64.
+    steepest = max(1, min(steepest, (NEVER >> 5) // max(axis.magnitude, 1)))
+    grid = np.unique(np.append(0, np.geomspace(1, steepest, 400).astype(np.int64)))
+    bound = least(axis, segments(range(d), d)[0], grid, unary)[0, 0]
+    middle = ((np.arange(WINDOWS, dtype=np.int64) * 2 + 1) << width) >> 1
+    # In floats: only a choice, every slope is valid.
+    dual = bound.astype(float) - grid.astype(float) * middle[:, None]
+    chosen: Int = grid[dual.argmax(axis=1)]
+    return chosen
+
+
+def _level_tables(
+    layout: Layout, states: States, cardinalities: Sequence[int]
+) -> dict[str, object]:
+    levels = len(layout.outer)
+    widest = max(cardinalities)
+    inside = math.prod(cardinalities[gene] for gene in (*layout.inner, *layout.lanes))
+    below = [inside]
+    for gene in reversed(layout.outer):
+        below.append(below[-1] * cardinalities[gene])
+    used = states.layers[: levels + 1]
+    counts = [len(layer.bounds) for layer in used]
+    first_state = np.cumsum([0, *counts])
+    following = np.zeros((int(first_state[-1]), widest), dtype=np.int32)
+    for level, layer in enumerate(used[:levels]):
+        rows = slice(int(first_state[level]), int(first_state[level + 1]))
+        following[rows, : layer.following.shape[1]] = layer.following + first_state[level + 1]
+    return {
+        "outer": np.array(layout.outer, dtype=np.int64),
+        "sizes": np.array([cardinalities[gene] for gene in layout.outer], dtype=np.int64),
+        "below": np.array(below[::-1], dtype=np.int64),
+        "roots": states.roots,
+        "following": following,
+        "first_state": first_state[:-1].astype(np.int64),
+        "bounds": np.concatenate([layer.bounds for layer in used]),
+    }
+
+
+def _cost_tables(
+    layout: Layout,
+    costs: Sequence[IntegerChain],
+    cardinalities: Sequence[int],
+    unary: Sequence[Int],
+    slopes: Int,
+) -> dict[str, object]:
+    d, widest, levels = len(cardinalities), max(cardinalities), len(layout.outer)
+    first = np.zeros((len(costs), widest), dtype=np.int64)
+    steps = np.zeros((len(costs), d, widest, widest), dtype=np.int64)
+    for row, cost in enumerate(costs):
+        first[row, : cardinalities[0]] = cost.first
+        for i, step in enumerate(cost.steps, start=1):
+            steps[row, i, : step.shape[0], : step.shape[1]] = step
+    zero = [np.zeros(k, np.int64) for k in cardinalities]
+    table = np.full((levels + 1, d + 1, 4), -1, dtype=np.int64)
+    gains: list[Int] = []
+    lows: list[Int] = []
+    highs: list[Int] = []
+    entries = 0
+    for level in range(levels + 1):
+        found = segments(set(range(d)) - set(layout.outer[:level]), d)
+        for i, segment in enumerate(found):
+            gain = least(costs[0], segment, slopes, unary)
+            ends = [least(cost, segment, np.array([1, -1]), zero) for cost in costs]
+            kl, kr = gain.shape[:2]
+            table[level, i] = [segment.left, segment.right, kr, entries]
+            gains.append(gain.reshape(kl * kr, -1))
+            lows.append(np.stack([end[:, :, 0].ravel() for end in ends], axis=1))
+            highs.append(np.stack([-end[:, :, 1].ravel() for end in ends], axis=1))
+            entries += kl * kr
+    return {
+        "first": first,
+        "steps": steps,
+        "segments": table,
+        "gain": np.concatenate(gains),
+        "low": np.concatenate(lows),
+        "high": np.concatenate(highs),
+        "slopes": slopes,
+    }
+
+
+def _block_tables(
+    layout: Layout, costs: Sequence[IntegerChain], cardinalities: Sequence[int], slopes: Int
+) -> dict[str, object]:
+    d, inner, lanes = len(cardinalities), layout.inner, layout.lanes
+    extents = [math.prod(cardinalities[gene] for gene in axis) for axis in layout.axes]
+    choices = _joint_choices([cardinalities[gene] for gene in inner])
+    place = {gene: column for column, gene in enumerate(inner)}
+    cell_costs = np.zeros((len(costs), len(choices)), dtype=np.int64)
+    for row, cost in enumerate(costs):
+        if 0 in place:
+            cell_costs[row] += cost.first[choices[:, place[0]]]
+        for gene in range(1, d):
+            if gene in place and gene - 1 in place:
+                step = cost.steps[gene - 1]
+                cell_costs[row] += step[choices[:, place[gene - 1]], choices[:, place[gene]]]
+    left, right = lanes[0] - 1, lanes[-1] + 1 if lanes[-1] + 1 < d else -1
+    kl = cardinalities[left] if left >= 0 else 1
+    kr = cardinalities[right] if right >= 0 else 1
+    lane_choices = _joint_choices([cardinalities[gene] for gene in lanes])
+    n = len(lane_choices)
+    padded = -(-n // _LANE_MULTIPLE) * _LANE_MULTIPLE
+    lane_costs = np.zeros((len(costs), kl, kr, padded), dtype=np.int64)
+    for row, cost in enumerate(costs):
+        target = lane_costs[row, :, :, :n]
+        begin, end = lane_choices[:, 0], lane_choices[:, -1]
+        target += (cost.first[None] if left < 0 else cost.steps[left])[:, None, begin]
+        if right >= 0:
+            target += cost.steps[lanes[-1]].T[None, :, end]
+        for i, gene in enumerate(lanes[:-1]):
+            target += cost.steps[gene][lane_choices[:, i], lane_choices[:, i + 1]]
+    lane_gain = np.full((len(slopes), kl, kr, padded), NEVER, dtype=np.int64)
+    lane_gain[..., :n] = slopes[:, None, None, None] * lane_costs[0][..., :n]
+    return {
+        "extents": np.array(extents, dtype=np.int64),
+        "inner": np.array(inner, dtype=np.int64),
+        "cell_choices": choices,
+        "cell_costs": cell_costs,
+        "left": left,
+        "right": right,
+        "lane_costs": lane_costs,
+        "lane_gain": lane_gain,
+        "lane_low": lane_costs[0, :, :, :n].min(axis=2),
+        "lane_high": lane_costs[0, :, :, :n].max(axis=2),
+        "n_lanes": n,
+    }
+
+
+def _joint_choices(sizes: Sequence[int]) -> Int:
+    """All joint choices in lexicographic order, shape (product, genes)."""
+    if not sizes:
+        return np.zeros((1, 0), dtype=np.int64)
+    return np.indices(sizes).reshape(len(sizes), -1).T.astype(np.int64)
+
+
+def _corner_tables(
+    function: BoxSum, layout: Layout, states: States, memory: int
+) -> dict[str, object]:
+    """For each state before a block, the corners of what is left of its tree."""
+    sizes = function.cardinalities
+    lane_choices = _joint_choices([int(sizes[gene]) for gene in layout.lanes])
+    padded = -(-len(lane_choices) // _LANE_MULTIPLE) * _LANE_MULTIPLE
+    counts, cells, tables, used = [np.zeros(1, np.int64)], [], [], 0
+    for tree, alive in enumerate(states.leaves):
+        span = slice(int(function.starts[tree]), int(function.starts[tree + 1]))
+        differences = _differences(function, layout, span)
+        pattern = np.ones((alive.shape[1], padded), dtype=bool)
+        pattern[:, len(lane_choices) :] = False
+        for column, gene in enumerate(layout.lanes):
+            here = contains(function, gene, span)[lane_choices[:, column]]
+            pattern[:, : len(lane_choices)] &= here.T
+        worth = pattern * function.values[span, None]
+        # One entry a corner of a reachable leaf; then those of one cell are added up.
+        leaf_of, cell_of = np.nonzero(differences)
+        per_leaf = np.bincount(leaf_of, minlength=alive.shape[1])
+        state, leaf = np.nonzero(alive)
+        repeats = per_leaf[leaf]
+        begin = np.cumsum(per_leaf) - per_leaf
+        within = np.arange(repeats.sum()) - np.repeat(np.cumsum(repeats) - repeats, repeats)
+        corner = np.repeat(begin[leaf], repeats) + within
+        key = np.repeat(state, repeats) * differences.shape[1] + cell_of[corner]
+        order = np.argsort(key, kind="stable")
+        key, corner = key[order], corner[order]
+        first = np.flatnonzero(np.append(True, key[1:] != key[:-1]))
+        weighted = differences[leaf_of, cell_of][corner, None] * worth[leaf_of[corner]]
+        rows = np.add.reduceat(weighted, first, axis=0)
+        kept = rows.any(axis=1)
+        key, rows = key[first][kept], rows[kept]
+        counts.append(np.bincount(key // differences.shape[1], minlength=len(alive)))
+        cells.append((key % differences.shape[1]).astype(np.int32))
+        tables.append(rows)
+        used += rows.nbytes
+        if used > memory:
+            raise InvalidInputError(
+                f"exact search may take {memory / 2**30:.3g} GiB for the corners of the trees' "
+                f"boxes, which tree {tree + 1} of {function.n_trees} exceeds already: "
+                "fit fewer or shallower trees, or allow more memory"
+            )
+    rows, index = _distinct_rows([np.zeros((0, padded), np.int64), *tables])
+    return {
+        "begin": np.cumsum(np.concatenate(counts)),
+        "cells": np.concatenate([np.empty(0, np.int32), *cells]),
+        "rows": index.astype(np.int32),
+        "corners": rows,
+    }
+
+
+def _differences(function: BoxSum, layout: Layout, span: slice) -> Int:
+    """Each leaf's indicator over the cells, differenced along every axis: (leaves, cells)."""
+    leaves = span.stop - span.start
+    product = np.ones((leaves, 1), dtype=np.int64)
+    for axis in layout.axes:
+        joint = np.ones((leaves, 1), dtype=np.int64)
+        for gene in axis:
+            here = contains(function, gene, span).T.astype(np.int64)
+            joint = (joint[:, :, None] * here[:, None, :]).reshape(leaves, -1)
+        joint = np.diff(joint, axis=1, prepend=0)
+        product = (product[:, :, None] * joint[:, None, :]).reshape(leaves, -1)
+    return product
+
+
+def _distinct_rows(tables: Sequence[Int]) -> tuple[Int, Int]:
+    rows = np.ascontiguousarray(np.concatenate(tables))
+    keys = rows.view(np.dtype((np.void, rows.shape[1] * 8))).ravel()
+    _, first, index = np.unique(keys, return_index=True, return_inverse=True)
+    return rows[first], index.reshape(-1)
