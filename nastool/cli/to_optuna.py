@@ -1,0 +1,68 @@
+"""``nastool to-optuna``: a stored study for Optuna and its dashboard."""
+
+from __future__ import annotations
+
+import click
+
+from nastool.cli.options import plugin_option, storage_option
+
+
+@click.command("to-optuna")
+@click.argument("study", metavar="STUDY")
+@click.option(
+    "--to",
+    "target",
+    metavar="URL",
+    default="sqlite:///optuna.db",
+    show_default=True,
+    help="Storage of Optuna's: a database, or the path of a journal file.",
+)
+@click.option("--name", metavar="NAME", help="Of the study in Optuna. Default: the same.")
+@storage_option
+@plugin_option
+def to_optuna(study: str, target: str, name: str | None, storage: str) -> None:
+    """Write a stored study for Optuna, whose dashboard then opens it.
+
+    STUDY is a name that 'nastool studies' lists. Doing it again adds what is new.
+
+    Example: nastool to-optuna mine --to sqlite:///optuna.db
+    """
+    from datetime import datetime
+
+    from nastool import __version__
+    from nastool.cli.progress import ProgressBar
+    from nastool.cli.show import problem_of
+    from nastool.errors import MissingDependencyError
+    from nastool.store import open_store
+    from nastool.study import load_result
+
+    try:
+        import optuna
+
+        from nastool.integrations.optuna_export import export_study
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"to-optuna needs Optuna: pip install 'nastool[strategies]' ({error})"
+        ) from error
+    with open_store(storage, create=False) as store:
+        summary = store.load(study).summary
+        result = load_result(store, study, problem_of(summary))
+    described = ("strategy", "settings", "seed")
+    attributes = {
+        **{key: summary.description[key] for key in described if key in summary.description},
+        "nastool": __version__,
+        "stopped because": summary.stop_reason or "not finished",
+        "seconds": summary.seconds,
+    }
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with ProgressBar("exporting") as progress:
+        exported = export_study(
+            result,
+            target,
+            name,
+            created=datetime.fromisoformat(summary.created),
+            attributes=attributes,
+            progress=progress,
+        )
+    click.echo(f"Wrote {len(result):,} trials of study {exported.study_name} to {target}", err=True)
+    click.echo(f"Open it with: optuna-dashboard {target}", err=True)

@@ -1,0 +1,347 @@
+"""Studies as studies of Optuna, in any of its storages, for optuna-dashboard and its plots."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+
+from nastool.errors import InvalidInputError
+from nastool.results import Result
+from nastool.space import Gene
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Table
+
+Progress = Callable[[int, int], None]
+"""Called with the number of evaluations written so far and of all."""
+
+_CHUNK = 1_000
+"""Trials of one transaction."""
+
+_IDENTITY = "nastool:problem"
+"""User attribute by which a study of Optuna's is known as an export of the same problem."""
+
+_CONSTRAINTS = "constraints"
+"""System attribute that holds violations: a list until Optuna 4, one attribute each since 5."""
+
+_TABLES: Mapping[str, frozenset[str]] = {
+    "trials": frozenset(
+        ["trial_id", "number", "study_id", "state", "datetime_start", "datetime_complete"]
+    ),
+    "trial_params": frozenset(
+        ["param_id", "trial_id", "param_name", "param_value", "distribution_json"]
+    ),
+    "trial_values": frozenset(["trial_value_id", "trial_id", "objective", "value", "value_type"]),
+    "trial_user_attributes": frozenset(
+        ["trial_user_attribute_id", "trial_id", "key", "value_json"]
+    ),
+    "trial_system_attributes": frozenset(
+        ["trial_system_attribute_id", "trial_id", "key", "value_json"]
+    ),
+}
+"""Optuna's tables from version 3 to 5; others are written through its own interface only."""
+
+
+def export_study(
+    result: Result,
+    storage: str | optuna.storages.BaseStorage,
+    name: str | None = None,
+    *,
+    created: datetime | None = None,
+    attributes: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> optuna.Study:
+    """Write a result as a study of Optuna's, one trial an evaluation, in order.
+
+    Values are in their natural sign, infeasible trials carry their violations as constraints, and
+    failed evaluations are failed trials. Exporting again adds what is new.
+
+    Args:
+        result: Of a study.
+        storage: A URL such as ``sqlite:///optuna.db``, the path of a journal file, or a storage.
+        name: Of the study in Optuna; that of the result by default.
+        created: When the study began; by default it has just ended.
+        attributes: JSON values kept with the study, besides what its numbers are.
+        progress: Told as trials are written.
+
+    Raises:
+        InvalidInputError: A storage that cannot be opened, or one that has another study of that
+            name.
+    """
+    name = name or result.name
+    if not name:
+        raise InvalidInputError("a study that is exported must have a name, got none")
+    target = _open(storage)
+    study = _create(result, target, name, attributes or {})
+    written = len(study.get_trials(deepcopy=False))
+    if written > len(result):
+        raise InvalidInputError(
+            f"study {name!r} of Optuna must hold at most the {len(result):,} evaluations that are "
+            f"exported, got {written:,} trials: take another name"
+        )
+    began = created or datetime.now(UTC) - timedelta(seconds=result.seconds)
+    # Optuna's times are local and say no zone.
+    trials = _Trials(result, began.astimezone().replace(tzinfo=None, microsecond=0))
+    if written == 0 and len(result):
+        # One through Optuna's own interface: it shows how this version writes a trial down.
+        study.add_trial(trials.trial(0))
+        written = 1
+    tables = _tables(target)
+    for begin in range(written, len(result), _CHUNK):
+        end = min(begin + _CHUNK, len(result))
+        if tables is None:
+            study.add_trials(trials.trial(row) for row in range(begin, end))
+        else:
+            tables.insert(study, trials, begin, end)
+        if progress is not None:
+            progress(end, len(result))
+    return optuna.load_study(study_name=name, storage=target)
+
+
+def _open(storage: str | optuna.storages.BaseStorage) -> optuna.storages.BaseStorage:
+    if not isinstance(storage, str):
+        return storage
+    try:
+        if "://" in storage:
+            return optuna.storages.RDBStorage(storage)
+        from optuna.storages.journal import JournalFileBackend
+
+        return optuna.storages.JournalStorage(JournalFileBackend(storage))
+    except Exception as error:  # SQLAlchemy's, the driver's or Optuna's own
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InvalidInputError(
+            "a storage of Optuna must be a URL such as sqlite:///optuna.db or the path of a "
+            f"journal file, got {storage!r}: {reason}"
+        ) from error
+
+
+def _create(
+    result: Result,
+    storage: optuna.storages.BaseStorage,
+    name: str,
+    attributes: Mapping[str, Any],
+) -> optuna.Study:
+    """The study of that name, made unless an export of the same problem has made it."""
+    problem = result.problem
+    kinds = optuna.study.StudyDirection
+    directions = [kinds[objective.direction.name] for objective in problem.objectives]
+    try:
+        study = optuna.create_study(study_name=name, storage=storage, directions=directions)
+    except optuna.exceptions.DuplicatedStudyError as error:
+        study = optuna.load_study(study_name=name, storage=storage)
+        if study.user_attrs.get(_IDENTITY) != problem.fingerprint:
+            raise InvalidInputError(
+                f"study {name!r} of Optuna must be an export of the same problem to be added to: "
+                "take another name"
+            ) from error
+    else:
+        study.set_metric_names([objective.name for objective in problem.objectives])
+        study.set_user_attr(_IDENTITY, problem.fingerprint)
+    described = {
+        "space": problem.space.name,
+        "constraints": [str(constraint) for constraint in problem.constraints],
+        **{f"provenance of {m.name}": str(m.provenance) for m in problem.reported},
+        **{f"unit of {m.name}": m.unit for m in problem.reported if m.unit},
+        **attributes,
+    }
+    for key, value in described.items():
+        if study.user_attrs.get(key) != value:
+            study.set_user_attr(key, value)
+    return study
+
+
+def _distribution(gene: Gene) -> Any:
+    """What Optuna knows of a gene: its choices, and their order where they are evenly spaced."""
+    choices = gene.choices
+    numbers = [choice for choice in choices if isinstance(choice, int)]
+    steps = {b - a for a, b in itertools.pairwise(numbers)}
+    if gene.ordered and len(numbers) == len(choices) > 1 and len(steps) == 1 and min(steps) > 0:
+        return optuna.distributions.IntDistribution(numbers[0], numbers[-1], step=steps.pop())
+    return optuna.distributions.CategoricalDistribution(choices)
+
+
+class _Trials:
+    """The evaluations of a result, seen as trials.
+
+    Args:
+        result: Of a study.
+        began: When it began, local time.
+    """
+
+    def __init__(self, result: Result, began: datetime) -> None:
+        problem, evaluations = result.problem, result.evaluations
+        self._genotypes = evaluations.genotypes
+        self._choices = [gene.choices for gene in problem.space.genes]
+        self.distributions = {gene.name: _distribution(gene) for gene in problem.space.genes}
+        self.metrics: NDArray[np.float64] = result.metrics[:, : len(problem.objectives)]
+        failed = np.any(np.isnan(result.metrics), axis=1)
+        self.failed: list[bool] = failed.tolist()
+        self._violations = evaluations.violations
+        self._constraints = [str(constraint) for constraint in problem.constraints]
+        columns = result.columns()
+        others = [metric.name for metric in problem.reported[len(problem.objectives) :]]
+        self._attributes = {key: columns[key] for key in ("shape", *others)}
+        self._began = began
+        self._elapsed = np.append(0.0, result.elapsed)
+        self._named = hasattr(optuna.trial.FrozenTrial, "set_constraint")
+
+    def times(self, row: int) -> tuple[datetime, datetime]:
+        """When an evaluation began and was known."""
+        begin, end = self._elapsed[[row, row + 1]].tolist()
+        return self._began + timedelta(seconds=begin), self._began + timedelta(seconds=end)
+
+    def params(self, row: int) -> dict[str, Any]:
+        """Choice of each gene."""
+        indices = self._genotypes[row].tolist()
+        choices = [known[k] for known, k in zip(self._choices, indices, strict=True)]
+        return dict(zip(self.distributions, choices, strict=True))
+
+    def user_attributes(self, row: int) -> dict[str, Any]:
+        """The shape as text, and metrics that are no objectives."""
+        values = {key: column[row] for key, column in self._attributes.items()}
+        return {key: value for key, value in values.items() if value == value}  # not NaN
+
+    def system_attributes(self, row: int) -> dict[str, Any]:
+        """Violations, as this version of Optuna keeps them."""
+        if not self._constraints or self.failed[row]:
+            return {}
+        violations = self._violations[row].tolist()
+        if not self._named:
+            return {_CONSTRAINTS: violations}
+        named = zip(self._constraints, violations, strict=True)
+        return {f"{_CONSTRAINTS}:{text}": violation for text, violation in named}
+
+    def trial(self, row: int) -> Any:
+        """One evaluation as a trial."""
+        failed = self.failed[row]
+        states = optuna.trial.TrialState
+        trial = optuna.trial.create_trial(
+            state=states.FAIL if failed else states.COMPLETE,
+            values=None if failed else self.metrics[row].tolist(),
+            params=self.params(row),
+            distributions=self.distributions,
+            user_attrs=self.user_attributes(row),
+            system_attrs=self.system_attributes(row),
+        )
+        trial.datetime_start, trial.datetime_complete = self.times(row)
+        return trial
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """Optuna's tables, to be written many rows at a time.
+
+    Its own interface takes dozens of statements for every trial, which adds up to an hour for a
+    study of 30,000.
+
+    Args:
+        engine: Of the storage.
+        tables: By name.
+    """
+
+    engine: Any
+    tables: Mapping[str, Table]
+
+    def insert(self, study: optuna.Study, trials: _Trials, begin: int, end: int) -> None:
+        """Add the trials begin ... end - 1 in one transaction."""
+        rows = range(begin, end)
+        with self.engine.begin() as connection:
+            shift = self._shift(connection, study)
+            table = self.tables["trials"]
+            new = []
+            for row in rows:
+                start, complete = trials.times(row)
+                new.append(
+                    {
+                        "number": row,
+                        "study_id": study._study_id,  # noqa: SLF001 - as its own plots read it
+                        "state": "FAIL" if trials.failed[row] else "COMPLETE",
+                        "datetime_start": start + shift,
+                        "datetime_complete": complete + shift,
+                    }
+                )
+            connection.execute(table.insert(), new)
+            mine = table.c.study_id == study._study_id  # noqa: SLF001 - the same
+            found = connection.execute(
+                table.select().where(mine & (table.c.number >= begin) & (table.c.number < end))
+            )
+            ids = {row.number: row.trial_id for row in found}
+            for name, dependent in (
+                ("trial_params", _params(trials, ids)),
+                ("trial_values", _values(trials, ids)),
+                ("trial_user_attributes", _attributes(trials.user_attributes, ids)),
+                ("trial_system_attributes", _attributes(trials.system_attributes, ids)),
+            ):
+                batch = list(dependent)
+                if batch:
+                    connection.execute(self.tables[name].insert(), batch)
+
+    def _shift(self, connection: Connection, study: optuna.Study) -> timedelta:
+        """From local time to what this version of Optuna stores."""
+        from sqlalchemy import select
+
+        table = self.tables["trials"]
+        mine = (table.c.study_id == study._study_id) & (table.c.number == 0)  # noqa: SLF001 - the same
+        stored = connection.execute(select(table.c.datetime_start).where(mine)).scalar_one()
+        first = study.get_trials(deepcopy=False)[0].datetime_start
+        shift: timedelta = stored - first
+        return shift
+
+
+def _params(trials: _Trials, ids: Mapping[int, int]) -> Iterator[dict[str, Any]]:
+    texts = {
+        name: optuna.distributions.distribution_to_json(distribution)
+        for name, distribution in trials.distributions.items()
+    }
+    for row, trial_id in ids.items():
+        for name, choice in trials.params(row).items():
+            yield {
+                "trial_id": trial_id,
+                "param_name": name,
+                "param_value": trials.distributions[name].to_internal_repr(choice),
+                "distribution_json": texts[name],
+            }
+
+
+def _values(trials: _Trials, ids: Mapping[int, int]) -> Iterator[dict[str, Any]]:
+    for row, trial_id in ids.items():
+        if trials.failed[row]:
+            continue
+        for column, value in enumerate(trials.metrics[row].tolist()):
+            finite = abs(value) != float("inf")
+            yield {
+                "trial_id": trial_id,
+                "objective": column,
+                "value": value if finite else None,
+                "value_type": "FINITE" if finite else "INF_POS" if value > 0 else "INF_NEG",
+            }
+
+
+def _attributes(
+    of: Callable[[int], Mapping[str, Any]], ids: Mapping[int, int]
+) -> Iterator[dict[str, Any]]:
+    for row, trial_id in ids.items():
+        for key, value in of(row).items():
+            yield {"trial_id": trial_id, "key": key, "value_json": json.dumps(value)}
+
+
+def _tables(storage: optuna.storages.BaseStorage) -> _Tables | None:
+    """The tables behind a storage, if they are those we know."""
+    if not isinstance(storage, optuna.storages.RDBStorage):
+        return None
+    from sqlalchemy import MetaData
+
+    metadata = MetaData()
+    metadata.reflect(storage.engine)
+    for name, columns in _TABLES.items():
+        if name not in metadata.tables or set(metadata.tables[name].columns.keys()) != columns:
+            return None
+    return _Tables(storage.engine, {name: metadata.tables[name] for name in _TABLES})

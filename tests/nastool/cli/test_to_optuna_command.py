@@ -1,0 +1,43 @@
+import pytest
+
+optuna = pytest.importorskip("optuna")
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+
+
+@pytest.fixture(autouse=True)
+def verbosity():
+    before = optuna.logging.get_verbosity()
+    yield
+    optuna.logging.set_verbosity(before)
+
+
+def test_a_stored_study_becomes_one_of_optunas(search, nastool):
+    assert search("--study", "mine", "--max", "params=1M", budget="40").exit_code == 0
+    result = nastool("to-optuna", "mine")
+    assert result.exit_code == 0, result.output
+    assert "Wrote 40 trials of study mine to sqlite:///optuna.db" in result.stderr
+    assert "optuna-dashboard sqlite:///optuna.db" in result.stderr
+    study = optuna.load_study(study_name="mine", storage="sqlite:///optuna.db")
+    assert len(study.trials) == 40
+    assert study.user_attrs["strategy"] == "evolution"
+    assert study.user_attrs["constraints"] == ["params<=20k"]
+    assert "PROXY" in study.user_attrs["provenance of loss"]
+    assert all(trial.values[1] <= 1_000_000 for trial in study.best_trials)
+    assert nastool("to-optuna", "mine").exit_code == 0
+    assert len(optuna.load_study(study_name="mine", storage="sqlite:///optuna.db").trials) == 40
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (("nothing",), "nothing"),
+    (("mine", "--to", "nosuch://place"), "a storage of Optuna must be"),
+    (("mine", "--name", ""), ""),
+])  # fmt: skip
+def test_bad_input_is_one_line(search, nastool, arguments, message):
+    search("--study", "mine", budget="20")
+    result = nastool("to-optuna", *arguments)
+    if message:
+        assert result.exit_code == 2
+        assert message in result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1
+    else:  # an empty name is no name
+        assert result.exit_code == 0

@@ -1,0 +1,200 @@
+import json
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from nastool.errors import InvalidInputError
+from nastool.evaluations import Evaluations
+from nastool.problem import Problem
+from nastool.store import open_store
+from nastool.strategies.evolution import Evolution
+from nastool.strategies.random import RandomSearch
+from nastool.study import Study, load_result
+from nastool.testing import example_problems
+
+optuna = pytest.importorskip("optuna")
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+
+from nastool.integrations import optuna_export  # noqa: E402
+from nastool.integrations.optuna import export_study  # noqa: E402
+
+COMPLETE, FAIL = optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.FAIL
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    yield
+    optuna.logging.set_verbosity(verbosity)
+
+
+@pytest.fixture
+def memory():
+    """A relational storage without a disk to wait for."""
+    return optuna.storages.RDBStorage("sqlite:///:memory:")
+
+
+def run(kind, n=30, strategy=RandomSearch):
+    return Study(example_problems()[kind], strategy, name="mine").run(n, batch_size=10)
+
+
+def fronts_agree(study, result):
+    ours = {
+        tuple(row) for row in (result.front().objectives * result.problem.signs).round(9).tolist()
+    }
+    trials = study.best_trials
+    assert {tuple(np.round(trial.values, 9)) for trial in trials} == ours
+
+
+@pytest.mark.parametrize("kind", ["pair", "pair-hard", "pair-soft", "triple-failing"])
+def test_an_export_has_the_same_front(kind, tmp_path):
+    result = run(kind)
+    export_study(result, f"sqlite:///{tmp_path}/optuna.db")
+    study = optuna.load_study(study_name="mine", storage=f"sqlite:///{tmp_path}/optuna.db")
+    assert [d.name for d in study.directions] == [
+        o.direction.name for o in result.problem.objectives
+    ]
+    assert study.metric_names == [o.name for o in result.problem.objectives]
+    assert len(study.trials) == 30
+    fronts_agree(study, result)
+
+
+def test_every_trial_is_its_evaluation(memory):
+    result, began = run("pair-soft"), datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    study = export_study(result, memory, created=began)
+    space = result.problem.space
+    names = [gene.name for gene in space.genes]
+    values = result.values()
+    assert [trial.number for trial in study.trials] == list(range(30))
+    for row, trial in enumerate(study.trials):
+        architecture = space.decode(result.evaluations.genotypes[row : row + 1])[0]
+        assert tuple(trial.params[name] for name in names) == architecture
+        assert trial.values == [values["loss"][row], values["score"][row]]
+        assert trial.user_attrs["sum"] == values["sum"][row]
+        assert trial.user_attrs["shape"] == "-".join(map(str, architecture))
+        end = trial.datetime_complete.astimezone() - began
+        assert end.total_seconds() == pytest.approx(result.elapsed[row], abs=1e-5)
+        assert trial.datetime_start <= trial.datetime_complete
+        constraints = [v for k, v in trial.system_attrs.items() if k.startswith("constraints")]
+        assert np.ravel(constraints) == pytest.approx(result.evaluations.violations[row])
+
+
+def test_failed_evaluations_are_failed_trials(memory):
+    result = run("failing", 40)
+    study = export_study(result, memory)
+    failed = np.isnan(result.metrics).any(axis=1)
+    assert failed.any()
+    states = [trial.state for trial in study.trials]
+    assert states == [FAIL if bad else COMPLETE for bad in failed]
+    best = result.best().objectives[0, 0] * result.problem.signs[0]
+    assert study.best_value == pytest.approx(best)
+
+
+@pytest.mark.parametrize("kind", ["pair-hard", "triple-failing", "single-mixed"])
+def test_bulk_and_public_interface_write_the_same(kind, tmp_path, monkeypatch):
+    result = run(kind, 12)
+    began = datetime(2026, 7, 1, 12, tzinfo=UTC)
+    fast = export_study(result, f"sqlite:///{tmp_path}/fast.db", created=began)
+    assert optuna_export._tables(optuna_export._open(f"sqlite:///{tmp_path}/fast.db")) is not None
+    monkeypatch.setattr(optuna_export, "_tables", lambda storage: None)
+    slow = export_study(result, f"sqlite:///{tmp_path}/slow.db", created=began)
+    assert fast.trials == slow.trials
+    assert fast.user_attrs == slow.user_attrs
+
+
+def test_infinite_values_survive(memory):
+    result = run("pair", 5)
+    metrics = result.metrics.copy()
+    metrics[2, 0], metrics[3, 0] = np.inf, -np.inf
+    evaluations = Evaluations(
+        result.evaluations.genotypes,
+        metrics * result.problem.signs,
+        result.evaluations.violations,
+    )
+    edited = type(result)(
+        result.problem, evaluations, metrics, result.elapsed, 1.0, "budget", name="mine"
+    )
+    study = export_study(edited, memory)
+    assert [trial.values for trial in study.trials] == metrics.tolist()
+
+
+@pytest.mark.parametrize("make", [
+    lambda folder: optuna.storages.InMemoryStorage(),
+    lambda folder: f"{folder}/journal.log",
+])  # fmt: skip
+def test_other_storages(make, tmp_path):
+    result = run("pair-hard", 12)
+    study = export_study(result, make(tmp_path), "theirs")
+    assert study.study_name == "theirs"
+    fronts_agree(study, result)
+
+
+def test_exporting_again_adds_what_is_new(memory, monkeypatch, tmp_path):
+    monkeypatch.setattr(optuna_export, "_CHUNK", 7)
+    seen = []
+    problem = example_problems()["pair"]
+    study = Study(problem, Evolution, f"sqlite:///{tmp_path}/ours.db", "s")
+    export_study(study.run(25, 5), memory)
+    theirs = export_study(study.run(40, 5), memory, progress=lambda done, total: seen.append(done))
+    assert seen == [32, 39, 40]
+    with open_store(f"sqlite:///{tmp_path}/ours.db") as store:
+        result = load_result(store, "s", problem)
+    assert [t.user_attrs["shape"] for t in theirs.trials] == result.columns()["shape"]
+    with pytest.raises(InvalidInputError, match="at most the 25 evaluations"):
+        export_study(result.first(25), memory)
+
+
+def test_an_interrupted_export_goes_on(memory, monkeypatch):
+    monkeypatch.setattr(optuna_export, "_CHUNK", 10)
+    result = run("pair", 35)
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export_study(result, memory, progress=stop)
+    assert len(optuna.load_study(study_name="mine", storage=memory).trials) == 11
+    assert len(export_study(result, memory).trials) == 35
+
+
+def test_provenance_is_kept(memory):
+    study = export_study(run("pair-hard"), memory, attributes={"seed": 3})
+    assert study.user_attrs["provenance of score"] == "computed (closed form)"
+    assert study.user_attrs["constraints"] == ["params<=90", "sum>=5"]
+    assert study.user_attrs["seed"] == 3
+    json.dumps(study.user_attrs)
+
+
+def test_foreign_studies_are_left_alone(memory):
+    optuna.create_study(study_name="mine", storage=memory, directions=["minimize", "minimize"])
+    with pytest.raises(InvalidInputError, match="same problem"):
+        export_study(run("pair"), memory)
+    assert optuna.load_study(study_name="mine", storage=memory).trials == []
+
+
+@pytest.mark.parametrize(
+    "storage", ["nosuch://x", "sqlite:////nosuch/folder/o.db", "/nosuch/o.log"]
+)
+def test_unusable_storages_are_one_clear_line(storage):
+    with pytest.raises(InvalidInputError, match="a storage of Optuna must be") as error:
+        export_study(run("pair", 3), storage)
+    assert "\n" not in str(error.value)
+
+
+def test_a_name_is_needed():
+    result = Study(example_problems()["pair"], RandomSearch).run(3)
+    with pytest.raises(InvalidInputError, match="must have a name"):
+        export_study(result, optuna.storages.InMemoryStorage())
+
+
+def test_evenly_spaced_ordered_genes_are_integers(tmp_path):
+    problem = example_problems()["pair-soft"]
+    distributions = {g.name: optuna_export._distribution(g) for g in problem.space.genes}
+    assert distributions["kernel"] == optuna.distributions.IntDistribution(1, 7, step=2)
+    assert distributions["operator"].choices == ("conv", "attention", "skip")
+    assert distributions["stem"].choices == ("plain",)
+    widths = example_problems()["pair"].space.genes[0]
+    assert optuna_export._distribution(widths).choices == (1, 2, 3, 5, 8)
+    assert isinstance(problem, Problem)

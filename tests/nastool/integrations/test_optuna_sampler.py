@@ -1,0 +1,215 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from nastool.errors import InvalidInputError, NastoolError
+from nastool.strategies.evolution import Evolution
+from nastool.strategies.random import RandomSearch
+
+optuna = pytest.importorskip("optuna")
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+
+from optuna.distributions import (  # noqa: E402
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from nastool.integrations.optuna import NastoolSampler  # noqa: E402
+
+STRATEGIES = ("random", "evolution", "pareto", "local", "nsga2")
+SPACE = {
+    "width": IntDistribution(16, 128, step=16),
+    "depth": IntDistribution(1, 12),
+    "rate": FloatDistribution(0.0, 0.5, step=0.1),
+    "norm": CategoricalDistribution((None, "layer", "batch")),
+}
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    yield
+    optuna.logging.set_verbosity(verbosity)
+
+
+def suggest(trial):
+    return (
+        trial.suggest_int("width", 16, 128, step=16),
+        trial.suggest_int("depth", 1, 12),
+        trial.suggest_float("rate", 0.0, 0.5, step=0.1),
+        trial.suggest_categorical("norm", (None, "layer", "batch")),
+    )
+
+
+def loss(trial):
+    width, depth, rate, norm = suggest(trial)
+    return (width / 16 - 6) ** 2 + (depth - 9) ** 2 + 20 * rate + (norm != "layer")
+
+
+def both(trial):
+    width, depth, rate, norm = suggest(trial)
+    return 1e3 / (width * depth) + rate + (norm != "layer"), -width * depth
+
+
+def optimize(sampler, objective=loss, n=60, directions=("minimize",), study=None):
+    study = study or optuna.create_study(sampler=sampler, directions=directions)
+    study.optimize(objective, n_trials=n)
+    return study
+
+
+def proposals(study):
+    return [tuple(trial.params.items()) for trial in study.trials]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_searches_one_objective(strategy):
+    study = optimize(NastoolSampler(strategy, 0))
+    assert len(study.trials) == 60
+    assert len(set(proposals(study))) > 50
+    assert study.best_value < 40
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_searches_two_objectives_in_either_direction(strategy):
+    sampler = NastoolSampler(strategy, 1)
+    study = optimize(sampler, both, directions=("minimize", "maximize"))
+    assert len(study.best_trials) >= 1
+    assert {len(trial.values) for trial in study.trials} == {2}
+
+
+def test_evolution_beats_random_draws():
+    def median(strategy):
+        settings = {"population_size": 20, "mutation_probability": 0.2}
+        settings = settings if strategy == "evolution" else {}
+        runs = [optimize(NastoolSampler(strategy, s, settings=settings), n=80) for s in range(3)]
+        return np.median([run.best_value for run in runs])
+
+    assert median("evolution") < median("random")
+
+
+def test_maximising_is_the_mirror_of_minimising():
+    first = optimize(NastoolSampler("pareto", 3, search_space=SPACE))
+    mirrored = optimize(
+        NastoolSampler("pareto", 3, search_space=SPACE),
+        lambda trial: -loss(trial),
+        directions=("maximize",),
+    )
+    assert proposals(first) == proposals(mirrored)
+
+
+def test_the_seed_fixes_every_proposal():
+    one, same, other = (proposals(optimize(NastoolSampler("pareto", s))) for s in (5, 5, 6))
+    assert one == same
+    assert one != other
+
+
+@pytest.mark.parametrize("strategy", ["random", "evolution", "pareto", "local"])
+def test_a_study_goes_on_in_another_process(strategy):
+    whole = optimize(NastoolSampler(strategy, 7, search_space=SPACE))
+    parts = optimize(NastoolSampler(strategy, 7, search_space=SPACE), n=25)
+    parts.sampler = NastoolSampler(strategy, 7, search_space=SPACE)
+    optimize(None, n=35, study=parts)
+    assert proposals(parts) == proposals(whole)
+
+
+def test_strategies_learn_from_trials_of_others():
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    optimize(None, study=study, n=50)
+    study.sampler = NastoolSampler(
+        "evolution", 0, settings={"population_size": 25, "mutation_probability": 0.1}
+    )
+    before = np.median([trial.value for trial in study.trials])
+    optimize(None, study=study, n=50)
+    assert np.median([trial.value for trial in study.trials[50:]]) < before / 2
+
+
+def test_constraints_are_honoured():
+    def constrained(trial):
+        value = loss(trial)
+        depth = trial.params["depth"]
+        trial.set_user_attr("violation", depth - 4)
+        if hasattr(trial, "set_constraint"):
+            trial.set_constraint("depth", depth - 4)
+        return value
+
+    modern = hasattr(optuna.trial.Trial, "set_constraint")
+    function = None if modern else lambda trial: (trial.user_attrs["violation"],)
+    sampler = NastoolSampler("pareto", 2, settings={"initial": 20}, constraints_func=function)
+    study = optimize(sampler, constrained, n=120)
+    late = [trial.user_attrs["violation"] <= 0 for trial in study.trials[60:]]
+    assert np.mean(late) > 0.6  # a third of all depths is allowed
+    assert study.best_trial.params["depth"] <= 4
+
+
+def test_constraints_by_a_function_are_stored():
+    sampler = NastoolSampler("random", 0, constraints_func=lambda t: (t.params["depth"] - 4.0,))
+    study = optimize(sampler, n=5)
+    assert [list(t.system_attrs["constraints"]) for t in study.trials] == [
+        [t.params["depth"] - 4.0] for t in study.trials
+    ]
+
+
+def test_failed_trials_are_not_proposed_again():
+    def flaky(trial):
+        if trial.number % 3 == 1:
+            suggest(trial)
+            raise ValueError
+        return loss(trial)
+
+    study = optuna.create_study(sampler=NastoolSampler("pareto", 0, search_space=SPACE))
+    study.optimize(flaky, n_trials=40, catch=(ValueError,))
+    assert len(set(proposals(study))) == 40
+
+
+def test_spaces_that_grow_are_followed():
+    def growing(trial):
+        value = loss(trial) if trial.number < 20 else loss(trial) + trial.suggest_int("more", 0, 9)
+        return value - (trial.suggest_int("only", 1, 1) - 1)
+
+    study = optimize(NastoolSampler("evolution", 0), growing, n=40)
+    assert all("more" in trial.params for trial in study.trials[20:])
+
+
+def test_exhausted_spaces_still_get_trials():
+    sampler = NastoolSampler("random", 0)
+    study = optimize(sampler, lambda trial: trial.suggest_int("x", 0, 3), n=12)
+    assert {trial.params["x"] for trial in study.trials[:6]} == {0, 1, 2, 3}
+    assert len(study.trials) == 12
+
+
+def test_threads_share_a_sampler():
+    study = optuna.create_study(sampler=NastoolSampler("evolution", 0, search_space=SPACE))
+
+    def work(_):
+        trial = study.ask(SPACE)
+        study.tell(trial, loss(trial))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(40)))
+    assert len(study.trials) == 40
+
+
+def test_strategies_may_be_given_as_factories():
+    def factory(problem, seed):
+        return Evolution(problem, seed, population_size=10)
+
+    study = optimize(NastoolSampler(factory, 0), n=20)
+    assert len(study.trials) == 20
+    with pytest.raises(InvalidInputError, match="settings must come with the name"):
+        NastoolSampler(RandomSearch, settings={"population_size": 3})
+
+
+def test_bad_input_is_told_at_once():
+    with pytest.raises(InvalidInputError, match="evolution"):
+        NastoolSampler("evolutoin")
+    with pytest.raises(NastoolError):
+        NastoolSampler("evolution", settings={"nonsense": 1})
+    with pytest.raises(
+        InvalidInputError, match="'rate' must be categorical, an integer or a float"
+    ):
+        NastoolSampler("random", search_space={"rate": FloatDistribution(0, 1)})
+    with pytest.raises(InvalidInputError, match="'rate' must be categorical"):
+        optimize(NastoolSampler("random"), lambda trial: trial.suggest_float("rate", 0, 1), n=1)
