@@ -1,7 +1,8 @@
 """Perplexity of many subnets on fixed masked text.
 
 Shapes are walked as a tree of prefixes: two shapes that agree in their first k layers share the
-hidden states of those layers. The numbers are bit by bit those of measuring one shape at a time.
+hidden states of those layers. The numbers are bit by bit those of measuring one shape at a time,
+and up to rounding those of whole forward passes.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from nastool_supershaper.precision import autocast, resolve_dtype
 from nastool_supershaper.training_rules import Shape, random_shape
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from nastool_supershaper.modeling import SuperShaperForMaskedLM
 
 
@@ -105,13 +108,15 @@ def perplexities(
     model.eval()
     device = model.device
     try:
-        with torch.inference_mode(), autocast(device.type, dtype):
-            for start in range(0, len(input_ids), batch_size):
-                stop = start + batch_size
-                ids = torch.as_tensor(input_ids[start:stop], device=device)
-                targets = torch.as_tensor(labels[start:stop], device=device)
-                for i, hidden in _final_hidden_states(model, ids, ordered):
-                    losses[i] += model.head_losses(hidden, targets).double().sum().item()
+        with torch.inference_mode():
+            tree = _PrefixTree(model)
+            with autocast(device.type, dtype):
+                for start in range(0, len(input_ids), batch_size):
+                    stop = start + batch_size
+                    ids = torch.as_tensor(input_ids[start:stop], device=device)
+                    targets = torch.as_tensor(labels[start:stop], device=device)
+                    for i, of_batch in enumerate(tree.losses(ids, targets, ordered)):
+                        losses[i] += of_batch.double().sum().item()
     finally:
         model.train(was_training)
     n_masked = int((labels != -100).sum())
@@ -121,22 +126,60 @@ def perplexities(
     return np.asarray([values[position[shape]] for shape in shapes], dtype=np.float64)
 
 
-def _final_hidden_states(
-    model: SuperShaperForMaskedLM, input_ids: Any, ordered: Sequence[Shape]
-) -> Iterator[tuple[int, Any]]:
-    """Yield final hidden states of shapes in lexicographic order, reusing shared prefixes."""
-    backbone = model.supershaper
-    stack = [backbone.embed(input_ids)]
-    previous: Shape = ()
-    for i, shape in enumerate(ordered):
-        depth = 0
-        while depth < len(previous) and previous[depth] == shape[depth]:
-            depth += 1
-        del stack[depth + 1 :]
-        for index in range(depth, len(shape)):
-            stack.append(backbone.run_layer(index, stack[-1], shape[index]))
-        yield i, stack[-1]
-        previous = shape
+class _PrefixTree:
+    """Shapes in lexicographic order as a walk down a tree; a node holds (B, T, h_i).
+
+    The bottlenecks between two layers are merged once for all shapes.
+    """
+
+    def __init__(self, model: SuperShaperForMaskedLM) -> None:
+        self._model = model
+        self._merged = model.supershaper.merge_bottlenecks()
+
+    def losses(
+        self, input_ids: Tensor, labels: Tensor, ordered: Sequence[Shape]
+    ) -> Iterator[Tensor]:
+        """Yield shape by shape the losses (n_masked,) on one batch, (B, T)."""
+        from nastool_supershaper.masked_positions import MaskedPositions
+
+        model = self._model
+        masked = MaskedPositions.of(labels)
+        embedded = model.supershaper.embed(input_ids)
+        path: list[Tensor] = []
+        previous: Shape = ()
+        for shape in ordered:
+            # The last layer runs at masked positions only, and no two shapes share it.
+            depth = 0
+            while depth < len(path) and previous[depth] == shape[depth]:
+                depth += 1
+            del path[depth:]
+            for index in range(depth, len(shape) - 1):
+                path.append(self._run_layer(index, embedded, path, shape, None))
+            hidden = self._run_layer(len(shape) - 1, embedded, path, shape, masked.positions)
+            hidden = model.supershaper.layers[-1].leave(hidden, shape[-1])
+            yield model.head_losses(masked.select(hidden), masked.targets)
+            previous = shape
+
+    def _run_layer(
+        self,
+        index: int,
+        embedded: Tensor,
+        path: Sequence[Tensor],
+        shape: Shape,
+        positions: Tensor | None,
+    ) -> Tensor:
+        import torch
+
+        layer, width = self._model.supershaper.layers[index], shape[index]
+        if index == 0:
+            x = layer.enter(embedded, width)
+        else:
+            weight, bias = self._merged[index - 1]
+            x = torch.nn.functional.linear(
+                path[index - 1], weight[:width, : shape[index - 1]], bias[:width]
+            )
+        # Past `__call__`: a layer compiled for training is not compiled again for these sizes.
+        return layer.forward(x, width, None, positions)
 
 
 # --------------------------------------------------------------------------------------------------

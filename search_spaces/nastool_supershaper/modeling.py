@@ -8,6 +8,7 @@ takes the leading rows and columns of every matrix and the leading entries of ev
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, cast
 
 import torch
@@ -18,6 +19,7 @@ from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput
 
 from nastool.errors import InvalidInputError
 from nastool_supershaper.bert import load_bert
+from nastool_supershaper.masked_positions import MaskedPositions
 from nastool_supershaper.shaped_bert import (
     Embeddings,
     MaskedLMHead,
@@ -130,15 +132,24 @@ class SuperShaperLayer(nn.Module):
         bottleneck = self.input_bottleneck
         return F.linear(hidden, bottleneck.weight[:width], bottleneck.bias[:width])
 
-    def forward(self, x: Tensor, width: int, mask: Tensor | None) -> Tensor:
+    def forward(
+        self, x: Tensor, width: int, mask: Tensor | None, positions: Tensor | None = None
+    ) -> Tensor:
         """Attention and feed-forward at width h, (B, T, h) to (B, T, h).
 
         Args:
             x: Hidden states, (B, T, h).
             width: The width h.
             mask: (B, 1, 1, T), True where a key may be seen; None where all may.
+            positions: (B, M), the positions of every row to compute, which still see all others;
+                the output is then (B, M, h). None for all.
         """
-        x = self._normalise(self.attention_norm, x + self._attend(x, width, mask), width)
+        if positions is None:
+            seen, chosen = self._attend(x, width, mask), x
+        else:
+            chosen = x.gather(1, positions[..., None].expand(-1, -1, width))
+            seen = self._attend(x, width, mask, chosen)
+        x = self._normalise(self.attention_norm, chosen + seen, width)
         inner = F.linear(x, self.intermediate.weight[:, :width], self.intermediate.bias)
         outer = F.linear(F.gelu(inner), self.output.weight[:width], self.output.bias[:width])
         return self._normalise(self.output_norm, x + outer, width)
@@ -147,8 +158,13 @@ class SuperShaperLayer(nn.Module):
         """Output bottleneck, (B, T, h) to (B, T, D)."""
         return F.linear(x, self.output_bottleneck.weight[:, :width], self.output_bottleneck.bias)
 
-    def _attend(self, x: Tensor, width: int, mask: Tensor | None) -> Tensor:
-        """Self-attention with all heads, each of size h / heads, and its output projection."""
+    def _attend(
+        self, x: Tensor, width: int, mask: Tensor | None, chosen: Tensor | None = None
+    ) -> Tensor:
+        """Self-attention with all heads, each of size h / heads, and its output projection.
+
+        With `chosen` (B, M, h), these ask; keys and values are those of x all the same.
+        """
         heads, size = self.num_heads, width // self.num_heads
         projections = (self.query, self.key, self.value)
         weight = torch.cat([p.weight[:width, :width] for p in projections])
@@ -161,8 +177,16 @@ class SuperShaperLayer(nn.Module):
             weight = F.pad(weight.unflatten(0, (3 * heads, size)), (0, 0, 0, padding)).flatten(0, 1)
             bias = F.pad(bias.unflatten(0, (3 * heads, size)), (0, padding)).flatten()
             out = F.pad(out.unflatten(1, (heads, size)), (0, padding)).flatten(1)
-        projected = F.linear(x, weight, bias).unflatten(-1, (3, heads, size + padding))
-        query, key, value = projected.permute(2, 0, 3, 1, 4)
+        padded = size + padding
+        if chosen is None:
+            projected = F.linear(x, weight, bias).unflatten(-1, (3, heads, padded))
+            query, key, value = projected.permute(2, 0, 3, 1, 4)
+        else:
+            split = heads * padded
+            projected = F.linear(x, weight[split:], bias[split:])
+            key, value = projected.unflatten(-1, (2, heads, padded)).permute(2, 0, 3, 1, 4)
+            asking = F.linear(chosen, weight[:split], bias[:split])
+            query = asking.unflatten(-1, (heads, padded)).transpose(1, 2)
         seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=size**-0.5)
         return F.linear(seen.transpose(1, 2).flatten(2), out, self.attention_output.bias[:width])
 
@@ -225,6 +249,7 @@ class SuperShaperModel(SuperShaperPreTrainedModel):
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         shape: Sequence[int] | None = None,
+        positions: Tensor | None = None,
     ) -> BaseModelOutput:
         """Compute hidden states of one subnet, (B, T) to (B, T, D).
 
@@ -233,21 +258,41 @@ class SuperShaperModel(SuperShaperPreTrainedModel):
             attention_mask: (B, T), nonzero at real tokens; None without padding.
             token_type_ids: Segments, (B, T); None for all zero.
             shape: Hidden size of every layer; None for the largest.
+            positions: (B, M), the positions of every row that are wanted: the last layer runs at
+                these only, exactly, and the hidden states are (B, M, D). None for all.
 
         Raises:
             InvalidInputError: If the shape is not one of the space.
         """
         shape = self.config.check_shape(shape)
         mask = _key_mask(attention_mask)
+        last = len(self.layers) - 1
         x = self.layers[0].enter(self.embed(input_ids, token_type_ids), shape[0])
         for index, (layer, width) in enumerate(zip(self.layers, shape, strict=True)):
             if index > 0:
                 x = self._pass_on(index - 1, x, shape[index - 1], width)
+            wanted = positions if index == last else None
             if self.gradient_checkpointing and self.training:
-                x = self._gradient_checkpointing_func(layer.__call__, x, width, mask)
+                x = self._gradient_checkpointing_func(layer.__call__, x, width, mask, wanted)
             else:
-                x = layer(x, width, mask)
+                x = layer(x, width, mask, wanted)
         return BaseModelOutput(last_hidden_state=self.layers[-1].leave(x, shape[-1]))
+
+    @torch.no_grad()
+    def merge_bottlenecks(self) -> list[tuple[Tensor, Tensor]]:
+        """Return the maps between neighbouring layers: weight (D, D) and bias (D,) of each.
+
+        The inner dimension of the product is D at every shape, so that the map h_i -> h_{i+1} is
+        its leading h_{i+1} rows and h_i columns (SuperShaper, appendix C).
+        """
+        return [
+            (
+                entering.input_bottleneck.weight @ leaving.output_bottleneck.weight,
+                entering.input_bottleneck.weight @ leaving.output_bottleneck.bias
+                + entering.input_bottleneck.bias,
+            )
+            for leaving, entering in pairwise(self.layers)
+        ]
 
     def _pass_on(self, index: int, x: Tensor, width: int, following: int) -> Tensor:
         """From a layer's width straight to the next one's, (B, T, h_i) to (B, T, h_{i+1})."""
@@ -292,12 +337,12 @@ class SuperShaperForMaskedLM(SuperShaperPreTrainedModel):
         Returns:
             With labels the mean cross-entropy and logits (n_masked, V), else logits (B, T, V).
         """
-        hidden = self.supershaper(
-            input_ids, attention_mask, token_type_ids, shape=shape
-        ).last_hidden_state
         if labels is None:
-            return MaskedLMOutput(logits=self._logits(hidden))
-        logits, losses = self._predict_masked(hidden, labels)
+            output = self.supershaper(input_ids, attention_mask, token_type_ids, shape=shape)
+            return MaskedLMOutput(logits=self._logits(output.last_hidden_state))
+        logits, losses = self._predict_masked(
+            input_ids, attention_mask, token_type_ids, labels, shape
+        )
         # A batch may hold no masked token: its loss is then zero, not NaN.
         return MaskedLMOutput(loss=losses.sum() / max(len(losses), 1), logits=logits)
 
@@ -309,21 +354,30 @@ class SuperShaperForMaskedLM(SuperShaperPreTrainedModel):
         attention_mask: Tensor | None = None,
     ) -> Tensor:
         """Cross-entropy at every masked position in reading order, (B, T) to (n_masked,)."""
-        output = self.supershaper(input_ids, attention_mask, shape=shape)
-        return self.head_losses(output.last_hidden_state, labels)
+        return self._predict_masked(input_ids, attention_mask, None, labels, shape)[1]
 
     def head_losses(self, hidden: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy at every masked position from final hidden states (B, T, D)."""
-        return self._predict_masked(hidden, labels)[1]
+        """Cross-entropy at every masked position from final hidden states (..., D), (n_masked,)."""
+        masked = labels != -100
+        return _cross_entropies(self._logits(hidden[masked]), labels[masked])
 
     def _logits(self, hidden: Tensor) -> Tensor:
         return self.head(hidden, self.supershaper.embeddings.words.weight)
 
-    def _predict_masked(self, hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        masked = labels != -100
-        logits = self._logits(hidden[masked])
-        scores = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return logits, F.cross_entropy(scores, labels[masked], reduction="none")
+    def _predict_masked(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        token_type_ids: Tensor | None,
+        labels: Tensor,
+        shape: Sequence[int] | None,
+    ) -> tuple[Tensor, Tensor]:
+        masked = MaskedPositions.of(labels)
+        output = self.supershaper(
+            input_ids, attention_mask, token_type_ids, shape=shape, positions=masked.positions
+        )
+        logits = self._logits(masked.select(output.last_hidden_state))
+        return logits, _cross_entropies(logits, masked.targets)
 
     @classmethod
     def from_bert(
@@ -387,6 +441,11 @@ class SuperShaperForMaskedLM(SuperShaperPreTrainedModel):
         subnet.bert.final_bottleneck.weight.copy_(weight)
         subnet.bert.final_bottleneck.bias.copy_(bias)
         return subnet.train(self.training)
+
+
+def _cross_entropies(logits: Tensor, targets: Tensor) -> Tensor:
+    scores = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return F.cross_entropy(scores, targets, reduction="none")
 
 
 def _key_mask(attention_mask: Tensor | None) -> Tensor | None:

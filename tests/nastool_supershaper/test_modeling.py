@@ -266,6 +266,20 @@ def test_head_runs_on_masked_positions_only(supernet, batch, padded):
     assert_close(masked.loss, expected.mean(), 1e-5)
 
 
+@padding
+def test_last_layer_at_masked_positions_has_the_gradients_of_all_positions(supernet, batch, padded):
+    supernet.double()
+    input_ids, attention_mask, _, labels = batch
+    mask = attention_mask if padded else None
+    supernet(input_ids, mask, labels=labels, shape=SHAPE).loss.backward()
+    found = {name: p.grad.clone() for name, p in supernet.named_parameters()}
+    supernet.zero_grad()
+    logits = supernet(input_ids, mask, shape=SHAPE).logits
+    torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten()).backward()
+    for name, parameter in supernet.named_parameters():
+        assert_close(found[name], parameter.grad, 1e-12)
+
+
 def test_loss_without_masked_positions_is_zero(supernet, batch):
     loss = supernet(batch[0], labels=torch.full_like(batch[0], -100)).loss
     assert loss.item() == 0
