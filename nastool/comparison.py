@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,7 +53,7 @@ class Comparison:
         problem: What was optimised.
         results: By strategy, one result a seed.
         seeds: In the order of the results.
-        budget: Evaluations a run was allowed.
+        budget: Evaluations a run was allowed, at most.
         true_front: Minimised objectives of the best possible front, shape (r, m), where it is
             known; the front of all runs together takes its place otherwise.
         bounds: Constraints under each of which the best value is reported besides.
@@ -79,13 +79,7 @@ class Comparison:
                 raise InvalidInputError(
                     f"{strategy} must have {len(self.seeds)} runs, one a seed, got {len(runs)}"
                 )
-        for bound in self.bounds:
-            metric = self.problem.metric(bound.metric)
-            if bound.unit and bound.unit != metric.unit:
-                raise InvalidInputError(
-                    f"{bound}: {metric.name} is measured in {metric.unit or 'plain numbers'}, "
-                    f"got a bound in {bound.unit}"
-                )
+        check_bounds(self.problem, self.bounds)
         _ = self.reference_front
 
     @cached_property
@@ -355,6 +349,17 @@ class Comparison:
         )
 
 
+def check_bounds(problem: Problem, bounds: Sequence[Constraint]) -> None:
+    """Raise InvalidInputError unless every bound is on a metric of the problem, in its unit."""
+    for bound in bounds:
+        metric = problem.metric(bound.metric)
+        if bound.unit and bound.unit != metric.unit:
+            raise InvalidInputError(
+                f"{bound}: {metric.name} is measured in {metric.unit or 'plain numbers'}, "
+                f"got a bound in {bound.unit}"
+            )
+
+
 def compare(
     problem: Problem,
     strategies: Mapping[str, StrategyFactory],
@@ -364,6 +369,7 @@ def compare(
     store: Store | str | None = None,
     name: str = "comparison",
     batch_size: int | None = None,
+    budgets: Mapping[str, int] | None = None,
     true_front: Values | None = None,
     bounds: Sequence[Constraint] = (),
     descriptions: Mapping[str, Mapping[str, Any]] | None = None,
@@ -383,6 +389,7 @@ def compare(
         store: Where to keep the runs, as a store or its URL; only in memory by default.
         name: Prefix of the names of the studies.
         batch_size: As for `Study.run`.
+        budgets: By strategy, where it differs from the others'.
         true_front: As for `Comparison`.
         bounds: As for `Comparison`.
         descriptions: By strategy, JSON values kept with its studies.
@@ -390,7 +397,7 @@ def compare(
         progress: Told after every batch.
 
     Raises:
-        InvalidInputError: No strategies or seeds, or repeated seeds.
+        InvalidInputError: No strategies or seeds, repeated seeds, or a bound on an unknown metric.
         KeyboardInterrupt: Ctrl-C; what was evaluated is kept in the store.
     """
     if not strategies or not seeds or len(set(seeds)) != len(seeds):
@@ -398,6 +405,7 @@ def compare(
             "a comparison must have at least one strategy and distinct seeds, got "
             f"{len(strategies)} strategies and seeds {list(seeds)}"
         )
+    check_bounds(problem, bounds)
     if isinstance(store, str):
         from nastool.store import open_store
 
@@ -405,33 +413,55 @@ def compare(
     results: dict[str, list[Result]] = {strategy: [] for strategy in strategies}
     # All strategies take their first seed before any takes its second: an early look is fair.
     for seed, (strategy, factory) in itertools.product(seeds, strategies.items()):
-        description = {
-            "strategy": strategy,
-            **(descriptions or {}).get(strategy, {}),
-            "comparison": {"name": name, "strategy": strategy},
-        }
-        study = Study(
+        study = study_of(
             problem,
             factory,
-            store,
-            f"{name}/{strategy}/{seed}",
             seed,
-            description=description,
+            store,
+            name=name,
+            strategy=strategy,
+            description=(descriptions or {}).get(strategy),
             executor=executor,
         )
-        report = None
-        if progress is not None:
-
-            def report(done: int, total: int, strategy: str = strategy, seed: int = seed) -> None:
-                progress(strategy, seed, done, total)
-
-        result = study.run(budget, batch_size, report)
+        limit = (budgets or {}).get(strategy, budget)
+        report = progress and partial(progress, strategy, seed)
+        result = study.run(limit, batch_size, report)
         if result.stop_reason == "interrupted":
             raise KeyboardInterrupt
         # A stored run may have had a larger budget.
-        results[strategy].append(result.first(budget))
+        results[strategy].append(result.first(limit))
     runs = {strategy: tuple(made) for strategy, made in results.items()}
-    return Comparison(problem, runs, tuple(seeds), budget, true_front, tuple(bounds))
+    largest = max([budget, *(budgets or {}).values()])
+    return Comparison(problem, runs, tuple(seeds), largest, true_front, tuple(bounds))
+
+
+def study_of(
+    problem: Problem,
+    factory: StrategyFactory,
+    seed: int,
+    store: Store | None,
+    *,
+    name: str,
+    strategy: str,
+    description: Mapping[str, Any] | None = None,
+    executor: Executor | None = None,
+) -> Study:
+    """The study behind one run of a comparison; run anywhere, `compare` finds it in the store.
+
+    Args:
+        problem: What to optimise.
+        factory: Makes the strategy.
+        seed: Of the run.
+        store: Where it is kept.
+        name: Of the comparison.
+        strategy: Its name in the comparison.
+        description: JSON values kept with it.
+        executor: As for `Study`.
+    """
+    origin = {"comparison": {"name": name, "strategy": strategy}}
+    described = {"strategy": strategy, **(description or {}), **origin}
+    study = f"{name}/{strategy}/{seed}"
+    return Study(problem, factory, store, study, seed, description=described, executor=executor)
 
 
 def load_comparison(

@@ -21,6 +21,7 @@ from nastool.cli.options import plugin_option
 from nastool.errors import InvalidInputError, NastoolError
 
 _CORE = {
+    "compare": ("nastool.cli.compare:compare", "Compare strategies over several seeds."),
     "fit": ("nastool.cli.fit:fit", "Fit a predictor to a table of measured architectures."),
     "list": ("nastool.cli.list:list_plugins", "List spaces, objectives, strategies, predictors."),
     "search": ("nastool.cli.search:search", "Search a space for the best architectures."),

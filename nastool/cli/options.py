@@ -13,6 +13,11 @@ from nastool.errors import InvalidInputError
 
 DEFAULT_STORAGE = "sqlite:///nastool.db"
 
+DEFAULT_OBJECTIVES = ("perplexity", "params")
+
+PLUGIN_FILES = "nastool.plugin_files"
+"""Where a context's ``meta`` keeps the files of ``--plugin``: worker processes need them again."""
+
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -40,7 +45,8 @@ def count(text: str) -> int:
 def _load_plugins(
     ctx: click.Context, param: click.Parameter, files: tuple[Path, ...]
 ) -> tuple[Path, ...]:
-    del ctx, param
+    del param
+    ctx.meta[PLUGIN_FILES] = (*ctx.meta.get(PLUGIN_FILES, ()), *files)
     for file in files:
         # Resolving plugins takes a while to import; most commands never name a file.
         from nastool.plugins import load_file
@@ -75,25 +81,53 @@ def storage_option(command: _F) -> _F:
     )(command)
 
 
+def problem_options(command: _F) -> _F:
+    """Add ``--space`` and ``--objective``."""
+    for option in (
+        click.option(
+            "--objective",
+            "objective_texts",
+            metavar="NAME",
+            multiple=True,
+            help="What is optimised; repeatable. Default: perplexity and params. "
+            "Of one objective the best few are shown, of more their Pareto front.",
+        ),
+        click.option(
+            "--space",
+            "space_text",
+            metavar="NAME",
+            required=True,
+            help="Search space, e.g. supershaper; 'nastool list' names all.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def output_options(command: _F) -> _F:
     """Add ``--format``, ``--limit``, ``--output`` and ``--plot``: how a front is shown."""
+    limit = click.option(
+        "--limit",
+        type=count,
+        help="Rows shown, spread evenly over the front. Default: 20 in a table, else all.",
+    )
+    return report_options(limit(command))
+
+
+def report_options(command: _F) -> _F:
+    """Add ``--format``, ``--output`` and ``--plot``: where what was found goes."""
     for option in (
         click.option(
             "--plot",
             metavar="FILE.html",
             type=click.Path(dir_okay=False, path_type=Path),
-            help="Also write a page with the front and its shapes as figures.",
+            help="Also write a page of figures.",
         ),
         click.option(
             "--output",
             metavar="FILE",
             type=click.Path(dir_okay=False, path_type=Path),
             help="Write there instead of to the terminal; .json and .csv set the format.",
-        ),
-        click.option(
-            "--limit",
-            type=count,
-            help="Rows shown, spread evenly over the front. Default: 20 in a table, else all.",
         ),
         click.option(
             "--format",

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import click
 
 from nastool.cli.tables import (
     TABLE_ROWS,
-    FrontView,
     as_csv,
     as_json,
     as_table,
@@ -21,12 +20,23 @@ from nastool.cli.tables import (
 from nastool.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from nastool.problem import Problem
     from nastool.results import Result
 
 _FILE_WIDTH = 120
 """Characters of a line where the table goes into a file or a pipe."""
 
 _SUFFIXES = {".json": "json", ".csv": "csv"}
+
+
+class Formats(TypedDict):
+    """How a thing is made in each format; the table for a width in characters."""
+
+    table: Callable[[int], RenderableType]
+    json: Callable[[], str]
+    csv: Callable[[], str]
 
 
 @dataclass(frozen=True)
@@ -73,28 +83,47 @@ class Destination:
         if limit is None and self.format == "table" and len(result.problem.objectives) > 1:
             limit = TABLE_ROWS
         view = front_view(result, limit, facts)
-        text = _render(view, self.format, plain=self.output is not None)
+        formats: Formats = {
+            "json": lambda: as_json(view),
+            "csv": lambda: as_csv(view),
+            "table": lambda width: as_table(view, width),
+        }
+
+        def page() -> str:
+            from nastool.plots.report import study_page
+
+            run = {"evaluations": len(result), "seconds": result.seconds}
+            return study_page(result.name or "study", result, {**facts, **run})
+
+        self.send(formats, page, result.problem)
+
+    def send(self, formats: Formats, page: Callable[[], str], problem: Problem) -> None:
+        """Write what was found in the format that is wanted.
+
+        Args:
+            formats: How each one is made.
+            page: Makes the page of figures.
+            problem: What was searched; its proxies are named whatever the format.
+        """
+        plain = self.output is not None
+        if self.format == "table":
+            text = _rendered(formats["table"], plain=plain)
+        else:
+            text = formats["json" if self.format == "json" else "csv"]()
         if self.output:
             _write(self.output, text)
             click.echo(f"Wrote {self.output}", err=True)
         else:
             click.echo(text)
         if self.format != "table":
-            for line in proxies(result.problem):
+            for line in proxies(problem):
                 click.echo(line, err=True)
         if self.plot:
-            from nastool.plots.report import study_page
-
-            run = {"evaluations": len(result), "seconds": result.seconds}
-            _write(self.plot, study_page(result.name or "study", result, {**facts, **run}))
+            _write(self.plot, page())
             click.echo(f"Wrote {self.plot}", err=True)
 
 
-def _render(view: FrontView, output_format: str, *, plain: bool) -> str:
-    if output_format == "json":
-        return as_json(view)
-    if output_format == "csv":
-        return as_csv(view)
+def _rendered(make: Callable[[int], RenderableType], *, plain: bool) -> str:
     from rich.console import Console
 
     console = Console(no_color=plain or None, highlight=False)
@@ -102,7 +131,7 @@ def _render(view: FrontView, output_format: str, *, plain: bool) -> str:
         # Nobody's screen: rows stay whole.
         console.width = max(console.width, _FILE_WIDTH)
     with console.capture() as capture:
-        console.print(as_table(view, console.width))
+        console.print(make(console.width))
     text = capture.get()
     return "\n".join(line.rstrip() for line in text.rstrip("\n").split("\n"))
 

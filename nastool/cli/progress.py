@@ -30,13 +30,14 @@ class ProgressBar:
     def __enter__(self) -> Self:
         return self
 
-    def __call__(self, done: int, total: int) -> None:
-        """Say how far the work is."""
+    def __call__(self, done: int, total: int, label: str | None = None) -> None:
+        """Say how far the work is, and where a label is given, at what."""
         if not self._wanted or time.perf_counter() - self._start < _PATIENCE:
             return
         if self._bar is None:
             self._bar = _start(self._label)
-        self._bar.update(self._bar.task_ids[0], completed=done, total=total)
+        text = label or self._label
+        self._bar.update(self._bar.task_ids[0], completed=done, total=total, description=text)
 
     def __exit__(
         self,

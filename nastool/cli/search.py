@@ -10,24 +10,23 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nastool.cli.constraints import constraint_options, read_constraints
-from nastool.cli.options import count, output_options, plugin_option, storage_option
+from nastool.cli.options import (
+    DEFAULT_OBJECTIVES,
+    count,
+    output_options,
+    plugin_option,
+    problem_options,
+    storage_option,
+)
 
 if TYPE_CHECKING:
     from nastool.problem import Problem
     from nastool.results import Result
     from nastool.study import Study
 
-_OBJECTIVES = ("perplexity", "params")
-
 
 @click.command()
-@click.option(
-    "--space",
-    "space_text",
-    metavar="NAME",
-    required=True,
-    help="Search space, e.g. supershaper; 'nastool list' names all.",
-)
+@problem_options
 @click.option(
     "--strategy",
     "strategy_text",
@@ -35,14 +34,6 @@ _OBJECTIVES = ("perplexity", "params")
     default="evolution",
     show_default=True,
     help="How candidates are chosen; 'nastool list' names all.",
-)
-@click.option(
-    "--objective",
-    "objective_texts",
-    metavar="NAME",
-    multiple=True,
-    help="What is optimised; repeatable. Default: perplexity and params. "
-    "Of one objective the best few are shown, of more their Pareto front.",
 )
 @constraint_options
 @click.option(
@@ -112,7 +103,7 @@ def search(
 
     destination = Destination(output_format, limit, output, plot)
     constraints = read_constraints(constraint_texts, upper_texts, lower_texts)
-    objectives = objective_texts or _OBJECTIVES
+    objectives = objective_texts or DEFAULT_OBJECTIVES
     problem = make_problem(space_text, objectives, constraints)
     plan = _Plan(problem, strategy_text, settings_texts, seed, batch_size)
     description = {

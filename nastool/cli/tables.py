@@ -20,6 +20,7 @@ from nastool.space import Genotypes
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.text import Text
 
 TABLE_ROWS = 20
 BEST_ROWS = 10
@@ -185,12 +186,8 @@ def _caption(view: FrontView) -> RenderableType:
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column()
     result = view.result
-    for metric in result.problem.reported:
-        source = metric.provenance
-        error = f", {source.error}" if source.error else ""
-        grid.add_row(Text(metric.name), Text(f"{source.kind.value}: {source.by}{error}"))
-        if source.proxy:
-            grid.add_row("", Text(f"PROXY: {source.proxy}", style="bold yellow"))
+    for name, line in sources(result.problem):
+        grid.add_row(name, line)
     run = f"{len(result):,} evaluations in {result.seconds:,.2f} s"
     if result.stop_reason not in ("budget", ""):
         run += f" ({STOP_MESSAGES[result.stop_reason]})"
@@ -201,6 +198,20 @@ def _caption(view: FrontView) -> RenderableType:
     for label, value in view.facts.items():
         grid.add_row(label, Text(str(value)))
     return grid
+
+
+def sources(problem: Problem) -> list[tuple[Text, Text]]:
+    """Rows for the caption of a table: where the numbers of every reported metric come from."""
+    from rich.text import Text
+
+    rows = []
+    for metric in problem.reported:
+        source = metric.provenance
+        error = f", {source.error}" if source.error else ""
+        rows.append((Text(metric.name), Text(f"{source.kind.value}: {source.by}{error}")))
+        if source.proxy:
+            rows.append((Text(""), Text(f"PROXY: {source.proxy}", style="bold yellow")))
+    return rows
 
 
 def proxies(problem: Problem) -> list[str]:

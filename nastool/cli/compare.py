@@ -1,0 +1,226 @@
+"""``nastool compare``: several strategies and seeds on one problem, side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from nastool.cli.constraints import constraint_options, read_constraints
+from nastool.cli.options import (
+    DEFAULT_OBJECTIVES,
+    PLUGIN_FILES,
+    count,
+    plugin_option,
+    problem_options,
+    report_options,
+    storage_option,
+)
+
+if TYPE_CHECKING:
+    from nastool.cli.entrants import Contest
+    from nastool.cli.output import Destination
+    from nastool.comparison import Comparison
+    from nastool.store import Store
+
+_STRATEGIES = ("random", "evolution", "nsga2", "pareto")
+
+
+@click.command()
+@problem_options
+@constraint_options
+@click.option(
+    "--strategy",
+    "strategy_texts",
+    metavar="TEXT",
+    multiple=True,
+    help="A strategy that takes part: NAME, with settings NAME,KEY=VALUE, with a budget of its "
+    f"own tpe@1000; repeatable. Default: {', '.join(_STRATEGIES)}.",
+)
+@click.option(
+    "--seeds",
+    type=count,
+    metavar="N",
+    default="5",
+    show_default=True,
+    help="Runs of each strategy, with the seeds 0 to N-1.",
+)
+@click.option(
+    "--budget",
+    type=count,
+    metavar="N",
+    default="5000",
+    show_default=True,
+    help="Architectures each run evaluates; k and M allowed.",
+)
+@click.option(
+    "--bound",
+    "bound_texts",
+    metavar="METRIC=N",
+    multiple=True,
+    help="Also report the best value at no more than that: --bound params=45M; repeatable.",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Runs made at a time; where they share processors, seconds say less.",
+)
+@storage_option
+@click.option(
+    "--name",
+    metavar="NAME",
+    default="",
+    help="Name to keep the runs under. By default it follows from the problem, so that the same "
+    "command goes on, and one with more strategies, seeds or budget adds to what is there.",
+)
+@report_options
+@plugin_option
+@click.pass_context
+def compare(
+    ctx: click.Context,
+    space_text: str,
+    objective_texts: tuple[str, ...],
+    constraint_texts: tuple[str, ...],
+    upper_texts: tuple[str, ...],
+    lower_texts: tuple[str, ...],
+    strategy_texts: tuple[str, ...],
+    seeds: int,
+    budget: int,
+    bound_texts: tuple[str, ...],
+    jobs: int,
+    storage: str,
+    name: str,
+    output_format: str | None,
+    output: Path | None,
+    plot: Path | None,
+) -> None:
+    """Compare strategies over several seeds.
+
+    Example: nastool compare --space supershaper --max params=66M --strategy evolution
+    --strategy pareto --strategy tpe@1000 --plot report.html
+    """
+    from nastool.cli.entrants import Contest, parse_limit
+    from nastool.cli.output import Destination
+    from nastool.errors import InvalidInputError
+
+    destination = Destination(output_format, None, output, plot)
+    if jobs > 1 and storage == "none":
+        raise InvalidInputError("--jobs: several runs at a time need a --storage, got 'none'")
+    contest = Contest(
+        space_text,
+        tuple(objective_texts or DEFAULT_OBJECTIVES),
+        read_constraints(constraint_texts, upper_texts, lower_texts),
+        tuple(strategy_texts or _STRATEGIES),
+        seeds,
+        budget,
+        tuple(dict.fromkeys(map(parse_limit, bound_texts))),
+        ctx.meta.get(PLUGIN_FILES, ()),
+        name,
+    )
+    contest.check()
+    comparison = _run(contest, storage, jobs)
+    write(destination, comparison, contest.name, storage)
+
+
+def write(destination: Destination, comparison: Comparison, name: str, storage: str) -> None:
+    """Show a comparison.
+
+    Args:
+        destination: What the output options ask for.
+        comparison: Finished runs.
+        name: Its name.
+        storage: Where it is kept.
+    """
+    from nastool.cli.standings import as_csv, as_json, as_table
+    from nastool.plots.standings import standings
+
+    found = standings(comparison)
+    kept = {} if storage == "none" else {"comparison": name, "storage": storage}
+
+    def page() -> str:
+        from nastool.plots.comparison import comparison_page
+
+        return comparison_page(name, comparison, kept)
+
+    destination.send(
+        {
+            "json": lambda: as_json(comparison, found, kept),
+            "csv": lambda: as_csv(comparison, found),
+            "table": lambda width: as_table(comparison, found, width, kept),
+        },
+        page,
+        comparison.problem,
+    )
+
+
+def _run(contest: Contest, storage: str, jobs: int) -> Comparison:
+    """Make the runs and say what was there before and what is kept."""
+    from nastool.store import open_store
+
+    if storage == "none":
+        try:
+            return _run_here(contest, None)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("nothing is kept without a storage") from None
+    with open_store(storage) as store:
+        before = contest.stored(store)
+        try:
+            if jobs > 1:
+                _run_in_processes(contest, storage, jobs)
+            comparison = _run_here(contest, store)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"{_progress_of(contest, contest.stored(store))} are done, kept in comparison "
+                f"{contest.name}; the same command goes on"
+            ) from None
+    there = _progress_of(contest, before)
+    if sum(before.values()) == _total(contest):
+        click.echo(
+            f"Comparison {contest.name} in {storage} holds these runs already; nothing was "
+            "evaluated.",
+            err=True,
+        )
+    elif any(before.values()):
+        click.echo(f"Comparison {contest.name} in {storage} went on after {there}.", err=True)
+    return comparison
+
+
+def _total(contest: Contest) -> int:
+    return sum(contest.evaluations(entrant) for entrant, _ in contest.runs)
+
+
+def _progress_of(contest: Contest, stored: dict[tuple[str, int], int]) -> str:
+    finished = sum(
+        stored.get((entrant.name, seed), 0) >= contest.evaluations(entrant)
+        for entrant, seed in contest.runs
+    )
+    done = sum(stored.values())
+    return f"{finished} of {len(contest.runs)} runs ({done:,} of {_total(contest):,} evaluations)"
+
+
+def _run_here(contest: Contest, store: Store | None) -> Comparison:
+    from nastool.cli.progress import ProgressBar
+
+    done: dict[tuple[str, int], int] = {}
+    total = _total(contest)
+    with ProgressBar("comparing") as bar:
+
+        def report(strategy: str, seed: int, evaluations: int, budget: int) -> None:
+            del budget
+            done[strategy, seed] = evaluations
+            bar(sum(done.values()), total, f"{strategy}, seed {seed}")
+
+        return contest.run(store, report)
+
+
+def _run_in_processes(contest: Contest, storage: str, jobs: int) -> None:
+    from nastool.cli.progress import ProgressBar
+    from nastool.cli.workers import run_in_processes
+
+    total = _total(contest)
+    with ProgressBar(f"comparing, {jobs} runs at a time") as bar:
+        run_in_processes(contest, storage, jobs, lambda done: bar(done, total))

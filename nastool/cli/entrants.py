@@ -1,0 +1,231 @@
+"""The strategies of a comparison, from the texts of a command line, and the runs they are for."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nastool.cli.options import count
+from nastool.cli.problems import make_problem
+from nastool.cli.settings import strategy_settings
+from nastool.comparison import Comparison, ComparisonProgress, check_bounds, compare, study_of
+from nastool.constraint import Constraint, parse_bound, parse_constraint
+from nastool.errors import InvalidInputError
+from nastool.plugins import STRATEGIES, find, load_file, load_strategy, parse_spec
+from nastool.problem import Problem
+from nastool.store import Store
+from nastool.strategies.base import Strategy
+from nastool.study import Progress
+
+_SETTING = re.compile(r",(?=[A-Za-z][\w-]*=)")
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A strategy that takes part.
+
+    Args:
+        name: What it is called in the comparison: its text without the budget.
+        spec: E.g. ``evolution`` or ``optuna:GPSampler``.
+        settings: Keyword settings.
+        budget: Its own evaluations; None for those of the others.
+    """
+
+    name: str
+    spec: str
+    settings: Mapping[str, Any]
+    budget: int | None = None
+
+    def __call__(self, problem: Problem, seed: int) -> Strategy:
+        """Make the strategy."""
+        return load_strategy(self.spec, problem, seed, self.settings)
+
+
+def parse_entrant(text: str) -> Entrant:
+    """Read ``NAME[,KEY=VALUE...][@BUDGET]``, e.g. ``evolution,selection=elitist`` or ``tpe@1000``.
+
+    Raises:
+        InvalidInputError: Another form, or an unknown strategy or setting.
+    """
+    name, budget = text, None
+    head, at, tail = text.rpartition("@")
+    if at and "]" not in tail:
+        try:
+            name, budget = head, count(tail)
+        except click.BadParameter as error:
+            raise InvalidInputError(f"--strategy {text}: {error.message}") from error
+    spec, *settings = _SETTING.split(name)
+    try:
+        plugin = find(STRATEGIES, parse_spec(spec).name)
+        read = strategy_settings(plugin, settings) if settings else {}
+    except InvalidInputError as error:
+        message = str(error).replace("--option: ", "").replace("--option ", "")
+        raise InvalidInputError(f"--strategy {text}: {message}") from error
+    return Entrant(name.strip(), spec.strip(), read, budget)
+
+
+def parse_limit(text: str) -> Constraint:
+    """Read ``METRIC=N`` (at most), ``METRIC<=N`` or ``METRIC>=N``.
+
+    Raises:
+        InvalidInputError: Another form.
+    """
+    try:
+        if "<=" in text or ">=" in text:
+            return parse_constraint(text)
+        return parse_bound(text, "<=")
+    except InvalidInputError as error:
+        raise InvalidInputError(f"--bound: {error}") from error
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Everything a comparison is made from; plain values, so that worker processes can be told.
+
+    Args:
+        space: Text of the search space.
+        objectives: Texts of the objectives.
+        constraints: What every run must keep.
+        strategies: Texts of the entrants.
+        seeds: Number of seeds.
+        budget: Evaluations of each run.
+        bounds: Under which the best value is reported.
+        plugin_files: To be loaded first.
+        given_name: Name of the comparison; made from its problem where empty.
+
+    Raises:
+        InvalidInputError: Repeated strategies.
+    """
+
+    space: str
+    objectives: tuple[str, ...]
+    constraints: tuple[Constraint, ...]
+    strategies: tuple[str, ...]
+    seeds: int
+    budget: int
+    bounds: tuple[Constraint, ...] = ()
+    plugin_files: tuple[Path, ...] = ()
+    given_name: str = ""
+
+    def __post_init__(self) -> None:
+        for file in self.plugin_files:
+            load_file(file)
+        names = [entrant.name for entrant in self.entrants]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise InvalidInputError(f"--strategy: each must be given once, got {repeated[0]} twice")
+
+    @cached_property
+    def problem(self) -> Problem:
+        """What is optimised."""
+        return make_problem(self.space, self.objectives, self.constraints)
+
+    @cached_property
+    def entrants(self) -> tuple[Entrant, ...]:
+        """The strategies."""
+        return tuple(parse_entrant(text) for text in self.strategies)
+
+    @cached_property
+    def name(self) -> str:
+        """Shared by the comparisons of one problem, so that they grow together."""
+        if self.given_name:
+            return self.given_name
+        digest = hashlib.sha256(self.problem.fingerprint.encode()).hexdigest()[:8]
+        return f"{self.problem.space.name.partition('[')[0]}-comparison-{digest}"
+
+    @property
+    def runs(self) -> tuple[tuple[Entrant, int], ...]:
+        """Entrant and seed of every run, in the order they are made."""
+        return tuple((e, seed) for seed in range(self.seeds) for e in self.entrants)
+
+    def evaluations(self, entrant: Entrant) -> int:
+        """Evaluations of each of its runs."""
+        return entrant.budget or self.budget
+
+    def check(self) -> None:
+        """Make every strategy once, so that what is wrong shows before anything has run.
+
+        Raises:
+            InvalidInputError: A strategy or a bound does not fit the problem.
+        """
+        for entrant in self.entrants:
+            entrant(self.problem, 0)
+        check_bounds(self.problem, self.bounds)
+
+    def run(self, store: Store | None, progress: ComparisonProgress | None = None) -> Comparison:
+        """Run what the store does not hold yet.
+
+        Args:
+            store: Where to keep the runs.
+            progress: Told after every batch.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C; what was evaluated is kept.
+        """
+        return compare(
+            self.problem,
+            {entrant.name: entrant for entrant in self.entrants},
+            range(self.seeds),
+            self.budget,
+            store=store,
+            name=self.name,
+            budgets={e.name: e.budget for e in self.entrants if e.budget},
+            bounds=self.bounds,
+            descriptions={entrant.name: self._describe(entrant) for entrant in self.entrants},
+            progress=progress,
+        )
+
+    def run_one(self, store: Store, index: int, progress: Progress) -> None:
+        """Make one of the runs; `run` finds it in the store.
+
+        Args:
+            store: Where to keep it.
+            index: Its place in `runs`.
+            progress: Told after every batch.
+        """
+        entrant, seed = self.runs[index]
+        study = study_of(
+            self.problem,
+            entrant,
+            seed,
+            store,
+            name=self.name,
+            strategy=entrant.name,
+            description=self._describe(entrant),
+        )
+        study.run(self.evaluations(entrant), progress=progress)
+
+    def _describe(self, entrant: Entrant) -> dict[str, Any]:
+        return {
+            "space": self.space,
+            "objectives": list(self.objectives),
+            "constraints": [str(constraint) for constraint in self.constraints],
+            "strategy": entrant.spec,
+            "settings": dict(entrant.settings),
+            "bounds": [str(bound) for bound in self.bounds],
+        }
+
+    def stored(self, store: Store) -> dict[tuple[str, int], int]:
+        """Evaluations the store holds of each run, by strategy and seed; at most its budget."""
+        budgets = {entrant.name: self.evaluations(entrant) for entrant in self.entrants}
+        found = {}
+        for summary in store.list_studies():
+            origin = summary.description.get("comparison") or {}
+            strategy, seed = origin.get("strategy"), summary.identity.get("seed")
+            if (
+                origin.get("name") == self.name
+                and strategy in budgets
+                and seed in range(self.seeds)
+            ):
+                done = summary.evaluations
+                if summary.stop_reason in ("exhausted", "stalled"):
+                    done = budgets[strategy]
+                found[strategy, int(seed)] = min(done, budgets[strategy])
+        return found
