@@ -20,7 +20,7 @@ def test_a_stored_study_becomes_one_of_optunas(search, nastool):
     study = optuna.load_study(study_name="mine", storage="sqlite:///optuna.db")
     assert len(study.trials) == 40
     assert study.user_attrs["strategy"] == "evolution"
-    assert study.user_attrs["constraints"] == ["params<=20k"]
+    assert study.user_attrs["constraints"] == ["params<=1M"]
     assert "PROXY" in study.user_attrs["provenance of loss"]
     assert all(trial.values[1] <= 1_000_000 for trial in study.best_trials)
     assert nastool("to-optuna", "mine").exit_code == 0

@@ -1,0 +1,112 @@
+"""Every example runs as it stands, with a small budget, in an empty folder."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nastool import load_space
+from nastool.predictors import Card, create_predictor, save_predictor
+from nastool_supershaper.space import SuperShaperSpace
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """The predictor that ships, or a small one in its place where none does yet."""
+    space = load_space("supershaper")
+    shipped = space.reference("perplexity")
+    if shipped is not None:
+        return shipped
+    genotypes = space.sample(300, np.random.default_rng(0))
+    features = space.features(genotypes)
+    predictor = create_predictor("linear")
+    predictor.fit(features, 5 + 500 / features.mean(axis=1), genes=len(space.genes))
+    names = tuple(gene.name for gene in space.genes)
+    card = Card(
+        metric="perplexity",
+        unit="",
+        kind="linear",
+        label="linear",
+        space=space.name,
+        fingerprint=space.fingerprint,
+        genes=names,
+        choices=tuple(gene.choices for gene in space.genes),
+        features=names,
+        shapes=300,
+    )
+    folder = tmp_path_factory.mktemp("reference")
+    save_predictor(folder, predictor, card)
+    return folder
+
+
+@pytest.fixture
+def example(reference, tmp_path, monkeypatch, capsys):
+    """Runs an example and returns what it prints."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(SuperShaperSpace, "reference", lambda self, metric: reference)
+
+    def run(name, *arguments):
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        names = runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        return capsys.readouterr().out, names
+
+    return run
+
+
+def test_search(example, tmp_path):
+    pytest.importorskip("pandas")
+    printed, names = example("search.py", 300)
+    assert "lowest perplexity:" in printed
+    assert len(names["result"]) == 300
+    assert (names["result"].values()["params"] <= 66e6).all()
+    assert "plotly" in (tmp_path / "front.html").read_text()
+
+
+def test_custom_objective(example):
+    pytest.importorskip("pandas")
+    printed, names = example("custom_objective.py", 300)
+    assert "roughness" in printed
+    front = names["result"].front()
+    assert front.objectives[:, 1].min() < 1000
+
+
+def test_custom_space(example):
+    pytest.importorskip("pandas")
+    printed, names = example("custom_space.py", 200)
+    assert "signal" in printed
+    assert (names["result"].values()["params"] <= 100_000).all()
+
+
+def test_compare_strategies(example):
+    pytest.importorskip("scipy")
+    printed, names = example("compare_strategies.py", 200, 3)
+    assert "best perplexity under params<=66M" in printed
+    assert "random and pareto differ with p = " in printed
+    assert names["comparison"].seeds == (0, 1, 2)
+
+
+def test_resume_study(example):
+    printed, _ = example("resume_study.py", 400)
+    assert "200 evaluations were kept" in printed
+    assert "as if never stopped: True" in printed
+    assert "resumed: 400 evaluations" in printed
+
+
+def test_optuna_sampler(example):
+    optuna = pytest.importorskip("optuna")
+    verbosity = optuna.logging.get_verbosity()
+    printed, _ = example("optuna_sampler.py", 40)
+    optuna.logging.set_verbosity(verbosity)
+    assert "NastoolSampler: " in printed
+    assert "NSGAIISampler: " in printed
+
+
+def test_every_example_is_tested():
+    tests = Path(__file__).read_text()
+    for file in EXAMPLES.glob("*.py"):
+        assert f'"{file.name}"' in tests
+        assert len(file.read_text().splitlines()) < 45, f"{file.name} is too long to be read"
