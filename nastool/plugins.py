@@ -1,4 +1,4 @@
-"""Spaces, objectives and strategies by name: entry points and files.
+"""Spaces, objectives, strategies and devices by name: entry points and files.
 
 A distribution offers a plugin by an entry point in one of the groups below; a file offers one by a
 decorator of this module and is loaded with ``--plugin FILE.py``. Listing plugins imports none.
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nastool import __version__
+from nastool.devices import Device
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.objective import Objective
 from nastool.predictors.base import create_predictor, known_predictors
@@ -30,6 +31,7 @@ SEARCH_SPACES = "nastool.search_spaces"
 OBJECTIVES = "nastool.objectives"
 STRATEGIES = "nastool.strategies"
 PREDICTORS = "nastool.predictors"
+DEVICES = "nastool.devices"
 COMMANDS = "nastool.commands"
 
 GROUPS: Mapping[str, str] = {
@@ -37,6 +39,7 @@ GROUPS: Mapping[str, str] = {
     OBJECTIVES: "objective",
     STRATEGIES: "strategy",
     PREDICTORS: "predictor",
+    DEVICES: "device",
     COMMANDS: "command",
 }
 """Entry-point groups, and what one member of each is called."""
@@ -122,14 +125,37 @@ def load_space(text: str) -> SearchSpace:
     return made
 
 
-def load_objective(text: str, space: SearchSpace) -> Objective:
+def load_objective(
+    text: str, space: SearchSpace, settings: Mapping[str, object] | None = None
+) -> Objective:
     """Make an objective of a space, e.g. from ``params`` or ``perplexity[runs/predictor]``.
+
+    Args:
+        text: Name, with an argument where the objective takes one.
+        space: What the objective is for.
+        settings: Keyword settings, by name.
 
     Raises:
         InvalidInputError: Unknown, ambiguous or broken, or an argument or space it rejects.
     """
     spec = parse_spec(text)
-    made: Objective = _make(OBJECTIVES, spec.name, Objective, (space, spec.argument), {})
+    arguments = (space, spec.argument)
+    made: Objective = _make(OBJECTIVES, spec.name, Objective, arguments, dict(settings or {}))
+    return made
+
+
+def load_device(text: str, settings: Mapping[str, object] | None = None) -> Device:
+    """Make a device, e.g. from ``cpu`` or ``command[./on_phone.sh]``.
+
+    Args:
+        text: Name, with an argument where the device takes one.
+        settings: Keyword settings, by name.
+
+    Raises:
+        InvalidInputError: Unknown, ambiguous or broken, or an argument or setting it rejects.
+    """
+    spec = parse_spec(text)
+    made: Device = _make(DEVICES, spec.name, Device, (spec.argument,), dict(settings or {}))
     return made
 
 
@@ -189,6 +215,11 @@ def register_strategy(name: str) -> Callable[[_Factory], _Factory]:
     return _register(STRATEGIES, name)
 
 
+def register_device(name: str) -> Callable[[_Factory], _Factory]:
+    """Decorate ``(argument: str | None, **settings) -> Device`` to offer it by name."""
+    return _register(DEVICES, name)
+
+
 def load_file(path: str | Path) -> tuple[Plugin, ...]:
     """Run a Python file that registers plugins; once, however often it is named.
 
@@ -207,8 +238,8 @@ def load_file(path: str | Path) -> tuple[Plugin, ...]:
     found = tuple(p for (_, _, module), p in _registered.items() if module == module_name)
     if not found:
         raise InvalidInputError(
-            f"--plugin {path}: expected at least one register_space, register_objective or "
-            "register_strategy, got none"
+            f"--plugin {path}: expected at least one register_space, register_objective, "
+            "register_strategy or register_device, got none"
         )
     return found
 

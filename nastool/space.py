@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nastool.chain import ChainCost
+from nastool.deployment import Deployment, Workload
 from nastool.errors import InvalidInputError
 
 Genotypes = NDArray[np.int64]
@@ -105,6 +106,20 @@ class SearchSpace(ABC):
         """
         del metric
         return None
+
+    def deploy(self, genotype: NDArray[np.int64], workload: Workload) -> Deployment:
+        """Build one architecture as it ships, with random weights and inputs: to be timed.
+
+        Args:
+            genotype: Shape (d,).
+            workload: What it is given in one pass.
+
+        Raises:
+            InvalidInputError: The space does not know how, or the workload is too large for it.
+            MissingDependencyError: A package that building needs is not installed.
+        """
+        del genotype, workload
+        raise InvalidInputError(f"space {self.name} must define `deploy` to be run on a device")
 
     def canonicalize(self, genotypes: Genotypes) -> Genotypes:
         """Map equivalent genotypes to one representative, (n, d) to (n, d); identity by default."""

@@ -1,4 +1,4 @@
-"""Conformance suites for authors of spaces, objectives and strategies; they need pytest.
+"""Conformance suites for authors of spaces, objectives, strategies and devices, with pytest.
 
 Subclass a suite in a test file and override `make`::
 
@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 
 from nastool.chain import ChainCost
 from nastool.constraint import Constraint, format_quantity, parse_constraint
+from nastool.deployment import Deployment
+from nastool.devices import Device, Timing
 from nastool.errors import InvalidInputError
 from nastool.objective import Direction, Kind, Objective, Provenance
 from nastool.problem import Problem
@@ -161,6 +163,40 @@ class ObjectiveConformance(ABC):
         assert one.provenance.by
         assert one.fingerprint
         assert (one.name, one.unit, one.fingerprint) == (other.name, other.unit, other.fingerprint)
+
+
+class DeviceConformance(ABC):
+    """What every device must fulfil."""
+
+    @abstractmethod
+    def make(self) -> Device:
+        """A fresh instance of the device under test."""
+
+    @abstractmethod
+    def deployment(self) -> Deployment:
+        """A small architecture that the device can run, and its inputs."""
+
+    def test_measure_returns_a_timing(self) -> None:
+        timing = self.make().measure(self.deployment(), 1, 3)
+        assert isinstance(timing, Timing)
+        assert len(timing.seconds) >= 1
+        assert timing.memory is None or timing.memory > 0
+        assert timing.energy is None or timing.energy >= 0
+
+    def test_no_warmup_and_a_single_repeat_are_enough(self) -> None:
+        assert len(self.make().measure(self.deployment(), 0, 1).seconds) >= 1
+
+    def test_an_architecture_can_be_measured_again(self) -> None:
+        device, deployment = self.make(), self.deployment()
+        for _ in range(2):
+            assert np.all(device.measure(deployment, 0, 1).seconds > 0)
+
+    def test_facts_are_json_and_stable(self) -> None:
+        facts = dict(self.make().facts)
+        assert facts
+        assert all(isinstance(key, str) for key in facts)
+        assert json.loads(json.dumps(facts)) == facts
+        assert dict(self.make().facts) == facts
 
 
 class StrategyConformance(ABC):

@@ -26,16 +26,20 @@ class PredictedObjective(Objective):
         space: What is searched.
         folder: Holds a predictor and its card.
         name: The metric's name as users type it; the card's own by default.
+        note: What else to say about its error.
 
     Raises:
         InvalidInputError: No predictor there, or one whose genes or costs do not fit the space.
     """
 
-    def __init__(self, space: SearchSpace, folder: str | Path, name: str | None = None) -> None:
+    def __init__(
+        self, space: SearchSpace, folder: str | Path, name: str | None = None, note: str = ""
+    ) -> None:
         self.space = space
         self.folder = Path(folder)
         self.predictor, self.card = load_predictor(self.folder)
         self._name = name or self.card.metric
+        self._note = note
         self._check_fit()
 
     @property
@@ -63,7 +67,8 @@ class PredictedObjective(Objective):
             if self.is_proxy
             else ""
         )
-        return Provenance(Kind.PREDICTED, card.by, card.error, proxy)
+        error = ", ".join(filter(None, (card.error, self._note)))
+        return Provenance(Kind.PREDICTED, card.by, error, proxy)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.chain import ChainCost
-from nastool.errors import InvalidInputError
+from nastool.deployment import Deployment, Workload
+from nastool.errors import InvalidInputError, MissingDependencyError
 from nastool.space import Gene, Genotypes, SearchSpace
 
 PUBLISHED_WIDTHS = (120, 240, 360, 480, 540, 600, 768)
@@ -131,6 +132,17 @@ class SuperShaperSpace(SearchSpace):
         ``reference/proxies.json``; the predictor's card says what it was fitted on.
         """
         return shipped_reference(_REFERENCE, self.name, metric)
+
+    def deploy(self, genotype: NDArray[np.int64], workload: Workload) -> Deployment:
+        """Build the merged subnet, without masked-LM head, with random weights."""
+        try:
+            from nastool_supershaper.deployable import deploy
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"running a shape needs {error.name or 'torch'}: pip install 'nastool[train]'"
+            ) from error
+        shape = [self.widths[index] for index in self.validate(genotype[None])[0]]
+        return deploy(self, shape, workload)
 
     def _chain(
         self,

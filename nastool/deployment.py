@@ -1,0 +1,51 @@
+"""What runs where a model is used: one architecture, deployed, with inputs to run it on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nastool.errors import InvalidInputError
+
+
+@dataclass(frozen=True)
+class Workload:
+    """How much a device is given at once.
+
+    Args:
+        batch_size: Inputs of one pass.
+        sequence_length: Tokens of each input; means nothing to spaces without sequences.
+
+    Raises:
+        InvalidInputError: A number below 1.
+    """
+
+    batch_size: int = 1
+    sequence_length: int = 128
+
+    def __post_init__(self) -> None:
+        values: dict[str, object] = asdict(self)
+        for name, value in values.items():
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                text = name.replace("_", " ")
+                raise InvalidInputError(f"the {text} must be an integer >= 1, got {value!r}")
+
+    def as_dict(self) -> dict[str, int]:
+        """Its numbers by name."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Deployment:
+    """One architecture as it is deployed.
+
+    Args:
+        module: A `torch.nn.Module` on the CPU, in evaluation mode.
+        inputs: Tensors of one pass by name, in the order of the module's parameters.
+        workload: What the inputs were made for.
+    """
+
+    module: Any
+    inputs: Mapping[str, Any]
+    workload: Workload

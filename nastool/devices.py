@@ -1,0 +1,70 @@
+"""Devices: what deployed architectures run on, and how long they take there."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nastool.deployment import Deployment
+from nastool.errors import InvalidInputError
+
+
+@dataclass(frozen=True, eq=False)
+class Timing:
+    """What a device says about one architecture.
+
+    Args:
+        seconds: Duration of each timed pass, shape (k,), k >= 1; finite and positive.
+        memory: Peak memory of a pass in bytes, weights included; None where it is not known.
+        energy: Energy of a pass in joules; None where it is not known.
+
+    Raises:
+        InvalidInputError: No durations, or one that is none.
+    """
+
+    seconds: NDArray[np.float64]
+    memory: float | None = None
+    energy: float | None = None
+
+    def __post_init__(self) -> None:
+        seconds = np.asarray(self.seconds, dtype=np.float64)
+        if seconds.ndim != 1 or not len(seconds):
+            raise InvalidInputError(
+                f"a timing needs durations of shape (k,), k >= 1, got shape {seconds.shape}"
+            )
+        if not (np.isfinite(seconds).all() and (seconds > 0).all()):
+            raise InvalidInputError(
+                f"durations must be positive and finite, got {seconds.min():g}..{seconds.max():g}"
+            )
+        object.__setattr__(self, "seconds", seconds)
+
+
+class Device(ABC):
+    """Runs deployed architectures and times them.
+
+    A subclass defines `facts` and `measure`; `nastool.testing.DeviceConformance` checks it. In
+    which order architectures take turns is the campaign's business, not the device's.
+    """
+
+    @property
+    @abstractmethod
+    def facts(self) -> Mapping[str, Any]:
+        """What its numbers depend on, as JSON values: processor, runtime, versions, threads."""
+
+    @abstractmethod
+    def measure(self, deployment: Deployment, warmup: int, repeats: int) -> Timing:
+        """Time one architecture.
+
+        Args:
+            deployment: What to run.
+            warmup: Passes before the timed ones, >= 0.
+            repeats: Timed passes, >= 1; a device that times by itself may return another number.
+
+        Raises:
+            NastoolError: The architecture cannot be run here.
+        """

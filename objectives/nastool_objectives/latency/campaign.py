@@ -1,0 +1,269 @@
+"""Measuring many architectures on a device, so that the numbers can be compared.
+
+A device drifts: it warms up, others use it. So every architecture is visited several times, once a
+round, in a new random order each round, and a few anchors are visited all the time. Rounds of the
+first half against rounds of the second half say how well the measurement repeats.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nastool.deployment import Workload
+from nastool.devices import Device, Timing
+from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
+from nastool.space import Genotypes, SearchSpace
+from nastool_objectives.latency import sampling, system
+
+Progress = Callable[[int, int], None]
+"""Called after every visit with the number of visits so far and of all."""
+
+_HOPELESS = 3
+"""Visits at the start of a campaign of which one at least must succeed."""
+
+_COLUMNS = (
+    "visit",
+    "round",
+    "row",
+    "passes_s",
+    "memory_B",
+    "energy_J",
+    "clock_Hz",
+    "load",
+    "error",
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The numbers of a campaign.
+
+    Args:
+        shapes: Architectures beside the anchors.
+        anchors: Anchors, at least 2; spaces of few choices have fewer.
+        rounds: Visits of each architecture, at least 2.
+        warmup: Passes before the timed ones of a visit.
+        repeats: Timed passes of a visit.
+        anchor_every: Visits after which an anchor follows.
+        choose: ``spread`` over all sizes, or the most ``informative`` ones, for few shapes.
+        seed: Fixes which architectures are drawn and the order of the visits.
+
+    Raises:
+        InvalidInputError: A number is too small, or an unknown choice.
+    """
+
+    shapes: int = 300
+    anchors: int = 5
+    rounds: int = 4
+    warmup: int = 2
+    repeats: int = 3
+    anchor_every: int = 10
+    choose: Literal["spread", "informative"] = "spread"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        least = {
+            "shapes": 1, "anchors": 2, "rounds": 2, "warmup": 0, "repeats": 1,
+            "anchor_every": 1, "seed": 0,
+        }  # fmt: skip
+        for name, lowest in least.items():
+            if getattr(self, name) < lowest:
+                text = name.replace("_", " ")
+                raise InvalidInputError(
+                    f"{text} must be at least {lowest}, got {getattr(self, name)}"
+                )
+        if self.choose not in ("spread", "informative"):
+            raise InvalidInputError(
+                f"shapes must be chosen 'spread' or 'informative', got {self.choose!r}"
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Its numbers by name."""
+        return asdict(self)
+
+    def architectures(self, space: SearchSpace) -> tuple[Genotypes, int]:
+        """What is measured.
+
+        Returns:
+            Genotypes (n, d), anchors first, and the number of anchors.
+        """
+        rng = np.random.default_rng([self.seed, 0])
+        fixed = sampling.anchors(space, self.anchors)
+        choose = sampling.spread if self.choose == "spread" else sampling.informative
+        return np.concatenate([fixed, choose(space, self.shapes, rng, fixed)]), len(fixed)
+
+    def order(self, n: int, n_anchors: int) -> NDArray[np.int64]:
+        """The visits in order, shape (visits, 2): round and row of the architecture.
+
+        Args:
+            n: Number of architectures, anchors included.
+            n_anchors: How many of them are anchors; they come first.
+        """
+        rng = np.random.default_rng([self.seed, 1])
+        visits: list[tuple[int, int]] = []
+        for number in range(self.rounds):
+            rest = rng.permutation(np.arange(n_anchors, n))
+            times = max(n_anchors, len(rest) // self.anchor_every)
+            # Whole turns through the anchors, so that each is visited about equally often.
+            turns = [rng.permutation(n_anchors) for _ in range(-(-times // n_anchors))]
+            due = np.concatenate(turns)[:times]
+            places = np.floor((np.arange(times) + 1) * len(rest) / times).astype(np.int64)
+            rows = np.insert(rest, places, due)
+            visits += [(number, int(row)) for row in rows]
+        return np.array(visits, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One visit of an architecture.
+
+    Args:
+        round: Number of the round.
+        row: Number of the architecture.
+        timing: What the device said; None where it failed.
+        clock: Clock of the processor in Hz, None where it is not known.
+        load: Load of the machine, likewise.
+        error: Why it failed; empty where it did not.
+    """
+
+    round: int
+    row: int
+    timing: Timing | None
+    clock: float | None = None
+    load: float | None = None
+    error: str = ""
+
+
+def run(
+    space: SearchSpace,
+    device: Device,
+    workload: Workload,
+    plan: Plan,
+    visits_path: Path,
+    progress: Progress | None = None,
+) -> list[Visit]:
+    """Run a campaign, or go on with it.
+
+    Args:
+        space: Whose architectures are measured.
+        device: What they run on.
+        workload: What they are given in one pass.
+        plan: What is measured how often.
+        visits_path: File that every visit is written to at once; what is there is not repeated.
+        progress: Called after every visit.
+
+    Returns:
+        All visits, in order.
+
+    Raises:
+        InvalidInputError: The file holds another campaign.
+        NastoolError: The first visits all failed.
+    """
+    genotypes, n_anchors = plan.architectures(space)
+    order = plan.order(len(genotypes), n_anchors)
+    visits = _resume(visits_path, order)
+    with visits_path.open("a", encoding="utf-8", newline="") as file:
+        for number in range(len(visits), len(order)):
+            turn, row = order[number].tolist()
+            visit = _visit(space, device, workload, plan, genotypes[row], (turn, row))
+            visits.append(visit)
+            file.write(_line(number, visit))
+            file.flush()
+            os.fsync(file.fileno())
+            _check_hope(visits)
+            if progress is not None:
+                progress(len(visits), len(order))
+    # As they were written, so that going on after a stop changes no digit.
+    return read_visits(visits_path)
+
+
+def _visit(
+    space: SearchSpace,
+    device: Device,
+    workload: Workload,
+    plan: Plan,
+    genotype: NDArray[np.int64],
+    place: tuple[int, int],
+) -> Visit:
+    deployment = space.deploy(genotype, workload)
+    try:
+        timing = device.measure(deployment, plan.warmup, plan.repeats)
+    except (InvalidInputError, MissingDependencyError):
+        raise
+    except NastoolError as error:
+        return Visit(*place, None, system.clock(), system.load(), " ".join(str(error).split()))
+    return Visit(*place, timing, system.clock(), system.load())
+
+
+def _check_hope(visits: list[Visit]) -> None:
+    if len(visits) >= _HOPELESS and not any(visit.timing for visit in visits):
+        raise NastoolError(
+            f"all of the first {len(visits)} visits failed, the last one with: {visits[-1].error}"
+        )
+
+
+def _line(number: int, visit: Visit) -> str:
+    timing = visit.timing
+    cells = [
+        number,
+        visit.round,
+        visit.row,
+        " ".join(f"{s:.9g}" for s in timing.seconds) if timing else "",
+        timing.memory if timing else None,
+        timing.energy if timing else None,
+        visit.clock,
+        visit.load,
+        visit.error,
+    ]
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow("" if c is None else c for c in cells)
+    return text.getvalue()
+
+
+def _resume(path: Path, order: NDArray[np.int64]) -> list[Visit]:
+    """Visits that are there; a last line that a kill cut short is taken away."""
+    if not path.exists() or "\n" not in (text := path.read_text(encoding="utf-8")):
+        path.write_text(",".join(_COLUMNS) + "\n", encoding="utf-8")
+        return []
+    whole = text[: text.rindex("\n") + 1]
+    if whole != text:
+        path.write_text(whole, encoding="utf-8")
+    visits = read_visits(path)
+    places = np.array([(visit.round, visit.row) for visit in visits]).reshape(-1, 2)
+    if len(places) > len(order) or not np.array_equal(places, order[: len(places)]):
+        raise InvalidInputError(
+            f"{path.parent.name} holds another campaign; take another name, or remove its folder"
+        )
+    return visits
+
+
+def read_visits(path: Path) -> list[Visit]:
+    """Read the visits of a campaign.
+
+    Raises:
+        InvalidInputError: It is no such file.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [_parse(row) for row in csv.DictReader(file)]
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise InvalidInputError(f"{path} holds no visits of a campaign: {error}") from error
+
+
+def _parse(row: Mapping[str, str]) -> Visit:
+    def number(name: str) -> float | None:
+        return float(row[name]) if row[name] else None
+
+    seconds = np.array([float(word) for word in row["passes_s"].split()])
+    timing = Timing(seconds, number("memory_B"), number("energy_J")) if len(seconds) else None
+    clock, load = number("clock_Hz"), number("load")
+    return Visit(int(row["round"]), int(row["row"]), timing, clock, load, row["error"])

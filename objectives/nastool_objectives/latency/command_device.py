@@ -1,0 +1,121 @@
+"""Any device behind an executable: a phone behind adb, a board behind ssh."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nastool.deployment import Deployment
+from nastool.devices import Device, Timing
+from nastool.errors import InvalidInputError, NastoolError
+from nastool_objectives.latency.export import export_onnx, export_torchscript
+
+_FORMATS = {"onnx": export_onnx, "torchscript": export_torchscript}
+_SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt"}
+
+
+class Command(Device):
+    """An executable that is given a model file and prints milliseconds.
+
+    It is called with one argument, the file. The environment says what to do with it:
+    ``NASTOOL_WARMUP`` and ``NASTOOL_REPEATS`` passes, ``NASTOOL_BATCH_SIZE``,
+    ``NASTOOL_SEQUENCE_LENGTH``, and ``NASTOOL_INPUTS``, the names of the inputs, int64 of shape
+    (batch size, sequence length), separated by commas. On its standard output it prints the
+    milliseconds of each timed pass, separated by white space, and nothing else.
+
+    Args:
+        argument: The executable: a path, or a name on the PATH.
+        format: ``onnx`` or ``torchscript``.
+        timeout: Seconds after which a call has failed.
+
+    Raises:
+        InvalidInputError: No such executable, an unknown format, or a timeout that is not positive.
+    """
+
+    def __init__(
+        self,
+        argument: str | None = None,
+        *,
+        format: str = "onnx",  # noqa: A002 - what users call it
+        timeout: float = 600.0,
+    ) -> None:
+        if argument is None:
+            raise InvalidInputError("device command needs an executable: command[EXECUTABLE]")
+        found = shutil.which(argument)
+        if found is None:
+            raise InvalidInputError(f"device command: expected an executable, got {argument!r}")
+        if format not in _FORMATS:
+            known = " or ".join(_FORMATS)
+            raise InvalidInputError(f"device command: format must be {known}, got {format!r}")
+        if not timeout > 0:
+            raise InvalidInputError(f"device command: timeout must be positive, got {timeout:g}")
+        self.executable = Path(found).resolve()
+        self.format = format
+        self.timeout = timeout
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        content = self.executable.read_bytes()
+        return {
+            "executable": self.executable.name,
+            "sha256": hashlib.sha256(content).hexdigest()[:16],
+            "format": self.format,
+        }
+
+    def measure(self, deployment: Deployment, warmup: int, repeats: int) -> Timing:
+        environment = {
+            **os.environ,
+            "NASTOOL_WARMUP": str(warmup),
+            "NASTOOL_REPEATS": str(repeats),
+            "NASTOOL_BATCH_SIZE": str(deployment.workload.batch_size),
+            "NASTOOL_SEQUENCE_LENGTH": str(deployment.workload.sequence_length),
+            "NASTOOL_INPUTS": ",".join(deployment.inputs),
+        }
+        with tempfile.TemporaryDirectory(prefix="nastool-") as folder:
+            path = Path(folder, f"model{_SUFFIXES[self.format]}")
+            _FORMATS[self.format](deployment, path)
+            try:
+                done = subprocess.run(  # noqa: S603 - running it is what the user asked for
+                    [str(self.executable), str(path)],
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    text=True,
+                    errors="replace",
+                    timeout=self.timeout,
+                    check=False,
+                )
+            except subprocess.TimeoutExpired as error:
+                raise NastoolError(f"{self._name} took longer than {self.timeout:g} s") from error
+            except OSError as error:
+                raise NastoolError(f"{self._name} cannot be run: {error.strerror}") from error
+        if done.returncode != 0:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise NastoolError(f"{self._name} failed with exit code {done.returncode}: {last}")
+        return Timing(self._seconds(done.stdout))
+
+    @property
+    def _name(self) -> str:
+        return f"command {self.executable.name}"
+
+    def _seconds(self, text: str) -> Any:
+        words = text.split()
+        try:
+            milliseconds = np.array([float(word) for word in words])
+        except ValueError:
+            milliseconds = np.empty(0)
+        if not len(milliseconds) or not (np.isfinite(milliseconds) & (milliseconds > 0)).all():
+            got = " ".join(words)
+            got = got if len(got) <= 60 else f"{got[:60]}..."
+            raise NastoolError(
+                f"{self._name} must print the milliseconds of each pass, got {got!r}"
+            )
+        return milliseconds / 1e3

@@ -1,0 +1,183 @@
+"""Latency on a device, as its predictor sees it or measured anew."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nastool.devices import Device
+from nastool.errors import InvalidInputError
+from nastool.objective import Kind, Objective, Provenance
+from nastool.space import Genotypes, SearchSpace
+from nastool_objectives.latency.fitting import require_quiet
+from nastool_objectives.latency.registry import PREDICTOR, DeviceCard, find_device, read_card
+from nastool_objectives.predicted import PredictedObjective
+
+_INCIDENTAL = ("system", "python")
+"""Facts that an update changes, and latencies hardly."""
+
+
+def create(space: SearchSpace, argument: str | None = None) -> PredictedObjective:
+    """Latency on a device, predicted from its measurements: ``latency[DEVICE]``.
+
+    Args:
+        space: What is searched.
+        argument: Name of a device that is kept, or path to its folder.
+
+    Raises:
+        InvalidInputError: No device given or known, or one that was measured on another space.
+        NastoolError: Its campaign is not finished, or too noisy to rank by.
+    """
+    folder, card = _device_of(argument, "latency")
+    require_quiet(card)
+    if not (folder / PREDICTOR).is_dir():
+        raise InvalidInputError(
+            f"device {argument!r} has no predictor yet: 'nastool latency fit {argument}' makes one"
+        )
+    return PredictedObjective(space, folder / PREDICTOR, f"latency[{argument}]", card.note)
+
+
+class MeasuredLatency(Objective):
+    """Latency measured anew on the device of a campaign, with its settings and workload.
+
+    Args:
+        space: Whose architectures are measured.
+        device: What they run on.
+        card: Of the device.
+        name: The metric's name as users type it.
+        rounds: Visits of each architecture.
+        warmup: Passes before the timed ones of a visit.
+        repeats: Timed passes of a visit.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        device: Device,
+        card: DeviceCard,
+        name: str,
+        *,
+        rounds: int = 3,
+        warmup: int = 2,
+        repeats: int = 3,
+    ) -> None:
+        if min(rounds, repeats) < 1 or warmup < 0:
+            raise InvalidInputError(
+                "measuring needs rounds >= 1, repeats >= 1 and warmup >= 0, "
+                f"got {rounds}, {repeats} and {warmup}"
+            )
+        self.space = space
+        self.device = device
+        self.card = card
+        self._name = name
+        self.rounds, self.warmup, self.repeats = rounds, warmup, repeats
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def unit(self) -> str:
+        return "s"
+
+    @property
+    def provenance(self) -> Provenance:
+        workload = self.card.workload
+        by = (
+            f"{self.card.device} of {self.card.name}, batch {workload.batch_size}, "
+            f"median of {self.rounds} x {self.repeats} passes"
+        )
+        return Provenance(Kind.MEASURED, by)
+
+    @property
+    def fingerprint(self) -> str:
+        content = [
+            self.space.fingerprint,
+            dict(self.device.facts),
+            self.card.workload.as_dict(),
+            [self.rounds, self.warmup, self.repeats],
+        ]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+    def evaluate(self, genotypes: Genotypes) -> NDArray[np.float64]:
+        values = np.full((self.rounds, len(genotypes)), np.nan)
+        rng = np.random.default_rng(0)
+        for turn in range(self.rounds):
+            for row in rng.permutation(len(genotypes)):
+                deployment = self.space.deploy(genotypes[row], self.card.workload)
+                timing = self.device.measure(deployment, self.warmup, self.repeats)
+                values[turn, row] = np.median(timing.seconds)
+        medians: NDArray[np.float64] = np.median(values, axis=0)
+        return medians
+
+
+def create_measured(
+    space: SearchSpace,
+    argument: str | None = None,
+    *,
+    rounds: int = 3,
+    warmup: int = 2,
+    repeats: int = 3,
+) -> MeasuredLatency:
+    """Latency measured anew on the device of a campaign: ``measured_latency[DEVICE]``.
+
+    Args:
+        space: What is searched.
+        argument: Name of a device that is kept, or path to its folder.
+        rounds: Visits of each architecture.
+        warmup: Passes before the timed ones of a visit.
+        repeats: Timed passes of a visit.
+
+    Raises:
+        InvalidInputError: No device given or known, one whose table came from elsewhere, or this
+            machine is another one than it was measured on.
+    """
+    _, card = _device_of(argument, "measured_latency")
+    return MeasuredLatency(
+        space,
+        device_again(card),
+        card,
+        f"measured_latency[{argument}]",
+        rounds=rounds,
+        warmup=warmup,
+        repeats=repeats,
+    )
+
+
+def device_again(card: DeviceCard) -> Device:
+    """The device of a campaign, to measure more on it.
+
+    Raises:
+        InvalidInputError: Its table came from elsewhere, or this machine is another one.
+    """
+    from nastool.plugins import load_device
+
+    if card.device == "imported":
+        raise InvalidInputError(
+            f"device {card.name!r} was measured elsewhere and cannot be measured again here"
+        )
+    device = load_device(card.device, card.settings)
+    facts = json.loads(json.dumps(dict(device.facts)))
+    different = [
+        key
+        for key, value in card.facts.items()
+        if key not in _INCIDENTAL and facts.get(key) != value
+    ]
+    if different:
+        key = different[0]
+        raise InvalidInputError(
+            f"device {card.name!r} was measured with {key} {card.facts[key]!r}, "
+            f"got {facts.get(key)!r} here"
+        )
+    return device
+
+
+def _device_of(argument: str | None, objective: str) -> tuple[Path, DeviceCard]:
+    if argument is None:
+        raise InvalidInputError(f"{objective} needs a device: {objective}[DEVICE]")
+    folder = find_device(argument)
+    return folder, read_card(folder)

@@ -1,0 +1,149 @@
+"""Runtimes that take an architecture as an ONNX file: ONNX Runtime and OpenVINO."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nastool.deployment import Deployment
+from nastool.devices import Device, Timing
+from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
+from nastool_objectives.latency import system
+from nastool_objectives.latency.export import export_onnx
+from nastool_objectives.latency.torch_devices import checked_threads, timed
+
+
+class OnnxRuntime(Device):
+    """ONNX Runtime on the processor.
+
+    Args:
+        argument: None; there is nothing to choose.
+        threads: Threads, each on a core of its own.
+
+    Raises:
+        InvalidInputError: An argument, or fewer than one thread.
+        MissingDependencyError: onnxruntime is not installed.
+    """
+
+    def __init__(self, argument: str | None = None, *, threads: int = 1) -> None:
+        if argument is not None:
+            raise InvalidInputError(f"device onnxruntime takes no argument, got {argument!r}")
+        self.threads = checked_threads(threads)
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise MissingDependencyError(
+                "device onnxruntime needs the package: pip install onnxruntime"
+            ) from error
+        self._runtime = onnxruntime
+        self._energy = system.EnergyCounter()
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        runtime = f"ONNX Runtime {self._runtime.__version__}"
+        return {**system.facts(), "runtime": runtime, "threads": self.threads}
+
+    def measure(self, deployment: Deployment, warmup: int, repeats: int) -> Timing:
+        options = self._runtime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        with tempfile.TemporaryDirectory(prefix="nastool-") as folder:
+            path = Path(folder, "model.onnx")
+            export_onnx(deployment, path)
+            # Its threads inherit the cores of the one that makes the session.
+            with system.pinned(self.threads):
+                try:
+                    session = self._runtime.InferenceSession(
+                        str(path), options, providers=["CPUExecutionProvider"]
+                    )
+                    inputs = _arrays(deployment, [node.name for node in session.get_inputs()])
+                    return _timing(lambda: session.run(None, inputs), warmup, repeats, self._energy)
+                # ONNX Runtime raises types of its own for what it cannot load or run.
+                except Exception as error:
+                    raise NastoolError(f"ONNX Runtime cannot run it: {_line(error)}") from error
+
+
+class OpenVino(Device):
+    """OpenVINO on the processor, in its latency mode.
+
+    Args:
+        argument: OpenVINO's name of what to run on; ``CPU`` by default.
+        threads: Threads.
+
+    Raises:
+        InvalidInputError: OpenVINO knows no such device, or fewer than one thread.
+        MissingDependencyError: openvino is not installed.
+    """
+
+    def __init__(self, argument: str | None = None, *, threads: int = 1) -> None:
+        self.threads = checked_threads(threads)
+        try:
+            import openvino
+        except ImportError as error:
+            raise MissingDependencyError(
+                "device openvino needs the package: pip install openvino"
+            ) from error
+        self._module = openvino
+        self._core = openvino.Core()
+        self.target = argument or "CPU"
+        known = list(self._core.available_devices)
+        if self.target not in known:
+            raise InvalidInputError(
+                f"device openvino[{self.target}]: expected one of {', '.join(known)}"
+            )
+        self._energy = system.EnergyCounter()
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        return {
+            **system.facts(),
+            "target": str(self._core.get_property(self.target, "FULL_DEVICE_NAME")),
+            "runtime": f"OpenVINO {self._module.__version__}",
+            "threads": self.threads,
+            # OpenVINO computes in bfloat16 by itself where the processor can; here it may not.
+            "dtype": "float32",
+        }
+
+    def measure(self, deployment: Deployment, warmup: int, repeats: int) -> Timing:
+        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+        if self.target == "CPU":
+            settings |= {
+                "INFERENCE_NUM_THREADS": self.threads,
+                "NUM_STREAMS": 1,
+                "INFERENCE_PRECISION_HINT": "f32",
+            }
+        with tempfile.TemporaryDirectory(prefix="nastool-") as folder:
+            path = Path(folder, "model.onnx")
+            export_onnx(deployment, path)
+            with system.pinned(self.threads):
+                try:
+                    compiled = self._core.compile_model(str(path), self.target, settings)
+                    names = [port.any_name for port in compiled.inputs]
+                    inputs = _arrays(deployment, names)
+                    request = compiled.create_infer_request()
+                    return _timing(lambda: request.infer(inputs), warmup, repeats, self._energy)
+                except RuntimeError as error:
+                    raise NastoolError(f"OpenVINO cannot run it: {_line(error)}") from error
+
+
+def _arrays(deployment: Deployment, names: list[str]) -> dict[str, Any]:
+    """The inputs that the exported file still has, as arrays."""
+    return {name: deployment.inputs[name].numpy() for name in names}
+
+
+def _timing(run: Any, warmup: int, repeats: int, counter: system.EnergyCounter) -> Timing:
+    for _ in range(warmup):
+        run()
+    counter.start()
+    seconds = timed(run, repeats)
+    energy = counter.stop()
+    return Timing(np.array(seconds), None, None if energy is None else energy / repeats)
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,214 @@
+"""The devices a user has: a folder each, to be kept, sent and received.
+
+A device's folder holds ``device.json`` (what was measured, on what, how repeatable it was),
+``table.csv`` (a row an architecture), ``visits.csv`` (every single measurement of a campaign) and
+``predictor/``. Nothing in it says where it lies.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from nastool.deployment import Workload
+from nastool.errors import InvalidInputError, NastoolError
+from nastool_objectives.latency.repeatability import NoiseGate, Repeatability
+
+CARD = "device.json"
+TABLE = "table.csv"
+VISITS = "visits.csv"
+PREDICTOR = "predictor"
+
+ENVIRONMENT = "NASTOOL_DEVICES"
+"""Variable that names another folder of devices."""
+
+Verdict = Literal["unfinished", "passed", "refused", "forced", "unknown"]
+"""What the noise gate said; unknown where a table came without a repetition."""
+
+_VERDICTS = ("unfinished", "passed", "refused", "forced", "unknown")
+_NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
+
+
+@dataclass(frozen=True)
+class DeviceCard:
+    """What is known about a device's latencies.
+
+    Args:
+        name: The device, as in ``latency[NAME]``.
+        device: What measured, as users type it; ``imported`` for a table from elsewhere.
+        settings: Keyword settings of that device.
+        facts: What it says about itself.
+        workload: What it was given in one pass.
+        space: The space, as users type it.
+        fingerprint: Fingerprint of that space.
+        plan: Numbers of the campaign; empty for a table from elsewhere.
+        verdict: What the noise gate said.
+        reason: Why it refused, or would have.
+        shapes: How well all shapes repeat; None where each was measured once.
+        anchors: How well the anchor shapes repeat, likewise.
+        gate: Thresholds that were applied.
+
+    Raises:
+        InvalidInputError: A name that is no folder's, or an unknown verdict.
+    """
+
+    name: str
+    device: str
+    settings: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    workload: Workload
+    space: str
+    fingerprint: str
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    verdict: Verdict = "unfinished"
+    reason: str = ""
+    shapes: Repeatability | None = None
+    anchors: Repeatability | None = None
+    gate: NoiseGate = field(default_factory=NoiseGate)
+
+    def __post_init__(self) -> None:
+        name: object = self.name
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise InvalidInputError(
+                "a device's name must be letters, digits, '.', '_', '+' or '-', "
+                f"beginning with a letter or digit, got {self.name!r}"
+            )
+        if self.verdict not in _VERDICTS:
+            raise InvalidInputError(
+                f"a verdict must be one of {', '.join(_VERDICTS)}, got {self.verdict!r}"
+            )
+
+    @property
+    def metric(self) -> str:
+        """Name of the objective."""
+        return f"latency[{self.name}]"
+
+    @property
+    def note(self) -> str:
+        """What every output says about the noise."""
+        if self.verdict == "unknown":
+            return "repeatability not known"
+        if self.shapes is None:
+            return "FORCED past the noise gate" if self.verdict == "forced" else ""
+        found = f"repeats at Spearman {self.shapes.spearman:.3f}, ±{self.shapes.error:.1%}"
+        return f"{found}; FORCED past the noise gate" if self.verdict == "forced" else found
+
+    def to_json(self) -> str:
+        """The card as JSON text; `from_json` reads it back."""
+        content = asdict(self)
+        for name in ("shapes", "anchors"):
+            found = getattr(self, name)
+            content[name] = None if found is None else found.as_dict()
+        return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> DeviceCard:
+        """Read a card.
+
+        Raises:
+            InvalidInputError: Not JSON, an entry is missing or unknown, or of the wrong type.
+        """
+        try:
+            content = json.loads(text)
+            known = {f.name for f in fields(cls)}
+            if set(content) != known:
+                raise InvalidInputError(
+                    f"expected the entries {', '.join(sorted(known))}; "
+                    f"got {', '.join(sorted(content))}"
+                )
+            content["workload"] = Workload(**content["workload"])
+            content["gate"] = NoiseGate(**content["gate"])
+            for name in ("shapes", "anchors"):
+                found = content[name]
+                content[name] = None if found is None else Repeatability.from_dict(found)
+            return cls(**content)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise InvalidInputError(f"{CARD}: {error}") from error
+
+
+def devices_folder(given: Path | None = None) -> Path:
+    """Where devices are kept: what is given, else ``$NASTOOL_DEVICES``, else the user's data."""
+    if given is not None:
+        return given
+    if named := os.environ.get(ENVIRONMENT):
+        return Path(named)
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Application Support"
+    else:
+        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    return base / "nastool" / "devices"
+
+
+def find_device(name: str, folder: Path | None = None) -> Path:
+    """The folder of a device.
+
+    Args:
+        name: Of a device that is kept, or a path to a device's folder.
+        folder: Where devices are kept; see `devices_folder`.
+
+    Raises:
+        InvalidInputError: There is none; the message lists those there are.
+    """
+    root = devices_folder(folder)
+    for candidate in (root / name if _NAME.fullmatch(name) else None, Path(name)):
+        if candidate is not None and (candidate / CARD).is_file():
+            return candidate
+    known = ", ".join(device_names(folder)) or "none"
+    raise InvalidInputError(
+        f"unknown device {name!r}; known: {known}; 'nastool latency measure' and "
+        "'nastool latency import' add one"
+    )
+
+
+def device_names(folder: Path | None = None) -> list[str]:
+    """Names of the devices that are kept, in alphabetical order."""
+    root = devices_folder(folder)
+    return sorted(path.parent.name for path in root.glob(f"*/{CARD}"))
+
+
+def read_card(folder: Path) -> DeviceCard:
+    """Read the card of a device's folder.
+
+    Raises:
+        InvalidInputError: There is none, or it cannot be read.
+    """
+    try:
+        return DeviceCard.from_json((folder / CARD).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidInputError(
+            f"expected the folder of a device, got no {CARD} in {folder}"
+        ) from error
+    except InvalidInputError as error:
+        raise InvalidInputError(f"{folder}: {error}") from error
+
+
+def write_card(folder: Path, card: DeviceCard) -> None:
+    """Write the card into a device's folder, which is made if it is missing.
+
+    Raises:
+        NastoolError: It cannot be written.
+    """
+    write_atomically(folder / CARD, card.to_json())
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file: a reader sees the old text or the new.
+
+    Raises:
+        NastoolError: It cannot be written.
+    """
+    partial = path.with_name(f".partial.{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise NastoolError(f"cannot write {path}: {error.strerror or error}") from error

@@ -1,0 +1,132 @@
+"""What this machine says about itself: processor, clock, load, energy; and staying on its cores."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+_CPUINFO = Path("/proc/cpuinfo")
+_POWERCAP = Path("/sys/class/powercap")
+
+
+def processor() -> str:
+    """Name of the processor."""
+    for key, text in _cpuinfo():
+        if key == "model name":
+            return text
+    return platform.processor() or platform.machine()
+
+
+def facts() -> dict[str, Any]:
+    """What every measurement on this machine depends on, as JSON values."""
+    return {
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+    }
+
+
+def clock() -> float | None:
+    """Mean clock of the cores this process may use, in Hz; None where it is not known."""
+    cores = _allowed()
+    hertz = []
+    for core in cores:
+        file = Path(f"/sys/devices/system/cpu/cpu{core}/cpufreq/scaling_cur_freq")
+        try:
+            hertz.append(1e3 * float(file.read_text()))
+        except (OSError, ValueError):
+            break
+    else:
+        if hertz:
+            return sum(hertz) / len(hertz)
+    mega = [float(text) for key, text in _cpuinfo() if key == "cpu MHz"]
+    mega = [mega[core] for core in cores if core < len(mega)]
+    return 1e6 * sum(mega) / len(mega) if mega else None
+
+
+def load() -> float | None:
+    """Processes that ran or waited, averaged over the last minute; None where it is not known."""
+    try:
+        return os.getloadavg()[0]
+    except (OSError, AttributeError):
+        return None
+
+
+@contextmanager
+def pinned(threads: int) -> Iterator[None]:
+    """Keep this thread, and those it starts, on as many cores as there are threads.
+
+    Where the system does not let a process choose its cores, nothing happens.
+
+    Args:
+        threads: Number of cores wanted.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    # The last cores: the first ones are where systems handle their interrupts.
+    os.sched_setaffinity(0, sorted(before)[-threads:])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+class EnergyCounter:
+    """Energy of the processor packages (RAPL), where the system lets it be read.
+
+    The counters belong to the whole package, so whatever else runs is counted too.
+    """
+
+    def __init__(self) -> None:
+        self._domains = [
+            (folder / "energy_uj", _number(folder / "max_energy_range_uj"))
+            for folder in sorted(_POWERCAP.glob("intel-rapl:?"))
+            if _number(folder / "energy_uj") is not None
+        ]
+        self._start: list[float | None] = []
+
+    def start(self) -> None:
+        """Begin to count."""
+        self._start = [_number(file) for file, _ in self._domains]
+
+    def stop(self) -> float | None:
+        """Joules since `start`; None where no counter can be read."""
+        if not self._domains:
+            return None
+        total = 0.0
+        for (file, span), begin in zip(self._domains, self._start, strict=True):
+            end = _number(file)
+            if begin is None or end is None:
+                return None
+            # The counter starts over at its span.
+            total += end - begin if end >= begin else end - begin + (span or 0.0)
+        return total / 1e6
+
+
+def _allowed() -> list[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def _cpuinfo() -> list[tuple[str, str]]:
+    try:
+        lines = _CPUINFO.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    pairs = (line.partition(":") for line in lines)
+    return [(key.strip(), text.strip()) for key, colon, text in pairs if colon]
+
+
+def _number(file: Path) -> float | None:
+    try:
+        return float(file.read_text())
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,38 @@
+"""A space and a device for the tests of the command line; their noise is a setting."""
+
+import numpy as np
+
+from nastool.deployment import Deployment
+from nastool.devices import Device, Timing
+from nastool.plugins import register_device, register_space
+from nastool.testing import Widths
+
+
+@register_space("runnable")
+class Runnable(Widths):
+    """Four widths whose "model" is the number of seconds a pass takes."""
+
+    def __init__(self, argument=None):
+        super().__init__(layers=int(argument or 4))
+
+    def deploy(self, genotype, workload):
+        seconds = 1e-3 * float(self.costs["params"].evaluate(genotype[None])[0])
+        return Deployment(seconds * workload.batch_size, {}, workload)
+
+
+@register_device("simulated")
+class Simulated(Device):
+    """Takes the seconds that the model says, with noise of a known size."""
+
+    def __init__(self, argument=None, *, threads: int = 1, noise: float = 0.0):
+        self.noise = noise
+        self.threads = threads
+        self._rng = np.random.default_rng(0)
+
+    @property
+    def facts(self):
+        return {"noise": self.noise, "threads": self.threads}
+
+    def measure(self, deployment, warmup, repeats):
+        factors = 1 + self.noise * self._rng.standard_normal()
+        return Timing(np.full(repeats, deployment.module * max(factors, 0.01)))

@@ -1,0 +1,215 @@
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nastool.deployment import Deployment, Workload
+from nastool.devices import Timing
+from nastool.errors import InvalidInputError, NastoolError
+from nastool.plugins import load_device
+from nastool.testing import DeviceConformance
+from nastool_objectives.latency import system
+
+torch = pytest.importorskip("torch")
+
+
+class Small(torch.nn.Module):
+    """Two products of known sizes: 4 x 8 x 16 and 4 x 16 x 8."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Linear(8, 16)
+        self.second = torch.nn.Linear(16, 8)
+
+    def forward(self, values):
+        return {"output": self.second(torch.relu(self.first(values)))}
+
+
+class Slow(torch.nn.Module):
+    def forward(self, values):
+        time.sleep(0.02)
+        return values
+
+
+class Broken(torch.nn.Module):
+    def forward(self, values):
+        raise RuntimeError("no such kernel\nand more")
+
+
+def small(module=Small):
+    torch.manual_seed(0)
+    return Deployment(module().eval(), {"values": torch.randn(4, 8)}, Workload(4))
+
+
+def executable(path, body):
+    path.write_text(f"#!{sys.executable}\n{body}")
+    path.chmod(0o755)
+    return str(path)
+
+
+class Prepared(DeviceConformance):
+    def deployment(self):
+        return small()
+
+
+class TestCpu(Prepared):
+    def make(self):
+        return load_device("cpu")
+
+    def test_two_threads(self):
+        device = load_device("cpu", {"threads": 2})
+        before = torch.get_num_threads(), os.sched_getaffinity(0)
+        assert len(device.measure(small(), 0, 2).seconds) == 2
+        assert (torch.get_num_threads(), os.sched_getaffinity(0)) == before
+
+    def test_durations_are_seconds(self):
+        timing = self.make().measure(small(Slow), 0, 3)
+        assert 0.019 < timing.seconds.min() < 2
+
+    def test_memory_is_weights_and_live_activations(self):
+        weights = 4 * sum(p.numel() for p in Small().parameters())
+        memory = self.make().measure(small(), 0, 1).memory
+        # At most the input of each operator, its output and what relu left: never all of them.
+        assert weights + 4 * 4 * 16 <= memory <= weights + 4 * 4 * (16 + 16 + 8)
+
+    def test_what_cannot_run_is_one_line(self):
+        with pytest.raises(NastoolError, match=r"^PyTorch cannot run it: no such kernel$"):
+            self.make().measure(small(Broken), 0, 1)
+
+    @pytest.mark.parametrize(
+        ("text", "settings"), [("cpu[1]", {}), ("cpu", {"threads": 0}), ("cpu", {"cores": 1})]
+    )
+    def test_wrong_settings_are_rejected(self, text, settings):
+        with pytest.raises(InvalidInputError):
+            load_device(text, settings)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+class TestCuda(Prepared):
+    def make(self):
+        return load_device("cuda", {"graphs": True})
+
+
+def test_a_gpu_that_is_not_there_is_named():
+    with pytest.raises(InvalidInputError, match=r"cuda\[99\]: expected the number of one of"):
+        load_device("cuda[99]")
+
+
+class TestOnnxRuntime(Prepared):
+    @pytest.fixture(autouse=True)
+    def _installed(self):
+        pytest.importorskip("onnx")
+        pytest.importorskip("onnxruntime")
+
+    def make(self):
+        return load_device("onnxruntime")
+
+
+class TestOpenVino(Prepared):
+    @pytest.fixture(autouse=True)
+    def _installed(self):
+        pytest.importorskip("onnx")
+        pytest.importorskip("openvino")
+
+    def make(self):
+        return load_device("openvino")
+
+
+# Runs the model that it is given, as a board would, and prints milliseconds.
+RUNS = """
+import os, sys, time, warnings
+warnings.simplefilter("ignore")
+import torch
+module = torch.jit.load(sys.argv[1])
+names = os.environ["NASTOOL_INPUTS"].split(",")
+assert names == ["values"], names
+for _ in range(int(os.environ["NASTOOL_WARMUP"])):
+    module(torch.zeros(4, 8))
+for _ in range(int(os.environ["NASTOOL_REPEATS"])):
+    begin = time.perf_counter()
+    module(torch.zeros(4, 8))
+    print(1e3 * (time.perf_counter() - begin))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a script is no executable there")
+class TestCommand:
+    def device(self, tmp_path, body, **settings):
+        path = executable(tmp_path / "board", body)
+        return load_device(f"command[{path}]", {"format": "torchscript", **settings})
+
+    def test_it_is_given_a_model_that_runs(self, tmp_path):
+        timing = self.device(tmp_path, RUNS).measure(small(), 1, 3)
+        assert len(timing.seconds) == 3
+        assert timing.seconds.max() < 60
+
+    def test_milliseconds_become_seconds(self, tmp_path):
+        timing = self.device(tmp_path, "print(12.5, 13)").measure(small(), 0, 1)
+        assert timing.seconds.tolist() == [0.0125, 0.013]
+
+    def test_it_is_told_the_workload(self, tmp_path):
+        body = (
+            "import os\nfor key in ('WARMUP', 'REPEATS', 'BATCH_SIZE', 'SEQUENCE_LENGTH'):\n"
+            "    print(os.environ['NASTOOL_' + key])\n"
+        )
+        timing = self.device(tmp_path, body).measure(small(), 5, 7)
+        assert timing.seconds.tolist() == [0.005, 0.007, 0.004, 0.128]
+
+    @pytest.mark.parametrize(
+        ("body", "message"),
+        [
+            ("print('fast')", "must print the milliseconds of each pass, got 'fast'"),
+            ("", "must print the milliseconds of each pass, got ''"),
+            ("print(-1)", "must print the milliseconds of each pass, got '-1'"),
+            ("import sys\nsys.exit('no board')", "failed with exit code 1: no board"),
+            ("import time\ntime.sleep(60)", "took longer than 2 s"),
+        ],
+    )
+    def test_what_goes_wrong_is_one_line(self, tmp_path, body, message):
+        with pytest.raises(NastoolError, match=message):
+            self.device(tmp_path, body, timeout=2.0).measure(small(), 0, 1)
+
+    def test_its_facts_change_with_the_executable(self, tmp_path):
+        before = self.device(tmp_path, "print(1)").facts
+        assert self.device(tmp_path, "print(1)").facts == before
+        assert self.device(tmp_path, "print(2)").facts != before
+
+    def test_onnx_files_are_what_it_gets_by_default(self, tmp_path):
+        pytest.importorskip("onnx")
+        body = "import sys\nprint(open(sys.argv[1], 'rb').read().count(b'values'))"
+        device = load_device(f"command[{executable(tmp_path / 'board', body)}]")
+        assert device.measure(small(), 0, 1).seconds[0] >= 1e-3
+
+
+@pytest.mark.parametrize("seconds", [[], [0.0], [np.nan], [-1.0], [[1.0]]])
+def test_durations_that_are_none_are_rejected(seconds):
+    with pytest.raises(InvalidInputError):
+        Timing(np.array(seconds))
+
+
+@pytest.mark.parametrize("sizes", [(0, 128), (1, 0), (True, 128), (1.5, 128)])
+def test_workloads_of_nothing_are_rejected(sizes):
+    with pytest.raises(InvalidInputError, match="must be an integer >= 1"):
+        Workload(*sizes)
+
+
+def test_energy_counters_may_start_over(tmp_path, monkeypatch):
+    package = tmp_path / "intel-rapl:0"
+    package.mkdir()
+    (package / "max_energy_range_uj").write_text("10000000\n")
+    (package / "energy_uj").write_text("9000000\n")
+    monkeypatch.setattr(system, "_POWERCAP", Path(tmp_path))
+    counter = system.EnergyCounter()
+    counter.start()
+    (package / "energy_uj").write_text("1000000\n")
+    assert counter.stop() == pytest.approx(2.0)
+
+
+def test_no_energy_counter_is_no_energy(tmp_path, monkeypatch):
+    monkeypatch.setattr(system, "_POWERCAP", Path(tmp_path))
+    counter = system.EnergyCounter()
+    counter.start()
+    assert counter.stop() is None

@@ -1,0 +1,220 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from nastool.plugins import load_file, load_objective, load_space
+from nastool.testing import ObjectiveConformance
+from nastool_objectives.latency.registry import device_names, find_device, read_card
+
+pytest.importorskip("scipy")
+
+MEASURE = (
+    "latency", "measure", "--device", "simulated", "--space", "runnable", "--shapes", "40",
+    "--rounds", "2", "--model", "linear",
+)  # fmt: skip
+
+
+@pytest.fixture
+def device(nastool):
+    """A quiet device called toy."""
+    run = nastool(*MEASURE, "--name", "toy")
+    assert run.exit_code == 0, run.stderr
+    return run
+
+
+def table(path, noise, seed, n=120):
+    """A table of random architectures whose latency is their parameter count, with noise."""
+    space = load_space("runnable")
+    genotypes = np.unique(space.sample(4 * n, np.random.default_rng(0)), axis=0)[:n]
+    rng = np.random.default_rng(seed)
+    values = space.costs["params"].evaluate(genotypes) * (1 + noise * rng.standard_normal(n))
+    names = ",".join(gene.name for gene in space.genes)
+    rows = [
+        ",".join(map(str, (*shape, abs(value))))
+        for shape, value in zip(space.decode(genotypes), values, strict=True)
+    ]
+    path.write_text("\n".join([f"{names},latency_s", *rows]) + "\n")
+    return str(path)
+
+
+def test_a_campaign_becomes_an_objective(device, nastool, tmp_path):
+    assert "noise gate: passed" in device.stdout
+    assert "Spearman 1.000" in device.stdout
+    card = read_card(tmp_path / "devices" / "toy")
+    assert card.verdict == "passed"
+    assert card.plan["shapes"] == 40
+    run = nastool(
+        "search", "--space", "runnable", "--strategy", "random", "--objective", "latency[toy]",
+        "--objective", "params", "--constraint", "latency[toy]<=100ms", "--budget", "50",
+        "--storage", "none", "--format", "json",
+    )  # fmt: skip
+    assert run.exit_code == 0, run.stderr
+    found = json.loads(run.stdout)
+    metric = next(m for m in found["metrics"] if m["name"] == "latency[toy]")
+    assert metric["unit"] == "s"
+    assert metric["kind"] == "predicted"
+    assert "repeats at Spearman 1.000" in metric["provenance"]
+    for row in found["architectures"]:
+        assert row["latency[toy]"] <= 0.1
+        assert row["latency[toy]"] == pytest.approx(1e-3 * row["params"], rel=0.05)
+
+
+def test_the_same_command_measures_nothing_again(device, nastool, tmp_path):
+    visits = tmp_path / "devices" / "toy" / "visits.csv"
+    before = visits.read_text()
+    assert nastool(*MEASURE, "--name", "toy").exit_code == 0
+    assert visits.read_text() == before
+    assert nastool(*MEASURE, "--name", "toy", "--rounds", "3").exit_code == 0
+    assert visits.read_text().startswith(before)
+    assert len(visits.read_text()) > len(before)
+
+
+def test_another_campaign_under_a_name_is_refused(device, nastool):
+    run = nastool(*MEASURE, "--name", "toy", "--batch-size", "8")
+    assert run.exit_code == 2
+    assert "'toy' was begun with workload" in run.stderr
+
+
+def test_a_noisy_device_is_no_objective_unless_forced(nastool, tmp_path):
+    noisy = (*MEASURE, "--name", "noisy", "--option", "noise=0.6")
+    run = nastool(*noisy)
+    assert run.exit_code == 2
+    assert "noise gate: refused" in run.stdout
+    assert "too noisy to rank by: rank correlation" in run.stderr
+    use = ("search", "--space", "runnable", "--objective", "latency[noisy]", "--storage", "none")
+    use = (*use, "--strategy", "random", "--budget", "20")
+    run = nastool(*use)
+    assert run.exit_code == 2
+    assert "too noisy to rank by" in run.stderr
+    assert nastool("latency", "fit", "noisy").exit_code == 2
+    assert nastool(*noisy, "--force").exit_code == 0
+    run = nastool(*use)
+    assert run.exit_code == 0, run.stderr
+    assert "FORCED past the noise gate" in " ".join(run.stdout.split())
+
+
+def test_two_runs_that_disagree_are_refused(nastool, tmp_path):
+    nastool("list")  # loads the plugin
+    first, second = (table(tmp_path / f"{k}.csv", 0.8, k) for k in (1, 2))
+    run = nastool("latency", "compare", first, second, "--space", "runnable")
+    assert run.exit_code == 2
+    assert "too noisy to rank by" in run.stderr
+    words = ("--space", "runnable", "--unit", "s", "--model", "linear")
+    run = nastool("latency", "import", first, second, "--device", "cloud", *words)
+    assert run.exit_code == 2
+    assert read_card(tmp_path / "devices" / "cloud").verdict == "refused"
+
+
+def test_a_single_run_that_nothing_can_rank_is_refused(nastool, tmp_path):
+    nastool("list")
+    words = ("--space", "runnable", "--unit", "s", "--model", "linear")
+    noise = table(tmp_path / "noise.csv", 5.0, 1)
+    run = nastool("latency", "import", noise, "--device", "cloud", *words)
+    assert run.exit_code == 2
+    assert "where no second run shows how well it repeats" in run.stderr
+    assert read_card(tmp_path / "devices" / "cloud").verdict == "refused"
+
+
+def test_two_runs_that_agree_become_a_device(nastool, tmp_path):
+    nastool("list")
+    first, second = (table(tmp_path / f"{k}.csv", 0.003, k) for k in (1, 2))
+    assert nastool("latency", "compare", first, second, "--space", "runnable").exit_code == 0
+    words = ("--space", "runnable", "--unit", "ms", "--model", "linear", "--batch-size", "128")
+    run = nastool("latency", "import", first, second, "--device", "cloud", *words)
+    assert run.exit_code == 0, run.stderr
+    assert "noise gate: passed" in run.stdout
+    assert "cloud" in nastool("latency", "list").stdout
+    shown = nastool("latency", "show", "cloud").stdout
+    assert "imported" in shown
+    assert "128" in shown
+
+
+def test_a_single_run_says_that_its_noise_is_not_known(nastool, tmp_path):
+    nastool("list")
+    words = ("--space", "runnable", "--unit", "s", "--model", "linear")
+    path = table(tmp_path / "a.csv", 0.003, 1)
+    assert nastool("latency", "import", path, "--device", "cloud", *words).exit_code == 0
+    objective = load_objective("latency[cloud]", load_space("runnable"))
+    assert "repeatability not known" in objective.provenance.error
+
+
+def test_a_device_is_recalibrated_from_a_known_one(device, nastool, tmp_path):
+    run = nastool(
+        *MEASURE, "--name", "small", "--batch-size", "3", "--shapes", "10",
+        "--choose", "informative", "--like", "toy", "--option", "noise=0.001",
+    )  # fmt: skip
+    assert run.exit_code == 0, run.stderr
+    assert "Recalibrated" in run.stdout
+    space = load_space("runnable")
+    genotypes = space.sample(100, np.random.default_rng(5))
+    values = load_objective("latency[small]", space).evaluate(genotypes)
+    np.testing.assert_allclose(values, 3e-3 * space.costs["params"].evaluate(genotypes), rtol=0.1)
+
+
+def test_a_sent_folder_is_a_device(device, nastool, tmp_path):
+    shutil.move(tmp_path / "devices" / "toy", tmp_path / "sent")
+    assert device_names() == []
+    space = load_space("runnable")
+    objective = load_objective(f"latency[{tmp_path / 'sent'}]", space)
+    assert objective.evaluate(space.cardinalities[None] - 1)[0] > 0
+    shutil.move(tmp_path / "sent", tmp_path / "devices" / "theirs")
+    assert find_device("theirs") == tmp_path / "devices" / "theirs"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("show", "nothing"), "unknown device 'nothing'; known: none"),
+        (("measure", "--device", "toaster"), "unknown device 'toaster'"),
+        (("measure", "--name", "a/b", "--device", "simulated"), "a device's name must be"),
+        (("measure", "--device", "simulated", "--rounds", "1"), "rounds must be at least 2"),
+        (("measure", "--device", "command"), "needs an executable"),
+        (("measure", "--device", "command[./no-such-file]"), "expected an executable"),
+        (("import", "no.csv", "--device", "x", "--unit", "s"), "cannot read"),
+        (("import", "no.csv", "--device", "x", "--unit", "h"), "unit must be one of"),
+    ],
+)
+def test_wrong_input_is_one_line(nastool, arguments, message):
+    run = nastool("latency", *arguments)
+    assert run.exit_code == 2
+    assert message in run.stderr
+    assert len(run.stderr.splitlines()) == 1
+
+
+def test_an_empty_registry_says_where_it_looked(nastool, tmp_path):
+    assert str(tmp_path / "devices") in nastool("latency", "list").stdout
+
+
+class TestLatencyObjective(ObjectiveConformance):
+    @pytest.fixture(autouse=True)
+    def _measured(self, device):
+        pass
+
+    def space(self):
+        return load_space("runnable")
+
+    def make(self):
+        return load_objective("latency[toy]", self.space())
+
+
+class TestMeasuredLatency(ObjectiveConformance):
+    @pytest.fixture(autouse=True)
+    def _measured(self, device):
+        pass
+
+    def space(self):
+        return load_space("runnable")
+
+    def make(self):
+        return load_objective("measured_latency[toy]", self.space())
+
+
+def test_plugin_files_can_offer_devices(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from nastool.plugins import register_device\n\n"
+        "@register_device('mine')\ndef make(argument):\n    return 3\n"
+    )
+    assert [plugin.name for plugin in load_file(file)] == ["mine"]

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+
+from nastool.errors import InvalidInputError
+from nastool_objectives.latency.tables import join, read_latencies
+
+pytest.importorskip("scipy")
+
+
+def written(path, rows, header="layer_0,layer_1,layer_2,layer_3,latency_s"):
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+def test_units_become_seconds(space, tmp_path):
+    path = written(tmp_path / "a.csv", ["1,2,3,5,20", "8,8,8,8,40.0"])
+    table = read_latencies(path, space, "ms")
+    assert table.latency.tolist() == [0.02, 0.04]
+    assert space.decode(table.genotypes) == [(1, 2, 3, 5), (8, 8, 8, 8)]
+    assert table.repeats() is None
+
+
+def test_repeated_rows_become_their_median(space, tmp_path):
+    path = written(tmp_path / "a.csv", ["1,1,1,1,5", "8,8,8,8,1", "1,1,1,1,1", "1.0,1,1,1,2"])
+    assert read_latencies(path, space, "s").latency.tolist() == [2.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (["1,1,1,1,0"], "must be positive and finite, got '0' in row 1"),
+        (["1,1,1,1,1", "1,1,1,2,nan"], "must be positive and finite, got 'nan' in row 2"),
+        (["1,1,1,1,fast"], "could not convert"),
+        (["1,1,1,4,1"], "layer_3 must be one of 1, 2, 3, 5, 8"),
+    ],
+)
+def test_broken_rows_are_named(space, tmp_path, rows, message):
+    with pytest.raises(InvalidInputError, match=message):
+        read_latencies(written(tmp_path / "a.csv", rows), space, "s")
+
+
+def test_missing_columns_and_unknown_units_are_named(space, tmp_path):
+    path = written(tmp_path / "a.csv", ["1,1,1,1"], header="layer_0,layer_1,layer_2,seconds")
+    with pytest.raises(InvalidInputError, match="must have the columns layer_3, latency_s"):
+        read_latencies(path, space, "s")
+    with pytest.raises(InvalidInputError, match="unit must be one of s, ms, us, ns, got 'min'"):
+        read_latencies(path, space, "min")
+
+
+def test_two_runs_are_joined_by_architecture(space, tmp_path):
+    first = read_latencies(written(tmp_path / "a.csv", ["1,1,1,1,2", "2,2,2,2,4"]), space, "s")
+    second = read_latencies(written(tmp_path / "b.csv", ["2,2,2,2,6", "1,1,1,1,2"]), space, "s")
+    both = join(space, first, second)
+    assert both.latency.tolist() == [2.0, 5.0]
+    assert both.halves.tolist() == [[2.0, 2.0], [4.0, 6.0]]
+    other = read_latencies(written(tmp_path / "c.csv", ["3,3,3,3,1"]), space, "s")
+    with pytest.raises(InvalidInputError, match="architectures in common"):
+        join(space, first, other)
+
+
+def test_a_table_reads_back(space, tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [f"1,2,3,{w},{v}" for w, v in zip((1, 2, 3, 5, 8), rng.uniform(1, 2, 5), strict=True)]
+    table = read_latencies(written(tmp_path / "a.csv", rows), space, "s")
+    (tmp_path / "b.csv").write_text(table.to_csv(space))
+    again = read_latencies(tmp_path / "b.csv", space, "s")
+    assert np.array_equal(again.genotypes, table.genotypes)
+    np.testing.assert_allclose(again.latency, table.latency, rtol=1e-8)
