@@ -30,7 +30,8 @@ _IDENTITY = "nastool:problem"
 """User attribute by which a study of Optuna's is known as an export of the same problem."""
 
 _CONSTRAINTS = "constraints"
-"""System attribute that holds violations: a list until Optuna 4, one attribute each since 5."""
+"""System attribute that holds the violations. Optuna 5 has one attribute a constraint of its own,
+and reads this one too; its dashboard reads only this one."""
 
 _TABLES: Mapping[str, frozenset[str]] = {
     "trials": frozenset(
@@ -185,13 +186,11 @@ class _Trials:
         failed = np.any(np.isnan(result.metrics), axis=1)
         self.failed: list[bool] = failed.tolist()
         self._violations = evaluations.violations
-        self._constraints = [str(constraint) for constraint in problem.constraints]
         columns = result.columns()
         others = [metric.name for metric in problem.reported[len(problem.objectives) :]]
         self._attributes = {key: columns[key] for key in ("shape", *others)}
         self._began = began
         self._elapsed = np.append(0.0, result.elapsed)
-        self._named = hasattr(optuna.trial.FrozenTrial, "set_constraint")
 
     def times(self, row: int) -> tuple[datetime, datetime]:
         """When an evaluation began and was known."""
@@ -210,14 +209,10 @@ class _Trials:
         return {key: value for key, value in values.items() if value == value}  # not NaN
 
     def system_attributes(self, row: int) -> dict[str, Any]:
-        """Violations, as this version of Optuna keeps them."""
-        if not self._constraints or self.failed[row]:
+        """Violations, in the order of the study's attribute ``constraints``."""
+        if self._violations.shape[1] == 0 or self.failed[row]:
             return {}
-        violations = self._violations[row].tolist()
-        if not self._named:
-            return {_CONSTRAINTS: violations}
-        named = zip(self._constraints, violations, strict=True)
-        return {f"{_CONSTRAINTS}:{text}": violation for text, violation in named}
+        return {_CONSTRAINTS: self._violations[row].tolist()}
 
     def trial(self, row: int) -> Any:
         """One evaluation as a trial."""

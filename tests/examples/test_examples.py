@@ -110,3 +110,21 @@ def test_every_example_is_tested():
     for file in EXAMPLES.glob("*.py"):
         assert f'"{file.name}"' in tests
         assert len(file.read_text().splitlines()) < 45, f"{file.name} is too long to be read"
+
+
+def test_the_page_on_python_runs(reference, tmp_path, monkeypatch):
+    for library in ("optuna", "scipy"):
+        pytest.importorskip(library)
+    page = (EXAMPLES.parent / "docs" / "python.md").read_text()
+    code = "\n".join(part.partition("```")[0] for part in page.split("```python\n")[1:])
+    for large, small in (("30_000", "300"), ("10_000", "200"), ("5_000", "100"), ("(10)", "(2)")):
+        assert large in code
+        code = code.replace(large, small)
+    code = code.replace(".show()", "")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(SuperShaperSpace, "reference", lambda self, metric: reference)
+    file = tmp_path / "page.py"
+    file.write_text("import warnings\nwarnings.simplefilter('ignore')\n" + code)
+    names = runpy.run_path(str(file))
+    assert len(names["exported"].trials) == len(names["result"]) == 300
+    assert len(names["exported"].best_trials) == len(names["result"].front())

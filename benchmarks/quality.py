@@ -1,0 +1,138 @@
+"""Quality of searching: how much of the true front each strategy finds, and the best under bounds.
+
+    python benchmarks/quality.py --jobs 8 --true-front front.csv --output quality.csv
+
+Runs are kept in a store: stopping is harmless, and the same command goes on. The true front is a
+table with a column for each objective, such as a front written with ``--format csv``; without one
+the front of all runs together stands in for it. A strategy with an at sign has a budget of its
+own (``tpe@2000``) and is left out at larger ones.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from nastool import InvalidInputError, Problem, open_store, parse_constraint
+from nastool.cli.entrants import Contest
+from nastool.cli.progress import ProgressBar
+from nastool.cli.workers import run_in_processes
+from nastool.comparison import Comparison
+from nastool.indicators import Summary
+
+STRATEGIES = ("random", "evolution", "evolution,selection=elitist", "nsga2", "pareto", "tpe@2000")
+BOUNDS = ("params<=45M", "params<=66M", "params<=90M")
+CHECKPOINTS = (1_000, 5_000, 30_000)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a strategy reached after a number of evaluations."""
+
+    evaluations: int
+    summary: Summary
+
+
+def read_front(file: Path, problem: Problem) -> NDArray[np.float64]:
+    """Minimised objectives of a table in natural sign, shape (r, m)."""
+    with file.open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    names = [objective.name for objective in problem.objectives]
+    if not rows or not set(names) <= set(rows[0]):
+        raise InvalidInputError(f"{file} must have the columns {', '.join(names)}")
+    values = np.array([[float(row[name]) for name in names] for row in rows])
+    front: NDArray[np.float64] = values * problem.signs
+    return front
+
+
+def rows(comparison: Comparison, contest: Contest, checkpoints: tuple[int, ...]) -> Iterator[Row]:
+    """Indicators at each checkpoint, of the strategies whose budget reaches it."""
+    budgets = {entrant.name: contest.evaluations(entrant) for entrant in contest.entrants}
+    names = ["hypervolume"] + [i.name for i in comparison.indicators if i.under is not None]
+    # A bound on an objective says nothing about that objective itself.
+    for name in names:
+        for evaluations in checkpoints:
+            for summary in comparison.summaries(name, evaluations):
+                if budgets[summary.strategy] >= evaluations:
+                    yield Row(evaluations, summary)
+
+
+def show(found: list[Row], reference: str, seeds: int) -> Table:
+    table = Table(title=f"Medians of {seeds} seeds with 95% intervals; {reference}")
+    for heading in ("indicator", "evaluations", "strategy"):
+        table.add_column(heading)
+    for heading in ("median", "low", "high"):
+        table.add_column(heading, justify="right")
+    for row in found:
+        s = row.summary
+        style = "{:.4%}" if s.indicator.name == "hypervolume" else "{:.5g}"
+        numbers = [style.format(value) for value in (s.median, s.low, s.high)]
+        table.add_row(s.indicator.name, f"{row.evaluations:,}", s.strategy, *numbers)
+    return table
+
+
+def write(file: Path, found: list[Row]) -> None:
+    with file.open("w", encoding="utf-8", newline="") as lines:
+        writer = csv.writer(lines, lineterminator="\n")
+        writer.writerow(["indicator", "evaluations", "strategy", "seed", "value"])
+        for row in found:
+            s = row.summary
+            for seed, value in enumerate(s.values.tolist()):
+                writer.writerow([s.indicator.name, row.evaluations, s.strategy, seed, value])
+
+
+@click.command()
+@click.option("--space", default="supershaper", show_default=True)
+@click.option(
+    "--objective", "objectives", multiple=True, default=("perplexity", "params"), show_default=True
+)
+@click.option("--strategy", "strategies", multiple=True, default=STRATEGIES, show_default=True)
+@click.option("--bound", "bounds", multiple=True, default=BOUNDS, show_default=True)
+@click.option(
+    "--at", "checkpoints", type=int, multiple=True, default=CHECKPOINTS, show_default=True
+)
+@click.option("--seeds", default=20, show_default=True)
+@click.option("--jobs", default=1, show_default=True, help="Processes.")
+@click.option("--true-front", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--storage", default="sqlite:///quality.db", show_default=True)
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), default="quality.csv")
+def main(
+    space: str,
+    objectives: tuple[str, ...],
+    strategies: tuple[str, ...],
+    bounds: tuple[str, ...],
+    checkpoints: tuple[int, ...],
+    seeds: int,
+    jobs: int,
+    true_front: Path | None,
+    storage: str,
+    output: Path,
+) -> None:
+    """Judge strategies at several budgets."""
+    limits = tuple(parse_constraint(text) for text in bounds)
+    contest = Contest(space, objectives, (), strategies, seeds, max(checkpoints), limits)
+    contest.check()
+    front = None if true_front is None else read_front(true_front, contest.problem)
+    total = sum(contest.evaluations(entrant) for entrant, _ in contest.runs)
+    with open_store(storage) as store, ProgressBar("searching") as bar:
+        if jobs > 1:
+            run_in_processes(contest, storage, jobs, lambda done: bar(done, total))
+        comparison = replace(contest.run(store), true_front=front)
+    found = list(rows(comparison, contest, tuple(sorted(checkpoints))))
+    reference = (
+        "relative to the front of all runs" if front is None else "relative to the true front"
+    )
+    Console(width=120, markup=False).print(show(found, reference, seeds))
+    write(output, found)
+
+
+if __name__ == "__main__":
+    main()
