@@ -85,6 +85,11 @@ class Objective(ABC):
         return self.provenance.kind is not Kind.MEASURED
 
     @property
+    def interval(self) -> float | None:
+        """Half-width that holds 90% of new measurements; None where it is not known."""
+        return None
+
+    @property
     @abstractmethod
     def fingerprint(self) -> str:
         """Identity of the values: equal fingerprints promise equal values."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import click
 
@@ -72,13 +72,23 @@ class Destination:
         suffix = self.output.suffix.lower() if self.output else ""
         return self.output_format or _SUFFIXES.get(suffix, "table")
 
-    def write(self, result: Result, facts: Mapping[str, str | int]) -> None:
+    def write(
+        self,
+        result: Result,
+        facts: Mapping[str, str | int],
+        verification: Mapping[str, Any] | None = None,
+    ) -> None:
         """Show a result.
 
         Args:
             result: Of a study.
             facts: What to say about it, by label.
+            verification: What the store knows of measurements of its front.
         """
+        from nastool.verification import verification_status
+
+        if status := verification_status(result, verification):
+            facts = {**facts, "verified": status}
         limit = self.limit
         if limit is None and self.format == "table" and len(result.problem.objectives) > 1:
             limit = TABLE_ROWS

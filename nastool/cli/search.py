@@ -118,13 +118,24 @@ def search(
         "seed": seed,
         "storage": "memory" if storage == "none" else storage,
     }
-    destination.write(result, facts)
+    destination.write(result, facts, _verification(storage, study.name))
     if result.stop_reason == "interrupted":
         kept = "nothing is kept" if storage == "none" else f"kept in study {study.name}"
         raise KeyboardInterrupt(
             f"{len(result):,} of {budget:,} evaluations are done, {kept}"
             + ("" if storage == "none" else "; the same command goes on")
         )
+
+
+def _verification(storage: str, name: str) -> Mapping[str, Any] | None:
+    """What an earlier ``nastool verify`` found, if the study was there before."""
+    if storage == "none":
+        return None
+    from nastool.store import open_store
+
+    with open_store(storage) as store:
+        found: Mapping[str, Any] | None = store.annotation(name, "verification")
+    return found
 
 
 @dataclass(frozen=True)

@@ -39,12 +39,13 @@ def show(
     with open_store(storage, create=False) as store:
         summary = store.load(study).summary
         result = load_result(store, study, problem_of(summary))
+        verification = store.annotation(study, "verification")
     facts = {
         "strategy": summary.description["strategy"],
         "seed": summary.description["seed"],
         "storage": storage,
     }
-    destination.write(result, facts)
+    destination.write(result, facts, verification)
 
 
 def problem_of(summary: StudySummary) -> Problem:

@@ -264,6 +264,40 @@ class Store:
             if connection.execute(delete(studies).where(studies.c.name == name)).rowcount == 0:
                 raise self._unknown(name)
 
+    def annotate(self, name: str, key: str, value: object) -> None:
+        """Add to the description of a study, or replace what is there under that key.
+
+        Args:
+            name: The study.
+            key: Under which `annotation` finds it.
+            value: A JSON value.
+
+        Raises:
+            InvalidInputError: There is no study of that name.
+        """
+        from sqlalchemy import select, update
+
+        from nastool.store.tables import studies
+
+        with self._write() as connection:
+            where = studies.c.name == name
+            row = connection.execute(select(studies.c.description).where(where)).one_or_none()
+            if row is None:
+                raise self._unknown(name)
+            text = json.dumps({**json.loads(row.description), key: value})
+            connection.execute(update(studies).where(where).values(description=text))
+
+    def annotation(self, name: str, key: str) -> Any:
+        """What the description of a study says under a key; None where study or key is missing."""
+        from sqlalchemy import select
+
+        from nastool.store.tables import studies
+
+        with self._read() as connection:
+            query = select(studies.c.description).where(studies.c.name == name)
+            text = connection.execute(query).scalar_one_or_none()
+        return None if text is None else json.loads(text).get(key)
+
     def _unknown(self, name: str) -> InvalidInputError:
         known = ", ".join(study.name for study in self.list_studies()[-10:]) or "none"
         return InvalidInputError(f"unknown study {name!r} in {self.url}; known: {known}")

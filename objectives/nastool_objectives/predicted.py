@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError
+from nastool.exact.boxes import BoxSum
 from nastool.objective import Kind, Objective, Provenance
 from nastool.predictors.base import GridForm, load_predictor
 from nastool.space import Choice, Gene, Genotypes, SearchSpace
@@ -70,6 +71,11 @@ class PredictedObjective(Objective):
         error = ", ".join(filter(None, (card.error, self._note)))
         return Provenance(Kind.PREDICTED, card.by, error, proxy)
 
+    @property
+    def interval(self) -> float | None:
+        # Of another space's shapes, it promises nothing for this one.
+        return None if self.is_proxy else self.card.interval
+
     @cached_property
     def fingerprint(self) -> str:
         digest = hashlib.sha256(self.space.fingerprint.encode())
@@ -95,6 +101,16 @@ class PredictedObjective(Objective):
         columns = [values[genotypes[:, gene]] for gene, values in enumerate(self._values)]
         columns += [self.space.costs[name].evaluate(genotypes) for name in self.card.costs]
         return np.stack(columns, axis=1)
+
+    def boxes(self) -> BoxSum:
+        """The mean as a sum of box functions, for the exact search.
+
+        Raises:
+            InvalidInputError: A predictor that is no such sum.
+        """
+        from nastool.exact.forms import predictor_boxes
+
+        return predictor_boxes(self.predictor, self._values, self.evaluate)
 
     @cached_property
     def _values(self) -> list[NDArray[np.float64]]:

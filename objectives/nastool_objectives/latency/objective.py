@@ -21,12 +21,15 @@ _INCIDENTAL = ("system", "python")
 """Facts that an update changes, and latencies hardly."""
 
 
-def create(space: SearchSpace, argument: str | None = None) -> PredictedObjective:
+def create(
+    space: SearchSpace, argument: str | None = None, name: str | None = None
+) -> PredictedObjective:
     """Latency on a device, predicted from its measurements: ``latency[DEVICE]``.
 
     Args:
         space: What is searched.
         argument: Name of a device that is kept, or path to its folder.
+        name: The metric's name; by default with the argument in brackets.
 
     Raises:
         InvalidInputError: No device given or known, or one that was measured on another space.
@@ -38,7 +41,7 @@ def create(space: SearchSpace, argument: str | None = None) -> PredictedObjectiv
         raise InvalidInputError(
             f"device {argument!r} has no predictor yet: 'nastool latency fit {argument}' makes one"
         )
-    return PredictedObjective(space, folder / PREDICTOR, f"latency[{argument}]", card.note)
+    return PredictedObjective(space, folder / PREDICTOR, name or f"latency[{argument}]", card.note)
 
 
 class MeasuredLatency(Objective):

@@ -1,0 +1,250 @@
+"""Measuring what was predicted: is a front what it seems?"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nastool import pareto
+from nastool.errors import InvalidInputError, NastoolError
+from nastool.executors import Executor, InProcess
+from nastool.objective import Kind, Objective
+from nastool.predictors.evaluation import spearman
+from nastool.results import Result
+from nastool.space import Genotypes
+
+if TYPE_CHECKING:
+    from nastool.store import Store
+
+Progress = Callable[[int, int], None]
+"""Called with the number of shapes measured so far and of all."""
+
+Floats = NDArray[np.float64]
+
+_FEW = 3
+"""Shapes below which a rank correlation means nothing."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How predictions of a metric agree with measurements.
+
+    Args:
+        metric: The metric.
+        by: What measured it.
+        n: Shapes with both numbers.
+        spearman: Rank correlation; None where it is not defined.
+        error: Median relative difference; None without shapes.
+        bias: Median signed relative difference: above 0 where the measurement is larger.
+        interval: Half-width that was promised to hold 90% of new measurements, or None.
+        hits: Shapes whose measurement lies within it, or None.
+    """
+
+    metric: str
+    by: str
+    n: int
+    spearman: float | None
+    error: float | None
+    bias: float | None
+    interval: float | None
+    hits: int | None
+
+    def __str__(self) -> str:
+        parts = [f"{self.n} shapes"]
+        if self.spearman is not None:
+            parts.append(f"Spearman {self.spearman:.3f}")
+        if self.error is not None:
+            parts.append(f"median difference {self.error:.1%}")
+        if self.hits is not None:
+            parts.append(f"{self.hits}/{self.n} within the 90% interval")
+        return f"{self.metric}: {', '.join(parts)}"
+
+
+@dataclass(frozen=True, eq=False)
+class Verification:
+    """Predicted and measured values of shapes of a front.
+
+    Args:
+        result: Whose front it is.
+        genotypes: The shapes, in the order of the front, shape (k, d).
+        measured: Values by the name of the predicted metric, shape (k,); NaN where it failed.
+        agreements: One for each of these metrics.
+        front: How many shapes the front has.
+        kept: Shapes that nothing dominates among the measured values.
+    """
+
+    result: Result
+    genotypes: Genotypes
+    measured: Mapping[str, Floats]
+    agreements: tuple[Agreement, ...]
+    front: int
+    kept: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """What a store keeps, as JSON values."""
+        return {
+            "digest": front_digest(self.result),
+            "shapes": len(self.genotypes),
+            "front": self.front,
+            "kept": self.kept,
+            "metrics": [asdict(agreement) for agreement in self.agreements],
+        }
+
+    def records(self) -> list[dict[str, Any]]:
+        """A row a shape: predicted and measured values of every metric."""
+        rows = self.result.records(self.genotypes)
+        for name, values in self.measured.items():
+            for row, value in zip(rows, values.tolist(), strict=True):
+                row[f"measured {name}"] = None if math.isnan(value) else value
+        return rows
+
+
+def predicted_metrics(result: Result) -> tuple[Objective, ...]:
+    """Metrics of a result whose values are predictions."""
+    return tuple(m for m in result.problem.reported if m.provenance.kind is Kind.PREDICTED)
+
+
+def verify(
+    result: Result,
+    measured: Mapping[str, Objective],
+    limit: int | None = None,
+    store: Store | None = None,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+) -> Verification:
+    """Measure the shapes of a front.
+
+    Args:
+        result: Of a study.
+        measured: For names of predicted metrics, what measures them.
+        limit: Shapes at most, spread evenly over the front.
+        store: Keeps every measurement, and spares those it has.
+        executor: Where shapes are measured; in this process by default.
+        progress: Called as measurements come in.
+
+    Raises:
+        InvalidInputError: No metric to measure, or one that is not predicted.
+        NastoolError: The front is empty.
+    """
+    predicted = {metric.name: metric for metric in predicted_metrics(result)}
+    unknown = [name for name in measured if name not in predicted]
+    if unknown or not measured:
+        known = ", ".join(predicted) or "none"
+        raise InvalidInputError(
+            f"what is verified must be predicted metrics of the study ({known}), "
+            f"got {', '.join(unknown) or 'none'}"
+        )
+    front = result.front().genotypes
+    if not len(front):
+        raise NastoolError("there must be a front to verify: no evaluation is feasible")
+    chosen = front
+    if limit is not None and limit < len(front):
+        chosen = front[np.linspace(0, len(front) - 1, limit).round().astype(np.int64)]
+    values: dict[str, Floats] = {}
+    for number, (name, objective) in enumerate(measured.items()):
+        done = number * len(chosen)
+
+        def report(count: int, done: int = done) -> None:
+            if progress is not None:
+                progress(done + count, len(measured) * len(chosen))
+
+        values[name] = _measure(result, objective, chosen, store, executor or InProcess(1), report)
+    predictions = result.values(chosen)
+    agreements = tuple(
+        _agreement(predicted[name], objective, predictions[name], values[name])
+        for name, objective in measured.items()
+    )
+    kept = _kept(result, {**predictions, **values})
+    return Verification(result, chosen, values, agreements, len(front), kept)
+
+
+def _measure(
+    result: Result,
+    objective: Objective,
+    genotypes: Genotypes,
+    store: Store | None,
+    executor: Executor,
+    report: Callable[[int], None],
+) -> Floats:
+    space = result.problem.space
+    values = np.full(len(genotypes), np.nan)
+    if store is not None:
+        values[:] = store.measurements(space.fingerprint, objective.fingerprint, genotypes)
+    missing = np.flatnonzero(np.isnan(values))
+    messages: list[str] = []
+    report(len(genotypes) - len(missing))
+    for chunk in executor.run(objective, genotypes[missing]):
+        rows = missing[chunk.first : chunk.first + len(chunk.values)]
+        values[rows] = chunk.values
+        messages += chunk.messages.values()
+        if store is not None:
+            store.add_measurements(
+                space.fingerprint, objective.fingerprint, genotypes[rows], values[rows]
+            )
+        report(len(genotypes) - len(missing) + chunk.first + len(chunk.values))
+    if np.isnan(values).all():
+        reason = f": {messages[-1]}" if messages else ""
+        raise NastoolError(f"{objective.name} could measure none of the shapes{reason}")
+    return values
+
+
+def _agreement(
+    predicted: Objective, measured: Objective, predictions: Floats, values: Floats
+) -> Agreement:
+    both = np.isfinite(predictions) & np.isfinite(values)
+    predictions, values = predictions[both], values[both]
+    n = len(values)
+    scale = np.abs(predictions)
+    relative = (values - predictions) / np.where(scale > 0, scale, 1.0)
+    rho = spearman(predictions, values) if n >= _FEW else math.nan
+    interval = predicted.interval
+    return Agreement(
+        metric=predicted.name,
+        by=str(measured.provenance),
+        n=n,
+        spearman=rho if math.isfinite(rho) else None,
+        error=float(np.median(np.abs(relative))) if n else None,
+        bias=float(np.median(relative)) if n else None,
+        interval=interval,
+        hits=None if interval is None else int((np.abs(values - predictions) <= interval).sum()),
+    )
+
+
+def _kept(result: Result, values: Mapping[str, Floats]) -> int:
+    """Shapes that are on the front of what was measured, where every objective is known."""
+    problem = result.problem
+    columns = np.stack([values[o.name] for o in problem.objectives], axis=1) * problem.signs
+    return int(pareto.non_dominated(columns).sum())
+
+
+def front_digest(result: Result) -> str:
+    """Hex digest of the shapes of a front: a verification holds for one front only."""
+    keys = sorted(map(str, result.problem.space.keys(result.front().genotypes)))
+    return hashlib.sha256("\n".join(keys).encode()).hexdigest()[:16]
+
+
+def verification_status(result: Result, stored: Mapping[str, Any] | None) -> str:
+    """What an output says about its front; empty where nothing on it is predicted.
+
+    Args:
+        result: Of a study.
+        stored: What `Verification.as_dict` returned, or None.
+    """
+    names = [metric.name for metric in predicted_metrics(result)]
+    if not names:
+        return ""
+    if stored is None:
+        return f"not verified: {' and '.join(names)} predicted, not measured"
+    if stored["digest"] != front_digest(result):
+        return "not verified: the front has changed since it was verified"
+    agreements = [Agreement(**content) for content in stored["metrics"]]
+    known = {agreement.metric for agreement in agreements}
+    parts = [f"verified on {stored['shapes']} of {stored['front']} shapes", *map(str, agreements)]
+    missing = [name for name in names if name not in known]
+    return "; ".join([*parts, *(f"{name}: not verified" for name in missing)])

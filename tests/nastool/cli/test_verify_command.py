@@ -1,0 +1,132 @@
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from nastool.cli.main import main
+
+pytest.importorskip("scipy")
+
+PLUGIN = str(Path(__file__).with_name("verify_plugin.py"))
+
+
+@pytest.fixture
+def nastool(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NASTOOL_STORAGE", raising=False)
+    monkeypatch.setenv("COLUMNS", "300")
+
+    def run(*arguments):
+        return CliRunner().invoke(main, ["--plugin", PLUGIN, *arguments], prog_name="nastool")
+
+    return run
+
+
+def search(nastool, *arguments, objectives=("gap", "params"), budget=200):
+    wanted = [part for name in objectives for part in ("--objective", name)]
+    run = nastool(
+        "search", "--space", "verified", "--strategy", "random", *wanted, "--study", "mine",
+        "--budget", str(budget), *arguments,
+    )  # fmt: skip
+    assert run.exit_code == 0, run.stderr
+    return run
+
+
+def shown(nastool):
+    return json.loads(nastool("show", "mine", "--format", "json").stdout)["verified"]
+
+
+def test_a_front_says_whether_it_is_verified(nastool):
+    assert "not verified: gap predicted, not measured" in search(nastool).stdout
+    run = nastool("verify", "mine")
+    assert run.exit_code == 0, run.stderr
+    assert "Spearman 1.000, median difference 10.0%" in run.stdout
+    assert "a slow formula" in run.stdout
+    assert shown(nastool).startswith("verified on ")
+    # Going on with the same budget finds the same front, and says so.
+    assert "verified on " in search(nastool).stdout
+    assert "not verified: the front has changed" in search(nastool, budget=600).stdout
+
+
+def test_the_numbers_are_those_of_both_objectives(nastool):
+    search(nastool)
+    found = json.loads(nastool("verify", "mine", "--format", "json").stdout)
+    rows = found["architectures"]
+    assert found["shapes"] == found["front"] == len(rows)
+    for row in rows:
+        assert row["measured gap"] == pytest.approx(1.1 * row["gap"])
+    [metric] = found["metrics"]
+    off = [abs(row["measured gap"] - row["gap"]) for row in rows]
+    assert metric["hits"] == sum(value <= 1.0 for value in off)
+    assert 0 < metric["hits"] < len(rows)
+    assert metric["bias"] == pytest.approx(0.1)
+    assert metric["interval"] == 1.0
+
+
+def test_settings_reach_what_measures(nastool):
+    search(nastool)
+    found = json.loads(nastool("verify", "mine", "--supernet", "7", "--format", "json").stdout)
+    for row in found["architectures"]:
+        assert row["measured gap"] == pytest.approx(1.1 * row["gap"] + 7)
+
+
+def test_part_of_a_front_is_part_of_the_status(nastool):
+    search(nastool)
+    assert nastool("verify", "mine", "--limit", "3").exit_code == 0
+    assert shown(nastool).startswith("verified on 3 of ")
+
+
+def test_ranks_that_do_not_agree_show(nastool):
+    search(nastool)
+    run = nastool("verify", "mine", "--measure", "gap=noise", "--format", "json")
+    assert run.exit_code == 0, run.stderr
+    found = json.loads(run.stdout)
+    assert abs(found["metrics"][0]["spearman"]) < 0.7
+    assert found["kept"] < found["shapes"]
+
+
+def test_measurements_are_kept_and_not_repeated(nastool, monkeypatch):
+    search(nastool)
+    assert nastool("verify", "mine").exit_code == 0
+    from nastool.plugins import OBJECTIVES, find
+
+    monkeypatch.setattr(find(OBJECTIVES, "measured_gap").load(), "evaluate", None)
+    assert nastool("verify", "mine").exit_code == 0
+
+
+def test_what_cannot_be_measured_is_named(nastool):
+    search(nastool, objectives=("gap", "speed"))
+    run = nastool("verify", "mine")
+    assert run.exit_code == 0, run.stderr
+    assert "speed is not measured: unknown objective 'measured_speed'" in run.stderr
+    assert "speed: not verified" in shown(nastool)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("yours",), "unknown study 'yours'"),
+        (("mine", "--measure", "gap"), "expected METRIC=OBJECTIVE with METRIC one of gap"),
+        (("mine", "--measure", "params=gap"), "expected METRIC=OBJECTIVE"),
+        (("mine", "--measure", "gap=nothing"), "unknown objective 'nothing'"),
+        (("mine", "--measure", "gap=broken"), "could measure none of the shapes: "),
+    ],
+)
+def test_wrong_input_is_one_line(nastool, arguments, message):
+    search(nastool)
+    run = nastool("verify", *arguments)
+    assert run.exit_code == 2
+    assert message in run.stderr
+    assert len(run.stderr.splitlines()) == 1
+    assert "not verified" in shown(nastool)
+
+
+def test_nothing_predicted_is_nothing_to_verify(nastool):
+    search(nastool, objectives=("params",))
+    run = nastool("verify", "mine")
+    assert run.exit_code == 2
+    assert "predicts nothing" in run.stderr
+    assert "verified" not in nastool("show", "mine", "--format", "json").stdout.replace(
+        '"space": "verified"', ""
+    ).replace("widths", "")
