@@ -413,16 +413,8 @@ def compare(
     results: dict[str, list[Result]] = {strategy: [] for strategy in strategies}
     # All strategies take their first seed before any takes its second: an early look is fair.
     for seed, (strategy, factory) in itertools.product(seeds, strategies.items()):
-        study = study_of(
-            problem,
-            factory,
-            seed,
-            store,
-            name=name,
-            strategy=strategy,
-            description=(descriptions or {}).get(strategy),
-            executor=executor,
-        )
+        described = (descriptions or {}).get(strategy)
+        study = study_of(problem, factory, seed, store, name, strategy, described, executor)
         limit = (budgets or {}).get(strategy, budget)
         report = progress and partial(progress, strategy, seed)
         result = study.run(limit, batch_size, report)
@@ -431,8 +423,8 @@ def compare(
         # A stored run may have had a larger budget.
         results[strategy].append(result.first(limit))
     runs = {strategy: tuple(made) for strategy, made in results.items()}
-    largest = max([budget, *(budgets or {}).values()])
-    return Comparison(problem, runs, tuple(seeds), largest, true_front, tuple(bounds))
+    budget = max([budget, *(budgets or {}).values()])
+    return Comparison(problem, runs, tuple(seeds), budget, true_front, tuple(bounds))
 
 
 def study_of(
@@ -440,7 +432,6 @@ def study_of(
     factory: StrategyFactory,
     seed: int,
     store: Store | None,
-    *,
     name: str,
     strategy: str,
     description: Mapping[str, Any] | None = None,

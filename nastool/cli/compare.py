@@ -144,7 +144,7 @@ def write(destination: Destination, comparison: Comparison, name: str, storage: 
     def page() -> str:
         from nastool.plots.comparison import comparison_page
 
-        return comparison_page(name, comparison, kept)
+        return comparison_page(comparison, kept)
 
     destination.send(
         {

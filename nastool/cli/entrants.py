@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -122,6 +122,10 @@ class Contest:
         if repeated:
             raise InvalidInputError(f"--strategy: each must be given once, got {repeated[0]} twice")
 
+    def __reduce__(self) -> tuple[type[Contest], tuple[Any, ...]]:
+        # Made again in the other process: what plugin files define cannot be sent.
+        return Contest, tuple(getattr(self, field.name) for field in fields(self))
+
     @cached_property
     def problem(self) -> Problem:
         """What is optimised."""
@@ -218,7 +222,7 @@ class Contest:
         found = {}
         for summary in store.list_studies():
             origin = summary.description.get("comparison") or {}
-            strategy, seed = origin.get("strategy"), summary.identity.get("seed")
+            strategy, seed = origin.get("strategy"), int(summary.identity["seed"])
             if (
                 origin.get("name") == self.name
                 and strategy in budgets
@@ -227,5 +231,5 @@ class Contest:
                 done = summary.evaluations
                 if summary.stop_reason in ("exhausted", "stalled"):
                     done = budgets[strategy]
-                found[strategy, int(seed)] = min(done, budgets[strategy])
+                found[strategy, seed] = min(done, budgets[strategy])
         return found

@@ -10,8 +10,9 @@ import click
 from nastool.cli.options import output_options, plugin_option, storage_option
 
 if TYPE_CHECKING:
+    from nastool.cli.output import Destination
     from nastool.problem import Problem
-    from nastool.store import StudySummary
+    from nastool.store import Store, StudySummary
 
 
 @click.command()
@@ -27,7 +28,7 @@ def show(
     output: Path | None,
     plot: Path | None,
 ) -> None:
-    """Show the front of a stored study.
+    """Show the front of a stored study, or how the strategies of a comparison stand.
 
     STUDY is a name that 'nastool studies' lists.
     """
@@ -37,6 +38,10 @@ def show(
 
     destination = Destination(output_format, limit, output, plot)
     with open_store(storage, create=False) as store:
+        runs = runs_of(store, study)
+        if runs:
+            _show_comparison(destination, store, study, runs, storage)
+            return
         summary = store.load(study).summary
         result = load_result(store, study, problem_of(summary))
         verification = store.annotation(study, "verification")
@@ -46,6 +51,35 @@ def show(
         "storage": storage,
     }
     destination.write(result, facts, verification)
+
+
+def runs_of(store: Store, comparison: str) -> list[StudySummary]:
+    """The runs of a comparison, none where there is no comparison of that name."""
+    return [
+        summary
+        for summary in store.list_studies()
+        if (summary.description.get("comparison") or {}).get("name") == comparison
+    ]
+
+
+def _show_comparison(
+    destination: Destination, store: Store, name: str, runs: list[StudySummary], storage: str
+) -> None:
+    from nastool.cli.compare import write
+    from nastool.comparison import load_comparison
+    from nastool.constraint import parse_constraint
+
+    # The latest one knows every bound that was asked for last.
+    bounds = [parse_constraint(text) for text in runs[-1].description.get("bounds", ())]
+    comparison = load_comparison(store, name, problem_of(runs[0]), bounds=bounds)
+    write(destination, comparison, name, storage)
+    finished = len(comparison.seeds) * len(comparison.results)
+    if finished < len(runs):
+        click.echo(
+            f"{len(runs) - finished} of {len(runs)} runs are left out: not every strategy has "
+            "finished their seeds.",
+            err=True,
+        )
 
 
 def problem_of(summary: StudySummary) -> Problem:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nastool.cli.tables import sources
 from nastool.comparison import Comparison
-from nastool.plots.standings import CONFIDENCE, Standings, label
+from nastool.plots.standings import CONFIDENCE, Standings, label, seconds
 from nastool.results import describe_metrics
 
 if TYPE_CHECKING:
@@ -38,7 +38,10 @@ def as_table(
 
     names = [row.strategy for row in found.rows]
     columns: list[tuple[str, list[tuple[str, str]]]] = [
-        (label(indicator), [_cell(row.verdicts[k]) for row in found.rows])
+        (
+            label(indicator).replace(" ", "\n", 1).replace(" under", "\nunder"),
+            [_cell(row.verdicts[k]) for row in found.rows],
+        )
         for k, indicator in enumerate(found.indicators)
     ]
     columns.append(("evaluations", [(f"{row.evaluations:,}", "") for row in found.rows]))
@@ -47,7 +50,10 @@ def as_table(
     blocks: list[list[int]] = [[]]
     room = width - first
     for k, (heading, cells) in enumerate(columns):
-        needed = max(len(heading), *(len(line) for cell in cells for line in cell)) + _GAP
+        needed = (
+            max(*map(len, heading.split("\n")), *(len(line) for cell in cells for line in cell))
+            + _GAP
+        )
         if needed > room and blocks[-1]:
             blocks.append([])
             room = width - first
@@ -94,8 +100,8 @@ def _caption(comparison: Comparison, facts: Mapping[str, str]) -> RenderableType
     grid.add_column()
     for name, line in sources(comparison.problem):
         grid.add_row(name, line)
-    for name, fact in facts.items():
-        grid.add_row(Text(name), Text(fact))
+    for key, fact in facts.items():
+        grid.add_row(Text(key), Text(fact))
     return grid
 
 
@@ -125,7 +131,7 @@ def as_json(comparison: Comparison, found: Standings, facts: Mapping[str, str]) 
             {
                 "strategy": row.strategy,
                 "evaluations": [len(run) for run in comparison.results[row.strategy]],
-                "seconds": [run.seconds for run in comparison.results[row.strategy]],
+                "seconds": [seconds(run) for run in comparison.results[row.strategy]],
                 "indicators": {
                     indicator.name: {
                         "median": _number(verdict.summary.median),
@@ -165,7 +171,7 @@ def as_csv(comparison: Comparison, found: Standings) -> str:
         for k, (seed, run) in enumerate(zip(comparison.seeds, runs, strict=True)):
             values = [_number(float(verdict.summary.values[k])) for verdict in row.verdicts]
             cells = ["" if value is None else value for value in values]
-            writer.writerow([row.strategy, seed, len(run), run.seconds, *cells])
+            writer.writerow([row.strategy, seed, len(run), seconds(run), *cells])
     return text.getvalue().removesuffix("\n")
 
 

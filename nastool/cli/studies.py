@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
 from nastool.cli.options import storage_option
+
+if TYPE_CHECKING:
+    from nastool.store import StudySummary
 
 
 @click.command()
@@ -20,7 +24,7 @@ from nastool.cli.options import storage_option
     show_default=True,
 )
 def studies(storage: str, output_format: str) -> None:
-    """List the stored studies, oldest first."""
+    """List the stored studies, oldest first; the runs of a comparison as one."""
     from nastool.store import open_store
 
     with open_store(storage, create=False) as store:
@@ -37,15 +41,27 @@ def studies(storage: str, output_format: str) -> None:
     table.add_column("objectives and constraints", overflow="fold")
     table.add_column("evaluations", justify="right")
     table.add_column("seconds", justify="right")
-    for summary in found:
-        description = summary.description
+    for name, runs in _grouped(found).items():
+        description = runs[0].description
         wanted = ", ".join([*description["objectives"], *description["constraints"]])
+        if "comparison" in description:
+            strategies = dict.fromkeys(run.description["comparison"]["strategy"] for run in runs)
+            wanted += f"; a comparison of {', '.join(strategies)}: {len(runs)} runs"
         cells = (
-            summary.name,
+            name,
             wanted,
-            f"{summary.evaluations:,}",
-            f"{summary.seconds:,.1f}",
+            f"{sum(run.evaluations for run in runs):,}",
+            f"{sum(run.seconds for run in runs):,.1f}",
         )
         table.add_row(*map(Text, cells))
     console = Console(highlight=False)
     console.print(table if found else f"no studies in {storage}")
+
+
+def _grouped(found: list[StudySummary]) -> dict[str, list[StudySummary]]:
+    """Studies by name, the runs of a comparison under its name."""
+    groups: dict[str, list[StudySummary]] = {}
+    for summary in found:
+        origin = summary.description.get("comparison") or {}
+        groups.setdefault(origin.get("name", summary.name), []).append(summary)
+    return groups

@@ -9,10 +9,12 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
 from nastool.cli.entrants import Contest
+from nastool.errors import NastoolError
 from nastool.store import open_store
 
 _LOOK = 0.2
@@ -47,7 +49,7 @@ def run_in_processes(
         progress: Told the evaluations of all runs together.
 
     Raises:
-        NastoolError: A run failed; those that were under way have stopped, and are kept.
+        NastoolError: A run failed or its process died; the others have stopped, and are kept.
         KeyboardInterrupt: Ctrl-C; what was evaluated is kept.
     """
     context = multiprocessing.get_context("spawn")
@@ -67,6 +69,10 @@ def run_in_processes(
             progress(sum(shared.done))
             for future in finished:
                 future.result()
+    except BrokenProcessPool as error:
+        raise NastoolError(
+            "a worker process died; what was evaluated is kept, and the same command goes on"
+        ) from error
     finally:
         # After an error or Ctrl-C: every run commits what it has and ends.
         shared.stop.set()

@@ -25,6 +25,12 @@ PALETTE = ("#3b82f6", "#f97316", "#10b981", "#a855f7", "#ef4444", "#eab308", "#0
 """Colours that are told apart on white and on near-black."""
 
 
+def translucent(colour: str) -> str:
+    """A colour of the palette as the fill of a band."""
+    red, green, blue = (int(colour[k : k + 2], 16) for k in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.18)"
+
+
 class Outcome(Protocol):
     """The part of a study's result that figures read."""
 
@@ -69,7 +75,7 @@ class FrontSeries:
     Args:
         name: Shown in the legend.
         front: The front, from left to right.
-        cloud: What else was evaluated and is allowed, thinned to at most `CLOUD`.
+        cloud: What else was evaluated and is allowed, thinned.
         evaluations: How many evaluations the study has.
     """
 
@@ -110,7 +116,10 @@ class FrontData:
 
 
 def front_data(
-    results: Mapping[str, Outcome], x: str | None = None, y: str | None = None
+    results: Mapping[str, Outcome],
+    x: str | None = None,
+    y: str | None = None,
+    cloud: int | None = None,
 ) -> FrontData:
     """Compute the figure.
 
@@ -118,6 +127,7 @@ def front_data(
         results: By the name shown; all of the same space and metrics.
         x: Metric on the horizontal axis; an objective, a constrained metric or a cost.
         y: Metric on the vertical axis; by default the first objective.
+        cloud: Points drawn of each study besides its front, at most; `CLOUD` by default.
 
     Raises:
         InvalidInputError: No results, or results of different spaces.
@@ -130,7 +140,10 @@ def front_data(
         spaces = ", ".join(p.space.name for p in problems)
         raise InvalidInputError(f"a figure compares results of one space, got {spaces}")
     names = metric_names(problem, x, y)
-    series = tuple(_series(name, result, names) for name, result in results.items())
+    series = tuple(
+        _series(name, result, names, CLOUD if cloud is None else cloud)
+        for name, result in results.items()
+    )
     axes = [
         _axis(problem, name, np.concatenate([points for s in series for points in _column(s, i)]))
         for i, name in enumerate(names)
@@ -163,7 +176,7 @@ def _axis(problem: Problem, name: str, values: NDArray[np.float64]) -> Axis:
     return axis_of(problem.metric(name), values)
 
 
-def _series(name: str, result: Outcome, names: tuple[str, str]) -> FrontSeries:
+def _series(name: str, result: Outcome, names: tuple[str, str], cloud: int) -> FrontSeries:
     problem, evaluations = result.problem, result.evaluations
     keys = problem.space.keys(evaluations.genotypes)
     front_keys = problem.space.keys(result.front().genotypes)
@@ -171,8 +184,8 @@ def _series(name: str, result: Outcome, names: tuple[str, str]) -> FrontSeries:
     on_front = np.array([first[key] for key in dict.fromkeys(front_keys)], dtype=np.int64)
     rest = np.array(sorted(set(first.values()) - set(on_front.tolist())), dtype=np.int64)
     rest = rest[evaluations.feasible[rest]]
-    if len(rest) > CLOUD:
-        rest = np.sort(np.random.default_rng(0).choice(rest, CLOUD, replace=False))
+    if len(rest) > cloud:
+        rest = np.sort(np.random.default_rng(0).choice(rest, cloud, replace=False))
     front = _points(result, on_front, names)
     order = np.lexsort((front.y, front.x))
     return FrontSeries(
@@ -255,7 +268,7 @@ def draw_front(data: FrontData, title: str = "") -> go.Figure:
             legendgroup=series.name,
             mode="lines+markers" if data.connected else "markers",
             line={"shape": _staircase(data), "width": 1.5, "color": colour},
-            marker={"size": 7, "color": colour},
+            marker={"size": 5 if several else 7, "color": colour},
             hovertemplate=f"{hover}<extra>{series.name}, front</extra>",
             **_trace(series.front),
         )

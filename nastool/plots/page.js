@@ -60,7 +60,7 @@ function draw() {
     element.on("plotly_click", (event) => {
       const point = event.points[0];
       if (page.columns[id]) select(page.columns[id][point.pointIndex[1]]);
-      else if (point.customdata) select(fromPoint(point));
+      else if (id === "front" && point.customdata) select(fromPoint(point));
     });
   }
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
@@ -100,7 +100,7 @@ function select({ text, genotype, lines }) {
   panel.innerHTML = `<h3>Selected shape</h3>` +
     `<svg viewBox="0 0 250 ${height}" role="img" aria-label="${escape(text)}">${bars.join("")}</svg>` +
     `<p>${escape(text)}</p>` + lines.map((line) => `<p>${escape(line)}</p>`).join("");
-  for (const row of document.querySelectorAll("tbody tr")) {
+  for (const row of document.querySelectorAll("tr[data-member]")) {
     row.classList.toggle("selected", page.members[row.dataset.member].text === text);
   }
 }
@@ -110,26 +110,29 @@ function escape(value) {
   return String(value).replace(/[&<>"]/g, (sign) => signs[sign]);
 }
 
-function sortable() {
-  const body = document.querySelector("tbody");
-  if (!body) return;
-  document.querySelectorAll("th").forEach((header, column) => {
+function sortable(table) {
+  const body = table.tBodies[0], headers = table.querySelectorAll("th");
+  headers.forEach((header, column) => {
     header.querySelector("button").addEventListener("click", () => {
       const falling = header.getAttribute("aria-sort") === "ascending";
-      document.querySelectorAll("th").forEach((other) => other.removeAttribute("aria-sort"));
+      headers.forEach((other) => other.removeAttribute("aria-sort"));
       header.setAttribute("aria-sort", falling ? "descending" : "ascending");
       const key = (row) => row.cells[column].dataset.value;
-      const compare = (a, b) => (Number.isFinite(+key(a)) && Number.isFinite(+key(b))
-        ? key(a) - key(b) : key(a).localeCompare(key(b), undefined, { numeric: true }));
+      const number = (row) => (key(row) === "nan" ? Infinity : +key(row));
+      const numeric = [...body.rows].every((row) => !Number.isNaN(number(row)));
+      // Equal ones stay as they are: subtracting two infinite values gives no number.
+      const compare = (a, b) => (numeric ? Math.sign(number(a) - number(b)) || 0
+        : key(a).localeCompare(key(b), undefined, { numeric: true }));
       [...body.rows].sort((a, b) => (falling ? -1 : 1) * compare(a, b))
         .forEach((row) => body.append(row));
     });
   });
   for (const row of body.rows) {
+    if (!row.dataset.member) continue;
     row.addEventListener("click", () => select(page.members[row.dataset.member]));
   }
 }
 
 draw();
-sortable();
+document.querySelectorAll("table").forEach(sortable);
 if (page.members.length) select(page.members[Math.floor(page.members.length / 2)]);

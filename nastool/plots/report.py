@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 
 from nastool.errors import MissingDependencyError
 from nastool.plots.axes import Axis, format_metric
-from nastool.plots.front import Outcome, draw_front, front_data
+from nastool.plots.front import FrontData, Outcome, draw_front, front_data
 from nastool.plots.shapes import draw_shapes, shapes_data
 from nastool.problem import Problem
 from nastool.space import Genotypes
@@ -32,7 +32,7 @@ class Member:
     """A row of the table, and what a click on it shows.
 
     Args:
-        study: Name of the study.
+        study: Name of the study; empty where there is one.
         text: The shape as text.
         genotype: Indices of the choices.
         values: Metrics in base units.
@@ -112,23 +112,80 @@ def report_page(
     """
     data = front_data(results)
     problem = next(iter(results.values())).problem
-    figures: list[tuple[str, go.Figure]] = [("front", draw_front(data))]
-    columns: dict[str, list[dict[str, Any]]] = {}
+    several = len(results) > 1
+    rows = [
+        row for name, result in results.items() for row in members(name if several else "", result)
+    ]
+    panels = [Panel("front", draw_front(data), beside_shape=True)]
     for index, (name, result) in enumerate(results.items()):
-        if len(result.front()) == 0:
-            continue
-        shapes = shapes_data(result)
-        heading = "Shapes of the front" if len(results) == 1 else f"Shapes of the front of {name}"
-        figures.append((f"shapes-{index}", draw_shapes(shapes, heading)))
-        columns[f"shapes-{index}"] = [
-            {"text": problem.space.format(g), "genotype": g.tolist(), "lines": s.split(", ")}
-            for g, s in zip(shapes.genotypes, shapes.summaries, strict=True)
-        ]
-    rows = [row for name, result in results.items() for row in members(name, result)]
+        if len(result.front()):
+            text = "Shapes of the front" + (f" of {name}" if several else "")
+            panels.append(shapes_panel(f"shapes-{index}", result, text))
+    of = "study" if several else ""
+    sections: list[str | Panel] = [heading(title, problem, facts), *panels]
+    sections.append(members_table(problem, rows, of))
+    return document(title, sections, data, problem, rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """A figure of a page.
+
+    Args:
+        name: Its id.
+        figure: Drawn.
+        beside_shape: Whether the selected shape stands beside it; for one panel of a page.
+        columns: What a click on each column of a heat map selects.
+    """
+
+    name: str
+    figure: go.Figure
+    beside_shape: bool = False
+    columns: tuple[dict[str, Any], ...] = ()
+
+
+def shapes_panel(name: str, result: Outcome, title: str) -> Panel:
+    """The heat map of a front's shapes.
+
+    Args:
+        name: Id of the panel.
+        result: With a front that is not empty.
+        title: Heading.
+    """
+    shapes = shapes_data(result)
+    space = result.problem.space
+    columns = tuple(
+        {"text": space.format(g), "genotype": g.tolist(), "lines": s.split(", ")}
+        for g, s in zip(shapes.genotypes, shapes.summaries, strict=True)
+    )
+    return Panel(name, draw_shapes(shapes, title), columns=columns)
+
+
+def document(
+    title: str,
+    sections: Sequence[str | Panel],
+    data: FrontData,
+    problem: Problem,
+    rows: Sequence[Member],
+) -> str:
+    """A whole page.
+
+    Args:
+        title: Of the browser's window.
+        sections: HTML and figures, from top to bottom.
+        data: The front figure's, for the words of its axes.
+        problem: What was searched.
+        rows: What the rows of the members' table select.
+
+    Raises:
+        MissingDependencyError: plotly is not installed.
+    """
+    panels = [section for section in sections if isinstance(section, Panel)]
+    raw = [(panel.name, json.loads(panel.figure.to_json())) for panel in panels]
     content = {
         "figures": [
-            {"id": name, "figure": {"data": raw["data"], "layout": _untitled(raw["layout"])}}
-            for name, raw in ((name, json.loads(f.to_json())) for name, f in figures)
+            {"id": name, "figure": {"data": figure["data"], "layout": _untitled(figure["layout"])}}
+            for name, figure in raw
         ],
         "axes": {"x": _axis(data.x), "y": _axis(data.y)},
         "genes": [{"name": g.name, "choices": list(g.choices)} for g in problem.space.genes],
@@ -136,14 +193,14 @@ def report_page(
             {
                 "text": row.text,
                 "genotype": row.genotype,
-                "lines": [*row.lines, *([f"found by {row.study}"] if len(results) > 1 else [])],
+                "lines": [*row.lines, *([f"found by {row.study}"] if row.study else [])],
             }
             for row in rows
         ],
-        "columns": columns,
+        "columns": {panel.name: panel.columns for panel in panels if panel.columns},
     }
-    sections = [_heading(title, problem, facts), _figure_section(figures), _table(problem, rows)]
-    return _document(title, "\n".join(sections), content)
+    body = [s if isinstance(s, str) else _figure_section(s) for s in sections]
+    return _document(title, "\n".join(body), content)
 
 
 def _axis(axis: Axis) -> dict[str, Any]:
@@ -155,7 +212,14 @@ def _untitled(layout: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in layout.items() if key not in ("title", "template")}
 
 
-def _heading(title: str, problem: Problem, facts: Mapping[str, str | float]) -> str:
+def heading(title: str, problem: Problem, facts: Mapping[str, str | float]) -> str:
+    """The head of a page: title, facts, and where every number comes from.
+
+    Args:
+        title: Heading.
+        problem: What was searched.
+        facts: What to say about it, by label.
+    """
     shown = dict(facts)
     if problem.constraints:
         shown["allowed"] = " and ".join(map(str, problem.constraints))
@@ -185,24 +249,31 @@ def _fact(value: str | float) -> str:
     return f"{value:,}" if float(value).is_integer() else f"{value:,.2f}"
 
 
-def _figure_section(figures: list[tuple[str, go.Figure]]) -> str:
-    parts = []
-    for name, figure in figures:
-        subtitle = figure.layout.title.subtitle.text or ""
-        note = "" if name == "front" else f'<p class="subtitle">{escape(subtitle)}</p>'
-        box = f'<div class="figure" id="{name}"></div>'
-        if name == "front":
-            box = (
-                f'<div class="columns">{box}'
-                '<aside class="shape" id="shape" aria-live="polite"></aside></div>'
-            )
-        parts.append(f"<h2>{escape(figure.layout.title.text)}</h2>\n{note}{box}")
-    return "\n".join(parts)
+def _figure_section(panel: Panel) -> str:
+    layout = panel.figure.layout.title
+    subtitle = "" if panel.beside_shape else layout.subtitle.text or ""
+    note = f'<p class="subtitle">{escape(subtitle)}</p>' if subtitle else ""
+    box = f'<div class="figure" id="{panel.name}"></div>'
+    if panel.beside_shape:
+        box = (
+            f'<div class="columns">{box}'
+            '<aside class="shape" id="shape" aria-live="polite"></aside></div>'
+        )
+    return f"<h2>{escape(layout.text)}</h2>\n{note}{box}"
 
 
-def _table(problem: Problem, rows: list[Member]) -> str:
-    several = len({row.study for row in rows}) > 1
-    names = ["shape", *(o.name for o in problem.objectives), *(["study"] if several else [])]
+def members_table(
+    problem: Problem, rows: Sequence[Member], of: str, title: str = "Members of the front"
+) -> str:
+    """The members of fronts as a table.
+
+    Args:
+        problem: What was searched.
+        rows: Its rows.
+        of: Heading of the column that names each one's study; empty for no such column.
+        title: Heading.
+    """
+    names = ["shape", *(o.name for o in problem.objectives), *([of] if of else [])]
     head = "".join(f"<th><button>{escape(name)}</button></th>" for name in names)
     body = []
     for index, row in enumerate(rows):
@@ -211,12 +282,12 @@ def _table(problem: Problem, rows: list[Member]) -> str:
             f'<td data-value="{value!r}">{escape(text)}</td>'
             for value, text in zip(row.values, row.formatted, strict=True)
         ]
-        if several:
+        if of:
             cells.append(f'<td data-value="{escape(row.study)}">{escape(row.study)}</td>')
         body.append(f'<tr data-member="{index}">{"".join(cells)}</tr>')
     return (
-        f'<h2>Members of the front</h2>\n<div class="scroll"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(body)}</tbody></table></div>"
+        f'<h2>{escape(title)}</h2>\n<div class="scroll members"><table><thead><tr>{head}</tr>'
+        f"</thead><tbody>{''.join(body)}</tbody></table></div>"
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from nastool.comparison import Comparison
 from nastool.constraint import format_quantity
 from nastool.indicators import Indicator, PairTest, Summary
+from nastool.results import Result
 
 CONFIDENCE = 0.95
 LEVEL = 0.05
@@ -36,8 +37,10 @@ class Verdict:
 
     @property
     def interval(self) -> str:
-        """The interval for people."""
+        """The interval for people; empty where no run found anything."""
         low, high = self.summary.low, self.summary.high
+        if not np.isfinite([low, high]).any():
+            return ""
         return " to ".join(format_value(end, self.summary.indicator) for end in (low, high))
 
 
@@ -99,10 +102,15 @@ def standings(comparison: Comparison) -> Standings:
                 strategy,
                 tuple(column[strategy] for column in verdicts),
                 int(np.median([len(run) for run in runs])),
-                float(np.median([run.seconds for run in runs])),
+                float(np.median([seconds(run) for run in runs])),
             )
         )
     return Standings(indicators, tuple(found), tests, _notes(comparison, indicators))
+
+
+def seconds(run: Result) -> float:
+    """Time a run took until its last evaluation was known; looking at it again adds nothing."""
+    return float(run.elapsed[-1]) if len(run) else 0.0
 
 
 def letters(strategies: Sequence[str], tests: Sequence[PairTest]) -> dict[str, str]:
@@ -170,12 +178,14 @@ def _notes(comparison: Comparison, indicators: Sequence[Indicator]) -> tuple[str
     seeds, strategies = len(comparison.seeds), len(comparison.results)
     front = len(comparison.reference_front)
     interval = f"{CONFIDENCE:.0%} bootstrap intervals of the median"
-    notes = [f"Medians over {seeds} seed{'s' * (seeds != 1)}, with {interval}."]
+    notes = [
+        f"Medians over {seeds} seed{'s' * (seeds != 1)}, with {interval}; from {basis(comparison)}."
+    ]
     if any(i.objective is None for i in indicators):
         known = "the true front" if comparison.true_front is not None else "the front of all runs"
         notes.append(
-            f"Hypervolume is the share of {known}'s ({front:,} points), more is better; IGD+ and "
-            "additive epsilon are distances to it, with objectives scaled to 0..1, less is better."
+            f"Hypervolume is a share of that of {known} ({front:,} points), more is better; IGD+ "
+            "and additive epsilon are distances to it, objectives scaled to 0..1, less is better."
         )
     if strategies > 1:
         notes.append(
@@ -198,6 +208,12 @@ def _notes(comparison: Comparison, indicators: Sequence[Indicator]) -> tuple[str
         listed = ", ".join(f"{strategy} {n:,}" for strategy, n in budgets.items())
         notes.append(f"Fewer evaluations than the others' {comparison.budget:,}: {listed}.")
     return tuple(notes)
+
+
+def basis(comparison: Comparison) -> str:
+    """What the indicators rest on, e.g. ``perplexity (predicted) and params (computed)``."""
+    objectives = comparison.problem.objectives
+    return " and ".join(f"{o.name} ({o.provenance.kind.value})" for o in objectives)
 
 
 def seeds_needed(strategies: int) -> int:
