@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +61,7 @@ class IntegerChain:
 
     def to_float(self, totals: Int) -> NDArray[np.float64]:
         """Costs in quanta as costs in the base unit."""
-        return (totals + self.shift) * self.quantum
+        return (totals + self.shift).astype(np.float64) * self.quantum
 
 
 def integer_chain(cost: ChainCost, sign: int = 1) -> IntegerChain:
@@ -87,9 +88,7 @@ def integer_chain(cost: ChainCost, sign: int = 1) -> IntegerChain:
 
 def no_chain(cardinalities: Sequence[int]) -> IntegerChain:
     """A cost of zero everywhere."""
-    steps = (
-        np.zeros((a, b), np.int64) for a, b in zip(cardinalities, cardinalities[1:], strict=False)
-    )
+    steps = (np.zeros((a, b), np.int64) for a, b in pairwise(cardinalities))
     return IntegerChain(np.zeros(cardinalities[0], np.int64), tuple(steps), 1.0)
 
 

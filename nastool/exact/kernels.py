@@ -2,43 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool.exact.plan import NEVER, Tables
+from nastool.exact.plan import Tables
 
 Int = NDArray[np.int64]
 
 FULL = 1
 """Status of a sweep whose front outgrew its buffer."""
 
+HUGE = 1 << 58
+"""In the padding of tables that a least value is taken of."""
 
-@numba.njit(cache=True, nogil=True, inline="always")
-def _fixed(choices: Int, gene: int) -> int:
-    return choices[gene] if gene >= 0 else 0
+NOTHING, NO_BETTER, OPEN = 0, 1, 2
+"""Under a prefix: no genotype is allowed; none improves on what is known; one may."""
 
 
 @numba.njit(cache=True, nogil=True)
-def _own_cost(tables: Tables, row: int, choices: Int, gene: int) -> int:
+def _own_cost(first: Int, steps: Int, choices: Int, gene: int) -> int:
     """Terms of a gene with its fixed neighbours (choice -1 where not fixed)."""
     choice = choices[gene]
     total = 0
     if gene == 0:
-        total += tables.first[row, choice]
+        total += first[choice]
     elif choices[gene - 1] >= 0:
-        total += tables.steps[row, gene, choices[gene - 1], choice]
+        total += steps[gene, choices[gene - 1], choice]
     if gene + 1 < len(choices) and choices[gene + 1] >= 0:
-        total += tables.steps[row, gene + 1, choice, choices[gene + 1]]
+        total += steps[gene + 1, choice, choices[gene + 1]]
     return total
 
 
 @numba.njit(cache=True, nogil=True)
-def _verdict(
-    tables: Tables,
-    level: int,
+def _look_up(
+    segments: Int,
+    gain: Int,
+    low: Int,
+    high: Int,
+    slopes: Int,
     choices: Int,
     cost: Int,
     bound: int,
@@ -46,39 +48,187 @@ def _verdict(
     upper: Int,
     width: int,
     targets: Int,
+    range_: Int,
 ) -> int:
-    """0: nothing under the prefix is allowed; 1: none improves on what is known; 2: go on."""
-    found = tables.segments[level]
+    """Judge a prefix by tables; leaves in `range_` the windows where it may improve."""
+    n = 0
+    entries = np.empty(len(segments), np.int64)
+    for s in range(len(segments)):
+        if segments[s, 3] < 0:
+            break
+        left, right = segments[s, 0], segments[s, 1]
+        entry = segments[s, 3]
+        if left >= 0:
+            entry += choices[left] * segments[s, 2]
+        if right >= 0:
+            entry += choices[right]
+        entries[n] = entry
+        n += 1
+    first = last = 0
     for row in range(len(cost)):
-        low = high = cost[row]
-        for s in range(found.shape[0]):
-            if found[s, 3] < 0:
-                break
-            entry = found[s, 3] + _fixed(choices, found[s, 0]) * found[s, 2]
-            entry += _fixed(choices, found[s, 1])
-            low += tables.low[entry, row]
-            high += tables.high[entry, row]
-        if low > upper[row] or high < lower[row]:
-            return 0
+        least = most = cost[row]
+        for s in range(n):
+            least += low[entries[s], row]
+            most += high[entries[s], row]
+        if least > upper[row] or most < lower[row]:
+            return NOTHING
         if row == 0:
-            first = max(low, lower[0]) >> width
-            last = min(high, upper[0]) >> width
+            first = max(least, lower[0]) >> width
+            last = min(most, upper[0]) >> width
+    range_[0], range_[1] = last + 1, last
     for window in range(first, last + 1):
-        least = bound + tables.slopes[window] * cost[0]
-        for s in range(found.shape[0]):
-            if found[s, 3] < 0:
-                break
-            entry = found[s, 3] + _fixed(choices, found[s, 0]) * found[s, 2]
-            entry += _fixed(choices, found[s, 1])
-            least += tables.gain[entry, window]
-        if least < targets[window]:
-            return 2
-    return 1
+        value = bound + slopes[window] * cost[0]
+        for s in range(n):
+            value += gain[entries[s], window]
+        if value < targets[window]:
+            range_[0] = min(range_[0], window)
+            range_[1] = window
+    if range_[0] > last:
+        return NO_BETTER
+    # Up to the last one that failed.
+    return OPEN
 
 
 @numba.njit(cache=True, nogil=True)
-def _threshold(front: Int, size: int, cost: int) -> int:
-    """Where a cost belongs in a front sorted by it: the number of points that cost no more."""
+def _least_sum(
+    open_genes: Int,
+    fixed: Int,
+    sizes: Int,
+    ramps: Int,
+    effects: Int,
+    choices: Int,
+    here: Int,
+    there: Int,
+) -> int:
+    """Least additive part plus slope times axis cost over the open genes, by dynamic programming.
+
+    Args:
+        open_genes: In ascending order, then -1.
+        fixed: Whether each gene is fixed.
+        sizes: Number of choices of each gene.
+        ramps: Slope times axis cost between each gene and the one before, (d, k, padded k).
+        effects: Additive part of the open genes, (d, padded k); large in the padding.
+        choices: Of the fixed genes.
+        here: Scratch, (padded k,).
+        there: Likewise.
+    """
+    total = 0
+    lanes = len(here)
+    for position in range(len(open_genes)):
+        gene = open_genes[position]
+        if gene < 0:
+            break
+        own = effects[position]
+        if gene == 0 or fixed[gene - 1]:
+            before = ramps[gene, choices[gene - 1] if gene else 0]
+            for c in range(lanes):
+                there[c] = before[c]
+        else:
+            ramp = ramps[gene, 0]
+            first = here[0]
+            for c in range(lanes):
+                there[c] = first + ramp[c]
+            for b in range(1, sizes[gene - 1]):
+                ramp = ramps[gene, b]
+                value = here[b]
+                for c in range(lanes):
+                    there[c] = min(there[c], value + ramp[c])
+        for c in range(lanes):
+            here[c] = there[c] + own[c]
+        if gene + 1 == len(fixed):
+            total += here.min()
+        elif fixed[gene + 1]:
+            # The end of a run of open genes.
+            after = ramps[gene + 1, :, choices[gene + 1]]
+            least = here[0] + after[0]
+            for c in range(1, sizes[gene]):
+                least = min(least, here[c] + after[c])
+            total += least
+    return total
+
+
+@numba.njit(cache=True, nogil=True)
+def _switch(known: Int, state: Int, first: int, effects: Int, width: int, total: Int) -> None:
+    """Keep the sum of the trees' additive parts up to date, tree by tree where one changed."""
+    for t in range(len(state)):
+        if known[t] == state[t]:
+            continue
+        new = effects[(state[t] - first) * width :]
+        for i in range(width):
+            total[i] += new[i]
+        if known[t] >= 0:
+            old = effects[(known[t] - first) * width :]
+            for i in range(width):
+                total[i] -= old[i]
+        known[t] = state[t]
+
+
+@numba.njit(cache=True, nogil=True)
+def _add_corners(
+    begin: Int,
+    cells: NDArray[np.int32],
+    rows: NDArray[np.int32],
+    corners: Int,
+    state: int,
+    sign: int,
+    table: Int,
+) -> None:
+    """Add a restricted tree to the differences, or take it away."""
+    lanes = table.shape[1]
+    for corner in range(begin[state], begin[state + 1]):
+        target = table[cells[corner]]
+        source = corners[rows[corner]]
+        if sign > 0:
+            for v in range(lanes):
+                target[v] += source[v]
+        else:
+            for v in range(lanes):
+                target[v] -= source[v]
+
+
+@numba.njit(cache=True, nogil=True)
+def _cell_costs(
+    own: Int, steps: Int, inner: Int, cell_choices: Int, choices: Int, cost: int, total: Int
+) -> None:
+    """Cost of a prefix and each cell, but for the terms of the lanes."""
+    for c in range(len(total)):
+        total[c] = own[c] + cost
+    for i in range(len(inner)):
+        gene = inner[i]
+        for side in range(2):
+            neighbour = gene + 1 if side else gene - 1
+            if neighbour < 0 or neighbour >= len(choices) or choices[neighbour] < 0:
+                continue
+            for c in range(len(total)):
+                choice = cell_choices[c, i]
+                if side:
+                    total[c] += steps[neighbour, choice, choices[neighbour]]
+                else:
+                    total[c] += steps[gene, choices[neighbour], choice]
+
+
+@numba.njit(cache=True, nogil=True)
+def _sum_row(difference: Int, third: Int, second: Int, value: Int) -> None:
+    """One more row of the prefix sum: along the last axis, the second, the first."""
+    for v in range(len(value)):
+        a = third[v] + difference[v]
+        third[v] = a
+        b = second[v] + a
+        second[v] = b
+        value[v] += b
+
+
+@numba.njit(cache=True, nogil=True)
+def _any_below(value: Int, gain: Int, goal: int) -> bool:
+    signs = 0
+    for v in range(len(value)):
+        signs |= value[v] + gain[v] - goal
+    return signs < 0
+
+
+@numba.njit(cache=True, nogil=True)
+def _insert(front: Int, size: int, cost: int, value: int, shape: int) -> int:
+    """Let a point compete with a front sorted by cost; returns the new size, -1 if it is full."""
     low, high = 0, size
     while low < high:
         middle = (low + high) >> 1
@@ -86,30 +236,74 @@ def _threshold(front: Int, size: int, cost: int) -> int:
             low = middle + 1
         else:
             high = middle
-    return low
-
-
-@numba.njit(cache=True, nogil=True)
-def _insert(front: Int, size: int, at: int, cost: int, value: int, shape: int) -> int:
-    """Put a point that nothing dominates into the front and drop what it dominates."""
-    # Of equal cost with a larger value: the one just before.
-    begin = at
-    if at > 0 and front[at - 1, 0] == cost:
-        begin = at - 1
+    at = low
+    if at > 0 and front[at - 1, 1] <= value:
+        return size
+    if size == len(front):
+        return -1
+    # What the new point dominates: one of equal cost before it, some behind it.
+    begin = at - 1 if at > 0 and front[at - 1, 0] == cost else at
     end = at
     while end < size and front[end, 1] >= value:
         end += 1
     moved = size - end
-    if end > begin + 1:
+    if end > begin:
         for i in range(moved):
             front[begin + 1 + i] = front[end + i]
-    elif end < begin + 1:
+    else:
         for i in range(moved - 1, -1, -1):
             front[begin + 1 + i] = front[end + i]
     front[begin, 0] = cost
     front[begin, 1] = value
     front[begin, 2] = shape
     return begin + 1 + moved
+
+
+@numba.njit(cache=True, nogil=True)
+def _improve(
+    value: Int,
+    gain: Int,
+    goal: int,
+    n: int,
+    base: Int,
+    lane_costs: Int,
+    lower: Int,
+    upper: Int,
+    is_front: bool,
+    number: int,
+    front: Int,
+    size: int,
+) -> int:
+    """Compare the genotypes of a row with the front one by one.
+
+    Args:
+        value: Of each lane.
+        gain: Slope times axis cost of each lane.
+        goal: What their sum must stay below.
+        n: Lanes without padding.
+        base: Costs of the row, shape (costs,).
+        lane_costs: Of the lanes, shape (costs, lanes).
+        lower: Least allowed costs.
+        upper: Largest allowed costs.
+        is_front: Whether costs compete.
+        number: Of the first lane's genotype.
+        front: Sorted points.
+        size: How many.
+    """
+    for v in range(n):
+        if value[v] + gain[v] >= goal:
+            continue
+        allowed = True
+        for row in range(len(base)):
+            total = base[row] + lane_costs[row, v]
+            if total < lower[row] or total > upper[row]:
+                allowed = False
+        if allowed:
+            axis = base[0] + lane_costs[0, v] if is_front else 0
+            size = _insert(front, size, axis, value[v], number + v)
+            if size < 0:
+                return size
+    return size
 
 
 @numba.njit(cache=True, nogil=True)
@@ -147,11 +341,11 @@ def sweep(
     Returns:
         A status, and how many points the front has.
     """
-    levels = len(tables.outer)
-    trees = len(tables.roots)
-    n_costs = len(lower)
-    d = tables.steps.shape[1]
-    lanes = tables.corners.shape[1]
+    outer, sizes, below = tables.outer, tables.sizes, tables.below
+    following, bounds = tables.following, tables.bounds
+    slopes = tables.slopes
+    levels, trees, n_costs, d = len(outer), len(tables.roots), len(lower), len(tables.all_sizes)
+    lanes, padded = tables.corners.shape[1], tables.ramps.shape[3]
     e1, e2, e3 = tables.extents[0], tables.extents[1], tables.extents[2]
     cells = e1 * e2 * e3
     counts[:] = 0
@@ -163,238 +357,187 @@ def sweep(
     for t in range(trees):
         state[0, t] = tables.roots[t]
 
+    # Bounds: what the sums of additive parts were made for, and the tables of the programming.
+    known = np.full((levels + 1, trees), -1, np.int64)
+    additive = np.zeros((levels + 1, d * padded), np.int64)
+    for i in range(levels + 1):
+        for position in range(d):
+            gene = tables.open_genes[i, position]
+            if gene >= 0:
+                additive[
+                    i, position * padded + tables.all_sizes[gene] : (position + 1) * padded
+                ] = HUGE
+    range_ = np.zeros(2, np.int64)
+    here = np.zeros(padded, np.int64)
+    there = np.zeros(padded, np.int64)
+    guess = 0
+
     # The block: differences, and running sums along the three axes.
+    shown = np.full(trees, -1, np.int64)
     table = np.zeros((cells, lanes), np.int64)
     sum1 = np.zeros((e2 * e3, lanes), np.int64)
     sum2 = np.zeros((e3, lanes), np.int64)
     sum3 = np.zeros(lanes, np.int64)
     cell_cost = np.zeros((n_costs, cells), np.int64)
-
-    level = 0
-    choices_left = np.zeros(levels + 1, np.int64)
-    rest = unit
-    for i in range(unit_level - 1, -1, -1):
-        choices_left[i] = rest % tables.sizes[i]
-        rest //= tables.sizes[i]
-
-    # Depth first; below the unit's own levels every choice is tried.
-    while level >= 0:
-        if level < levels and level < unit_level:
-            if choices[tables.outer[level]] >= 0:
-                choices[tables.outer[level]] = -1
-                level -= 1
-                continue
-            choice = choices_left[level]
-        elif level < levels:
-            choice = choices[tables.outer[level]] + 1
-            if choice >= tables.sizes[level]:
-                choices[tables.outer[level]] = -1
-                level -= 1
-                continue
-        if level < levels:
-            gene = tables.outer[level]
-            choices[gene] = choice
-            number[level + 1] = number[level] * tables.sizes[level] + choice
-            for row in range(n_costs):
-                cost[level + 1, row] = cost[level, row] + _own_cost(tables, row, choices, gene)
-            bound = 0
-            for t in range(trees):
-                following = tables.following[state[level, t], choice]
-                state[level + 1, t] = following
-                bound += tables.bounds[following]
-            if level + 1 >= unit_level:
-                verdict = _verdict(
-                    tables,
-                    level + 1,
-                    choices,
-                    cost[level + 1],
-                    bound,
-                    lower,
-                    upper,
-                    width,
-                    targets,
-                )
-                if verdict < 2:
-                    counts[verdict] += tables.below[level + 1]
-                    continue
-            level += 1
-            if level < levels:
-                continue
-        # A block.
-        size = _block(
-            tables,
-            is_front,
-            lower,
-            upper,
-            width,
-            row_targets,
-            front,
-            size,
-            choices,
-            state[levels],
-            cost[levels],
-            number[levels],
-            table,
-            sum1,
-            sum2,
-            sum3,
-            cell_cost,
-        )
-        if size < 0:
-            return FULL, 0
-        counts[2] += tables.below[levels]
-        level -= 1
-    return 0, size
-
-
-@numba.njit(cache=True, nogil=True)
-def _block(
-    tables: Tables,
-    is_front: bool,
-    lower: Int,
-    upper: Int,
-    width: int,
-    row_targets: Int,
-    front: Int,
-    size: int,
-    choices: Int,
-    state: Int,
-    cost: Int,
-    number: int,
-    table: Int,
-    sum1: Int,
-    sum2: Int,
-    sum3: Int,
-    cell_cost: Int,
-) -> int:
-    """Evaluate every genotype that begins with a prefix of all outer genes."""
-    lanes = table.shape[1]
-    n_costs = len(cost)
-    e1, e2, e3 = tables.extents[0], tables.extents[1], tables.extents[2]
-    last_states = tables.first_state[len(tables.outer)]
-    for t in range(len(state)):
-        s = state[t] - last_states
-        for corner in range(tables.begin[s], tables.begin[s + 1]):
-            target = table[tables.cells[corner]]
-            source = tables.corners[tables.rows[corner]]
-            for v in range(lanes):
-                target[v] += source[v]
-
-    for row in range(n_costs):
-        here = cell_cost[row]
-        here[:] = tables.cell_costs[row]
-        here += cost[row]
-        for i in range(len(tables.inner)):
-            gene = tables.inner[i]
-            before = choices[gene - 1] if gene > 0 else -1
-            after = choices[gene + 1] if gene + 1 < len(choices) else -1
-            if before >= 0:
-                terms = tables.steps[row, gene, before]
-                for c in range(len(here)):
-                    here[c] += terms[tables.cell_choices[c, i]]
-            if after >= 0:
-                terms = tables.steps[row, gene + 1, :, after]
-                for c in range(len(here)):
-                    here[c] += terms[tables.cell_choices[c, i]]
     left_column = right_column = -1
     for i in range(len(tables.inner)):
         if tables.inner[i] == tables.left:
             left_column = i
         if tables.inner[i] == tables.right:
             right_column = i
-    left = _fixed(choices, tables.left)
-    right = _fixed(choices, tables.right)
 
-    sum1[:] = 0
-    cell = 0
-    for i1 in range(e1):
-        sum2[:] = 0
-        for i2 in range(e2):
-            sum3[:] = 0
-            for i3 in range(e3):
-                difference = table[cell]
-                second = sum2[i3]
-                value = sum1[i2 * e3 + i3]
-                for v in range(lanes):
-                    a = sum3[v] + difference[v]
-                    sum3[v] = a
-                    b = second[v] + a
-                    second[v] = b
-                    value[v] += b
-                    difference[v] = 0
-                if left_column >= 0:
-                    left = tables.cell_choices[cell, left_column]
-                if right_column >= 0:
-                    right = tables.cell_choices[cell, right_column]
-                base = cell_cost[0, cell]
-                low = max(base + tables.lane_low[left, right], lower[0])
-                high = min(base + tables.lane_high[left, right], upper[0])
-                if low <= high:
-                    first = low >> width
-                    window = (first + (high >> width)) >> 1
-                    slope = tables.slopes[window]
-                    goal = row_targets[first, window] - slope * base
-                    gain = tables.lane_gain[window, left, right]
-                    signs = 0
-                    for v in range(lanes):
-                        signs |= value[v] + gain[v] - goal
-                    if signs < 0:
-                        size = _improve(
-                            tables,
-                            is_front,
-                            lower,
-                            upper,
-                            front,
-                            size,
-                            number,
-                            cell,
-                            left,
-                            right,
-                            cell_cost,
-                            value,
-                            gain,
-                            goal,
+    given = np.zeros(levels + 1, np.int64)
+    rest = unit
+    for i in range(unit_level - 1, -1, -1):
+        given[i] = rest % sizes[i]
+        rest //= sizes[i]
+
+    # Depth first; below the unit's own levels every choice is tried.
+    level = 0
+    while level >= 0:
+        if level < levels:
+            gene = outer[level]
+            if level < unit_level:
+                choice = given[level] if choices[gene] < 0 else sizes[level]
+            else:
+                choice = choices[gene] + 1
+            if choice >= sizes[level]:
+                choices[gene] = -1
+                level -= 1
+                continue
+            choices[gene] = choice
+            number[level + 1] = number[level] * sizes[level] + choice
+            for row in range(n_costs):
+                cost[level + 1, row] = cost[level, row] + _own_cost(
+                    tables.first[row], tables.steps[row], choices, gene
+                )
+            bound = residue = 0
+            for t in range(trees):
+                now = following[state[level, t], choice]
+                state[level + 1, t] = now
+                bound += bounds[now, 0]
+                residue += bounds[now, 1]
+            level += 1
+            if level >= unit_level:
+                verdict = _look_up(
+                    tables.segments[level],
+                    tables.gain,
+                    tables.low,
+                    tables.high,
+                    slopes,
+                    choices,
+                    cost[level],
+                    bound,
+                    lower,
+                    upper,
+                    width,
+                    targets,
+                    range_,
+                )
+                if verdict == OPEN and tables.first_effect[level] >= 0:
+                    _switch(
+                        known[level],
+                        state[level],
+                        tables.first_state[level],
+                        tables.effects[tables.first_effect[level] :],
+                        (d - level) * padded,
+                        additive[level],
+                    )
+                    own = additive[level].reshape(d, padded)
+                    verdict = NO_BETTER
+                    # Where the last prefix was open, the next one often is too.
+                    guess = min(max(guess, range_[0]), range_[1])
+                    for i in range(range_[1] - range_[0] + 1):
+                        window = guess + i
+                        if window > range_[1]:
+                            window -= range_[1] - range_[0] + 1
+                        least = (
+                            residue
+                            + slopes[window] * cost[level, 0]
+                            + _least_sum(
+                                tables.open_genes[level],
+                                tables.fixed[level],
+                                tables.all_sizes,
+                                tables.ramps[window],
+                                own,
+                                choices,
+                                here,
+                                there,
+                            )
                         )
-                        if size < 0:
-                            return size
-                cell += 1
-    return size
+                        if least < targets[window]:
+                            verdict = OPEN
+                            guess = window
+                            break
+                if verdict != OPEN:
+                    counts[verdict] += below[level]
+                    level -= 1
+                    continue
+            if level < levels:
+                continue
 
-
-@numba.njit(cache=True, nogil=True)
-def _improve(
-    tables: Tables,
-    is_front: bool,
-    lower: Int,
-    upper: Int,
-    front: Int,
-    size: int,
-    number: int,
-    cell: int,
-    left: int,
-    right: int,
-    cell_cost: Int,
-    value: Int,
-    gain: Int,
-    goal: int,
-) -> int:
-    """Compare the genotypes of a row with the front one by one."""
-    for v in range(tables.n_lanes):
-        if value[v] + gain[v] >= goal:
-            continue
-        allowed = True
-        for row in range(len(lower)):
-            total = cell_cost[row, cell] + tables.lane_costs[row, left, right, v]
-            if total < lower[row] or total > upper[row]:
-                allowed = False
-        if not allowed:
-            continue
-        axis = cell_cost[0, cell] + tables.lane_costs[0, left, right, v] if is_front else 0
-        at = _threshold(front, size, axis)
-        if at > 0 and front[at - 1, 1] <= value[v]:
-            continue
-        if size == len(front):
-            return -1
-        shape = (number * len(cell_cost[0]) + cell) * tables.n_lanes + v
-        size = _insert(front, size, at, axis, value[v], shape)
-    return size
+        # A block: every genotype that begins with this prefix of all outer genes.
+        first_state = tables.first_state[levels]
+        for t in range(trees):
+            now = state[levels, t] - first_state
+            if shown[t] != now:
+                if shown[t] >= 0:
+                    _add_corners(
+                        tables.begin, tables.cells, tables.rows, tables.corners, shown[t], -1, table
+                    )
+                _add_corners(tables.begin, tables.cells, tables.rows, tables.corners, now, 1, table)
+                shown[t] = now
+        for row in range(n_costs):
+            _cell_costs(
+                tables.cell_costs[row],
+                tables.steps[row],
+                tables.inner,
+                tables.cell_choices,
+                choices,
+                cost[levels, row],
+                cell_cost[row],
+            )
+        left = choices[tables.left] if tables.left >= 0 and left_column < 0 else 0
+        right = choices[tables.right] if tables.right >= 0 and right_column < 0 else 0
+        sum1[:] = 0
+        cell = 0
+        for _ in range(e1):
+            sum2[:] = 0
+            for i2 in range(e2):
+                sum3[:] = 0
+                for i3 in range(e3):
+                    value = sum1[i2 * e3 + i3]
+                    _sum_row(table[cell], sum3, sum2[i3], value)
+                    if left_column >= 0:
+                        left = tables.cell_choices[cell, left_column]
+                    if right_column >= 0:
+                        right = tables.cell_choices[cell, right_column]
+                    base = cell_cost[0, cell]
+                    low = max(base + tables.lane_low[left, right], lower[0])
+                    high = min(base + tables.lane_high[left, right], upper[0])
+                    if low <= high:
+                        first = low >> width
+                        window = (first + (high >> width)) >> 1
+                        goal = row_targets[first, window] - slopes[window] * base
+                        gain = tables.lane_gain[window, left, right]
+                        if _any_below(value, gain, goal):
+                            size = _improve(
+                                value,
+                                gain,
+                                goal,
+                                tables.n_lanes,
+                                cell_cost[:, cell],
+                                tables.lane_costs[:, left, right],
+                                lower,
+                                upper,
+                                is_front,
+                                (number[levels] * cells + cell) * tables.n_lanes,
+                                front,
+                                size,
+                            )
+                            if size < 0:
+                                return FULL, 0
+                    cell += 1
+        counts[OPEN] += below[levels]
+        level -= 1
+    return 0, size

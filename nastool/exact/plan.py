@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ _LANES = 64
 _LANE_MULTIPLE = 4
 """Lanes are padded to whole vector registers."""
 
-WINDOWS = 64
+WINDOWS = 32
 """Intervals of the axis cost, each with a slope of its own in the bounds."""
 
 NEVER = 1 << 60
@@ -103,11 +103,19 @@ class Tables(NamedTuple):
 
     outer: Int  # (levels,) gene of each level
     sizes: Int  # (levels,) its number of choices
+    all_sizes: Int  # (d,) number of choices of every gene
     below: Int  # (levels + 1,) genotypes under a prefix of that length
     roots: NDArray[np.int32]  # (trees,)
     following: NDArray[np.int32]  # states of all levels, (states, largest k)
     first_state: Int  # (levels + 1,) where the states of each level begin
-    bounds: Int  # (states,)
+    bounds: Int  # (states, 2): by the additive part of the whole tree, and by its own
+    effects: Int  # (states, open genes, padded k) of all levels, one after the other
+    first_effect: Int  # (levels + 1,) where those of each level begin; -1 where it has none
+    open_genes: Int  # (levels + 1, d): in ascending order, then -1
+    fixed: Int  # (levels + 1, d): whether the gene is fixed
+    ramps: (
+        Int  # (windows, d, k, padded k): slope * axis cost of genes i - 1 and i, [0, 0] of gene 0
+    )
     first: Int  # (costs, largest k)
     steps: Int  # (costs, d, largest k, largest k): between gene i - 1 and i
     segments: Int  # (levels + 1, most, 4): left gene, right gene, k_right, offset; -1 ends
@@ -156,7 +164,9 @@ class Plan:
         return states + arrays + sum(leaves.nbytes for leaves in self.states.leaves)
 
 
-def make_plan(function: BoxSum, costs: Sequence[IntegerChain], memory: int = 1 << 31) -> Plan:
+def make_plan(
+    function: BoxSum, costs: Sequence[IntegerChain], memory: int = 1 << 31, windows: int = WINDOWS
+) -> Plan:
     """Prepare a search.
 
     Args:
@@ -164,6 +174,7 @@ def make_plan(function: BoxSum, costs: Sequence[IntegerChain], memory: int = 1 <
         costs: The axis of the front (or the bounded cost that matters most), whose least value
             is 0, and further bounded costs.
         memory: Most bytes that tables may take.
+        windows: Intervals of the axis cost, each with a slope of its own in the bounds.
 
     Raises:
         InvalidInputError: The tables take more than that.
@@ -174,9 +185,9 @@ def make_plan(function: BoxSum, costs: Sequence[IntegerChain], memory: int = 1 <
     depth = len(layout.outer)
     states = build_states(function, layout.order, depth, memory)
     unary = [states.additive[gene, :k] for gene, k in enumerate(cardinalities)]
-    width = (costs[0].ends[1] // WINDOWS).bit_length()
-    slopes = _choose_slopes(costs[0], unary, width)
-    fields = {
+    width = (costs[0].ends[1] // windows).bit_length()
+    slopes = _choose_slopes(costs[0], unary, width, windows)
+    fields: dict[str, Any] = {
         **_level_tables(layout, states, cardinalities),
         **_cost_tables(layout, costs, cardinalities, unary, slopes),
         **_block_tables(layout, costs, cardinalities, slopes),
@@ -200,7 +211,7 @@ def gene_importance(function: BoxSum) -> list[float]:
     return total.tolist()
 
 
-def _choose_slopes(axis: IntegerChain, unary: Sequence[Int], width: int) -> Int:
+def _choose_slopes(axis: IntegerChain, unary: Sequence[Int], width: int, windows: int) -> Int:
     """For each window the slope whose bound is largest at its middle (the Lagrangian dual)."""
     d = len(unary)
     spread = sum(int(np.ptp(u)) for u in unary)
@@ -209,7 +220,7 @@ def _choose_slopes(axis: IntegerChain, unary: Sequence[Int], width: int) -> Int:
     steepest = max(1, min(steepest, (NEVER >> 5) // max(axis.magnitude, 1)))
     grid = np.unique(np.append(0, np.geomspace(1, steepest, 400).astype(np.int64)))
     bound = least(axis, segments(range(d), d)[0], grid, unary)[0, 0]
-    middle = ((np.arange(WINDOWS, dtype=np.int64) * 2 + 1) << width) >> 1
+    middle = ((np.arange(windows, dtype=np.int64) * 2 + 1) << width) >> 1
     # In floats: only a choice, every slope is valid.
     dual = bound.astype(float) - grid.astype(float) * middle[:, None]
     chosen: Int = grid[dual.argmax(axis=1)]
@@ -232,15 +243,39 @@ def _level_tables(
     for level, layer in enumerate(used[:levels]):
         rows = slice(int(first_state[level]), int(first_state[level + 1]))
         following[rows, : layer.following.shape[1]] = layer.following + first_state[level + 1]
+    lengths = np.array([_padded(layer.effects).size for layer in used], dtype=np.int64)
+    open_genes = np.full((levels + 1, len(cardinalities)), -1, dtype=np.int64)
+    fixed = np.zeros((levels + 1, len(cardinalities)), dtype=np.int64)
+    for level in range(levels + 1):
+        remaining = sorted(set(range(len(cardinalities))) - set(layout.outer[:level]))
+        open_genes[level, : len(remaining)] = remaining
+        fixed[level, list(layout.outer[:level])] = 1
     return {
         "outer": np.array(layout.outer, dtype=np.int64),
         "sizes": np.array([cardinalities[gene] for gene in layout.outer], dtype=np.int64),
+        "all_sizes": np.array(cardinalities, dtype=np.int64),
         "below": np.array(below[::-1], dtype=np.int64),
         "roots": states.roots,
         "following": following,
         "first_state": first_state[:-1].astype(np.int64),
-        "bounds": np.concatenate([layer.bounds for layer in used]),
+        "bounds": np.stack(
+            [
+                np.concatenate([layer.bounds for layer in used]),
+                np.concatenate([layer.residues for layer in used]),
+            ],
+            axis=1,
+        ),
+        "effects": np.concatenate([_padded(layer.effects).ravel() for layer in used]),
+        "first_effect": np.where(lengths > 0, np.cumsum(lengths) - lengths, -1),
+        "open_genes": open_genes,
+        "fixed": fixed,
     }
+
+
+def _padded(array: Int) -> Int:
+    """Zeros at the end of the last axis, up to whole vector registers."""
+    missing = -array.shape[-1] % _LANE_MULTIPLE
+    return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, missing)])
 
 
 def _cost_tables(
@@ -257,6 +292,8 @@ def _cost_tables(
         first[row, : cardinalities[0]] = cost.first
         for i, step in enumerate(cost.steps, start=1):
             steps[row, i, : step.shape[0], : step.shape[1]] = step
+    steps_of_axis = steps[0].copy()
+    steps_of_axis[0, 0] = first[0]
     zero = [np.zeros(k, np.int64) for k in cardinalities]
     table = np.full((levels + 1, d + 1, 4), -1, dtype=np.int64)
     gains: list[Int] = []
@@ -264,7 +301,7 @@ def _cost_tables(
     highs: list[Int] = []
     entries = 0
     for level in range(levels + 1):
-        found = segments(set(range(d)) - set(layout.outer[:level]), d)
+        found = segments(sorted(set(range(d)) - set(layout.outer[:level])), d)
         for i, segment in enumerate(found):
             gain = least(costs[0], segment, slopes, unary)
             ends = [least(cost, segment, np.array([1, -1]), zero) for cost in costs]
@@ -279,6 +316,7 @@ def _cost_tables(
         "steps": steps,
         "segments": table,
         "gain": np.concatenate(gains),
+        "ramps": slopes[:, None, None, None] * _padded(steps_of_axis),
         "low": np.concatenate(lows),
         "high": np.concatenate(highs),
         "slopes": slopes,

@@ -19,7 +19,7 @@ from nastool.errors import InvalidInputError, MissingDependencyError
 from nastool.exact.boxes import BoxSum
 from nastool.exact.certificate import Certificate
 from nastool.exact.chains import Int, IntegerChain, no_chain
-from nastool.exact.plan import NEVER, WINDOWS, Plan, make_plan
+from nastool.exact.plan import NEVER, Plan, make_plan
 from nastool.space import Genotypes
 
 Progress = Callable[[Certificate], None]
@@ -214,17 +214,17 @@ class ExactSearch:
         stopped = False
         with ThreadPoolExecutor(self._threads) as pool:
             while not stopped and not self._run.done.all():
-                begin = time.perf_counter()
                 try:
                     self._wave(pool)
+                    if checkpoint is not None:
+                        self._save(checkpoint)
+                    if progress is not None:
+                        progress(self.certificate(with_gap=False))
+                    stopped = should_stop()
                 except KeyboardInterrupt:
                     stopped = True
-                self._run.seconds += time.perf_counter() - begin
-                if checkpoint is not None:
-                    self._save(checkpoint)
-                if progress is not None:
-                    progress(self.certificate(with_gap=False))
-                stopped = stopped or should_stop()
+        if checkpoint is not None:
+            self._save(checkpoint)
         return self.outcome()
 
     def outcome(self) -> Outcome:
@@ -235,9 +235,7 @@ class ExactSearch:
         axis = self.task.bounds[0].cost
         costs = axis.to_float(axis.evaluate(genotypes))
         # Different sums may be one float: of those only the cheapest is on the front.
-        kept = np.append(np.diff(values) < 0, True)[::1] if len(values) else np.empty(0, bool)
-        if len(values):
-            kept = np.append(True, values[1:] < np.minimum.accumulate(values)[:-1])
+        kept = values < np.minimum.accumulate(np.append(np.inf, values))[:-1]
         return Outcome(genotypes[kept], values[kept], costs[kept], self.certificate(with_gap=True))
 
     def certificate(self, with_gap: bool = True) -> Certificate:
@@ -268,7 +266,7 @@ class ExactSearch:
 
     def _wave(self, pool: ThreadPoolExecutor) -> None:
         """Some more units, all starting from the same front."""
-        run = self._run
+        run, begin = self._run, time.perf_counter()
         units = self._order[~run.done[self._order]][:_WAVE]
         targets, rows = self._targets()
         jobs = [pool.submit(self._unit, int(unit), targets, rows) for unit in units]
@@ -285,6 +283,7 @@ class ExactSearch:
             run.counts += counts
         run.front = self._merge([run.front, *(front for _, front in results)])
         run.done[units] = True
+        run.seconds += time.perf_counter() - begin
         if interrupted:
             raise KeyboardInterrupt
 
@@ -330,26 +329,25 @@ class ExactSearch:
         else:
             begins, ends = np.array([lower]), np.array([upper])
             values = front[:, 1] if len(front) else np.array([_INFINITE])
-        edges = np.arange(WINDOWS + 1, dtype=np.int64) << width
-        first = np.maximum(edges[:-1], lower)
-        per_window = np.full((WINDOWS, WINDOWS), -_INFINITE, dtype=np.int64)
-        for window in range(WINDOWS):
+        windows = len(slopes)
+        edges = np.arange(windows + 1, dtype=np.int64) << width
+        # What costs within each window may reach, with every slope.
+        reach = np.full((windows, windows), -_INFINITE, dtype=np.int64)
+        for window in range(windows):
             low, high = max(int(edges[window]), lower), min(int(edges[window + 1]) - 1, upper)
             touching = (begins <= high) & (ends >= low) & (begins <= ends)
-            if low > high or not touching.any():
-                continue
-            at = np.minimum(ends[touching], high)
-            # Steps end where the next point begins: the highest sum is at the end of one.
-            best = values[touching, None] + slopes * at[:, None]
-            per_window[:, window] = np.minimum(best.max(axis=0), _INFINITE)
-        del first
-        rows = np.full((WINDOWS, WINDOWS), -_INFINITE, dtype=np.int64)
-        for begin in range(WINDOWS):
-            highest = np.maximum.accumulate(per_window[:, begin:], axis=1)
-            for window in range(begin, WINDOWS):
-                reach = min(2 * window - begin + 1, WINDOWS - 1)
-                rows[begin, window] = highest[window, reach - begin]
-        return np.ascontiguousarray(per_window.diagonal()), rows
+            if touching.any() and low <= high:
+                # Steps end where the next point begins: the highest sum is at the end of one.
+                at = np.minimum(ends[touching], high)
+                best = (values[touching, None] + slopes * at[:, None]).max(axis=0)
+                reach[window] = np.minimum(best, _INFINITE)
+        rows = np.full((windows, windows), -_INFINITE, dtype=np.int64)
+        for begin in range(windows):
+            highest = np.maximum.accumulate(reach[begin:], axis=0)
+            for window in range(begin, windows):
+                last = min(2 * window - begin + 1, windows - 1)
+                rows[begin, window] = highest[last - begin, window]
+        return np.ascontiguousarray(reach.diagonal()), rows
 
     def _open_bounds(self, best: int) -> tuple[int, int]:
         """Least value, and largest improvement on the front, that open units can still hold."""
@@ -369,7 +367,7 @@ class ExactSearch:
             choices[:, gene] = prefixes[:, level]
             fixed.add(gene)
         least = np.broadcast_to(
-            tables.bounds[state].sum(axis=1)[:, None], (len(prefixes), WINDOWS)
+            tables.bounds[state, 0].sum(axis=1)[:, None], (len(prefixes), len(tables.slopes))
         ).copy()
         low, high = np.zeros((2, len(prefixes), len(self.task.bounds)), np.int64)
         for row, bound in enumerate(self.task.bounds):
@@ -426,10 +424,7 @@ class ExactSearch:
         """Genotypes that begin a search: least cost of each chain, and draws at random."""
         sizes = self.task.function.cardinalities
         drawn = np.random.default_rng(0).integers(0, sizes, size=(2000, len(sizes)))
-        extremes = []
-        for bound in self.task.bounds:
-            for sign in (1, -1):
-                extremes.append(_extreme(bound.cost, sign))
+        extremes = [_extreme(b.cost, sign) for b in self.task.bounds for sign in (1, -1)]
         return np.concatenate([drawn, np.stack(extremes)])
 
     def _neighbours(self, genotypes: Genotypes) -> Genotypes:

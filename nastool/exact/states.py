@@ -24,11 +24,18 @@ class Layer:
 
     Args:
         following: State of the next layer for each state and choice, shape (states, k).
-        bounds: Least value of the tree's remainder, in quanta, shape (states,).
+        bounds: Least value of the tree's remainder less the tree's additive part, in quanta,
+            shape (states,).
+        effects: The remainder's own additive part: a term for each choice of each open gene,
+            shape (states, open genes, largest k), open genes in ascending order; empty where a
+            layer has none.
+        residues: Least value of the remainder less its own additive part, shape (states,).
     """
 
     following: NDArray[np.int32]
     bounds: NDArray[np.int64]
+    effects: NDArray[np.int64]
+    residues: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,45 +89,50 @@ def build_states(
     Args:
         function: The trees.
         order: Every gene once.
-        depth: Layer whose reachable leaves are kept.
+        depth: Layer whose reachable leaves are kept, and the last one with effects.
         limit: Most bytes that states may take.
 
     Raises:
         InvalidInputError: The states take more than that.
     """
     d = len(order)
-    additive = np.zeros((d, int(function.cardinalities.max())), dtype=np.int64)
-    following: list[list[NDArray[np.int32]]] = [[] for _ in range(d)]
-    bounds: list[list[NDArray[np.int64]]] = [[] for _ in range(d + 1)]
+    widest = int(function.cardinalities.max())
+    additive = np.zeros((d, widest), dtype=np.int64)
+    parts: list[list[Layer]] = [[] for _ in range(d + 1)]
     counts = [0] * (d + 1)
     leaves, roots, used = [], [], 0
     for tree in range(function.n_trees):
         span = slice(int(function.starts[tree]), int(function.starts[tree + 1]))
         inside = [contains(function, gene, span) for gene in range(d)]
+        shares = np.stack([here.mean(axis=0) for here in inside])
         values = function.values[span]
-        effects = _main_effects(values, inside)
-        for gene, effect in enumerate(effects):
-            additive[gene, : len(effect)] += effect
-        # What a leaf is worth at least, less the additive part of the genes still open.
-        open_value = values.copy()
-        for effect, here in zip(effects, inside, strict=True):
-            open_value -= _largest(effect, here)
         alive = np.ones((1, len(values)), dtype=bool)
+        effects, _ = _additive_part(alive, values, inside, shares, range(d), widest)
+        additive += effects[0]
+        # What a leaf is worth at least, less the additive part of the genes still open.
+        largest = [_largest(effects[0, gene], here) for gene, here in enumerate(inside)]
+        open_value = values - sum(largest)
         roots.append(counts[0])
-        for level, gene in enumerate([*order, -1]):
-            bounds[level].append(np.where(alive, open_value, _NEVER).min(axis=1))
+        for level in range(d + 1):
+            bounds = np.where(alive, open_value, _NEVER).min(axis=1)
+            empty = np.empty((len(alive), 0, widest), np.int64), np.empty(len(alive), np.int64)
+            own = empty
+            if _COARSE <= level <= depth:
+                remaining = sorted(order[level:])
+                own = _additive_part(alive, values, inside, shares, remaining, widest)
             if level == depth:
                 leaves.append(alive)
-            if gene < 0:
-                counts[level] += len(alive)
-                break
-            open_value = open_value + _largest(effects[gene], inside[gene])
-            children = (alive[:, None, :] & inside[gene]).reshape(-1, len(values))
-            kept, index = _distinct(children)
-            shape = (len(alive), len(inside[gene]))
-            following[level].append((index + counts[level + 1]).reshape(shape).astype(np.int32))
+            following = np.empty((len(alive), 0), np.int32)
+            kept = alive
+            if level < d:
+                gene = order[level]
+                open_value = open_value + largest[gene]
+                children = (alive[:, None, :] & inside[gene]).reshape(-1, len(values))
+                kept, index = _distinct(children)
+                following = (index + counts[level + 1]).reshape(len(alive), -1).astype(np.int32)
+            parts[level].append(Layer(following, bounds, *own))
             counts[level] += len(alive)
-            used += 4 * index.size + 8 * len(alive) + (kept.size if level + 1 == depth else 0)
+            used += sum(a.nbytes for a in (following, bounds, *own))
             if used > limit:
                 raise InvalidInputError(
                     f"exact search may take {limit / 2**30:.3g} GiB for the restricted trees, "
@@ -128,19 +140,13 @@ def build_states(
                     "fit fewer or shallower trees, or allow more memory"
                 )
             alive = kept
-    layers = [
-        Layer(
-            np.concatenate([np.empty((0, int(function.cardinalities[gene])), np.int32), *rows]),
-            np.concatenate([np.empty(0, np.int64), *bounds[level]]),
-        )
-        for level, (gene, rows) in enumerate(zip(order, following, strict=True))
-    ]
-    last = np.concatenate([np.empty(0, np.int64), *bounds[d]])
-    layers.append(Layer(np.empty((len(last), 0), np.int32), last))
     return States(
         np.array(order, dtype=np.int64),
         np.array(roots, dtype=np.int32),
-        tuple(layers),
+        tuple(
+            Layer(*(np.concatenate(arrays) for arrays in zip(*map(_fields, of_level), strict=True)))
+            for of_level in parts
+        ),
         additive,
         tuple(leaves),
         depth,
@@ -149,23 +155,56 @@ def build_states(
 
 _NEVER = np.int64(1) << 61
 
+_COARSE = 2
+"""Layers before this one have few prefixes: their states need no additive part of their own."""
 
-def _main_effects(
-    values: NDArray[np.int64], inside: Sequence[NDArray[np.bool_]]
-) -> list[NDArray[np.int64]]:
-    """Mean of a tree at each choice of each gene less its mean, in whole quanta."""
-    shares = [here.mean(axis=0) for here in inside]
-    volume = np.prod(shares, axis=0)
-    mean = volume @ values
-    return [
-        np.round((here * (volume / share)) @ values - mean).astype(np.int64)
-        for here, share in zip(inside, shares, strict=True)
-    ]
+
+def _fields(layer: Layer) -> tuple[NDArray[np.integer], ...]:
+    return layer.following, layer.bounds, layer.effects, layer.residues
+
+
+def _additive_part(
+    alive: NDArray[np.bool_],
+    values: NDArray[np.int64],
+    inside: Sequence[NDArray[np.bool_]],
+    shares: NDArray[np.float64],
+    genes: Sequence[int],
+    widest: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Main effects of restricted trees in whole quanta, and the least value of what is left.
+
+    Args:
+        alive: Leaves that each state can reach, shape (states, leaves).
+        values: Of the leaves, shape (leaves,).
+        inside: For each gene which choices lie in each leaf, shape (k, leaves).
+        shares: For each gene the share of choices in each leaf, shape (d, leaves).
+        genes: The open ones.
+        widest: Largest number of choices.
+
+    Returns:
+        Shapes (states, open genes, widest) and (states,).
+    """
+    effects = np.zeros((len(alive), len(genes), widest), dtype=np.int64)
+    volume = shares[list(genes)].prod(axis=0) * values
+    mean = alive @ volume
+    state, leaf = np.nonzero(alive)
+    left = values[leaf]
+    for column, gene in enumerate(genes):
+        if (shares[gene] == 1.0).all():
+            continue
+        here = inside[gene]
+        means = alive @ (here * (volume / shares[gene])).T
+        effect = np.round(means - mean[:, None]).astype(np.int64)
+        effects[:, column, : len(here)] = effect
+        left = left - np.where(here.T[leaf], effect[state], -_NEVER).max(axis=1)
+    starts = np.flatnonzero(np.append(True, np.diff(state) > 0))
+    return effects, np.minimum.reduceat(left, starts)
 
 
 def _largest(effect: NDArray[np.int64], inside: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Largest effect among the choices in each leaf, shape (leaves,)."""
-    largest: NDArray[np.int64] = np.where(inside, effect[:, None], -_NEVER).max(axis=0)
+    own = effect[: len(inside), None]
+    largest: NDArray[np.int64] = np.where(inside, own, -_NEVER).max(axis=0)
     return largest
 
 
