@@ -440,14 +440,14 @@ def study(
     parameter limits, under latency limits and by heuristics, importances, and predicted against
     measured latency.
     """
-    from nastool.plugins import load_objective, load_space
+    from nastool.cli.problems import make_problem
     from nastool_objectives.latency.device_study import study_device
     from nastool_objectives.latency.figures import study_page
     from nastool_objectives.latency.objective import create
     from nastool_objectives.latency.registry import find_device, write_atomically
 
-    space = load_space(space_text)
-    quality = load_objective(objective_text, space)
+    problem = make_problem(space_text, [objective_text], ())
+    space, quality = problem.space, problem.objectives[0]
     found = []
     for name in names:
         predicted = create(space, str(find_device(name, devices_dir)), f"latency[{name}]")

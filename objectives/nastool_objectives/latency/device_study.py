@@ -220,7 +220,7 @@ def _gain(by_params: Family, by_latency: Family) -> float:
     """Relative improvement at the latencies of the shapes found under parameter limits."""
     best = np.minimum.accumulate(by_latency.quality)
     place = np.searchsorted(by_latency.latency, by_params.latency, side="right") - 1
-    known = place >= 0
+    known = (place >= 0) & (by_params.quality != 0)
     if not known.any():
         return float("nan")
     before, after = by_params.quality[known], best[place[known]]

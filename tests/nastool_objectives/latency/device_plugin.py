@@ -4,8 +4,14 @@ import numpy as np
 
 from nastool.deployment import Deployment
 from nastool.devices import Device, Timing
-from nastool.plugins import register_device, register_space
-from nastool.testing import Widths
+from nastool.plugins import register_device, register_objective, register_space
+from nastool.testing import Formula, Widths
+
+
+@register_objective("badness")
+def badness(space, argument=None):
+    """Falls with every width."""
+    return Formula("badness", lambda genotypes: 100.0 - genotypes.sum(axis=1))
 
 
 @register_space("runnable")

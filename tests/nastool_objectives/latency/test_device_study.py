@@ -1,0 +1,146 @@
+import numpy as np
+import pytest
+
+from nastool.errors import InvalidInputError
+from nastool.objective import Direction
+from nastool.testing import Formula, Mixed, Widths
+from nastool_objectives.latency.device_study import (
+    HEURISTICS,
+    LATENCIES,
+    PARAMETERS,
+    study_device,
+)
+from nastool_objectives.latency.figures import (
+    draw_agreement,
+    draw_families,
+    draw_importances,
+    study_page,
+)
+from nastool_objectives.latency.fitting import fit_device, keep
+from nastool_objectives.latency.objective import create
+from nastool_objectives.latency.registry import DeviceCard
+from nastool_objectives.latency.sampling import spread
+from nastool_objectives.latency.tables import LatencyTable
+
+pytest.importorskip("scipy")
+pytest.importorskip("xgboost")
+pytest.importorskip("sklearn")
+
+
+class Space(Widths):
+    heuristics = {"equal": np.repeat(np.arange(5), 6).reshape(5, 6)}  # noqa: RUF012
+
+
+SPACE = Space(layers=6)
+QUALITY = Formula("quality", lambda g: 60.0 - g @ np.array([1.0, 1, 1, 2, 2, 4]))
+
+
+def device(folder, workload, seconds, noise=0.002):
+    """A device on which a shape takes seconds that are a function of it."""
+    rng = np.random.default_rng(0)
+    genotypes = spread(SPACE, 250, rng, np.empty((0, 6), np.int64))
+    values = seconds(genotypes)
+    halves = values[:, None] * (1 + noise * rng.standard_normal((len(values), 2)))
+    card = DeviceCard("toy", "imported", {}, {}, workload, "widths", SPACE.fingerprint)
+    keep(folder, SPACE, card, LatencyTable(genotypes, halves.mean(axis=1), halves))
+    fit_device(folder, SPACE, "linear")
+    return create(SPACE, str(folder), "latency[toy]")
+
+
+def by_params(genotypes):
+    return 1e-3 * (50 + SPACE.costs["params"].evaluate(genotypes))
+
+
+def by_first(genotypes):
+    """Only the first two layers cost anything."""
+    return 1e-3 * (5.0 + SPACE.features(genotypes)[:, :2].sum(axis=1))
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory):
+    from nastool.deployment import Workload
+
+    root = tmp_path_factory.mktemp("devices")
+    return {
+        f.__name__: study_device(
+            SPACE, QUALITY, device(root / f.__name__, Workload(), f), budget=1500
+        )
+        for f in (by_params, by_first)
+    }
+
+
+def test_a_device_that_counts_parameters_is_insensitive_to_shape(studies):
+    found = studies["by_params"].sensitivity
+    assert found.explained > 0.99
+    assert found.apart < 0.05
+    assert abs(found.gain) < 0.1
+
+
+def test_a_device_that_does_not_is_sensitive(studies):
+    found = studies["by_first"].sensitivity
+    assert found.explained < 0.8
+    assert found.predicted > 0.98
+    assert found.apart > 0.3
+    assert found.gain > 0.2
+    assert "the parameter count alone explains" in str(found)
+
+
+def test_families_are_what_they_say(studies):
+    study = studies["by_first"]
+    assert [family.name for family in study.families] == [PARAMETERS, LATENCIES, HEURISTICS]
+    for family in study.families:
+        assert np.all(np.diff(family.latency) >= 0)
+        np.testing.assert_array_equal(family.quality, QUALITY.evaluate(family.genotypes))
+    under_latency = study.families[1]
+    assert np.all(np.diff(under_latency.quality) < 0)
+
+
+def test_importances_find_the_layers_that_cost(studies):
+    shares = studies["by_first"].importances
+    assert set(shares) == {"latency[toy], gain", "latency[toy], permutation"}
+    for share in shares.values():
+        assert list(share) == [*(f"layer_{i}" for i in range(6)), "params"]
+        assert sum(share.values()) == pytest.approx(1.0)
+        assert share["layer_0"] + share["layer_1"] > 0.9
+    assert studies["by_params"].importances["latency[toy], gain"]["params"] > 0.9
+
+
+def test_figures_draw_what_was_computed(studies):
+    study = studies["by_params"]
+    families = draw_families(study)
+    assert [len(trace.x) for trace in families.data] == [len(f.latency) for f in study.families]
+    assert len(draw_importances(study).data) == 2
+    agreement = draw_agreement(study)
+    assert list(agreement.data[1].y) == study.held_out.predictions.tolist()
+
+
+def test_the_page_holds_every_device_and_one_library(studies):
+    page = study_page(list(studies.values()))
+    assert page.count("<h2>latency[toy]</h2>") == 2
+    assert page.count('class="plotly-graph-div"') == 6
+    assert "http" not in page.split("<body", 1)[0]
+    assert len(page) < 8e6
+
+
+def test_what_cannot_be_studied_is_refused(studies, tmp_path, workload):
+    latency = device(tmp_path / "toy", workload, by_params)
+    with pytest.raises(InvalidInputError, match="must declare the cost 'params'"):
+        study_device(Mixed(), QUALITY, latency)
+    upward = Formula("quality", QUALITY.evaluate, Direction.MAXIMIZE)
+    with pytest.raises(InvalidInputError, match="must be minimised"):
+        study_device(SPACE, upward, latency)
+
+
+def test_the_command_prints_numbers_and_writes_a_page(nastool, tmp_path):
+    run = nastool(
+        "latency", "measure", "--device", "simulated", "--space", "runnable", "--shapes", "60",
+        "--rounds", "2", "--model", "linear", "--name", "toy",
+    )  # fmt: skip
+    assert run.exit_code == 0, run.stderr
+    run = nastool(
+        "latency", "study", "toy", "--space", "runnable", "--objective", "badness",
+        "--budget", "100", "--output", "page.html",
+    )  # fmt: skip
+    assert run.exit_code == 0, run.stderr
+    assert "latency[toy]: the parameter count alone explains 100.0%" in run.stdout
+    assert "latency[toy]" in (tmp_path / "page.html").read_text()
