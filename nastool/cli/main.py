@@ -24,6 +24,7 @@ _CORE = {
     "compare": ("nastool.cli.compare:compare", "Compare strategies over several seeds."),
     "fit": ("nastool.cli.fit:fit", "Fit a predictor to a table of measured architectures."),
     "list": ("nastool.cli.list:list_plugins", "List spaces, objectives, strategies, predictors."),
+    "regret": ("nastool.cli.regret:regret", "Say how far a stored study is from the optimum."),
     "search": ("nastool.cli.search:search", "Search a space for the best architectures."),
     "show": ("nastool.cli.show:show", "Show the front of a stored study."),
     "space": ("nastool.cli.space:space", "Describe a space and count what a budget allows."),

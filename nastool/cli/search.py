@@ -100,6 +100,7 @@ def search(
     # Here and not above: the help page must not wait for numpy.
     from nastool.cli.output import Destination
     from nastool.cli.problems import make_problem
+    from nastool.cli.proofs import prove_first
 
     destination = Destination(output_format, limit, output, plot)
     constraints = read_constraints(constraint_texts, upper_texts, lower_texts)
@@ -112,11 +113,13 @@ def search(
         "constraints": [str(constraint) for constraint in constraints],
     }
     study = plan.study(storage, study_name, description)
+    proof = prove_first(study.strategy)
     result = plan.run(study, budget, storage)
     facts: dict[str, str | int] = {
         "strategy": ", ".join([strategy_text, *settings_texts]),
         "seed": seed,
         "storage": "memory" if storage == "none" else storage,
+        **proof,
     }
     destination.write(result, facts, _verification(storage, study.name))
     if result.stop_reason == "interrupted":

@@ -43,6 +43,11 @@ class Ensemble(Predictor):
         self._members: list[Predictor] = []
         self._noise = 0.0
 
+    @property
+    def members(self) -> tuple[Predictor, ...]:
+        """The fitted members, in the order of the weights."""
+        return tuple(self._members)
+
     def fit(self, features: Floats, targets: Floats, *, genes: int | None = None) -> None:
         features, targets, d = check_training_data(features, targets, genes)
         try:
