@@ -14,10 +14,10 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput
 
-from nastool.errors import InvalidInputError
 from nastool_supershaper.bert import load_bert
 from nastool_supershaper.masked_positions import MaskedPositions
 from nastool_supershaper.shaped_bert import (
@@ -26,83 +26,15 @@ from nastool_supershaper.shaped_bert import (
     ShapedBertConfig,
     ShapedBertForMaskedLM,
 )
+from nastool_supershaper.supernet_config import SuperShaperConfig
 
-
-class SuperShaperConfig(PretrainedConfig):
-    """Sizes of a supernet; the defaults are the published ones (BERT-base, cased).
-
-    Args:
-        widths: Hidden sizes a layer can take, ascending; the last one is `hidden_size`.
-
-    Raises:
-        InvalidInputError: If the widths break a rule.
-    """
-
-    model_type = "supershaper"
-
-    def __init__(
-        self,
-        vocab_size: int = 28996,
-        hidden_size: int = 768,
-        num_hidden_layers: int = 12,
-        num_attention_heads: int = 12,
-        intermediate_size: int = 3072,
-        max_position_embeddings: int = 512,
-        type_vocab_size: int = 2,
-        layer_norm_eps: float = 1e-12,
-        pad_token_id: int | None = 0,
-        initializer_range: float = 0.02,
-        widths: Sequence[int] = (120, 240, 360, 480, 540, 600, 768),
-        **kwargs: Any,
-    ) -> None:
-        self.widths = [int(width) for width in widths]
-        if not self.widths or any(w <= 0 or w % num_attention_heads for w in self.widths):
-            raise InvalidInputError(
-                f"widths: expected positive multiples of {num_attention_heads} heads, "
-                f"got {self.widths}"
-            )
-        if self.widths != sorted(set(self.widths)) or self.widths[-1] != hidden_size:
-            raise InvalidInputError(
-                f"widths: expected ascending numbers up to hidden_size={hidden_size}, "
-                f"got {self.widths}"
-            )
-        self.vocab_size = vocab_size
-        self.hidden_size = hidden_size
-        self.num_hidden_layers = num_hidden_layers
-        self.num_attention_heads = num_attention_heads
-        self.intermediate_size = intermediate_size
-        self.max_position_embeddings = max_position_embeddings
-        self.type_vocab_size = type_vocab_size
-        self.layer_norm_eps = layer_norm_eps
-        self.initializer_range = initializer_range
-        # The base class takes any keyword.
-        super().__init__(pad_token_id=pad_token_id, **kwargs)  # type: ignore[call-arg]
-
-    @property
-    def largest(self) -> tuple[int, ...]:
-        """The shape with every layer at its full width."""
-        return (self.widths[-1],) * self.num_hidden_layers
-
-    @property
-    def smallest(self) -> tuple[int, ...]:
-        """The shape with every layer at its smallest width."""
-        return (self.widths[0],) * self.num_hidden_layers
-
-    def check_shape(self, shape: Sequence[int] | None) -> tuple[int, ...]:
-        """Return the shape as a tuple of ints, the largest one for None.
-
-        Raises:
-            InvalidInputError: If the shape is not one of the space.
-        """
-        if shape is None:
-            return self.largest
-        checked = tuple(int(width) for width in shape)
-        if len(checked) != self.num_hidden_layers or not set(checked) <= set(self.widths):
-            raise InvalidInputError(
-                f"shape: expected {self.num_hidden_layers} widths out of {self.widths}, "
-                f"got {list(checked)}"
-            )
-        return checked
+__all__ = [
+    "SuperShaperConfig",
+    "SuperShaperForMaskedLM",
+    "SuperShaperLayer",
+    "SuperShaperModel",
+    "SuperShaperPreTrainedModel",
+]
 
 
 class Bottleneck(nn.Linear):
@@ -219,7 +151,23 @@ class SuperShaperModel(SuperShaperPreTrainedModel):
         layers = nn.ModuleList(SuperShaperLayer(config) for _ in range(config.num_hidden_layers))
         self.layers = cast("Sequence[SuperShaperLayer]", layers)
         self.gradient_checkpointing = False
+        self._run = SuperShaperLayer.__call__
         self.post_init()
+
+    def compile_layers(self, backend: str = "inductor") -> None:
+        """Compile what the layers of a whole forward pass run: a graph a width, shared by all.
+
+        The last layer of a masked pass has graphs of its own. Batches of other sizes are compiled
+        anew, so that sizes should not change.
+
+        Args:
+            backend: As torch.compile names it.
+        """
+        limits = torch._dynamo.config  # noqa: SLF001 - where torch keeps its limit
+        needed = 4 * len(self.config.widths)
+        limits.recompile_limit = max(limits.recompile_limit, needed)
+        # Not dynamic: a graph with the width as a variable would be one slow graph for all.
+        self._run = torch.compile(SuperShaperLayer.forward, backend=backend, dynamic=False)
 
     def embed(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         """Embed tokens, (B, T) to (B, T, D): what the first layer reads."""
@@ -273,9 +221,9 @@ class SuperShaperModel(SuperShaperPreTrainedModel):
                 x = self._pass_on(index - 1, x, shape[index - 1], width)
             wanted = positions if index == last else None
             if self.gradient_checkpointing and self.training:
-                x = self._gradient_checkpointing_func(layer.__call__, x, width, mask, wanted)
+                x = checkpoint(self._run, layer, x, width, mask, wanted, use_reentrant=False)
             else:
-                x = layer(x, width, mask, wanted)
+                x = self._run(layer, x, width, mask, wanted)
         return BaseModelOutput(last_hidden_state=self.layers[-1].leave(x, shape[-1]))
 
     @torch.no_grad()

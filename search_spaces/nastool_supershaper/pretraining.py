@@ -8,11 +8,12 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from nastool_supershaper.checkpoints import (
     save_checkpoint,
     save_model,
 )
+from nastool_supershaper.gradients import accumulate_gradients
 from nastool_supershaper.masking import (
     SHAPE_STREAM,
     Blocks,
@@ -33,9 +35,18 @@ from nastool_supershaper.masking import (
     random_generator,
 )
 from nastool_supershaper.measuring import perplexities
-from nastool_supershaper.precision import autocast, resolve_dtype
+from nastool_supershaper.parallel import ALONE, Workers
+from nastool_supershaper.precision import resolve_dtype
 from nastool_supershaper.pretraining_config import PRESETS, PretrainingConfig
-from nastool_supershaper.training_rules import LargestOnly, Shape, Subnet
+from nastool_supershaper.pretraining_report import (
+    Evaluation,
+    PretrainingResult,
+    StepReport,
+    SubnetLoss,
+)
+from nastool_supershaper.trackers import Tracker, open_trackers
+from nastool_supershaper.training_rules import LargestOnly
+from nastool_supershaper.utilisation import measure_peak_flops, training_flops
 
 if TYPE_CHECKING:
     import torch
@@ -49,66 +60,11 @@ __all__ = [
     "PretrainingConfig",
     "PretrainingResult",
     "StepReport",
+    "SubnetLoss",
     "accumulate_gradients",
     "build_optimizer",
     "pretrain",
 ]
-
-# What may differ between a run and its continuation without changing the weights.
-_FREE_ON_RESUME = ("log_every", "evaluate_every", "checkpoint_every", "keep_checkpoints")
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Held-out text, masked once, and the shapes to follow on it.
-
-    Args:
-        input_ids: Masked tokens, (n, length).
-        labels: Original tokens where masked, -100 elsewhere, (n, length).
-        shapes: Shapes by name, beside the largest and the smallest.
-    """
-
-    input_ids: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    shapes: dict[str, Shape] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """What one step did.
-
-    Args:
-        step: Steps done.
-        losses: Mean loss by role (largest, smallest, random).
-        learning_rate: Of this step.
-        tokens_per_second: Tokens of the batch over the step's time (each subnet sees them all).
-        perplexities: By name of shape, at evaluations only.
-    """
-
-    step: int
-    losses: dict[str, float]
-    learning_rate: float
-    tokens_per_second: float
-    perplexities: dict[str, float] | None = None
-
-
-@dataclass(frozen=True)
-class PretrainingResult:
-    """How a run ended.
-
-    Args:
-        step: Steps done.
-        finished: False if a signal stopped it; it can be resumed.
-        tokens: Tokens seen.
-        seconds: Time spent in all runs.
-        perplexities: Of the last evaluation, by name of shape.
-    """
-
-    step: int
-    finished: bool
-    tokens: int
-    seconds: float
-    perplexities: dict[str, float]
 
 
 def pretrain(
@@ -121,6 +77,8 @@ def pretrain(
     evaluation: Evaluation | None = None,
     resume: bool = True,
     on_step: Callable[[StepReport], None] | None = None,
+    workers: Workers = ALONE,
+    trackers: Sequence[str] | None = None,
 ) -> PretrainingResult:
     """Train a supernet; stopped at any moment and resumed, it ends as if never stopped.
 
@@ -136,6 +94,10 @@ def pretrain(
         evaluation: Held-out text to follow.
         resume: Continue from the newest good checkpoint in the folder, if there is one.
         on_step: Called after every step.
+        workers: The processes that share the batches; each calls this with the same arguments. The
+            first one writes and evaluates; its numbers are those of a single process up to
+            rounding.
+        trackers: See `open_trackers`; None takes what is installed.
 
     Returns:
         How the run ended. SIGINT and SIGTERM end it after the current step, with a checkpoint.
@@ -148,7 +110,8 @@ def pretrain(
 
     output = Path(output)
     config = replace(config, dtype=resolve_dtype(model.device.type, config.dtype))
-    run = _Run(model, blocks, replace(masking, rate=config.masking_rate), config, output)
+    rated = replace(masking, rate=config.masking_rate)
+    run = _Run(model, blocks, rated, config, output, workers)
     start = run.start(resume)
     done, perplexity = start, run.last_perplexities
     clock, before = time.perf_counter(), run.seconds
@@ -157,22 +120,23 @@ def pretrain(
         ThreadPoolExecutor(1) as pool,
         torch.inference_mode(False),
         _flushed_denormals(),
+        run.tracked(trackers, start),
     ):
         upcoming = pool.submit(run.batches.batch, start)
-        while done < config.steps and not stop.is_set():
+        while done < config.steps and not workers.any(stop.is_set(), model.device):
             began = time.perf_counter()
             input_ids, labels = upcoming.result()
             upcoming = pool.submit(run.batches.batch, done + 1)
-            losses, rate = run.step(done, input_ids, labels)
+            subnets, rate = run.step(done, input_ids, labels)
             done += 1
-            speed = input_ids.size / (time.perf_counter() - began)
+            duration = time.perf_counter() - began
             is_last = done == config.steps
             found = None
             due = config.evaluate_every and done % config.evaluate_every == 0
-            if evaluation is not None and (due or is_last):
+            if evaluation is not None and (due or is_last) and workers.is_first:
                 found = perplexity = run.evaluate(evaluation)
             run.seconds = before + time.perf_counter() - clock
-            report = StepReport(done, losses, rate, speed, found)
+            report = run.report(done, subnets, rate, duration, input_ids.shape, labels, found)
             if done % config.log_every == 0 or found is not None or is_last:
                 run.log(report, input_ids.size)
             if on_step is not None:
@@ -181,7 +145,9 @@ def pretrain(
                 run.checkpoint(done, perplexity)
         if start < done < config.steps and done % config.checkpoint_every:
             run.checkpoint(done, perplexity)
-    save_model(model, output)
+    if workers.is_first:
+        save_model(model, output)
+    workers.wait()
     tokens = done * config.batch_size * blocks.shape[1]
     return PretrainingResult(done, done == config.steps, tokens, run.seconds, perplexity)
 
@@ -196,6 +162,7 @@ class _Run:
         masking: Masking,
         config: PretrainingConfig,
         output: Path,
+        workers: Workers,
     ) -> None:
         if masking.vocab_size > model.config.vocab_size:
             raise InvalidInputError(
@@ -207,7 +174,14 @@ class _Run:
                 f"blocks must be at most {model.config.max_position_embeddings} tokens long, "
                 f"got {blocks.shape[1]}"
             )
-        self.model, self.config, self.output = model, config, output
+        if workers.count > config.batch_size:
+            raise InvalidInputError(
+                f"batch_size must be at least the {workers.count} processes that share it, "
+                f"got {config.batch_size}"
+            )
+        self.model, self.config, self.output, self.workers = model, config, output, workers
+        self.trackers: list[Tracker] = []
+        self._peak_flops = 0.0
         self.batches = MaskedBatches(blocks, masking, config.batch_size, config.seed)
         self.optimizer = build_optimizer(model, config)
         self.data = _data_fingerprint(blocks)
@@ -215,8 +189,8 @@ class _Run:
         self.last_perplexities: dict[str, float] = {}
         self._widths = tuple(model.config.widths)
         if config.compile:
-            for layer in model.supershaper.layers:
-                layer.compile()
+            model.supershaper.compile_layers()
+        model.supershaper.gradient_checkpointing = config.gradient_checkpointing
 
     @property
     def _checkpoints(self) -> Path:
@@ -230,7 +204,9 @@ class _Run:
             raise InvalidInputError(f"cannot make folder {self.output}: {error}") from error
         checkpoint = latest_checkpoint(self._checkpoints)
         if checkpoint is None:
-            (self.output / "log.jsonl").unlink(missing_ok=True)
+            if self.workers.is_first:
+                (self.output / "log.jsonl").unlink(missing_ok=True)
+            self.workers.follow_first(list(self.model.parameters()))
             return 0
         if not resume:
             raise InvalidInputError(
@@ -238,25 +214,20 @@ class _Run:
                 "resume it, or give another folder"
             )
         state = checkpoint.state
-        then, now = state["config"], json.loads(json.dumps(self.config.describe()))
-        for name in now:
-            if name not in _FREE_ON_RESUME and then.get(name) != now[name]:
-                raise InvalidInputError(
-                    f"{self.output} was trained with {name}={then.get(name)!r}, got "
-                    f"{now[name]!r}: resume with the same value, or give another folder"
-                )
+        self.config.check_continues(state["config"], str(self.output))
         if state["data"] != self.data:
             raise InvalidInputError(f"{self.output} was trained on other text; give another folder")
         load_checkpoint(checkpoint, self.model, self.optimizer)
         self.seconds = state["seconds"]
         self.last_perplexities = state["perplexities"]
-        self._truncate_log(state["step"])
+        if self.workers.is_first:
+            self._truncate_log(state["step"])
         return int(state["step"])
 
     def step(
         self, step: int, input_ids: NDArray[np.int64], labels: NDArray[np.int64]
-    ) -> tuple[dict[str, float], float]:
-        """Make one optimizer step; return losses by role and the learning rate."""
+    ) -> tuple[tuple[SubnetLoss, ...], float]:
+        """Make one optimizer step; return every subnet's loss and the learning rate."""
         config = self.config
         rule = LargestOnly() if step < config.head_steps else config.rule
         generator = random_generator(config.seed, SHAPE_STREAM, step)
@@ -267,7 +238,14 @@ class _Run:
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         losses = accumulate_gradients(
-            self.model, input_ids, labels, subnets, config.micro_batch_size, config.dtype
+            self.model,
+            input_ids,
+            labels,
+            subnets,
+            config.micro_batch_size,
+            config.dtype,
+            distillation=config.distillation,
+            workers=self.workers,
         )
         for subnet, loss in zip(subnets, losses, strict=True):
             if not math.isfinite(loss):
@@ -277,11 +255,50 @@ class _Run:
                     f"{self._checkpoints}"
                 )
         self.optimizer.step()
-        by_role: dict[str, float] = {}
+        found = tuple(SubnetLoss(*s, x) for s, x in zip(subnets, losses, strict=True))
+        return found, config.learning_rate * factor
+
+    def report(
+        self,
+        step: int,
+        subnets: tuple[SubnetLoss, ...],
+        learning_rate: float,
+        duration: float,
+        size: tuple[int, ...],
+        labels: NDArray[np.int64],
+        perplexities: dict[str, float] | None,
+    ) -> StepReport:
+        """Put together what is told of a step."""
+        n_masked = int((labels != -100).sum())
+        shapes = [subnet.shape for subnet in subnets]
+        flops = training_flops(self.model.config, shapes, size[0], size[1], n_masked)
+        losses = {}
         for role in dict.fromkeys(subnet.role for subnet in subnets):
-            of_role = [x for s, x in zip(subnets, losses, strict=True) if s.role == role]
-            by_role[role] = sum(of_role) / len(of_role)
-        return by_role, config.learning_rate * factor
+            losses[role] = fmean(subnet.loss for subnet in subnets if subnet.role == role)
+        return StepReport(
+            step,
+            losses,
+            learning_rate,
+            size[0] * size[1] / duration,
+            perplexities,
+            subnets,
+            flops / duration / self._peak_flops,
+        )
+
+    @contextmanager
+    def tracked(self, names: Sequence[str] | None, start: int) -> Iterator[None]:
+        """Measure the peak that utilisation refers to, and keep the trackers open."""
+        config = self.config
+        self._peak_flops = config.peak_flops or (
+            self.workers.count * measure_peak_flops(self.model.device, config.dtype)
+        )
+        if self.workers.is_first:
+            self.trackers = open_trackers(names, self.output, start, config.describe())
+        try:
+            yield
+        finally:
+            for tracker in self.trackers:
+                tracker.close()
 
     def evaluate(self, evaluation: Evaluation) -> dict[str, float]:
         """Return held-out perplexities by name of shape."""
@@ -301,22 +318,35 @@ class _Run:
         return dict(zip(shapes, values.tolist(), strict=True))
 
     def log(self, report: StepReport, batch_tokens: int) -> None:
-        """Append a line to the log."""
-        line = {
+        """Append a line to the log, and tell the trackers."""
+        if not self.workers.is_first:
+            return
+        line: dict[str, Any] = {
             "step": report.step,
             "tokens": report.step * batch_tokens,
             "seconds": round(self.seconds, 3),
             "learning_rate": report.learning_rate,
             "tokens_per_second": round(report.tokens_per_second, 1),
+            "utilisation": round(report.utilisation or 0.0, 4),
             "loss": report.losses,
+            "subnets": [subnet._asdict() for subnet in report.subnets],
         }
         if report.perplexities is not None:
             line["perplexity"] = report.perplexities
         with open(self.output / "log.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+        values = {
+            name: line[name] for name in ("learning_rate", "tokens_per_second", "utilisation")
+        }
+        for kind in ("loss", "perplexity"):
+            values |= {f"{kind}/{name}": value for name, value in line.get(kind, {}).items()}
+        for tracker in self.trackers:
+            tracker.log(report.step, values)
 
     def checkpoint(self, step: int, perplexity: dict[str, float]) -> None:
         """Save everything that resuming needs."""
+        if not self.workers.is_first:
+            return
         state = {
             "step": step,
             "seconds": self.seconds,
@@ -345,46 +375,6 @@ class _Run:
             except (ValueError, KeyError):
                 break  # the line that a killed run was writing
         path.write_text("".join(kept), encoding="utf-8")
-
-
-def accumulate_gradients(
-    model: SuperShaperForMaskedLM,
-    input_ids: NDArray[np.int64],
-    labels: NDArray[np.int64],
-    subnets: list[Subnet],
-    micro_batch_size: int | None = None,
-    dtype: str = "float32",
-) -> list[float]:
-    """Add the gradients of every subnet's mean loss on one batch to the weights' gradients.
-
-    Args:
-        model: The supernet.
-        input_ids: Masked tokens, (n, length).
-        labels: Original tokens where masked, -100 elsewhere, (n, length).
-        subnets: Shapes whose losses are summed.
-        micro_batch_size: Blocks a forward pass; None for all at once.
-        dtype: ``float32`` or ``bfloat16``.
-
-    Returns:
-        Mean loss of every subnet over the masked tokens of the whole batch.
-    """
-    import torch
-
-    size = micro_batch_size or len(input_ids)
-    device = model.device
-    n_masked = max(1, int((labels != -100).sum()))
-    losses = [0.0] * len(subnets)
-    for start in range(0, len(input_ids), size):
-        part = labels[start : start + size]
-        ids = torch.as_tensor(input_ids[start : start + size], device=device)
-        targets = torch.as_tensor(part, device=device)
-        weight = int((part != -100).sum()) / n_masked
-        for i, subnet in enumerate(subnets):
-            with autocast(device.type, dtype):
-                loss = model(input_ids=ids, labels=targets, shape=subnet.shape).loss * weight
-            loss.backward()
-            losses[i] += loss.item()
-    return losses
 
 
 def build_optimizer(

@@ -8,7 +8,12 @@ from typing import Any
 
 from nastool.errors import InvalidInputError
 from nastool_supershaper.precision import DTYPES
-from nastool_supershaper.training_rules import Sandwich, TrainingRule
+from nastool_supershaper.training_rules import Distillation, Sandwich, TrainingRule
+
+# What may differ between a run and its continuation without changing the weights.
+_FREE_ON_RESUME = frozenset(
+    {"log_every", "evaluate_every", "checkpoint_every", "keep_checkpoints", "peak_flops"}
+)
 
 
 @dataclass(frozen=True)
@@ -25,17 +30,21 @@ class PretrainingConfig:
         eps: AdamW's epsilon.
         weight_decay: On matrices; never on biases and LayerNorm.
         rule: Which subnets train in a step.
+        distillation: What the smaller subnets learn from the largest; None for nothing.
         head_steps: First steps, in which the largest net trains alone so that a new head settles.
         head_rate: Factor on the learning rate of the masked-language-model head.
         bottleneck_rate: Factor on the learning rate of the bottlenecks.
         masking_rate: Fraction of the tokens to predict.
         dtype: ``float32``, ``bfloat16`` (autocast; the weights stay float32), or ``auto``.
         compile: Compile the layers with torch.compile.
+        gradient_checkpointing: Compute activations again in the backward pass, to save memory.
         seed: Seed of order, masks and shapes.
         log_every: Steps between two lines of the log.
         evaluate_every: Steps between two evaluations; 0 for only the last one.
         checkpoint_every: Steps between two checkpoints.
         keep_checkpoints: How many checkpoints to keep.
+        peak_flops: Floating-point operations a second of all devices, which utilisation refers
+            to; None measures one device's matrix product at the start.
 
     Raises:
         InvalidInputError: If a value is out of range.
@@ -50,17 +59,20 @@ class PretrainingConfig:
     eps: float = 1e-6
     weight_decay: float = 0.01
     rule: TrainingRule = field(default_factory=Sandwich)
+    distillation: Distillation | None = None
     head_steps: int = 0
     head_rate: float = 1.0
     bottleneck_rate: float = 1.0
     masking_rate: float = 0.15
     dtype: str = "auto"
     compile: bool = False
+    gradient_checkpointing: bool = False
     seed: int = 0
     log_every: int = 10
     evaluate_every: int = 1000
     checkpoint_every: int = 1000
     keep_checkpoints: int = 2
+    peak_flops: float | None = None
 
     def __post_init__(self) -> None:
         rules = {
@@ -79,10 +91,16 @@ class PretrainingConfig:
             "evaluate_every": self.evaluate_every >= 0,
             "checkpoint_every": self.checkpoint_every >= 1,
             "keep_checkpoints": self.keep_checkpoints >= 1,
+            "peak_flops": self.peak_flops is None or 0 < self.peak_flops < math.inf,
         }
         for name, holds in rules.items():
             if not holds:
                 raise InvalidInputError(f"{name} is out of range: {getattr(self, name)!r}")
+        if self.distillation is not None and not self.rule.trains_largest:
+            raise InvalidInputError(
+                "distillation: expected a rule that trains the largest subnet in every step, got "
+                f"{type(self.rule).__name__}"
+            )
 
     def rate_factor(self, step: int) -> float:
         """Return the schedule's factor in [0, 1] on the peak learning rate, steps from 0."""
@@ -94,9 +112,30 @@ class PretrainingConfig:
     def describe(self) -> dict[str, Any]:
         """Return everything as JSON-compatible values."""
         described = asdict(self)
-        described["rule"] = {"name": type(self.rule).__name__, **asdict(self.rule)}
+        described["rule"] = self.rule.describe()
         described["betas"] = list(self.betas)
         return described
+
+    def check_continues(self, saved: dict[str, Any], where: str) -> None:
+        """Check that a run described so can go on with this configuration.
+
+        A field that the description lacks counts as its default: the run is then older than it.
+
+        Args:
+            saved: What `describe` returned, possibly of an older version.
+            where: What holds the run, for the message.
+
+        Raises:
+            InvalidInputError: If a field differs that changes the weights.
+        """
+        rule = {**type(self.rule)().describe(), **saved.get("rule", {})}
+        then = {**PretrainingConfig().describe(), **saved, "rule": rule}
+        for name, value in self.describe().items():
+            if name not in _FREE_ON_RESUME and then[name] != value:
+                raise InvalidInputError(
+                    f"{where} was trained with {name}={then[name]!r}, got {value!r}: resume with "
+                    "the same value, or give another folder"
+                )
 
 
 PRESETS: dict[str, PretrainingConfig] = {

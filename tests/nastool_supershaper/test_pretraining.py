@@ -28,7 +28,14 @@ from nastool_supershaper.pretraining import (
     build_optimizer,
     pretrain,
 )
-from nastool_supershaper.training_rules import LargestOnly, RandomOnly, Sandwich, Subnet
+from nastool_supershaper.training_rules import (
+    Distillation,
+    LargestOnly,
+    RandomOnly,
+    Sandwich,
+    SizeAware,
+    Subnet,
+)
 
 MASKING = Masking(mask_id=4, special_ids=(0, 1, 2, 3, 4), vocab_size=60)
 BLOCKS = random_generator(0, 9, 0).integers(5, 60, (50, 16)).astype(np.uint16)
@@ -42,6 +49,7 @@ CONFIG = PretrainingConfig(
     evaluate_every=4,
     checkpoint_every=3,
     dtype="float32",
+    peak_flops=1e9,
 )
 KILLED_CONFIG = replace(CONFIG, steps=60, checkpoint_every=1, evaluate_every=0)
 
@@ -75,7 +83,7 @@ def assert_same_run(a, b):
         assert all(torch.equal(old[key], new[key]) for key in old), name
     lines = [
         [
-            {k: v for k, v in json.loads(line).items() if "second" not in k}
+            {k: v for k, v in json.loads(line).items() if "second" not in k and k != "utilisation"}
             for line in (folder / "log.jsonl").read_text().splitlines()
         ]
         for folder in (a, b)
@@ -220,6 +228,11 @@ class TestRun:
         lines = [json.loads(x) for x in (tmp_path / "log.jsonl").read_text().splitlines()]
         assert [x["step"] for x in lines] == list(range(1, 151))
         assert [x["step"] for x in lines if "perplexity" in x] == [50, 100, 150]
+        assert [x["role"] for x in lines[5]["subnets"]] == ["largest", "smallest", "random"]
+        drawn = Sandwich().subnets((4, 8, 16), 2, random_generator(0, 2, 5))[2]
+        assert lines[5]["subnets"][2]["shape"] == list(drawn.shape)
+        assert lines[5]["subnets"][2]["loss"] == lines[5]["loss"]["random"]
+        assert all(x["utilisation"] > 0 for x in lines)
 
     def test_saved_model_loads(self, tmp_path):
         model, _ = train(tmp_path)
@@ -346,6 +359,24 @@ class TestResume:
         train(tmp_path / "whole", KILLED_CONFIG)
         assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
+    def test_checkpoints_of_older_versions_go_on(self, whole, tmp_path):
+        train(tmp_path, on_step=lambda r: r.step == 5 and os.kill(os.getpid(), signal.SIGINT))
+        folder = latest_checkpoint(tmp_path / "checkpoints").path
+        state = json.loads((folder / "state.json").read_text())
+        for name in ("distillation", "gradient_checkpointing", "peak_flops"):
+            del state["config"][name]
+        del state["config"]["rule"]["sampling"]
+        (folder / "state.json").write_text(json.dumps(state))
+        checksums = json.loads((folder / "checksums.json").read_text())
+        checksums["state.json"] = checkpoints._checksum(folder / "state.json")
+        (folder / "checksums.json").write_text(json.dumps(checksums))
+        with pytest.raises(InvalidInputError, match="with distillation=None, got"):
+            train(tmp_path, replace(CONFIG, distillation=Distillation()))
+        with pytest.raises(InvalidInputError, match=r"with rule=.*Uniform.*SizeAware"):
+            train(tmp_path, replace(CONFIG, rule=Sandwich(sampling=SizeAware())))
+        train(tmp_path, replace(CONFIG, peak_flops=2e9))
+        assert_same_run(whole, tmp_path)
+
 
 class TestCommand:
     def test_from_text_to_supernet_and_on(self, tmp_path):
@@ -370,6 +401,14 @@ class TestCommand:
             "0.1",
             "--dtype",
             "float32",
+            "--sampling",
+            "size-aware",
+            "--distil",
+            "0.5",
+            "--temperature",
+            "2",
+            "--tracker",
+            "none",
             "--output",
             output,
         ]
@@ -377,6 +416,9 @@ class TestCommand:
         assert done.exit_code == 0
         assert re.search(r"held-out perplexity, smallest: \d", done.output)
         assert load_supernet(output).config.widths == [16, 32, 48]
+        config = latest_checkpoint(Path(output, "checkpoints")).state["config"]
+        assert config["distillation"] == {"mix": 0.5, "temperature": 2.0}
+        assert config["rule"]["sampling"] == {"name": "SizeAware"}
         again = CliRunner().invoke(pretrain_command, arguments)
         assert isinstance(again.exception, InvalidInputError)
         assert "add --resume" in str(again.exception)
@@ -392,6 +434,10 @@ class TestCommand:
             (["--config", "huge", "--text", __file__], "expected text files"),
             (["--config", "tiny", "--preset", "big"], "--preset: expected one of"),
             (["--config", "tiny", "--steps", "0"], "steps is out of range: 0"),
+            (["--rule", "largest", "--sampling", "uniform"], "--sampling: expected a rule with"),
+            (["--temperature", "2"], "expected --distil beside it"),
+            (["--rule", "random", "--distil", "0.5"], "expected a rule that trains the largest"),
+            (["--distil", "0"], "mix must be in (0, 1], got 0.0"),
         ],
     )
     def test_bad_input_is_named(self, tmp_path, arguments, message):

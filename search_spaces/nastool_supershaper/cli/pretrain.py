@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nastool_supershaper.modeling import SuperShaperForMaskedLM
     from nastool_supershaper.pretraining import StepReport
     from nastool_supershaper.pretraining_config import PretrainingConfig
-    from nastool_supershaper.training_rules import Shape, TrainingRule
+    from nastool_supershaper.training_rules import Distillation, Shape, TrainingRule
 
 # Sizes by name for supernets that start from random weights.
 _SIZES: dict[str, dict[str, Any]] = {
@@ -42,6 +42,7 @@ _SIZES: dict[str, dict[str, Any]] = {
     "base": {},
 }
 _RULES = ("sandwich", "random", "largest")
+_SAMPLINGS = ("uniform", "size-aware")
 _INTERRUPTED = 130
 
 
@@ -90,8 +91,35 @@ _INTERRUPTED = 130
 @click.option("--head-steps", type=int, help="First steps, of the largest net alone.")
 @click.option("--rule", type=click.Choice(_RULES), help="Which subnets train in a step.")
 @click.option("--random-shapes", type=int, help="Random subnets a step.")
+@click.option(
+    "--sampling",
+    type=click.Choice(_SAMPLINGS),
+    help="Random widths uniform, or sizes spread evenly.",
+)
+@click.option(
+    "--distil",
+    "distillation_mix",
+    type=float,
+    metavar="MIX",
+    help="Share of the largest subnet's predictions in the loss of the others.",
+)
+@click.option("--temperature", type=float, help="Softens both predictions of --distil.")
 @click.option("--dtype", help="auto, float32 or bfloat16.")
 @click.option("--compile/--no-compile", "compiled", default=None, help="Use torch.compile.")
+@click.option(
+    "--gradient-checkpointing",
+    is_flag=True,
+    default=None,
+    help="Save memory: compute activations twice.",
+)
+@click.option("--peak-flops", type=float, help="FLOPs/s of all devices. Default: measured.")
+@click.option(
+    "--tracker",
+    "trackers",
+    multiple=True,
+    type=click.Choice(("tensorboard", "wandb", "none")),
+    help="Where curves go; repeatable. Default: what is installed.",
+)
 @click.option("--seed", type=int, help="Seed of order, masks and shapes.")
 @click.option("--evaluate-every", type=int, help="Steps between evaluations.")
 @click.option("--checkpoint-every", type=int, help="Steps between checkpoints.")
@@ -120,7 +148,11 @@ def pretrain(
     preset: str,
     rule: str | None,
     random_shapes: int | None,
+    sampling: str | None,
+    distillation_mix: float | None,
+    temperature: float | None,
     compiled: bool | None,
+    trackers: tuple[str, ...],
     evaluation_blocks: int,
     device: str | None,
     output: Path,
@@ -130,15 +162,20 @@ def pretrain(
     """Train a supernet: one set of weights for every shape.
 
     Start from a BERT checkpoint (--bert) or from random weights (--config). Ctrl-C stops after the
-    step and saves; --resume continues as if the run had never stopped.
+    step and saves; --resume continues as if the run had never stopped. On several devices: torchrun
+    --nproc-per-node 8 -m nastool pretrain ...; each process then takes its share of every batch.
     """
     with torch_needed():
         import torch
 
         from nastool_supershaper.checkpoints import latest_checkpoint, load_supernet
+        from nastool_supershaper.parallel import joined_workers, own_device
         from nastool_supershaper.pretraining import Evaluation
         from nastool_supershaper.pretraining import pretrain as train
-    config = _configuration(preset, rule, random_shapes, compiled, overrides)
+    overrides["distillation"] = _distillation(distillation_mix, temperature)
+    overrides["rule"] = _rule(preset, rule, random_shapes, sampling)
+    overrides["compile"] = compiled
+    config = _configuration(preset, overrides)
     saved = latest_checkpoint(output / "checkpoints")
     if saved is not None and not resume:
         raise InvalidInputError(
@@ -150,7 +187,12 @@ def pretrain(
         raise InvalidInputError(
             f"expected exactly one of --bert, --config and --supernet, got {len(starts)}"
         )
+    device = own_device(device)
+    workers = click.get_current_context().with_resource(joined_workers(device))
     sources = _sources(text, dataset, text_field, streaming)
+    # The first process tokenises; the others find it done.
+    if not workers.is_first:
+        workers.wait()
     tokenised = open_corpus(
         sources,
         tokenizer or bert or (None if supernet is None else supernet),
@@ -159,6 +201,8 @@ def pretrain(
         held_out,
         max_tokens,
     )
+    if workers.is_first:
+        workers.wait()
     torch.manual_seed(config.seed)
     evaluation = None
     masking = tokenised.masking(config.masking_rate)
@@ -185,16 +229,21 @@ def pretrain(
             output,
             evaluation=followed,
             resume=resume,
-            on_step=on_step,
+            on_step=on_step if workers.is_first else None,
+            workers=workers,
+            trackers=[name for name in trackers if name != "none"] if trackers else None,
         )
     from nastool_supershaper.data import load_tokenizer
 
-    load_tokenizer(tokenised.tokenizer_path).save_pretrained(str(output))
+    if workers.is_first:
+        load_tokenizer(tokenised.tokenizer_path).save_pretrained(str(output))
     if not result.finished:
         click.echo(
             f"Stopped after step {result.step}; nothing is lost: add --resume to continue", err=True
         )
         raise click.exceptions.Exit(_INTERRUPTED)
+    if not workers.is_first:
+        return
     click.echo(f"Trained {result.step} steps on {result.tokens:,} tokens: {output}")
     for name, value in result.perplexities.items():
         click.echo(f"  held-out perplexity, {name}: {value:,.2f}")
@@ -318,39 +367,58 @@ def _sources(
     ]
 
 
-def _configuration(
-    preset: str,
-    rule: str | None,
-    random_shapes: int | None,
-    compiled: bool | None,
-    overrides: dict[str, Any],
-) -> PretrainingConfig:
+def _preset(name: str) -> PretrainingConfig:
     from nastool_supershaper.pretraining_config import PRESETS
 
-    if preset not in PRESETS:
-        raise InvalidInputError(f"--preset: expected one of {', '.join(PRESETS)}, got {preset!r}")
+    if name not in PRESETS:
+        raise InvalidInputError(f"--preset: expected one of {', '.join(PRESETS)}, got {name!r}")
+    return PRESETS[name]
+
+
+def _configuration(preset: str, overrides: dict[str, Any]) -> PretrainingConfig:
     given = {name: value for name, value in overrides.items() if value is not None}
-    if compiled is not None:
-        given["compile"] = compiled
-    if rule is not None or random_shapes is not None:
-        given["rule"] = _rule(rule or "sandwich", random_shapes)
     # A short run named by --steps alone must not be all warm-up.
-    config = PRESETS[preset]
+    config = _preset(preset)
     if "steps" in given and "warmup_steps" not in given:
         given["warmup_steps"] = min(config.warmup_steps, given["steps"] // 10)
     return replace(config, **given)
 
 
-def _rule(name: str, random_shapes: int | None) -> TrainingRule:
-    from nastool_supershaper.training_rules import LargestOnly, RandomOnly, Sandwich
+def _rule(
+    preset: str, name: str | None, random_shapes: int | None, sampling: str | None
+) -> TrainingRule | None:
+    """Return the rule that the options name, or None where they name nothing."""
+    from nastool_supershaper.training_rules import (
+        LargestOnly,
+        RandomOnly,
+        Sandwich,
+        SizeAware,
+        Uniform,
+    )
 
-    if name == "largest":
-        if random_shapes is not None:
-            raise InvalidInputError("--random-shapes: expected a rule with random subnets")
-        return LargestOnly()
-    if name == "random":
-        return RandomOnly() if random_shapes is None else RandomOnly(random_shapes)
-    return Sandwich() if random_shapes is None else Sandwich(random_shapes)
+    if name is None and random_shapes is None and sampling is None:
+        return None
+    rules = {"sandwich": Sandwich, "random": RandomOnly, "largest": LargestOnly}
+    kind = type(_preset(preset).rule) if name is None else rules[name]
+    settings: dict[str, Any] = {}
+    if random_shapes is not None:
+        settings["n_random"] = random_shapes
+    if sampling is not None:
+        settings["sampling"] = SizeAware() if sampling == "size-aware" else Uniform()
+    if kind is LargestOnly and settings:
+        option = "--random-shapes" if random_shapes is not None else "--sampling"
+        raise InvalidInputError(f"{option}: expected a rule with random subnets")
+    return kind(**settings)
+
+
+def _distillation(mix: float | None, temperature: float | None) -> Distillation | None:
+    from nastool_supershaper.training_rules import Distillation
+
+    if mix is None:
+        if temperature is not None:
+            raise InvalidInputError("--temperature: expected --distil beside it")
+        return None
+    return Distillation(mix) if temperature is None else Distillation(mix, temperature)
 
 
 def _new_model(
@@ -433,6 +501,8 @@ def _step_display(steps: int, log_every: int) -> Iterator[Callable[[StepReport],
         def show(report: StepReport) -> None:
             losses = "  ".join(f"{role} {loss:.3f}" for role, loss in report.losses.items())
             line = f"{losses}  {report.tokens_per_second:,.0f} tokens/s"
+            if report.utilisation is not None:
+                line += f"  {report.utilisation:.0%} of peak"
             bar.update(task, completed=report.step, description=line)
             if not console.is_terminal and report.step % log_every == 0:
                 console.print(f"step {report.step}/{steps}  {line}", soft_wrap=True)
