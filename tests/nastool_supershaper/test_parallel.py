@@ -1,0 +1,105 @@
+"""Two processes that share the batches train what one process trains."""
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from nastool.errors import InvalidInputError
+from nastool_supershaper.parallel import ALONE, Workers, joined_workers, own_device
+
+SCRIPT = """
+import os, sys
+sys.path[:0] = {path!r}
+import torch
+from dataclasses import replace
+from pathlib import Path
+from safetensors.torch import save_file
+from nastool_supershaper.gradients import accumulate_gradients
+from nastool_supershaper.masking import random_generator
+from nastool_supershaper.parallel import ALONE, joined_workers
+from nastool_supershaper.training_rules import Distillation
+from test_pretraining import BLOCKS, CONFIG, MASKING, TestGradients, tiny, train
+
+folder = Path({folder!r})
+
+def work(name, workers):
+    model = tiny(seed=workers.rank)
+    workers.follow_first(list(model.parameters()))
+    ids, labels = MASKING.apply(BLOCKS[:7], random_generator(0, 0, 0))
+    subnets = list(TestGradients.SUBNETS)
+    accumulate_gradients(
+        model, ids, labels, subnets, 2, distillation=Distillation(), workers=workers
+    )
+    gradients = {{n: p.grad for n, p in model.named_parameters()}}
+    save_file(gradients, folder / f"{{name}}-{{workers.rank}}.gradients")
+    config = replace(CONFIG, micro_batch_size=1, gradient_checkpointing=True)
+    model, _ = train(folder / name, config, tiny(seed=workers.rank), workers=workers, trackers=[])
+    weights = {{n: p.detach() for n, p in model.named_parameters()}}
+    save_file(weights, folder / f"{{name}}-{{workers.rank}}.weights")
+
+child = os.fork()
+os.environ.update(WORLD_SIZE="2", RANK=str(int(child == 0)))
+with joined_workers("cpu") as workers:
+    work("two", workers)
+if child == 0:
+    os._exit(0)
+status = os.waitpid(child, 0)[1]
+work("one", ALONE)
+sys.exit(status)
+"""
+
+
+def test_two_processes_train_what_one_trains(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    script = tmp_path / "script.py"
+    path = [str(Path(__file__).parent), *sys.path]
+    script.write_text(
+        f"import os\nos.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT='{port}')\n"
+        + SCRIPT.format(path=path, folder=str(tmp_path))
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for kind, tolerance in (("gradients", 1e-6), ("weights", 5e-5)):
+        one = load_file(tmp_path / f"one-0.{kind}")
+        first, second = (load_file(tmp_path / f"two-{rank}.{kind}") for rank in range(2))
+        for name, expected in one.items():
+            assert torch.equal(first[name], second[name])
+            # The bias of the keys has no effect: AdamW scales the rounding noise of its gradient.
+            if kind == "weights" and name.endswith("key.bias"):
+                continue
+            torch.testing.assert_close(first[name], expected, rtol=1e-4, atol=tolerance, msg=name)
+    logs = [
+        [json.loads(x) for x in (tmp_path / n / "log.jsonl").read_text().splitlines()]
+        for n in ("one", "two")
+    ]
+    assert len(logs[0]) == len(logs[1])
+    for one, two in zip(*logs, strict=True):
+        assert [x["shape"] for x in one["subnets"]] == [x["shape"] for x in two["subnets"]]
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)
+
+
+def test_shares_are_disjoint_and_whole():
+    shares = [Workers(rank, 3).share(8) for rank in range(3)]
+    assert [i for share in shares for i in share] == list(range(8))
+    assert ALONE.share(8) == range(8)
+
+
+def test_bad_environment_is_named(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "2")
+    with pytest.raises(InvalidInputError, match=r"RANK in \[0, 2\), got 2"), joined_workers("cpu"):
+        pass
+    monkeypatch.setenv("RANK", "x")
+    with pytest.raises(InvalidInputError, match="whole numbers"), joined_workers("cpu"):
+        pass
+    assert own_device("cuda:3") == "cuda:3"
