@@ -130,7 +130,7 @@ class SearchSpace(ABC):
         """Number of choices of each gene, shape (d,)."""
         return np.array([len(gene.choices) for gene in self.genes], dtype=np.int64)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Number of genotypes, exact at any size."""
         return math.prod(len(gene.choices) for gene in self.genes)

@@ -77,23 +77,30 @@ class Seen:
 
     def novel(self, genotypes: Genotypes) -> NDArray[np.bool_]:
         """Which canonical genotypes (n, d) are neither seen nor earlier in the batch, (n,)."""
-        keys = self._space.keys(genotypes)
-        mask = np.array([key not in self._keys for key in keys], dtype=bool)
-        if len(set(keys)) < len(keys):
-            first = {key: row for row, key in reversed(list(enumerate(keys)))}
-            mask &= np.array([first[key] for key in keys]) == np.arange(len(keys))
+        return self._novel(self._space.keys(genotypes))
+
+    def _novel(self, keys: list[Any]) -> NDArray[np.bool_]:
+        mask = ~self._known(keys)
+        # Hashing in C, not in a loop: this is called for every child that is ever bred.
+        first = dict(zip(reversed(keys), range(len(keys) - 1, -1, -1), strict=True))
+        if len(first) < len(keys):
+            rows = np.fromiter(map(first.__getitem__, keys), dtype=np.int64, count=len(keys))
+            mask &= rows == np.arange(len(keys))
         return mask
 
     def known(self, genotypes: Genotypes) -> NDArray[np.bool_]:
         """Which canonical genotypes (n, d) are seen, shape (n,)."""
-        return np.array([key in self._keys for key in self._space.keys(genotypes)], dtype=bool)
+        return self._known(self._space.keys(genotypes))
+
+    def _known(self, keys: list[Any]) -> NDArray[np.bool_]:
+        return np.fromiter(map(self._keys.__contains__, keys), dtype=bool, count=len(keys))
 
     def add(self, genotypes: Genotypes) -> NDArray[np.bool_]:
         """Remember canonical genotypes (n, d); returns which were new, shape (n,)."""
-        mask = self.novel(genotypes)
-        new = genotypes[mask]
-        self._keys.update(self._space.keys(new))
-        self._batches.append(_narrow(new))
+        keys = self._space.keys(genotypes)
+        mask = self._novel(keys)
+        self._keys.update(keys)
+        self._batches.append(_narrow(genotypes[mask]))
         return mask
 
     @property

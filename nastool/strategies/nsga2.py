@@ -74,6 +74,7 @@ class Pymoo(Strategy):
         self._algorithm = self._make(argument)
         self._seen = Seen(problem.space)
         self._queue = problem.space.sample(0, self.rng)
+        self._bred: tuple[Any, Genotypes] | None = None
         self._told = nothing(problem)
 
     def _make(self, name: str) -> Any:
@@ -93,6 +94,7 @@ class Pymoo(Strategy):
         # Where nearly all of a space is in the population, a hundred rounds of mating find nothing.
         algorithm.mating.n_max_iterations = _MATINGS
         algorithm.random_state = self.rng  # one generator, so that one state tells all
+        algorithm._set_optimum = _no_optimum  # noqa: SLF001 - found every generation, never used
         return algorithm
 
     @property
@@ -121,19 +123,27 @@ class Pymoo(Strategy):
         if children is None or len(children) == 0:
             return self._seen.sample_unseen(self.problem, size, self.rng)
         bred: Genotypes = children.get("X").astype(np.int64)
+        self._bred = children, bred
         return bred
 
     def _population_of(self, evaluations: Evaluations) -> Any:
         from pymoo.core.population import Population
 
+        if self._bred and np.array_equal(self._bred[1], evaluations.genotypes):
+            members = self._bred[0]
+        else:
+            members = Population.new(X=evaluations.genotypes)
         violation = np.minimum(evaluations.total_violation, _WORST)
         # Infeasible members are compared by violation alone; NaN would poison the others.
         failed = np.isnan(evaluations.objectives).any(axis=1, keepdims=True)
-        return Population.new(
-            X=evaluations.genotypes,
-            F=np.where(failed, 0.0, evaluations.objectives),
-            G=violation[:, None],
-        )
+        members.set(F=np.where(failed, 0.0, evaluations.objectives), CV=violation[:, None])
+        if violation.any():
+            self._mind_violations()
+        return members
+
+    def _mind_violations(self) -> None:
+        """From here on survival tells feasible members from others, which takes it a while."""
+        self._algorithm.problem.n_ieq_constr = 1
 
     def tell(self, evaluations: Evaluations) -> None:
         told = canonical(self.problem, evaluations)
@@ -152,7 +162,7 @@ class Pymoo(Strategy):
             "generation": algorithm.n_iter,
             "members": {
                 name: np.array([getattr(member, name) for member in members])
-                for name in ("X", "F", "G")
+                for name in ("X", "F", "CV")
             },
             # What survival found out: rank, crowding and the like; NaN where it did not.
             "marks": {
@@ -171,6 +181,7 @@ class Pymoo(Strategy):
         self._seen.restore(state["seen"])
         self._queue = np.array(state["queue"], dtype=np.int64)
         self._told = unpack(state["told"])
+        self._bred = None
         algorithm = self._algorithm
         algorithm.n_iter = state["generation"]
         algorithm.is_initialized = len(state["members"]["X"]) > 0
@@ -180,10 +191,16 @@ class Pymoo(Strategy):
         algorithm.pop = Population.new(
             **{name: np.array(values) for name, values in state["members"].items()}
         )
+        if np.any(state["members"]["CV"]):
+            self._mind_violations()
         for name, values in state["marks"].items():
             for member, value in zip(algorithm.pop, values, strict=True):
                 if not np.isnan(value):
                     member.set(name, float(value))
+
+
+def _no_optimum(**_: Any) -> None:
+    """Stand in for pymoo's search for the best of the population."""
 
 
 NSGA2 = Pymoo  # the default algorithm, under the name that people look for

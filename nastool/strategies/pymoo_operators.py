@@ -25,7 +25,6 @@ def make_problem(problem: Problem) -> PymooProblem:
     return PymooProblem(
         n_var=len(problem.space.genes),
         n_obj=len(problem.objectives),
-        n_ieq_constr=1,
         xl=0,
         xu=problem.space.cardinalities - 1,
         vtype=int,

@@ -75,38 +75,55 @@ class OptunaSampler(Strategy):
                 sampler=self._make_sampler(0),
             )
         self._told = [nothing(self.problem)]
+        self._running: list[Any] = []
 
     @property
     def batch_size(self) -> int:
         return 1
 
     def ask(self, n: int) -> Genotypes:
-        study, failed = self._study, self._optuna.trial.TrialState.FAIL
+        study = self._study
         # A fresh sampler a batch: its seed is drawn here, so that nothing of it must be saved.
         study.sampler = self._make_sampler(int(self.rng.integers(2**31)))
-        running: list[Any] = []
         genotypes = [self.problem.space.sample(0, self.rng)]
         with self._quiet():
+            self._give_up()
             for _ in range(n):
                 for _ in range(_TRIES):
                     trial = study.ask(self._distributions)
                     genotype = self._genotype(trial.params)
                     if self.problem.admissible(genotype)[0]:
-                        running.append(trial)
+                        # It runs till the batch is told, which keeps the sampler from proposing
+                        # the same again.
+                        self._running.append(trial)
                         break
-                    study.tell(trial, state=failed)
+                    study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
                 else:
                     genotype = self.problem.sample(1, self.rng)
                 genotypes.append(genotype)
-            # Trials are told as new ones, whether they were asked for or not. Till here those of
-            # the batch ran, which keeps the sampler from proposing the same again.
-            for trial in running:
-                study.tell(trial, state=failed)
         return np.concatenate(genotypes)
+
+    def _give_up(self) -> None:
+        for trial in self._running:
+            self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
+        self._running = []
 
     def tell(self, evaluations: Evaluations) -> None:
         told = canonical(self.problem, evaluations)
-        self._add(told.take(np.isfinite(told.total_violation)))
+        told = told.take(np.isfinite(told.total_violation))
+        names = list(self._distributions)
+        running = [[trial.params[name] for name in names] for trial in self._running]
+        if running == told.genotypes.tolist() and not self.problem.constraints:
+            with self._quiet():
+                for trial, values in zip(self._running, told.objectives.tolist(), strict=True):
+                    self._study.tell(trial, values)
+            self._running = []
+            self._told.append(told)
+        elif len(told):
+            # Other trials than those asked for, or with more to say: they are told as new ones.
+            with self._quiet():
+                self._give_up()
+            self._add(told)
 
     def _add(self, evaluations: Evaluations) -> None:
         names = list(self._distributions)

@@ -20,7 +20,9 @@ class TestNSGA2(StrategyConformance):
 
 
 class TestGeneticAlgorithm(StrategyConformance):
-    @pytest.fixture(params=SINGLE)
+    """Its survival is another; how genes vary is the same as above."""
+
+    @pytest.fixture(params=["single-hard", "single-soft", "failing"])
     def problem(self, request):
         return example_problems()[request.param]
 
@@ -32,13 +34,12 @@ class TestGeneticAlgorithm(StrategyConformance):
 class TestOthers:
     """One run of each; all of the suite would take minutes."""
 
-    @pytest.mark.parametrize("name", ["pair-soft"])
-    def test_resuming_equals_never_having_stopped(self, algorithm, name):
+    def test_resuming_equals_never_having_stopped(self, algorithm):
         class Suite(StrategyConformance):
             def make(self, problem, seed):
                 return Pymoo(problem, seed, argument=algorithm, population_size=10)
 
-        Suite().test_resuming_equals_never_having_stopped(example_problems()[name])
+        Suite().test_resuming_equals_never_having_stopped(example_problems()["pair-soft"])
 
 
 def run(strategy, problem, generations, size):
