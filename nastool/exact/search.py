@@ -143,13 +143,21 @@ class ExactSearch:
         task: What is to be found.
         memory: Most bytes that tables may take.
         threads: Worker threads; one for each processor by default.
+        prune: Whether bounds are used; without them everything allowed is evaluated.
 
     Raises:
         InvalidInputError: The model is too large for the memory.
         MissingDependencyError: numba is not installed.
     """
 
-    def __init__(self, task: Task, *, memory: int = MEMORY, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        task: Task,
+        *,
+        memory: int = MEMORY,
+        threads: int | None = None,
+        prune: bool = True,
+    ) -> None:
         try:
             from nastool.exact import kernels
         except ImportError as error:
@@ -159,6 +167,7 @@ class ExactSearch:
         self._sweep: Callable[..., tuple[int, int]] = kernels.sweep
         self.task = task
         self._threads = threads or _processors()
+        self._prune = prune
         self.plan: Plan = make_plan(task.function, [b.cost for b in task.bounds], memory)
         limits = np.array([bound.limits for bound in task.bounds], dtype=np.int64)
         self._lower, self._upper = np.ascontiguousarray(limits.T)
@@ -269,6 +278,8 @@ class ExactSearch:
         run, begin = self._run, time.perf_counter()
         units = self._order[~run.done[self._order]][:_WAVE]
         targets, rows = self._targets()
+        if not self._prune:
+            targets[:] = _INFINITE
         jobs = [pool.submit(self._unit, int(unit), targets, rows) for unit in units]
         interrupted = False
         results = []
