@@ -83,9 +83,9 @@ def _divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     import torch
     import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
 
-    soft = [
+    soft, target = (
         F.log_softmax(x.to(torch.promote_types(x.dtype, torch.float32)) / temperature, -1)
         for x in (student, teacher)
-    ]
-    total = F.kl_div(*soft, reduction="sum", log_target=True)
+    )
+    total = F.kl_div(soft, target, reduction="sum", log_target=True)
     return total * temperature**2 / max(1, len(student))

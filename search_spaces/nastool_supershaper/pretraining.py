@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +51,7 @@ from nastool_supershaper.utilisation import measure_peak_flops, training_flops
 if TYPE_CHECKING:
     import torch
 
-    from nastool_supershaper.modeling import SuperShaperForMaskedLM
+    from nastool_supershaper.modeling import SuperShaperConfig, SuperShaperForMaskedLM
 
 
 __all__ = [
@@ -271,7 +271,8 @@ class _Run:
         """Put together what is told of a step."""
         n_masked = int((labels != -100).sum())
         shapes = [subnet.shape for subnet in subnets]
-        flops = training_flops(self.model.config, shapes, size[0], size[1], n_masked)
+        sizes = cast("SuperShaperConfig", self.model.config)
+        flops = training_flops(sizes, shapes, size[0], size[1], n_masked)
         losses = {}
         for role in dict.fromkeys(subnet.role for subnet in subnets):
             losses[role] = fmean(subnet.loss for subnet in subnets if subnet.role == role)

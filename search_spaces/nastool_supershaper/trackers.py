@@ -6,6 +6,7 @@ import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -57,8 +58,8 @@ class WeightsAndBiases(Tracker):
     """
 
     def __init__(self, output: Path, config: Mapping[str, Any]) -> None:
-        import wandb
-
+        # By name: it may be missing where types are checked.
+        wandb = import_module("wandb")
         folder = str(output.resolve())
         self._run: Any = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "nastool"),

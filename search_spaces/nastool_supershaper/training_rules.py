@@ -7,7 +7,7 @@ distillation.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -140,11 +140,10 @@ class TrainingRule(ABC):
     def describe(self) -> dict[str, Any]:
         """Return the rule as JSON-compatible values."""
         described = {"name": type(self).__name__, **asdict(self)}
-        if "sampling" in described:
-            described["sampling"] = {
-                "name": type(self.sampling).__name__,
-                **described["sampling"],
-            }
+        for part in fields(self):
+            value = getattr(self, part.name)
+            if isinstance(value, Sampling):
+                described[part.name] = {"name": type(value).__name__, **asdict(value)}
         return described
 
 
