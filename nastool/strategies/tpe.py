@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -49,8 +50,10 @@ class OptunaSampler(Strategy):
             import optuna
 
             if argument == "GPSampler":
-                import scipy  # noqa: F401 - Optuna notices its absence only at the first draw
-                import torch  # noqa: F401 - the same
+                # Optuna would notice their absence only at the first draw.
+                for package in ("scipy", "torch"):
+                    if importlib.util.find_spec(package) is None:
+                        raise ImportError(f"No module named {package!r}")
         except ImportError as error:
             raise MissingDependencyError(
                 f"{argument} needs more: pip install 'nastool[strategies]' ({error})"
