@@ -114,7 +114,7 @@ def _any_dominates(front: Points, points: Points) -> NDArray[np.bool_]:
     not_worse = np.ones((len(front), len(points)), dtype=bool)
     for column in range(points.shape[1]):
         not_worse &= np.less_equal(front[:, column, None], points[None, :, column])
-    result: NDArray[np.bool_] = not_worse.any(axis=0)
+    result: NDArray[np.bool_] = np.logical_or.reduce(not_worse, axis=0)
     return result
 
 
