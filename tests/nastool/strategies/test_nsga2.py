@@ -10,9 +10,6 @@ from nastool.testing import StrategyConformance, Widths, example_problems
 
 pytest.importorskip("pymoo")
 
-SINGLE = [name for name in example_problems() if name.startswith(("single", "failing"))]
-SEVERAL = [name for name in example_problems() if name not in SINGLE]
-
 
 class TestNSGA2(StrategyConformance):
     def make(self, problem, seed):
@@ -36,6 +33,8 @@ class TestOthers:
 
     def test_resuming_equals_never_having_stopped(self, algorithm):
         class Suite(StrategyConformance):
+            rounds = 3
+
             def make(self, problem, seed):
                 return Pymoo(problem, seed, argument=algorithm, population_size=10)
 
