@@ -20,7 +20,8 @@ from nastool.constraint import Constraint
 from nastool.exact.boxes import BoxSum, from_trees
 from nastool.exact.certificate import Certificate
 from nastool.exact.forms import make_form, predictor_boxes
-from nastool.exact.search import ExactSearch, Task
+from nastool.exact.search import ExactSearch
+from nastool.exact.task import Task
 from nastool.objective import Kind, Objective, Provenance
 from nastool.predictors.base import Floats, Predictor, load_predictor
 from nastool.predictors.boosted_trees import BoostedTrees

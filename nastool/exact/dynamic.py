@@ -12,7 +12,7 @@ from nastool.errors import InvalidInputError
 from nastool.exact.boxes import BoxSum, from_tables
 from nastool.exact.certificate import Certificate
 from nastool.exact.chains import Int, IntegerChain, least, segments
-from nastool.exact.search import Bound, Outcome
+from nastool.exact.task import Bound, Outcome
 
 _LABELS = 20_000_000
 """Most partial genotypes kept side by side."""

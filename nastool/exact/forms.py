@@ -15,7 +15,7 @@ from nastool.constraint import Constraint
 from nastool.errors import InvalidInputError
 from nastool.exact.boxes import BoxSum, add, from_tables, from_trees
 from nastool.exact.chains import IntegerChain, integer_chain
-from nastool.exact.search import Bound
+from nastool.exact.task import Bound
 from nastool.objective import Objective
 from nastool.predictors.base import Predictor
 from nastool.predictors.boosted_trees import BoostedTrees

@@ -12,7 +12,8 @@ from nastool.exact.boxes import BoxSum
 from nastool.exact.certificate import Certificate
 from nastool.exact.dynamic import chain_boxes, is_programmable, solve_chain
 from nastool.exact.forms import make_form
-from nastool.exact.search import MEMORY, ExactSearch, Progress, Task
+from nastool.exact.search import MEMORY, ExactSearch, Progress
+from nastool.exact.task import Task
 from nastool.problem import Problem
 from nastool.space import Genotypes
 

@@ -8,11 +8,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from nastool.chain import ChainCost
-from nastool.errors import InvalidInputError
+from nastool.errors import InvalidInputError, MissingDependencyError
 from nastool.exact import plan, search
 from nastool.exact.boxes import from_trees
 from nastool.exact.chains import integer_chain
-from nastool.exact.search import Bound, ExactSearch, Task
+from nastool.exact.search import ExactSearch
+from nastool.exact.task import Bound, Task
 from nastool.predictors.trees import TreeEnsemble
 
 
@@ -272,3 +273,17 @@ def test_model_too_large_is_refused_with_numbers():
     task = Task(from_trees(trees, grid), (Bound(integer_chain(cost)),))
     with pytest.raises(InvalidInputError, match=r"GiB .* tree \d+ of 12"):
         ExactSearch(task, memory=10_000)
+
+
+def test_without_numba_the_message_names_the_extra(monkeypatch):
+    import sys
+
+    import nastool.exact
+
+    _, grid, trees, _ = wide_instance(4)
+    monkeypatch.delattr(nastool.exact, "kernels", raising=False)
+    monkeypatch.delitem(sys.modules, "nastool.exact.kernels", raising=False)
+    monkeypatch.delitem(sys.modules, "nastool.exact.bounding", raising=False)
+    monkeypatch.setitem(sys.modules, "numba", None)
+    with pytest.raises(MissingDependencyError, match=r"nastool\[exact\]"):
+        ExactSearch(Task(from_trees(trees, grid)))

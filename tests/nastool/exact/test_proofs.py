@@ -18,7 +18,7 @@ from nastool.exact.chains import integer_chain
 from nastool.exact.dynamic import chain_boxes, solve_chain
 from nastool.exact.forms import make_form, pairwise_boxes, predictor_boxes
 from nastool.exact.prove import prove
-from nastool.exact.search import Bound
+from nastool.exact.task import Bound
 from nastool.plugins import load_file, load_objective, load_space
 from nastool.predictors.base import create_predictor
 from nastool.problem import CostObjective, Problem

@@ -1,0 +1,158 @@
+"""Compiled bounds on what lies under a prefix. Importing this module needs numba."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+Int = NDArray[np.int64]
+
+HUGE = 1 << 58
+"""In the padding of tables that a least value is taken of."""
+
+NOTHING, NO_BETTER, OPEN = 0, 1, 2
+"""Under a prefix: no genotype is allowed; none improves on what is known; one may."""
+
+
+@numba.njit(cache=True, nogil=True)
+def own_cost(first: Int, steps: Int, choices: Int, gene: int) -> int:
+    """Terms of a gene with its fixed neighbours (choice -1 where not fixed)."""
+    choice = choices[gene]
+    total = 0
+    if gene == 0:
+        total += first[choice]
+    elif choices[gene - 1] >= 0:
+        total += steps[gene, choices[gene - 1], choice]
+    if gene + 1 < len(choices) and choices[gene + 1] >= 0:
+        total += steps[gene + 1, choice, choices[gene + 1]]
+    return total
+
+
+@numba.njit(cache=True, nogil=True)
+def look_up(
+    segments: Int,
+    gain: Int,
+    low: Int,
+    high: Int,
+    slopes: Int,
+    choices: Int,
+    cost: Int,
+    bound: int,
+    lower: Int,
+    upper: Int,
+    width: int,
+    targets: Int,
+    range_: Int,
+) -> int:
+    """Judge a prefix by tables; leaves in `range_` the windows where it may improve."""
+    n = 0
+    entries = np.empty(len(segments), np.int64)
+    for s in range(len(segments)):
+        if segments[s, 3] < 0:
+            break
+        left, right = segments[s, 0], segments[s, 1]
+        entry = segments[s, 3]
+        if left >= 0:
+            entry += choices[left] * segments[s, 2]
+        if right >= 0:
+            entry += choices[right]
+        entries[n] = entry
+        n += 1
+    first = last = 0
+    for row in range(len(cost)):
+        least = most = cost[row]
+        for s in range(n):
+            least += low[entries[s], row]
+            most += high[entries[s], row]
+        if least > upper[row] or most < lower[row]:
+            return NOTHING
+        if row == 0:
+            first = max(least, lower[0]) >> width
+            last = min(most, upper[0]) >> width
+    range_[0], range_[1] = last + 1, last
+    for window in range(first, last + 1):
+        value = bound + slopes[window] * cost[0]
+        for s in range(n):
+            value += gain[entries[s], window]
+        if value < targets[window]:
+            range_[0] = min(range_[0], window)
+            range_[1] = window
+    if range_[0] > last:
+        return NO_BETTER
+    # Up to the last one that failed.
+    return OPEN
+
+
+@numba.njit(cache=True, nogil=True)
+def least_sum(
+    open_genes: Int,
+    fixed: Int,
+    sizes: Int,
+    ramps: Int,
+    effects: Int,
+    choices: Int,
+    here: Int,
+    there: Int,
+) -> int:
+    """Least additive part plus slope times axis cost over the open genes, by dynamic programming.
+
+    Args:
+        open_genes: In ascending order, then -1.
+        fixed: Whether each gene is fixed.
+        sizes: Number of choices of each gene.
+        ramps: Slope times axis cost between each gene and the one before, (d, k, padded k).
+        effects: Additive part of the open genes, (d, padded k); large in the padding.
+        choices: Of the fixed genes.
+        here: Scratch, (padded k,).
+        there: Likewise.
+    """
+    total = 0
+    lanes = len(here)
+    for position in range(len(open_genes)):
+        gene = open_genes[position]
+        if gene < 0:
+            break
+        own = effects[position]
+        if gene == 0 or fixed[gene - 1]:
+            before = ramps[gene, choices[gene - 1] if gene else 0]
+            for c in range(lanes):
+                there[c] = before[c]
+        else:
+            ramp = ramps[gene, 0]
+            first = here[0]
+            for c in range(lanes):
+                there[c] = first + ramp[c]
+            for b in range(1, sizes[gene - 1]):
+                ramp = ramps[gene, b]
+                value = here[b]
+                for c in range(lanes):
+                    there[c] = min(there[c], value + ramp[c])
+        for c in range(lanes):
+            here[c] = there[c] + own[c]
+        if gene + 1 == len(fixed):
+            total += here.min()
+        elif fixed[gene + 1]:
+            # The end of a run of open genes.
+            after = ramps[gene + 1, :, choices[gene + 1]]
+            least = here[0] + after[0]
+            for c in range(1, sizes[gene]):
+                least = min(least, here[c] + after[c])
+            total += least
+    return total
+
+
+@numba.njit(cache=True, nogil=True)
+def switch(known: Int, state: Int, first: int, effects: Int, width: int, total: Int) -> None:
+    """Keep the sum of the trees' additive parts up to date, tree by tree where one changed."""
+    for t in range(len(state)):
+        if known[t] == state[t]:
+            continue
+        new = effects[(state[t] - first) * width :]
+        for i in range(width):
+            total[i] += new[i]
+        if known[t] >= 0:
+            old = effects[(known[t] - first) * width :]
+            for i in range(width):
+                total[i] -= old[i]
+        known[t] = state[t]
