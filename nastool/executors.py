@@ -106,8 +106,16 @@ class ProcessPool(Executor):
                 # Two chunks a worker keep all of them busy; after a death, one at a time shows
                 # which chunk kills its worker.
                 while waiting and len(running) < (1 if alone else 2 * self._workers):
-                    first, part = waiting.popleft()
-                    running.append((first, part, self._submit(objective, first, part)))
+                    first, part = waiting[0]
+                    try:
+                        running.append((first, part, self._submit(objective, first, part)))
+                    except BrokenProcessPool:
+                        # A worker has just died: the future of its chunk says so below.
+                        break
+                    waiting.popleft()
+                if not running:
+                    self._terminate(objective)
+                    continue
                 first, part, future = running[0]
                 try:
                     chunk = future.result()
@@ -141,6 +149,8 @@ class ProcessPool(Executor):
             self._pools[objective.fingerprint] = pool
         try:
             return pool.submit(_work, first, part)
+        except BrokenProcessPool:
+            raise
         except (TypeError, AttributeError, RuntimeError) as error:
             self._terminate(objective)
             raise InvalidInputError(

@@ -14,7 +14,7 @@ HEAVY = (
     "optuna", "pymoo", "numba",
 )  # fmt: skip
 ROOT = Path(__file__).parents[2]
-GROUPS = ("search_spaces", "objectives", "strategies", "predictors", "commands")
+GROUPS = ("search_spaces", "objectives", "strategies", "predictors", "devices", "commands")
 ENTRY_POINTS = [
     point
     for group in GROUPS
