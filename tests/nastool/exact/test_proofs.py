@@ -29,14 +29,12 @@ from nastool.testing import Widths
 PLUGIN = Path(__file__).with_name("pairs_plugin.py")
 
 
-load_file(PLUGIN)
-
-
 def every(sizes):
     return np.indices(sizes).reshape(len(sizes), -1).T.astype(np.int64)
 
 
 def make_problem(objective="loss", front=True, constraints=()):
+    load_file(PLUGIN)
     space = load_space("pairs")
     objectives = (load_objective(objective, space),)
     if front:
