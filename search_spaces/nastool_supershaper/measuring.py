@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from nastool_supershaper.modeling import SuperShaperForMaskedLM
 
 
+_GROUP = 512
+"""Shapes whose hidden states may be shared."""
+
+
 @dataclass(frozen=True)
 class MeasuringProgress:
     """What has been measured so far.
@@ -239,8 +243,8 @@ def measure(
     }
     card_path = path.with_name(path.name + ".card.json")
     done = _open_table(path, card_path, full_card, columns)
-    todo = sorted(set(shapes) - set(done))
     wanted = set(shapes)
+    todo = _share_prefixes([shape for shape in dict.fromkeys(shapes) if shape not in done])
     write_text_atomically(card_path, json.dumps(full_card, indent=2) + "\n")
     for start in range(0, len(todo), chunk_size):
         chunk = todo[start : start + chunk_size]
@@ -250,6 +254,16 @@ def measure(
         if progress is not None:
             progress(MeasuringProgress(len(wanted & set(done)), len(wanted), min(done.values())))
     return path
+
+
+def _share_prefixes(shapes: Sequence[Shape]) -> list[Shape]:
+    """Sort shapes within large groups, which keep the order that was asked for.
+
+    Sorting all of them would share a little more, but the table of a run that stops early would
+    then hold narrow first layers only.
+    """
+    groups = [shapes[start : start + _GROUP] for start in range(0, len(shapes), _GROUP)]
+    return [shape for group in groups for shape in sorted(group)]
 
 
 def read_measured(path: str | Path) -> dict[Shape, float]:

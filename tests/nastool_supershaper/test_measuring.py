@@ -148,6 +148,19 @@ class TestTable:
         card = json.loads(part.with_name(name + ".card.json").read_text())
         assert card["masked_tokens"] == (LABELS != -100).sum()
 
+    def test_a_table_that_stops_early_is_not_one_of_narrow_first_layers(
+        self, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr(measuring, "_GROUP", 6)
+        shapes = sample_shapes(WIDTHS, 3, 18, seed=1)
+        seen = []
+
+        def stop(progress):
+            seen.append(set(read_measured(tmp_path / "table.csv")))
+
+        measure(MODEL, IDS, LABELS, shapes, tmp_path / "table.csv", chunk_size=6, progress=stop)
+        assert seen == [set(shapes[:6]), set(shapes[:12]), set(shapes)]
+
     def test_another_net_or_text_is_refused(self, tmp_path):
         path = tmp_path / "t.csv"
         measure(MODEL, IDS, LABELS, [(4, 8, 16)], path)
