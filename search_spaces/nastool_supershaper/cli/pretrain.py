@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -253,6 +254,9 @@ def pretrain(
 def torch_needed() -> Iterator[None]:
     """Turn a failed import of the training libraries into the line that says what to install."""
     try:
+        # Our own modules import them late: without this, the first use would fail half-way.
+        for library in ("torch", "transformers", "safetensors"):
+            import_module(library)
         yield
     except ImportError as error:
         raise MissingDependencyError(
