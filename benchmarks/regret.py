@@ -79,7 +79,7 @@ def draw(curves: dict[str, np.ndarray], counts: list[int], file: Path) -> None:
     )
     figure.update_xaxes(type="log", title="evaluations")
     figure.update_yaxes(type="log", title="missing hypervolume, % of the true front's")
-    figure.write_html(file, include_plotlyjs="cdn")
+    figure.write_html(file, include_plotlyjs=True)
 
 
 if __name__ == "__main__":
