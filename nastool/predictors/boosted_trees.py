@@ -53,7 +53,7 @@ class BoostedTrees(Predictor):
             import xgboost
         except ImportError as error:
             raise MissingDependencyError(
-                "growing trees needs xgboost: pip install 'nastool[fit-cpu]' (or [fit], see docs)"
+                "growing trees needs xgboost: pip install 'nastool[fit]' or 'nastool[fit-cpu]'"
             ) from error
         # Histogram sums depend on the number of threads in the last bits: one thread, one model.
         settings = {
