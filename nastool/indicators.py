@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nastool.constraint import Constraint
-from nastool.errors import InvalidInputError
+from nastool.errors import InvalidInputError, MissingDependencyError
 
 Values = NDArray[np.float64]
 Axis = Literal["evaluations", "seconds"]
@@ -158,7 +158,12 @@ def p_value(a: Values, b: Values, paired: bool = False) -> float:
         b: Shape (t,), with t = s where paired.
         paired: Whether a[i] and b[i] belong together.
     """
-    from scipy import stats
+    try:
+        from scipy import stats
+    except ImportError as error:
+        raise MissingDependencyError(
+            "comparing strategies needs scipy: pip install 'nastool[strategies]'"
+        ) from error
 
     if not paired:
         if np.all(a == a[0]) and np.all(b == a[0]):
