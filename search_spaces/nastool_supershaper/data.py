@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError, NastoolError
 from nastool_supershaper.masking import (
@@ -44,6 +45,7 @@ __all__ = [
     "Masking",
     "Source",
     "TextFile",
+    "fixed_masks",
     "load_corpus",
     "load_tokenizer",
     "mask_fixed",
@@ -168,6 +170,28 @@ def load_corpus(folder: str | Path) -> Corpus:
     except (OSError, ValueError) as error:
         raise InvalidInputError(f"no prepared corpus in {folder}: {error}") from error
     return Corpus(folder, train, held_out, card)
+
+
+def fixed_masks(
+    corpus: Corpus, part: str, n_blocks: int | None, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Mask evenly spaced blocks of a corpus once.
+
+    Args:
+        corpus: The corpus.
+        part: ``train`` or ``held_out``.
+        n_blocks: Number of blocks; None takes all.
+        seed: Seed of the masks.
+
+    Returns:
+        Input ids and labels, (n, length).
+    """
+    blocks = corpus.train if part == "train" else corpus.held_out
+    if n_blocks is not None and n_blocks < 1:
+        raise InvalidInputError(f"the number of blocks must be at least 1, got {n_blocks}")
+    if n_blocks is not None and n_blocks < len(blocks):
+        blocks = blocks[np.linspace(0, len(blocks) - 1, n_blocks).astype(np.int64)]
+    return mask_fixed(blocks, corpus.masking(), seed)
 
 
 def prepare_corpus(

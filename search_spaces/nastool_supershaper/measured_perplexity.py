@@ -144,8 +144,7 @@ def create(
 def _masked(
     supernet: Path, text: tuple[str, ...], blocks: int | None, mask_seed: int
 ) -> tuple[Any, Any, list[str]]:
-    from nastool_supershaper.cli.pretrain import fixed_masks
-    from nastool_supershaper.data import load_corpus, load_tokenizer, prepare_corpus
+    from nastool_supershaper.data import fixed_masks, load_corpus, load_tokenizer, prepare_corpus
     from nastool_supershaper.text import text_files
 
     if not text:

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from nastool.errors import InvalidInputError
-from nastool_supershaper.cli.pretrain import fixed_masks, move, open_corpus, torch_needed
+from nastool_supershaper.cli.supernets import move, torch_needed
+from nastool_supershaper.cli.texts import open_corpus
 
 
 @click.command()
@@ -123,7 +124,7 @@ def _masked_text(
     blocks: int | None,
     mask_seed: int,
 ) -> tuple[Any, Any, list[str]]:
-    from nastool_supershaper.data import load_corpus
+    from nastool_supershaper.data import fixed_masks, load_corpus
     from nastool_supershaper.text import text_files
 
     if text and corpus is not None:

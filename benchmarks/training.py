@@ -1,0 +1,314 @@
+"""Speed of super pre-training: our sandwich step beside the straightforward one.
+
+    python benchmarks/training.py [--device cuda] [--config base] [--batch-size 128] [--compile]
+
+Three contestants make whole optimizer steps on the same masked batches of random tokens:
+
+- sandwich: our step of the largest, the smallest and one random subnet;
+- largest: our step of the largest net alone, which is plain masked language modelling;
+- straightforward: transformers' BERT whose matrices are sliced, with both bottlenecks of a layer as
+  they stand in the paper, one forward and one backward pass a subnet, the head over the whole
+  vocabulary at every token, torch's plain AdamW, no compilation.
+
+Rounds are interleaved and every round draws new random subnets, the same for all; medians are
+shown. Before timing, the straightforward net is checked to compute the loss that ours does. On a
+CPU the clock is the process's own CPU time over its threads, so that other processes do not count.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from transformers import BertConfig, BertForMaskedLM
+
+from nastool_supershaper.cli.supernets import read_sizes
+from nastool_supershaper.gradients import accumulate_gradients
+from nastool_supershaper.masking import SHAPE_STREAM, Masking, random_generator
+from nastool_supershaper.modeling import SuperShaperConfig, SuperShaperForMaskedLM
+from nastool_supershaper.precision import autocast, resolve_dtype
+from nastool_supershaper.pretraining import PretrainingConfig, build_optimizer
+from nastool_supershaper.training_rules import LargestOnly, Sandwich, Shape, Subnet
+from nastool_supershaper.utilisation import measure_peak_flops, training_flops
+
+MASKING = Masking(mask_id=4, special_ids=(0, 1, 2, 3, 4), vocab_size=28_996)
+
+
+class SlicedLinear(nn.Linear):
+    """Leading rows and columns of a matrix."""
+
+    rows, columns = 0, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight[: self.rows, : self.columns], self.bias[: self.rows])
+
+
+class SlicedLayerNorm(nn.LayerNorm):
+    """Leading entries of a normalisation."""
+
+    rows = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(
+            x, (self.rows,), self.weight[: self.rows], self.bias[: self.rows], self.eps
+        )
+
+
+class SlicedBert(nn.Module):
+    """transformers' BERT, each layer between two bottlenecks and cut to a width."""
+
+    def __init__(self, config: SuperShaperConfig) -> None:
+        super().__init__()
+        self.size, self.inner = config.hidden_size, config.intermediate_size
+        self.bert = BertForMaskedLM(
+            BertConfig(
+                vocab_size=config.vocab_size,
+                hidden_size=self.size,
+                num_hidden_layers=config.num_hidden_layers,
+                num_attention_heads=config.num_attention_heads,
+                intermediate_size=self.inner,
+                max_position_embeddings=config.max_position_embeddings,
+                hidden_dropout_prob=0.0,
+                attention_probs_dropout_prob=0.0,
+            )
+        )
+        layers = self.bert.bert.encoder.layer
+        self.entering = nn.ModuleList(SlicedLinear(self.size, self.size) for _ in layers)
+        self.leaving = nn.ModuleList(SlicedLinear(self.size, self.size) for _ in layers)
+        for module in layers.modules():
+            if isinstance(module, nn.Linear):
+                module.__class__ = SlicedLinear
+            elif isinstance(module, nn.LayerNorm):
+                module.__class__ = SlicedLayerNorm
+        for layer, enter, leave in zip(layers, self.entering, self.leaving, strict=True):
+            layer.register_forward_pre_hook(_before(enter))
+            layer.register_forward_hook(_after(leave))
+
+    def set_shape(self, shape: Shape) -> None:
+        layers = zip(self.bert.bert.encoder.layer, self.entering, self.leaving, shape, strict=True)
+        for layer, enter, leave, width in layers:
+            for module in layer.modules():
+                if isinstance(module, SlicedLinear | SlicedLayerNorm):
+                    module.rows = module.columns = width
+            layer.intermediate.dense.rows = layer.output.dense.columns = self.inner
+            enter.rows, enter.columns = width, self.size
+            leave.rows, leave.columns = self.size, width
+            attention = layer.attention.self
+            attention.attention_head_size = width // attention.num_attention_heads
+            attention.scaling = attention.attention_head_size**-0.5
+
+    def copy_from(self, ours: SuperShaperForMaskedLM) -> None:
+        """Take over the weights of our supernet."""
+        embeddings, old = self.bert.bert.embeddings, ours.supershaper.embeddings
+        predictions = self.bert.cls.predictions
+        pairs = [
+            (embeddings.word_embeddings, old.words),
+            (embeddings.position_embeddings, old.positions),
+            (embeddings.token_type_embeddings, old.segments),
+            (embeddings.LayerNorm, old.norm),
+            (predictions.transform.dense, ours.head.transform),
+            (predictions.transform.LayerNorm, ours.head.norm),
+        ]
+        for new, enter, leave, layer in zip(
+            self.bert.bert.encoder.layer,
+            self.entering,
+            self.leaving,
+            ours.supershaper.layers,
+            strict=True,
+        ):
+            attention = new.attention
+            pairs += [
+                (enter, layer.input_bottleneck),
+                (attention.self.query, layer.query),
+                (attention.self.key, layer.key),
+                (attention.self.value, layer.value),
+                (attention.output.dense, layer.attention_output),
+                (attention.output.LayerNorm, layer.attention_norm),
+                (new.intermediate.dense, layer.intermediate),
+                (new.output.dense, layer.output),
+                (new.output.LayerNorm, layer.output_norm),
+                (leave, layer.output_bottleneck),
+            ]
+        for target, source in pairs:
+            target.load_state_dict(source.state_dict())
+        with torch.no_grad():
+            predictions.bias.copy_(ours.head.bias)
+
+
+def _before(bottleneck: nn.Module) -> Callable[..., tuple[Any, ...]]:
+    return lambda _layer, args: (bottleneck(args[0]), *args[1:])
+
+
+def _after(bottleneck: nn.Module) -> Callable[..., Tensor]:
+    return lambda _layer, _args, out: bottleneck(out)
+
+
+def straightforward_step(
+    model: SlicedBert,
+    optimizer: torch.optim.Optimizer,
+    ids: Tensor,
+    labels: Tensor,
+    subnets: list[Subnet],
+    dtype: str,
+) -> list[float]:
+    optimizer.zero_grad()
+    losses = []
+    for subnet in subnets:
+        model.set_shape(subnet.shape)
+        with autocast(ids.device.type, dtype):
+            output = model.bert(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels)
+        output.loss.backward()
+        losses.append(output.loss.item())
+    optimizer.step()
+    return losses
+
+
+class Clock:
+    """Seconds of a device: of the wall on a GPU, of this process's CPU time a thread on a CPU."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    def now(self) -> float:
+        if self._device.type == "cpu":
+            return time.process_time() / torch.get_num_threads()
+        torch.cuda.synchronize(self._device)
+        return time.perf_counter()
+
+
+@click.command()
+@click.option("--device", default="cuda" if torch.cuda.is_available() else "cpu", show_default=True)
+@click.option("--config", default="base", show_default=True, help="tiny, small, base or JSON file.")
+@click.option("--batch-size", type=int, help="Blocks a step. Default: 4 on a CPU, else 256.")
+@click.option("--length", default=128, show_default=True, help="Tokens a block.")
+@click.option("--rounds", default=5, show_default=True, help="Timed steps of each.")
+@click.option("--dtype", default="auto", show_default=True, help="auto, float32 or bfloat16.")
+@click.option("--compile/--no-compile", "compiled", help="Compile our layers.")
+@click.option("--threads", type=int, help="Threads on a CPU. Default: torch's.")
+@click.option("--peak-flops", type=float, help="Of the device, FLOPs/s. Default: measured.")
+@click.option("--output", type=click.Path(path_type=Path), help="JSON file for the numbers.")
+def main(
+    device: str,
+    config: str,
+    batch_size: int | None,
+    length: int,
+    rounds: int,
+    dtype: str,
+    compiled: bool,
+    threads: int | None,
+    peak_flops: float | None,
+    output: Path | None,
+) -> None:
+    """Time sandwich steps: ours, plain, and straightforward."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    torch.set_flush_denormal(True)
+    where = torch.device(device)
+    dtype = resolve_dtype(where.type, dtype)
+    batch_size = batch_size or (4 if where.type == "cpu" else 256)
+    sizes = SuperShaperConfig(**{"vocab_size": MASKING.vocab_size, **read_sizes(config)})
+    widths, layers = tuple(sizes.widths), sizes.num_hidden_layers
+    ours = SuperShaperForMaskedLM(sizes).to(where).train()
+    theirs = SlicedBert(sizes).to(where).train()
+    theirs.copy_from(ours)
+    settings = PretrainingConfig(dtype=dtype, compile=compiled)
+    our_optimizer = build_optimizer(ours, settings)
+    their_optimizer = torch.optim.AdamW(
+        theirs.parameters(), lr=settings.learning_rate, eps=settings.eps, weight_decay=0.01
+    )
+    if compiled:
+        ours.supershaper.compile_layers()
+
+    def batch(step: int) -> tuple[np.ndarray, np.ndarray]:
+        generator = random_generator(0, 0, step)
+        blocks = generator.integers(5, sizes.vocab_size, (batch_size, length))
+        return MASKING.apply(blocks.astype(np.uint32), generator)
+
+    def our_step(step: int, subnets: list[Subnet]) -> list[float]:
+        our_optimizer.zero_grad(set_to_none=True)
+        losses = accumulate_gradients(ours, *batch(step), subnets, dtype=dtype)
+        our_optimizer.step()
+        return losses
+
+    def their_step(step: int, subnets: list[Subnet]) -> list[float]:
+        ids, labels = (torch.from_numpy(x).to(where) for x in batch(step))
+        return straightforward_step(theirs, their_optimizer, ids, labels, subnets, dtype)
+
+    largest = LargestOnly().subnets(widths, layers, random_generator(0, SHAPE_STREAM, 0))
+    contestants: dict[str, Callable[[int, list[Subnet]], list[float]]] = {
+        "sandwich": our_step,
+        "largest": lambda step, _: our_step(step, largest),
+        "straightforward": their_step,
+    }
+
+    # Every width once: with --compile, nothing is left to compile afterwards.
+    uniform = [Subnet("random", (width,) * layers) for width in widths]
+    expected, found = our_step(0, uniform), their_step(0, uniform)
+    if not np.allclose(expected, found, rtol=2e-2 if dtype == "bfloat16" else 1e-4):
+        raise SystemExit(f"the contestants disagree: losses {expected} and {found}")
+    clock, times = Clock(where), {name: [] for name in contestants}
+    flops: dict[str, list[float]] = {name: [] for name in contestants}
+    for step in range(1, rounds + 1):
+        subnets = Sandwich().subnets(widths, layers, random_generator(0, SHAPE_STREAM, step))
+        n_masked = int((batch(step)[1] != -100).sum())
+        for name, make in contestants.items():
+            began = clock.now()
+            make(step, subnets)
+            times[name].append(clock.now() - began)
+            trained = [s.shape for s in (largest if name == "largest" else subnets)]
+            flops[name].append(training_flops(sizes, trained, batch_size, length, n_masked))
+    peak = peak_flops or measure_peak_flops(where, dtype)
+    _show(times, flops, peak, batch_size * length, output, device, config, dtype, compiled)
+
+
+def _show(
+    times: dict[str, list[float]],
+    flops: dict[str, list[float]],
+    peak: float,
+    tokens: int,
+    output: Path | None,
+    device: str,
+    config: str,
+    dtype: str,
+    compiled: bool,
+) -> None:
+    table = Table(title=f"{config} on {device}, {dtype}, {tokens} tokens a step, peak {peak:.3g}")
+    for column in ("step", "seconds", "tokens/s", "utilisation", "against straightforward"):
+        table.add_column(column, justify="left" if column == "step" else "right")
+    numbers: dict[str, dict[str, float]] = {}
+    for name, seconds in times.items():
+        median = statistics.median(seconds)
+        used = statistics.median(f / s for f, s in zip(flops[name], seconds, strict=True)) / peak
+        # Pair by pair: a round's random subnet is the same for all.
+        ratio = statistics.median(
+            theirs / own for theirs, own in zip(times["straightforward"], seconds, strict=True)
+        )
+        numbers[name] = {
+            "seconds": median,
+            "tokens_per_second": tokens / median,
+            "utilisation": used,
+            "speedup": ratio,
+        }
+        table.add_row(
+            name, f"{median:.3f}", f"{tokens / median:,.0f}", f"{used:.1%}", f"{ratio:.2f}"
+        )
+    Console().print(table)
+    if output is not None:
+        facts = {"device": device, "config": config, "dtype": dtype, "compile": compiled}
+        output.write_text(json.dumps({**facts, "tokens": tokens, "steps": numbers}, indent=2))
+
+
+if __name__ == "__main__":
+    main()

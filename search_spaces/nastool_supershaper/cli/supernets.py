@@ -1,0 +1,170 @@
+"""The supernet that a command trains or measures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nastool.errors import InvalidInputError, MissingDependencyError
+
+if TYPE_CHECKING:
+    import torch
+
+    from nastool_supershaper.data import Corpus
+    from nastool_supershaper.modeling import SuperShaperForMaskedLM
+    from nastool_supershaper.training_rules import Shape
+
+# Sizes by name for supernets that start from random weights.
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "hidden_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 96,
+        "widths": (16, 32, 48),
+    },
+    "small": {
+        "hidden_size": 384,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 12,
+        "intermediate_size": 1536,
+        "widths": (60, 120, 180, 240, 276, 300, 384),
+    },
+    "base": {},
+}
+
+
+@contextmanager
+def torch_needed() -> Iterator[None]:
+    """Turn a failed import of the training libraries into the line that says what to install."""
+    try:
+        # Our own modules import them late: without this, the first use would fail half-way.
+        for library in ("torch", "transformers", "safetensors"):
+            import_module(library)
+        yield
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"this command needs {error.name or 'torch'}: pip install 'nastool[train]'"
+        ) from error
+
+
+def move(model: torch.nn.Module, device: str | None) -> None:
+    """Move a model to a device.
+
+    Args:
+        model: The model.
+        device: As torch names it; None for cuda if there is one, else cpu.
+
+    Raises:
+        InvalidInputError: If there is no such device.
+    """
+    import torch
+
+    try:
+        model.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidInputError(f"--device: cannot use {device!r}: {reason}") from error
+
+
+def new_supernet(
+    bert: str | None,
+    size: str | None,
+    supernet: str | None,
+    widths: str | None,
+    layers: int | None,
+    corpus: Corpus,
+) -> SuperShaperForMaskedLM:
+    """Make the supernet that training starts from; exactly one of the first three is given.
+
+    Args:
+        bert: Path or hub name of a BERT.
+        size: Name of sizes, or a JSON file of them, for random weights.
+        supernet: Folder of a supernet trained before.
+        widths: Hidden sizes a layer can take, with commas between; None for the usual ones.
+        layers: Grow the net to so many layers; None to leave it.
+        corpus: The training text, whose vocabulary a net of random weights takes.
+
+    Raises:
+        InvalidInputError: If there is no such net.
+    """
+    from nastool_supershaper.checkpoints import load_supernet
+    from nastool_supershaper.initialization import grow
+    from nastool_supershaper.modeling import SuperShaperConfig, SuperShaperForMaskedLM
+
+    parsed = None
+    if widths is not None:
+        try:
+            parsed = [int(w) for w in widths.split(",")]
+        except ValueError as error:
+            raise InvalidInputError(
+                f"--widths: expected whole numbers with commas between, got {widths!r}"
+            ) from error
+    if bert is not None:
+        model = SuperShaperForMaskedLM.from_bert(bert, widths=parsed)
+    elif supernet is not None:
+        model = load_supernet(supernet)
+    else:
+        sizes = {"vocab_size": corpus.card["vocab_size"], **read_sizes(str(size))}
+        if parsed is not None:
+            sizes["widths"] = parsed
+        return SuperShaperForMaskedLM(SuperShaperConfig(**sizes))
+    return model if layers is None else grow(model, layers)
+
+
+def read_sizes(name: str) -> dict[str, Any]:
+    """Return sizes of a supernet, as `SuperShaperConfig` takes them.
+
+    Args:
+        name: One of SIZES, or a JSON file.
+
+    Raises:
+        InvalidInputError: If it is neither.
+    """
+    if name in SIZES:
+        return SIZES[name]
+    try:
+        sizes = json.loads(Path(name).read_text())
+    except (OSError, ValueError) as error:
+        raise InvalidInputError(
+            f"--config: expected {', '.join(SIZES)} or a JSON file of sizes, got {name!r}"
+        ) from error
+    if not isinstance(sizes, dict):
+        raise InvalidInputError(f"--config: expected a JSON object in {name}")
+    return sizes
+
+
+def sort_hidden(model: SuperShaperForMaskedLM, corpus: Corpus) -> None:
+    """Sort a supernet's hidden dimensions by importance on training text, in place.
+
+    Args:
+        model: The supernet; at full width it computes what it did.
+        corpus: The training text.
+    """
+    import torch
+
+    from nastool_supershaper.data import fixed_masks
+    from nastool_supershaper.initialization import hidden_importance, reorder_hidden
+
+    ids, labels = fixed_masks(corpus, "train", 64, 1)
+    importance = hidden_importance(model, torch.from_numpy(ids), torch.from_numpy(labels))
+    reorder_hidden(model, importance)
+
+
+def followed_shapes(model: SuperShaperForMaskedLM) -> dict[str, Shape]:
+    """Choose a few random shapes to follow through training, the same in every run.
+
+    Args:
+        model: The supernet.
+    """
+    from nastool_supershaper.measuring import sample_shapes
+
+    config = model.config
+    ends = [config.largest, config.smallest]
+    n = min(3, len(config.widths) ** config.num_hidden_layers - len(set(ends)))
+    shapes = sample_shapes(config.widths, config.num_hidden_layers, n, 0, ends)
+    return {f"random_{i + 1}": shape for i, shape in enumerate(shapes)}
