@@ -14,8 +14,21 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
 from torch import Tensor, nn
-from transformers import PretrainedConfig, PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+from transformers.modeling_outputs import (
+    BaseModelOutput,
+    MaskedLMOutput,
+    QuestionAnsweringModelOutput,
+    SequenceClassifierOutput,
+)
 
 
 class ShapedBertConfig(PretrainedConfig):
@@ -192,3 +205,80 @@ class ShapedBertForMaskedLM(ShapedBertPreTrainedModel):
         if labels is not None:
             loss = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten())
         return MaskedLMOutput(loss=loss, logits=logits)
+
+
+class ShapedBertForSequenceClassification(ShapedBertPreTrainedModel):
+    """A deployed subnet that classifies or scores texts and pairs of texts, pooled as in BERT.
+
+    The configuration's `num_labels` and `problem_type` say which; without a problem type one label
+    is a regression and more are classes that exclude each other.
+    """
+
+    def __init__(self, config: ShapedBertConfig) -> None:
+        super().__init__(config)
+        self.bert = ShapedBertModel(config)
+        self.pooler = nn.Linear(config.hidden_size, config.hidden_size)
+        self.classifier = nn.Linear(config.hidden_size, len(config.id2label))
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> SequenceClassifierOutput:
+        """Score every label, (B, T) to (B, num_labels)."""
+        hidden = self.bert(input_ids, attention_mask, token_type_ids).last_hidden_state
+        logits = self.classifier(torch.tanh(self.pooler(hidden[:, 0])))
+        loss = None if labels is None else self._loss(logits.float(), labels)
+        return SequenceClassifierOutput(loss=loss, logits=logits)
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        kind = self.config.problem_type
+        if kind == "regression" or (kind is None and self.config.num_labels == 1):
+            return F.mse_loss(logits, labels.view_as(logits).to(logits.dtype))
+        if kind == "multi_label_classification":
+            return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+        return F.cross_entropy(logits, labels.flatten())
+
+
+class ShapedBertForQuestionAnswering(ShapedBertPreTrainedModel):
+    """A deployed subnet that finds the first and the last token of an answer."""
+
+    def __init__(self, config: ShapedBertConfig) -> None:
+        super().__init__(config)
+        self.bert = ShapedBertModel(config)
+        self.qa_outputs = nn.Linear(config.hidden_size, 2)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        start_positions: Tensor | None = None,
+        end_positions: Tensor | None = None,
+    ) -> QuestionAnsweringModelOutput:
+        """Score every token as start and as end of the answer, (B, T) to twice (B, T)."""
+        hidden = self.bert(input_ids, attention_mask, token_type_ids).last_hidden_state
+        start, end = self.qa_outputs(hidden).unbind(-1)
+        loss = None
+        if start_positions is not None and end_positions is not None:
+            losses = [
+                F.cross_entropy(logits.float(), positions.flatten())
+                for logits, positions in ((start, start_positions), (end, end_positions))
+            ]
+            loss = (losses[0] + losses[1]) / 2
+        return QuestionAnsweringModelOutput(loss=loss, start_logits=start, end_logits=end)
+
+
+# Importing this file is what makes the AutoModel classes of transformers know these models.
+AutoConfig.register(ShapedBertConfig.model_type, ShapedBertConfig, exist_ok=True)
+for _auto, _model in (
+    (AutoModel, ShapedBertModel),
+    (AutoModelForMaskedLM, ShapedBertForMaskedLM),
+    (AutoModelForSequenceClassification, ShapedBertForSequenceClassification),
+    (AutoModelForQuestionAnswering, ShapedBertForQuestionAnswering),
+):
+    _auto.register(ShapedBertConfig, _model, exist_ok=True)
