@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from nastool.predictors.base import Card
-    from nastool.predictors.selection import Candidate, HeldOut, Maker
-
-_FEW = 100
-"""Shapes below which a part held out is too small to score on."""
+    from nastool.predictors.selection import Candidate, HeldOut
 
 
 @click.command()
@@ -54,7 +52,7 @@ _FEW = 100
     "--test-fraction",
     type=float,
     help="Share of the shapes held out for the scores, 0 for cross-validation; the predictor that "
-    f"is saved uses all. Default: 0.3, but 0 below {_FEW} shapes.",
+    "is saved uses all. Default: 0.3, but 0 below 100 shapes.",
 )
 @click.option(
     "--output",
@@ -84,9 +82,8 @@ def fit(
     # The help must not wait for numpy.
     from rich.console import Console
 
-    from nastool.predictors.base import Card, create_predictor, save_predictor
-    from nastool.predictors.evaluation import holdout
-    from nastool.predictors.selection import compare, held_out, makers
+    from nastool.predictors.base import create_predictor, save_predictor
+    from nastool.predictors.fitting import check_sources, fit_table, load_sources
     from nastool.predictors.tables import read_measurements
 
     if test_fraction is not None and not 0 <= test_fraction < 1:
@@ -100,79 +97,36 @@ def fit(
     model = model or "xgboost"
     if model != "auto":
         create_predictor(model)
-    recalibrate, cards = _recalibration(sources)
-    if sources:
-        costs = cards[0].costs
+    known, cards = load_sources(sources)
     space = None
     if space_spec is not None:
         from nastool.plugins import load_space
 
         space = load_space(space_spec)
-    data = read_measurements(table, target, space, costs)
-    for source, card in zip(sources, cards, strict=True):
-        if card.features != (*data.genes, *data.costs):
-            raise InvalidInputError(
-                f"{source}: a predictor to recalibrate must have the features "
-                f"{', '.join((*data.genes, *data.costs))}; got {', '.join(card.features)}"
-            )
+    data = read_measurements(table, target, space, cards[0].costs if cards else costs)
+    check_sources(data, sources, cards)
     console = Console(highlight=False)
-    genes = len(data.genes)
-    if test_fraction is None:
-        test_fraction = 0.0 if len(data) < _FEW else 0.3
+    with console.status("Fitting"):
+        fitted = fit_table(data, model, sources=known, fraction=test_fraction, seed=seed)
+    source = {
+        **data.source,
+        "table": table.name,
+        "target": target,
+        "seed": seed,
+        **({"transferred_from": [f"{c.metric}: {c}" for c in cards]} if cards else {}),
+    }
+    card = fitted.card(metric or target, unit, source)
+    save_predictor(output, fitted.predictor, card, data)
 
-    make = recalibrate or makers().get(model)
-    if make is None:
-        # The held-out shapes must not take part in the choice, or their scores would flatter.
-        rows, _ = holdout(len(data), test_fraction, seed) if test_fraction else (slice(None), None)
-        with console.status("Comparing predictors"):
-            ranking = compare(makers(), data.features[rows], data.targets[rows], genes, seed=seed)
-        console.print(_ranking_table(ranking))
-        make = makers()[ranking[0].kind]
-    result = held_out(make, data.features, data.targets, genes, test_fraction, seed)
-    predictor = make()
-    predictor.fit(data.features, data.targets, genes=genes)
-    card = Card(
-        metric=metric or target,
-        unit=unit,
-        kind=predictor.kind,
-        label=predictor.label,
-        space=data.space,
-        fingerprint=data.fingerprint,
-        genes=data.genes,
-        choices=data.choices,
-        features=(*data.genes, *data.costs),
-        shapes=len(data),
-        scores=result.scores,
-        interval=result.interval,
-        source={
-            **data.source,
-            "table": table.name,
-            "target": target,
-            "seed": seed,
-            **({"transferred_from": [f"{c.metric}: {c}" for c in cards]} if cards else {}),
-        },
-    )
-    save_predictor(output, predictor, card)
-
-    console.print(_scores_table(card, result))
+    if fitted.ranking:
+        console.print(_ranking_table(fitted.ranking))
+    console.print(_scores_table(card, fitted.held_out))
     if data.dropped:
         console.print(f"{data.dropped:,} rows without a finite {target} were left out")
     console.print(f"Wrote {output}: {card.by}", soft_wrap=True)
 
 
-def _recalibration(sources: tuple[Path, ...]) -> tuple[Maker | None, list[Card]]:
-    """What makes a predictor out of those of known devices, and their cards."""
-    if not sources:
-        return None, []
-    from nastool.predictors.base import load_predictor
-    from nastool.predictors.transfer import Recalibrated
-
-    loaded = [load_predictor(source) for source in sources]
-    known = [predictor for predictor, _ in loaded]
-    return (lambda: Recalibrated(known)), [card for _, card in loaded]
-
-
-def _ranking_table(ranking: list[Candidate]) -> Table:
+def _ranking_table(ranking: Sequence[Candidate]) -> Table:
     from rich.table import Table
 
     table = Table(title="Cross-validation, best first")

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field, fields
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from zipfile import BadZipFile
 
 import numpy as np
@@ -26,6 +26,9 @@ from numpy.typing import NDArray
 from nastool.errors import InvalidInputError
 from nastool.predictors.evaluation import Scores
 from nastool.space import Choice, Genotypes
+
+if TYPE_CHECKING:
+    from nastool.predictors.tables import Measurements
 
 Floats = NDArray[np.float64]
 
@@ -272,13 +275,16 @@ def create_predictor(kind: str) -> Predictor:
     return made
 
 
-def save_predictor(folder: str | Path, predictor: Predictor, card: Card) -> None:
+def save_predictor(
+    folder: str | Path, predictor: Predictor, card: Card, data: Measurements | None = None
+) -> None:
     """Write a predictor and its card; a reader sees the old folder or the new, never a mixture.
 
     Args:
         folder: Made if missing; replaced if it holds a predictor.
         predictor: Fitted.
         card: Of the same kind.
+        data: What it was fitted on, to be kept beside it so that it can be refitted with more.
 
     Raises:
         InvalidInputError: The folder holds something else, or the card is of another kind.
@@ -301,6 +307,10 @@ def save_predictor(folder: str | Path, predictor: Predictor, card: Card) -> None
         new.mkdir(mode=0o777 & ~umask)
         predictor.save(new)
         (new / CARD).write_text(card.to_json(), encoding="utf-8")
+        if data is not None:
+            from nastool.predictors.tables import TABLE
+
+            (new / TABLE).write_text(data.to_csv(), encoding="utf-8")
         if target.exists():
             target.rename(old)
         new.rename(target)

@@ -64,14 +64,15 @@ def held_out(
     """
     if fraction == 0:
         predictions = cross_validate(make, features, targets, genes, 10, seed)
-        return _held_out(targets, predictions)
+        return on_held_out(targets, predictions)
     fitted, rest = holdout(len(targets), fraction, seed)
     predictor = make()
     predictor.fit(features[fitted], targets[fitted], genes=genes)
-    return _held_out(targets[rest], predictor.predict(features[rest]).mean)
+    return on_held_out(targets[rest], predictor.predict(features[rest]).mean)
 
 
-def _held_out(targets: Floats, predictions: Floats) -> HeldOut:
+def on_held_out(targets: Floats, predictions: Floats) -> HeldOut:
+    """Score predictions of shapes that were not fitted on, targets and predictions (n,)."""
     errors = np.abs(targets - predictions)
     return HeldOut(score(targets, predictions), targets, predictions, half_width(errors))
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,12 @@ from nastool.predictors.base import Floats
 from nastool.space import Choice, SearchSpace
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
+
+TABLE = "measurements.csv"
+"""File in a predictor's folder that holds what it was fitted on."""
+
+TARGET = "target"
+"""Column of the measured values in that file."""
 
 _NUMBERED = re.compile(r"(.*\D)(\d+)")
 
@@ -50,6 +57,33 @@ class Measurements:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    def without(self, others: Measurements) -> Measurements:
+        """The shapes that another table of the same features does not have."""
+        taken = {row.tobytes() for row in others.features}
+        kept = [i for i, row in enumerate(self.features) if row.tobytes() not in taken]
+        return replace(self, features=self.features[kept], targets=self.targets[kept])
+
+    def joined(self, others: Measurements) -> Measurements:
+        """Both tables, of the same features and without a common shape."""
+        features = np.concatenate([self.features, others.features])
+        return replace(
+            self, features=features, targets=np.concatenate([self.targets, others.targets])
+        )
+
+    def to_csv(self) -> str:
+        """A table that `read_measurements` reads, with the targets in the column ``target``."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([*self.genes, *self.costs, TARGET])
+        names = [
+            dict(zip(_feature_values(choices).tolist(), choices, strict=True))
+            for choices in self.choices
+        ]
+        for row, target in zip(self.features.tolist(), self.targets.tolist(), strict=True):
+            choices = [known[value] for known, value in zip(names, row, strict=False)]
+            writer.writerow([*choices, *row[len(names) :], target])
+        return text.getvalue()
 
 
 def read_columns(path: Path) -> dict[str, list[Any]]:

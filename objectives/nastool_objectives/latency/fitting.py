@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from nastool.errors import InvalidInputError, NastoolError
-from nastool.predictors.base import Card, Predictor, load_predictor, save_predictor
-from nastool.predictors.evaluation import holdout
-from nastool.predictors.selection import Candidate, HeldOut, Maker, compare, held_out, makers
-from nastool.predictors.tables import Measurements, read_measurements
-from nastool.predictors.transfer import Recalibrated
+from nastool.errors import NastoolError
+from nastool.predictors.base import Card, save_predictor
+from nastool.predictors.fitting import Fitted, check_sources, fit_table, load_sources
+from nastool.predictors.selection import HeldOut
+from nastool.predictors.tables import read_measurements
 from nastool.space import SearchSpace
 from nastool_objectives.latency.registry import (
     PREDICTOR,
@@ -29,9 +27,6 @@ from nastool_objectives.latency.tables import LATENCY, LatencyTable
 PARAMS = "params"
 """The cost that latency predictors also see, as published (SuperShaper, section 3.3)."""
 
-_FEW = 100
-"""Architectures below which scores come from cross-validation instead of a part held out."""
-
 _RANKED_SHAPES = 30
 """Held-out shapes below which a rank correlation says little."""
 
@@ -41,21 +36,6 @@ _RANKED = 0.8
 Nothing predicts noise: where two runs agree at r, no predictor of one reaches more than the square
 root of r.
 """
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A device's predictor.
-
-    Args:
-        card: What it is worth.
-        held_out: Predictions of architectures that it was not fitted on.
-        ranking: Kinds that were compared, best first; empty where none were.
-    """
-
-    card: Card
-    held_out: HeldOut
-    ranking: tuple[Candidate, ...]
 
 
 def judge(table: LatencyTable, gate: NoiseGate, *, force: bool) -> tuple[Verdict, str]:
@@ -146,7 +126,7 @@ def fit_device(
     sources: Sequence[Path] = (),
     seed: int = 0,
     force: bool = False,
-) -> Fit:
+) -> tuple[Fitted, Card]:
     """Fit the predictor of a device and write it into its folder.
 
     Args:
@@ -157,6 +137,9 @@ def fit_device(
         seed: Fixes the splits.
         force: Whether to keep a predictor that does not rank, marked as such.
 
+    Returns:
+        The predictor with its table, and its card.
+
     Raises:
         NastoolError: The noise gate refused the table, or no predictor ranks one that nobody
             repeated.
@@ -166,53 +149,22 @@ def fit_device(
     require_quiet(device)
     costs = (PARAMS,) if PARAMS in space.costs else ()
     data = read_measurements(folder / TABLE, LATENCY, space, costs)
-    genes = len(data.genes)
-    fraction = 0.0 if len(data) < _FEW else 0.3
-    known, names = _sources(sources, data)
-    ranking: list[Candidate] = []
-    make: Maker
-    if sources:
-        make = _recalibrated(known)
-    elif kind == "auto":
-        # The held-out part must not take part in the choice, or its scores would flatter.
-        rows: Any = holdout(len(data), fraction, seed)[0] if fraction else slice(None)
-        ranking = compare(makers(), data.features[rows], data.targets[rows], genes, seed=seed)
-        make = makers()[ranking[0].kind]
-    elif kind in makers():
-        make = makers()[kind]
-    else:
-        raise InvalidInputError(
-            f"a predictor must be auto or one of {', '.join(makers())}, got {kind!r}"
-        )
-    result = held_out(make, data.features, data.targets, genes, fraction, seed)
-    device = _judge_unrepeated(folder, device, result, force=force)
-    predictor = make()
-    predictor.fit(data.features, data.targets, genes=genes)
-    card = Card(
-        metric=device.metric,
-        unit="s",
-        kind=predictor.kind,
-        label=predictor.label,
-        space=data.space,
-        fingerprint=data.fingerprint,
-        genes=data.genes,
-        choices=data.choices,
-        features=(*data.genes, *data.costs),
-        shapes=len(data),
-        scores=result.scores,
-        interval=result.interval,
-        source={
-            "device": device.name,
-            "measured by": device.device,
-            "facts": dict(device.facts),
-            "workload": device.workload.as_dict(),
-            "noise": device.note,
-            "seed": seed,
-            **({"recalibrated from": names} if names else {}),
-        },
-    )
-    save_predictor(folder / PREDICTOR, predictor, card)
-    return Fit(card, result, tuple(ranking))
+    known, cards = load_sources([source / PREDICTOR for source in sources])
+    check_sources(data, sources, cards)
+    fitted = fit_table(data, kind, sources=known, seed=seed)
+    device = _judge_unrepeated(folder, device, fitted.held_out, force=force)
+    source = {
+        "device": device.name,
+        "measured by": device.device,
+        "facts": dict(device.facts),
+        "workload": device.workload.as_dict(),
+        "noise": device.note,
+        "seed": seed,
+        **({"recalibrated from": [card.metric for card in cards]} if cards else {}),
+    }
+    card = fitted.card(device.metric, "s", source)
+    save_predictor(folder / PREDICTOR, fitted.predictor, card, data)
+    return fitted, card
 
 
 def _judge_unrepeated(
@@ -230,21 +182,3 @@ def _judge_unrepeated(
     write_card(folder, judged)
     require_quiet(judged)
     return judged
-
-
-def _recalibrated(known: Sequence[Predictor]) -> Maker:
-    return lambda: Recalibrated(known)
-
-
-def _sources(folders: Sequence[Path], data: Measurements) -> tuple[list[Predictor], list[str]]:
-    predictors, names = [], []
-    for folder in folders:
-        predictor, card = load_predictor(folder / PREDICTOR)
-        if card.features != (*data.genes, *data.costs):
-            raise InvalidInputError(
-                f"{folder}: a device to recalibrate must have the features "
-                f"{', '.join((*data.genes, *data.costs))}; got {', '.join(card.features)}"
-            )
-        predictors.append(predictor)
-        names.append(card.metric)
-    return predictors, names

@@ -1,0 +1,32 @@
+"""``nastool latency fit``: the predictor of a device, again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from nastool.cli.options import plugin_option
+from nastool_objectives.cli.latency.options import devices_option, fit_options
+from nastool_objectives.cli.latency.output import fit_and_echo
+
+
+@click.command()
+@click.argument("name", metavar="DEVICE")
+@click.option("--force", is_flag=True, help="Keep a predictor that does not rank, marked as such.")
+@fit_options
+@devices_option
+@plugin_option
+def fit(
+    name: str, force: bool, model: str, sources: tuple[str, ...], devices_dir: Path | None
+) -> None:
+    """Fit the predictor of a device again.
+
+    DEVICE is a name that 'nastool latency list' shows, or the path to a device's folder.
+    """
+    from nastool.plugins import load_space
+    from nastool_objectives.latency.registry import find_device, read_card
+
+    folder = find_device(name, devices_dir)
+    space = load_space(read_card(folder).space)
+    fit_and_echo(folder, space, model, sources, devices_dir, force=force)

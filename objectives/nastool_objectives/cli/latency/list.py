@@ -1,0 +1,42 @@
+"""``nastool latency list``: the devices that are kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from nastool_objectives.cli.latency.options import devices_option
+from nastool_objectives.cli.latency.output import predictor_text
+
+
+@click.command("list")
+@devices_option
+def list_devices(devices_dir: Path | None) -> None:
+    """List the devices that are kept."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from nastool_objectives.latency.registry import (
+        PREDICTOR,
+        device_names,
+        devices_folder,
+        read_card,
+    )
+
+    root = devices_folder(devices_dir)
+    names = device_names(devices_dir)
+    if not names:
+        click.echo(f"No devices in {root}")
+        return
+    table = Table(box=None, pad_edge=False)
+    for header in ("device", "measured by", "space", "batch", "length", "noise gate", "predictor"):
+        table.add_column(header, overflow="fold")
+    for name in names:
+        card = read_card(root / name)
+        batch, length = card.workload.batch_size, card.workload.sequence_length
+        cells = (name, card.device, card.space, str(batch), str(length), card.verdict)
+        fitted = predictor_text(root / name / PREDICTOR)
+        table.add_row(*map(Text, (*cells, fitted)))
+    Console(highlight=False).print(table)

@@ -1,0 +1,164 @@
+"""``nastool latency measure``: a campaign on a device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nastool.cli.options import count, plugin_option
+from nastool.errors import InvalidInputError
+from nastool_objectives.cli.latency.options import (
+    devices_option,
+    fit_options,
+    gate_options,
+    space_option,
+    workload_options,
+)
+from nastool_objectives.cli.latency.output import echo_table, fit_and_echo
+
+if TYPE_CHECKING:
+    from nastool_objectives.latency.registry import DeviceCard
+
+
+@click.command()
+@click.option(
+    "--device",
+    "device_text",
+    metavar="NAME",
+    default="cpu",
+    show_default=True,
+    help="cpu, cuda, onnxruntime, openvino, command[EXECUTABLE] or a plugin.",
+)
+@click.option("--name", help="What to call the device. Default: from device and workload.")
+@click.option("--threads", type=count, help="Threads, each on a core of its own. Default: 1.")
+@workload_options
+@click.option("--shapes", type=count, default="300", show_default=True, help="Shapes to measure.")
+@click.option("--anchors", type=count, default="5", show_default=True, help="Anchor shapes.")
+@click.option("--rounds", type=count, default="4", show_default=True, help="Visits of a shape.")
+@click.option("--warmup", type=int, default=2, show_default=True, help="Passes before timing.")
+@click.option("--repeats", type=count, default="3", show_default=True, help="Passes of a visit.")
+@click.option(
+    "--choose",
+    type=click.Choice(["spread", "informative"]),
+    default="spread",
+    show_default=True,
+    help="Shapes of every size, or the few that tell most about all others.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--option",
+    "settings_texts",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="A setting of the device, e.g. compile=true; repeatable.",
+)
+@space_option
+@gate_options
+@fit_options
+@devices_option
+@plugin_option
+def measure(
+    device_text: str,
+    name: str | None,
+    threads: int | None,
+    batch_size: int,
+    sequence_length: int,
+    shapes: int,
+    anchors: int,
+    rounds: int,
+    warmup: int,
+    repeats: int,
+    choose: Any,
+    seed: int,
+    settings_texts: tuple[str, ...],
+    space_text: str,
+    min_spearman: float,
+    max_difference: float,
+    force: bool,
+    model: str,
+    sources: tuple[str, ...],
+    devices_dir: Path | None,
+) -> None:
+    """Measure shapes on a device; the same command goes on where it stopped.
+
+    Shapes run merged, as they are deployed, with random weights, which latency does not depend on.
+    """
+    from nastool.cli.progress import ProgressBar
+    from nastool.deployment import Workload
+    from nastool.plugins import load_device, load_space
+    from nastool_objectives.latency.campaign import Plan, run
+    from nastool_objectives.latency.fitting import keep
+    from nastool_objectives.latency.registry import VISITS, DeviceCard, devices_folder
+    from nastool_objectives.latency.repeatability import NoiseGate
+    from nastool_objectives.latency.tables import tabulate
+
+    space = load_space(space_text)
+    settings = _settings(device_text, settings_texts, threads)
+    device = load_device(device_text, settings)
+    workload = Workload(batch_size, sequence_length)
+    plan = Plan(shapes, anchors, rounds, warmup, repeats, choose=choose, seed=seed)
+    card = DeviceCard(
+        name=name or _default_name(device_text, settings, workload.as_dict()),
+        device=device_text,
+        settings=settings,
+        facts=dict(device.facts),
+        workload=workload,
+        space=space_text,
+        fingerprint=space.fingerprint,
+        plan=plan.as_dict(),
+        gate=NoiseGate(min_spearman, max_difference),
+    )
+    folder = devices_folder(devices_dir) / card.name
+    _begin(folder, card)
+    with ProgressBar("measuring") as progress:
+        visits = run(space, device, workload, plan, folder / VISITS, progress)
+    genotypes, n_anchors = plan.architectures(space)
+    table = tabulate(visits, genotypes, n_anchors, plan.rounds)
+    judged = keep(folder, space, card, table, force=force)
+    echo_table(judged, table)
+    fit_and_echo(folder, space, model, sources, devices_dir, force=force)
+
+
+def _settings(device_text: str, texts: tuple[str, ...], threads: int | None) -> dict[str, Any]:
+    from nastool.cli.settings import strategy_settings
+    from nastool.plugins import DEVICES, find, parse_spec
+
+    plugin = find(DEVICES, parse_spec(device_text).name)
+    settings = strategy_settings(plugin, texts) if texts else {}
+    return settings if threads is None else {**settings, "threads": threads}
+
+
+def _default_name(device_text: str, settings: dict[str, Any], workload: dict[str, int]) -> str:
+    """E.g. ``cpu-1-b1-l128``: device, threads, batch size, sequence length."""
+    import re
+
+    base = re.sub(r"[^\w.+-]+", "-", Path(device_text).name).strip("-.") or "device"
+    threads = f"-{settings['threads']}" if "threads" in settings else ""
+    return f"{base}{threads}-b{workload['batch_size']}-l{workload['sequence_length']}"
+
+
+def _begin(folder: Path, card: DeviceCard) -> None:
+    """Write the card of a new campaign, or check that the one that is there is the same."""
+    import json
+
+    from nastool_objectives.latency.registry import CARD, read_card, write_card
+
+    if not (folder / CARD).is_file():
+        write_card(folder, card)
+        return
+    known = read_card(folder)
+    for key in ("device", "settings", "facts", "workload", "fingerprint", "plan"):
+        before, now = getattr(known, key), getattr(card, key)
+        if key in ("settings", "facts", "plan"):
+            # More rounds go on where fewer ended.
+            before, now = (
+                {k: v for k, v in json.loads(json.dumps(dict(part))).items() if k != "rounds"}
+                for part in (before, now)
+            )
+        if before != now:
+            raise InvalidInputError(
+                f"device {card.name!r} was begun with {key} {before}, got {now}: take another "
+                f"--name, or remove {folder}"
+            )

@@ -1,0 +1,68 @@
+"""What several subcommands of ``nastool latency`` print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from nastool.space import SearchSpace
+    from nastool_objectives.latency.registry import DeviceCard
+    from nastool_objectives.latency.tables import LatencyTable
+
+
+def predictor_text(folder: Path) -> str:
+    """A predictor's card in a few words; ``none`` where the folder has none."""
+    from nastool.predictors.base import CARD, Card
+
+    if not (folder / CARD).is_file():
+        return "none"
+    card = Card.from_json((folder / CARD).read_text(encoding="utf-8"))
+    return f"{card.label}, {card.shapes:,} shapes" + (f", {card.error}" if card.error else "")
+
+
+def echo_table(card: DeviceCard, table: LatencyTable) -> None:
+    """Say what was measured, how well it repeats and what the noise gate says."""
+    from nastool.constraint import format_quantity
+
+    low, high = (format_quantity(float(v), "s") for v in (min(table.latency), max(table.latency)))
+    failed = f", {table.failed} failed" if table.failed else ""
+    click.echo(f"{card.name}: {len(table):,} shapes, {low} to {high} a pass{failed}")
+    if card.shapes is not None:
+        click.echo(f"repeats, shapes:  {card.shapes}")
+    if card.anchors is not None:
+        click.echo(f"repeats, anchors: {card.anchors}")
+    click.echo(f"noise gate: {card.verdict}" + (f" ({card.reason})" if card.reason else ""))
+
+
+def fit_and_echo(
+    folder: Path,
+    space: SearchSpace,
+    model: str,
+    sources: tuple[str, ...],
+    devices_dir: Path | None,
+    *,
+    force: bool = False,
+) -> None:
+    """Fit the predictor of a device and say what it is worth.
+
+    Args:
+        folder: Of the device.
+        space: What was measured.
+        model: Kind of predictor, or ``auto``.
+        sources: Known devices to recalibrate.
+        devices_dir: Where devices are kept; the user's data folder by default.
+        force: Whether to keep a predictor that does not rank, marked as such.
+    """
+    from nastool_objectives.latency.fitting import fit_device
+    from nastool_objectives.latency.registry import find_device
+
+    known = [find_device(source, devices_dir) for source in sources]
+    fitted, card = fit_device(folder, space, model, sources=known, force=force)
+    for candidate in fitted.ranking:
+        click.echo(f"  {candidate.label}: cross-validated {candidate.scores}")
+    within = "" if card.interval is None else f", 90% within ±{card.interval:.3g} s"
+    click.echo(f"predictor: {card}{within}")
+    click.echo(f"Wrote {folder}; use it as --objective 'latency[{folder.name}]'")

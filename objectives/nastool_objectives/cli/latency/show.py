@@ -1,0 +1,48 @@
+"""``nastool latency show``: what is known about a device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from nastool_objectives.cli.latency.options import devices_option
+from nastool_objectives.cli.latency.output import predictor_text
+
+
+@click.command()
+@click.argument("name", metavar="DEVICE")
+@devices_option
+def show(name: str, devices_dir: Path | None) -> None:
+    """Show what is known about a device.
+
+    DEVICE is a name that 'nastool latency list' shows, or the path to a device's folder.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from nastool_objectives.latency.registry import PREDICTOR, find_device, read_card
+
+    folder = find_device(name, devices_dir)
+    card = read_card(folder)
+    rows: dict[str, object] = {
+        "device": card.name,
+        "measured by": card.device,
+        **dict(card.settings),
+        **dict(card.facts),
+        **{key.replace("_", " "): value for key, value in card.workload.as_dict().items()},
+        "space": card.space,
+        **{key.replace("_", " "): value for key, value in card.plan.items()},
+        "repeats, shapes": card.shapes or "not known",
+        "repeats, anchors": card.anchors or "not known",
+        "noise gate": f"{card.verdict}: {card.reason}" if card.reason else card.verdict,
+        "predictor": predictor_text(folder / PREDICTOR),
+        "folder": folder,
+    }
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for key, value in rows.items():
+        grid.add_row(Text(key), Text(str(value)))
+    Console(highlight=False).print(grid)

@@ -1,0 +1,70 @@
+"""``nastool latency study``: does the shape matter on these devices?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from nastool.cli.options import count, plugin_option
+from nastool_objectives.cli.latency.options import devices_option, space_option
+
+
+@click.command()
+@click.argument("names", metavar="DEVICE...", nargs=-1, required=True)
+@space_option
+@click.option(
+    "--objective",
+    "objective_text",
+    metavar="NAME",
+    default="perplexity",
+    show_default=True,
+    help="What shapes are searched for.",
+)
+@click.option(
+    "--budget",
+    type=count,
+    default="10000",
+    show_default=True,
+    help="Evaluations of each of the two searches for a device.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--output",
+    metavar="FILE.html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Page for the figures.",
+)
+@devices_option
+@plugin_option
+def study(
+    names: tuple[str, ...],
+    space_text: str,
+    objective_text: str,
+    budget: int,
+    seed: int,
+    output: Path | None,
+    devices_dir: Path | None,
+) -> None:
+    """Study devices: does the shape matter, and does it pay to search under latency?
+
+    Prints how much of the latency the parameter count explains; --output draws shapes found under
+    parameter limits, under latency limits and by heuristics, importances, and predicted against
+    measured latency.
+    """
+    from nastool.cli.problems import make_problem
+    from nastool_objectives.latency.device_study import study_device
+    from nastool_objectives.latency.figures import study_page
+    from nastool_objectives.latency.objective import create
+    from nastool_objectives.latency.registry import find_device, write_atomically
+
+    problem = make_problem(space_text, [objective_text], ())
+    space, quality = problem.space, problem.objectives[0]
+    found = []
+    for name in names:
+        predicted = create(space, str(find_device(name, devices_dir)), f"latency[{name}]")
+        found.append(study_device(space, quality, predicted, budget=budget, seed=seed))
+        click.echo(f"{found[-1].name}: {found[-1].sensitivity}")
+    if output is not None:
+        write_atomically(output, study_page(found))
+        click.echo(f"Wrote {output}", err=True)
