@@ -269,7 +269,7 @@ def main(
             times[name].append(clock.now() - began)
             trained = [s.shape for s in (largest if name == "largest" else subnets)]
             flops[name].append(training_flops(sizes, trained, batch_size, length, n_masked))
-    peak = peak_flops or measure_peak_flops(where, dtype)
+    peak = peak_flops or measure_peak_flops(where, dtype, clock.now)
     _show(times, flops, peak, batch_size * length, output, device, config, dtype, compiled)
 
 

@@ -199,7 +199,10 @@ def save_model(model: PreTrainedModel, folder: Path) -> None:
     config["architectures"] = [type(model).__name__]
     config_path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     weights = {n: p.detach().cpu().contiguous() for n, p in model.named_parameters()}
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    # A process killed here leaves the weights that were there, or none.
+    partial = folder / ".model.safetensors.partial"
+    save_file(weights, partial, metadata={"format": "pt"})
+    os.replace(partial, folder / "model.safetensors")
 
 
 def _optimizer_tensors(

@@ -46,6 +46,8 @@ def accumulate_gradients(
     """
     import torch
 
+    from nastool_supershaper.masked_positions import MaskedPositions
+
     device = model.device
     # Known to every process without a message: each masks the whole batch alike.
     n_masked = max(1, int((labels != -100).sum()))
@@ -57,20 +59,26 @@ def accumulate_gradients(
         ids = torch.as_tensor(input_ids[part], device=device)
         targets = torch.as_tensor(labels[part], device=device)
         weight = int((labels[part] != -100).sum()) / n_masked
+        masked = MaskedPositions.of(targets)
+        # All subnets read the same embeddings: their gradients meet there and go on once. A pass
+        # of its own through the embeddings, as large as the vocabulary, costs each of them dear.
+        embedded = model.supershaper.embed(ids)
+        shared = embedded.detach().requires_grad_()
         teacher = None
         for i, subnet in enumerate(subnets):
             with autocast(device.type, dtype):
-                output = model(input_ids=ids, labels=targets, shape=subnet.shape)
-            losses[i] += output.loss.detach() * weight
-            loss = output.loss
+                logits, entropies = model.predict_masked(shared, masked, subnet.shape)
+            loss = entropies.sum() / max(len(entropies), 1)
+            losses[i] += loss.detach() * weight
             if teacher is not None and distillation is not None:
-                divergence = _divergence(output.logits, teacher, distillation.temperature)
+                divergence = _divergence(logits, teacher, distillation.temperature)
                 loss = (1 - distillation.mix) * loss + distillation.mix * divergence
             elif distillation is not None:
-                teacher = output.logits.detach()
+                teacher = logits.detach()
             (loss * weight).backward()
             # The graph and the logits go before the next subnet needs the memory.
-            del output, loss
+            del logits, entropies, loss
+        embedded.backward(shared.grad)
     workers.add_up([losses, *(p.grad for p in model.parameters() if p.grad is not None)])
     return losses.tolist()
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError, NastoolError
 from nastool_supershaper.data import write_text_atomically
+from nastool_supershaper.parallel import ALONE, Workers
 from nastool_supershaper.precision import autocast, resolve_dtype
 from nastool_supershaper.training_rules import Shape, random_shape
 
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
     from nastool_supershaper.modeling import SuperShaperForMaskedLM
 
 
-_GROUP = 512
-"""Shapes whose hidden states may be shared."""
+_SUBTREES = 64
+"""At least so many subtrees of prefixes are measured in the order that was asked for."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class MeasuringProgress:
 
     Args:
         done: Shapes with a value, those of earlier runs included.
-        total: Shapes asked for.
+        total: Shapes asked for; of several processes, those of this one and the earlier ones.
         best: Lowest perplexity so far.
     """
 
@@ -87,7 +88,7 @@ def perplexities(
     labels: NDArray[np.int64],
     shapes: Sequence[Shape],
     *,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     dtype: str = "float32",
 ) -> NDArray[np.float64]:
     """Measure shapes on masked text: exp of the mean cross-entropy over the masked tokens.
@@ -97,7 +98,8 @@ def perplexities(
         input_ids: Masked tokens, (n, length).
         labels: Original tokens where masked, -100 elsewhere, (n, length).
         shapes: Width of every layer, shape by shape; any order, repetitions allowed.
-        batch_size: Blocks at a time; it bounds the memory and may change the last digits.
+        batch_size: Blocks at a time; it bounds the memory and may change the last digits. None
+            takes what suits the device: a GPU needs large products to be busy with small widths.
         dtype: ``float32``, ``bfloat16`` or ``auto`` (what is fast here).
 
     Returns:
@@ -107,10 +109,12 @@ def perplexities(
 
     ordered = sorted(set(shapes))
     position = {shape: i for i, shape in enumerate(ordered)}
-    losses = np.zeros(len(ordered))
     was_training = model.training
     model.eval()
     device = model.device
+    batch_size = batch_size or (512 if device.type == "cuda" else 64)
+    # Added up on the device: reading a number back would stop it after every shape.
+    losses = torch.zeros(len(ordered), dtype=torch.float64, device=device)
     try:
         with torch.inference_mode():
             tree = _PrefixTree(model)
@@ -120,13 +124,13 @@ def perplexities(
                     ids = torch.as_tensor(input_ids[start:stop], device=device)
                     targets = torch.as_tensor(labels[start:stop], device=device)
                     for i, of_batch in enumerate(tree.losses(ids, targets, ordered)):
-                        losses[i] += of_batch.double().sum().item()
+                        losses[i] += of_batch.double().sum()
     finally:
         model.train(was_training)
     n_masked = int((labels != -100).sum())
     # A subnet may be untrained or broken: inf is then the honest value.
     with np.errstate(over="ignore"):
-        values = np.exp(losses / n_masked)
+        values = np.exp(losses.cpu().numpy() / n_masked)
     return np.asarray([values[position[shape]] for shape in shapes], dtype=np.float64)
 
 
@@ -198,10 +202,11 @@ def measure(
     table_path: str | Path,
     *,
     card: dict[str, Any] | None = None,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     dtype: str = "float32",
     chunk_size: int = 64,
     progress: Callable[[MeasuringProgress], None] | None = None,
+    workers: Workers = ALONE,
 ) -> Path:
     """Measure shapes into a table; shapes that the table already holds are not measured again.
 
@@ -216,10 +221,12 @@ def measure(
         shapes: Width of every layer, shape by shape.
         table_path: A file that ends with .csv, .csv.gz or .parquet.
         card: More facts for the card, e.g. names of text and supernet, seed of the masks.
-        batch_size: Blocks at a time.
+        batch_size: Blocks at a time; None takes what suits the device.
         dtype: ``float32``, ``bfloat16`` or ``auto`` (what is fast here).
         chunk_size: Shapes between two writes of the table.
-        progress: Called after every chunk.
+        progress: Called after every chunk, with what this process knows of.
+        workers: The processes that share the shapes; each calls this with the same arguments and
+            keeps a table of its own until all are done.
 
     Returns:
         The table's path.
@@ -241,29 +248,64 @@ def measure(
         "masked_tokens": int((labels != -100).sum()),
         "dtype": dtype,
     }
-    card_path = path.with_name(path.name + ".card.json")
-    done = _open_table(path, card_path, full_card, columns)
+    if workers.is_first:
+        done = _open_table(path, full_card, columns)
+        # What other processes had measured when they were stopped.
+        for part in path.parent.glob(f".part-*.{path.name}"):
+            done |= _open_table(part, full_card, columns)
+        write_text_atomically(_card_path(path), json.dumps(full_card, indent=2) + "\n")
+        if done:
+            write_table(path, done)
+    workers.wait()
+    done = _open_table(path, full_card, columns)
+    workers.wait()
     wanted = set(shapes)
-    todo = _share_prefixes([shape for shape in dict.fromkeys(shapes) if shape not in done])
-    write_text_atomically(card_path, json.dumps(full_card, indent=2) + "\n")
-    for start in range(0, len(todo), chunk_size):
-        chunk = todo[start : start + chunk_size]
+    todo = share_prefixes([shape for shape in dict.fromkeys(shapes) if shape not in done])
+    share = workers.share(len(todo))
+    total = len(wanted & set(done)) + len(share)
+    mine = path if workers.is_first else path.with_name(f".part-{workers.rank}.{path.name}")
+    for start in range(share.start, share.stop, chunk_size):
+        chunk = todo[start : min(start + chunk_size, share.stop)]
         values = perplexities(model, input_ids, labels, chunk, batch_size=batch_size, dtype=dtype)
         done.update(zip(chunk, values.tolist(), strict=True))
-        write_table(path, done)
+        write_text_atomically(_card_path(mine), json.dumps(full_card, indent=2) + "\n")
+        write_table(mine, done)
         if progress is not None:
-            progress(MeasuringProgress(len(wanted & set(done)), len(wanted), min(done.values())))
+            progress(MeasuringProgress(len(wanted & set(done)), total, min(done.values())))
+    workers.wait()
+    if workers.is_first:
+        parts = list(path.parent.glob(f".part-*.{path.name}"))
+        for part in parts:
+            done |= _open_table(part, full_card, columns)
+        if parts:
+            write_table(path, done)
+        for part in parts:
+            part.unlink()
+            _card_path(part).unlink()
+    workers.wait()
     return path
 
 
-def _share_prefixes(shapes: Sequence[Shape]) -> list[Shape]:
-    """Sort shapes within large groups, which keep the order that was asked for.
+def share_prefixes(shapes: Sequence[Shape]) -> list[Shape]:
+    """Put shapes that begin alike side by side.
 
-    Sorting all of them would share a little more, but the table of a run that stops early would
-    then hold narrow first layers only.
+    Sorting all of them would share most, but the table of a run that stops early would then hold
+    narrow first layers only. So whole subtrees follow one another in the order in which their first
+    shapes were asked for: of 10,000 random shapes in 12 layers, the tree then computes 80,400
+    layers instead of 120,000 (79,800 if all were sorted).
+
+    Args:
+        shapes: Different shapes, in the order in which they were asked for.
     """
-    groups = [shapes[start : start + _GROUP] for start in range(0, len(shapes), _GROUP)]
-    return [shape for group in groups for shape in sorted(group)]
+    if not shapes:
+        return []
+    depth = 1
+    while len({shape[:depth] for shape in shapes}) < _SUBTREES and depth < len(shapes[0]) - 1:
+        depth += 1
+    subtrees: dict[Shape, list[Shape]] = {}
+    for shape in shapes:
+        subtrees.setdefault(shape[:depth], []).append(shape)
+    return [shape for subtree in subtrees.values() for shape in sorted(subtree)]
 
 
 def read_measured(path: str | Path) -> dict[Shape, float]:
@@ -370,11 +412,14 @@ def _array_fingerprint(*arrays: NDArray[np.int64]) -> str:
     return digest.hexdigest()
 
 
-def _open_table(
-    path: Path, card_path: Path, card: dict[str, Any], columns: list[str]
-) -> dict[Shape, float]:
+def _card_path(path: Path) -> Path:
+    return path.with_name(path.name + ".card.json")
+
+
+def _open_table(path: Path, card: dict[str, Any], columns: list[str]) -> dict[Shape, float]:
     if not path.exists():
         return {}
+    card_path = _card_path(path)
     try:
         old = json.loads(card_path.read_text())
     except (OSError, ValueError) as error:

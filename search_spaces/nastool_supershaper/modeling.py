@@ -212,10 +212,32 @@ class SuperShaperModel(SuperShaperPreTrainedModel):
         Raises:
             InvalidInputError: If the shape is not one of the space.
         """
+        embedded = self.embed(input_ids, token_type_ids)
+        hidden = self.transform(embedded, shape, attention_mask, positions)
+        return BaseModelOutput(last_hidden_state=hidden)
+
+    def transform(
+        self,
+        embedded: Tensor,
+        shape: Sequence[int] | None = None,
+        attention_mask: Tensor | None = None,
+        positions: Tensor | None = None,
+    ) -> Tensor:
+        """Run all layers of one subnet on embedded tokens, (B, T, D) to (B, T, D).
+
+        Args:
+            embedded: From `embed`, (B, T, D).
+            shape: See `forward`.
+            attention_mask: See `forward`.
+            positions: See `forward`.
+
+        Raises:
+            InvalidInputError: If the shape is not one of the space.
+        """
         shape = self.config.check_shape(shape)
         mask = _key_mask(attention_mask)
         last = len(self.layers) - 1
-        x = self.layers[0].enter(self.embed(input_ids, token_type_ids), shape[0])
+        x = self.layers[0].enter(embedded, shape[0])
         for index, (layer, width) in enumerate(zip(self.layers, shape, strict=True)):
             if index > 0:
                 x = self._pass_on(index - 1, x, shape[index - 1], width)
@@ -224,7 +246,7 @@ class SuperShaperModel(SuperShaperPreTrainedModel):
                 x = checkpoint(self._run, layer, x, width, mask, wanted, use_reentrant=False)
             else:
                 x = self._run(layer, x, width, mask, wanted)
-        return BaseModelOutput(last_hidden_state=self.layers[-1].leave(x, shape[-1]))
+        return self.layers[-1].leave(x, shape[-1])
 
     @torch.no_grad()
     def merge_bottlenecks(self) -> list[tuple[Tensor, Tensor]]:
@@ -304,6 +326,27 @@ class SuperShaperForMaskedLM(SuperShaperPreTrainedModel):
         """Cross-entropy at every masked position in reading order, (B, T) to (n_masked,)."""
         return self._predict_masked(input_ids, attention_mask, None, labels, shape)[1]
 
+    def predict_masked(
+        self,
+        embedded: Tensor,
+        masked: MaskedPositions,
+        shape: Sequence[int] | None = None,
+        attention_mask: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (n_masked, V) and cross-entropies (n_masked,) from embedded tokens.
+
+        Several subnets on one batch can share its embeddings and what is known of its masks.
+
+        Args:
+            embedded: From the backbone's `embed`, (B, T, D).
+            masked: Where the batch is masked.
+            shape: Hidden size of every layer; None for the largest.
+            attention_mask: (B, T), nonzero at real tokens; None without padding.
+        """
+        hidden = self.supershaper.transform(embedded, shape, attention_mask, masked.positions)
+        logits = self._logits(masked.select(hidden))
+        return logits, _cross_entropies(logits, masked.targets)
+
     def head_losses(self, hidden: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy at every masked position from final hidden states (..., D), (n_masked,)."""
         masked = labels != -100
@@ -320,12 +363,8 @@ class SuperShaperForMaskedLM(SuperShaperPreTrainedModel):
         labels: Tensor,
         shape: Sequence[int] | None,
     ) -> tuple[Tensor, Tensor]:
-        masked = MaskedPositions.of(labels)
-        output = self.supershaper(
-            input_ids, attention_mask, token_type_ids, shape=shape, positions=masked.positions
-        )
-        logits = self._logits(masked.select(output.last_hidden_state))
-        return logits, _cross_entropies(logits, masked.targets)
+        embedded = self.supershaper.embed(input_ids, token_type_ids)
+        return self.predict_masked(embedded, MaskedPositions.of(labels), shape, attention_mask)
 
     @classmethod
     def from_bert(

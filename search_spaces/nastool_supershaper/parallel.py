@@ -1,7 +1,8 @@
 """Data-parallel training: processes that each take a share of every batch.
 
-The processes are started by torchrun, SLURM or Accelerate, which all tell them of one another by
-the environment variables RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT.
+The processes are started by torchrun or Accelerate, which tell them of one another by the
+environment variables RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT, or by SLURM with a
+script that sets these (examples/pretrain.sbatch).
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 from nastool.errors import InvalidInputError
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 # Gradients travel in pieces of so many numbers: large enough for the network, small in memory.
 _BUCKET = 1 << 24
+# How long the processes wait for one that tokenises.
+_PATIENCE = timedelta(days=2)
 
 
 @dataclass(frozen=True)
@@ -28,10 +32,12 @@ class Workers:
     Args:
         rank: Number of this process, from 0.
         count: Number of processes.
+        patient: Group of torch.distributed to wait in, for hours if need be.
     """
 
     rank: int = 0
     count: int = 1
+    patient: Any = field(default=None, repr=False, compare=False)
 
     @property
     def is_first(self) -> bool:
@@ -82,7 +88,7 @@ class Workers:
         if self.count > 1:
             import torch.distributed as dist
 
-            dist.barrier()
+            dist.barrier(self.patient)
 
 
 ALONE = Workers()
@@ -143,6 +149,7 @@ def joined_workers(device: str) -> Iterator[Workers]:
         torch.cuda.set_device(torch.device(device))
     dist.init_process_group("nccl" if on_gpu else "gloo")
     try:
-        yield Workers(rank, count)
+        # Not NCCL: it gives up after ten minutes, which is right within a step only.
+        yield Workers(rank, count, dist.new_group(backend="gloo", timeout=_PATIENCE))
     finally:
         dist.destroy_process_group()

@@ -44,6 +44,7 @@ from nastool_supershaper.pretraining_report import (
     StepReport,
     SubnetLoss,
 )
+from nastool_supershaper.tokenising import write_text_atomically
 from nastool_supershaper.trackers import Tracker, open_trackers
 from nastool_supershaper.training_rules import LargestOnly
 from nastool_supershaper.utilisation import measure_peak_flops, training_flops
@@ -146,7 +147,13 @@ def pretrain(
         if start < done < config.steps and done % config.checkpoint_every:
             run.checkpoint(done, perplexity)
     if workers.is_first:
-        save_model(model, output)
+        try:
+            save_model(model, output)
+        # safetensors reports a full disk by an exception of its own.
+        except Exception as error:
+            raise NastoolError(
+                f"cannot write the model to {output}: {error}; it is in the newest checkpoint"
+            ) from error
     workers.wait()
     tokens = done * config.batch_size * blocks.shape[1]
     return PretrainingResult(done, done == config.steps, tokens, run.seconds, perplexity)
@@ -334,8 +341,15 @@ class _Run:
         }
         if report.perplexities is not None:
             line["perplexity"] = report.perplexities
-        with open(self.output / "log.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        path = self.output / "log.jsonl"
+        try:
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise NastoolError(
+                f"cannot write {path}: {error}; the last good checkpoint is kept in "
+                f"{self._checkpoints}"
+            ) from error
         values = {
             name: line[name] for name in ("learning_rate", "tokens_per_second", "utilisation")
         }
@@ -375,7 +389,7 @@ class _Run:
                     kept.append(line + "\n")
             except (ValueError, KeyError):
                 break  # the line that a killed run was writing
-        path.write_text("".join(kept), encoding="utf-8")
+        write_text_atomically(path, "".join(kept))
 
 
 def build_optimizer(

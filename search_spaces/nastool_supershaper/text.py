@@ -8,8 +8,9 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from nastool.errors import InvalidInputError
 
@@ -31,6 +32,7 @@ class TextFile:
 
     path: Path
     text_field: str = "text"
+    streaming: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
@@ -45,8 +47,16 @@ class TextFile:
                 digest.update(chunk)
         return digest.hexdigest()
 
-    def documents(self) -> Iterator[str]:
-        """Yield the documents in the order of the file."""
+    def documents(self, share: int = 0, shares: int = 1) -> Iterator[str]:
+        """Yield the documents in the order of the file.
+
+        Args:
+            share: Which share of them, from 0.
+            shares: Number of disjoint shares that make up the whole.
+        """
+        yield from islice(self._documents(), share, None, shares)
+
+    def _documents(self) -> Iterator[str]:
         try:
             if self.path.name.endswith(".gz"):
                 with gzip.open(self.path, "rt", encoding="utf-8") as file:
@@ -131,9 +141,16 @@ class HubDataset:
         """Return a hash of what was asked for (the content is the hub's to version)."""
         return hashlib.blake2b(repr(self).encode(), digest_size=16).hexdigest()
 
-    def documents(self) -> Iterator[str]:
-        """Yield the documents in the order of the data set."""
+    def documents(self, share: int = 0, shares: int = 1) -> Iterator[str]:
+        """Yield the documents in the order of the data set.
+
+        Args:
+            share: Which share of them, from 0; of a streamed data set the files are shared, where
+                their number allows it.
+            shares: Number of disjoint shares that make up the whole.
+        """
         import datasets
+        from datasets.distributed import split_dataset_by_node
 
         try:
             rows = datasets.load_dataset(
@@ -147,9 +164,11 @@ class HubDataset:
                 f"data set {self.name!r}: expected a column {self.text_field!r}, "
                 f"got {', '.join(columns)}"
             )
-        for position, row in enumerate(rows):
-            if position == self.max_documents:
-                break
+        if self.max_documents is not None:
+            rows = rows.take(self.max_documents)
+        if shares > 1:
+            rows = split_dataset_by_node(rows, share, shares)
+        for row in rows:
             yield row[self.text_field]
 
 

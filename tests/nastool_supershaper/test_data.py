@@ -1,14 +1,18 @@
 """Corpora and masks: what is packed is the text, nothing leaks, and every draw can be replayed."""
 
+import copy
 import gzip
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nastool.errors import InvalidInputError
+from nastool.errors import InvalidInputError, NastoolError
+from nastool_supershaper import tokenising
 from nastool_supershaper.data import load_corpus, load_tokenizer, prepare_corpus
 from nastool_supershaper.masking import (
     IGNORED_LABEL,
@@ -17,6 +21,7 @@ from nastool_supershaper.masking import (
     mask_fixed,
     random_generator,
 )
+from nastool_supershaper.parallel import Workers
 from nastool_supershaper.text import HubDataset, TextFile, text_files, train_tokenizer
 
 WORDS = [f"{a}{b}" for a in "bcdfgklm" for b in ("a", "en", "ilt", "orp")]
@@ -134,6 +139,91 @@ class TestCorpus:
         )
         full = prepare_corpus([source], tokenizer, tmp_path / "d", sequence_length=16)
         assert 1000 <= corpus.train.size < full.train.size
+
+    def test_stopped_and_called_again_it_goes_on(self, tmp_path, tokenizer, monkeypatch):
+        monkeypatch.setattr(tokenising, "_DOCUMENTS_AT_ONCE", 4)
+        monkeypatch.setattr(tokenising, "_DOCUMENTS_A_NOTE", 8)
+        for name in "ab":
+            write_documents(tmp_path / f"{name}.jsonl", 30, seed=ord(name))
+        sources = text_files([tmp_path])
+        reports = []
+
+        def progress(name, tokens):
+            reports.append((name, tokens))
+            if len(reports) in (1, 7, 13):
+                raise RuntimeError("power cut")
+
+        options = {"sequence_length": 16, "held_out": 0.2, "progress": progress}
+        for _ in range(3):
+            with pytest.raises(RuntimeError, match="power cut"):
+                prepare_corpus(sources, tokenizer, tmp_path / "c", **options)
+        corpus = prepare_corpus(sources, tokenizer, tmp_path / "c", **options)
+        # Sixteen groups make up the whole; from each stop at most two were done again.
+        assert len(reports) < 4 * 8
+        whole = prepare_corpus(sources, tokenizer, tmp_path / "d", sequence_length=16, held_out=0.2)
+        assert corpus.card == whole.card
+        for kind in ("train.npy", "held_out.npy"):
+            assert (tmp_path / "c" / kind).read_bytes() == (tmp_path / "d" / kind).read_bytes()
+        assert not list((tmp_path / "c").glob(".part*"))
+
+    def test_processes_share_the_documents(self, tmp_path, tokenizer, monkeypatch):
+        monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+        (tmp_path / "hub").mkdir()
+        for name in ("a", "hub/train"):
+            write_documents(tmp_path / f"{name}.jsonl", 31, seed=len(name))
+        sources = [TextFile(tmp_path / "a.jsonl"), HubDataset(str(tmp_path / "hub"))]
+        barrier = threading.Barrier(2, timeout=60)
+
+        class Threads(Workers):
+            def wait(self):
+                barrier.wait()
+
+        def prepare(rank):
+            return prepare_corpus(
+                sources,
+                copy.deepcopy(tokenizer),
+                tmp_path / "two",
+                sequence_length=16,
+                held_out=0.2,
+                workers=Threads(rank, 2),
+            )
+
+        with ThreadPoolExecutor(2) as pool:
+            two = list(pool.map(prepare, range(2)))
+        one = prepare_corpus(sources, tokenizer, tmp_path / "one", sequence_length=16, held_out=0.2)
+        assert two[0].card["sources"] == two[1].card["sources"] == one.card["sources"]
+        for kind in ("train", "held_out"):
+            texts = [
+                tokenizer.decode(body(getattr(c, kind))).replace(" ", "") for c in (one, two[0])
+            ]
+            names = [
+                {
+                    f"id{seed}x{i}"
+                    for seed in (1, 9)
+                    for i in range(31)
+                    if _occurs(t, f"id{seed}x{i}")
+                }
+                for t in texts
+            ]
+            # The last document of a process may fall off its last block.
+            assert len(names[0] ^ names[1]) <= 2
+            assert names[0]
+        # Called again, each finds it done, whoever asks.
+        assert prepare(0).card == two[0].card
+
+    def test_full_disk_is_named_and_nothing_is_lost(self, tmp_path, tokenizer, monkeypatch):
+        write_documents(tmp_path / "a.jsonl", 20)
+        source = TextFile(tmp_path / "a.jsonl")
+
+        def full(descriptor):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(tokenising.os, "fsync", full)
+        with pytest.raises(NastoolError, match=r"No space left on device"):
+            prepare_corpus([source], tokenizer, tmp_path / "c", sequence_length=16)
+        monkeypatch.undo()
+        corpus = prepare_corpus([source], tokenizer, tmp_path / "c", sequence_length=16)
+        assert len(corpus.train)
 
     def test_tokenizer_survives(self, tmp_path, tokenizer):
         write_documents(tmp_path / "a.jsonl", 20)

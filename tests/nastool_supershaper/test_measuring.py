@@ -2,6 +2,10 @@
 
 import json
 import math
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -23,6 +27,7 @@ from nastool_supershaper.measuring import (
     sample_shapes,
 )
 from nastool_supershaper.modeling import SuperShaperConfig, SuperShaperForMaskedLM
+from nastool_supershaper.parallel import Workers
 from nastool_supershaper.text import TextFile, train_tokenizer
 
 WIDTHS = (4, 8, 16)
@@ -151,15 +156,70 @@ class TestTable:
     def test_a_table_that_stops_early_is_not_one_of_narrow_first_layers(
         self, tmp_path, monkeypatch
     ):
-        monkeypatch.setattr(measuring, "_GROUP", 6)
-        shapes = sample_shapes(WIDTHS, 3, 18, seed=1)
+        monkeypatch.setattr(measuring, "_SUBTREES", 6)
+        shapes = sample_shapes(WIDTHS, 3, 24, seed=1)
         seen = []
 
         def stop(progress):
             seen.append(set(read_measured(tmp_path / "table.csv")))
 
         measure(MODEL, IDS, LABELS, shapes, tmp_path / "table.csv", chunk_size=6, progress=stop)
-        assert seen == [set(shapes[:6]), set(shapes[:12]), set(shapes)]
+        assert [len(s) for s in seen] == [6, 12, 18, 24]
+        assert shapes[0] in seen[0]
+        assert {shape[0] for shape in seen[1]} == set(WIDTHS)
+
+    def test_prefixes_of_many_shapes_are_shared(self):
+        widths = (120, 240, 360, 480, 540, 600, 768)
+        shapes = sample_shapes(widths, 12, 10_000)
+        ordered = measuring.share_prefixes(shapes)
+        assert sorted(ordered) == sorted(shapes)
+        layers = 12 + sum(
+            12 - next(i for i in range(12) if a[i] != b[i]) for a, b in pairwise(ordered)
+        )
+        # The tree of all of them has 79,800 nodes, give or take chance; one by one it is 120,000.
+        assert layers == pytest.approx(80_400, rel=0.005)
+
+    def test_processes_share_the_shapes(self, tmp_path):
+        shapes = sample_shapes(WIDTHS, 3, 15)
+        measure(MODEL, IDS, LABELS, shapes, tmp_path / "one.csv")
+        barrier = threading.Barrier(2, timeout=60)
+        counts = {}
+        # A model each, as processes have: measuring switches it to evaluation.
+        models = [tiny(), tiny()]
+
+        class Threads(Workers):
+            def wait(self):
+                barrier.wait()
+
+        def work(rank, n):
+            def progress(p):
+                counts[rank] = counts.get(rank, 0) + 1
+                assert p.done <= p.total
+
+            measure(
+                models[rank],
+                IDS,
+                LABELS,
+                shapes[:n],
+                tmp_path / "two.csv",
+                chunk_size=1,
+                workers=Threads(rank, 2),
+                progress=progress,
+            )
+
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(work, range(2), [10, 10]))
+            assert counts == {0: 5, 1: 5}
+            # What a stopped process had measured counts.
+            table = read_measured(tmp_path / "two.csv")
+            for end in ("", ".card.json"):
+                whole = tmp_path / f"two.csv{end}"
+                shutil.copy(whole, tmp_path / f".part-7.two.csv{end}")
+            measuring.write_table(tmp_path / "two.csv", dict(list(table.items())[:4]))
+            list(pool.map(work, range(2), [15, 15]))
+        assert sum(counts.values()) == 15
+        assert read_measured(tmp_path / "two.csv") == read_measured(tmp_path / "one.csv")
+        assert not list(tmp_path.glob(".part*"))
 
     def test_another_net_or_text_is_refused(self, tmp_path):
         path = tmp_path / "t.csv"

@@ -6,11 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from nastool.errors import InvalidInputError
+from nastool_supershaper.cli.pretrain import pretrain as pretrain_command
 from nastool_supershaper.parallel import ALONE, Workers, joined_workers, own_device
 
 SCRIPT = """
@@ -22,6 +25,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from nastool_supershaper.gradients import accumulate_gradients
 from nastool_supershaper.masking import random_generator
+from nastool_supershaper.cli.pretrain import pretrain as pretrain_command
 from nastool_supershaper.parallel import ALONE, joined_workers
 from nastool_supershaper.training_rules import Distillation
 from test_pretraining import BLOCKS, CONFIG, MASKING, TestGradients, tiny, train
@@ -86,6 +90,35 @@ def test_two_processes_train_what_one_trains(tmp_path):
     for one, two in zip(*logs, strict=True):
         assert [x["shape"] for x in one["subnets"]] == [x["shape"] for x in two["subnets"]]
         assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)
+
+
+def test_the_command_under_torchrun(tmp_path):
+    """Two processes tokenise together, and train what one process trains on that corpus."""
+    words = ["stone", "river", "cloud", "meadow", "lantern", "harbour"]
+    rng = np.random.default_rng(0)
+    text = tmp_path / "text.txt"
+    text.write_text("\n\n".join(" ".join(rng.choice(words, 30)) for _ in range(80)))
+    options = ["--config", "tiny", "--preset", "smoke", "--steps", "5", "--dtype", "float32"]
+    options += ["--gradient-checkpointing", "--peak-flops", "1e9", "--tracker", "none"]
+    made = ["--tokenizer", "train:120", "--sequence-length", "16", "--held-out", "0.1"]
+    made += ["--text", str(text), "--output", str(tmp_path / "two")]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    done = subprocess.run(
+        [*launcher, "--nproc-per-node", "2", "-m", "nastool", "pretrain", *options, *made],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Trained 5 steps") == 1
+    one = ["--corpus", str(tmp_path / "two" / "corpus"), "--output", str(tmp_path / "one")]
+    alone = CliRunner().invoke(pretrain_command, [*options, *one])
+    assert alone.exit_code == 0, alone.output
+    weights = [load_file(tmp_path / n / "model.safetensors") for n in ("one", "two")]
+    for name, expected in weights[0].items():
+        # The bias of the keys has no effect: AdamW scales the rounding noise of its gradient.
+        if not name.endswith("key.bias"):
+            torch.testing.assert_close(weights[1][name], expected, rtol=1e-4, atol=5e-5, msg=name)
 
 
 def test_shares_are_disjoint_and_whole():

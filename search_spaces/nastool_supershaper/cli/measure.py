@@ -33,7 +33,7 @@ from nastool_supershaper.cli.texts import open_corpus
     help="CSV file with columns layer_1, layer_2, ...: further shapes; repeatable.",
 )
 @click.option("--blocks", type=int, help="Blocks of text to measure on. Default: all.")
-@click.option("--batch-size", type=int, default=64, show_default=True, help="Blocks at a time.")
+@click.option("--batch-size", type=int, help="Blocks at a time. Default: 64, on a GPU 512.")
 @click.option("--dtype", default="auto", show_default=True, help="auto, float32 or bfloat16.")
 @click.option("--device", help="Torch device. Default: cuda if there is one, else cpu.")
 @click.option(
@@ -52,7 +52,7 @@ def measure(
     mask_seed: int,
     shapes_from: tuple[Path, ...],
     blocks: int | None,
-    batch_size: int,
+    batch_size: int | None,
     dtype: str,
     device: str | None,
     output: Path,
@@ -60,10 +60,12 @@ def measure(
     """Measure the perplexity of many shapes on held-out text, masked once.
 
     SUPERNET is what `nastool pretrain` wrote. The smallest and the largest shape are always
-    measured too. The table is written as it grows; the same command continues it.
+    measured too. The table is written as it grows; the same command continues it. On several
+    devices: torchrun --nproc-per-node 8 -m nastool measure ...; each process takes its share.
     """
     with torch_needed():
         from nastool_supershaper.checkpoints import load_supernet
+        from nastool_supershaper.parallel import joined_workers, own_device
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
@@ -71,8 +73,10 @@ def measure(
 
     if shapes < 0:
         raise InvalidInputError(f"--shapes: expected at least 0, got {shapes}")
-    if batch_size < 1:
+    if batch_size is not None and batch_size < 1:
         raise InvalidInputError(f"--batch-size: expected at least 1, got {batch_size}")
+    device = own_device(device)
+    workers = click.get_current_context().with_resource(joined_workers(device))
     model = load_supernet(supernet)
     move(model, device)
     config = model.config
@@ -94,7 +98,9 @@ def measure(
     }
     console = Console(stderr=True, highlight=False)
     columns = ("Measuring", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with Progress(
+        *columns, console=console, disable=not (console.is_terminal and workers.is_first)
+    ) as bar:
         task = bar.add_task("", total=len(set(wanted)))
         measuring.measure(
             model,
@@ -105,8 +111,11 @@ def measure(
             card=card,
             batch_size=batch_size,
             dtype=dtype,
-            progress=lambda p: bar.update(task, completed=p.done),
+            progress=lambda p: bar.update(task, completed=p.done, total=p.total),
+            workers=workers,
         )
+    if not workers.is_first:
+        return
     table = measuring.read_measured(output)
     largest, smallest = table[config.largest], table[config.smallest]
     n_masked = int((labels != -100).sum())

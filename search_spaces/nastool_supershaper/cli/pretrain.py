@@ -174,9 +174,6 @@ def pretrain(
     device = own_device(device)
     workers = click.get_current_context().with_resource(joined_workers(device))
     sources = named_sources(text, dataset, text_field, streaming)
-    # The first process tokenises; the others find it done.
-    if not workers.is_first:
-        workers.wait()
     tokenised = open_corpus(
         sources,
         tokenizer or bert or (None if supernet is None else supernet),
@@ -184,9 +181,8 @@ def pretrain(
         sequence_length,
         held_out,
         max_tokens,
+        workers,
     )
-    if workers.is_first:
-        workers.wait()
     torch.manual_seed(config.seed)
     if saved is not None:
         model = load_supernet(saved.path)

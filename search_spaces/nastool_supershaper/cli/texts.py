@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nastool.errors import InvalidInputError
+from nastool_supershaper.parallel import ALONE, Workers
 
 if TYPE_CHECKING:
     from nastool_supershaper.data import Corpus, Source
@@ -39,6 +40,7 @@ def open_corpus(
     sequence_length: int,
     held_out: float,
     max_tokens: int | None,
+    workers: Workers = ALONE,
 ) -> Corpus:
     """Tokenise the sources, or open the corpus that is there when no source is named.
 
@@ -49,6 +51,7 @@ def open_corpus(
         sequence_length: Tokens a block.
         held_out: Fraction of the characters to hold out.
         max_tokens: Limit, or None.
+        workers: The processes that tokenise together.
     """
     from nastool_supershaper.data import load_corpus, load_tokenizer, prepare_corpus
     from nastool_supershaper.text import train_tokenizer
@@ -62,10 +65,15 @@ def open_corpus(
         vocabulary = tokenizer.removeprefix("train:")
         if not vocabulary.isdigit() or int(vocabulary) < 100:
             raise InvalidInputError(f"--tokenizer: expected train:SIZE >= 100, got {tokenizer!r}")
-        loaded = train_tokenizer(sources, int(vocabulary))
+        if workers.is_first:
+            train_tokenizer(sources, int(vocabulary)).save_pretrained(str(folder / "tokenizer"))
+        workers.wait()
+        loaded = load_tokenizer(folder / "tokenizer")
     else:
         loaded = load_tokenizer(tokenizer)
-    with click.progressbar(length=len(sources), label="Tokenising") as bar:
+    with click.progressbar(
+        length=len(sources), label="Tokenising", hidden=not workers.is_first
+    ) as bar:
         seen: set[str] = set()
 
         def progress(name: str, tokens: int) -> None:
@@ -82,4 +90,5 @@ def open_corpus(
             held_out=held_out,
             max_tokens=max_tokens,
             progress=progress,
+            workers=workers,
         )

@@ -1,0 +1,101 @@
+"""What a reference is worth, in Markdown: training, perplexities, spread, agreement with the paper.
+
+    python describe.py SPACE FOLDER [--run RUN]
+
+FOLDER holds perplexity.csv.gz, the predictor perplexity/ fitted on it, and possibly
+perplexity_news.csv.gz, as make_full_size.sh leaves them; RUN is what `nastool pretrain` wrote.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+import numpy as np
+from scipy.stats import spearmanr
+
+from nastool import SearchSpace, load_objective, load_space
+from nastool_supershaper.heuristics import published_shapes
+from nastool_supershaper.measuring import read_measured, read_table
+
+SAME_SIZE = 0.01
+"""Shapes count as equally large within this fraction of the median parameter count."""
+
+
+@click.command()
+@click.argument("space_name", metavar="SPACE")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--run", type=click.Path(path_type=Path), help="Folder of the training run.")
+def main(space_name: str, folder: Path, run: Path | None) -> None:
+    """Print what a reference is worth."""
+    space = load_space(space_name)
+    shapes, values = read_table(folder / "perplexity.csv.gz")
+    genotypes = np.searchsorted(np.array(space.genes[0].choices), shapes)
+    params = load_objective("params", space).evaluate(genotypes)
+    if run is not None:
+        _describe_run(run)
+    card = json.loads((folder / "perplexity.csv.gz.card.json").read_text())
+    click.echo(
+        f"- {len(shapes):,} shapes measured on {card['masked_tokens']:,} masked tokens of "
+        f"held-out text: perplexity {values.min():,.1f} to {values.max():,.1f}"
+    )
+    near = np.abs(params / np.median(params) - 1) <= SAME_SIZE
+    low, middle, high = np.quantile(values[near], (0, 0.5, 1))
+    click.echo(
+        f"- {near.sum():,} shapes of {np.median(params) / 1e6:.1f}M parameters, within "
+        f"{SAME_SIZE:.0%}: perplexity {low:,.1f} to {high:,.1f}, median {middle:,.1f}"
+    )
+    click.echo(f"- rank correlation of parameters and perplexity: {_rank(params, values)}")
+    news = folder / "perplexity_news.csv.gz"
+    if news.exists():
+        of_news, of_text = read_measured(news), read_measured(folder / "perplexity.csv.gz")
+        common = [(of_news[shape], of_text[shape]) for shape in of_text if shape in of_news]
+        there, here = np.array(common).T
+        click.echo(
+            f"- on held-out news, a text of another kind: perplexity {there.min():,.1f} to "
+            f"{there.max():,.1f}; rank correlation with the table's, {len(common):,} shapes: "
+            f"{_rank(there, here)}"
+        )
+    predictor = json.loads((folder / "perplexity" / "card.json").read_text())
+    scores = predictor["scores"]
+    click.echo(
+        f"- predictor, {scores['n']:,} shapes held out: R2 {scores['r2']:.3f}, Spearman "
+        f"{scores['spearman']:.3f}, Kendall {scores['kendall']:.3f}"
+    )
+    _describe_published(space, folder)
+
+
+def _describe_run(run: Path) -> None:
+    last = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
+    found = ", ".join(f"{k} {v:,.1f}" for k, v in last.get("perplexity", {}).items())
+    click.echo(
+        f"- trained on {last['tokens']:,} tokens in {last['seconds'] / 60:.0f} minutes: {found}"
+    )
+
+
+def _describe_published(space: SearchSpace, folder: Path) -> None:
+    families = getattr(space, "heuristics", {})
+    if "published" not in families:
+        return
+    genotypes = families["published"]
+    known = [s.perplexity for s in published_shapes().values() if s.source == "table 6"]
+    predicted = load_objective(f"perplexity[{folder / 'perplexity'}]", space).evaluate(genotypes)
+    table = read_measured(folder / "perplexity.csv.gz")
+    measured = [table.get(tuple(shape), np.nan) for shape in space.decode(genotypes)]
+    click.echo(
+        f"- the {len(known)} shapes of the paper's table 6, rank correlation with the published "
+        f"perplexities: predicted {_rank(known, predicted)}, measured {_rank(known, measured)}"
+    )
+
+
+def _rank(a: object, b: object) -> str:
+    x, y = (np.asarray(values, np.float64) for values in (a, b))
+    known = np.isfinite(x) & np.isfinite(y)
+    if known.sum() < 3:
+        return "too few"
+    return f"{spearmanr(x[known], y[known]).statistic:.3f}"
+
+
+if __name__ == "__main__":
+    main()

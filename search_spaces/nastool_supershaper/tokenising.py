@@ -1,0 +1,323 @@
+"""Tokenising: documents packed into blocks, by all processes at once, and resumable.
+
+Every process takes its share of every source and appends blocks to files of its own; the first one
+puts them together. From time to time a process notes how far it is, so that hours of tokenising
+survive being stopped; the notes are removed with the parts once the corpus is complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from nastool.errors import NastoolError
+from nastool_supershaper.parallel import Workers
+from nastool_supershaper.text import Source
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+KINDS = ("train", "held_out")
+
+_DOCUMENTS_AT_ONCE = 256
+_DOCUMENTS_A_NOTE = 1 << 15
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Which documents are held out, by the hash of their text.
+
+    Args:
+        hashes: Of single documents, whatever source they come from.
+        fraction: Of the documents of the sources that are read only once.
+    """
+
+    hashes: frozenset[int]
+    fraction: float
+
+    @classmethod
+    def choose(cls, sources: Sequence[Source], fraction: float) -> HeldOut:
+        """Take from every source the first documents by hash that make up the fraction.
+
+        A streamed source is read only once; its documents go by a threshold on the hash.
+
+        Args:
+            sources: Where the text comes from.
+            fraction: Of every source's characters.
+        """
+        hashes: set[int] = set()
+        for source in sources:
+            if fraction and not source.streaming:
+                hashes |= _first_hashes(source, fraction)
+        return cls(frozenset(hashes), fraction)
+
+    def holds(self, source: Source, text: str) -> bool:
+        """Return whether a document of the source is held out."""
+        key = _document_hash(text)
+        return key in self.hashes or (source.streaming and key < self.fraction * 2**64)
+
+
+def tokenise_share(
+    sources: Sequence[Source],
+    tokenizer: PreTrainedTokenizerFast,
+    folder: Path,
+    request: dict[str, Any],
+    held_out: HeldOut,
+    dtype: np.dtype[Any],
+    workers: Workers,
+    progress: Callable[[str, int], None] | None = None,
+) -> None:
+    """Tokenise this process's share of every source, or the rest of it.
+
+    Args:
+        sources: Where the text comes from.
+        tokenizer: A fast tokenizer with [CLS] and [SEP].
+        folder: The corpus's folder.
+        request: What was asked for; notes of another request are not gone on from.
+        held_out: The documents that are not for training.
+        dtype: Of the token ids on disk.
+        workers: The processes that share the sources.
+        progress: Called with the source's name and this process's tokens of it so far.
+    """
+    length, limit = request["sequence_length"], request["max_tokens"]
+    note_path = _note_path(folder, workers.rank)
+    task = {"request": request, "processes": workers.count}
+    note: dict[str, Any] = {
+        **task,
+        "finished": False,
+        "documents": [[0, 0] for _ in sources],
+        "tokens": [0] * len(sources),
+        "blocks": [0, 0],
+        "pending": [[], []],
+    }
+    old = _read_note(note_path)
+    if old is not None and all(old.get(name) == value for name, value in task.items()):
+        note = old
+    if note["finished"]:
+        return
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    marks = int(tokenizer.cls_token_id), int(tokenizer.sep_token_id)
+    with ExitStack() as stack:
+        packers = [
+            stack.enter_context(
+                _Packer(_part_path(folder, kind, workers.rank), length, *marks, dtype, *begun)
+            )
+            for kind, *begun in zip(KINDS, note["blocks"], note["pending"], strict=True)
+        ]
+
+        def write_note(finished: bool) -> None:
+            for packer in packers:
+                packer.sync()
+            note["blocks"] = [packer.n_blocks for packer in packers]
+            note["pending"] = [packer.pending for packer in packers]
+            note["finished"] = finished
+            write_text_atomically(note_path, json.dumps(note))
+
+        def is_full() -> bool:
+            return limit is not None and packers[0].n_blocks * length * workers.count >= limit
+
+        for i, source in enumerate(sources):
+            if is_full():
+                break
+            documents, noted = note["documents"][i], sum(note["documents"][i])
+            rest = islice(source.documents(workers.rank, workers.count), noted, None)
+            for texts in _groups(rest, _DOCUMENTS_AT_ONCE):
+                encodings = backend.encode_batch_fast(texts, add_special_tokens=False)
+                for text, encoding in zip(texts, encodings, strict=True):
+                    is_held = held_out.holds(source, text)
+                    packers[is_held].add(encoding.ids)
+                    documents[is_held] += 1
+                    note["tokens"][i] += len(encoding.ids)
+                if progress is not None:
+                    progress(source.name, note["tokens"][i])
+                if sum(documents) - noted >= _DOCUMENTS_A_NOTE:
+                    noted = sum(documents)
+                    write_note(finished=False)
+                if is_full():
+                    break
+        write_note(finished=True)
+
+
+def join_parts(
+    sources: Sequence[Source], folder: Path, request: dict[str, Any], dtype: np.dtype[Any]
+) -> tuple[list[dict[str, Any]], list[int]]:
+    """Put the parts of all processes together, as ``train.npy`` and ``held_out.npy``.
+
+    Args:
+        sources: Where the text came from.
+        folder: The corpus's folder.
+        request: What was asked for.
+        dtype: Of the token ids on disk.
+
+    Returns:
+        Counts of every source, and the blocks of training and held-out text.
+    """
+    notes = [_read_note(_note_path(folder, 0))]
+    count = notes[0]["processes"] if notes[0] else 0
+    notes += [_read_note(_note_path(folder, rank)) for rank in range(1, count)]
+    done = [note for note in notes if note and note["finished"] and note["request"] == request]
+    if not done or len(done) != count:
+        raise NastoolError(
+            f"{folder}: expected the tokenised parts of {count} processes, got {len(done)}; "
+            "all processes must see the same folder"
+        )
+    blocks = [sum(note["blocks"][k] for note in done) for k in range(len(KINDS))]
+    for kind, n in zip(KINDS, blocks, strict=True):
+        header = {
+            "descr": np.lib.format.dtype_to_descr(dtype),
+            "fortran_order": False,
+            "shape": (n, request["sequence_length"]),
+        }
+        with open(folder / f"{kind}.npy", "wb") as whole:
+            np.lib.format.write_array_header_1_0(whole, header)
+            for rank in range(count):
+                with open(_part_path(folder, kind, rank), "rb") as part:
+                    shutil.copyfileobj(part, whole, 1 << 22)
+            whole.flush()
+            os.fsync(whole.fileno())
+    counts = [
+        {
+            "name": source.name,
+            "train_documents": sum(note["documents"][i][0] for note in done),
+            "held_out_documents": sum(note["documents"][i][1] for note in done),
+            "tokens": sum(note["tokens"][i] for note in done),
+        }
+        for i, source in enumerate(sources)
+    ]
+    return counts, blocks
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove parts and notes, those of earlier attempts included.
+
+    Args:
+        folder: The corpus's folder.
+    """
+    for path in folder.glob(".part-*"):
+        path.unlink()
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Replace a text file so that a reader sees the old or the new content, never a part.
+
+    Args:
+        path: File to write.
+        text: Its new content.
+
+    Raises:
+        NastoolError: If the file cannot be written, e.g. on a full disk.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with open(partial, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise NastoolError(f"cannot write {path}: {error}") from error
+
+
+class _Packer:
+    """Pack documents into blocks, [CLS] ... [SEP], and append these to a file."""
+
+    def __init__(
+        self,
+        path: Path,
+        length: int,
+        cls: int,
+        sep: int,
+        dtype: np.dtype[Any],
+        n_blocks: int = 0,
+        pending: Iterable[int] = (),
+    ) -> None:
+        self._length, self._cls, self._sep, self._dtype = length, cls, sep, dtype
+        self.n_blocks, self.pending = n_blocks, list(pending)
+        self._file = open(path, "r+b" if n_blocks else "wb")  # noqa: SIM115 - closed by __exit__
+        # What was written after the note goes.
+        end = n_blocks * length * dtype.itemsize
+        self._file.truncate(end)
+        self._file.seek(end)
+
+    def add(self, tokens: Iterable[int]) -> None:
+        if self.pending:
+            self.pending.append(self._sep)
+        self.pending.extend(tokens)
+        body = self._length - 2
+        n = len(self.pending) // body
+        if n:
+            blocks = np.empty((n, self._length), self._dtype)
+            blocks[:, 0], blocks[:, -1] = self._cls, self._sep
+            blocks[:, 1:-1] = np.array(self.pending[: n * body], self._dtype).reshape(n, body)
+            self._file.write(blocks.tobytes())
+            self.pending = self.pending[n * body :]
+            self.n_blocks += n
+
+    def sync(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def _note_path(folder: Path, rank: int) -> Path:
+    return folder / f".part-{rank}.json"
+
+
+def _part_path(folder: Path, kind: str, rank: int) -> Path:
+    return folder / f".part-{rank}.{kind}"
+
+
+def _read_note(path: Path) -> dict[str, Any] | None:
+    try:
+        note = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return note if isinstance(note, dict) else None
+
+
+def _document_hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def _first_hashes(source: Source, fraction: float) -> set[int]:
+    lengths: dict[int, int] = {}
+    for text in source.documents():
+        key = _document_hash(text)
+        lengths[key] = lengths.get(key, 0) + len(text)
+    wanted, taken = fraction * sum(lengths.values()), 0
+    chosen: set[int] = set()
+    for key in sorted(lengths):
+        if taken >= wanted or len(chosen) + 1 >= len(lengths):
+            break
+        chosen.add(key)
+        taken += lengths[key]
+    return chosen
+
+
+def _groups(items: Iterable[str], size: int) -> Iterator[list[str]]:
+    group: list[str] = []
+    for item in items:
+        group.append(item)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
