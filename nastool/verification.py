@@ -16,8 +16,9 @@ from nastool.errors import InvalidInputError, NastoolError
 from nastool.executors import Executor, InProcess
 from nastool.objective import Kind, Objective
 from nastool.predictors.evaluation import spearman
+from nastool.problem import Problem
 from nastool.results import Result
-from nastool.space import Genotypes
+from nastool.space import Genotypes, SearchSpace
 
 if TYPE_CHECKING:
     from nastool.store import Store
@@ -105,9 +106,24 @@ class Verification:
         return rows
 
 
-def predicted_metrics(result: Result) -> tuple[Objective, ...]:
-    """Metrics of a result whose values are predictions."""
-    return tuple(m for m in result.problem.reported if m.provenance.kind is Kind.PREDICTED)
+def predicted_metrics(problem: Problem) -> tuple[Objective, ...]:
+    """Metrics of a problem whose values are predictions."""
+    return tuple(m for m in problem.reported if m.provenance.kind is Kind.PREDICTED)
+
+
+def check_measured(problem: Problem, measured: Mapping[str, Objective]) -> None:
+    """Check that there is something to measure, and that it is predicted.
+
+    Raises:
+        InvalidInputError: It is not.
+    """
+    predicted = [metric.name for metric in predicted_metrics(problem)]
+    unknown = [name for name in measured if name not in predicted]
+    if unknown or not measured:
+        raise InvalidInputError(
+            "what is measured must be predicted metrics of the problem "
+            f"({', '.join(predicted) or 'none'}), got {', '.join(unknown) or 'none'}"
+        )
 
 
 def verify(
@@ -132,14 +148,8 @@ def verify(
         InvalidInputError: No metric to measure, or one that is not predicted.
         NastoolError: The front is empty.
     """
-    predicted = {metric.name: metric for metric in predicted_metrics(result)}
-    unknown = [name for name in measured if name not in predicted]
-    if unknown or not measured:
-        known = ", ".join(predicted) or "none"
-        raise InvalidInputError(
-            f"what is verified must be predicted metrics of the study ({known}), "
-            f"got {', '.join(unknown) or 'none'}"
-        )
+    problem = result.problem
+    check_measured(problem, measured)
     front = result.front().genotypes
     if not len(front):
         raise NastoolError("there must be a front to verify: no evaluation is feasible")
@@ -150,36 +160,53 @@ def verify(
     for number, (name, objective) in enumerate(measured.items()):
         done = number * len(chosen)
 
-        def report(count: int, done: int = done) -> None:
+        def report(count: int, total: int, done: int = done) -> None:
             if progress is not None:
-                progress(done + count, len(measured) * len(chosen))
+                progress(done + count, len(measured) * total)
 
-        values[name] = _measure(result, objective, chosen, store, executor or InProcess(1), report)
+        values[name] = measure(problem.space, objective, chosen, store, executor, report)
     predictions = result.values(chosen)
     agreements = tuple(
-        _agreement(predicted[name], objective, predictions[name], values[name])
+        agreement(problem.metric(name), objective, predictions[name], values[name])
         for name, objective in measured.items()
     )
     kept = _kept(result, {**predictions, **values})
     return Verification(result, chosen, values, agreements, len(front), kept)
 
 
-def _measure(
-    result: Result,
+def measure(
+    space: SearchSpace,
     objective: Objective,
     genotypes: Genotypes,
-    store: Store | None,
-    executor: Executor,
-    report: Callable[[int], None],
+    store: Store | None = None,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
 ) -> Floats:
-    space = result.problem.space
+    """Measure shapes, except those that the store knows.
+
+    Args:
+        space: Of the shapes.
+        objective: What measures.
+        genotypes: Shape (n, d).
+        store: Keeps every measurement, and spares those it has.
+        executor: Where shapes are measured; in this process by default.
+        progress: Called as measurements come in.
+
+    Returns:
+        Shape (n,); NaN where measuring failed.
+
+    Raises:
+        NastoolError: It failed for all of them.
+    """
     values = np.full(len(genotypes), np.nan)
     if store is not None:
         values[:] = store.measurements(space.fingerprint, objective.fingerprint, genotypes)
     missing = np.flatnonzero(np.isnan(values))
     messages: list[str] = []
-    report(len(genotypes) - len(missing))
-    for chunk in executor.run(objective, genotypes[missing]):
+    done = len(genotypes) - len(missing)
+    if progress is not None:
+        progress(done, len(genotypes))
+    for chunk in (executor or InProcess(1)).run(objective, genotypes[missing]):
         rows = missing[chunk.first : chunk.first + len(chunk.values)]
         values[rows] = chunk.values
         messages += chunk.messages.values()
@@ -187,16 +214,19 @@ def _measure(
             store.add_measurements(
                 space.fingerprint, objective.fingerprint, genotypes[rows], values[rows]
             )
-        report(len(genotypes) - len(missing) + chunk.first + len(chunk.values))
+        done += len(chunk.values)
+        if progress is not None:
+            progress(done, len(genotypes))
     if np.isnan(values).all():
         reason = f": {messages[-1]}" if messages else ""
         raise NastoolError(f"{objective.name} could measure none of the shapes{reason}")
     return values
 
 
-def _agreement(
+def agreement(
     predicted: Objective, measured: Objective, predictions: Floats, values: Floats
 ) -> Agreement:
+    """Compare predictions (n,) of a metric with what measured it, (n,); NaN where it failed."""
     both = np.isfinite(predictions) & np.isfinite(values)
     predictions, values = predictions[both], values[both]
     n = len(values)
@@ -236,7 +266,7 @@ def verification_status(result: Result, stored: Mapping[str, Any] | None) -> str
         result: Of a study.
         stored: What `Verification.as_dict` returned, or None.
     """
-    names = [metric.name for metric in predicted_metrics(result)]
+    names = [metric.name for metric in predicted_metrics(result.problem)]
     if not names:
         return ""
     if stored is None:

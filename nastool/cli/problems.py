@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from nastool.constraint import Constraint
 from nastool.errors import InvalidInputError
@@ -13,7 +13,10 @@ from nastool.space import SearchSpace
 
 
 def make_problem(
-    space_text: str, objective_texts: Sequence[str], constraints: Sequence[Constraint]
+    space_text: str,
+    objective_texts: Sequence[str],
+    constraints: Sequence[Constraint],
+    refined: Mapping[str, str] | None = None,
 ) -> Problem:
     """Make the problem that a command line describes.
 
@@ -21,17 +24,24 @@ def make_problem(
         space_text: E.g. ``supershaper``.
         objective_texts: E.g. ``perplexity`` and ``params``.
         constraints: On objectives, on costs of the space, or on any other metric that is known.
+        refined: Folders of predictors that take the place of a metric's own, by metric.
 
     Raises:
         InvalidInputError: Something is unknown, or the parts do not fit together.
     """
     space = load_space(space_text)
-    objectives = tuple(_metric(text, space) for text in dict.fromkeys(objective_texts))
+    folders = refined or {}
+
+    def make(text: str) -> Objective:
+        metric = _metric(text, space)
+        if metric.name not in folders:
+            return metric
+        return load_objective(f"predicted[{folders[metric.name]}]", space, {"name": metric.name})
+
+    objectives = tuple(make(text) for text in dict.fromkeys(objective_texts))
     named = {objective.name for objective in objectives} | set(space.costs)
     others = dict.fromkeys(c.metric for c in constraints if c.metric not in named)
-    return Problem(
-        space, objectives, tuple(constraints), tuple(_metric(text, space) for text in others)
-    )
+    return Problem(space, objectives, tuple(constraints), tuple(map(make, others)))
 
 
 def _metric(text: str, space: SearchSpace) -> Objective:

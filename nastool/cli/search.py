@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,10 @@ from nastool.cli.options import (
     problem_options,
     storage_option,
 )
+from nastool.cli.refine import Refining, refining_options
 
 if TYPE_CHECKING:
+    from nastool.objective import Objective
     from nastool.problem import Problem
     from nastool.results import Result
     from nastool.study import Study
@@ -65,6 +68,7 @@ if TYPE_CHECKING:
     multiple=True,
     help="A setting of the strategy; repeatable.",
 )
+@refining_options
 @storage_option
 @click.option(
     "--study",
@@ -86,6 +90,7 @@ def search(
     seed: int,
     batch_size: int | None,
     settings_texts: tuple[str, ...],
+    refining: Refining | None,
     storage: str,
     study_name: str | None,
     output_format: str | None,
@@ -112,22 +117,65 @@ def search(
         "objectives": list(objectives),
         "constraints": [str(constraint) for constraint in constraints],
     }
+    measured: dict[str, Objective] = {}
+    if refining is not None:
+        measured = refining.measuring.objectives(problem)
+        plan, description = _refined(
+            plan, refining, measured, budget, storage, study_name, description
+        )
     study = plan.study(storage, study_name, description)
     proof = prove_first(study.strategy)
     result = plan.run(study, budget, storage)
+    if refining is not None and result.stop_reason != "interrupted":
+        verification = refining.verify(result, measured, storage)
+    else:
+        verification = _verification(storage, study.name)
     facts: dict[str, str | int] = {
         "strategy": ", ".join([strategy_text, *settings_texts]),
         "seed": seed,
         "storage": "memory" if storage == "none" else storage,
         **proof,
+        **({} if refining is None else {"refined": str(refining)}),
     }
-    destination.write(result, facts, _verification(storage, study.name))
+    destination.write(result, facts, verification)
+    _check_finished(result, budget, storage, study.name)
+
+
+def _check_finished(result: Result, budget: int, storage: str, name: str) -> None:
     if result.stop_reason == "interrupted":
-        kept = "nothing is kept" if storage == "none" else f"kept in study {study.name}"
+        kept = "nothing is kept" if storage == "none" else f"kept in study {name}"
         raise KeyboardInterrupt(
             f"{len(result):,} of {budget:,} evaluations are done, {kept}"
             + ("" if storage == "none" else "; the same command goes on")
         )
+
+
+def _refined(
+    plan: _Plan,
+    refining: Refining,
+    measured: dict[str, Objective],
+    budget: int,
+    storage: str,
+    study_name: str | None,
+    description: Mapping[str, Any],
+) -> tuple[_Plan, Mapping[str, Any]]:
+    """The plan and description of the search on predictors that the active loop has refitted."""
+    numbers = itertools.count(1)
+
+    def described(folders: Mapping[str, Path]) -> Mapping[str, Any]:
+        return {**description, "refined": {name: str(path) for name, path in folders.items()}}
+
+    def search_round(problem: Problem, folders: Mapping[str, Path]) -> Result:
+        number = next(numbers)
+        name = f"{study_name}-round-{number}" if study_name else None
+        turn = replace(plan, problem=problem)
+        study = turn.study(storage, name, described(folders) if folders else description)
+        result = turn.run(study, budget, storage)
+        _check_finished(result, budget, storage, study.name)
+        return result
+
+    found = refining.run(plan.problem, measured, search_round, budget, storage)
+    return replace(plan, problem=found.problem), described(found.folders)
 
 
 def _verification(storage: str, name: str) -> Mapping[str, Any] | None:

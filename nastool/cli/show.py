@@ -95,7 +95,12 @@ def problem_of(summary: StudySummary) -> Problem:
     description = summary.description
     try:
         constraints = [parse_constraint(text) for text in description["constraints"]]
-        return make_problem(description["space"], description["objectives"], constraints)
+        return make_problem(
+            description["space"],
+            description["objectives"],
+            constraints,
+            description.get("refined"),
+        )
     except InvalidInputError as error:
         raise InvalidInputError(
             f"study {summary.name!r} cannot be opened: {error} "

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from nastool.errors import InvalidInputError
 from nastool.exact.boxes import BoxSum
 from nastool.objective import Kind, Objective, Provenance
-from nastool.predictors.base import GridForm, load_predictor
+from nastool.predictors.base import GridForm, load_predictor, save_predictor
+from nastool.predictors.tables import TABLE, TARGET, Measurements, read_measurements
 from nastool.space import Choice, Gene, Genotypes, SearchSpace
 
 
@@ -27,20 +28,16 @@ class PredictedObjective(Objective):
         space: What is searched.
         folder: Holds a predictor and its card.
         name: The metric's name as users type it; the card's own by default.
-        note: What else to say about its error.
 
     Raises:
         InvalidInputError: No predictor there, or one whose genes or costs do not fit the space.
     """
 
-    def __init__(
-        self, space: SearchSpace, folder: str | Path, name: str | None = None, note: str = ""
-    ) -> None:
+    def __init__(self, space: SearchSpace, folder: str | Path, name: str | None = None) -> None:
         self.space = space
         self.folder = Path(folder)
         self.predictor, self.card = load_predictor(self.folder)
         self._name = name or self.card.metric
-        self._note = note
         self._check_fit()
 
     @property
@@ -68,7 +65,7 @@ class PredictedObjective(Objective):
             if self.is_proxy
             else ""
         )
-        error = ", ".join(filter(None, (card.error, self._note)))
+        error = ", ".join(filter(None, (card.error, str(card.source.get("noise", "")))))
         return Provenance(Kind.PREDICTED, card.by, error, proxy)
 
     @property
@@ -112,6 +109,45 @@ class PredictedObjective(Objective):
 
         return predictor_boxes(self.predictor, self._values, self.evaluate)
 
+    def refitted(
+        self, genotypes: Genotypes, values: NDArray[np.float64], folder: Path
+    ) -> PredictedObjective:
+        """The same metric by a predictor that has also seen new measurements.
+
+        A predictor of another space, or one whose table is not known, is recalibrated to them.
+
+        Args:
+            genotypes: Distinct measured shapes, shape (n, d).
+            values: What was measured, shape (n,), finite.
+            folder: Keeps the new predictor and its table.
+
+        Raises:
+            InvalidInputError: Fewer than three shapes, or the folder holds something else.
+        """
+        from nastool.predictors.fitting import refit
+
+        card, space = self.card, self.space
+        measured = Measurements(
+            genes=card.genes,
+            choices=card.choices,
+            costs=card.costs,
+            features=self.features(genotypes),
+            targets=values,
+            dropped=0,
+            space=space.name,
+            fingerprint=space.fingerprint,
+            source={},
+        )
+        table = None
+        same_genes = card.genes == tuple(gene.name for gene in space.genes)
+        if same_genes and not self.is_proxy and (self.folder / TABLE).is_file():
+            table = read_measurements(self.folder / TABLE, TARGET, space, card.costs)
+        fitted = refit(self.predictor, table, measured)
+        source = {**card.source, "refitted from": str(card), "measured near fronts": len(values)}
+        new = fitted.card(card.metric, card.unit, source)
+        save_predictor(folder, fitted.predictor, new, fitted.data)
+        return PredictedObjective(space, folder, self.name)
+
     @cached_property
     def _values(self) -> list[NDArray[np.float64]]:
         """For each gene what its choices looked like when the predictor was fitted."""
@@ -149,19 +185,22 @@ class PredictedObjective(Objective):
             )
 
 
-def create(space: SearchSpace, argument: str | None = None) -> PredictedObjective:
+def create(
+    space: SearchSpace, argument: str | None = None, *, name: str | None = None
+) -> PredictedObjective:
     """Whatever a fitted predictor predicts: ``predicted[FOLDER]``.
 
     Args:
         space: What is searched.
         argument: Folder of the predictor.
+        name: The metric's name; by default with the folder in brackets.
 
     Raises:
         InvalidInputError: No folder given, or see `PredictedObjective`.
     """
     if argument is None:
         raise InvalidInputError("predicted needs the folder of a predictor: predicted[FOLDER]")
-    return PredictedObjective(space, argument, f"predicted[{argument}]")
+    return PredictedObjective(space, argument, name or f"predicted[{argument}]")
 
 
 def _choices(space: SearchSpace) -> tuple[tuple[Choice, ...], ...]:

@@ -41,7 +41,7 @@ def create(
         raise InvalidInputError(
             f"device {argument!r} has no predictor yet: 'nastool latency fit {argument}' makes one"
         )
-    return PredictedObjective(space, folder / PREDICTOR, name or f"latency[{argument}]", card.note)
+    return PredictedObjective(space, folder / PREDICTOR, name or f"latency[{argument}]")
 
 
 class MeasuredLatency(Objective):

@@ -1,0 +1,161 @@
+"""``--refine N`` of ``nastool search``: measure what looks best, refit, search again."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from nastool.cli.measuring import Measuring, measuring_options
+from nastool.cli.options import count
+from nastool.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from nastool.objective import Objective
+    from nastool.problem import Problem
+    from nastool.refinement import Refinement, Round, Search
+    from nastool.results import Result
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+_SHAPES = 16
+
+
+@dataclass(frozen=True)
+class Refining:
+    """What the refining options ask for.
+
+    Args:
+        rounds: Turns of the loop.
+        shapes: Measured in a turn.
+        folder: For the refitted predictors; named after what is searched by default.
+        measuring: What measures.
+    """
+
+    rounds: int
+    shapes: int
+    folder: Path | None
+    measuring: Measuring
+
+    def __str__(self) -> str:
+        times = "once" if self.rounds == 1 else f"{self.rounds} times"
+        return f"{times}, with {self.shapes} measured shapes each"
+
+    def run(
+        self,
+        problem: Problem,
+        objectives: dict[str, Objective],
+        search: Search,
+        budget: int,
+        storage: str,
+    ) -> Refinement:
+        """Run the loop and say after every round how predictions and measurements agree.
+
+        Args:
+            problem: With predicted metrics.
+            objectives: What measures them.
+            search: Searches a problem in a round.
+            budget: Evaluations of each search.
+            storage: Keeps measurements, unless ``none``.
+        """
+        from nastool.cli.progress import ProgressBar
+        from nastool.refinement import refine
+        from nastool.store import open_store
+
+        with (
+            nullcontext() if storage == "none" else open_store(storage) as store,
+            ProgressBar("measuring") as progress,
+        ):
+            return refine(
+                problem,
+                objectives,
+                search,
+                rounds=self.rounds,
+                folder=self.folder or self._name(problem, objectives, budget),
+                shapes=self.shapes,
+                store=store,
+                progress=progress,
+                report=_report,
+            )
+
+    def verify(
+        self, result: Result, objectives: dict[str, Objective], storage: str
+    ) -> Mapping[str, Any]:
+        """Measure the front of the last search, too; what is found is also kept in the store."""
+        from nastool.cli.progress import ProgressBar
+        from nastool.store import open_store
+        from nastool.verification import verify
+
+        with (
+            nullcontext() if storage == "none" else open_store(storage) as store,
+            ProgressBar("measuring") as progress,
+        ):
+            found = verify(result, objectives, self.shapes, store, progress=progress)
+            content = found.as_dict()
+            if store is not None:
+                store.annotate(result.name, "verification", content)
+        return content
+
+    def _name(self, problem: Problem, objectives: dict[str, Objective], budget: int) -> str:
+        """Equal for loops of which one goes on where the other ends."""
+        measured = {name: objective.fingerprint for name, objective in objectives.items()}
+        content = json.dumps([problem.fingerprint, measured, budget, self.shapes])
+        return f"refined-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+
+
+def refining_options(command: _F) -> _F:
+    """Add ``--refine`` and what belongs to it, handed over as ``refining``: None without it."""
+
+    @click.option(
+        "--refine",
+        "rounds",
+        type=count,
+        metavar="N",
+        help="Search, measure what looks best, refit what predicts, search again: N times.",
+    )
+    @click.option(
+        "--refine-shapes",
+        "shapes",
+        type=count,
+        metavar="N",
+        help=f"Shapes measured each time. Default: {_SHAPES}.",
+    )
+    @click.option(
+        "--refined",
+        "folder",
+        metavar="DIR",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Folder for the refitted predictors. Default: refined-..., after what is searched.",
+    )
+    @measuring_options
+    @functools.wraps(command)
+    def packed(
+        *arguments: Any,
+        rounds: int | None,
+        shapes: int | None,
+        folder: Path | None,
+        measuring: Measuring,
+        **options: Any,
+    ) -> Any:
+        refining = None
+        if rounds is not None:
+            refining = Refining(rounds, shapes or _SHAPES, folder, measuring)
+        elif shapes or folder or measuring:
+            raise InvalidInputError(
+                "--refine-shapes, --refined, --supernet, --text and --measure need --refine N"
+            )
+        return command(*arguments, refining=refining, **options)
+
+    return packed  # type: ignore[return-value]  # what click calls takes the options instead
+
+
+def _report(done: Round) -> None:
+    for agreement in done.agreements:
+        click.echo(f"round {done.number}: {agreement}", err=True)
