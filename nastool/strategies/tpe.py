@@ -15,7 +15,8 @@ from nastool.evaluations import Evaluations
 from nastool.problem import Problem
 from nastool.space import Genotypes
 from nastool.strategies.base import State, Strategy
-from nastool.strategies.history import canonical, nothing, pack, unpack
+from nastool.strategies.history import Seen, canonical, nothing, pack, unpack
+from nastool.strategies.local import neighbours
 
 SAMPLERS = ("TPESampler", "GPSampler", "RandomSampler")
 """Those that remember nothing but the trials, so that their state can be written down."""
@@ -28,7 +29,8 @@ class OptunaSampler(Strategy):
     """Multi-objective TPE (Ozaki et al., 2020), or by name another of Optuna's samplers.
 
     Constraints reach the sampler through its own interface. Proposals that break a hard one are
-    drawn again.
+    drawn again. One that is known already teaches nothing, and a sampler makes more and more of
+    them as it converges: an unknown neighbour takes its place.
 
     Args:
         problem: What to optimise.
@@ -78,6 +80,7 @@ class OptunaSampler(Strategy):
                 sampler=self._make_sampler(0),
             )
         self._told = [nothing(self.problem)]
+        self._seen = Seen(self.problem.space)
         self._running: list[Any] = []
 
     @property
@@ -85,30 +88,53 @@ class OptunaSampler(Strategy):
         return 1
 
     def ask(self, n: int) -> Genotypes:
-        study = self._study
         # A fresh sampler a batch: its seed is drawn here, so that nothing of it must be saved.
-        study.sampler = self._make_sampler(int(self.rng.integers(2**31)))
-        genotypes = [self.problem.space.sample(0, self.rng)]
+        self._study.sampler = self._make_sampler(int(self.rng.integers(2**31)))
+        batch = self.problem.space.sample(0, self.rng)
         with self._quiet():
             self._give_up()
             for _ in range(n):
-                for _ in range(_TRIES):
-                    trial = study.ask(self._distributions)
-                    genotype = self._genotype(trial.params)
-                    if self.problem.admissible(genotype)[0]:
-                        # It runs till the batch is told, which keeps the sampler from proposing
-                        # the same again.
-                        self._running.append(trial)
+                genotype, trial = self._propose()
+                if not self._seen.novel(np.concatenate([batch, genotype]))[-1]:
+                    if trial is not None:
+                        self._fail(trial)
+                    genotype, trial = self._near(genotype, batch), None
+                    if len(genotype) == 0:
                         break
-                    study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
-                else:
-                    genotype = self.problem.sample(1, self.rng)
-                genotypes.append(genotype)
-        return np.concatenate(genotypes)
+                if trial is not None:
+                    # It runs till the batch is told, which keeps the sampler from proposing the
+                    # same again.
+                    self._running.append(trial)
+                batch = np.concatenate([batch, genotype])
+        return batch
+
+    def _propose(self) -> tuple[Genotypes, Any]:
+        """An admissible genotype (1, d) and the trial it comes from, None if from a uniform draw."""
+        for _ in range(_TRIES):
+            trial = self._study.ask(self._distributions)
+            genotype = self._genotype(trial.params)
+            if self.problem.admissible(genotype)[0]:
+                return genotype, trial
+            self._fail(trial)
+        return self.problem.sample(1, self.rng), None
+
+    def _near(self, genotype: Genotypes, batch: Genotypes) -> Genotypes:
+        """An unknown neighbour of a known proposal, else any unknown one; (0, d) if none is left."""
+        space = self.problem.space
+        found = space.canonicalize(neighbours(space, genotype)[0])
+        found = np.concatenate([batch, found[self.problem.admissible(found)]])
+        unknown = found[np.flatnonzero(self._seen.novel(found))[len(batch) :]]
+        if len(unknown):
+            return self.rng.choice(unknown, 1)
+        found = np.concatenate([batch, self._seen.sample_unseen(self.problem, 1, self.rng)])
+        return found[np.flatnonzero(self._seen.novel(found))[len(batch) :]]
+
+    def _fail(self, trial: Any) -> None:
+        self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
 
     def _give_up(self) -> None:
         for trial in self._running:
-            self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
+            self._fail(trial)
         self._running = []
 
     def tell(self, evaluations: Evaluations) -> None:
@@ -121,7 +147,7 @@ class OptunaSampler(Strategy):
                 for trial, values in zip(self._running, told.objectives.tolist(), strict=True):
                     self._study.tell(trial, values)
             self._running = []
-            self._told.append(told)
+            self._remember(told)
         elif len(told):
             # Other trials than those asked for, or with more to say: they are told as new ones.
             with self._quiet():
@@ -150,7 +176,11 @@ class OptunaSampler(Strategy):
                     **settings,
                 )
                 self._study.add_trial(trial)
+        self._remember(evaluations)
+
+    def _remember(self, evaluations: Evaluations) -> None:
         self._told.append(evaluations)
+        self._seen.add(evaluations.genotypes)
 
     def _genotype(self, params: Mapping[str, int]) -> Genotypes:
         row = np.array([[params[name] for name in self._distributions]], dtype=np.int64)

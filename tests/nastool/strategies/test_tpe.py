@@ -37,6 +37,7 @@ def test_searches_as_plain_optuna_does(name):
         else optuna.distributions.CategoricalDistribution(range(len(gene.choices)))
         for gene in problem.space.genes
     }
+    known = set()
     for _ in range(30):
         asked = strategy.ask(1)
         strategy.tell(problem.evaluate(asked))
@@ -49,15 +50,31 @@ def test_searches_as_plain_optuna_does(name):
         trial = plain.ask(distributions)
         genotype = np.array([[trial.params[gene.name] for gene in problem.space.genes]])
         genotype = problem.space.canonicalize(genotype)
+        if tuple(genotype[0]) in known:
+            assert tuple(asked[0]) not in known
+            break
         assert np.array_equal(genotype, asked)
+        known.add(tuple(asked[0]))
         # Optuna must see the canonical one, too.
-        values = problem.evaluate(genotype).objectives[0].tolist()
+        values = problem.evaluate(asked).objectives[0].tolist()
         plain.tell(trial, state=optuna.trial.TrialState.FAIL)
         names = list(distributions)
-        params = dict(zip(names, genotype[0].tolist(), strict=True))
+        params = dict(zip(names, asked[0].tolist(), strict=True))
         plain.add_trial(
             optuna.trial.create_trial(params=params, distributions=distributions, values=values)
         )
+    assert len(known) > 10  # beyond the uniform draws that both begin with
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+def test_no_proposal_is_wasted_on_what_is_known(batch):
+    problem = Problem(Widths(2), (Formula("loss", total),))
+    strategy = TPE(problem, 0)
+    asked = []
+    while len(found := strategy.ask(batch)):
+        asked += map(tuple, found.tolist())
+        strategy.tell(problem.evaluate(found))
+    assert len(asked) == len(set(asked)) == problem.space.size
 
 
 def total(genotypes):
