@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from nastool.errors import InvalidInputError
@@ -44,8 +45,11 @@ class Deployment:
         module: A `torch.nn.Module` on the CPU, in evaluation mode.
         inputs: Tensors of one pass by name, in the order of the module's parameters.
         workload: What the inputs were made for.
+        file: The same architecture as a file, where there is one; devices that run files take it
+            instead of making one from the module.
     """
 
     module: Any
     inputs: Mapping[str, Any]
     workload: Workload
+    file: Path | None = None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ class OnnxRuntime(Device):
             import onnxruntime
         except ImportError as error:
             raise MissingDependencyError(
-                "device onnxruntime needs the package: pip install onnxruntime"
+                "device onnxruntime needs the package: pip install 'nastool[export]'"
             ) from error
         self._runtime = onnxruntime
         self._energy = system.EnergyCounter()
@@ -52,20 +53,17 @@ class OnnxRuntime(Device):
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        with tempfile.TemporaryDirectory(prefix="nastool-") as folder:
-            path = Path(folder, "model.onnx")
-            export_onnx(deployment, path)
-            # Its threads inherit the cores of the one that makes the session.
-            with system.pinned(self.threads):
-                try:
-                    session = self._runtime.InferenceSession(
-                        str(path), options, providers=["CPUExecutionProvider"]
-                    )
-                    inputs = _arrays(deployment, [node.name for node in session.get_inputs()])
-                    return _timing(lambda: session.run(None, inputs), warmup, repeats, self._energy)
-                # ONNX Runtime raises types of its own for what it cannot load or run.
-                except Exception as error:
-                    raise NastoolError(f"ONNX Runtime cannot run it: {_line(error)}") from error
+        # Its threads inherit the cores of the one that makes the session.
+        with _file(deployment) as path, system.pinned(self.threads):
+            try:
+                session = self._runtime.InferenceSession(
+                    str(path), options, providers=["CPUExecutionProvider"]
+                )
+                inputs = _arrays(deployment, [node.name for node in session.get_inputs()])
+                return _timing(lambda: session.run(None, inputs), warmup, repeats, self._energy)
+            # ONNX Runtime raises types of its own for what it cannot load or run.
+            except Exception as error:
+                raise NastoolError(f"ONNX Runtime cannot run it: {_line(error)}") from error
 
 
 class OpenVino(Device):
@@ -117,18 +115,27 @@ class OpenVino(Device):
                 "NUM_STREAMS": 1,
                 "INFERENCE_PRECISION_HINT": "f32",
             }
-        with tempfile.TemporaryDirectory(prefix="nastool-") as folder:
-            path = Path(folder, "model.onnx")
-            export_onnx(deployment, path)
-            with system.pinned(self.threads):
-                try:
-                    compiled = self._core.compile_model(str(path), self.target, settings)
-                    names = [port.any_name for port in compiled.inputs]
-                    inputs = _arrays(deployment, names)
-                    request = compiled.create_infer_request()
-                    return _timing(lambda: request.infer(inputs), warmup, repeats, self._energy)
-                except RuntimeError as error:
-                    raise NastoolError(f"OpenVINO cannot run it: {_line(error)}") from error
+        with _file(deployment) as path, system.pinned(self.threads):
+            try:
+                compiled = self._core.compile_model(str(path), self.target, settings)
+                names = [port.any_name for port in compiled.inputs]
+                inputs = _arrays(deployment, names)
+                request = compiled.create_infer_request()
+                return _timing(lambda: request.infer(inputs), warmup, repeats, self._energy)
+            except RuntimeError as error:
+                raise NastoolError(f"OpenVINO cannot run it: {_line(error)}") from error
+
+
+@contextmanager
+def _file(deployment: Deployment) -> Iterator[Path]:
+    """The architecture as a file: its own, or one made for now."""
+    if deployment.file is not None:
+        yield deployment.file
+        return
+    with tempfile.TemporaryDirectory(prefix="nastool-") as folder:
+        path = Path(folder, "model.onnx")
+        export_onnx(deployment, path)
+        yield path
 
 
 def _arrays(deployment: Deployment, names: list[str]) -> dict[str, Any]:

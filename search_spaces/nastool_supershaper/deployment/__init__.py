@@ -1,0 +1,1 @@
+"""From a shape of a supernet to a model that runs without any of this."""

@@ -1,0 +1,285 @@
+"""How fast and how large each form of deployed models is, beside the models they replace."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+from nastool.deployment import Deployment, Workload
+from nastool.devices import Device
+from nastool.errors import InvalidInputError
+from nastool.plugins import load_device
+from nastool_supershaper import shaped_bert
+from nastool_supershaper.deployment import forms
+from nastool_supershaper.deployment.models import load_deployed
+from nastool_supershaper.deployment.runtimes import FILES
+from nastool_supershaper.deployment.sizes import bytes_of, forms_in, peak_memory
+
+Progress = Callable[[int, int, str], None]
+"""Called with the steps done, of all, and what is being done."""
+
+COMPILED = "torch.compile"
+
+_DEVICES = {
+    "torch": "cpu",
+    COMPILED: "cpu",
+    "onnx": "onnxruntime",
+    "int8": "onnxruntime",
+    "openvino": "openvino",
+}
+"""What runs each form."""
+
+_BASELINES: dict[str, tuple[type[transformers.PretrainedConfig], str]] = {
+    "bert-base": (transformers.BertConfig, "Bert"),
+    "distilbert": (transformers.DistilBertConfig, "DistilBert"),
+}
+"""Configuration of each baseline, published sizes by default, and the prefix of its models."""
+
+BASELINES = tuple(_BASELINES)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How often everything is measured.
+
+    Args:
+        rounds: Turns, each through all forms of all models in a new random order.
+        repeats: Timed passes of a form in a round.
+        warmup: Passes before them.
+        memory: Whether to measure memory, in a process for each form.
+        seed: Of the order.
+
+    Raises:
+        InvalidInputError: A number is too small.
+    """
+
+    rounds: int = 5
+    repeats: int = 5
+    warmup: int = 2
+    memory: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("rounds", 1), ("repeats", 1), ("warmup", 0)):
+            if getattr(self, name) < least:
+                raise InvalidInputError(
+                    f"{name} must be at least {least}, got {getattr(self, name)}"
+                )
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One form of one model, ready to be measured.
+
+    Args:
+        model: Name of the model.
+        form: Name of the form.
+        folder: The model's folder.
+        device: What runs it.
+        deployment: What it runs.
+    """
+
+    model: str
+    form: str
+    folder: Path
+    device: Device
+    deployment: Deployment
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured of one form of one model.
+
+    Args:
+        model: Name of the model.
+        form: Name of the form.
+        parameters: Weights of the model.
+        disk: Bytes on disk.
+        median: Seconds of a pass, over all rounds.
+        p90: 90th percentile of them.
+        spread: How far the rounds' medians lie apart, relative to `median`.
+        throughput: Texts a second.
+        memory: Most resident memory that running adds to a process, in bytes; None where not known.
+    """
+
+    model: str
+    form: str
+    parameters: int
+    disk: int
+    median: float
+    p90: float
+    spread: float
+    throughput: float
+    memory: int | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values, units in the names."""
+        renamed = {"disk": "disk_B", "median": "median_s", "p90": "p90_s", "memory": "memory_B"}
+        renamed["throughput"] = "texts_per_s"
+        return {renamed.get(key, key): value for key, value in asdict(self).items()}
+
+
+def load_model(folder: Path) -> PreTrainedModel:
+    """Load a model for measuring: a deployed one, or a baseline.
+
+    Args:
+        folder: What `export` or `write_baseline` wrote.
+
+    Raises:
+        InvalidInputError: There is none.
+    """
+    kind = _architecture(folder)
+    if hasattr(shaped_bert, kind):
+        return load_deployed(folder)
+    return getattr(transformers, kind).from_pretrained(folder, dtype=torch.float32).eval()
+
+
+def candidates(
+    folder: Path, name: str, workload: Workload, *, threads: int = 1, compiled: bool = False
+) -> list[Candidate]:
+    """List the forms of a model.
+
+    Args:
+        folder: The model's folder.
+        name: What to call it.
+        workload: What a pass is given.
+        threads: Threads of a pass.
+        compiled: Whether to measure PyTorch compiled, too.
+
+    Raises:
+        InvalidInputError: There is no model, or its texts are shorter than the workload's.
+        MissingDependencyError: A form is there that cannot be run here.
+    """
+    model = load_model(folder)
+    longest = int(model.config.max_position_embeddings)
+    if workload.sequence_length > longest:
+        raise InvalidInputError(
+            f"the sequence length must be at most {longest} for {name}, "
+            f"got {workload.sequence_length}"
+        )
+    shape = (workload.batch_size, workload.sequence_length)
+    ids = torch.randint(model.config.vocab_size, shape, generator=torch.Generator().manual_seed(0))
+    # Full texts: padding would be work for some runtimes and none for others.
+    values = (ids, torch.ones_like(ids), torch.zeros_like(ids))
+    taken = forms.input_names(model)
+    inputs = {key: value for key, value in zip(forms.INPUTS, values, strict=True) if key in taken}
+    found = []
+    for form in forms_in(folder):
+        file = folder / FILES[form] if form in FILES else None
+        deployment = Deployment(model, inputs, workload, file)
+        for shown in (form, COMPILED) if form == "torch" and compiled else (form,):
+            settings = {"threads": threads, **({"compile": True} if shown == COMPILED else {})}
+            device = load_device(_DEVICES[shown], settings)
+            found.append(Candidate(name, shown, folder, device, deployment))
+    return found
+
+
+def measure(
+    measured: Sequence[Candidate],
+    plan: Plan,
+    threads: int = 1,
+    progress: Progress = lambda *_: None,
+) -> list[Row]:
+    """Time all candidates in turns, and weigh them.
+
+    Args:
+        measured: Forms of models.
+        plan: How often.
+        threads: Threads of a pass, for memory; devices have their own.
+        progress: Called before every step.
+
+    Returns:
+        A row for each, in their order.
+
+    Raises:
+        NastoolError: One of them cannot be run.
+    """
+    rng = np.random.default_rng(plan.seed)
+    seconds: list[list[NDArray[np.float64]]] = [[] for _ in measured]
+    total = plan.rounds * len(measured) + (len(measured) if plan.memory else 0)
+    step = 0
+    for _ in range(plan.rounds):
+        for index in rng.permutation(len(measured)).tolist():
+            one = measured[index]
+            progress(step, total, f"timing {one.model}, {one.form}")
+            timing = one.device.measure(one.deployment, plan.warmup, plan.repeats)
+            seconds[index].append(timing.seconds)
+            step += 1
+    rows = []
+    for one, turns in zip(measured, seconds, strict=True):
+        form = "torch" if one.form == COMPILED else one.form
+        workload, memory = one.deployment.workload, None
+        if plan.memory:
+            progress(step, total, f"weighing {one.model}, {one.form}")
+            step += 1
+            # A compiled model brings its compiler along: that is not the memory of a deployment.
+            if one.form != COMPILED:
+                memory = peak_memory(one.folder, form, workload, threads)
+        medians = np.array([np.median(turn) for turn in turns])
+        passes = np.concatenate(turns)
+        median = float(np.median(passes))
+        rows.append(
+            Row(
+                model=one.model,
+                form=one.form,
+                parameters=sum(p.numel() for p in one.deployment.module.parameters()),
+                disk=bytes_of(one.folder, form),
+                median=median,
+                p90=float(np.quantile(passes, 0.9)),
+                spread=float(medians.max() - medians.min()) / median,
+                throughput=workload.batch_size / median,
+                memory=memory,
+            )
+        )
+    return rows
+
+
+def write_baseline(name: str, like: Path, wanted: Sequence[str], folder: Path) -> None:
+    """Write a baseline with random weights and the head of another model.
+
+    Args:
+        name: One of `BASELINES`.
+        like: Folder of the model whose head it gets.
+        wanted: Forms to make of it: ``torch`` and keys of `runtimes.FILES`.
+        folder: Existing folder.
+
+    Raises:
+        InvalidInputError: An unknown baseline.
+        NastoolError: A form cannot be made.
+    """
+    if name not in _BASELINES:
+        raise InvalidInputError(f"a baseline must be one of {', '.join(BASELINES)}, got {name!r}")
+    other = json.loads((like / "config.json").read_text(encoding="utf-8"))
+    config_class, prefix = _BASELINES[name]
+    config = config_class(num_labels=len(other.get("id2label") or (0, 1)))
+    task = _architecture(like).removeprefix("ShapedBert")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = getattr(transformers, f"{prefix}{task}")(config).eval()
+    model.save_pretrained(folder)
+    onnx_file = folder / FILES["onnx"]
+    if set(wanted) & set(FILES):
+        forms.write_onnx(model, onnx_file)
+    if "int8" in wanted:
+        forms.write_int8(onnx_file, folder / FILES["int8"])
+    if "openvino" in wanted:
+        forms.write_openvino(onnx_file, folder / FILES["openvino"])
+
+
+def _architecture(folder: Path) -> str:
+    try:
+        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return str(content["architectures"][0])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InvalidInputError(
+            f"expected the folder of a model that 'nastool export' wrote, got {folder}"
+        ) from error

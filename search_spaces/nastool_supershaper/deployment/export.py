@@ -1,0 +1,150 @@
+"""Export: a folder that runs anywhere, checked form by form before it appears."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from nastool.errors import NastoolError
+from nastool_supershaper.deployment import forms
+from nastool_supershaper.deployment.card import model_card
+from nastool_supershaper.deployment.checks import (
+    TOLERANCE,
+    Quality,
+    compare,
+    random_batches,
+)
+from nastool_supershaper.deployment.models import load_deployed, save_deployed, whole_folder
+from nastool_supershaper.deployment.report import Difference, ExportReport, FormReport, Origin
+from nastool_supershaper.deployment.runtimes import FILES, RUNS, require
+from nastool_supershaper.deployment.sizes import bytes_of
+
+Progress = Callable[[str], None]
+"""Called with what is being done."""
+
+
+def export(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    target: Path,
+    origin: Origin,
+    wanted: Sequence[str] = (),
+    *,
+    merging: Difference | None = None,
+    quality: Quality | None = None,
+    tolerance: float = TOLERANCE,
+    progress: Progress = lambda _: None,
+) -> ExportReport:
+    """Write a model's folder in all wanted forms, or nothing at all.
+
+    Args:
+        model: A deployed model on the CPU, in evaluation mode.
+        tokenizer: Its tokenizer.
+        target: New or empty folder.
+        origin: What the model card says about it.
+        wanted: Keys of `FILES`; any of them brings ONNX along, which it is made from.
+        merging: How the merged subnet differs from its supernet, where that was measured.
+        quality: What to measure PyTorch and the 8-bit form by.
+        tolerance: Largest difference from PyTorch of the forms in full precision.
+        progress: Called before each step.
+
+    Raises:
+        InvalidInputError: The folder holds something, or the tokenizer does not fit.
+        MissingDependencyError: What a form needs is not installed.
+        NastoolError: A form cannot be made, or differs from PyTorch.
+    """
+    # All other forms are made from ONNX.
+    ordered = [form for form in FILES if wanted and (form == "onnx" or form in wanted)]
+    for form in ordered:
+        require(form)
+    with whole_folder(target) as folder:
+        progress("writing model and tokenizer")
+        save_deployed(model, tokenizer, folder)
+        # From here on, what was written is what is measured and converted.
+        model = load_deployed(folder)
+        reference = forms.torch_run(model)
+        rows = [
+            FormReport(
+                "torch",
+                "model.safetensors",
+                bytes_of(folder, "torch"),
+                quality=None if quality is None else quality.measure(reference),
+            )
+        ]
+        batches = random_batches(model)
+        onnx_file = folder / FILES["onnx"]
+        for form in ordered:
+            progress(f"writing and checking {form}")
+            path = folder / FILES[form]
+            _write(form, model, onnx_file, path)
+            run = RUNS[form](path)
+            difference = compare(reference, run, batches)
+            if form != "int8":
+                check_difference(f"{form} and PyTorch", difference, tolerance)
+            value = quality.measure(run) if quality is not None and form == "int8" else None
+            rows.append(FormReport(form, FILES[form], bytes_of(folder, form), difference, value))
+        report = ExportReport(
+            tuple(model.config.shape),
+            sum(parameter.numel() for parameter in model.parameters()),
+            merging,
+            None if quality is None else (quality.metric, quality.on),
+            tuple(rows),
+        )
+        (folder / "README.md").write_text(model_card(model, origin, report), encoding="utf-8")
+    return report
+
+
+def check_difference(what: str, difference: Difference, tolerance: float) -> None:
+    """Refuse two forms of a model that differ by more than rounding.
+
+    Raises:
+        NastoolError: They do.
+    """
+    # Written so that NaN does not pass.
+    if not difference.largest <= tolerance:
+        raise NastoolError(
+            f"{what} must agree within {tolerance:g}, but their logits differ by "
+            f"{difference.largest:.3g}; nothing was written"
+        )
+
+
+def _write(form: str, model: PreTrainedModel, onnx_file: Path, path: Path) -> None:
+    if form == "onnx":
+        forms.write_onnx(model, path)
+    elif form == "int8":
+        forms.write_int8(onnx_file, path)
+    else:
+        forms.write_openvino(onnx_file, path)
+
+
+def push(folder: Path, repository: str, *, private: bool = False) -> str:
+    """Upload an exported folder to the hub.
+
+    Args:
+        folder: What `export` wrote.
+        repository: ``USER/NAME``; made if it is not there.
+        private: Whether a new repository is private.
+
+    Returns:
+        Its address.
+
+    Raises:
+        NastoolError: The hub refuses, or cannot be reached.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    try:
+        url = api.create_repo(repository, private=private, exist_ok=True)
+        api.upload_folder(
+            repo_id=repository, folder_path=folder, commit_message="Exported by nastool"
+        )
+    # The hub's client raises dozens of types, its transport's included.
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise NastoolError(
+            f"cannot upload to {repository}: {reason}; the model is in {folder}"
+        ) from error
+    return str(url)

@@ -1,0 +1,114 @@
+"""Running exported files, without PyTorch."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nastool.errors import MissingDependencyError, NastoolError
+
+Arrays = Mapping[str, NDArray[Any]]
+Run = Callable[[Arrays], dict[str, NDArray[Any]]]
+"""One pass: inputs (B, T) by name to logits by name."""
+
+FILES = {
+    "onnx": "onnx/model.onnx",
+    "int8": "onnx/model_int8.onnx",
+    "openvino": "openvino/openvino_model.xml",
+}
+"""Where each form lies in a model's folder; the names are those that Optimum looks for."""
+
+
+def onnx_run(path: Path, threads: int = 1) -> Run:
+    """Run an ONNX file in ONNX Runtime on the processor.
+
+    Raises:
+        NastoolError: ONNX Runtime cannot load it.
+    """
+    runtime = library("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    with one_line("ONNX Runtime cannot load it"):
+        session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = [node.name for node in session.get_inputs()]
+    outputs = [node.name for node in session.get_outputs()]
+
+    def run(inputs: Arrays) -> dict[str, NDArray[Any]]:
+        found = session.run(outputs, {name: inputs[name] for name in names})
+        return dict(zip(outputs, found, strict=True))
+
+    return run
+
+
+def openvino_run(path: Path, threads: int = 1) -> Run:
+    """Run a file of OpenVINO, or an ONNX file, in OpenVINO on the processor, in float32.
+
+    Raises:
+        NastoolError: OpenVINO cannot load it.
+    """
+    settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+    with one_line("OpenVINO cannot load it"):
+        compiled = library("openvino").Core().compile_model(str(path), "CPU", settings)
+    names = [port.any_name for port in compiled.inputs]
+
+    def run(inputs: Arrays) -> dict[str, NDArray[Any]]:
+        found = compiled({name: inputs[name] for name in names})
+        return {port.any_name: np.array(found[port]) for port in compiled.outputs}
+
+    return run
+
+
+RUNS: Mapping[str, Callable[[Path], Run]] = {
+    "onnx": onnx_run,
+    "int8": onnx_run,
+    "openvino": openvino_run,
+}
+"""What runs the file of each form."""
+
+
+def library(name: str) -> Any:
+    """Import what a form needs.
+
+    Raises:
+        MissingDependencyError: It is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        what = "openvino" if name == "openvino" else "'nastool[export]'"
+        raise MissingDependencyError(f"this form needs {name}: pip install {what}") from error
+
+
+def require(form: str) -> None:
+    """Check that what a form needs is installed.
+
+    Args:
+        form: A key of `FILES`.
+
+    Raises:
+        MissingDependencyError: It is not.
+    """
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        library(name)
+    if form == "openvino":
+        library("openvino")
+
+
+@contextmanager
+def one_line(what: str) -> Iterator[None]:
+    """Turn what exporters and runtimes raise into one line."""
+    try:
+        yield
+    except NastoolError:
+        raise
+    # Exporters and runtimes raise types of their own.
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise NastoolError(f"{what}: {reason}") from error

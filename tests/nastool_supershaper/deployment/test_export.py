@@ -1,0 +1,318 @@
+"""Exported folders: what is in them, where they load, and that they are whole or not there."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from nastool.errors import NastoolError  # noqa: E402
+from nastool_supershaper.checkpoints import load_supernet  # noqa: E402
+from nastool_supershaper.deployment import export as exporting  # noqa: E402
+from nastool_supershaper.deployment import forms  # noqa: E402
+from nastool_supershaper.deployment.models import (  # noqa: E402
+    HEADS,
+    head_of,
+    load_deployed,
+    with_head,
+)
+from nastool_supershaper.text import load_tokenizer  # noqa: E402
+
+# Loads the folders that it is given where nastool cannot be imported, and writes the logits.
+STRANGER = """
+import json, sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0].startswith("nastool"):
+            raise ImportError(f"{name} is blocked")
+
+sys.meta_path.insert(0, Blocked())
+import torch
+import transformers
+
+names = ("MaskedLM", "SequenceClassification", "QuestionAnswering")
+out = {}
+for name, folder in zip(names, sys.argv[1:], strict=True):
+    auto = getattr(transformers, f"AutoModelFor{name}")
+    model = auto.from_pretrained(folder, trust_remote_code=True).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    inputs = tokenizer("we like it", "not this film", return_tensors="pt")
+    with torch.inference_mode():
+        output = model(**inputs)
+    out[name] = [sorted(inputs), [value.tolist() for value in output.values()]]
+print(json.dumps(out))
+"""
+
+
+@pytest.fixture
+def export(nastool, supernet):
+    def run(*arguments, shape="16-8", to="model"):
+        return nastool("export", "--supernet", supernet, "--shape", shape, "--to", to, *arguments)
+
+    return run
+
+
+def test_a_folder_loads_where_nastool_is_not_installed(export, exported, tmp_path):
+    assert export(to="lm").exit_code == 0
+    assert export("--head", "question-answering", to="qa").exit_code == 0
+    folders = ["lm", str(exported[0]), "qa"]
+    done = subprocess.run(
+        [sys.executable, "-c", STRANGER, *folders],
+        env={**os.environ, "HF_HOME": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    for folder, (taken, outputs) in zip(folders, found.values(), strict=True):
+        assert taken == ["attention_mask", "input_ids", "token_type_ids"]
+        inputs = load_tokenizer(folder)("we like it", "not this film", return_tensors="pt")
+        with torch.inference_mode():
+            expected = load_deployed(Path(folder))(**inputs)
+        for got, wanted in zip(outputs, expected.values(), strict=True):
+            torch.testing.assert_close(torch.tensor(got), wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_auto_classes_load_it_with_the_plugin(export, supernet):
+    run = export()
+    assert run.exit_code == 0, run.stderr
+    model = transformers.AutoModelForMaskedLM.from_pretrained("model").eval()
+    net = load_supernet(supernet)
+    ids = torch.arange(5, 20).view(3, 5)
+    with torch.inference_mode():
+        expected = net(ids, shape=(16, 8)).logits
+        torch.testing.assert_close(model(ids).logits, expected, atol=1e-5, rtol=1e-4)
+    assert "Merged against the supernet: largest difference" in run.stdout
+    assert sorted(path.name for path in Path("model").iterdir()) == [
+        "README.md", "config.json", "model.safetensors", "shaped_bert.py", "tokenizer.json",
+        "tokenizer_config.json",
+    ]  # fmt: skip
+
+
+def test_the_card_says_what_it_is(exported):
+    folder, report = exported
+    card = (folder / "README.md").read_text()
+    header = card.split("---")[1]
+    assert "license: cc-by-4.0" in header
+    assert "pipeline_tag: text-classification" in header
+    assert f"{report['parameters']:,} parameters" in card
+    assert "cut out of supernet tiny-net" in card
+    assert "fine-tuned before use" in card
+    assert "| params |" in card
+    assert "computed (closed form)" in card
+    assert "AutoModelForSequenceClassification" in card
+    for row in report["rows"]:
+        assert f"| {row['form']} | {row['file']} |" in card
+        assert (folder / row["file"]).stat().st_size == row["bytes"]
+    weights = sum(p.numel() for p in load_deployed(folder).parameters())
+    assert weights == report["parameters"]
+
+
+def test_quality_is_that_of_the_examples(exported):
+    folder, report = exported
+    model, tokenizer = load_deployed(folder), load_tokenizer(folder)
+    sentences = [
+        "the film was good", "we like it", 'a "boring" movie', "this was not a great film i watch",
+    ]  # fmt: skip
+    with torch.inference_mode():
+        chosen = [
+            model(**tokenizer(s, return_tensors="pt")).logits.argmax().item() for s in sentences
+        ]
+    hits = sum(a == b for a, b in zip(chosen, [1, 1, 0, 0], strict=True))
+    quality = {row["form"]: row["quality"] for row in report["rows"]}
+    assert report["metric"] == ["accuracy", "4 examples of films.tsv"]
+    assert quality["torch"] == hits / 4
+    assert quality["onnx"] is None
+    assert quality["int8"] in (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def test_perplexity_is_measured_on_text(export, supernet, tmp_path):
+    (tmp_path / "held_out.txt").write_text("the film was good\n\nwe like it not this movie\n" * 30)
+    run = export("--text", "held_out.txt", "--limit", "3", "--format", "json")
+    assert run.exit_code == 0, run.stderr
+    report = json.loads(run.stdout)
+    assert report["metric"][0] == "perplexity"
+    [row] = report["rows"]
+    assert 1 < row["quality"] < 1e6
+    assert f"| {row['quality']:.4g} |" in Path("model/README.md").read_text()
+
+
+def test_a_model_that_was_fine_tuned_is_packed_again(nastool, exported, supernet):
+    folder, _ = exported
+    run = nastool("export", "--model", folder, "--to", "again")
+    assert run.exit_code == 0, run.stderr
+    before, after = load_deployed(folder), load_deployed(Path("again"))
+    assert after.config.id2label == {0: "negative", 1: "positive"}
+    for (name, old), new in zip(before.named_parameters(), after.parameters(), strict=True):
+        assert torch.equal(old, new), name
+    assert "fine-tuned before use" not in Path("again/README.md").read_text()
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_is_found_again(supernet, head):
+    subnet = load_supernet(supernet).extract((8, 16))
+    labels = ["a", "b", "c"] if head == "classification" else []
+    models = [with_head(subnet, head, labels, seed) for seed in (1, 1, 2)]
+    assert all(head_of(model) == head for model in models)
+    weights = [torch.cat([p.flatten() for p in model.parameters()]) for model in models]
+    assert torch.equal(weights[0], weights[1])
+    assert torch.equal(weights[0], weights[2]) == (head == "masked-lm")
+    assert models[0].bert.state_dict().keys() == subnet.bert.state_dict().keys()
+    if head == "regression":
+        assert models[0].config.num_labels == 1
+
+
+class TestFromAStudy:
+    @pytest.fixture
+    def study(self, nastool, supernet):
+        run = nastool(
+            "search", "--space", f"supershaper:{supernet}", "--objective", "params",
+            "--objective", "macs", "--max", "params=9000", "--strategy", "random", "--budget", "9",
+            "--study", "mine",
+        )  # fmt: skip
+        assert run.exit_code == 0, run.stderr
+        front = nastool("show", "mine", "--format", "json").stdout
+        return json.loads(front)["architectures"]
+
+    def test_a_row_of_its_front(self, nastool, study):
+        run = nastool("export", "mine", "--shape", "1", "--to", "model", "--format", "json")
+        assert run.exit_code == 0, run.stderr
+        shape = "-".join(map(str, json.loads(run.stdout)["shape"]))
+        assert shape == study[0]["shape"]
+        card = Path("model/README.md").read_text()
+        assert "the study *mine* found the shape" in card
+        assert "| macs |" in card
+
+    def test_a_shape_that_it_did_not_evaluate(self, nastool, study):
+        run = nastool("export", "mine", "--shape", "24-24", "--to", "model")
+        assert run.exit_code == 0, run.stderr
+        assert "| params |" in Path("model/README.md").read_text()
+
+    def test_the_knee(self, nastool, study):
+        run = nastool("export", "mine", "--shape", "knee", "--to", "model", "--format", "json")
+        shape = "-".join(map(str, json.loads(run.stdout)["shape"]))
+        assert shape in [row["shape"] for row in study]
+
+    def test_a_row_beyond_the_front(self, nastool, study):
+        run = nastool("export", "mine", "--shape", "99", "--to", "model")
+        assert run.exit_code == 2
+        assert f"a row from 1 to {len(study)}, got 99" in run.stderr
+
+    def test_another_supernet_is_refused(self, nastool, supernet):
+        run = nastool(
+            "search", "--space", "supershaper:layers=2,widths=12/24,ffn=8", "--objective", "params",
+            "--strategy", "random", "--budget", "2", "--study", "other",
+        )  # fmt: skip
+        assert run.exit_code == 0, run.stderr
+        run = nastool("export", "other", "--shape", "1", "--to", "model")
+        assert run.exit_code == 2
+        assert "names no supernet: give one with --supernet DIR" in run.stderr
+        run = nastool("export", "other", "--shape", "1", "--to", "model", "--supernet", supernet)
+        assert run.exit_code == 2
+        assert "is a supernet of" in run.stderr
+
+
+def test_what_fails_half_way_leaves_nothing(export, monkeypatch, tmp_path):
+    pytest.importorskip("onnxscript")
+
+    def fail(model, path):
+        assert any(tmp_path.glob(".partial.model/model.safetensors"))
+        raise NastoolError("cannot export to ONNX: no such operator")
+
+    monkeypatch.setattr(forms, "write_onnx", fail)
+    run = export("--onnx")
+    assert run.exit_code == 2
+    assert "no such operator" in run.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_files_is_left_alone(export, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.txt").write_text("mine")
+    run = export()
+    assert run.exit_code == 2
+    assert run.stderr.startswith("Error: expected an empty folder or a new one, but model holds")
+    assert [path.name for path in (tmp_path / "model").iterdir()] == ["mine.txt"]
+    (tmp_path / "model" / "mine.txt").unlink()
+    assert export().exit_code == 0
+
+
+def test_merging_that_changes_the_model_is_refused(export, tmp_path):
+    run = export("--tolerance", "1e-12")
+    assert run.exit_code == 2
+    assert "the merged shape and the supernet must agree within 1e-12" in run.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--head", "classification"], "head classification takes labels, got 0"),
+        (["--labels", "2"], "head masked-lm takes no labels, got 2"),
+        (["--head", "classification", "--labels", "a,a"], "two or more different labels"),
+        (["--head", "question-answering", "--text", "x.txt"], "measure masked-lm alone"),
+        (["--examples", "x.tsv"], "--examples measures classification and regression"),
+        (["--text", "none.txt"], "expected text files"),
+        (["--tokenizer", "nowhere"], "no tokenizer at 'nowhere'"),
+        (["--model", "x"], "only one origin"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(export, tmp_path, arguments, message):
+    run = export(*arguments)
+    assert run.exit_code == 2
+    assert message in run.stderr
+    assert len(run.stderr.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+class Hub:
+    """Stands for the hub's client."""
+
+    def __init__(self, error=None):
+        self.calls = []
+        self.error = error
+
+    def __call__(self):
+        return self
+
+    def create_repo(self, repo_id, **options):
+        if self.error:
+            raise self.error
+        self.calls.append((repo_id, options))
+        return f"https://hub/{repo_id}"
+
+    def upload_folder(self, *, repo_id, folder_path, commit_message):
+        self.calls.append((repo_id, sorted(path.name for path in Path(folder_path).iterdir())))
+
+
+def test_pushing_uploads_the_folder(export, monkeypatch):
+    hub = Hub()
+    monkeypatch.setattr("huggingface_hub.HfApi", hub)
+    run = export("--push", "me/tiny", "--private")
+    assert run.exit_code == 0, run.stderr
+    assert "Uploaded to https://hub/me/tiny" in run.stderr
+    (created, options), (uploaded, files) = hub.calls
+    assert created == uploaded == "me/tiny"
+    assert options == {"private": True, "exist_ok": True}
+    assert {"README.md", "model.safetensors", "shaped_bert.py", "tokenizer.json"} <= set(files)
+
+
+def test_a_hub_that_refuses_leaves_the_folder(export, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub(ConnectionError("no route\nto host")))
+    run = export("--push", "me/tiny")
+    assert run.exit_code == 2
+    assert "cannot upload to me/tiny: no route; the model is in model" in run.stderr
+    assert load_deployed(Path("model")).config.shape == [16, 8]
+
+
+def test_a_difference_that_is_not_a_number_is_refused():
+    difference = exporting.Difference(float("nan"), 0.0, ())
+    with pytest.raises(NastoolError, match="must agree within"):
+        exporting.check_difference("a and b", difference, 1e-4)
