@@ -218,7 +218,7 @@ class ShapedBertForSequenceClassification(ShapedBertPreTrainedModel):
         super().__init__(config)
         self.bert = ShapedBertModel(config)
         self.pooler = nn.Linear(config.hidden_size, config.hidden_size)
-        self.classifier = nn.Linear(config.hidden_size, len(config.id2label))
+        self.classifier = nn.Linear(config.hidden_size, cast("int", config.num_labels))
         self.post_init()
 
     def forward(

@@ -1,0 +1,405 @@
+"""``nastool validate``: fine-tune shapes of a stored study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nastool.cli.options import count, plugin_option, storage_option
+from nastool.errors import InvalidInputError
+from nastool_supershaper.cli.supernets import move, torch_needed
+
+if TYPE_CHECKING:
+    from nastool.results import Result
+    from nastool_supershaper.finetuning.report import Report
+    from nastool_supershaper.finetuning.subnets import Mode, Pretraining
+    from nastool_supershaper.finetuning.tasks import Task
+    from nastool_supershaper.modeling import SuperShaperForMaskedLM
+    from nastool_supershaper.space import SuperShaperSpace
+    from nastool_supershaper.training_rules import Distillation, Shape
+
+_MODES = ("direct", "partial", "scratch")
+
+
+@click.command()
+@click.argument("study", metavar="STUDY")
+@click.option(
+    "--supernet",
+    metavar="DIR",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Supernet whose subnets are fine-tuned.",
+)
+@click.option(
+    "--tokenizer", metavar="DIR", help="Its tokenizer. Default: in the supernet's folder."
+)
+@click.option(
+    "--pick",
+    metavar="N|knee",
+    help="Shapes spread over the front, or its knee. Default: 5, or none beside --shape.",
+)
+@click.option(
+    "--shape",
+    "shape_texts",
+    metavar="W-W-...",
+    multiple=True,
+    help="A shape, whether on the front or not; repeatable.",
+)
+@click.option(
+    "--tasks",
+    "task_names",
+    metavar="NAME,...",
+    help="GLUE tasks (mnli, qqp, qnli, cola, sst2, stsb, rte, mrpc), squad, or tasks of "
+    "--task-file. Default: all of --task-file, else all published ones.",
+)
+@click.option(
+    "--task-file",
+    metavar="FILE.toml",
+    type=click.Path(path_type=Path),
+    help="Tasks of your own in local files: a table a task.",
+)
+@click.option(
+    "--mode",
+    "mode_texts",
+    type=click.Choice(_MODES),
+    multiple=True,
+    help="Start from inherited weights (direct, the default), train them further first "
+    "(partial), or start from random ones (scratch); repeatable.",
+)
+@click.option("--seeds", type=count, default=1, show_default=True, help="Seeds of every score.")
+@click.option("--epochs", type=count, help="Epochs. Default: as published, 10.")
+@click.option("--max-steps", type=count, help="Optimizer steps a fine-tuning at most.")
+@click.option("--train-examples", type=count, help="Training examples a task at most.")
+@click.option("--dev-examples", type=count, help="Examples to score on at most.")
+@click.option("--batch-size", type=count, help="Examples an optimizer step.")
+@click.option("--learning-rate", type=float, help="Peak learning rate.")
+@click.option("--max-length", type=count, help="Tokens of an example at most.")
+@click.option("--grid", is_flag=True, help="Try all published hyperparameters, keep the best.")
+@click.option(
+    "--mnli-start/--no-mnli-start",
+    "starts",
+    default=True,
+    show_default=True,
+    help="Whether RTE, MRPC and STS-B start from the subnet fine-tuned on MNLI.",
+)
+@click.option(
+    "--pretrain-steps",
+    type=click.IntRange(min=0),
+    help="Steps of masked language modelling before fine-tuning, for partial and scratch. "
+    "Default: 1000 for partial, 0 for scratch alone.",
+)
+@click.option("--pretrain-batch-size", type=count, default=32, show_default=True)
+@click.option("--pretrain-learning-rate", type=float, default=2e-4, show_default=True)
+@click.option(
+    "--corpus",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Prepared text for it. Default: what the supernet was trained on.",
+)
+@click.option(
+    "--target-perplexity",
+    type=float,
+    metavar="P",
+    help="Report the steps to it. Default: what scratch ends at.",
+)
+@click.option(
+    "--distil",
+    "distillation_mix",
+    type=float,
+    metavar="MIX",
+    help="Share of a teacher's predictions in the loss. Default teacher: the fine-tuned largest "
+    "subnet.",
+)
+@click.option("--temperature", type=float, help="Softens both predictions of --distil.")
+@click.option(
+    "--teacher",
+    "teacher_texts",
+    metavar="TASK=DIR",
+    multiple=True,
+    help="A fine-tuned model that teaches a task instead; repeatable.",
+)
+@click.option("--glue", metavar="PATH_OR_HUB", help="Where GLUE is. Default: nyu-mll/glue.")
+@click.option("--squad", metavar="PATH_OR_HUB", help="Where SQuAD v1.1 is. Default: squad.")
+@click.option(
+    "--models",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    default=Path("nastool-models"),
+    show_default=True,
+    help="Folder for models that other fine-tunings start from.",
+)
+@click.option("--keep", is_flag=True, help="Keep every fine-tuned model there.")
+@click.option("--dtype", default="auto", show_default=True, help="auto, float32 or bfloat16.")
+@click.option("--device", help="Torch device. Default: cuda if there is one, else cpu.")
+@click.option("--format", "output_format", type=click.Choice(["table", "json", "csv"]))
+@click.option(
+    "--output",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write there instead of to the terminal; .json and .csv set the format.",
+)
+@storage_option
+@plugin_option
+def validate(
+    study: str,
+    supernet: Path,
+    tokenizer: str | None,
+    pick: str | None,
+    shape_texts: tuple[str, ...],
+    task_names: str | None,
+    task_file: Path | None,
+    mode_texts: tuple[str, ...],
+    seeds: int,
+    train_examples: int | None,
+    dev_examples: int | None,
+    grid: bool,
+    starts: bool,
+    pretrain_steps: int | None,
+    pretrain_batch_size: int,
+    pretrain_learning_rate: float,
+    corpus: Path | None,
+    target_perplexity: float | None,
+    distillation_mix: float | None,
+    temperature: float | None,
+    teacher_texts: tuple[str, ...],
+    glue: str | None,
+    squad: str | None,
+    models: Path,
+    keep: bool,
+    dtype: str,
+    device: str | None,
+    output_format: str | None,
+    output: Path | None,
+    storage: str,
+    **overrides: Any,
+) -> None:
+    """Fine-tune shapes of a stored study on tasks: does the front keep its promise?
+
+    STUDY is a name that 'nastool studies' lists. Every finished score is kept in the store: the
+    same command goes on where it was stopped, and answers at once when it was not.
+    """
+    with torch_needed():
+        from nastool_supershaper.checkpoints import load_supernet
+        from nastool_supershaper.finetuning.validation import Options, Workbench
+        from nastool_supershaper.finetuning.validation import validate as fine_tune_all
+    from nastool.cli.output import Destination
+    from nastool.cli.show import problem_of
+    from nastool.store import open_store
+    from nastool.study import load_result
+    from nastool_supershaper.finetuning import report as reports
+    from nastool_supershaper.finetuning.subnets import Mode
+    from nastool_supershaper.precision import resolve_dtype
+    from nastool_supershaper.text import load_tokenizer
+
+    destination = Destination(output_format, None, output, None)
+    modes = [Mode(text) for text in dict.fromkeys(mode_texts or ("direct",))]
+    tasks, names = _tasks(task_names, task_file, glue, squad)
+    distillation = _distillation(distillation_mix, temperature, teacher_texts)
+    options = Options(
+        n_train=train_examples,
+        n_dev=dev_examples,
+        overrides={name: value for name, value in overrides.items() if value is not None},
+        grid=grid,
+        starts=starts,
+        distillation=distillation,
+        teachers=_teachers(teacher_texts, names),
+        dtype=dtype,
+        keep=keep,
+    )
+    with open_store(storage, create=False) as store:
+        result = load_result(store, study, problem_of(store.load(study).summary))
+        model = load_supernet(supernet)
+        space = _space(result, supernet, model)
+        shapes, metrics = _shapes(result, space, pick, shape_texts)
+        move(model, device)
+        resolve_dtype(model.device.type, dtype)
+        pretraining = _pretraining(
+            modes, pretrain_steps, pretrain_batch_size, pretrain_learning_rate, corpus, supernet
+        )
+        bench = Workbench(
+            model,
+            load_tokenizer(tokenizer or supernet),
+            space,
+            tasks,
+            store,
+            models,
+            pretraining,
+            options,
+        )
+        found = fine_tune_all(
+            bench,
+            shapes,
+            tasks,
+            names,
+            modes,
+            seeds,
+            pretrains=pretraining is not None,
+            taught=distillation is not None,
+            on_cell=_announce,
+        )
+        report = reports.Report(
+            study,
+            supernet.resolve().name,
+            found,
+            {shape: "-".join(map(str, shape)) for shape in shapes},
+            metrics,
+            reports.shown_quality([metric.name for metric in result.problem.reported]),
+            target_perplexity,
+        )
+        store.annotate(study, "validation", reports.content(report))
+    _send(destination, report, result)
+
+
+def _announce(cell: Any, outcome: Any, known: bool, number: int, total: int) -> None:
+    if known:
+        return
+    scores = ", ".join(f"{name} {100 * value:.1f}" for name, value in outcome.scores.items())
+    shape = "-".join(map(str, cell.shape))
+    click.echo(
+        f"{number}/{total} {cell.task}, {cell.mode}, {shape}, seed {cell.seed}: {scores} "
+        f"(epoch {outcome.epoch:.3g}, {outcome.seconds:,.0f} s)",
+        err=True,
+    )
+
+
+def _send(destination: Any, report: Report, result: Result) -> None:
+    from nastool_supershaper.finetuning import report as reports
+
+    destination.send(
+        {
+            "table": lambda width: reports.as_table(report, width),
+            "json": lambda: reports.as_json(report),
+            "csv": lambda: reports.as_csv(report),
+        },
+        str,  # there is no page of figures
+        result.problem,
+    )
+
+
+def _tasks(
+    text: str | None, task_file: Path | None, glue: str | None, squad: str | None
+) -> tuple[Mapping[str, Task], list[str]]:
+    """All tasks there are, and the names of those wanted."""
+    from nastool_supershaper.finetuning.tasks import (
+        GLUE_PATH,
+        SQUAD_PATH,
+        published_tasks,
+        read_task_file,
+    )
+
+    tasks = published_tasks(glue or GLUE_PATH, squad or SQUAD_PATH)
+    names = list(tasks)
+    if task_file is not None:
+        own = read_task_file(task_file, tasks)
+        tasks, names = {**tasks, **own}, list(own)
+    if text is not None:
+        names = list(dict.fromkeys(name.strip() for name in text.split(",")))
+    for name in names:
+        if name not in tasks:
+            raise InvalidInputError(
+                f"--tasks: unknown task {name!r}; known: {', '.join(tasks)} "
+                "(tasks of your own go into a --task-file)"
+            )
+    return tasks, names
+
+
+def _space(result: Result, supernet: Path, model: SuperShaperForMaskedLM) -> SuperShaperSpace:
+    from nastool_supershaper.space import SuperShaperSpace, from_config
+
+    own = from_config(model.config.to_dict())
+    space = result.problem.space
+    if not isinstance(space, SuperShaperSpace) or space.fingerprint != own.fingerprint:
+        raise InvalidInputError(
+            f"--supernet: {supernet} is a supernet of space {own.name}, study "
+            f"{result.name!r} searched {space.name}"
+        )
+    return space
+
+
+def _shapes(
+    result: Result, space: SuperShaperSpace, how: str | None, texts: Sequence[str]
+) -> tuple[list[Shape], dict[Shape, dict[str, float]]]:
+    """The shapes, without repetition, and what the study reports of each."""
+    import numpy as np
+
+    from nastool_supershaper.finetuning.picks import pick, reported
+
+    parts = [space.parse(text) for text in texts]
+    if how is not None or not texts:
+        parts.append(pick(result, how or "5"))
+    genotypes = np.unique(np.concatenate(parts), axis=0)
+    params = space.costs["params"].evaluate(genotypes)
+    columns = {"params": params, **reported(result, genotypes)}
+    order = np.argsort(params, kind="stable")
+    widths = np.array(space.widths)
+    shapes = [tuple(row) for row in widths[genotypes[order]].tolist()]
+    metrics = {
+        shape: {name: float(values[row]) for name, values in columns.items()}
+        for shape, row in zip(shapes, order, strict=True)
+    }
+    return shapes, metrics
+
+
+def _pretraining(
+    modes: Sequence[Mode],
+    steps: int | None,
+    batch_size: int,
+    learning_rate: float,
+    corpus: Path | None,
+    supernet: Path,
+) -> Pretraining | None:
+    """How subnets are trained first; None where they are not."""
+    from nastool_supershaper.data import load_corpus
+    from nastool_supershaper.finetuning.subnets import Pretraining
+    from nastool_supershaper.pretraining_config import PRESETS
+
+    if steps is None:
+        steps = 1000 if "partial" in modes else 0
+    if steps == 0:
+        if "partial" in modes:
+            raise InvalidInputError("--pretrain-steps: expected at least 1 for partial, got 0")
+        return None
+    if set(modes) == {"direct"}:
+        raise InvalidInputError("--pretrain-steps: expected --mode partial or scratch beside it")
+    opened = load_corpus(corpus or supernet / "corpus")
+    if not len(opened.held_out):
+        raise InvalidInputError("--corpus: expected held-out text to follow the perplexity on")
+    config = replace(
+        PRESETS["laptop"],
+        steps=steps,
+        warmup_steps=min(PRESETS["laptop"].warmup_steps, steps // 10),
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+    )
+    return Pretraining(config, opened)
+
+
+def _distillation(
+    mix: float | None, temperature: float | None, teachers: Sequence[str]
+) -> Distillation | None:
+    from nastool_supershaper.training_rules import Distillation
+
+    if mix is None:
+        for option, given in (("--temperature", temperature), ("--teacher", teachers or None)):
+            if given is not None:
+                raise InvalidInputError(f"{option}: expected --distil beside it")
+        return None
+    return Distillation(mix) if temperature is None else Distillation(mix, temperature)
+
+
+def _teachers(texts: Sequence[str], names: Sequence[str]) -> dict[str, Path]:
+    teachers = {}
+    for text in texts:
+        task, equals, folder = text.partition("=")
+        if not equals or task not in names:
+            raise InvalidInputError(
+                f"--teacher: expected TASK=DIR with TASK one of {', '.join(names)}, got {text!r}"
+            )
+        if not Path(folder).is_dir():
+            raise InvalidInputError(f"--teacher: no such folder: {folder}")
+        teachers[task] = Path(folder)
+    return teachers

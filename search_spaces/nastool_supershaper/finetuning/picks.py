@@ -1,0 +1,65 @@
+"""Which shapes of a study are validated."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nastool import pareto
+from nastool.errors import InvalidInputError, NastoolError
+from nastool.results import Result
+from nastool.space import Genotypes
+
+KNEE = "knee"
+
+
+def pick(result: Result, how: str) -> Genotypes:
+    """Pick shapes of a front, or of a ranking where there is a single objective.
+
+    Args:
+        result: Of a study.
+        how: A number, for so many spread evenly over the front, or ``knee``.
+
+    Returns:
+        Shape (k, d).
+
+    Raises:
+        InvalidInputError: Neither a number nor ``knee``.
+        NastoolError: Nothing is feasible.
+    """
+    if how != KNEE and not (how.isdecimal() and int(how) >= 1):
+        raise InvalidInputError(f"--pick: expected a number or '{KNEE}', got {how!r}")
+    feasible = result.evaluations.take(result.evaluations.feasible)
+    if len(feasible) == 0:
+        raise NastoolError("there must be a front to validate: no evaluation is feasible")
+    n = 1 if how == KNEE else int(how)
+    if len(result.problem.objectives) == 1:
+        order = np.argsort(feasible.objectives[:, 0], kind="stable")
+        return feasible.genotypes[order[:n]]
+    front = result.front()
+    if how == KNEE:
+        return front.genotypes[[pareto.knee(front.objectives)]]
+    if n >= len(front):
+        return front.genotypes
+    return front.genotypes[np.linspace(0, len(front) - 1, n).round().astype(np.int64)]
+
+
+def reported(result: Result, genotypes: Genotypes) -> dict[str, NDArray[np.float64]]:
+    """Every reported metric of any shapes; those the study has evaluated are looked up.
+
+    Args:
+        result: Of a study.
+        genotypes: Shape (k, d).
+    """
+    space, problem = result.problem.space, result.problem
+    keys = space.keys(result.evaluations.genotypes)
+    places = dict(zip(keys, range(len(keys)), strict=True))
+    rows = [places.get(key) for key in space.keys(genotypes)]
+    new = np.array([row is None for row in rows])
+    values: dict[str, NDArray[np.float64]] = {}
+    for column, metric in enumerate(problem.reported):
+        found = np.array([np.nan if r is None else result.metrics[r, column] for r in rows])
+        if new.any():
+            found[new] = metric.evaluate(genotypes[new])
+        values[metric.name] = found
+    return values

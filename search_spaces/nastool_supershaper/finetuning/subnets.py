@@ -1,0 +1,245 @@
+"""Where fine-tuning starts: inherited weights, weights trained further, or random ones.
+
+The paper calls them G_direct, G_partial and G_scratch (section 2.3).
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import numpy as np
+import torch
+
+from nastool.errors import InvalidInputError
+from nastool_supershaper.finetuning.data import TaskData
+from nastool_supershaper.finetuning.tasks import Kind, Task
+from nastool_supershaper.measuring import perplexities
+from nastool_supershaper.modeling import SuperShaperForMaskedLM
+from nastool_supershaper.pretraining import Evaluation, PretrainingConfig, pretrain
+from nastool_supershaper.shaped_bert import (
+    ShapedBertConfig,
+    ShapedBertForMaskedLM,
+    ShapedBertForQuestionAnswering,
+    ShapedBertForSequenceClassification,
+)
+from nastool_supershaper.training_rules import Shape, Subnet, TrainingRule
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from nastool_supershaper.data import Corpus
+
+TaskModel = ShapedBertForSequenceClassification | ShapedBertForQuestionAnswering
+
+EVALUATIONS = 20
+"""How often a pre-training is evaluated: steps to a perplexity are known to a twentieth of it."""
+
+
+class Mode(StrEnum):
+    """Where fine-tuning starts."""
+
+    DIRECT = "direct"
+    PARTIAL = "partial"
+    SCRATCH = "scratch"
+
+
+@dataclass(frozen=True)
+class OneShape(TrainingRule):
+    """One shape alone: pre-training of a single subnet.
+
+    Args:
+        shape: Width of every layer.
+    """
+
+    trains_largest: ClassVar[bool] = False
+    shape: Shape = ()
+
+    def subnets(
+        self, widths: tuple[int, ...], n_layers: int, generator: np.random.Generator
+    ) -> list[Subnet]:
+        """Return the one shape."""
+        del widths, n_layers, generator
+        return [Subnet("subnet", self.shape)]
+
+    def describe(self) -> dict[str, Any]:
+        """Return the shape with the rule's name."""
+        return {"name": type(self).__name__, "shape": list(self.shape)}
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """Held-out perplexity of a subnet while it is pre-trained.
+
+    Args:
+        steps: Optimizer steps, from 0.
+        perplexities: After each of them.
+    """
+
+    steps: tuple[int, ...]
+    perplexities: tuple[float, ...]
+
+    def steps_to(self, perplexity: float) -> int | None:
+        """The first step at which a perplexity was seen to be reached; None if it was not."""
+        reached = (s for s, p in zip(self.steps, self.perplexities, strict=True) if p <= perplexity)
+        return next(reached, None)
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """How subnets are trained before they are fine-tuned.
+
+    Args:
+        config: Hyperparameters; its rule gives way to the one shape.
+        corpus: Text to train on, and held-out text to follow.
+        evaluation_blocks: Blocks of held-out text.
+    """
+
+    config: PretrainingConfig
+    corpus: Corpus
+    evaluation_blocks: int = 64
+
+    @property
+    def evaluated(self) -> tuple[int, ...]:
+        """Steps at which the perplexity is measured, from 0 to the last."""
+        return (*range(0, self.config.steps, self._every), self.config.steps)
+
+    @property
+    def _every(self) -> int:
+        return max(1, self.config.steps // EVALUATIONS)
+
+    def of(self, shape: Shape) -> PretrainingConfig:
+        """The hyperparameters for one shape."""
+        return replace(
+            self.config,
+            rule=OneShape(shape=shape),
+            head_steps=0,
+            evaluate_every=self._every,
+            checkpoint_every=max(1, self.config.steps // 5),
+            keep_checkpoints=1,
+        )
+
+    def fingerprint(self) -> str:
+        """Hex digest of hyperparameters and text."""
+        described = self.of(()).describe()
+        text = [self.corpus.card, self.corpus.train.shape, self.evaluation_blocks]
+        return hashlib.sha256(json.dumps([described, text], sort_keys=True).encode()).hexdigest()
+
+    def run(
+        self, supernet: SuperShaperForMaskedLM, shape: Shape, folder: Path
+    ) -> Trajectory | None:
+        """Train one shape in place; what a run in the folder has done is not done again.
+
+        Args:
+            supernet: Its other weights are left alone.
+            shape: Width of every layer.
+            folder: For checkpoints and the log.
+
+        Returns:
+            What the perplexity did; None if a signal stopped the run.
+        """
+        from nastool_supershaper.data import fixed_masks
+
+        ids, labels = fixed_masks(self.corpus, "held_out", self.evaluation_blocks, 0)
+        config = self.of(shape)
+        first = float(perplexities(supernet, ids, labels, [shape], dtype=config.dtype)[0])
+        result = pretrain(
+            supernet,
+            self.corpus.train,
+            self.corpus.masking(config.masking_rate),
+            config,
+            folder,
+            evaluation=Evaluation(ids, labels, shapes={"subnet": shape}),
+            resume=True,
+            trackers=(),
+        )
+        if not result.finished:
+            return None
+        seen = {0: first}
+        for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines():
+            entry = json.loads(line)
+            if "perplexity" in entry:
+                seen[entry["step"]] = entry["perplexity"]["subnet"]
+        return Trajectory(self.evaluated, tuple(seen[step] for step in self.evaluated))
+
+
+def random_supernet(supernet: SuperShaperForMaskedLM, seed: int) -> SuperShaperForMaskedLM:
+    """Return a supernet of the same sizes with random weights."""
+    torch.manual_seed(seed)
+    fresh = SuperShaperForMaskedLM(copy.deepcopy(supernet.config))
+    return cast("SuperShaperForMaskedLM", fresh.to(supernet.device))  # type: ignore[call-arg]
+
+
+def task_model(
+    start: ShapedBertForMaskedLM | TaskModel, task: Task, data: TaskData, seed: int
+) -> TaskModel:
+    """Put a new head for a task on a subnet.
+
+    Args:
+        start: A subnet, or one fine-tuned on another task, whose pooler is then kept.
+        task: The task.
+        data: Says the classes.
+        seed: Seed of the head's weights.
+    """
+    names = data.labels or ("score",)
+    heads: dict[str, Any] = {}
+    if task.kind is not Kind.QUESTION_ANSWERING:
+        heads = {
+            "id2label": dict(enumerate(names)),
+            "label2id": {name: number for number, name in enumerate(names)},
+            "problem_type": "single_label_classification" if data.labels else "regression",
+        }
+    inherited = start.config.to_dict()
+    for name in ("id2label", "label2id", "problem_type", "architectures", "dtype"):
+        inherited.pop(name, None)
+    config = ShapedBertConfig(**{**inherited, **heads})
+    torch.manual_seed(seed)
+    model: TaskModel
+    if task.kind is Kind.QUESTION_ANSWERING:
+        model = ShapedBertForQuestionAnswering(config)
+    else:
+        model = ShapedBertForSequenceClassification(config)
+        if isinstance(start, ShapedBertForSequenceClassification):
+            model.pooler.load_state_dict(start.pooler.state_dict())
+    model.bert.load_state_dict(start.bert.state_dict())
+    return model
+
+
+def load_teacher(path: Path, task: Task, data: TaskData, vocabulary: int) -> PreTrainedModel:
+    """Load a fine-tuned model to learn from.
+
+    Args:
+        path: Its folder.
+        task: The task it was fine-tuned on.
+        data: Says the classes.
+        vocabulary: Tokens that the student's tokenizer has; the teacher reads the same ids.
+
+    Raises:
+        InvalidInputError: There is none, or it does not fit.
+    """
+    from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClassification
+
+    is_span = task.kind is Kind.QUESTION_ANSWERING
+    auto: Any = AutoModelForQuestionAnswering if is_span else AutoModelForSequenceClassification
+    try:
+        model = auto.from_pretrained(path, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InvalidInputError(f"no fine-tuned model can be read from {path}: {reason}") from error
+    expected = len(data.labels) or 1
+    if not is_span and model.config.num_labels != expected:
+        raise InvalidInputError(
+            f"teacher {path}: task {task.name} needs {expected} labels, got "
+            f"{model.config.num_labels}"
+        )
+    if model.config.vocab_size < vocabulary:
+        raise InvalidInputError(
+            f"teacher {path}: expected the supernet's tokenizer of {vocabulary} tokens, got a "
+            f"vocabulary of {model.config.vocab_size}"
+        )
+    return cast("PreTrainedModel", model)

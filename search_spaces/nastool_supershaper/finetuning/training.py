@@ -1,0 +1,292 @@
+"""Fine-tuning one model on one task with transformers' Trainer."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
+from torch import Tensor
+from transformers import (
+    DataCollatorWithPadding,
+    EvalPrediction,
+    PreTrainedModel,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+from transformers.utils import logging
+
+from nastool.errors import NastoolError
+from nastool_supershaper.finetuning import question_answering
+from nastool_supershaper.finetuning.data import Answer, Example, TaskData
+from nastool_supershaper.finetuning.metrics import score, score_answers
+from nastool_supershaper.finetuning.tasks import Kind, Settings, Task
+from nastool_supershaper.precision import resolve_dtype
+from nastool_supershaper.training_rules import Distillation
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+Rows = list[dict[str, Any]]
+Score = Callable[[EvalPrediction], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A task as a model reads it.
+
+    Args:
+        train: Inputs with labels, an example or a piece of one each.
+        dev: The same, shortest first, so that batches hold little padding.
+        score: Turns the predictions for dev into metrics.
+    """
+
+    train: Rows
+    dev: Rows
+    score: Score
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What fine-tuning reached.
+
+    Args:
+        scores: Metrics on the dev set after the best epoch.
+        epoch: Which epoch that was, from 1; a fraction where the steps ended within one.
+        seconds: Time that training and scoring took.
+    """
+
+    scores: Mapping[str, float]
+    epoch: float
+    seconds: float
+
+
+def encode(
+    task: Task, data: TaskData, tokenizer: PreTrainedTokenizerFast, max_length: int
+) -> Encoded:
+    """Tokenise a task.
+
+    Args:
+        task: The task.
+        data: Its examples.
+        tokenizer: The supernet's.
+        max_length: Tokens of an example at most.
+    """
+    if task.kind is Kind.QUESTION_ANSWERING:
+        train = [p.inputs for p in question_answering.split(data.train, tokenizer, max_length)]
+        pieces = question_answering.split(data.dev, tokenizer, max_length)
+        pieces.sort(key=lambda piece: len(piece.inputs["input_ids"]))
+        truth = [[a.text for a in cast("tuple[Answer, ...]", e.label)] for e in data.dev]
+
+        def score_spans(output: EvalPrediction) -> dict[str, float]:
+            starts, ends = output.predictions
+            return score_answers(question_answering.answers(data.dev, pieces, starts, ends), truth)
+
+        return Encoded(train, [piece.inputs for piece in pieces], score_spans)
+    dev = _rows(data.dev, tokenizer, max_length)
+    dev.sort(key=lambda row: len(row["input_ids"]))
+    is_regression = task.kind is Kind.REGRESSION
+
+    def score_labels(output: EvalPrediction) -> dict[str, float]:
+        logits = np.asarray(output.predictions, np.float64)
+        predictions = logits[:, 0] if is_regression else logits.argmax(-1)
+        return score(task.metrics, predictions, np.asarray(output.label_ids))
+
+    return Encoded(_rows(data.train, tokenizer, max_length), dev, score_labels)
+
+
+def _rows(examples: Sequence[Example], tokenizer: PreTrainedTokenizerFast, max_length: int) -> Rows:
+    columns = [list(texts) for texts in zip(*(e.texts for e in examples), strict=True)]
+    encoded = tokenizer(*columns, truncation=True, max_length=max_length)
+    return [
+        {**{name: values[i] for name, values in encoded.items()}, "labels": example.label}
+        for i, example in enumerate(examples)
+    ]
+
+
+def fine_tune(
+    model: PreTrainedModel,
+    task: Task,
+    encoded: Encoded,
+    tokenizer: PreTrainedTokenizerFast,
+    settings: Settings,
+    seed: int,
+    *,
+    device: str,
+    dtype: str = "auto",
+    teacher: PreTrainedModel | None = None,
+    distillation: Distillation | None = None,
+) -> Outcome:
+    """Fine-tune a model in place; it ends with the weights of the epoch that was best on dev.
+
+    AdamW with linear decay as published (SuperShaper, table 3), by transformers' Trainer.
+
+    Args:
+        model: With the head of the task.
+        task: What is scored.
+        encoded: The task's examples.
+        tokenizer: Says how to pad.
+        settings: Hyperparameters.
+        seed: Seed of the order of examples.
+        device: ``cpu`` or ``cuda``.
+        dtype: ``float32``, ``bfloat16`` or ``auto`` (what is fast there).
+        teacher: A fine-tuned model to learn from as well.
+        distillation: How; needed beside a teacher.
+
+    Raises:
+        NastoolError: The loss is not finite.
+    """
+    start = time.perf_counter()
+    best = _BestEpoch(task.metrics[0])
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        arguments = TrainingArguments(
+            output_dir=folder,
+            num_train_epochs=settings.epochs,
+            max_steps=-1 if settings.max_steps is None else settings.max_steps,
+            per_device_train_batch_size=settings.batch_size,
+            per_device_eval_batch_size=64,
+            learning_rate=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            warmup_steps=settings.warmup_steps,
+            lr_scheduler_type="linear",
+            optim="adamw_torch",
+            adam_beta1=0.9,
+            adam_beta2=0.999,
+            adam_epsilon=1e-6,
+            eval_strategy="epoch",
+            save_strategy="no",
+            logging_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            remove_unused_columns=False,
+            seed=seed,
+            data_seed=seed,
+            use_cpu=device == "cpu",
+            bf16=resolve_dtype(device, dtype) == "bfloat16",
+            dataloader_pin_memory=device != "cpu",
+        )
+        trainer = _DistillingTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=cast("Any", encoded.train),
+            eval_dataset=cast("Any", encoded.dev),
+            data_collator=DataCollatorWithPadding(tokenizer),
+            compute_metrics=encoded.score,
+            callbacks=[best],
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.learn_from(teacher, distillation)
+        loss = trainer.train().training_loss
+    if not np.isfinite(loss) or best.weights is None:
+        raise NastoolError(
+            f"task {task.name}: the loss became {loss}: lower the learning rate or use float32"
+        )
+    model.load_state_dict(best.weights)
+    return Outcome(best.scores, best.epoch, time.perf_counter() - start)
+
+
+class _BestEpoch(TrainerCallback):
+    """Remembers scores and weights of the evaluation that was best."""
+
+    def __init__(self, metric: str) -> None:
+        self._metric = metric
+        self.scores: dict[str, float] = {}
+        self.epoch = 0.0
+        self.weights: dict[str, Tensor] | None = None
+
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: Mapping[str, float], **more: Any
+    ) -> None:
+        del args, control
+        scores = {
+            name.removeprefix("eval_"): float(value)
+            for name, value in metrics.items()
+            if name.removeprefix("eval_") in _METRIC_NAMES
+        }
+        if self.weights is None or scores[self._metric] > self.scores[self._metric]:
+            self.scores, self.epoch = scores, float(state.epoch)
+            weights = more["model"].state_dict()
+            self.weights = {name: w.detach().cpu().clone() for name, w in weights.items()}
+
+
+_METRIC_NAMES = frozenset({"accuracy", "f1", "matthews", "pearson", "spearman", "exact_match"})
+
+
+class _DistillingTrainer(Trainer):
+    """A Trainer whose model may learn from the predictions of another one as well."""
+
+    _teacher: PreTrainedModel | None = None
+    _distillation: Distillation | None = None
+
+    def learn_from(
+        self, teacher: PreTrainedModel | None, distillation: Distillation | None
+    ) -> None:
+        """Take a teacher, or none."""
+        if teacher is not None:
+            self._teacher = teacher.to(self.args.device).eval()  # type: ignore[call-arg]
+            self._distillation = distillation or Distillation()
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """(1 - mix) of the task's own loss and mix of the distance to the teacher."""
+        del num_items_in_batch
+        outputs = model(**inputs)
+        loss = outputs.loss
+        if self._teacher is not None and self._distillation is not None and model.training:
+            labels = ("labels", "start_positions", "end_positions")
+            texts = {name: value for name, value in inputs.items() if name not in labels}
+            with torch.no_grad():
+                taught = self._teacher(**texts)
+            mix, temperature = self._distillation.mix, self._distillation.temperature
+            distance = distillation_loss(outputs, taught, temperature)
+            loss = (1 - mix) * loss + mix * distance
+        return (loss, outputs) if return_outputs else loss
+
+
+def distillation_loss(student: Any, teacher: Any, temperature: float) -> Tensor:
+    """Distance of predictions: temperature^2 * KL(teacher || student), squared error for numbers.
+
+    Args:
+        student: Output with logits (B, n_labels), or with start_logits and end_logits (B, T).
+        teacher: The same.
+        temperature: Divides the logits of both.
+    """
+    names = ("logits",) if "logits" in student else ("start_logits", "end_logits")
+    distances = []
+    for name in names:
+        own, other = student[name].float(), teacher[name].float()
+        if own.shape[-1] == 1:
+            distances.append(F.mse_loss(own, other))
+        else:
+            divergence = F.kl_div(
+                F.log_softmax(own / temperature, -1),
+                F.log_softmax(other / temperature, -1),
+                reduction="batchmean",
+                log_target=True,
+            )
+            distances.append(temperature**2 * divergence)
+    return torch.stack(distances).mean()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the library's advice on tokenizers and the end of training."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
