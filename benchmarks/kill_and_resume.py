@@ -23,7 +23,7 @@ from typing import Any
 import click
 import numpy as np
 
-STEPS = 60
+STEPS = 200
 
 
 def write_text(path: Path) -> None:
@@ -140,6 +140,7 @@ def main(kills: int, seed: int | None, output: Path | None) -> None:
         raise SystemExit(f"the uninterrupted run failed: see {folder / 'output.txt'}")
     duration = time.monotonic() - began
     n, damaged, finished = 0, [], False
+    reached: list[int] = []
     while n < kills:
         child = start(text, killed)
         # All in all as long as one run takes: it is not finished before the last kill.
@@ -152,6 +153,8 @@ def main(kills: int, seed: int | None, output: Path | None) -> None:
             finished = True
             break
         n += 1
+        saved = sorted((killed / "checkpoints").glob("step-*"))
+        reached.append(int(saved[-1].name.removeprefix("step-")) if saved else 0)
         if n % 5 == 0:
             damaged += [x for x in [flip_a_bit(killed, generator)] if x]
     if not finished and os.waitpid(start(text, killed), 0)[1]:
@@ -160,7 +163,8 @@ def main(kills: int, seed: int | None, output: Path | None) -> None:
     different = differences(whole, killed)
     print(
         f"seed {seed}: {n} kills in {STEPS} steps, {len(damaged)} checkpoints damaged and "
-        f"{noticed} times noticed; "
+        f"{noticed} times noticed; newest checkpoint at each kill: "
+        f"{', '.join(map(str, reached))}; "
         + (f"DIFFERENT: {', '.join(different)}" if different else "bit-identical")
         + f" ({folder})"
     )

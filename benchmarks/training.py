@@ -28,6 +28,7 @@ import click
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -43,6 +44,8 @@ from nastool_supershaper.training_rules import LargestOnly, Sandwich, Shape, Sub
 from nastool_supershaper.utilisation import measure_peak_flops, training_flops
 
 MASKING = Masking(mask_id=4, special_ids=(0, 1, 2, 3, 4), vocab_size=28_996)
+
+Batch = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 class SlicedLinear(nn.Linear):
@@ -231,41 +234,42 @@ def main(
     if compiled:
         ours.supershaper.compile_layers()
 
-    def batch(step: int) -> tuple[np.ndarray, np.ndarray]:
+    def batch(step: int) -> Batch:
         generator = random_generator(0, 0, step)
         blocks = generator.integers(5, sizes.vocab_size, (batch_size, length))
         return MASKING.apply(blocks.astype(np.uint32), generator)
 
-    def our_step(step: int, subnets: list[Subnet]) -> list[float]:
+    def our_step(data: Batch, subnets: list[Subnet]) -> list[float]:
         our_optimizer.zero_grad(set_to_none=True)
-        losses = accumulate_gradients(ours, *batch(step), subnets, dtype=dtype)
+        losses = accumulate_gradients(ours, *data, subnets, dtype=dtype)
         our_optimizer.step()
         return losses
 
-    def their_step(step: int, subnets: list[Subnet]) -> list[float]:
-        ids, labels = (torch.from_numpy(x).to(where) for x in batch(step))
+    def their_step(data: Batch, subnets: list[Subnet]) -> list[float]:
+        ids, labels = (torch.from_numpy(x).to(where) for x in data)
         return straightforward_step(theirs, their_optimizer, ids, labels, subnets, dtype)
 
     largest = LargestOnly().subnets(widths, layers, random_generator(0, SHAPE_STREAM, 0))
-    contestants: dict[str, Callable[[int, list[Subnet]], list[float]]] = {
+    contestants: dict[str, Callable[[Batch, list[Subnet]], list[float]]] = {
         "sandwich": our_step,
-        "largest": lambda step, _: our_step(step, largest),
+        "largest": lambda data, _: our_step(data, largest),
         "straightforward": their_step,
     }
 
     # Every width once: with --compile, nothing is left to compile afterwards.
     uniform = [Subnet("random", (width,) * layers) for width in widths]
-    expected, found = our_step(0, uniform), their_step(0, uniform)
+    expected, found = our_step(batch(0), uniform), their_step(batch(0), uniform)
     if not np.allclose(expected, found, rtol=2e-2 if dtype == "bfloat16" else 1e-4):
         raise SystemExit(f"the contestants disagree: losses {expected} and {found}")
     clock, times = Clock(where), {name: [] for name in contestants}
     flops: dict[str, list[float]] = {name: [] for name in contestants}
     for step in range(1, rounds + 1):
         subnets = Sandwich().subnets(widths, layers, random_generator(0, SHAPE_STREAM, step))
-        n_masked = int((batch(step)[1] != -100).sum())
+        data = batch(step)  # made ahead of the step, as in training
+        n_masked = int((data[1] != -100).sum())
         for name, make in contestants.items():
             began = clock.now()
-            make(step, subnets)
+            make(data, subnets)
             times[name].append(clock.now() - began)
             trained = [s.shape for s in (largest if name == "largest" else subnets)]
             flops[name].append(training_flops(sizes, trained, batch_size, length, n_masked))

@@ -30,6 +30,7 @@ from nastool_supershaper.text import (
     Source,
     TextFile,
     load_tokenizer,
+    save_tokenizer,
     text_files,
     train_tokenizer,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "mask_fixed",
     "prepare_corpus",
     "random_generator",
+    "save_tokenizer",
     "text_files",
     "train_tokenizer",
     "write_text_atomically",
@@ -207,7 +209,7 @@ def prepare_corpus(
                     f"the training text fills no block of {sequence_length} tokens: give more "
                     "text, a smaller held-out fraction or a shorter sequence"
                 )
-            tokenizer.save_pretrained(str(folder / "tokenizer"))
+            save_tokenizer(tokenizer, folder / "tokenizer")
             card = {
                 "request": request,
                 "sources": counts,

@@ -258,8 +258,7 @@ class _Run:
             if not math.isfinite(loss):
                 raise NastoolError(
                     f"the loss became {loss} in step {step + 1} ({subnet.role} subnet): lower the "
-                    "learning rate or use float32; the last good checkpoint is kept in "
-                    f"{self._checkpoints}"
+                    f"learning rate or use float32; {self._what_is_kept()}"
                 )
         self.optimizer.step()
         found = tuple(SubnetLoss(*s, x) for s, x in zip(subnets, losses, strict=True))
@@ -346,10 +345,7 @@ class _Run:
             with open(path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
         except OSError as error:
-            raise NastoolError(
-                f"cannot write {path}: {error}; the last good checkpoint is kept in "
-                f"{self._checkpoints}"
-            ) from error
+            raise NastoolError(f"cannot write {path}: {error}; {self._what_is_kept()}") from error
         values = {
             name: line[name] for name in ("learning_rate", "tokens_per_second", "utilisation")
         }
@@ -377,6 +373,12 @@ class _Run:
             state,
             self.config.keep_checkpoints,
         )
+
+    def _what_is_kept(self) -> str:
+        newest = latest_checkpoint(self._checkpoints)
+        if newest is None:
+            return "no checkpoint had been written yet"
+        return f"the last good checkpoint is kept: {newest.path}"
 
     def _truncate_log(self, step: int) -> None:
         path = self.output / "log.jsonl"

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from nastool.errors import InvalidInputError
+from nastool.errors import InvalidInputError, NastoolError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -245,6 +245,23 @@ def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerFast:
             f"got none for {', '.join(missing)}"
         )
     return cast("PreTrainedTokenizerFast", tokenizer)
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write a tokenizer's files.
+
+    Args:
+        tokenizer: The tokenizer.
+        folder: Where to; made if it is missing.
+
+    Raises:
+        NastoolError: If they cannot be written, e.g. on a full disk.
+    """
+    try:
+        tokenizer.save_pretrained(str(folder))
+    # tokenizers reports a full disk by a bare Exception.
+    except Exception as error:
+        raise NastoolError(f"cannot write the tokenizer to {folder}: {error}") from error
 
 
 def train_tokenizer(

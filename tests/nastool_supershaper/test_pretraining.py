@@ -310,6 +310,21 @@ class TestResume:
         assert checkpoint.state["step"] == 3
         assert torch.isfinite(load_file(checkpoint.path / "model.safetensors")["head.bias"]).all()
 
+    def test_a_log_that_cannot_be_written_is_named(self, whole, tmp_path):
+        log = tmp_path / "log.jsonl"
+
+        def spoil(report):
+            if report.step == 5:
+                log.rename(tmp_path / "log.old")
+                log.mkdir()
+
+        with pytest.raises(NastoolError, match=r"cannot write .*log.jsonl.*last good checkpoint"):
+            train(tmp_path, on_step=spoil)
+        log.rmdir()
+        (tmp_path / "log.old").rename(log)
+        train(tmp_path, model=tiny(seed=1))
+        assert_same_run(whole, tmp_path)
+
     def test_full_disk_keeps_the_earlier_checkpoint(self, tmp_path, monkeypatch):
         train(tmp_path, replace(CONFIG, steps=3))
         model = tiny()

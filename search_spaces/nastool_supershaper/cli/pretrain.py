@@ -152,7 +152,7 @@ def pretrain(
         import torch
 
         from nastool_supershaper.checkpoints import latest_checkpoint, load_supernet
-        from nastool_supershaper.data import fixed_masks, load_tokenizer
+        from nastool_supershaper.data import fixed_masks, load_tokenizer, save_tokenizer
         from nastool_supershaper.parallel import joined_workers, own_device
         from nastool_supershaper.pretraining import Evaluation
         from nastool_supershaper.pretraining import pretrain as train
@@ -209,7 +209,7 @@ def pretrain(
             trackers=[name for name in trackers if name != "none"] if trackers else None,
         )
     if workers.is_first:
-        load_tokenizer(tokenised.tokenizer_path).save_pretrained(str(output))
+        save_tokenizer(load_tokenizer(tokenised.tokenizer_path), output)
     if not result.finished:
         click.echo(
             f"Stopped after step {result.step}; nothing is lost: add --resume to continue", err=True

@@ -54,7 +54,7 @@ def open_corpus(
         workers: The processes that tokenise together.
     """
     from nastool_supershaper.data import load_corpus, load_tokenizer, prepare_corpus
-    from nastool_supershaper.text import train_tokenizer
+    from nastool_supershaper.text import save_tokenizer, train_tokenizer
 
     if not sources:
         if not (folder / "corpus.json").is_file():
@@ -66,7 +66,7 @@ def open_corpus(
         if not vocabulary.isdigit() or int(vocabulary) < 100:
             raise InvalidInputError(f"--tokenizer: expected train:SIZE >= 100, got {tokenizer!r}")
         if workers.is_first:
-            train_tokenizer(sources, int(vocabulary)).save_pretrained(str(folder / "tokenizer"))
+            save_tokenizer(train_tokenizer(sources, int(vocabulary)), folder / "tokenizer")
         workers.wait()
         loaded = load_tokenizer(folder / "tokenizer")
     else:
