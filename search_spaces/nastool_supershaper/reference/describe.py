@@ -13,9 +13,9 @@ from pathlib import Path
 
 import click
 import numpy as np
-from scipy.stats import spearmanr
 
 from nastool import SearchSpace, load_objective, load_space
+from nastool.predictors.evaluation import spearman
 from nastool_supershaper.heuristics import published_shapes
 from nastool_supershaper.measuring import read_measured, read_table
 
@@ -82,7 +82,8 @@ def _describe_published(space: SearchSpace, folder: Path) -> None:
     known = [s.perplexity for s in published_shapes().values() if s.source == "table 6"]
     predicted = load_objective(f"perplexity[{folder / 'perplexity'}]", space).evaluate(genotypes)
     table = read_measured(folder / "perplexity.csv.gz")
-    measured = [table.get(tuple(shape), np.nan) for shape in space.decode(genotypes)]
+    shapes = [tuple(int(width) for width in shape) for shape in space.decode(genotypes)]
+    measured = [table.get(shape, np.nan) for shape in shapes]
     click.echo(
         f"- the {len(known)} shapes of the paper's table 6, rank correlation with the published "
         f"perplexities: predicted {_rank(known, predicted)}, measured {_rank(known, measured)}"
@@ -94,7 +95,7 @@ def _rank(a: object, b: object) -> str:
     known = np.isfinite(x) & np.isfinite(y)
     if known.sum() < 3:
         return "too few"
-    return f"{spearmanr(x[known], y[known]).statistic:.3f}"
+    return f"{spearman(x[known], y[known]):.3f}"
 
 
 if __name__ == "__main__":

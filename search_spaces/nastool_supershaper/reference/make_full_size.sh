@@ -15,6 +15,8 @@
 # H100 or H200; the variables below change them. TRIAL=1 goes through all of it on a CPU in minutes,
 # with a net of the same shapes that is 16 times as narrow.
 set -euo pipefail
+# The command in hand gets the signal too, and may take a moment to save.
+trap 'exit 130' INT TERM
 : "${WORK:?folder for checkpoints and tables}"
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 if [ -n "${TRIAL:-}" ]; then
