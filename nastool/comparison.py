@@ -140,8 +140,11 @@ class Comparison:
                 for bound in self.bounds
                 if bound.metric != objective.name
             ]
+        # Beside a front that is only the best known, a gap would say less than it seems to.
+        known = (Indicator("gap"),) if self.true_front is not None else ()
         return (
             Indicator("hypervolume", higher_is_better=True),
+            *known,
             Indicator("igd_plus"),
             Indicator("additive_epsilon"),
             *best,
@@ -211,8 +214,10 @@ class Comparison:
                 candidates = np.concatenate([front, new])
                 front = np.unique(candidates[pareto.non_dominated(candidates)], axis=0)
             begin = end
-            if name == "hypervolume":
-                values.append(pareto.hypervolume(front, point) / volume)
+            if name in ("hypervolume", "gap"):
+                share = pareto.hypervolume(front, point) / volume
+                # Rounding must not make a run better than the truth.
+                values.append(share if name == "hypervolume" else max(0.0, 1.0 - share))
             elif name == "igd_plus":
                 values.append(pareto.igd_plus(front, reference))
             else:

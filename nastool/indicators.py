@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,7 +23,7 @@ class Indicator:
     """A number that says how good a run is.
 
     Args:
-        name: ``hypervolume``, ``igd_plus``, ``additive_epsilon`` or ``best METRIC...``.
+        name: ``hypervolume``, ``gap``, ``igd_plus``, ``additive_epsilon`` or ``best METRIC...``.
         higher_is_better: Which way is better.
         unit: Base unit; empty for plain numbers.
         objective: Column of the objective whose best value it is; None for the others.
@@ -150,6 +150,21 @@ def holm(p_values: ArrayLike) -> Values:
     return corrected
 
 
+def load_statistics() -> Any:
+    """The tests of scipy.
+
+    Raises:
+        MissingDependencyError: scipy is not installed.
+    """
+    try:
+        from scipy import stats
+    except ImportError as error:
+        raise MissingDependencyError(
+            "comparing strategies needs scipy: pip install 'nastool[strategies]'"
+        ) from error
+    return stats
+
+
 def p_value(a: Values, b: Values, paired: bool = False) -> float:
     """Two-sided p value of Mann and Whitney's or, paired, of Wilcoxon's signed-rank test.
 
@@ -158,13 +173,7 @@ def p_value(a: Values, b: Values, paired: bool = False) -> float:
         b: Shape (t,), with t = s where paired.
         paired: Whether a[i] and b[i] belong together.
     """
-    try:
-        from scipy import stats
-    except ImportError as error:
-        raise MissingDependencyError(
-            "comparing strategies needs scipy: pip install 'nastool[strategies]'"
-        ) from error
-
+    stats = load_statistics()
     if not paired:
         if np.all(a == a[0]) and np.all(b == a[0]):
             return 1.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -80,9 +80,9 @@ class Problem:
     """
 
     space: SearchSpace
-    objectives: tuple[Objective, ...]
-    constraints: tuple[Constraint, ...] = ()
-    metrics: tuple[Objective, ...] = ()
+    objectives: Sequence[Objective]
+    constraints: Sequence[Constraint] = ()
+    metrics: Sequence[Objective] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "objectives", tuple(self.objectives))

@@ -62,6 +62,11 @@ _STRATEGIES = ("random", "evolution", "nsga2", "pareto")
     help="Also report the best value at no more than that: --bound params=45M; repeatable.",
 )
 @click.option(
+    "--true-front",
+    is_flag=True,
+    help="Prove the true front of the predictors first, and judge every run by it.",
+)
+@click.option(
     "--jobs",
     type=click.IntRange(min=1),
     metavar="N",
@@ -91,6 +96,7 @@ def compare(
     seeds: int,
     budget: int,
     bound_texts: tuple[str, ...],
+    true_front: bool,
     jobs: int,
     storage: str,
     name: str,
@@ -122,7 +128,11 @@ def compare(
         name,
     )
     contest.check()
-    comparison = _run(contest, storage, jobs)
+    if true_front:
+        from nastool.cli.truth import check_provable
+
+        check_provable(contest.problem)
+    comparison = _run(contest, storage, jobs, true_front)
     write(destination, comparison, contest.name, storage)
 
 
@@ -157,21 +167,24 @@ def write(destination: Destination, comparison: Comparison, name: str, storage: 
     )
 
 
-def _run(contest: Contest, storage: str, jobs: int) -> Comparison:
+def _run(contest: Contest, storage: str, jobs: int, true_front: bool) -> Comparison:
     """Make the runs and say what was there before and what is kept."""
+    from nastool.cli.truth import beside, prove_front
     from nastool.store import open_store
 
     if storage == "none":
         try:
-            return _run_here(contest, None)
+            truth = prove_front(contest, None) if true_front else None
+            return beside(_run_here(contest, None), truth)
         except KeyboardInterrupt:
             raise KeyboardInterrupt("nothing is kept without a storage") from None
     with open_store(storage) as store:
         before = contest.stored(store)
         try:
+            truth = prove_front(contest, store) if true_front else None
             if jobs > 1:
                 _run_in_processes(contest, storage, jobs)
-            comparison = _run_here(contest, store)
+            comparison = beside(_run_here(contest, store), truth)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"{_progress_of(contest, contest.stored(store))} are done, kept in comparison "

@@ -18,6 +18,7 @@ from nastool.cli.settings import strategy_settings
 from nastool.comparison import Comparison, ComparisonProgress, check_bounds, compare, study_of
 from nastool.constraint import Constraint, parse_bound, parse_constraint
 from nastool.errors import InvalidInputError
+from nastool.indicators import load_statistics
 from nastool.plugins import STRATEGIES, find, load_file, load_strategy, parse_spec
 from nastool.problem import Problem
 from nastool.store import Store
@@ -158,7 +159,10 @@ class Contest:
 
         Raises:
             InvalidInputError: A strategy or a bound does not fit the problem.
+            MissingDependencyError: A strategy or the tests between them need more.
         """
+        if len(self.entrants) > 1:
+            load_statistics()
         for entrant in self.entrants:
             entrant(self.problem, 0)
         check_bounds(self.problem, self.bounds)

@@ -27,7 +27,13 @@ def prove_first(strategy: Strategy) -> dict[str, str]:
         return {}
     with ProgressBar("proving") as bar:
         certificate = strategy.prove(lambda certificate: show_progress(bar, certificate))
-    return {"certificate": str(certificate)}
+    facts = {"certificate": str(certificate)}
+    if strategy.dropped:
+        facts["BOUND"] = (
+            f"{', '.join(map(str, strategy.dropped))} left out of the proof: nothing that keeps it "
+            "is better; shown are those of what was proven that do keep it"
+        )
+    return facts
 
 
 def show_progress(bar: ProgressBar, certificate: Certificate) -> None:

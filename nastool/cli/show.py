@@ -66,12 +66,15 @@ def _show_comparison(
     destination: Destination, store: Store, name: str, runs: list[StudySummary], storage: str
 ) -> None:
     from nastool.cli.compare import write
+    from nastool.cli.truth import beside, stored_front
     from nastool.comparison import load_comparison
     from nastool.constraint import parse_constraint
 
     # The latest one knows every bound that was asked for last.
     bounds = [parse_constraint(text) for text in runs[-1].description.get("bounds", ())]
-    comparison = load_comparison(store, name, problem_of(runs[0]), bounds=bounds)
+    problem = problem_of(runs[0])
+    comparison = load_comparison(store, name, problem, bounds=bounds)
+    comparison = beside(comparison, stored_front(store, name, problem))
     write(destination, comparison, name, storage)
     finished = len(comparison.seeds) * len(comparison.results)
     if finished < len(runs):

@@ -80,6 +80,15 @@ class BoxSum:
         return totals
 
     @property
+    def ends(self) -> tuple[int, int]:
+        """Sums in quanta that no genotype's falls below or exceeds: those of each tree's ends."""
+        if self.n_trees == 0:
+            return 0, 0
+        begins = self.starts[:-1]
+        least = np.minimum.reduceat(self.values, begins).sum()
+        return int(least), int(np.maximum.reduceat(self.values, begins).sum())
+
+    @property
     def used_genes(self) -> NDArray[np.int64]:
         """Genes that make a difference, in increasing order."""
         return np.flatnonzero((self.masks != everything(self.cardinalities)).any(axis=0))

@@ -15,7 +15,8 @@ from nastool.constraint import Constraint
 from nastool.errors import InvalidInputError
 from nastool.exact.boxes import BoxSum, add, from_tables, from_trees
 from nastool.exact.chains import IntegerChain, integer_chain
-from nastool.exact.task import Bound
+from nastool.exact.dynamic import chain_boxes, is_programmable
+from nastool.exact.task import Bound, JointTask, Task
 from nastool.objective import Objective
 from nastool.predictors.base import Predictor
 from nastool.predictors.boosted_trees import BoostedTrees
@@ -43,20 +44,21 @@ class Form:
     """A problem in the terms of the exact search.
 
     Args:
-        function: What is minimised, with its sign turned where the objective is maximised.
-        sign: -1 where it was turned.
-        column: Which objective of the problem it is.
-        bounds: Chain costs and their limits; the second objective first.
+        task: What is to be found, with objectives turned where they are maximised; None where
+            a chain is minimised.
+        chain: What is minimised where it is a chain.
+        bounds: Limits of chain costs where a chain is minimised; the second objective first.
         is_front: Whether there are two objectives.
-        dropped: Constraints that are not chain costs and were left out: with them the problem is
-            harder, so what is proven without them is a bound.
+        sign: -1 where the objective that the certificate speaks of was turned.
+        dropped: Constraints that could not be taken apart and were left out: with them the
+            problem is harder, so what is proven without them is a bound.
     """
 
-    function: BoxSum | IntegerChain
-    sign: int
-    column: int
+    task: Task | JointTask | None
+    chain: IntegerChain | None
     bounds: tuple[Bound, ...]
     is_front: bool
+    sign: int
     dropped: tuple[Constraint, ...]
 
 
@@ -64,56 +66,105 @@ def make_form(problem: Problem, *, relax: bool = False) -> Form:
     """Express a problem.
 
     Args:
-        problem: One objective, or two of which one is a chain cost.
-        relax: Leave out constraints that are not on chain costs, for a bound instead of a proof.
+        problem: One objective or two.
+        relax: Leave out constraints that cannot be taken apart, for a bound instead of a proof.
 
     Raises:
         InvalidInputError: Something that cannot be certified; the message says what.
     """
     objectives = problem.objectives
-    costs = [i for i, o in enumerate(objectives) if isinstance(o, CostObjective)]
-    if len(objectives) > 2 or (len(objectives) == 2 and not costs):
-        names = " and ".join(o.name for o in objectives)
+    if len(objectives) > 2:
+        names = ", ".join(o.name for o in objectives)
         raise InvalidInputError(
-            "exact search certifies one objective, or the front of one against an exact cost "
-            f"({', '.join(problem.space.costs) or 'this space has none'}); got {names}: searched "
-            "alone, each has a certified optimum, which bounds their front"
+            f"exact search certifies one objective or the front of two, got {names}: any two of "
+            "them have a certified front, whose points are part of the front of all"
         )
-    column = next((i for i in range(len(objectives)) if i not in costs[-1:]), 0)
-    if len(objectives) == 1:
-        column = 0
-    objective = objectives[column]
-    limits: dict[str, list[float]] = {}
-    axis = next((o for i, o in enumerate(objectives) if i != column), None)
-    if axis is not None:
-        limits[axis.name] = [-math.inf, math.inf]
-    dropped = []
-    for constraint in problem.constraints:
-        if not isinstance(problem.metric(constraint.metric), CostObjective):
-            dropped.append(constraint)
-            continue
+    kept, dropped = _certifiable(problem)
+    if dropped and not relax:
+        raise InvalidInputError(
+            "exact search certifies bounds on exact costs "
+            f"({', '.join(problem.space.costs) or 'this space has none'}) and on what is predicted "
+            "by trees or by a sum of terms in pairs of genes, got "
+            f"{', '.join(map(str, dropped))}"
+        )
+    opaque = next(filter(None, map(_why_opaque, objectives)), None)
+    if opaque is not None:
+        rest = ", ".join(o.name for o in objectives if _why_opaque(o) is None)
+        raise InvalidInputError(
+            str(opaque) + (f"; {rest} alone has a certified optimum, a bound" if rest else "")
+        )
+    # The last cost is the axis of a front, whatever the order.
+    ordered = sorted(objectives, key=lambda o: isinstance(o, CostObjective))
+    first, is_front, sign = ordered[0], len(ordered) == 2, ordered[0].direction.sign
+    metrics = [*ordered[1:], *(problem.metric(c.metric) for c in kept)]
+    if not all(isinstance(metric, CostObjective) for metric in metrics):
+        return Form(_joint_task(problem, ordered, kept), None, (), is_front, sign, dropped)
+    bounds = _bounds(problem, [o.name for o in ordered[1:]], kept)
+    if isinstance(first, CostObjective):
+        chain = integer_chain(first.cost)
+        if is_programmable(bounds):
+            return Form(None, chain, bounds, is_front, sign, dropped)
+        return Form(Task(chain_boxes(chain), bounds, is_front), None, (), is_front, sign, dropped)
+    task = Task(_signed_boxes(first, sign), bounds, is_front)
+    return Form(task, None, (), is_front, sign, dropped)
+
+
+def _certifiable(problem: Problem) -> tuple[list[Constraint], tuple[Constraint, ...]]:
+    """Constraints on what can be taken apart, and the others."""
+    opaque = {c: _why_opaque(problem.metric(c.metric)) for c in problem.constraints}
+    return (
+        [c for c, why in opaque.items() if why is None],
+        tuple(c for c, why in opaque.items() if why is not None),
+    )
+
+
+def _why_opaque(metric: Objective) -> InvalidInputError | None:
+    """Why a metric cannot be taken apart; None if it can."""
+    try:
+        if not isinstance(metric, CostObjective):
+            objective_boxes(metric)
+    except InvalidInputError as error:
+        return error
+    return None
+
+
+def _bounds(
+    problem: Problem, axes: Sequence[str], constraints: Sequence[Constraint]
+) -> tuple[Bound, ...]:
+    """Limits of chain costs, the axis of a front first."""
+    limits = {name: [-math.inf, math.inf] for name in axes}
+    for constraint in constraints:
         limit = limits.setdefault(constraint.metric, [-math.inf, math.inf])
         if constraint.sense == "<=":
             limit[1] = min(limit[1], constraint.bound)
         else:
             limit[0] = max(limit[0], constraint.bound)
-    if dropped and not relax:
-        raise InvalidInputError(
-            "exact search certifies bounds on exact costs "
-            f"({', '.join(problem.space.costs) or 'this space has none'}), got "
-            f"{', '.join(map(str, dropped))}"
-        )
-    bounds = tuple(
+    return tuple(
         Bound(_chain(problem.metric(name)), lower, upper) for name, (lower, upper) in limits.items()
     )
-    sign = objective.direction.sign
-    function: BoxSum | IntegerChain
-    if isinstance(objective, CostObjective):
-        function = integer_chain(objective.cost)
-    else:
-        boxes = objective_boxes(objective)
-        function = boxes if sign == 1 else -boxes
-    return Form(function, sign, column, bounds, axis is not None, tuple(dropped))
+
+
+def _joint_task(
+    problem: Problem, objectives: Sequence[Objective], constraints: Sequence[Constraint]
+) -> JointTask:
+    """Objectives first, then what else is limited; a lower limit is an upper one turned round."""
+    limits = {(o.name, int(o.direction.sign)): math.inf for o in objectives}
+    for constraint in constraints:
+        sign = 1 if constraint.sense == "<=" else -1
+        key = constraint.metric, sign
+        limits[key] = min(limits.get(key, math.inf), sign * constraint.bound)
+    functions = [_signed_boxes(problem.metric(name), sign) for name, sign in limits]
+    return JointTask(tuple(functions), tuple(limits.values()), len(objectives) == 2)
+
+
+def _signed_boxes(metric: Objective, sign: float) -> BoxSum:
+    """A metric as a sum of boxes, turned round where the sign is negative."""
+    boxes = (
+        chain_boxes(integer_chain(metric.cost))
+        if isinstance(metric, CostObjective)
+        else objective_boxes(metric)
+    )
+    return -boxes if sign < 0 else boxes
 
 
 def objective_boxes(objective: Objective) -> BoxSum:

@@ -16,7 +16,7 @@ FULL = 1
 
 
 @numba.njit(cache=True, nogil=True)
-def _add_corners(
+def add_corners(
     begin: Int,
     cells: NDArray[np.int32],
     rows: NDArray[np.int32],
@@ -60,7 +60,7 @@ def _cell_costs(
 
 
 @numba.njit(cache=True, nogil=True)
-def _sum_row(difference: Int, third: Int, second: Int, value: Int) -> None:
+def sum_row(difference: Int, third: Int, second: Int, value: Int) -> None:
     """One more row of the prefix sum: along the last axis, the second, the first."""
     for v in range(len(value)):
         a = third[v] + difference[v]
@@ -79,7 +79,7 @@ def _any_below(value: Int, gain: Int, goal: int) -> bool:
 
 
 @numba.njit(cache=True, nogil=True)
-def _insert(front: Int, size: int, cost: int, value: int, shape: int) -> int:
+def insert(front: Int, size: int, cost: int, value: int, shape: int) -> int:
     """Let a point compete with a front sorted by cost; returns the new size, -1 if it is full."""
     low, high = 0, size
     while low < high:
@@ -152,7 +152,7 @@ def _improve(
                 allowed = False
         if allowed:
             axis = base[0] + lane_costs[0, v] if is_front else 0
-            size = _insert(front, size, axis, value[v], number + v)
+            size = insert(front, size, axis, value[v], number + v)
             if size < 0:
                 return size
     return size
@@ -334,10 +334,10 @@ def sweep(
             now = state[levels, t] - first_state
             if shown[t] != now:
                 if shown[t] >= 0:
-                    _add_corners(
+                    add_corners(
                         tables.begin, tables.cells, tables.rows, tables.corners, shown[t], -1, table
                     )
-                _add_corners(tables.begin, tables.cells, tables.rows, tables.corners, now, 1, table)
+                add_corners(tables.begin, tables.cells, tables.rows, tables.corners, now, 1, table)
                 shown[t] = now
         for row in range(n_costs):
             _cell_costs(
@@ -359,7 +359,7 @@ def sweep(
                 sum3[:] = 0
                 for i3 in range(e3):
                     value = sum1[i2 * e3 + i3]
-                    _sum_row(table[cell], sum3, sum2[i3], value)
+                    sum_row(table[cell], sum3, sum2[i3], value)
                     if left_column >= 0:
                         left = tables.cell_choices[cell, left_column]
                     if right_column >= 0:

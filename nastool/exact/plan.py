@@ -11,7 +11,7 @@ side in memory and are added as rows, many at a time.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -34,6 +34,9 @@ WINDOWS = 32
 
 NEVER = 1 << 60
 """Larger than any sum."""
+
+INFINITE = NEVER >> 1
+"""Value of what is not known; the sum with any cost times slope stays below `NEVER`."""
 
 
 @dataclass(frozen=True)
@@ -188,10 +191,10 @@ def make_plan(
     width = (costs[0].ends[1] // windows).bit_length()
     slopes = _choose_slopes(costs[0], unary, width, windows)
     fields: dict[str, Any] = {
-        **_level_tables(layout, states, cardinalities),
+        **level_tables(layout, states, cardinalities),
         **_cost_tables(layout, costs, cardinalities, unary, slopes),
         **_block_tables(layout, costs, cardinalities, slopes),
-        **_corner_tables(function, layout, states, memory),
+        **corner_tables(function, layout, states, memory),
     }
     return Plan(layout, states, Tables(**fields), width)
 
@@ -199,16 +202,29 @@ def make_plan(
 def gene_importance(function: BoxSum) -> list[float]:
     """How much each gene moves the function: the sum over trees of what it moves each."""
     total = np.zeros(len(function.cardinalities))
+    for means in _tree_means(function):
+        total += [np.ptp(of_gene) for of_gene in means]
+    return total.tolist()
+
+
+def main_effects(function: BoxSum) -> list[NDArray[np.float64]]:
+    """Mean of the function in quanta for each choice of each gene."""
+    total = [np.zeros(k) for k in function.cardinalities.tolist()]
+    for means in _tree_means(function):
+        for gene, of_gene in enumerate(means):
+            total[gene] += of_gene
+    return total
+
+
+def _tree_means(function: BoxSum) -> Iterator[list[NDArray[np.float64]]]:
+    """For each tree its mean for each choice of each gene."""
+    genes = range(len(function.cardinalities))
     for tree in range(function.n_trees):
         span = slice(int(function.starts[tree]), int(function.starts[tree + 1]))
-        inside = [contains(function, g, span) for g in range(len(total))]
+        inside = [contains(function, gene, span) for gene in genes]
         shares = np.stack([here.mean(axis=0) for here in inside])
-        volume = shares.prod(axis=0)
-        values = function.values[span].astype(np.float64)
-        for gene, here in enumerate(inside):
-            means = here @ (values * volume / shares[gene])
-            total[gene] += np.ptp(means)
-    return total.tolist()
+        worth = shares.prod(axis=0) * function.values[span]
+        yield [here @ (worth / shares[gene]) for gene, here in enumerate(inside)]
 
 
 def _choose_slopes(axis: IntegerChain, unary: Sequence[Int], width: int, windows: int) -> Int:
@@ -227,9 +243,8 @@ def _choose_slopes(axis: IntegerChain, unary: Sequence[Int], width: int, windows
     return chosen
 
 
-def _level_tables(
-    layout: Layout, states: States, cardinalities: Sequence[int]
-) -> dict[str, object]:
+def level_tables(layout: Layout, states: States, cardinalities: Sequence[int]) -> dict[str, Any]:
+    """Everything about prefixes: sizes, following states, bounds, additive parts."""
     levels = len(layout.outer)
     widest = max(cardinalities)
     inside = math.prod(cardinalities[gene] for gene in (*layout.inner, *layout.lanes))
@@ -272,9 +287,14 @@ def _level_tables(
     }
 
 
+def padded_length(n: int) -> int:
+    """Up to whole vector registers."""
+    return -(-n // _LANE_MULTIPLE) * _LANE_MULTIPLE
+
+
 def _padded(array: Int) -> Int:
     """Zeros at the end of the last axis, up to whole vector registers."""
-    missing = -array.shape[-1] % _LANE_MULTIPLE
+    missing = padded_length(array.shape[-1]) - array.shape[-1]
     return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, missing)])
 
 
@@ -343,7 +363,7 @@ def _block_tables(
     kr = cardinalities[right] if right >= 0 else 1
     lane_choices = _joint_choices([cardinalities[gene] for gene in lanes])
     n = len(lane_choices)
-    padded = -(-n // _LANE_MULTIPLE) * _LANE_MULTIPLE
+    padded = padded_length(n)
     lane_costs = np.zeros((len(costs), kl, kr, padded), dtype=np.int64)
     for row, cost in enumerate(costs):
         target = lane_costs[row, :, :, :n]
@@ -377,13 +397,13 @@ def _joint_choices(sizes: Sequence[int]) -> Int:
     return np.indices(sizes).reshape(len(sizes), -1).T.astype(np.int64)
 
 
-def _corner_tables(
+def corner_tables(
     function: BoxSum, layout: Layout, states: States, memory: int
 ) -> dict[str, object]:
     """For each state before a block, the corners of what is left of its tree."""
     sizes = function.cardinalities
     lane_choices = _joint_choices([int(sizes[gene]) for gene in layout.lanes])
-    padded = -(-len(lane_choices) // _LANE_MULTIPLE) * _LANE_MULTIPLE
+    padded = padded_length(len(lane_choices))
     counts, cells, tables, used = [np.zeros(1, np.int64)], [], [], 0
     for tree, alive in enumerate(states.leaves):
         span = slice(int(function.starts[tree]), int(function.starts[tree + 1]))

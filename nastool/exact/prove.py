@@ -8,12 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from nastool.constraint import Constraint
-from nastool.exact.boxes import BoxSum
 from nastool.exact.certificate import Certificate
-from nastool.exact.dynamic import chain_boxes, is_programmable, solve_chain
+from nastool.exact.dynamic import solve_chain
 from nastool.exact.forms import make_form
 from nastool.exact.search import MEMORY, ExactSearch, Progress
-from nastool.exact.task import Task
 from nastool.problem import Problem
 from nastool.space import Genotypes
 
@@ -48,7 +46,7 @@ def prove(
     Ctrl-C ends it early; the certificate then says what is proven so far.
 
     Args:
-        problem: One objective, or one and a chain cost; constraints on chain costs.
+        problem: One objective or two, predicted or exact costs, and constraints on such.
         start: Genotypes to begin with, shape (n, d); good ones make bounds bite.
         progress: Told every now and then.
         relax: Leave out other constraints, for a bound instead of a proof.
@@ -61,14 +59,10 @@ def prove(
         MissingDependencyError: numba is not installed.
     """
     form = make_form(problem, relax=relax)
-    function = form.function
-    if not isinstance(function, BoxSum) and is_programmable(form.bounds):
-        outcome = solve_chain(function, form.bounds, form.is_front)
+    if form.chain is not None:
+        outcome = solve_chain(form.chain, form.bounds, form.is_front)
     else:
-        boxes = function if isinstance(function, BoxSum) else chain_boxes(function)
-        search = ExactSearch(
-            Task(boxes, form.bounds, form.is_front), memory=memory, threads=threads
-        )
+        search = ExactSearch(form.task, memory=memory, threads=threads)
         empty = np.empty((0, len(problem.space.genes)), dtype=np.int64)
         search.start_from(empty if start is None else start)
         outcome = search.run(progress, checkpoint=checkpoint)

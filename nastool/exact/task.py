@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,10 +59,7 @@ class Task:
 
     def __post_init__(self) -> None:
         sizes = tuple(self.function.cardinalities.tolist())
-        if math.prod(sizes) >= 1 << 62:
-            raise InvalidInputError(
-                f"exact search numbers at most 2^62 genotypes, got {math.prod(sizes):.3g}"
-            )
+        _check_size(sizes)
         if self.is_front and not self.bounds:
             raise InvalidInputError("a front needs a chain cost as its second objective, got none")
         for bound in self.bounds:
@@ -72,17 +71,103 @@ class Task:
         if not self.bounds:
             object.__setattr__(self, "bounds", (Bound(no_chain(sizes)),))
 
+    def axis(self, genotypes: Genotypes) -> NDArray[np.float64]:
+        """First cost of genotypes (n, d), shape (n,)."""
+        cost = self.bounds[0].cost
+        return cost.to_float(cost.evaluate(genotypes))
+
     @property
     def fingerprint(self) -> str:
         """Hex digest of everything that the answer depends on."""
-        digest = hashlib.sha256(repr((self.is_front, [b.limits for b in self.bounds])).encode())
-        f = self.function
-        for array in (f.cardinalities, f.masks, f.values, f.starts):
-            digest.update(np.ascontiguousarray(array).tobytes())
+        arrays = _arrays(self.function)
         for bound in self.bounds:
-            for terms in (bound.cost.first, *bound.cost.steps):
-                digest.update(np.ascontiguousarray(terms).tobytes())
-        return digest.hexdigest()[:16]
+            arrays += [bound.cost.first, *bound.cost.steps]
+        return _digest((self.is_front, [b.limits for b in self.bounds]), arrays)
+
+
+@dataclass(frozen=True, eq=False)
+class JointTask:
+    """What is to be found where more than one function is no chain cost.
+
+    Args:
+        functions: The first one is minimised; the second one is the second objective of a front;
+            all keep their limits. At least two.
+        limits: Largest allowed value of each function.
+        is_front: Whether the Pareto front of the first two functions is wanted; the least value
+            of the first otherwise.
+
+    Raises:
+        InvalidInputError: Fewer than two functions, or functions of different genes.
+    """
+
+    functions: tuple[BoxSum, ...]
+    limits: tuple[float, ...]
+    is_front: bool = False
+
+    def __post_init__(self) -> None:
+        sizes = {tuple(f.cardinalities.tolist()) for f in self.functions}
+        if len(self.functions) < 2 or len(self.limits) != len(self.functions) or len(sizes) != 1:
+            raise InvalidInputError(
+                "a joint search needs at least two functions of the same genes, each with a "
+                f"limit, got {len(self.functions)} functions and {len(self.limits)} limits"
+            )
+        _check_size(next(iter(sizes)))
+
+    @property
+    def function(self) -> BoxSum:
+        """What is minimised."""
+        return self.functions[0]
+
+    @property
+    def uppers(self) -> tuple[int, ...]:
+        """The limits in quanta, where each function has its own."""
+        return tuple(map(_whole_limit, self.functions, self.limits))
+
+    def axis(self, genotypes: Genotypes) -> NDArray[np.float64]:
+        """Second function of genotypes (n, d), shape (n,)."""
+        second = self.functions[1]
+        return second.to_float(second.evaluate(genotypes))
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest of everything that the answer depends on."""
+        arrays = [array for function in self.functions for array in _arrays(function)]
+        return _digest((self.is_front, self.uppers), arrays)
+
+
+def _whole_limit(function: BoxSum, limit: float) -> int:
+    """The largest sum in quanta whose value keeps a limit."""
+    least, most = function.ends
+    if limit >= float(function.to_float(most)):
+        return most
+    if limit < float(function.to_float(least)):
+        return least - 1
+    # Values ascend with the sums, but the division may be off by its rounding.
+    while least < most:
+        middle = (least + most + 1) // 2
+        if float(function.to_float(middle)) <= limit:
+            least = middle
+        else:
+            most = middle - 1
+    return least
+
+
+def _check_size(sizes: Sequence[int]) -> None:
+    if math.prod(sizes) >= 1 << 62:
+        raise InvalidInputError(
+            f"exact search numbers at most 2^62 genotypes, got {math.prod(sizes):.3g}"
+        )
+
+
+def _arrays(function: BoxSum) -> list[NDArray[Any]]:
+    return [function.cardinalities, function.masks, function.values, function.starts]
+
+
+def _digest(facts: object, arrays: Sequence[NDArray[Any]]) -> str:
+    digest = hashlib.sha256(repr(facts).encode())
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +177,7 @@ class Outcome:
     Args:
         genotypes: The optimum, or the points of the front by ascending cost, shape (n, d).
         values: Of the function, shape (n,).
-        costs: Of the first chain, shape (n,).
+        costs: Of the first chain, or of the second function, shape (n,).
         certificate: What is proven.
     """
 

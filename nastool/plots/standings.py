@@ -157,6 +157,8 @@ def format_value(value: float, indicator: Indicator) -> str:
         return "none"
     if indicator.name == "hypervolume":
         return f"{value:.2%}"
+    if indicator.name == "gap":
+        return f"{100 * value:.2g}%"
     if indicator.objective is None:
         return f"{value:.3g}"
     return format_quantity(value, indicator.unit)
@@ -164,6 +166,7 @@ def format_value(value: float, indicator: Indicator) -> str:
 
 LABELS = {
     "hypervolume": "hypervolume",
+    "gap": "gap to the truth",
     "igd_plus": "IGD+",
     "additive_epsilon": "additive epsilon",
 }

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nastool.constraint import Constraint
 from nastool.errors import InvalidInputError
 from nastool.evaluations import Evaluations
 from nastool.exact.certificate import Certificate
@@ -24,10 +25,11 @@ _BATCH = 100
 
 
 class Exact(Strategy):
-    """The true optimum or the true Pareto front of a predictor, with a certificate.
+    """The true optimum or the true Pareto front of predictors and exact costs, with a certificate.
 
-    One objective predicted by trees or by terms in pairs of genes, alone or against an exact
-    cost, under constraints on exact costs.
+    One objective or two, predicted by trees or by terms in pairs of genes or an exact cost, under
+    constraints on such metrics. Other constraints are left out of the search: what it finds is
+    then a bound, and those proposals that keep them are certified nevertheless.
 
     Args:
         problem: What to optimise.
@@ -57,7 +59,8 @@ class Exact(Strategy):
                 "start must be at least 0, memory above 0 and threads at least 1, got "
                 f"{start}, {memory} and {threads}"
             )
-        make_form(problem)  # refuses at once what cannot be certified
+        # Refuses at once what cannot be certified.
+        self._dropped = make_form(problem, relax=True).dropped
         self._seed = seed
         self._start = start
         self._memory = round(memory * _GIB)
@@ -66,6 +69,11 @@ class Exact(Strategy):
         self._answer: Genotypes | None = None
         self._certificate: Certificate | None = None
         self._asked = 0
+
+    @property
+    def dropped(self) -> tuple[Constraint, ...]:
+        """Constraints that are left out; with any, what is proven is a bound."""
+        return self._dropped
 
     @property
     def certificate(self) -> Certificate | None:
@@ -83,6 +91,7 @@ class Exact(Strategy):
                 self.problem,
                 self._first_front(),
                 progress,
+                relax=True,
                 memory=self._memory,
                 threads=self._threads,
                 checkpoint=self._checkpoint,
@@ -91,13 +100,18 @@ class Exact(Strategy):
         return self._certificate
 
     def _first_front(self) -> Genotypes:
-        found = [np.empty((0, len(self.problem.space.genes)), dtype=np.int64)]
-        evolution = Evolution(self.problem, self._seed)
+        problem = self.problem
+        if self._dropped:
+            # What is left out may be slow to evaluate.
+            kept = tuple(c for c in problem.constraints if c not in self._dropped)
+            problem = replace(problem, constraints=kept)
+        found = [np.empty((0, len(problem.space.genes)), dtype=np.int64)]
+        evolution = Evolution(problem, self._seed)
         for _ in range(self._start // _BATCH):
             genotypes = evolution.ask(_BATCH)
             if len(genotypes) == 0:
                 break
-            evolution.tell(self.problem.evaluate(genotypes))
+            evolution.tell(problem.evaluate(genotypes))
             found.append(genotypes)
         return np.concatenate(found)
 

@@ -198,11 +198,14 @@ def test_what_cannot_be_certified_is_said():
     opaque = load_objective("opaque", space)
     with pytest.raises(InvalidInputError, match="got opaque"):
         make_form(Problem(space, (opaque,)))
-    with pytest.raises(InvalidInputError, match="loss and opaque: searched alone"):
+    with pytest.raises(
+        InvalidInputError, match=r"got opaque .*; loss alone has a certified optimum"
+    ):
         make_form(Problem(space, (loss, opaque)))
     limited = Problem(space, (loss,), (Constraint("opaque", "<=", 9),), metrics=(opaque,))
-    with pytest.raises(InvalidInputError, match=r"exact costs .params., got opaque<=9"):
-        Exact(limited)
+    with pytest.raises(InvalidInputError, match=r"exact costs .params. .* got opaque<=9"):
+        make_form(limited)
+    assert [c.metric for c in Exact(limited).dropped] == ["opaque"]
     relaxed = prove(limited, relax=True, threads=1)
     assert [c.metric for c in relaxed.dropped] == ["opaque"]
     with pytest.raises(InvalidInputError, match="threads at least 1"):
@@ -238,6 +241,33 @@ def test_search_prints_the_certificate(nastool):
     )
     assert "certificate" in output
     assert "1,024 architectures accounted for" in " ".join(output.split())
+
+
+def test_search_under_what_cannot_be_certified_is_a_bound(nastool):
+    search = ("search", "--space", "pairs", "--strategy", "exact", "--option", "start=100")
+    pair = ("--objective", "loss", "--objective", "params", "--storage", "none")
+    output = " ".join(nastool(*search, *pair, "--max", "opaque=15").split())
+    assert "BOUND" in output
+    assert "opaque<=15 left out of the proof" in output
+
+
+def test_compare_beside_the_true_front(nastool, tmp_path):
+    pair = ("--objective", "score", "--objective", "params", "--strategy", "random")
+    command = ("compare", "--space", "pairs", *pair, "--seeds", "2", "--budget", "60")
+    names = ("--name", "mine", "--format", "json")
+    nastool(*command, *names, "--true-front", "--output", "a.json")
+    content = json.loads((tmp_path / "a.json").read_text())
+    assert content["reference"]["front"] == "given"
+    assert content["reference"]["points"] == len(brute(make_problem("score")))
+    found = content["strategies"][0]["indicators"]
+    assert found["gap"]["values"] == [1 - share for share in found["hypervolume"]["values"]]
+    assert min(found["gap"]["values"]) > 0
+    table = " ".join(nastool(*command, "--name", "mine").split())
+    assert "of the front of all runs" in table
+    # Shown again, a comparison knows what was proven for it.
+    shown = " ".join(nastool("show", "mine").split())
+    assert "of the true front" in shown
+    assert "gap" in shown
 
 
 def test_regret_of_a_front_and_of_an_optimum(nastool):
