@@ -1,6 +1,8 @@
 """Every example runs as it stands, with a small budget, in an empty folder."""
 
+import os
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -103,6 +105,51 @@ def test_optuna_sampler(example):
     optuna.logging.set_verbosity(verbosity)
     assert "NastoolSampler: " in printed
     assert "NSGAIISampler: " in printed
+
+
+# Runs a script as if nastool were not installed.
+WITHOUT_NASTOOL = """
+import runpy, sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.startswith("nastool"):
+            raise ImportError(f"{name} is blocked")
+
+sys.meta_path.insert(0, Blocked())
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_classify(tmp_path):
+    torch = pytest.importorskip("torch")
+    tokenizers = pytest.importorskip("tokenizers")
+    transformers = pytest.importorskip("transformers")
+    from nastool_supershaper.deployment.models import save_deployed, with_head
+    from nastool_supershaper.shaped_bert import ShapedBertConfig, ShapedBertForMaskedLM
+
+    words = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "a", "good", "film"])}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    sizes = {"vocab_size": 5, "hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8}
+    subnet = ShapedBertForMaskedLM(ShapedBertConfig((4, 8), **sizes))
+    model = with_head(subnet, "classification", ["negative", "positive"])
+    wrapped = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]")
+    save_deployed(model, wrapped, tmp_path)
+    script = str(EXAMPLES / "classify.py")
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_NASTOOL, script, str(tmp_path), "a good film"],
+        env={**os.environ, "HF_HOME": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    with torch.inference_mode():
+        shares = model(torch.tensor([[2, 3, 4]])).logits.softmax(-1)[0].tolist()
+    expected = zip(("negative", "positive"), shares, strict=True)
+    assert done.stdout.split("\n") == [*(f"{name}: {share:.1%}" for name, share in expected), ""]
 
 
 def test_every_example_is_tested():

@@ -236,18 +236,16 @@ def _studied(study: str, storage: str) -> tuple[Result, Path | None]:
 
 def _chosen(text: str, space: SuperShaperSpace, result: Result | None) -> Any:
     """The genotype that ``--shape`` names, (1, d)."""
-    from nastool import pareto
+    from nastool_supershaper.finetuning.picks import KNEE, pick
 
     if text in ("smallest", "largest"):
         last = space.cardinalities - 1
         return (last if text == "largest" else last * 0)[None]
-    if result is None or not (text == "knee" or text.isdecimal()):
+    if result is None or not (text == KNEE or text.isdecimal()):
         return space.parse(text)
+    if text == KNEE:
+        return pick(result, KNEE)
     front = result.front()
-    if not len(front):
-        raise InvalidInputError(f"study {result.name!r} has no front: nothing is feasible")
-    if text == "knee":
-        return front.genotypes[[pareto.knee(front.objectives)]]
     if not 1 <= int(text) <= len(front):
         raise InvalidInputError(
             f"--shape: expected the number of a row from 1 to {len(front)}, got {text}"

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import transformers
 from numpy.typing import NDArray
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from nastool.deployment import Deployment, Workload
 from nastool.devices import Device
@@ -38,7 +38,7 @@ _DEVICES = {
 }
 """What runs each form."""
 
-_BASELINES: dict[str, tuple[type[transformers.PretrainedConfig], str]] = {
+_BASELINES: dict[str, tuple[Callable[..., PretrainedConfig], str]] = {
     "bert-base": (transformers.BertConfig, "Bert"),
     "distilbert": (transformers.DistilBertConfig, "DistilBert"),
 }
@@ -259,8 +259,8 @@ def write_baseline(name: str, like: Path, wanted: Sequence[str], folder: Path) -
     if name not in _BASELINES:
         raise InvalidInputError(f"a baseline must be one of {', '.join(BASELINES)}, got {name!r}")
     other = json.loads((like / "config.json").read_text(encoding="utf-8"))
-    config_class, prefix = _BASELINES[name]
-    config = config_class(num_labels=len(other.get("id2label") or (0, 1)))
+    make_config, prefix = _BASELINES[name]
+    config = make_config(num_labels=len(other.get("id2label") or (0, 1)))
     task = _architecture(like).removeprefix("ShapedBert")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from nastool.errors import InvalidInputError
 from nastool.predictors.evaluation import spearman
 from nastool_supershaper.data import fixed_masks, load_corpus, prepare_corpus
 from nastool_supershaper.deployment.forms import torch_run
+from nastool_supershaper.deployment.models import head_of
 from nastool_supershaper.deployment.report import Difference
 from nastool_supershaper.deployment.runtimes import Arrays, Run
 from nastool_supershaper.modeling import SuperShaperForMaskedLM
@@ -191,8 +192,9 @@ def score_on_examples(
     """
     texts, words = _read_examples(path, limit)
     longest = int(model.config.max_position_embeddings)
-    regression = model.config.num_labels == 1
-    targets = _scores(words, path) if regression else _classes(words, model, path)
+    regression = head_of(model) == "regression"
+    scores = _scores(words, path) if regression else np.empty(0)
+    classes = np.empty(0, np.int64) if regression else _classes(words, model, path)
 
     def batches() -> Iterator[Arrays]:
         for start in range(0, len(texts), _BATCH):
@@ -210,8 +212,8 @@ def score_on_examples(
     def measure(run: Run) -> float:
         logits = np.concatenate([run(inputs)["logits"] for inputs in batches()])
         if regression:
-            return spearman(logits[:, 0].astype(np.float64), targets)
-        return float((logits.argmax(axis=1) == targets).mean())
+            return spearman(logits[:, 0].astype(np.float64), scores)
+        return float((logits.argmax(axis=1) == classes).mean())
 
     on = f"{len(texts):,} examples of {path.name}"
     return Quality("Spearman" if regression else "accuracy", on, measure)
@@ -257,12 +259,12 @@ def _scores(words: list[str], path: Path) -> NDArray[np.float64]:
 
 
 def _classes(words: list[str], model: PreTrainedModel, path: Path) -> NDArray[np.int64]:
-    number_of: dict[str, int] = {str(i): i for i in range(model.config.num_labels)}
-    number_of |= model.config.label2id
+    names: dict[str, int] = dict(cast("dict[str, int]", model.config.label2id))
+    number_of = {**{str(number): number for number in names.values()}, **names}
     unknown = sorted(set(words) - set(number_of))
     if unknown:
         raise InvalidInputError(
-            f"--examples: expected labels {', '.join(model.config.label2id)} or their numbers "
-            f"in {path}, got {unknown[0]!r}"
+            f"--examples: expected labels {', '.join(names)} or their numbers in {path}, "
+            f"got {unknown[0]!r}"
         )
     return np.array([number_of[word] for word in words], dtype=np.int64)
