@@ -11,8 +11,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 folder, sentence = sys.argv[1:]
 
-tokenizer = AutoTokenizer.from_pretrained(folder)
 # Runs shaped_bert.py of the folder: look into it before you run what others exported.
+tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
 model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True).eval()
 
 with torch.inference_mode():

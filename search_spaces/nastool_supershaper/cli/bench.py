@@ -65,11 +65,15 @@ def bench(
     """
     with torch_needed():
         from nastool_supershaper.deployment.bench import BASELINES, Plan, measure
+    from transformers.utils import logging
+
     from nastool.cli.progress import ProgressBar
     from nastool.deployment import Workload
 
     if "none" in baselines and len(baselines) > 1:
         raise InvalidInputError("--baseline: expected 'none' or names of baselines, got both")
+    # Baselines are written and read in a moment.
+    logging.disable_progress_bar()
     chosen = [name for name in baselines or BASELINES if name != "none"]
     plan = Plan(rounds, repeats, warmup, memory, seed)
     workload = Workload(batch_size, sequence_length)
@@ -105,7 +109,9 @@ def _found(
     found: list[Candidate] = []
     heads: dict[str, tuple[Path, set[str]]] = {}
     for folder, name in zip(folders, names, strict=True):
-        own = candidates(folder, name, workload, threads=threads, compiled=compiled)
+        own = candidates(
+            folder, name, workload, threads=threads, compiled=compiled, skip=_to_stderr
+        )
         found += own
         _, forms = heads.setdefault(type(own[0].deployment.module).__name__, (folder, set()))
         forms |= {one.form for one in own}
@@ -118,6 +124,10 @@ def _found(
             write_baseline(baseline, like, sorted(forms), folder)
             found += candidates(folder, name, workload, threads=threads, compiled=compiled)
     return found
+
+
+def _to_stderr(line: str) -> None:
+    click.echo(line, err=True)
 
 
 def _write(rows: list[Row], facts: dict[str, object], output_format: str) -> None:

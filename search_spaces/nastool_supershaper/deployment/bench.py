@@ -16,7 +16,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from nastool.deployment import Deployment, Workload
 from nastool.devices import Device
-from nastool.errors import InvalidInputError
+from nastool.errors import InvalidInputError, MissingDependencyError
 from nastool.plugins import load_device
 from nastool_supershaper import shaped_bert
 from nastool_supershaper.deployment import forms
@@ -144,7 +144,13 @@ def load_model(folder: Path) -> PreTrainedModel:
 
 
 def candidates(
-    folder: Path, name: str, workload: Workload, *, threads: int = 1, compiled: bool = False
+    folder: Path,
+    name: str,
+    workload: Workload,
+    *,
+    threads: int = 1,
+    compiled: bool = False,
+    skip: Callable[[str], None] = lambda _: None,
 ) -> list[Candidate]:
     """List the forms of a model.
 
@@ -154,10 +160,10 @@ def candidates(
         workload: What a pass is given.
         threads: Threads of a pass.
         compiled: Whether to measure PyTorch compiled, too.
+        skip: Called with the reason where a form lacks its runtime here.
 
     Raises:
         InvalidInputError: There is no model, or its texts are shorter than the workload's.
-        MissingDependencyError: A form is there that cannot be run here.
     """
     model = load_model(folder)
     longest = int(model.config.max_position_embeddings)
@@ -178,7 +184,11 @@ def candidates(
         deployment = Deployment(model, inputs, workload, file)
         for shown in (form, COMPILED) if form == "torch" and compiled else (form,):
             settings = {"threads": threads, **({"compile": True} if shown == COMPILED else {})}
-            device = load_device(_DEVICES[shown], settings)
+            try:
+                device = load_device(_DEVICES[shown], settings)
+            except MissingDependencyError as error:
+                skip(f"{name}, {shown} is left out: {error}")
+                continue
             found.append(Candidate(name, shown, folder, device, deployment))
     return found
 

@@ -87,7 +87,7 @@ def _use(auto: str, head: str) -> str:
 from transformers import {auto}, AutoTokenizer
 
 folder = "."  # this folder, or its name on the hub
-tokenizer = AutoTokenizer.from_pretrained(folder)
+tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
 model = {auto}.from_pretrained(folder, trust_remote_code=True)
 {_USES[head]}
 ```

@@ -12,7 +12,7 @@ transformers = pytest.importorskip("transformers")
 
 from nastool.deployment import Deployment, Workload  # noqa: E402
 from nastool.devices import Device, Timing  # noqa: E402
-from nastool.errors import InvalidInputError  # noqa: E402
+from nastool.errors import InvalidInputError, MissingDependencyError  # noqa: E402
 from nastool.plugins import load_device  # noqa: E402
 from nastool_supershaper.deployment import bench, sizes  # noqa: E402
 from nastool_supershaper.deployment.runtimes import FILES  # noqa: E402
@@ -91,6 +91,21 @@ def test_every_form_of_a_folder_is_measured(nastool, exported):
         assert row["disk_B"] == sizes_by_form[row["form"]]
         assert 0 < row["median_s"] <= row["p90_s"] < 10
         assert row["texts_per_s"] == pytest.approx(3 / row["median_s"])
+
+
+def test_a_form_without_its_runtime_is_left_out(exported, monkeypatch):
+    real = bench.load_device
+
+    def load(text, settings):
+        if text == "onnxruntime":
+            raise MissingDependencyError("install it")
+        return real(text, settings)
+
+    monkeypatch.setattr(bench, "load_device", load)
+    skipped = []
+    found = bench.candidates(exported[0], "tiny", Workload(1, 4), skip=skipped.append)
+    assert [one.form for one in found] == ["torch"]
+    assert skipped == [f"tiny, {form} is left out: install it" for form in ("onnx", "int8")]
 
 
 def test_formats(nastool, exported):

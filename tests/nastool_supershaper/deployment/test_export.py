@@ -40,8 +40,8 @@ names = ("MaskedLM", "SequenceClassification", "QuestionAnswering")
 out = {}
 for name, folder in zip(names, sys.argv[1:], strict=True):
     auto = getattr(transformers, f"AutoModelFor{name}")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
     model = auto.from_pretrained(folder, trust_remote_code=True).eval()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     inputs = tokenizer("we like it", "not this film", return_tensors="pt")
     with torch.inference_mode():
         output = model(**inputs)
