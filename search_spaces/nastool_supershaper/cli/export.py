@@ -165,7 +165,7 @@ def _opened(folder: Path, licence: str) -> tuple[Any, Any, None]:
 
     model = load_deployed(folder)
     head_of(model)
-    return model, Origin(f"model {folder.resolve().name}", licence=licence), None
+    return model, Origin(f"packed from the model {folder.resolve().name}", licence=licence), None
 
 
 def _cut_out(
@@ -186,7 +186,9 @@ def _cut_out(
     from nastool_supershaper.space import from_config
 
     if shape_text is None:
-        raise InvalidInputError("expected --shape: widths, a row of the front, knee or largest")
+        raise InvalidInputError(
+            "expected --shape: widths, a row of the study's front, knee, smallest or largest"
+        )
     result = None
     if study is not None:
         result, named = _studied(study, storage)
@@ -209,7 +211,7 @@ def _cut_out(
     shape = [int(width) for width in space.decode(genotype)[0]]
     subnet = net.extract(shape).eval()
     origin = Origin(
-        source=f"supernet {supernet.resolve().name}",
+        source=f"cut out of supernet {supernet.resolve().name} and merged for deployment",
         study=study or "",
         metrics=_metrics(space, genotype, result),
         trained_head=head == "masked-lm",

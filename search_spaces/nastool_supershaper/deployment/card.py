@@ -53,7 +53,7 @@ def model_card(model: PreTrainedModel, origin: Origin, report: ExportReport) -> 
         _header(task, origin, report),
         f"# BERT of shape {shape}\n",
         f"A BERT of {len(report.shape)} layers whose hidden size differs from layer to layer "
-        f"({shape}), cut out of {origin.source} and merged for deployment"
+        f"({shape}), {origin.source}"
         + (f"; the study *{origin.study}* found the shape" if origin.study else "")
         + f". Head: {head}. {report.parameters:,} parameters, a vocabulary of "
         f"{config.vocab_size:,} tokens, at most {config.max_position_embeddings} tokens a text.\n",

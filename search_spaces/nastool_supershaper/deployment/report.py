@@ -28,7 +28,7 @@ class Origin:
     """Where an exported model comes from.
 
     Args:
-        source: In a few words, e.g. ``supernet minilm-6``.
+        source: In a few words, e.g. ``cut out of supernet minilm-6``.
         study: Name of the study that found the shape; empty without one.
         metrics: What is known of the shape.
         trained_head: Whether the head was trained; a head for a task that was just added was not.

@@ -152,7 +152,9 @@ def test_a_model_that_was_fine_tuned_is_packed_again(nastool, exported, supernet
     assert after.config.id2label == {0: "negative", 1: "positive"}
     for (name, old), new in zip(before.named_parameters(), after.parameters(), strict=True):
         assert torch.equal(old, new), name
-    assert "fine-tuned before use" not in Path("again/README.md").read_text()
+    card = Path("again/README.md").read_text()
+    assert "fine-tuned before use" not in card
+    assert "packed from the model tiny" in card
 
 
 @pytest.mark.parametrize("head", HEADS)
