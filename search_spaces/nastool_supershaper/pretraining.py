@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import signal
 import threading
@@ -44,8 +43,8 @@ from nastool_supershaper.pretraining_report import (
     StepReport,
     SubnetLoss,
 )
-from nastool_supershaper.tokenising import write_text_atomically
 from nastool_supershaper.trackers import Tracker, open_trackers
+from nastool_supershaper.training_log import TrainingLog
 from nastool_supershaper.training_rules import LargestOnly
 from nastool_supershaper.utilisation import measure_peak_flops, training_flops
 
@@ -188,6 +187,7 @@ class _Run:
             )
         self.model, self.config, self.output, self.workers = model, config, output, workers
         self.trackers: list[Tracker] = []
+        self._log = TrainingLog(output)
         self._peak_flops = 0.0
         self.batches = MaskedBatches(blocks, masking, config.batch_size, config.seed)
         self.optimizer = build_optimizer(model, config)
@@ -212,7 +212,7 @@ class _Run:
         checkpoint = latest_checkpoint(self._checkpoints)
         if checkpoint is None:
             if self.workers.is_first:
-                (self.output / "log.jsonl").unlink(missing_ok=True)
+                self._log.clear()
             self.workers.follow_first(list(self.model.parameters()))
             return 0
         if not resume:
@@ -228,7 +228,7 @@ class _Run:
         self.seconds = state["seconds"]
         self.last_perplexities = state["perplexities"]
         if self.workers.is_first:
-            self._truncate_log(state["step"])
+            self._log.cut(state["step"])
         return int(state["step"])
 
     def step(
@@ -328,31 +328,13 @@ class _Run:
         """Append a line to the log, and tell the trackers."""
         if not self.workers.is_first:
             return
-        line: dict[str, Any] = {
-            "step": report.step,
-            "tokens": report.step * batch_tokens,
-            "seconds": round(self.seconds, 3),
-            "learning_rate": report.learning_rate,
-            "tokens_per_second": round(report.tokens_per_second, 1),
-            "utilisation": round(report.utilisation or 0.0, 4),
-            "loss": report.losses,
-            "subnets": [subnet._asdict() for subnet in report.subnets],
-        }
-        if report.perplexities is not None:
-            line["perplexity"] = report.perplexities
-        path = self.output / "log.jsonl"
+        tokens = report.step * batch_tokens
         try:
-            with open(path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-        except OSError as error:
-            raise NastoolError(f"cannot write {path}: {error}; {self._what_is_kept()}") from error
-        values = {
-            name: line[name] for name in ("learning_rate", "tokens_per_second", "utilisation")
-        }
-        for kind in ("loss", "perplexity"):
-            values |= {f"{kind}/{name}": value for name, value in line.get(kind, {}).items()}
+            numbers = self._log.append(report, tokens, self.seconds)
+        except NastoolError as error:
+            raise NastoolError(f"{error}; {self._what_is_kept()}") from error
         for tracker in self.trackers:
-            tracker.log(report.step, values)
+            tracker.log(report.step, numbers)
 
     def checkpoint(self, step: int, perplexity: dict[str, float]) -> None:
         """Save everything that resuming needs."""
@@ -379,19 +361,6 @@ class _Run:
         if newest is None:
             return "no checkpoint had been written yet"
         return f"the last good checkpoint is kept: {newest.path}"
-
-    def _truncate_log(self, step: int) -> None:
-        path = self.output / "log.jsonl"
-        if not path.exists():
-            return
-        kept = []
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line + "\n")
-            except (ValueError, KeyError):
-                break  # the line that a killed run was writing
-        write_text_atomically(path, "".join(kept))
 
 
 def build_optimizer(

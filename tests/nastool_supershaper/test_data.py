@@ -65,6 +65,11 @@ class TestText:
         for streaming in (False, True):
             source = HubDataset(str(tmp_path / "source"), streaming=streaming)
             assert list(source.documents()) == documents
+            shares = [list(source.documents(share, 2)) for share in range(2)]
+            assert [len(share) for share in shares] == [3, 2]
+            assert sorted(shares[0] + shares[1]) == sorted(documents)
+            limited = HubDataset(str(tmp_path / "source"), streaming=streaming, max_documents=3)
+            assert list(limited.documents()) == documents[:3]
         with pytest.raises(InvalidInputError, match="expected a column 'body', got text"):
             list(HubDataset(str(tmp_path / "source"), text_field="body").documents())
 
