@@ -223,7 +223,7 @@ def prepare_corpus(
             remove_parts(folder)
     except OSError as error:
         raise NastoolError(
-            f"cannot write corpus {folder}: {error}; the same command goes on"
+            f"tokenising into {folder} stopped: {error}; the same command goes on"
         ) from error
     workers.wait()
     return load_corpus(folder)
