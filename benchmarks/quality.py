@@ -1,34 +1,42 @@
 """Quality of searching: how much of the true front each strategy finds, and the best under bounds.
 
-    python benchmarks/quality.py --jobs 8 --true-front front.csv --output quality.csv
+    python benchmarks/quality.py --true-front --jobs 8 --output quality.csv
 
-Runs are kept in a store: stopping is harmless, and the same command goes on. The true front is a
-table with a column for each objective, such as a front written with ``--format csv``; without one
-the front of all runs together stands in for it. A strategy with an at sign has a budget of its
-own (``tpe@2000``) and is left out at larger ones.
+Runs are kept in a store: stopping is harmless, and the same command goes on. With a true front,
+which is proven once, hypervolume is a share of the best possible; without one the front of all
+runs together stands in for it. A strategy with an at sign has a budget of its own (``tpe@1000``)
+and is left out at larger ones.
 """
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from nastool import InvalidInputError, Problem, open_store, parse_constraint
+from nastool import open_store, parse_constraint
 from nastool.cli.entrants import Contest
 from nastool.cli.progress import ProgressBar
+from nastool.cli.truth import beside, prove_front
 from nastool.cli.workers import run_in_processes
 from nastool.comparison import Comparison
 from nastool.indicators import Summary
 
-STRATEGIES = ("random", "evolution", "evolution,selection=elitist", "nsga2", "pareto", "tpe@2000")
+STRATEGIES = (
+    "random",
+    "local",
+    "evolution",
+    "evolution,selection=elitist",
+    "nsga2",
+    "pareto",
+    "tpe@1000",
+)
 BOUNDS = ("params<=45M", "params<=66M", "params<=90M")
 CHECKPOINTS = (1_000, 5_000, 30_000)
 
@@ -39,18 +47,6 @@ class Row:
 
     evaluations: int
     summary: Summary
-
-
-def read_front(file: Path, problem: Problem) -> NDArray[np.float64]:
-    """Minimised objectives of a table in natural sign, shape (r, m)."""
-    with file.open(encoding="utf-8", newline="") as lines:
-        rows = list(csv.DictReader(lines))
-    names = [objective.name for objective in problem.objectives]
-    if not rows or not set(names) <= set(rows[0]):
-        raise InvalidInputError(f"{file} must have the columns {', '.join(names)}")
-    values = np.array([[float(row[name]) for name in names] for row in rows])
-    front: NDArray[np.float64] = values * problem.signs
-    return front
 
 
 def rows(comparison: Comparison, contest: Contest, checkpoints: tuple[int, ...]) -> Iterator[Row]:
@@ -74,7 +70,10 @@ def show(found: list[Row], reference: str, seeds: int) -> Table:
     for row in found:
         s = row.summary
         style = "{:.4%}" if s.indicator.name == "hypervolume" else "{:.5g}"
-        numbers = [style.format(value) for value in (s.median, s.low, s.high)]
+        numbers = [
+            style.format(value) if np.isfinite(value) else "none"
+            for value in (s.median, s.low, s.high)
+        ]
         table.add_row(s.indicator.name, f"{row.evaluations:,}", s.strategy, *numbers)
     return table
 
@@ -101,7 +100,7 @@ def write(file: Path, found: list[Row]) -> None:
 )
 @click.option("--seeds", default=20, show_default=True)
 @click.option("--jobs", default=1, show_default=True, help="Processes.")
-@click.option("--true-front", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--true-front", is_flag=True, help="Prove it, or take it from the storage.")
 @click.option("--storage", default="sqlite:///quality.db", show_default=True)
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), default="quality.csv")
 def main(
@@ -112,7 +111,7 @@ def main(
     checkpoints: tuple[int, ...],
     seeds: int,
     jobs: int,
-    true_front: Path | None,
+    true_front: bool,
     storage: str,
     output: Path,
 ) -> None:
@@ -120,16 +119,14 @@ def main(
     limits = tuple(parse_constraint(text) for text in bounds)
     contest = Contest(space, objectives, (), strategies, seeds, max(checkpoints), limits)
     contest.check()
-    front = None if true_front is None else read_front(true_front, contest.problem)
     total = sum(contest.evaluations(entrant) for entrant, _ in contest.runs)
     with open_store(storage) as store, ProgressBar("searching") as bar:
+        truth = prove_front(contest, store) if true_front else None
         if jobs > 1:
             run_in_processes(contest, storage, jobs, lambda done: bar(done, total))
-        comparison = replace(contest.run(store), true_front=front)
+        comparison = beside(contest.run(store), truth)
     found = list(rows(comparison, contest, tuple(sorted(checkpoints))))
-    reference = (
-        "relative to the front of all runs" if front is None else "relative to the true front"
-    )
+    reference = "relative to the true front" if true_front else "relative to the front of all runs"
     Console(width=120, markup=False).print(show(found, reference, seeds))
     write(output, found)
 

@@ -1,7 +1,8 @@
-"""How far every strategy stops from the true front, after 1,000, 5,000 and 30,000 evaluations.
+"""How far every strategy stops from the truth, after 1,000, 5,000 and 30,000 evaluations.
 
 python benchmarks/regret.py                        # the synthetic predictor of exact_search.py
 python benchmarks/regret.py --predictor FOLDER --figure regret.html
+python benchmarks/regret.py --predictor FOLDER --limit 66e6     # the optimum, not the front
 """
 
 import argparse
@@ -10,16 +11,25 @@ from pathlib import Path
 import numpy as np
 from exact_search import Predicted, fitted
 
+from nastool.cli.entrants import parse_entrant
+from nastool.constraint import Constraint
 from nastool.exact.prove import prove
 from nastool.exact.regret import front_regret
-from nastool.plugins import load_strategy
-from nastool.predictors.base import load_predictor
+from nastool.plugins import load_objective
 from nastool.problem import CostObjective, Problem
 from nastool.study import Study
 from nastool_supershaper.space import SuperShaperSpace
 
 COUNTS = (1_000, 5_000, 30_000)
-STRATEGIES = ("random", "local", "evolution", "nsga2", "pareto")
+STRATEGIES = (
+    "random",
+    "local",
+    "evolution",
+    "evolution,selection=elitist",
+    "nsga2",
+    "pareto",
+    "tpe@1000",
+)
 
 
 def main() -> None:
@@ -28,20 +38,21 @@ def main() -> None:
     parser.add_argument("--trees", type=int, default=100)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--budget", type=int, default=COUNTS[-1])
+    parser.add_argument("--limit", type=float, help="parameters: one objective, at most so many")
     parser.add_argument("--strategy", action="append", help=f"default: {', '.join(STRATEGIES)}")
     parser.add_argument("--figure", type=Path, help="HTML file")
     options = parser.parse_args()
 
     space = SuperShaperSpace()
-    choices = [np.array(gene.choices, dtype=float) for gene in space.genes]
-    predictor = (
-        load_predictor(options.predictor)[0]
-        if options.predictor
-        else fitted(space, options.trees, 6)
-    )
-    problem = Problem(
-        space, (Predicted(predictor, choices), CostObjective(space.costs["params"], space))
-    )
+    if options.predictor:
+        objective = load_objective(f"predicted[{options.predictor}]", space)
+    else:
+        choices = [np.array(gene.choices, dtype=float) for gene in space.genes]
+        objective = Predicted(fitted(space, options.trees, 6), choices)
+    if options.limit:
+        problem = Problem(space, [objective], [Constraint("params", "<=", options.limit)])
+    else:
+        problem = Problem(space, [objective, CostObjective(space.costs["params"], space)])
     proof = prove(problem)
     print(proof.certificate)
     truth = problem.evaluate(proof.genotypes).objectives
@@ -50,35 +61,45 @@ def main() -> None:
     print("| strategy | " + " | ".join(f"{n:,}" for n in counts) + " |")
     print("| --- |" + " ---: |" * len(counts))
     curves = {}
-    for name in options.strategy or STRATEGIES:
-        gaps = np.empty((options.seeds, len(counts)))
+    for text in options.strategy or STRATEGIES:
+        entrant = parse_entrant(text)
+        reached = [n for n in counts if n <= (entrant.budget or options.budget)]
+        gaps = np.empty((options.seeds, len(reached)))
         for seed in range(options.seeds):
-            strategy = load_strategy(name, problem, seed, {})
-            found = Study(problem, strategy).run(options.budget).evaluations.objectives
-            for column, n in enumerate(counts):
-                gaps[seed, column] = front_regret(found[:n], truth).gap
-        curves[name] = np.median(gaps, axis=0)
-        cells = " | ".join(
+            study = Study(problem, entrant(problem, seed))
+            found = study.run(reached[-1]).evaluations.objectives
+            gaps[seed] = [regret(found[:n], truth) for n in reached]
+        curves[entrant.name] = np.median(gaps, axis=0)
+        cells = [
             f"{100 * np.median(column):.2f}% ({100 * column.min():.2f}-{100 * column.max():.2f})"
             for column in gaps.T
-        )
-        print(f"| {name} | {cells} |", flush=True)
+        ]
+        cells += [""] * (len(counts) - len(cells))
+        print(f"| {entrant.name} | {' | '.join(cells)} |", flush=True)
     if options.figure:
-        draw(curves, counts, options.figure)
+        what = "above the optimum, % of it" if options.limit else "missing hypervolume, %"
+        draw(curves, counts, what, options.figure)
 
 
-def draw(curves: dict[str, np.ndarray], counts: list[int], file: Path) -> None:
+def regret(found: np.ndarray, truth: np.ndarray) -> float:
+    """Share of the true hypervolume that is missing, or of the optimum that is too much."""
+    if truth.shape[1] > 1:
+        return front_regret(found, truth).gap
+    return float(found.min() / truth.min() - 1)
+
+
+def draw(curves: dict[str, np.ndarray], counts: list[int], what: str, file: Path) -> None:
     """Regret over evaluations, both on logarithmic axes."""
     import plotly.graph_objects as go
 
     figure = go.Figure(
         [
-            go.Scatter(x=counts, y=100 * gaps, mode="lines+markers", name=name)
+            go.Scatter(x=counts[: len(gaps)], y=100 * gaps, mode="lines+markers", name=name)
             for name, gaps in curves.items()
         ]
     )
     figure.update_xaxes(type="log", title="evaluations")
-    figure.update_yaxes(type="log", title="missing hypervolume, % of the true front's")
+    figure.update_yaxes(type="log", title=what)
     figure.write_html(file, include_plotlyjs=True)
 
 

@@ -377,6 +377,9 @@ class Mixed(SearchSpace):
         return np.column_stack([genotypes[:, 0], kernel, genotypes[:, 2:]])
 
 
+_CLOSED_FORM = Provenance(Kind.COMPUTED, "closed form")
+
+
 class Formula(Objective):
     """A function of the genotypes, in closed form.
 
@@ -384,7 +387,10 @@ class Formula(Objective):
         name: The metric's name.
         function: From genotypes (n, d) to values (n,).
         direction: Which way is better.
-        cheap: Whether a constraint on it is enforced beforehand.
+        cheap: Whether a constraint on it is enforced beforehand; by default unless it says of
+            itself that it is measured.
+        unit: Of the values.
+        provenance: What it says of itself.
     """
 
     def __init__(
@@ -392,12 +398,16 @@ class Formula(Objective):
         name: str,
         function: Callable[[Genotypes], NDArray[np.float64]],
         direction: Direction = Direction.MINIMIZE,
-        cheap: bool = True,
+        cheap: bool | None = None,
+        unit: str = "",
+        provenance: Provenance = _CLOSED_FORM,
     ) -> None:
         self._name = name
         self._function = function
         self._direction = direction
         self._cheap = cheap
+        self._unit = unit
+        self._provenance = provenance
 
     @property
     def name(self) -> str:
@@ -408,12 +418,16 @@ class Formula(Objective):
         return self._direction
 
     @property
+    def unit(self) -> str:
+        return self._unit
+
+    @property
     def provenance(self) -> Provenance:
-        return Provenance(Kind.COMPUTED, "closed form")
+        return self._provenance
 
     @property
     def is_cheap(self) -> bool:
-        return self._cheap
+        return super().is_cheap if self._cheap is None else self._cheap
 
     @property
     def fingerprint(self) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,7 +29,7 @@ class ChainSweep:
     def __init__(self, task: Task, memory: int) -> None:
         from nastool.exact import kernels
 
-        self._sweep = kernels.sweep
+        self._sweep: Callable[..., tuple[int, int]] = kernels.sweep
         self._task = task
         self._plan: Plan = make_plan(task.function, [b.cost for b in task.bounds], memory)
         self.layout = self._plan.layout

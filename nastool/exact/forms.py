@@ -16,7 +16,7 @@ from nastool.errors import InvalidInputError
 from nastool.exact.boxes import BoxSum, add, from_tables, from_trees
 from nastool.exact.chains import IntegerChain, integer_chain
 from nastool.exact.dynamic import chain_boxes, is_programmable
-from nastool.exact.task import Bound, JointTask, Task
+from nastool.exact.task import Bound, ChainTask, JointTask, Task
 from nastool.objective import Objective
 from nastool.predictors.base import Predictor
 from nastool.predictors.boosted_trees import BoostedTrees
@@ -44,20 +44,13 @@ class Form:
     """A problem in the terms of the exact search.
 
     Args:
-        task: What is to be found, with objectives turned where they are maximised; None where
-            a chain is minimised.
-        chain: What is minimised where it is a chain.
-        bounds: Limits of chain costs where a chain is minimised; the second objective first.
-        is_front: Whether there are two objectives.
+        task: What is to be found, with objectives turned where they are maximised.
         sign: -1 where the objective that the certificate speaks of was turned.
         dropped: Constraints that could not be taken apart and were left out: with them the
             problem is harder, so what is proven without them is a bound.
     """
 
-    task: Task | JointTask | None
-    chain: IntegerChain | None
-    bounds: tuple[Bound, ...]
-    is_front: bool
+    task: Task | JointTask | ChainTask
     sign: int
     dropped: tuple[Constraint, ...]
 
@@ -98,15 +91,14 @@ def make_form(problem: Problem, *, relax: bool = False) -> Form:
     first, is_front, sign = ordered[0], len(ordered) == 2, ordered[0].direction.sign
     metrics = [*ordered[1:], *(problem.metric(c.metric) for c in kept)]
     if not all(isinstance(metric, CostObjective) for metric in metrics):
-        return Form(_joint_task(problem, ordered, kept), None, (), is_front, sign, dropped)
+        return Form(_joint_task(problem, ordered, kept), sign, dropped)
     bounds = _bounds(problem, [o.name for o in ordered[1:]], kept)
     if isinstance(first, CostObjective):
         chain = integer_chain(first.cost)
         if is_programmable(bounds):
-            return Form(None, chain, bounds, is_front, sign, dropped)
-        return Form(Task(chain_boxes(chain), bounds, is_front), None, (), is_front, sign, dropped)
-    task = Task(_signed_boxes(first, sign), bounds, is_front)
-    return Form(task, None, (), is_front, sign, dropped)
+            return Form(ChainTask(chain, bounds, is_front), sign, dropped)
+        return Form(Task(chain_boxes(chain), bounds, is_front), sign, dropped)
+    return Form(Task(_signed_boxes(first, sign), bounds, is_front), sign, dropped)
 
 
 def _certifiable(problem: Problem) -> tuple[list[Constraint], tuple[Constraint, ...]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -82,7 +82,7 @@ class JointSweep:
     def __init__(self, task: JointTask, memory: int) -> None:
         from nastool.exact import joint_kernels
 
-        self._sweep = joint_kernels.sweep
+        self._sweep: Callable[..., tuple[int, int]] = joint_kernels.sweep
         self._task = task
         functions = task.functions
         sizes = functions[0].cardinalities.tolist()
@@ -130,7 +130,8 @@ class JointSweep:
     def evaluate(self, genotypes: Genotypes) -> tuple[NDArray[np.bool_], Int, Int]:
         """Which genotypes (n, d) are allowed, and their second and first function, each (n,)."""
         totals = np.stack([f.evaluate(genotypes) for f in self._task.functions], axis=1)
-        return (totals <= self.tables.uppers).all(axis=1), totals[:, 1], totals[:, 0]
+        allowed: NDArray[np.bool_] = np.all(totals <= self.tables.uppers, axis=1)
+        return allowed, totals[:, 1], totals[:, 0]
 
     def targets(self, front: Int, prune: bool) -> tuple[Int, ...]:
         """What improves on the front.

@@ -12,6 +12,7 @@ from nastool.exact.certificate import Certificate
 from nastool.exact.dynamic import solve_chain
 from nastool.exact.forms import make_form
 from nastool.exact.search import MEMORY, ExactSearch, Progress
+from nastool.exact.task import ChainTask
 from nastool.problem import Problem
 from nastool.space import Genotypes
 
@@ -59,8 +60,8 @@ def prove(
         MissingDependencyError: numba is not installed.
     """
     form = make_form(problem, relax=relax)
-    if form.chain is not None:
-        outcome = solve_chain(form.chain, form.bounds, form.is_front)
+    if isinstance(form.task, ChainTask):
+        outcome = solve_chain(form.task.chain, form.task.bounds, form.task.is_front)
     else:
         search = ExactSearch(form.task, memory=memory, threads=threads)
         empty = np.empty((0, len(problem.space.genes)), dtype=np.int64)

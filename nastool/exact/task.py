@@ -86,6 +86,21 @@ class Task:
 
 
 @dataclass(frozen=True, eq=False)
+class ChainTask:
+    """What is to be found where a chain itself is minimised.
+
+    Args:
+        chain: Minimised.
+        bounds: None, or one chain cost and its upper limit: the second objective of a front.
+        is_front: Whether the Pareto front of both is wanted.
+    """
+
+    chain: IntegerChain
+    bounds: tuple[Bound, ...] = ()
+    is_front: bool = False
+
+
+@dataclass(frozen=True, eq=False)
 class JointTask:
     """What is to be found where more than one function is no chain cost.
 

@@ -109,7 +109,7 @@ class OptunaSampler(Strategy):
         return batch
 
     def _propose(self) -> tuple[Genotypes, Any]:
-        """An admissible genotype (1, d) and the trial it comes from, None if from a uniform draw."""
+        """An admissible genotype (1, d) and its trial, which a uniform draw does not have."""
         for _ in range(_TRIES):
             trial = self._study.ask(self._distributions)
             genotype = self._genotype(trial.params)
@@ -119,7 +119,7 @@ class OptunaSampler(Strategy):
         return self.problem.sample(1, self.rng), None
 
     def _near(self, genotype: Genotypes, batch: Genotypes) -> Genotypes:
-        """An unknown neighbour of a known proposal, else any unknown one; (0, d) if none is left."""
+        """An unknown neighbour of a known proposal, else any unknown one, if one is left."""
         space = self.problem.space
         found = space.canonicalize(neighbours(space, genotype)[0])
         found = np.concatenate([batch, found[self.problem.admissible(found)]])

@@ -12,48 +12,16 @@ from nastool.comparison import Comparison, compare, load_comparison
 from nastool.constraint import parse_constraint
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.indicators import bootstrap_interval, holm, p_value
-from nastool.objective import Direction, Kind, Objective, Provenance
+from nastool.objective import Direction
 from nastool.problem import Problem
-from nastool.space import Gene, SearchSpace
 from nastool.store import open_store
 from nastool.strategies.base import Strategy
+from nastool.testing import Formula, Widths
 
-
-class Grid(SearchSpace):
-    @property
-    def name(self):
-        return "grid"
-
-    @property
-    def genes(self):
-        return tuple(Gene(f"g{k}", tuple(range(6)), ordered=True) for k in range(4))
-
-
-class Sum(Objective):
-    """Sum of powers of the indices, so that a larger exponent trades off with the linear sum."""
-
-    def __init__(self, name, power=1.0, maximize=False, kind=Kind.COMPUTED):
-        self._name, self._power, self._maximize, self._kind = name, power, maximize, kind
-
-    @property
-    def name(self):
-        return self._name
-
-    @property
-    def direction(self):
-        return Direction.MAXIMIZE if self._maximize else Direction.MINIMIZE
-
-    @property
-    def provenance(self):
-        return Provenance(self._kind, "closed form")
-
-    @property
-    def fingerprint(self):
-        return f"{self._name} {self._power}"
-
-    def evaluate(self, genotypes):
-        weights = np.array([1.0, 1.7, 2.3, 3.1])
-        return (weights[:: 1 if self._power == 1 else -1] * genotypes**self._power).sum(axis=1)
+GRID = Widths(4, tuple(range(6)))
+WEIGHTS = np.array([1.0, 1.7, 2.3, 3.1])
+COST = Formula("cost", lambda g: g @ WEIGHTS)
+GAIN = Formula("gain", lambda g: np.sqrt(g) @ WEIGHTS[::-1], Direction.MAXIMIZE)
 
 
 class Uniform(Strategy):
@@ -91,7 +59,7 @@ class Greedy(Uniform):
 
 
 def problem(**options):
-    return Problem(Grid(), (Sum("cost"), Sum("gain", 0.5, maximize=True)), **options)
+    return Problem(GRID, (COST, GAIN), **options)
 
 
 STRATEGIES = {"uniform": Uniform, "greedy": Greedy}
@@ -260,17 +228,16 @@ def test_a_comparison_goes_on_and_reopens(tmp_path, comparison):
 
 
 def test_an_interrupted_run_ends_the_comparison():
-    class Interrupted(Sum):
-        def evaluate(self, genotypes):
-            raise KeyboardInterrupt
+    def interrupt(genotypes):
+        raise KeyboardInterrupt
 
-    broken = Problem(Grid(), (Interrupted("cost"),))
+    broken = Problem(GRID, (Formula("cost", interrupt),))
     with pytest.raises(KeyboardInterrupt):
         compare(broken, {"uniform": Uniform}, [0], 20)
 
 
 def test_one_objective_has_a_front_of_one_point():
-    single = Problem(Grid(), (Sum("cost"),))
+    single = Problem(GRID, (COST,))
     made = compare(single, {"uniform": Uniform}, [0, 1], 40)
     scores = made.scores("hypervolume")["uniform"]
     assert scores.max() == pytest.approx(1.0)
@@ -287,10 +254,10 @@ def test_a_run_that_finds_nothing_is_the_worst():
             return genotypes
 
     limited = Problem(
-        Grid(),
-        (Sum("cost"),),
+        GRID,
+        (COST,),
         (parse_constraint("slow<=4"),),
-        metrics=(Sum("slow", kind=Kind.MEASURED),),
+        metrics=(Formula("slow", COST.evaluate, cheap=False),),
     )
     made = compare(limited, {"corner": Corner, "uniform": Uniform}, [0, 1, 2, 3, 4], 300)
     with warnings.catch_warnings():

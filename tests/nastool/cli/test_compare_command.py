@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import sys
 
 import pytest
 
@@ -107,6 +108,21 @@ def test_bad_input_is_one_line_before_anything_runs(
     assert result.exit_code == 2
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_scipy_shows_before_anything_runs(compare, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    result = compare()
+    assert result.exit_code != 0
+    assert "needs scipy" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_front_that_cannot_be_proven_is_said_before_anything_runs(compare, tmp_path):
+    result = compare("--true-front")
+    assert result.exit_code == 2
+    assert "--true-front: exact search needs an objective predicted by trees" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 

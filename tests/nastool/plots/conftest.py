@@ -5,11 +5,12 @@ import pytest
 
 from nastool.chain import ChainCost
 from nastool.constraint import parse_constraint
-from nastool.objective import Direction, Kind, Objective, Provenance
+from nastool.objective import Direction, Kind, Provenance
 from nastool.problem import CostObjective, Problem
 from nastool.space import Gene, SearchSpace
 from nastool.strategies.random import RandomSearch
 from nastool.study import Study
+from nastool.testing import Formula
 
 WIDTHS = (8, 16, 32, 64)
 
@@ -34,36 +35,16 @@ class PlotSpace(SearchSpace):
         }
 
 
-class Score(Objective):
+def score(
+    name="loss", unit="", direction=Direction.MINIMIZE, kind=Kind.PREDICTED, proxy=""
+) -> Formula:
     """Falls with the sum of the indices; the sign and the unit are the test's choice."""
 
-    fingerprint = "score"
+    def falling(genotypes):
+        return direction.sign / (1 + genotypes @ np.array([1.0, 1.1, 1.3, 1.7]))
 
-    def __init__(
-        self, name="loss", unit="", direction=Direction.MINIMIZE, kind=Kind.PREDICTED, proxy=""
-    ):
-        self._name, self._unit, self._direction = name, unit, direction
-        self._provenance = Provenance(kind, "a formula", "R2 0.9", proxy)
-
-    @property
-    def name(self):
-        return self._name
-
-    @property
-    def unit(self):
-        return self._unit
-
-    @property
-    def direction(self):
-        return self._direction
-
-    @property
-    def provenance(self):
-        return self._provenance
-
-    def evaluate(self, genotypes):
-        values = 1.0 / (1 + genotypes @ np.array([1.0, 1.1, 1.3, 1.7]))
-        return values * self._direction.sign
+    provenance = Provenance(kind, "a formula", "R2 0.9", proxy)
+    return Formula(name, falling, direction, unit=unit, provenance=provenance)
 
 
 def run(problem, budget=100, seed=0):
@@ -73,7 +54,7 @@ def run(problem, budget=100, seed=0):
 @pytest.fixture
 def problem():
     space = PlotSpace()
-    objectives = (Score(proxy="a <small> net"), CostObjective(space.costs["params"], space))
+    objectives = (score(proxy="a <small> net"), CostObjective(space.costs["params"], space))
     return Problem(space, objectives, (parse_constraint("params<=6M"),))
 
 
@@ -85,4 +66,4 @@ def result(problem):
 @pytest.fixture
 def toy():
     """What tests make problems of their own from."""
-    return SimpleNamespace(Space=PlotSpace, Score=Score, run=run)
+    return SimpleNamespace(Space=PlotSpace, Score=score, run=run)
