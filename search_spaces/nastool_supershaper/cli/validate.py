@@ -70,7 +70,7 @@ _MODES = ("direct", "partial", "scratch")
     help="Start from inherited weights (direct, the default), train them further first "
     "(partial), or start from random ones (scratch); repeatable.",
 )
-@click.option("--seeds", type=count, default=1, show_default=True, help="Seeds of every score.")
+@click.option("--seeds", type=count, default="1", show_default=True, help="Seeds of every score.")
 @click.option("--epochs", type=count, help="Epochs. Default: as published, 10.")
 @click.option("--max-steps", type=count, help="Optimizer steps a fine-tuning at most.")
 @click.option("--train-examples", type=count, help="Training examples a task at most.")
@@ -92,7 +92,7 @@ _MODES = ("direct", "partial", "scratch")
     help="Steps of masked language modelling before fine-tuning, for partial and scratch. "
     "Default: 1000 for partial, 0 for scratch alone.",
 )
-@click.option("--pretrain-batch-size", type=count, default=32, show_default=True)
+@click.option("--pretrain-batch-size", type=count, default="32", show_default=True)
 @click.option("--pretrain-learning-rate", type=float, default=2e-4, show_default=True)
 @click.option(
     "--corpus",
@@ -328,7 +328,10 @@ def _shapes(
 
     from nastool_supershaper.finetuning.picks import pick, reported
 
-    parts = [space.parse(text) for text in texts]
+    try:
+        parts = [space.parse(text) for text in texts]
+    except InvalidInputError as error:
+        raise InvalidInputError(f"--shape: {error}") from error
     if how is not None or not texts:
         parts.append(pick(result, how or "5"))
     genotypes = np.unique(np.concatenate(parts), axis=0)

@@ -236,7 +236,10 @@ def content(report: Report) -> dict[str, Any]:
         "quality": report.quality,
         "correlations": report.correlations(),
         "gains": report.gains(),
-        "pretraining": report.pretraining(),
+        "pretraining": [
+            {**entry, "perplexities": [_number(value) for value in entry["perplexities"]]}
+            for entry in report.pretraining()
+        ],
         "published": report.published(),
     }
 
@@ -278,7 +281,7 @@ def as_table(report: Report, width: int) -> RenderableType:
     table.add_column("start")
     heads = ["params"]
     if report.quality is not None:
-        heads.append(report.quality)
+        heads.append(report.quality.partition("[")[0])  # by what is for `nastool show` to say
     heads += [_heading(task) for task in tasks]
     if len(report.averaged) > 1:
         heads.append(_AVERAGE)
@@ -320,11 +323,14 @@ def _caption(report: Report) -> list[str]:
     what = f"mean and standard deviation of {seeds} seeds" if seeds > 1 else "scores of 1 seed"
     best = f"{what} on the dev sets, in percent, best epoch of each"
     lines = [f"{best}; {minutes:,.1f} minutes of fine-tuning, supernet {report.supernet}"]
+    if report.published():
+        lines.append("published: SuperShaper, table 1, with all examples, on the dev sets")
+    name = (report.quality or "").partition("[")[0]
     for mode, found in report.correlations().items():
         parts = [f"{n} {'undefined' if v is None else f'{v:+.2f}'}" for n, v in found.items()]
         if len(report.averaged) == 1:
             parts.pop()
-        correlation = f"rank correlation of {report.quality} with scores, {mode}"
+        correlation = f"rank correlation of {name} with scores, {mode}"
         lines.append(f"{correlation}: {', '.join(parts)} (-1 is a promise kept)")
     lines += [
         f"{entry['mode']} against scratch, {entry['shape']}: {entry['gain']:+.1f} points"

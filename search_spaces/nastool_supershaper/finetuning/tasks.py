@@ -311,7 +311,7 @@ def _strings(key: str, value: object, *, one: bool = False) -> list[str]:
     return [str(entry) for entry in values]
 
 
-def _number(key: str, value: object) -> int | float:
+def _number(key: str, value: object) -> Any:
     whole = key not in ("learning_rate", "weight_decay")
     if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
         raise InvalidInputError(f"{key} must be a {'whole ' if whole else ''}number, got {value!r}")

@@ -28,7 +28,7 @@ from nastool.errors import NastoolError
 from nastool_supershaper.finetuning import question_answering
 from nastool_supershaper.finetuning.data import Answer, Example, TaskData
 from nastool_supershaper.finetuning.metrics import score, score_answers
-from nastool_supershaper.finetuning.tasks import Kind, Settings, Task
+from nastool_supershaper.finetuning.tasks import METRICS, Kind, Settings, Task
 from nastool_supershaper.precision import resolve_dtype
 from nastool_supershaper.training_rules import Distillation
 
@@ -217,7 +217,7 @@ class _BestEpoch(TrainerCallback):
             self.weights = {name: w.detach().cpu().clone() for name, w in weights.items()}
 
 
-_METRIC_NAMES = frozenset({"accuracy", "f1", "matthews", "pearson", "spearman", "exact_match"})
+_METRIC_NAMES = frozenset[str]().union(*METRICS.values())
 
 
 class _DistillingTrainer(Trainer):

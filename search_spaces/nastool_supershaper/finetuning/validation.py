@@ -6,6 +6,7 @@ everything its scores depend on, so that no cell is trained twice, and none is t
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -369,12 +370,17 @@ class Workbench:
             return self._supernet.extract(cell.shape)
         if self._pretraining is None:  # only from scratch: a mode that trains further has one
             return random_supernet(self._supernet, cell.seed).extract(cell.shape)
-        self.pretrained(cell.shape, cell.mode)
+        self.pretrained(cell.shape, cell.mode, weights=True)
         loaded = ShapedBertForMaskedLM.from_pretrained(self._subnet_folder(cell))
         return cast("ShapedBertForMaskedLM", loaded)
 
-    def pretrained(self, shape: Shape, mode: Mode) -> Trajectory:
+    def pretrained(self, shape: Shape, mode: Mode, *, weights: bool = False) -> Trajectory:
         """Pre-train a subnet, or find it done; return what its perplexity did.
+
+        Args:
+            shape: Width of every layer.
+            mode: Partial or scratch.
+            weights: Whether the trained weights are needed as well.
 
         Raises:
             KeyboardInterrupt: A signal stopped it; called again, it goes on.
@@ -387,13 +393,11 @@ class Workbench:
         names = [f"perplexity@{step}" for step in pretraining.evaluated]
         values = self._stored(key, names, shape)
         folder = self._subnet_folder(cell)
-        if values is not None and folder.is_dir():
+        if values is not None and (folder.is_dir() or not weights):
             return Trajectory(pretraining.evaluated, tuple(values))
         if mode is Mode.SCRATCH:
             net = random_supernet(self._supernet, pretraining.config.seed)
         else:
-            import copy
-
             net = copy.deepcopy(self._supernet)
         run = folder.with_name(f"training-{folder.name}")
         trajectory = pretraining.run(net, shape, run)

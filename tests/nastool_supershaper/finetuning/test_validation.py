@@ -1,0 +1,320 @@
+"""`nastool validate` on a tiny supernet: scores, starts, resuming, reports."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from transformers import TrainingArguments
+
+from nastool.cli.main import main
+from nastool_supershaper.finetuning import training, validation
+from nastool_supershaper.finetuning.training import distillation_loss
+from nastool_supershaper.shaped_bert import ShapedBertConfig, ShapedBertForSequenceClassification
+from nastool_supershaper.training_rules import Distillation
+
+QUICK = ("--epochs", "2", "--batch-size", "16", "--learning-rate", "0.02")
+QUICK += ("--device", "cpu", "--dtype", "float32")
+
+
+@pytest.fixture
+def nastool(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NASTOOL_STORAGE", raising=False)
+    monkeypatch.setenv("COLUMNS", "160")
+    return lambda *arguments: CliRunner().invoke(main, arguments, prog_name="nastool")
+
+
+@pytest.fixture
+def study(nastool, supernet):
+    """All nine shapes of the supernet, measured."""
+    objectives = ("--objective", f"measured_perplexity:{supernet}", "--objective", "params")
+    space = ("--space", f"supershaper:{supernet}", "--strategy", "random", "--budget", "9")
+    run = nastool("search", *space, *objectives, "--study", "mine")
+    assert run.exit_code == 0, run.output
+    return "mine"
+
+
+@pytest.fixture
+def validate(nastool, study, supernet, task_file):
+    def run(*arguments, quick=QUICK):
+        files = ("--supernet", str(supernet), "--task-file", str(task_file))
+        return nastool("validate", study, *files, *quick, *arguments)
+
+    return run
+
+
+def found(run):
+    assert run.exit_code == 0, run.output
+    return json.loads(run.stdout)
+
+
+def timeless(content):
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in content["shapes"]]
+
+
+def test_every_kind_of_task_is_scored_and_learnt(validate, tmp_path):
+    more = ("--epochs", "4", "--batch-size", "8")
+    content = found(validate("--shape", "16-16", "--format", "json", *more))
+    assert [task["name"] for task in content["tasks"]] == ["mood", "same", "grade", "answers"]
+    (row,) = content["shapes"]
+    assert set(row["scores"]["mood"]) == {"accuracy", "f1"}
+    assert row["scores"]["mood"]["accuracy"]["mean"] > 90
+    assert set(row["scores"]["same"]) == {"accuracy"}
+    assert set(row["scores"]["grade"]) == {"spearman"}
+    assert set(row["scores"]["answers"]) == {"exact_match", "f1"}
+    firsts = [next(iter(metrics.values()))["mean"] for metrics in row["scores"].values()]
+    assert row["average"] == pytest.approx(np.mean(firsts))
+    assert content["published"] == []
+    # The regression starts from the pairs, whose model is kept for it.
+    assert [path.name[:5] for path in (tmp_path / "nastool-models").iterdir()] == ["same_"]
+
+
+def test_shapes_and_seeds(validate):
+    more = ("--pick", "3", "--seeds", "2", "--tasks", "mood", "--train-examples", "32")
+    content = found(validate(*more, "--epochs", "1", "--format", "json"))
+    params = [row["params"] for row in content["shapes"]]
+    assert len(params) == 3
+    assert params == sorted(params)
+    for row in content["shapes"]:
+        mood = row["scores"]["mood"]["accuracy"]
+        assert len(mood["values"]) == 2
+        assert mood["mean"] == pytest.approx(np.mean(mood["values"]))
+        assert mood["deviation"] == pytest.approx(np.std(mood["values"], ddof=1))
+    assert set(content["correlations"]["direct"]) == {"mood", "average"}
+
+
+def test_the_same_command_answers_at_once(validate, monkeypatch):
+    arguments = ("--pick", "knee", "--tasks", "mood", "--format", "json")
+    first = found(validate(*arguments))
+    monkeypatch.setattr(validation, "fine_tune", None)
+    assert found(validate(*arguments)) == first
+
+
+def test_stopping_after_any_cell_changes_nothing(validate, monkeypatch, tmp_path):
+    arguments = ("--shape", "4-8", "--tasks", "grade,same,mood", "--seeds", "2", "--format", "json")
+    arguments += ("--epochs", "1", "--train-examples", "16", "--dev-examples", "8")
+    real, calls = validation.fine_tune, []
+
+    def killed(*positional, **named):
+        if len(calls) in (1, 4):
+            calls.append("killed")
+            raise KeyboardInterrupt
+        calls.append("done")
+        return real(*positional, **named)
+
+    monkeypatch.setattr(validation, "fine_tune", killed)
+    assert validate(*arguments).exit_code == 130
+    assert validate(*arguments).exit_code == 130
+    stopped = timeless(found(validate(*arguments)))
+    assert calls.count("done") == 6  # no finished cell was trained again
+    monkeypatch.setattr(validation, "fine_tune", real)
+    other = ("--storage", "sqlite:///other.db", "--models", "others")
+    (tmp_path / "other.db").write_bytes(_without_measurements(tmp_path / "nastool.db"))
+    assert timeless(found(validate(*arguments, *other))) == stopped
+
+
+def _without_measurements(database):
+    import sqlite3
+
+    with sqlite3.connect(database) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        content = connection.serialize()
+    connection.close()
+    copy = sqlite3.connect(":memory:")
+    copy.deserialize(content)
+    copy.execute("DELETE FROM measurements WHERE objective LIKE 'validation/%'")
+    copy.commit()
+    result = copy.serialize()
+    copy.close()
+    return result
+
+
+def test_other_settings_are_other_cells(validate, monkeypatch):
+    calls = []
+    real = validation.fine_tune
+    monkeypatch.setattr(validation, "fine_tune", lambda *a, **k: calls.append(1) or real(*a, **k))
+    base = ("--shape", "4-4", "--tasks", "mood", "--train-examples", "16")
+    more = ((), ("--batch-size", "8"), ("--dev-examples", "8"), ("--mode", "scratch"), ())
+    for options in more:
+        assert validate(*base, *options).exit_code == 0
+    assert len(calls) == 4
+
+
+def test_further_training_and_random_weights(validate, monkeypatch, tmp_path):
+    arguments = ("--shape", "8-8", "--tasks", "mood", "--format", "json", "--pretrain-steps", "6")
+    arguments += ("--mode", "direct", "--mode", "partial", "--mode", "scratch")
+    arguments += ("--pretrain-batch-size", "4", "--pretrain-learning-rate", "0.01")
+    content = found(validate(*arguments))
+    assert [row["mode"] for row in content["shapes"]] == ["direct", "partial", "scratch"]
+    assert [gain["mode"] for gain in content["gains"]] == ["direct", "partial"]
+    partial, scratch = content["pretraining"]
+    assert partial["steps"] == list(range(7))
+    (predicted,) = (v for k, v in content["shapes"][0].items() if k.startswith("measured_perpl"))
+    assert partial["perplexities"][0] == pytest.approx(predicted, rel=1e-4)
+    assert partial["perplexities"][-1] < partial["perplexities"][0]
+    assert scratch["target"] == min(scratch["perplexities"])
+    assert scratch["perplexities"][scratch["steps_to_target"]] == scratch["target"]
+    kept = {path.name.rpartition("_")[0] for path in (tmp_path / "nastool-models").iterdir()}
+    assert kept == {"pretrained_partial_8-8", "pretrained_scratch_8-8"}
+    monkeypatch.setattr(validation, "fine_tune", None)
+    monkeypatch.setattr(validation.Pretraining, "run", None)
+    again = found(validate(*arguments, "--target-perplexity", "1"))
+    assert again["shapes"] == content["shapes"]
+    assert [entry["steps_to_target"] for entry in again["pretraining"]] == [None, None]
+
+
+def test_teachers(validate, tmp_path):
+    base = ("--shape", "4-4", "--tasks", "mood", "--format", "json")
+    taught = found(validate(*base, "--distil", "1", "--temperature", "4"))
+    (teacher,) = (tmp_path / "nastool-models").iterdir()
+    assert teacher.name.startswith("mood_direct_16-16_0_")
+    given = found(
+        validate(*base, "--distil", "1", "--temperature", "4", "--teacher", f"mood={teacher}")
+    )
+    assert timeless(given) == timeless(taught)
+
+
+def test_distance_to_a_teacher():
+    logits = torch.tensor([[1.0, 2.0], [0.0, -1.0]])
+    other = torch.tensor([[2.0, 1.0], [0.0, -1.0]])
+    assert distillation_loss({"logits": logits}, {"logits": logits}, 2.0) == pytest.approx(0)
+    p, q = torch.softmax(other, -1), torch.softmax(logits, -1)
+    expected = (p * (p / q).log()).sum() / 2
+    assert distillation_loss({"logits": logits}, {"logits": other}, 1.0) == pytest.approx(
+        float(expected)
+    )
+    column = {"logits": torch.tensor([[1.0], [3.0]])}
+    assert distillation_loss(column, {"logits": torch.zeros(2, 1)}, 7.0) == pytest.approx(5.0)
+
+
+def test_a_teacher_is_part_of_the_loss(tmp_path):
+    config = ShapedBertConfig(
+        (8,), vocab_size=20, hidden_size=8, num_attention_heads=2, intermediate_size=8, num_labels=3
+    )
+    student, teacher = (ShapedBertForSequenceClassification(config) for _ in range(2))
+    arguments = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none")
+    trainer = training._DistillingTrainer(model=student, args=arguments)
+    trainer.learn_from(teacher, Distillation(0.25, 2.0))
+    texts = {"input_ids": torch.tensor([[1, 2], [3, 4]])}
+    batch = {**texts, "labels": torch.tensor([0, 2])}
+    with torch.no_grad():
+        loss = trainer.compute_loss(student.train(), batch)
+        own, distance = student(**batch), distillation_loss(student(**texts), teacher(**texts), 2.0)
+        assert loss == pytest.approx(float(0.75 * own.loss + 0.25 * distance))
+        assert trainer.compute_loss(student.eval(), batch) == pytest.approx(float(own.loss))
+
+
+def test_the_best_epoch_counts_and_its_weights_stay():
+    best = training._BestEpoch("accuracy")
+    model = torch.nn.Linear(1, 1)
+    for epoch, accuracy in enumerate((0.5, 0.9, 0.7), 1):
+        torch.nn.init.constant_(model.weight, float(epoch))
+        state = type("State", (), {"epoch": epoch})
+        best.on_evaluate(
+            None, state, None, {"eval_accuracy": accuracy, "eval_loss": 1}, model=model
+        )
+    assert (best.epoch, best.scores) == (2, {"accuracy": 0.9})
+    assert float(best.weights["weight"]) == 2.0
+
+
+def test_kept_models_load_with_auto_classes(validate, tmp_path):
+    run = validate("--shape", "4-16", "--tasks", "mood", "--keep", "--format", "json")
+    content = found(run)
+    (folder,) = (tmp_path / "nastool-models").iterdir()
+    from transformers import AutoModelForSequenceClassification
+
+    from nastool_supershaper.text import load_tokenizer
+
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    assert model.config.id2label == {0: "bad", 1: "good"}
+    batch = load_tokenizer(folder)(["a lovely film", "a dull film"], return_tensors="pt")
+    assert model(**batch).logits.shape == (2, 2)
+    assert content["shapes"][0]["shape"] == "4-16"
+
+
+def test_glue_comes_with_the_published_rows(nastool, study, supernet, tmp_path, monkeypatch):
+    """A folder of the hub's form stands in for the hub."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    glue = tmp_path / "glue"
+    glue.mkdir()
+    lines = ["---", "configs:"]
+    columns = {"mnli": ("premise", "hypothesis"), "rte": ("sentence1", "sentence2")}
+    for name, texts in columns.items():
+        dev = "validation_matched" if name == "mnli" else "validation"
+        lines += [f"- config_name: {name}", "  data_files:"]
+        for split in ("train", dev):
+            rows = [
+                {**dict.fromkeys(texts, f"a {word} film"), "label": label, "idx": label}
+                for label, word in enumerate(("lovely", "dull"))
+            ]
+            file = f"{name}_{split}.jsonl"
+            (glue / file).write_text("\n".join(json.dumps(row) for row in rows * 8))
+            lines += [f"  - split: {split}", f"    path: {file}"]
+    (glue / "README.md").write_text("\n".join([*lines, "---", ""]))
+    arguments = ("--supernet", str(supernet), "--shape", "8-8", "--glue", str(glue), *QUICK)
+    run = nastool("validate", study, *arguments, "--tasks", "rte")
+    assert run.exit_code == 0, run.output
+    (ours,) = (line for line in run.stdout.splitlines() if line.startswith("8-8"))
+    assert "direct" in ours
+    (published,) = (line for line in run.stdout.splitlines() if line.startswith("SuperShaper  "))
+    assert published.split()[-2:] == ["63M", "79.1"]
+    # RTE starts from MNLI although nobody asked for its score.
+    assert [p.name[:4] for p in (tmp_path / "nastool-models").iterdir()] == ["mnli"]
+
+
+def test_formats(validate, tmp_path):
+    base = ("--pick", "3", "--tasks", "mood", "--train-examples", "8")
+    table = validate(*base)
+    assert table.exit_code == 0, table.output
+    assert "rank correlation of measured_perplexity with scores, direct: mood" in table.stdout
+    assert "mood accuracy/F1" in table.stdout
+    assert validate(*base, "--output", "found.csv").exit_code == 0
+    header, *rows = (tmp_path / "found.csv").read_text().splitlines()
+    assert header.startswith("shape,mode,params,measured_perplexity")
+    assert header.endswith("mood f1,mood f1 deviation,average,seconds")
+    assert len(rows) == 3
+
+
+def test_the_store_knows_what_was_validated(validate, study):
+    from nastool.store import open_store
+
+    content = found(validate("--shape", "4-4", "--tasks", "mood", "--format", "json"))
+    with open_store() as store:
+        assert store.annotation(study, "validation") == content
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--pick", "some"), "--pick: expected a number or 'knee', got 'some'"),
+        (("--tasks", "nothing"), "--tasks: unknown task 'nothing'; known: mnli"),
+        (("--shape", "4-5"), "--shape: layer_2 must be one of 4, 8, 16, got '5'"),
+        (("--pretrain-steps", "5"), "expected --mode partial or scratch"),
+        (("--mode", "partial", "--pretrain-steps", "0"), "expected at least 1 for partial"),
+        (("--temperature", "2"), "--temperature: expected --distil"),
+        (("--distil", "2"), "mix must be in (0, 1], got 2.0"),
+        (("--distil", "0.5", "--teacher", "mood"), "--teacher: expected TASK=DIR"),
+        (("--distil", "0.5", "--teacher", "mood=none"), "no such folder: none"),
+        (("--device", "typewriter"), "--device: cannot use 'typewriter'"),
+        (("--dtype", "float8"), "dtype must be one of"),
+        (("--output", "no/such.csv"), "folder 'no' must exist"),
+    ],
+)
+def test_wrong_input_is_one_line(validate, arguments, message):
+    quick = tuple(part for part in QUICK if part not in ("cpu", "float32", "--device", "--dtype"))
+    run = validate(*arguments, quick=quick)
+    assert run.exit_code == 2, run.output
+    assert message in run.stderr
+    assert len(run.stderr.splitlines()) == 1
+
+
+def test_a_supernet_of_another_space_is_refused(nastool, supernet):
+    arguments = ("--objective", "perplexity", "--objective", "params", "--budget", "20")
+    nastool("search", "--space", "supershaper", *arguments, "--study", "other")
+    run = nastool("validate", "other", "--supernet", str(supernet))
+    assert run.exit_code == 2
+    assert "is a supernet of space" in run.stderr
