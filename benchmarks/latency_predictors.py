@@ -5,7 +5,8 @@
 FOLDER holds CSV files with the columns layer_1 ... layer_12 and latency_s, one for each device.
 The first table compares XGBoost on the published features (widths and parameter count) with what
 ``nastool fit --model auto`` chooses; the second shows how few measurements suffice, alone and
-with the predictor of each other device. Nothing here is tuned to a device.
+with the predictor of each other device; the third how many new shapes lie within the intervals
+that are to hold 90% of them. Nothing here is tuned to a device.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from rich.table import Table
 
 from nastool.plugins import load_space
 from nastool.predictors import Scores, create_predictor, score
+from nastool.predictors.conformal import coverage
 from nastool.predictors.evaluation import holdout
-from nastool.predictors.selection import Maker, compare, makers
+from nastool.predictors.selection import Maker, compare, held_out, makers
 from nastool.predictors.tables import Measurements, read_measurements
 from nastool.predictors.transfer import Recalibrated, most_informative
 
@@ -112,22 +114,49 @@ def learning_curves(devices: dict[str, Measurements], seeds: int) -> Table:
     return table
 
 
+def coverages(devices: dict[str, Measurements], seeds: int) -> Table:
+    table = Table(title=f"Share of new shapes within the 90% interval, {seeds} splits")
+    for name in ("Device", "Predictor", "Mean", "Lowest", "Highest", "Half-width"):
+        table.add_column(name)
+    for device, data in devices.items():
+        widths = len(data.genes)
+        for kind in ("linear", "xgboost"):
+            found, halves = [], []
+            for seed in range(seeds):
+                rows, new = holdout(len(data), FRACTION, seed)
+                features, targets = data.features[rows, :widths], data.targets[rows]
+                make = partial(create_predictor, kind)
+                half = held_out(make, features, targets, widths, FRACTION, seed).interval
+                predictor = make()
+                predictor.fit(features, targets, genes=widths)
+                errors = data.targets[new] - predictor.predict(data.features[new, :widths]).mean
+                found.append(coverage(errors, half))
+                halves.append(half / np.median(targets))
+            ends = (f"{min(found):.1%}", f"{max(found):.1%}")
+            table.add_row(device, kind, f"{np.mean(found):.1%}", *ends, f"±{np.mean(halves):.1%}")
+    return table
+
+
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--seeds", default=5, show_default=True)
 @click.option("--kinds", default=",".join(makers()), show_default=True, help="What auto compares.")
 @click.option("--devices", "pattern", default="*.csv", show_default=True)
-@click.option("--part", type=click.Choice(["all", "comparison", "curves"]), default="all")
+@click.option(
+    "--part", type=click.Choice(["all", "comparison", "curves", "coverage"]), default="all"
+)
 def main(folder: Path, seeds: int, kinds: str, pattern: str, part: str) -> None:
     """Compare latency predictors on the tables in FOLDER."""
     space = load_space("supershaper")
     files = sorted(folder.glob(pattern))
     devices = {f.stem: read_measurements(f, "latency_s", space, ["params"]) for f in files}
     console = Console(width=120)
-    if part != "comparison":
+    if part in ("all", "curves"):
         console.print(learning_curves(devices, seeds))
-    if part != "curves":
+    if part in ("all", "comparison"):
         console.print(comparison(devices, kinds.split(","), seeds))
+    if part in ("all", "coverage"):
+        console.print(coverages(devices, seeds))
 
 
 if __name__ == "__main__":

@@ -35,6 +35,10 @@ Search = Callable[[Problem, Mapping[str, Path]], Result]
 _LEAST = 3
 """Measured shapes from which a predictor can be refitted."""
 
+_EXPLORED = 4
+"""One in so many measured shapes is a uniform draw: the best ones alone teach where to look, and
+let a predictor forget what lies elsewhere."""
+
 
 @runtime_checkable
 class Refittable(Protocol):
@@ -136,17 +140,18 @@ def refine(
     folders: dict[str, Path] = {}
     for number in range(1, rounds + 1):
         result = search(problem, folders)
-        chosen = promising(result, shapes, seen)
+        chosen = promising(result, shapes - shapes // _EXPLORED, seen)
         if not len(chosen):
             break
+        others = problem.sample(shapes // _EXPLORED, np.random.default_rng(number))
+        chosen = np.concatenate([chosen, _new(problem, others, np.concatenate([seen, chosen]))])
         values = {
             name: measure(space, objective, chosen, store, executor, progress)
             for name, objective in measured.items()
         }
-        predictions = result.values(chosen)
         agreements = tuple(
-            agreement(problem.metric(name), objective, predictions[name], values[name])
-            for name, objective in measured.items()
+            agreement(metric, objective, metric.evaluate(chosen), values[metric.name])
+            for metric, objective in ((problem.metric(n), o) for n, o in measured.items())
         )
         done.append(Round(number, result, chosen, values, agreements))
         if report is not None:
@@ -191,6 +196,17 @@ def promising(result: Result, n: int, exclude: Genotypes) -> Genotypes:
             break
         found.extend(front)
     return evaluations.genotypes[np.array(found, dtype=np.int64)]
+
+
+def _new(problem: Problem, genotypes: Genotypes, exclude: Genotypes) -> Genotypes:
+    """Those that are not excluded, each once, in their order."""
+    taken = set(problem.space.keys(exclude))
+    rows = []
+    for row, key in enumerate(problem.space.keys(genotypes)):
+        if key not in taken:
+            taken.add(key)
+            rows.append(row)
+    return genotypes[rows]
 
 
 def _replaced(problem: Problem, refitted: Mapping[str, Objective]) -> Problem:

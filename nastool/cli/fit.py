@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nastool.cli.predictor_plot import plot_option, write_page
 from nastool.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     required=True,
     help="Folder for the predictor and its card.",
 )
+@plot_option
 def fit(
     table: Path,
     space_spec: str | None,
@@ -72,6 +74,7 @@ def fit(
     seed: int,
     test_fraction: float | None,
     output: Path,
+    plot: Path | None,
 ) -> None:
     """Fit a predictor to a table of measured architectures.
 
@@ -117,6 +120,8 @@ def fit(
     }
     card = fitted.card(metric or target, unit, source)
     save_predictor(output, fitted.predictor, card, data)
+    if plot is not None:
+        write_page(plot, fitted, card, seed)
 
     if fitted.ranking:
         console.print(_ranking_table(fitted.ranking))

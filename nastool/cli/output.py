@@ -59,12 +59,9 @@ class Destination:
     plot: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.plot and self.plot.suffix.lower() not in (".html", ".htm"):
-            raise InvalidInputError(f"--plot: must end in .html, got {str(self.plot)!r}")
         # A search may take long; that its result cannot be written must show before it starts.
-        for option, file in (("--output", self.output), ("--plot", self.plot)):
-            if file and not file.absolute().parent.is_dir():
-                raise InvalidInputError(f"{option}: folder {str(file.parent)!r} must exist")
+        check_page(self.plot)
+        _check_folder("--output", self.output)
 
     @property
     def format(self) -> str:
@@ -121,7 +118,7 @@ class Destination:
         else:
             text = formats["json" if self.format == "json" else "csv"]()
         if self.output:
-            _write(self.output, text)
+            write_file(self.output, text)
             click.echo(f"Wrote {self.output}", err=True)
         else:
             click.echo(text)
@@ -129,7 +126,7 @@ class Destination:
             for line in proxies(problem):
                 click.echo(line, err=True)
         if self.plot:
-            _write(self.plot, page())
+            write_file(self.plot, page())
             click.echo(f"Wrote {self.plot}", err=True)
 
 
@@ -146,7 +143,28 @@ def _rendered(make: Callable[[int], RenderableType], *, plain: bool) -> str:
     return "\n".join(line.rstrip() for line in text.rstrip("\n").split("\n"))
 
 
-def _write(file: Path, text: str) -> None:
+def check_page(plot: Path | None) -> None:
+    """Check that a page of figures can be written there.
+
+    Raises:
+        InvalidInputError: It is no HTML file, or its folder does not exist.
+    """
+    if plot and plot.suffix.lower() not in (".html", ".htm"):
+        raise InvalidInputError(f"--plot: must end in .html, got {str(plot)!r}")
+    _check_folder("--plot", plot)
+
+
+def _check_folder(option: str, file: Path | None) -> None:
+    if file and not file.absolute().parent.is_dir():
+        raise InvalidInputError(f"{option}: folder {str(file.parent)!r} must exist")
+
+
+def write_file(file: Path, text: str) -> None:
+    """Write a text.
+
+    Raises:
+        InvalidInputError: It cannot be written.
+    """
     try:
         file.write_text(text + "\n", encoding="utf-8")
     except OSError as error:

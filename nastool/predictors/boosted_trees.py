@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from nastool.errors import InvalidInputError, MissingDependencyError
@@ -49,12 +51,7 @@ class BoostedTrees(Predictor):
     def fit(self, features: Floats, targets: Floats, *, genes: int | None = None) -> None:
         """Grow the trees; see `Predictor.fit`."""
         features, targets, _ = check_training_data(features, targets, genes)
-        try:
-            import xgboost
-        except ImportError as error:
-            raise MissingDependencyError(
-                "growing trees needs xgboost: pip install 'nastool[fit]' or 'nastool[fit-cpu]'"
-            ) from error
+        xgboost = _xgboost("growing")
         # Histogram sums depend on the number of threads in the last bits: one thread, one model.
         settings = {
             **self.settings,
@@ -70,6 +67,22 @@ class BoostedTrees(Predictor):
     def predict(self, features: Floats) -> Prediction:
         """Sum of the leaves; see `Predictor.predict`."""
         return Prediction(self.ensemble.predict(features))
+
+    def contributions(self, features: Floats) -> Floats:
+        """How far each column moves a prediction away from the average one: exact Shapley values.
+
+        Args:
+            features: Shape (n, f).
+
+        Returns:
+            Shape (n, f); with the average prediction, each row sums up to its prediction.
+        """
+        xgboost = _xgboost("explaining")
+        booster = xgboost.Booster({"nthread": 1})
+        booster.load_model(bytearray(self._model))
+        data = xgboost.DMatrix(np.asarray(features, dtype=np.float64), nthread=1)
+        contributions: Floats = booster.predict(data, pred_contribs=True)[:, :-1].astype(np.float64)
+        return contributions
 
     def on_grid(self, values: Sequence[ArrayLike]) -> GridEnsemble:
         """The trees as a function of choice indices; see `TreeEnsemble.on_grid`."""
@@ -88,3 +101,13 @@ class BoostedTrees(Predictor):
     def _become(self, model: bytes) -> None:
         self._ensemble = TreeEnsemble.from_json(model)
         self._model = model
+
+
+def _xgboost(task: str) -> Any:
+    try:
+        import xgboost
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{task} trees needs xgboost: pip install 'nastool[fit]' or 'nastool[fit-cpu]'"
+        ) from error
+    return xgboost

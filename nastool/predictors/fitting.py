@@ -29,7 +29,7 @@ FEW = 100
 """Shapes below which a part held out is too small to score on."""
 
 _FOLDS = 5
-"""Parts that new measurements are split into to compare ways of learning from them."""
+"""Parts that new measurements are split into to score what learned from the others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,13 +124,13 @@ def refit(
 ) -> Fitted:
     """Teach a predictor shapes that were measured since.
 
-    Either it is fitted again, on its table and the new shapes, or it is recalibrated to the new
-    shapes alone, which also helps where the table was measured in another way than they were.
-    What predicts new shapes better that it has not seen is kept.
+    It is fitted again, on its table and the new shapes; where the table is not known or not of the
+    same quantity, it is recalibrated to the new shapes alone. The scores are those of new shapes,
+    each predicted without it.
 
     Args:
         predictor: Fitted.
-        table: What it was fitted on, as far as that is known and of the same quantity.
+        table: What it was fitted on, of the same quantity, or None.
         measured: The new shapes; a shape that is in the table too counts with its new value.
         seed: Fixes the splits.
 
@@ -140,11 +140,10 @@ def refit(
     n, genes = len(measured), len(measured.genes)
     if n < 3:
         raise InvalidInputError(f"refitting needs at least 3 measured shapes, got {n}")
-    ways: list[tuple[Maker, Measurements | None]] = [(partial(Recalibrated, [predictor]), None)]
-    if table is not None:
-        ways.append((maker_of(predictor), table.without(measured)))
+    make: Maker = partial(Recalibrated, [predictor]) if table is None else maker_of(predictor)
+    known = None if table is None else table.without(measured)
 
-    def fitted(make: Maker, known: Measurements | None, rows: Any) -> Predictor:
+    def fitted(rows: Any) -> Predictor:
         features, targets = measured.features[rows], measured.targets[rows]
         if known is not None:
             features = np.concatenate([known.features, features])
@@ -153,16 +152,11 @@ def refit(
         made.fit(features, targets, genes=genes)
         return made
 
-    def unseen(make: Maker, known: Measurements | None) -> HeldOut:
-        predictions: Floats = np.empty(n)
-        for inside, rest in folds(n, min(_FOLDS, n), seed):
-            predictions[rest] = fitted(make, known, inside).predict(measured.features[rest]).mean
-        return on_held_out(measured.targets, predictions)
-
-    tried = [(unseen(make, known), make, known) for make, known in ways]
-    result, make, known = min(tried, key=lambda way: way[0].scores.rmse)
+    predictions: Floats = np.empty(n)
+    for inside, rest in folds(n, min(_FOLDS, n), seed):
+        predictions[rest] = fitted(inside).predict(measured.features[rest]).mean
     data = measured if known is None else known.joined(measured)
-    return Fitted(fitted(make, known, slice(None)), data, result)
+    return Fitted(fitted(slice(None)), data, on_held_out(measured.targets, predictions))
 
 
 def maker_of(predictor: Predictor) -> Maker:

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError
 from nastool.objective import Objective
-from nastool.predictors.base import Predictor, create_predictor
+from nastool.predictors.base import Predictor
 from nastool.predictors.boosted_trees import BoostedTrees
 from nastool.predictors.evaluation import holdout, score
-from nastool.predictors.importance import gain_importance, permutation_importance
-from nastool.predictors.selection import HeldOut, Maker, held_out
-from nastool.predictors.tables import Measurements, read_measurements
-from nastool.predictors.transfer import Recalibrated
+from nastool.predictors.fitting import maker_of
+from nastool.predictors.importance import GAIN, gain_importance, importances, shares
+from nastool.predictors.selection import HeldOut, held_out
+from nastool.predictors.tables import Measurements, read_columns, read_measurements
 from nastool.problem import CostObjective, Problem
 from nastool.space import Architecture, Genotypes, SearchSpace
 from nastool.strategies.pareto import ParetoSearch
@@ -76,6 +76,8 @@ class Sensitivity:
         predicted: The same of the device's predictor, which sees the shape.
         apart: How far predicted latencies of measured shapes of equal size lie apart: 5th to 95th
             percentile, relative to the median latency.
+        noise: How far repeated measurements of one shape lie apart, likewise; None where nothing
+            was repeated.
         gain: By how much the objective improves, in the median, when shapes are searched under a
             latency limit instead of the parameter limit that leads to the same latency; relative.
     """
@@ -83,13 +85,26 @@ class Sensitivity:
     explained: float
     predicted: float
     apart: float
+    noise: float | None
     gain: float
 
+    @property
+    def ratio(self) -> float | None:
+        """How many times the noise floor the shape matters; up to 1, latency does not show it."""
+        return self.apart / self.noise if self.noise else None
+
     def __str__(self) -> str:
+        if self.noise is None:
+            floor = "noise floor not known"
+        elif self.ratio is not None and self.ratio > 1:
+            floor = f"{self.ratio:.1f} times the noise floor of {self.noise:.1%}: the shape matters"
+        else:
+            floor = f"within the noise floor of {self.noise:.1%}: insensitive to shape"
         return (
             f"the parameter count alone explains {self.explained:.1%} of the variance of measured "
             f"latency (with the shape: {self.predicted:.1%}); latencies of shapes of equal size "
-            f"lie {self.apart:.1%} apart; searching under latency limits gains {self.gain:+.2%}"
+            f"lie {self.apart:.1%} apart ({floor}); searching under latency limits gains "
+            f"{self.gain:+.2%}"
         )
 
 
@@ -150,9 +165,10 @@ def study_device(
     )
     costs = latency.card.costs
     data = read_measurements(latency.folder.parent / TABLE, LATENCY, space, costs)
-    make, genes = _maker(latency.predictor), len(data.genes)
+    make, genes = maker_of(latency.predictor), len(data.genes)
     held = held_out(make, data.features, data.targets, genes, _HELD_OUT, seed)
-    sensitivity = _sensitivity(space, data, latency.predictor, held, families, seed)
+    noise = noise_floor(latency.folder.parent / TABLE)
+    sensitivity = _sensitivity(space, data, latency.predictor, held, noise, families, seed)
     importances = _importances(space, data, quality, latency, seed)
     return DeviceStudy(latency.name, quality.name, families, importances, held, sensitivity)
 
@@ -175,17 +191,12 @@ def _family(
     return Family(name, genotypes, seconds[order], values[order], texts)
 
 
-def _maker(predictor: Predictor) -> Maker:
-    if isinstance(predictor, Recalibrated):
-        return partial(Recalibrated, predictor.sources)
-    return partial(create_predictor, predictor.kind)
-
-
 def _sensitivity(
     space: SearchSpace,
     data: Measurements,
     predictor: Predictor,
     held: HeldOut,
+    noise: float | None,
     families: tuple[Family, ...],
     seed: int,
 ) -> Sensitivity:
@@ -195,13 +206,37 @@ def _sensitivity(
     alone = score(data.targets[kept], _curve(params[fitted], data.targets[fitted])(params[kept]))
     predictions = predictor.predict(data.features).mean
     rest = predictions - _curve(params, predictions)(params)
-    low, high = np.quantile(rest, [0.05, 0.95])
     return Sensitivity(
         explained=alone.r2,
         predicted=held.scores.r2,
-        apart=float((high - low) / np.median(predictions)),
+        apart=_width(rest) / float(np.median(predictions)),
+        noise=noise,
         gain=_gain(*families[:2]),
     )
+
+
+def noise_floor(path: Path) -> float | None:
+    """How far apart a shape's latency lies when it is measured again.
+
+    Args:
+        path: Table of a device.
+
+    Returns:
+        Width from the 5th to the 95th percentile of the error of the mean of the two halves,
+        relative to it; None where there are no halves.
+    """
+    columns = read_columns(path)
+    halves = [columns.get(f"{half}_half_s", ()) for half in ("first", "second")]
+    both = np.array([[float(c) for c in row] for row in zip(*halves, strict=True) if all(row)])
+    if not len(both):
+        return None
+    off = (both[:, 1] - both[:, 0]) / both.sum(axis=1)
+    return _width(off)
+
+
+def _width(values: Floats) -> float:
+    low, high = np.quantile(values, [0.05, 0.95])
+    return float(high - low)
 
 
 def _architectures(space: SearchSpace, data: Measurements) -> list[Architecture]:
@@ -239,14 +274,19 @@ def _importances(
     quality: Objective,
     latency: PredictedObjective,
     seed: int,
-) -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = {}
-    trees = BoostedTrees()
-    trees.fit(data.features, data.targets, genes=len(data.genes))
+) -> dict[str, Mapping[str, float]]:
+    def named(of: str, shares: Mapping[str, Mapping[str, float]]) -> dict[str, Mapping[str, float]]:
+        return {f"{of}, {kind}": values for kind, values in shares.items()}
+
     names = (*data.genes, *data.costs)
-    found[f"{latency.name}, gain"] = _shares(names, gain_importance(trees.ensemble))
-    permuted = permutation_importance(latency.predictor, data.features, data.targets, seed=seed)
-    found[f"{latency.name}, permutation"] = _shares(names, permuted)
+    found = named(
+        latency.name, importances(latency.predictor, data.features, data.targets, names, seed)
+    )
+    if not isinstance(latency.predictor, BoostedTrees):
+        # The published importance is that of trees, whatever predicts here.
+        trees = BoostedTrees()
+        trees.fit(data.features, data.targets, genes=len(data.genes))
+        found[f"{latency.name}, {GAIN}"] = shares(names, gain_importance(trees.ensemble))
     if isinstance(quality, PredictedObjective):
         rng = np.random.default_rng(seed)
         drawn = spread(
@@ -254,15 +294,6 @@ def _importances(
         )
         features = quality.features(drawn)
         values = quality.predictor.predict(features).mean
-        permuted = permutation_importance(quality.predictor, features, values, seed=seed)
-        found[f"{quality.name}, permutation"] = _shares(quality.card.features, permuted)
-        if isinstance(quality.predictor, BoostedTrees):
-            gains = gain_importance(quality.predictor.ensemble)
-            found[f"{quality.name}, gain"] = _shares(quality.card.features, gains)
+        of = importances(quality.predictor, features, values, quality.card.features, seed)
+        found |= named(quality.name, of)
     return found
-
-
-def _shares(names: tuple[str, ...], values: Floats) -> dict[str, float]:
-    positive = np.maximum(values, 0.0)
-    total = float(positive.sum()) or 1.0
-    return dict(zip(names, (positive / total).tolist(), strict=True))

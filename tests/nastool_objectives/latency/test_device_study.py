@@ -8,14 +8,10 @@ from nastool_objectives.latency.device_study import (
     HEURISTICS,
     LATENCIES,
     PARAMETERS,
+    noise_floor,
     study_device,
 )
-from nastool_objectives.latency.figures import (
-    draw_agreement,
-    draw_families,
-    draw_importances,
-    study_page,
-)
+from nastool_objectives.latency.figures import draw_families, study_page
 from nastool_objectives.latency.fitting import fit_device, keep
 from nastool_objectives.latency.objective import create
 from nastool_objectives.latency.registry import DeviceCard
@@ -74,6 +70,8 @@ def test_a_device_that_counts_parameters_is_insensitive_to_shape(studies):
     assert found.explained > 0.99
     assert found.apart < 0.05
     assert abs(found.gain) < 0.1
+    assert found.ratio < 1
+    assert "insensitive to shape" in str(found)
 
 
 def test_a_device_that_does_not_is_sensitive(studies):
@@ -82,6 +80,8 @@ def test_a_device_that_does_not_is_sensitive(studies):
     assert found.predicted > 0.98
     assert found.apart > 0.3
     assert found.gain > 0.2
+    assert found.ratio > 10
+    assert "times the noise floor of 0." in str(found)
     assert "the parameter count alone explains" in str(found)
 
 
@@ -97,7 +97,8 @@ def test_families_are_what_they_say(studies):
 
 def test_importances_find_the_layers_that_cost(studies):
     shares = studies["by_first"].importances
-    assert set(shares) == {"latency[toy], gain", "latency[toy], permutation"}
+    kinds = ("gain", "permutation", "mean |SHAP|")
+    assert set(shares) == {f"latency[toy], {kind}" for kind in kinds}
     for share in shares.values():
         assert list(share) == [*(f"layer_{i}" for i in range(6)), "params"]
         assert sum(share.values()) == pytest.approx(1.0)
@@ -109,9 +110,18 @@ def test_figures_draw_what_was_computed(studies):
     study = studies["by_params"]
     families = draw_families(study)
     assert [len(trace.x) for trace in families.data] == [len(f.latency) for f in study.families]
-    assert len(draw_importances(study).data) == 2
-    agreement = draw_agreement(study)
-    assert list(agreement.data[1].y) == study.held_out.predictions.tolist()
+
+
+def test_the_noise_floor_is_that_of_the_mean_of_two_halves(tmp_path):
+    rng = np.random.default_rng(0)
+    genotypes = SPACE.sample(2000, rng)
+    halves = 2.0 + 0.1 * rng.standard_normal((2000, 2))
+    path = tmp_path / "table.csv"
+    path.write_text(LatencyTable(genotypes, halves.mean(axis=1), halves).to_csv(SPACE))
+    # From the 5th to the 95th percentile of a normal distribution: 3.29 standard deviations.
+    assert noise_floor(path) == pytest.approx(3.29 * 0.1 / np.sqrt(2) / 2.0, rel=0.1)
+    path.write_text(LatencyTable(genotypes, halves[:, 0]).to_csv(SPACE))
+    assert noise_floor(path) is None
 
 
 def test_the_page_holds_every_device_and_one_library(studies):

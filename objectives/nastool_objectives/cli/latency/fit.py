@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from nastool.cli.options import plugin_option
+from nastool.cli.predictor_plot import plot_option
 from nastool_objectives.cli.latency.options import devices_option, fit_options
 from nastool_objectives.cli.latency.output import fit_and_echo
 
@@ -15,10 +16,16 @@ from nastool_objectives.cli.latency.output import fit_and_echo
 @click.argument("name", metavar="DEVICE")
 @click.option("--force", is_flag=True, help="Keep a predictor that does not rank, marked as such.")
 @fit_options
+@plot_option
 @devices_option
 @plugin_option
 def fit(
-    name: str, force: bool, model: str, sources: tuple[str, ...], devices_dir: Path | None
+    name: str,
+    force: bool,
+    model: str,
+    sources: tuple[str, ...],
+    plot: Path | None,
+    devices_dir: Path | None,
 ) -> None:
     """Fit the predictor of a device again.
 
@@ -29,4 +36,4 @@ def fit(
 
     folder = find_device(name, devices_dir)
     space = load_space(read_card(folder).space)
-    fit_and_echo(folder, space, model, sources, devices_dir, force=force)
+    fit_and_echo(folder, space, model, sources, devices_dir, force=force, plot=plot)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nastool.cli.predictor_plot import write_page
+
 if TYPE_CHECKING:
     from nastool.space import SearchSpace
     from nastool_objectives.latency.registry import DeviceCard
@@ -45,6 +47,7 @@ def fit_and_echo(
     devices_dir: Path | None,
     *,
     force: bool = False,
+    plot: Path | None = None,
 ) -> None:
     """Fit the predictor of a device and say what it is worth.
 
@@ -55,6 +58,7 @@ def fit_and_echo(
         sources: Known devices to recalibrate.
         devices_dir: Where devices are kept; the user's data folder by default.
         force: Whether to keep a predictor that does not rank, marked as such.
+        plot: Page for figures of it.
     """
     from nastool_objectives.latency.fitting import fit_device
     from nastool_objectives.latency.registry import find_device
@@ -66,3 +70,5 @@ def fit_and_echo(
     within = "" if card.interval is None else f", 90% within ±{card.interval:.3g} s"
     click.echo(f"predictor: {card}{within}")
     click.echo(f"Wrote {folder}; use it as --objective 'latency[{folder.name}]'")
+    if plot is not None:
+        write_page(plot, fitted, card)

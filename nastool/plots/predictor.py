@@ -1,0 +1,152 @@
+"""What a predictor listens to, and how its predictions agree with measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nastool.errors import MissingDependencyError
+from nastool.plots.axes import Axis
+from nastool.plots.front import PALETTE
+from nastool.predictors.base import Card
+from nastool.predictors.fitting import Fitted
+from nastool.predictors.importance import importances
+from nastool.predictors.selection import HeldOut
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+TEMPLATE = "plotly_white"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page.
+
+    Args:
+        heading: Its heading.
+        text: What to say above the figures.
+        figures: Drawn one below the other.
+    """
+
+    heading: str
+    text: str
+    figures: tuple[go.Figure, ...]
+
+
+def draw_importances(
+    shares: Mapping[str, Mapping[str, float]], title: str = "What the predictor listens to"
+) -> go.Figure:
+    """Importances as grouped bars (SuperShaper, figure 8).
+
+    Args:
+        shares: By what they are, then by feature.
+        title: Heading.
+    """
+    figure = plotly().Figure()
+    for number, (name, of) in enumerate(shares.items()):
+        colour = PALETTE[number % len(PALETTE)]
+        figure.add_bar(name=name, x=list(of), y=list(of.values()), marker={"color": colour})
+    figure.update_layout(
+        title={"text": title},
+        yaxis={"title": {"text": "share of the importance"}, "tickformat": ".0%"},
+        barmode="group",
+        template=TEMPLATE,
+        showlegend=True,
+    )
+    return figure
+
+
+def draw_agreement(held: HeldOut, metric: str, unit: str = "") -> go.Figure:
+    """Predicted against measured values of shapes not fitted on (SuperShaper, figure 9).
+
+    Args:
+        held: Both, with the half-width that is to hold 90% of new shapes.
+        metric: What they are of.
+        unit: Base unit; empty for plain numbers.
+    """
+    both = np.concatenate([held.targets, held.predictions])
+    ends = np.array([both.min(), both.max()])
+    figure = plotly().Figure()
+    if held.interval is not None:
+        figure.add_scatter(
+            x=[*ends, *ends[::-1]],
+            y=[*(ends - held.interval), *(ends[::-1] + held.interval)],
+            fill="toself",
+            fillcolor="rgba(148,163,184,0.2)",
+            line={"width": 0},
+            hoverinfo="skip",
+            name="90% interval",
+        )
+    figure.add_scatter(
+        x=ends, y=ends, mode="lines", line={"color": "#94a3b8", "dash": "dash"}, name="equal"
+    )
+    figure.add_scatter(
+        x=held.targets.tolist(),
+        y=held.predictions.tolist(),
+        mode="markers",
+        marker={"size": 5, "color": PALETTE[0]},
+        name=f"{held.scores.n:,} held-out shapes",
+    )
+    figure.update_layout(
+        title={"text": f"{metric}: {held.scores}"},
+        xaxis=Axis(metric, unit, "measured").ticks,
+        yaxis=Axis(metric, unit, "predicted").ticks,
+        template=TEMPLATE,
+    )
+    return figure
+
+
+def predictor_page(fitted: Fitted, card: Card, seed: int = 0) -> str:
+    """One self-contained HTML page on a predictor.
+
+    Args:
+        fitted: The predictor with its table.
+        card: What it is worth.
+        seed: Fixes shuffles and draws.
+    """
+    data = fitted.data
+    shares = importances(fitted.predictor, data.features, data.targets, card.features, seed)
+    figures = (draw_agreement(fitted.held_out, card.metric, card.unit), draw_importances(shares))
+    return page(f"Predictor of {card.metric}", [Section("", str(card), figures)])
+
+
+def page(title: str, sections: Sequence[Section]) -> str:
+    """One self-contained HTML page.
+
+    Args:
+        title: Heading.
+        sections: Its parts.
+    """
+    parts = []
+    library: bool = True
+    for section in sections:
+        heading = f"<h2>{escape(section.heading)}</h2>\n" if section.heading else ""
+        parts.append(f"{heading}<p>{escape(section.text)}</p>")
+        for figure in section.figures:
+            parts.append(figure.to_html(full_html=False, include_plotlyjs=library))
+            # Once is enough for the whole page.
+            library = False
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f"<title>{escape(title)}</title>\n</head>\n"
+        '<body style="font-family: system-ui, sans-serif; max-width: 1100px; margin: auto">\n'
+        f"<h1>{escape(title)}</h1>\n" + "\n".join(parts) + "\n</body>\n</html>\n"
+    )
+
+
+def plotly() -> Any:
+    """The drawing module.
+
+    Raises:
+        MissingDependencyError: plotly is not installed.
+    """
+    try:
+        import plotly.graph_objects as go
+    except ImportError as error:
+        raise MissingDependencyError("figures need plotly: pip install plotly") from error
+    return go

@@ -1,0 +1,149 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from nastool.cli.main import main
+from nastool.plugins import OBJECTIVES, find, load_space
+
+pytest.importorskip("scipy")
+pytest.importorskip("xgboost")
+
+PLUGIN = str(Path(__file__).with_name("refine_plugin.py"))
+
+
+@pytest.fixture
+def nastool(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NASTOOL_STORAGE", raising=False)
+    monkeypatch.setenv("COLUMNS", "300")
+
+    def run(*arguments):
+        return CliRunner().invoke(main, ["--plugin", PLUGIN, *arguments], prog_name="nastool")
+
+    return run
+
+
+@pytest.fixture
+def truth(nastool):
+    """The measuring objective's class, with a predictor of 60 uniform shapes in folder p."""
+    assert nastool("list").exit_code == 0
+    cls = find(OBJECTIVES, "measured_predicted").load()
+    cls.asked, cls.limit = 0, None
+    space = load_space("refined")
+    shapes = np.unique(space.sample(60, np.random.default_rng(0)), axis=0)
+    values = cls(space).evaluate(shapes)
+    rows = [
+        ",".join(map(str, [*architecture, value]))
+        for architecture, value in zip(space.decode(shapes), values.tolist(), strict=True)
+    ]
+    header = ",".join([*(gene.name for gene in space.genes), "loss"])
+    Path("t.csv").write_text("\n".join([header, *rows]) + "\n")
+    run = nastool(
+        "fit", "t.csv", "--space", "refined", "--target", "loss", "--model", "linear",
+        "--output", "p",
+    )  # fmt: skip
+    assert run.exit_code == 0, run.stderr
+    cls.asked = 0
+    return cls
+
+
+def search(nastool, *arguments):
+    return nastool(
+        "search", "--space", "refined", "--strategy", "pareto", "--objective", "predicted:p",
+        "--max", "params=90", "--budget", "1500", *arguments,
+    )  # fmt: skip
+
+
+def best(truth, run):
+    """The truth about the shape that a search calls the best, relative to the optimum."""
+    space = load_space("refined")
+    every = np.stack(np.meshgrid(*[np.arange(5)] * 6, indexing="ij"), axis=-1).reshape(-1, 6)
+    allowed = every[space.costs["params"].evaluate(every) <= 90]
+    optimum = truth(space).evaluate(allowed).min()
+    shape = json.loads(run.stdout)["architectures"][0]["shape"]
+    return truth(space).evaluate(space.parse(shape))[0] / optimum - 1
+
+
+def test_refining_comes_closer_to_the_true_optimum(nastool, truth):
+    before = search(nastool, "--format", "json")
+    after = search(nastool, "--format", "json", "--refine", "3", "--refine-shapes", "12")
+    assert after.exit_code == 0, after.stderr
+    assert best(truth, before) > 0.05
+    assert best(truth, after) < 0.5 * best(truth, before)
+    rounds = [line for line in after.stderr.splitlines() if line.startswith("round ")]
+    assert [line.partition(":")[0] for line in rounds] == ["round 1", "round 2", "round 3"]
+    assert "12 shapes, Spearman" in rounds[0]
+
+
+def test_the_same_command_again_measures_nothing_and_says_the_same(nastool, truth):
+    first = search(nastool, "--refine", "2", "--format", "json")
+    asked = truth.asked
+    assert 32 <= asked <= 33  # Two rounds, and the final shape where it is a new one.
+    again = search(nastool, "--refine", "2", "--format", "json")
+    assert json.loads(again.stdout)["architectures"] == json.loads(first.stdout)["architectures"]
+    assert truth.asked == asked
+    # One round more goes on where these ended.
+    assert search(nastool, "--refine", "3").exit_code == 0
+    assert truth.asked <= asked + 17
+
+
+def test_a_stop_while_measuring_loses_nothing(nastool, truth):
+    whole = search(nastool, "--refine", "2", "--format", "json", "--storage", "sqlite:///a.db")
+    shutil.rmtree(next(Path().glob("refined-*")))
+    truth.asked, truth.limit = 0, 20
+    assert search(nastool, "--refine", "2").exit_code == 130
+    truth.limit = None
+    resumed = search(nastool, "--refine", "2", "--format", "json")
+    assert json.loads(resumed.stdout)["architectures"] == json.loads(whole.stdout)["architectures"]
+    # The one that was stopped is asked for once more.
+    assert truth.asked <= 34
+
+
+def test_the_study_can_be_shown_and_is_verified(nastool, truth):
+    run = search(nastool, "--objective", "params", "--refine", "1", "--study", "mine",
+                 "--refined", "new")  # fmt: skip
+    assert run.exit_code == 0, run.stderr
+    assert "verified on " in run.stdout
+    assert "with 16 measured shapes each" in run.stdout
+    shown = json.loads(nastool("show", "mine", "--format", "json").stdout)
+    assert shown["verified"].startswith("verified on ")
+    assert nastool("verify", "mine", "--limit", "16").exit_code == 0
+    # What came of it is a predictor like any other.
+    [folder] = Path("new").glob("round-1/*")
+    run = nastool("search", "--space", "refined", "--objective", f"predicted:{folder}",
+                  "--budget", "200")  # fmt: skip
+    assert run.exit_code == 0, run.stderr
+
+
+def test_nothing_is_kept_without_storage(nastool, truth):
+    run = search(nastool, "--refine", "1", "--storage", "none", "--refined", "new")
+    assert run.exit_code == 0, run.stderr
+    assert "verified on " in run.stdout
+    assert not Path("nastool.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--refine-shapes", "5"), "need --refine N"),
+        (("--refine", "1", "--refine-shapes", "2"), "at least 1 round of 3 shapes, got 1 of 2"),
+        (("--refine", "1", "--measure", "params=params"), "with METRIC one of predicted[p]"),
+        (("--refine", "1", "--refined", "t"), "must be a new folder or one with a predictor"),
+    ],
+)
+def test_wrong_input_is_one_line(nastool, truth, arguments, message):
+    Path("t/round-1/predicted-p").mkdir(parents=True)
+    Path("t/round-1/predicted-p/other").touch()
+    run = search(nastool, *arguments)
+    assert run.exit_code == 2
+    assert message in run.stderr.splitlines()[-1]
+
+
+def test_what_is_not_predicted_cannot_be_refined(nastool, truth):
+    run = nastool("search", "--space", "refined", "--objective", "params", "--refine", "1")
+    assert run.exit_code == 2
+    assert "predicts nothing" in run.stderr
