@@ -153,7 +153,10 @@ def draw_anytime(data: AnytimeData, title: str = "") -> go.Figure:
             f"%{{customdata[2]:{number}}})<extra></extra>",
         )
     what = "hypervolume that is missing" if missing else data.heading
-    vertical: dict[str, Any] = {"title": {"text": what + (f" ({data.unit})" if data.unit else "")}}
+    vertical: dict[str, Any] = {
+        "title": {"text": what + (f" ({data.unit})" if data.unit else ""), "standoff": 12},
+        "automargin": True,
+    }
     if share:
         vertical |= {"type": "log", "dtick": 1}
     if missing:
@@ -173,7 +176,8 @@ def draw_anytime(data: AnytimeData, title: str = "") -> go.Figure:
             "title": {"text": "seconds of a run" if data.axis == "seconds" else data.axis},
             "type": "log",
             "dtick": "D2" if data.axis == "seconds" else 1,
-            "tickformat": "~s",
+            # 10 ms are no "10m", which reads as minutes.
+            "tickformat": "~g" if data.axis == "seconds" else "~s",
         },
         yaxis=vertical,
         hovermode="closest",

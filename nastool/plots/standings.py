@@ -14,6 +14,8 @@ from nastool.indicators import Indicator, PairTest, Summary
 from nastool.results import Result
 
 CONFIDENCE = 0.95
+_SMALLEST_GAP = 1e-5
+
 LEVEL = 0.05
 """Corrected p values below this count as a difference."""
 
@@ -158,7 +160,7 @@ def format_value(value: float, indicator: Indicator) -> str:
     if indicator.name == "hypervolume":
         return f"{value:.2%}"
     if indicator.name == "gap":
-        return f"{100 * value:.2g}%"
+        return f"{100 * value:.2g}%" if value == 0 or value >= _SMALLEST_GAP else "<0.001%"
     if indicator.objective is None:
         return f"{value:.3g}"
     return format_quantity(value, indicator.unit)
