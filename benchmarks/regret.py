@@ -98,9 +98,12 @@ def draw(curves: dict[str, np.ndarray], counts: list[int], what: str, file: Path
             for name, gaps in curves.items()
         ]
     )
-    figure.update_xaxes(type="log", title="evaluations")
-    figure.update_yaxes(type="log", title=what)
-    figure.write_html(file, include_plotlyjs=True)
+    figure.update_xaxes(
+        type="log", title="evaluations", tickvals=counts, ticktext=[f"{n:,}" for n in counts]
+    )
+    figure.update_yaxes(type="log", dtick=1, tickformat="~g", title=what)
+    figure.update_layout(template="plotly_white", margin={"t": 20, "b": 50, "l": 70, "r": 20})
+    figure.write_html(file, include_plotlyjs=True, config={"displayModeBar": False})
 
 
 if __name__ == "__main__":

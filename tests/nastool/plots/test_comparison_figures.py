@@ -6,11 +6,11 @@ import pytest
 
 from nastool.comparison import compare
 from nastool.errors import InvalidInputError
-from nastool.indicators import PairTest, p_value
+from nastool.indicators import Indicator, PairTest, p_value
 from nastool.plots.anytime import anytime_data, draw_anytime
 from nastool.plots.attainment import attainment_data, draw_attainment
 from nastool.plots.comparison import comparison_page, pooled
-from nastool.plots.standings import LEVEL, letters, seeds_needed, standings
+from nastool.plots.standings import LEVEL, format_value, letters, seeds_needed, standings
 from nastool.problem import Problem
 from nastool.strategies.pareto import ParetoSearch
 from nastool.strategies.random import RandomSearch
@@ -26,6 +26,12 @@ def content(text):
 @pytest.fixture
 def comparison(problem):
     return compare(problem, STRATEGIES, range(4), 60, budgets={"random": 30})
+
+
+def test_a_gap_to_the_truth_is_never_rounded_to_nothing():
+    gap = Indicator("gap")
+    shown = [format_value(value, gap) for value in (0.0, 3e-9, 0.00123, 0.5, np.nan)]
+    assert shown == ["0%", "<0.001%", "0.12%", "50%", "none"]
 
 
 def test_letters_join_exactly_the_strategies_that_do_not_differ():
