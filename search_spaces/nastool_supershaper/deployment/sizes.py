@@ -55,7 +55,7 @@ def peak_memory(folder: Path, form: str, workload: Workload, threads: int = 1) -
         threads: Threads of a pass.
 
     Returns:
-        None where the system does not say how much memory a process has (other than Linux).
+        None where the system does not say (other than Linux), or does not let a process reset it.
 
     Raises:
         NastoolError: It cannot be run.
@@ -74,10 +74,11 @@ def peak_memory(folder: Path, form: str, workload: Workload, threads: int = 1) -
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise NastoolError(f"the memory of {form} in {folder} cannot be measured: {last}")
-    return int(done.stdout.split()[-1])
+    found = done.stdout.split()[-1]
+    return None if found == str(None) else int(found)
 
 
-def _measure(folder: Path, form: str, batch_size: int, length: int, threads: int) -> int:
+def _measure(folder: Path, form: str, batch_size: int, length: int, threads: int) -> int | None:
     """What `peak_memory` asks its process for."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     ids = np.random.default_rng(0).integers(config["vocab_size"], size=(batch_size, length))
@@ -113,7 +114,10 @@ def _measure(folder: Path, form: str, batch_size: int, length: int, threads: int
         before = _resident("VmRSS")
         run = onnx_run(folder / _FILES[form][0], threads)
     # Loading may hold the weights twice for a moment; running is what lasts.
-    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+    except OSError:
+        return None
     for _ in range(_PASSES):
         run(inputs)
     return _resident("VmHWM") - before

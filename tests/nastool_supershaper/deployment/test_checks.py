@@ -12,10 +12,10 @@ from nastool.errors import InvalidInputError, NastoolError  # noqa: E402
 from nastool_supershaper.checkpoints import load_supernet  # noqa: E402
 from nastool_supershaper.deployment import checks  # noqa: E402
 from nastool_supershaper.deployment import export as exporting  # noqa: E402
-from nastool_supershaper.deployment.forms import torch_run  # noqa: E402
+from nastool_supershaper.deployment.forms import torch_run, write_openvino  # noqa: E402
 from nastool_supershaper.deployment.models import load_deployed, with_head  # noqa: E402
 from nastool_supershaper.deployment.report import Origin  # noqa: E402
-from nastool_supershaper.deployment.runtimes import FILES, onnx_run  # noqa: E402
+from nastool_supershaper.deployment.runtimes import FILES, onnx_run, openvino_run  # noqa: E402
 from nastool_supershaper.text import load_tokenizer  # noqa: E402
 
 
@@ -78,6 +78,14 @@ def test_files_hold_neither_paths_nor_a_second_copy_of_the_weights(exported):
     weights = onnx.load(str(folder / FILES["int8"])).graph.initializer
     large = {w.data_type for w in weights if np.prod(w.dims) >= 24 * 32}
     assert large <= {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
+
+
+def test_openvino_says_what_onnx_says(exported, tmp_path):
+    pytest.importorskip("openvino")
+    source, path = exported[0] / FILES["onnx"], tmp_path / FILES["openvino"]
+    write_openvino(source, path)
+    batches = checks.random_batches(load_deployed(exported[0]))
+    assert checks.compare(onnx_run(source), openvino_run(path), batches).largest < 1e-5
 
 
 @pytest.mark.parametrize("wrong", [1e-3, math.nan])

@@ -274,6 +274,22 @@ def test_what_does_not_fit_is_one_line(export, tmp_path, arguments, message):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("form", "library", "install"),
+    [
+        ("--openvino", "openvino", "pip install openvino"),
+        ("--int8", "onnxscript", "pip install 'nastool[export]'"),
+    ],
+)
+def test_what_is_not_installed_is_named_first(export, monkeypatch, form, library, install):
+    if library == "openvino":
+        pytest.importorskip("onnxscript")
+    monkeypatch.setitem(sys.modules, library, None)
+    run = export(form)
+    assert run.exit_code == 2
+    assert run.stderr.strip().endswith(f"this form needs {library}: {install}")
+
+
 class Hub:
     """Stands for the hub's client."""
 
