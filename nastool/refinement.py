@@ -139,7 +139,7 @@ def refine(
     done: list[Round] = []
     folders: dict[str, Path] = {}
     for number in range(1, rounds + 1):
-        result = search(problem, folders)
+        result = search(problem, dict(folders))
         chosen = promising(result, shapes - shapes // _EXPLORED, seen)
         if not len(chosen):
             break

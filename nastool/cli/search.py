@@ -112,12 +112,13 @@ def search(
     objectives = objective_texts or DEFAULT_OBJECTIVES
     problem = make_problem(space_text, objectives, constraints)
     plan = _Plan(problem, strategy_text, settings_texts, seed, batch_size)
-    description = {
+    description: Mapping[str, Any] = {
         "space": space_text,
         "objectives": list(objectives),
         "constraints": [str(constraint) for constraint in constraints],
     }
     measured: dict[str, Objective] = {}
+    verification: Mapping[str, Any] | None
     if refining is not None:
         measured = refining.measuring.objectives(problem)
         plan, description = _refined(
