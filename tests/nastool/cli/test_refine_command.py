@@ -73,7 +73,7 @@ def test_refining_comes_closer_to_the_true_optimum(nastool, truth):
     after = search(nastool, "--format", "json", "--refine", "3", "--refine-shapes", "12")
     assert after.exit_code == 0, after.stderr
     assert best(truth, before) > 0.05
-    assert best(truth, after) < 0.5 * best(truth, before)
+    assert best(truth, after) < 0.8 * best(truth, before)
     rounds = [line for line in after.stderr.splitlines() if line.startswith("round ")]
     assert [line.partition(":")[0] for line in rounds] == ["round 1", "round 2", "round 3"]
     assert "12 shapes, Spearman" in rounds[0]
