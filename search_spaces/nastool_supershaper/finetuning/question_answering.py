@@ -56,6 +56,7 @@ def split(
         truncation="only_second",
         max_length=max_length,
         stride=min(128, max_length // 4),
+        return_token_type_ids=True,
         return_overflowing_tokens=True,
         return_offsets_mapping=True,
     )

@@ -20,7 +20,7 @@ from nastool.errors import InvalidInputError
 from nastool_supershaper.finetuning.data import TaskData
 from nastool_supershaper.finetuning.tasks import Kind, Task
 from nastool_supershaper.measuring import perplexities
-from nastool_supershaper.modeling import SuperShaperForMaskedLM
+from nastool_supershaper.modeling import SuperShaperConfig, SuperShaperForMaskedLM
 from nastool_supershaper.pretraining import Evaluation, PretrainingConfig, pretrain
 from nastool_supershaper.shaped_bert import (
     ShapedBertConfig,
@@ -171,8 +171,8 @@ class Pretraining:
 def random_supernet(supernet: SuperShaperForMaskedLM, seed: int) -> SuperShaperForMaskedLM:
     """Return a supernet of the same sizes with random weights."""
     torch.manual_seed(seed)
-    fresh = SuperShaperForMaskedLM(copy.deepcopy(supernet.config))
-    return cast("SuperShaperForMaskedLM", fresh.to(supernet.device))  # type: ignore[call-arg]
+    fresh = SuperShaperForMaskedLM(cast("SuperShaperConfig", copy.deepcopy(supernet.config)))
+    return cast("SuperShaperForMaskedLM", fresh.to(supernet.device))  # type: ignore[arg-type]
 
 
 def task_model(

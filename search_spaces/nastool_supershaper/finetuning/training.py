@@ -87,7 +87,7 @@ def encode(
         truth = [[a.text for a in cast("tuple[Answer, ...]", e.label)] for e in data.dev]
 
         def score_spans(output: EvalPrediction) -> dict[str, float]:
-            starts, ends = output.predictions
+            starts, ends = cast("Any", output.predictions)
             return score_answers(question_answering.answers(data.dev, pieces, starts, ends), truth)
 
         return Encoded(train, [piece.inputs for piece in pieces], score_spans)
@@ -105,7 +105,10 @@ def encode(
 
 def _rows(examples: Sequence[Example], tokenizer: PreTrainedTokenizerFast, max_length: int) -> Rows:
     columns = [list(texts) for texts in zip(*(e.texts for e in examples), strict=True)]
-    encoded = tokenizer(*columns, truncation=True, max_length=max_length)
+    # Not every tokenizer names segments by itself, and a pair needs them.
+    encoded = tokenizer(
+        *columns, truncation=True, max_length=max_length, return_token_type_ids=True
+    )
     return [
         {**{name: values[i] for name, values in encoded.items()}, "labels": example.label}
         for i, example in enumerate(examples)
@@ -157,7 +160,7 @@ def fine_tune(
             weight_decay=settings.weight_decay,
             warmup_steps=settings.warmup_steps,
             lr_scheduler_type="linear",
-            optim="adamw_torch",
+            optim="adamw_torch_fused",
             adam_beta1=0.9,
             adam_beta2=0.999,
             adam_epsilon=1e-6,
@@ -202,18 +205,16 @@ class _BestEpoch(TrainerCallback):
         self.epoch = 0.0
         self.weights: dict[str, Tensor] | None = None
 
-    def on_evaluate(
-        self, args: Any, state: Any, control: Any, metrics: Mapping[str, float], **more: Any
-    ) -> None:
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         del args, control
         scores = {
             name.removeprefix("eval_"): float(value)
-            for name, value in metrics.items()
+            for name, value in kwargs["metrics"].items()
             if name.removeprefix("eval_") in _METRIC_NAMES
         }
         if self.weights is None or scores[self._metric] > self.scores[self._metric]:
             self.scores, self.epoch = scores, float(state.epoch)
-            weights = more["model"].state_dict()
+            weights = kwargs["model"].state_dict()
             self.weights = {name: w.detach().cpu().clone() for name, w in weights.items()}
 
 
@@ -231,7 +232,7 @@ class _DistillingTrainer(Trainer):
     ) -> None:
         """Take a teacher, or none."""
         if teacher is not None:
-            self._teacher = teacher.to(self.args.device).eval()  # type: ignore[call-arg]
+            self._teacher = teacher.to(self.args.device).eval()  # type: ignore[arg-type]
             self._distillation = distillation or Distillation()
 
     def compute_loss(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from nastool.errors import InvalidInputError
+from nastool_supershaper.deployment.models import save_deployed, whole_folder
 from nastool_supershaper.finetuning.data import TaskData, load_task
 from nastool_supershaper.finetuning.subnets import (
     Mode,
@@ -133,6 +133,9 @@ class Workbench:
             )
         options = options or Options()
         self._supernet, self._tokenizer, self._space = supernet, tokenizer, space
+        # Before its first use: from then on it also says how texts were last cut and padded.
+        described = tokenizer.backend_tokenizer.to_str().encode()
+        self._tokenizer_key = hashlib.sha256(described).hexdigest()
         self._store, self._models = store, models
         self._pretraining, self._options = pretraining, options
         self._device = supernet.device.type
@@ -162,7 +165,7 @@ class Workbench:
 
         def visit(name: str) -> None:
             start = self._task(name).start_from
-            if start in names:
+            if start is not None and start in names:
                 visit(start)
             if name not in ordered:
                 ordered.append(name)
@@ -234,7 +237,7 @@ class Workbench:
             self.data(cell.task).fingerprint,
             [task.kind, task.metrics, [asdict(choice) for choice in self._choices(task)]],
             [cell.seed, resolve_dtype(self._device, options.dtype)],
-            hashlib.sha256(self._tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
+            self._tokenizer_key,
             teacher,
         ]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
@@ -349,7 +352,7 @@ class Workbench:
             self.train(cell, keep=True)
         is_span = self._task(cell.task).kind is Kind.QUESTION_ANSWERING
         kind = ShapedBertForQuestionAnswering if is_span else ShapedBertForSequenceClassification
-        return cast("TaskModel", kind.from_pretrained(folder))
+        return kind.from_pretrained(folder)
 
     def _teacher(self, cell: Cell) -> PreTrainedModel:
         path = self._options.teachers.get(cell.task)
@@ -371,8 +374,7 @@ class Workbench:
         if self._pretraining is None:  # only from scratch: a mode that trains further has one
             return random_supernet(self._supernet, cell.seed).extract(cell.shape)
         self.pretrained(cell.shape, cell.mode, weights=True)
-        loaded = ShapedBertForMaskedLM.from_pretrained(self._subnet_folder(cell))
-        return cast("ShapedBertForMaskedLM", loaded)
+        return ShapedBertForMaskedLM.from_pretrained(self._subnet_folder(cell))
 
     def pretrained(self, shape: Shape, mode: Mode, *, weights: bool = False) -> Trajectory:
         """Pre-train a subnet, or find it done; return what its perplexity did.
@@ -422,17 +424,10 @@ class Workbench:
         return self._models / f"pretrained_{cell.mode}_{shape}_{digest}"
 
     def _save(self, model: PreTrainedModel, folder: Path) -> None:
-        """Write a model with its tokenizer, in full or not at all."""
-        partial = folder.with_name(f".partial-{os.getpid()}-{folder.name}")
-        try:
-            partial.mkdir(parents=True, exist_ok=True)
-            model.save_pretrained(partial)
-            self._tokenizer.save_pretrained(str(partial))
-            shutil.rmtree(folder, ignore_errors=True)
-            os.replace(partial, folder)
-        except OSError as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise InvalidInputError(f"cannot write model {folder}: {error.strerror}") from error
+        """Write a model with its tokenizer, in full or not at all, as `nastool export` does."""
+        shutil.rmtree(folder, ignore_errors=True)
+        with whole_folder(folder) as partial:
+            save_deployed(model, self._tokenizer, partial)
 
 
 @dataclass(frozen=True)
@@ -514,7 +509,7 @@ def validate(
         outcomes[cell] = found or bench.train(cell, keep=cell.task in starts)
         if on_cell is not None:
             on_cell(cell, outcomes[cell], found is not None, number, len(cells))
-    trajectories = {
+    trajectories: dict[tuple[Shape, Mode], Trajectory] = {
         (shape, mode): bench.pretrained(shape, mode)
         for mode in modes
         for shape in shapes

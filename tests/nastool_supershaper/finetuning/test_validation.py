@@ -14,7 +14,7 @@ from nastool_supershaper.finetuning.training import distillation_loss
 from nastool_supershaper.shaped_bert import ShapedBertConfig, ShapedBertForSequenceClassification
 from nastool_supershaper.training_rules import Distillation
 
-QUICK = ("--epochs", "2", "--batch-size", "16", "--learning-rate", "0.02")
+QUICK = ("--epochs", "2", "--batch-size", "16", "--learning-rate", "0.005")
 QUICK += ("--device", "cpu", "--dtype", "float32")
 
 
@@ -55,7 +55,7 @@ def timeless(content):
 
 
 def test_every_kind_of_task_is_scored_and_learnt(validate, tmp_path):
-    more = ("--epochs", "4", "--batch-size", "8")
+    more = ("--epochs", "6", "--batch-size", "8")
     content = found(validate("--shape", "16-16", "--format", "json", *more))
     assert [task["name"] for task in content["tasks"]] == ["mood", "same", "grade", "answers"]
     (row,) = content["shapes"]
@@ -230,6 +230,7 @@ def test_kept_models_load_with_auto_classes(validate, tmp_path):
     model = AutoModelForSequenceClassification.from_pretrained(folder)
     assert model.config.id2label == {0: "bad", 1: "good"}
     batch = load_tokenizer(folder)(["a lovely film", "a dull film"], return_tensors="pt")
+    assert "token_type_ids" in batch
     assert model(**batch).logits.shape == (2, 2)
     assert content["shapes"][0]["shape"] == "4-16"
 
