@@ -38,7 +38,7 @@ class Scores:
 
 def _short(score: float) -> str:
     # Three digits only where two would round a good score up to a perfect one.
-    return f"{score:.2f}" if abs(score) < 0.99 else f"{np.floor(abs(score) * 1e3) / 1e3:.3f}"
+    return f"{score:.2f}" if score < 0.99 else f"{np.floor(score * 1e3) / 1e3:.3f}"
 
 
 def score(targets: ArrayLike, predictions: ArrayLike) -> Scores:

@@ -30,6 +30,10 @@ def test_scores_equal_those_of_the_libraries(seed, n, levels):
     assert scores.n == n
 
 
+def test_a_score_below_zero_keeps_its_sign():
+    assert str(score([1.0, 2.0, 3.0], [3.0, 2.0, 1.0])) == "R2 -3.00, Spearman -1.00"
+
+
 def test_a_constant_has_no_rank_correlation():
     scores = score([1.0, 2.0, 3.0], [2.0, 2.0, 2.0])
     assert np.isnan(scores.spearman)
