@@ -136,7 +136,10 @@ class Pymoo(Strategy):
         violation = np.minimum(evaluations.total_violation, _WORST)
         # Infeasible members are compared by violation alone; NaN would poison the others.
         failed = np.isnan(evaluations.objectives).any(axis=1, keepdims=True)
-        members.set(F=np.where(failed, 0.0, evaluations.objectives), CV=violation[:, None])
+        objectives = np.where(failed, 0.0, evaluations.objectives)
+        # Not with `set`, which first computes the violation that it is to overwrite.
+        for member, values, amount in zip(members, objectives, violation, strict=True):
+            member.F, member.CV = values.copy(), np.array([amount])
         if violation.any():
             self._mind_violations()
         return members

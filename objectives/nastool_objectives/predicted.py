@@ -56,7 +56,7 @@ class PredictedObjective(Objective):
             return card.fingerprint != self.space.fingerprint
         return (card.space, card.choices) != (self.space.name, _choices(self.space))
 
-    @property
+    @cached_property
     def provenance(self) -> Provenance:
         card = self.card
         proxy = (
