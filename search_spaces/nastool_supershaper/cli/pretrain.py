@@ -71,6 +71,7 @@ _INTERRUPTED = 130
 @click.option("--micro-batch-size", type=int, help="Blocks a forward pass.")
 @click.option("--learning-rate", type=float, help="Peak learning rate.")
 @click.option("--warmup-steps", type=int, help="Steps of linear warm-up.")
+@click.option("--masking-rate", type=float, help="Share of the tokens to predict.")
 @click.option("--head-steps", type=int, help="First steps, of the largest net alone.")
 @click.option("--rule", type=click.Choice(_RULES), help="Which subnets train in a step.")
 @click.option("--random-shapes", type=int, help="Random subnets a step.")
