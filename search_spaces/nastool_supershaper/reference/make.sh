@@ -21,12 +21,15 @@ train() { nastool pretrain --corpus "$WORK/corpus" --dtype float32 --resume "$@"
 # The packaged BERT has no head for masked language modelling: the largest net trains one first.
 train --bert "$bert" --widths 60,120,180,240,276,300,384 "${texts[@]}" --rule largest \
   --steps 120 --batch-size 16 --learning-rate 5e-4 --warmup-steps 20 --output "$WORK/head"
-# 6 layers: the hidden dimensions sorted by importance, then the sandwich.
+# 6 layers: the hidden dimensions sorted by importance, then the sandwich. The second run starts from
+# the first one's end with a schedule of its own, and predicts twice as many of the tokens.
 train --supernet "$WORK/head" --reorder --rule sandwich --seed 1 \
-  --steps 520 --batch-size 16 --learning-rate 5e-4 --warmup-steps 20 --output "$WORK/minilm-6"
+  --steps 520 --batch-size 16 --learning-rate 5e-4 --warmup-steps 20 --output "$WORK/first"
+train --supernet "$WORK/first" --rule sandwich --seed 4 --masking-rate 0.3 \
+  --steps 640 --batch-size 16 --learning-rate 2e-4 --warmup-steps 30 --output "$WORK/minilm-6"
 # 12 layers, each new one without effect at first.
-train --supernet "$WORK/minilm-6" --layers 12 --rule sandwich --seed 2 \
-  --steps 200 --batch-size 8 --learning-rate 1.5e-4 --warmup-steps 25 --output "$WORK/minilm-12"
+train --supernet "$WORK/minilm-6" --layers 12 --rule sandwich --seed 5 --masking-rate 0.3 \
+  --steps 240 --batch-size 8 --learning-rate 1.5e-4 --warmup-steps 30 --output "$WORK/minilm-12"
 
 for net in minilm-6 minilm-12; do
   mkdir -p "$here/$net"
