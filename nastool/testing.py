@@ -11,11 +11,9 @@ Subclass a suite in a test file and override `make`::
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 import pytest
@@ -29,6 +27,7 @@ from nastool.errors import InvalidInputError
 from nastool.objective import Direction, Kind, Objective, Provenance
 from nastool.problem import Problem
 from nastool.space import Gene, Genotypes, SearchSpace
+from nastool.store.encoding import decode_state, encode_state
 from nastool.strategies.base import State, Strategy
 
 
@@ -253,9 +252,9 @@ class StrategyConformance(ABC):
         strategy = self.make(problem, 5)
         self._run(strategy, problem)
         state = strategy.state_dict()
-        before = json.dumps(_encoded(state))
+        before = encode_state(state)
         self._run(strategy, problem)
-        assert json.dumps(_encoded(state)) == before
+        assert encode_state(state) == before
 
     def test_unasked_evaluations_are_welcome(self, problem: Problem) -> None:
         rng = np.random.default_rng(4)
@@ -296,33 +295,7 @@ def check_asked(problem: Problem, asked: Genotypes) -> None:
 
 def stored(state: State) -> State:
     """What is left of a state after a store wrote and read it: JSON values and arrays."""
-    decoded = _decoded(json.loads(json.dumps(_encoded(state))))
-    if not isinstance(decoded, dict):
-        raise InvalidInputError(f"a state must be a dict, got {type(state).__name__}")
-    return decoded
-
-
-def _encoded(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        file = io.BytesIO()
-        np.save(file, value, allow_pickle=False)
-        return {"array": file.getvalue().hex()}
-    if isinstance(value, Mapping):
-        assert all(isinstance(key, str) for key in value), "keys of a state must be text"
-        return {"dict": {key: _encoded(item) for key, item in value.items()}}
-    if isinstance(value, list | tuple):
-        return [_encoded(item) for item in value]
-    return value
-
-
-def _decoded(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_decoded(item) for item in value]
-    if isinstance(value, dict) and "array" in value:
-        return np.load(io.BytesIO(bytes.fromhex(value["array"])), allow_pickle=False)
-    if isinstance(value, dict):
-        return {key: _decoded(item) for key, item in value["dict"].items()}
-    return value
+    return decode_state(encode_state(state))
 
 
 class Widths(SearchSpace):

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import click
 
-from nastool.cli.options import plugin_option
+from nastool.cli.options import format_option, plugin_option
 
 
 @click.command("list")
-@click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-)
+@format_option
 @plugin_option
 def list_plugins(output_format: str) -> None:
     """List spaces, objectives, strategies, predictors and commands with their origin.

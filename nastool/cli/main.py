@@ -93,7 +93,7 @@ class LazyGroup(click.Group):
         name = args[0]
         if name not in _CORE and name not in self._plugins and not name.startswith("-"):
             known = self.list_commands(ctx)
-            near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+            near = difflib.get_close_matches(name, known, n=3, cutoff=0.65)
             hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
             raise InvalidInputError(f"unknown command {name!r}; {hint}")
         return super().resolve_command(ctx, args)

@@ -114,6 +114,17 @@ def output_options(command: _F) -> _F:
     return report_options(limit(command))
 
 
+def format_option(command: _F) -> _F:
+    """Add ``--format`` of what is no front: a table or JSON."""
+    return click.option(
+        "--format",
+        "output_format",
+        type=click.Choice(["table", "json"]),
+        default="table",
+        show_default=True,
+    )(command)
+
+
 def report_options(command: _F) -> _F:
     """Add ``--format``, ``--output`` and ``--plot``: where what was found goes."""
     for option in (

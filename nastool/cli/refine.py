@@ -27,6 +27,9 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 _SHAPES = 16
 
+_MARK = "search.txt"
+"""In the folder of refitted predictors: whose they are."""
+
 
 @dataclass(frozen=True)
 class Refining:
@@ -53,7 +56,7 @@ class Refining:
         problem: Problem,
         objectives: dict[str, Objective],
         search: Search,
-        budget: int,
+        searched: str,
         storage: str,
     ) -> Refinement:
         """Run the loop and say after every round how predictions and measurements agree.
@@ -62,12 +65,32 @@ class Refining:
             problem: With predicted metrics.
             objectives: What measures them.
             search: Searches a problem in a round.
-            budget: Evaluations of each search.
+            searched: Names what is searched and how: loops that share it find the same.
             storage: Keeps measurements, unless ``none``.
+
+        Raises:
+            InvalidInputError: The folder keeps the predictors of another search.
         """
         from nastool.cli.progress import ProgressBar
         from nastool.refinement import refine
         from nastool.store import open_store
+
+        measured = {name: objective.fingerprint for name, objective in objectives.items()}
+        content = json.dumps([searched, measured, self.shapes, storage], sort_keys=True)
+        digest = hashlib.sha256(content.encode()).hexdigest()[:8]
+        folder = self.folder or Path(f"refined-{digest}")
+        mark = folder / _MARK
+        if mark.is_file() and mark.read_text(encoding="utf-8").strip() != digest:
+            raise InvalidInputError(
+                f"--refined: expected a new folder or that of this search, got {folder}, which "
+                "keeps the predictors of another one"
+            )
+
+        def report(done: Round) -> None:
+            folder.mkdir(parents=True, exist_ok=True)
+            mark.write_text(f"{digest}\n", encoding="utf-8")
+            for agreement in done.agreements:
+                click.echo(f"round {done.number}: {agreement}", err=True)
 
         with (
             nullcontext() if storage == "none" else open_store(storage) as store,
@@ -78,11 +101,11 @@ class Refining:
                 objectives,
                 search,
                 rounds=self.rounds,
-                folder=self.folder or self._name(problem, objectives, budget),
+                folder=folder,
                 shapes=self.shapes,
                 store=store,
                 progress=progress,
-                report=_report,
+                report=report,
             )
 
     def verify(
@@ -102,12 +125,6 @@ class Refining:
             if store is not None:
                 store.annotate(result.name, "verification", content)
         return content
-
-    def _name(self, problem: Problem, objectives: dict[str, Objective], budget: int) -> str:
-        """Equal for loops of which one goes on where the other ends."""
-        measured = {name: objective.fingerprint for name, objective in objectives.items()}
-        content = json.dumps([problem.fingerprint, measured, budget, self.shapes])
-        return f"refined-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
 
 def refining_options(command: _F) -> _F:
@@ -154,8 +171,3 @@ def refining_options(command: _F) -> _F:
         return command(*arguments, refining=refining, **options)
 
     return packed  # type: ignore[return-value]  # what click calls takes the options instead
-
-
-def _report(done: Round) -> None:
-    for agreement in done.agreements:
-        click.echo(f"round {done.number}: {agreement}", err=True)

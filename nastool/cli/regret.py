@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nastool.cli.options import plugin_option, storage_option
+from nastool.cli.options import format_option, plugin_option, storage_option
 
 if TYPE_CHECKING:
     from nastool.exact.prove import Proof
@@ -32,13 +32,7 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Keep the state of the exact search there, so that an interrupted one goes on.",
 )
-@click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-)
+@format_option
 @plugin_option
 def regret(
     study: str, storage: str, memory: float, checkpoint: Path | None, output_format: str

@@ -161,6 +161,8 @@ def _refined(
     description: Mapping[str, Any],
 ) -> tuple[_Plan, Mapping[str, Any]]:
     """The plan and description of the search on predictors that the active loop has refitted."""
+    from nastool.cli.proofs import prove_fully
+
     numbers = itertools.count(1)
 
     def described(folders: Mapping[str, Path]) -> Mapping[str, Any]:
@@ -171,11 +173,13 @@ def _refined(
         name = f"{study_name}-round-{number}" if study_name else None
         turn = replace(plan, problem=problem)
         study = turn.study(storage, name, described(folders) if folders else description)
+        prove_fully(study.strategy)
         result = turn.run(study, budget, storage)
         _check_finished(result, budget, storage, study.name)
         return result
 
-    found = refining.run(plan.problem, measured, search_round, budget, storage)
+    searched = f"{plan.name}, {budget}"
+    found = refining.run(plan.problem, measured, search_round, searched, storage)
     return replace(plan, problem=found.problem), described(found.folders)
 
 
@@ -202,28 +206,36 @@ class _Plan:
 
     def study(self, storage: str, name: str | None, description: Mapping[str, Any]) -> Study:
         """The study, with what the store already holds of it."""
-        from nastool.cli.settings import strategy_settings
-        from nastool.plugins import STRATEGIES, find, load_strategy, parse_spec
+        from nastool.plugins import load_strategy
         from nastool.study import Study
 
-        settings: dict[str, Any] = {}
-        if self.settings_texts:
-            plugin = find(STRATEGIES, parse_spec(self.strategy_text).name)
-            settings = strategy_settings(plugin, self.settings_texts)
+        settings = self.settings
         strategy = load_strategy(self.strategy_text, self.problem, self.seed, settings)
         if storage == "none":
             return Study(self.problem, strategy, None, name, self.seed, description=description)
         description = {**description, "strategy": self.strategy_text, "settings": settings}
-        name = name or self._name(settings)
+        name = name or self.name
         return Study(self.problem, strategy, storage, name, self.seed, description=description)
 
-    def _name(self, settings: dict[str, Any]) -> str:
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Of the strategy, as values."""
+        from nastool.cli.settings import strategy_settings
+        from nastool.plugins import STRATEGIES, find, parse_spec
+
+        if not self.settings_texts:
+            return {}
+        plugin = find(STRATEGIES, parse_spec(self.strategy_text).name)
+        return strategy_settings(plugin, self.settings_texts)
+
+    @property
+    def name(self) -> str:
         """A name that two searches share exactly when they would find the same."""
         import hashlib
         import json
 
         content = [self.problem.fingerprint, self.strategy_text, self.seed, self.batch_size]
-        text = json.dumps([*content, sorted(settings.items())])
+        text = json.dumps([*content, sorted(self.settings.items())])
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         space = self.problem.space.name.partition("[")[0]
         strategy = self.strategy_text.partition("[")[0].partition(":")[0]

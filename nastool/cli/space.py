@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nastool.cli.constraints import constraint_options, read_constraints
-from nastool.cli.options import plugin_option
+from nastool.cli.options import format_option, plugin_option
 
 if TYPE_CHECKING:
     from nastool.chain import Count
@@ -28,13 +28,7 @@ _SEED = 0
 @click.command()
 @click.argument("name")
 @constraint_options
-@click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-)
+@format_option
 @plugin_option
 def space(
     name: str,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nastool.cli.options import storage_option
+from nastool.cli.options import format_option, storage_option
 
 if TYPE_CHECKING:
     from nastool.store import StudySummary
@@ -16,13 +16,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @storage_option
-@click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-)
+@format_option
 def studies(storage: str, output_format: str) -> None:
     """List the stored studies, oldest first; the runs of a comparison as one."""
     from nastool.store import open_store

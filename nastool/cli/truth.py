@@ -34,7 +34,7 @@ def prove_front(contest: Contest, store: Store | None) -> Result:
     Raises:
         KeyboardInterrupt: Ctrl-C before all was proven.
     """
-    from nastool.cli.proofs import prove_first
+    from nastool.cli.proofs import prove_fully
     from nastool.strategies.exact import Exact
     from nastool.study import Study
 
@@ -45,11 +45,7 @@ def prove_front(contest: Contest, store: Store | None) -> Result:
         "strategy": "exact",
     }
     study = Study(contest.problem, Exact, store, _name(contest.name), description=description)
-    prove_first(study.strategy)
-    if isinstance(study.strategy, Exact):
-        certificate = study.strategy.certificate
-        if certificate is None or not certificate.is_complete:
-            raise KeyboardInterrupt("the true front is not proven yet")
+    prove_fully(study.strategy)
     return study.run(_LARGEST)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nastool.cli.measuring import Measuring, measuring_options
-from nastool.cli.options import count, plugin_option, storage_option
+from nastool.cli.options import count, format_option, plugin_option, storage_option
 
 if TYPE_CHECKING:
     from nastool.verification import Verification
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.argument("study", metavar="STUDY")
 @measuring_options
 @click.option("--limit", type=count, metavar="N", help="Shapes measured at most. Default: all.")
-@click.option("--format", "output_format", type=click.Choice(["table", "json"]), default="table")
+@format_option
 @storage_option
 @plugin_option
 def verify(

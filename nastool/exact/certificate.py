@@ -11,8 +11,8 @@ from nastool.errors import InvalidInputError
 class Certificate:
     """Which part of a space is accounted for, and how.
 
-    Every genotype is in one of three counts once the search is complete: it breaks a constraint
-    on a chain cost, or a bound proves that it improves on nothing found, or it was evaluated.
+    Every genotype is in one of three counts once the search is complete: it breaks a
+    constraint, or a bound proves that it improves on nothing found, or it was evaluated.
 
     Args:
         size: Number of genotypes of the space.
@@ -70,7 +70,8 @@ class Certificate:
             f"{self.excluded:,} excluded by constraints"
         )
         if self.is_complete:
-            what = "the optimum" if self.front == 1 else f"all {self.front:,} points of the front"
+            few = {0: "no architecture satisfies the constraints", 1: "the optimum"}
+            what = few.get(self.front, f"all {self.front:,} points of the front")
             return (
                 f"proven: {what}; {self.size:,} architectures accounted for in "
                 f"{self.seconds:,.1f} s ({shares})"

@@ -146,6 +146,10 @@ def _joint_task(
         key = constraint.metric, sign
         limits[key] = min(limits.get(key, math.inf), sign * constraint.bound)
     functions = [_signed_boxes(problem.metric(name), sign) for name, sign in limits]
+    if len(functions) == 1:
+        # The objective keeps a limit of its own, and nothing else does.
+        functions.append(from_tables(problem.space.cardinalities, ()))
+        limits["", 1] = math.inf
     return JointTask(tuple(functions), tuple(limits.values()), len(objectives) == 2)
 
 

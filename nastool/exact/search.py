@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -174,7 +174,8 @@ class ExactSearch:
         order = np.lexsort((values, costs))
         genotypes, values, costs = genotypes[order], values[order], costs[order]
         kept = values < np.minimum.accumulate(np.append(np.inf, values))[:-1]
-        return Outcome(genotypes[kept], values[kept], costs[kept], self.certificate(with_gap=True))
+        certificate = replace(self.certificate(with_gap=True), front=int(kept.sum()))
+        return Outcome(genotypes[kept], values[kept], costs[kept], certificate)
 
     def certificate(self, with_gap: bool = True) -> Certificate:
         """What is proven so far.

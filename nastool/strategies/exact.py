@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nastool.constraint import Constraint
-from nastool.errors import InvalidInputError
+from nastool.errors import InfeasibleError, InvalidInputError
 from nastool.evaluations import Evaluations
 from nastool.exact.certificate import Certificate
 from nastool.exact.forms import make_form
@@ -108,7 +108,11 @@ class Exact(Strategy):
         found = [np.empty((0, len(problem.space.genes)), dtype=np.int64)]
         evolution = Evolution(problem, self._seed)
         for _ in range(self._start // _BATCH):
-            genotypes = evolution.ask(_BATCH)
+            try:
+                genotypes = evolution.ask(_BATCH)
+            except InfeasibleError:
+                # So little is allowed that draws do not find it; the proof does, or finds nothing.
+                break
             if len(genotypes) == 0:
                 break
             evolution.tell(problem.evaluate(genotypes))

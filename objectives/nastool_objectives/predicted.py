@@ -139,8 +139,13 @@ class PredictedObjective(Objective):
             source={},
         )
         table = None
-        same_genes = card.genes == tuple(gene.name for gene in space.genes)
-        if same_genes and not self.is_proxy and (self.folder / TABLE).is_file():
+        # What was recalibrated from another space keeps that one's choices.
+        own = tuple(gene.name for gene in space.genes), _choices(space)
+        if (
+            (card.genes, card.choices) == own
+            and not self.is_proxy
+            and (self.folder / TABLE).is_file()
+        ):
             table = read_measurements(self.folder / TABLE, TARGET, space, card.costs)
         fitted = refit(self.predictor, table, measured)
         source = {**card.source, "refitted from": str(card), "measured near fronts": len(values)}

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from nastool.errors import InvalidInputError
 from nastool.problem import Problem
 from nastool.strategies.random import RandomSearch
 from nastool.testing import (
@@ -105,5 +106,5 @@ def test_states_survive_storage_and_objects_do_not():
     back = stored(state)
     assert back["a"][1]["b"].tolist() == [0, 1, 2]
     assert (back["c"], back["d"]) == (None, 2**100)
-    with pytest.raises(TypeError):
+    with pytest.raises(InvalidInputError):
         stored({"a": object()})

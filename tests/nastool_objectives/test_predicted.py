@@ -129,6 +129,17 @@ def test_another_space_is_a_proxy_by_genotype(folder):
     assert own.fingerprint != other.fingerprint
 
 
+def test_what_another_space_taught_is_refitted_again_and_again(folder, tmp_path):
+    space = Scaled()
+    objective = PredictedObjective(space, folder)
+    shapes = space.sample(30, np.random.default_rng(3))
+    truth = 5 + 2 * objective.evaluate(shapes)
+    for number in range(2):
+        objective = objective.refitted(shapes, truth, tmp_path / str(number))
+        assert objective.provenance.proxy == ""
+        np.testing.assert_allclose(objective.evaluate(shapes), truth, rtol=0.02)
+
+
 def test_a_card_without_fingerprint_is_compared_by_its_choices(folder, tmp_path):
     predictor, card = load_predictor(folder)
     content = card.to_json().replace(card.fingerprint, "")

@@ -119,6 +119,20 @@ def test_the_study_can_be_shown_and_is_verified(nastool, truth):
     assert run.exit_code == 0, run.stderr
 
 
+def test_searches_do_not_share_refitted_predictors(nastool, truth):
+    for strategy in ("pareto", "random"):
+        run = search(nastool, "--refine", "1", "--strategy", strategy)
+        assert run.exit_code == 0, run.stderr
+    assert len(list(Path().glob("refined-*"))) == 2
+    assert search(nastool, "--refine", "1", "--refined", "new", "--study", "a").exit_code == 0
+    asked = truth.asked
+    other = search(nastool, "--refine", "1", "--refined", "new", "--seed", "1")
+    assert other.exit_code == 2
+    assert "got new, which keeps the predictors of another one" in other.stderr.splitlines()[-1]
+    assert truth.asked == asked
+    assert nastool("show", "a").exit_code == 0
+
+
 def test_nothing_is_kept_without_storage(nastool, truth):
     run = search(nastool, "--refine", "1", "--storage", "none", "--refined", "new")
     assert run.exit_code == 0, run.stderr

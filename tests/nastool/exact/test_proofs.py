@@ -212,6 +212,18 @@ def test_what_cannot_be_certified_is_said():
         Exact(problem, threads=0)
 
 
+@pytest.mark.parametrize("objective", ["loss", "score"])
+def test_an_objective_keeps_a_limit_of_its_own(objective):
+    values = make_problem(objective, False).objectives[0].evaluate(every([4] * 5))
+    # Between values: terms that are floats are rounded, and ties with a limit go either way.
+    bounds = values.min() - 1, np.sort(values)[511:513].mean(), values.max() + 1
+    for sense, bound in itertools.product(("<=", ">="), bounds):
+        problem = make_problem(objective, False, (Constraint(objective, sense, bound),))
+        proof = prove(problem, threads=1)
+        assert proof.certificate.is_complete
+        np.testing.assert_allclose(proven(problem, proof.genotypes), brute(problem), rtol=1e-12)
+
+
 def test_certificate_must_add_up():
     with pytest.raises(InvalidInputError, match="account for 10"):
         Certificate(10, 1, 2, 3, 0.0, 0.0, 0.0, 1, 1.0, 1.0)
@@ -249,6 +261,17 @@ def test_search_under_what_cannot_be_certified_is_a_bound(nastool):
     output = " ".join(nastool(*search, *pair, "--max", "opaque=15").split())
     assert "BOUND" in output
     assert "opaque<=15 left out of the proof" in output
+
+
+def test_that_nothing_is_allowed_is_proven(nastool, tmp_path):
+    for strict in ("loss<=-1000", "score>=1000"):
+        result = CliRunner().invoke(
+            main,
+            ["--plugin", str(PLUGIN), "search", "--space", "pairs", "--strategy", "exact",
+             "--objective", "loss", "--objective", "params", "--constraint", strict],
+        )  # fmt: skip
+        assert result.exit_code == 2
+        assert "Error: proven: no architecture satisfies the constraints; 1,024" in result.output
 
 
 def test_compare_beside_the_true_front(nastool, tmp_path):
