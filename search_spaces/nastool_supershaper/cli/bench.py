@@ -40,7 +40,9 @@ if TYPE_CHECKING:
 @click.option("--repeats", type=count, default="5", show_default=True, help="Passes of a turn.")
 @click.option("--warmup", type=int, default=2, show_default=True, help="Passes before timing.")
 @click.option("--memory/--no-memory", default=True, show_default=True, help="Measure memory.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the order.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the order."
+)
 @click.option("--format", "output_format", type=click.Choice(["table", "json", "csv"]))
 @plugin_option
 def bench(
@@ -79,8 +81,11 @@ def bench(
     workload = Workload(batch_size, sequence_length)
     with tempfile.TemporaryDirectory(prefix="nastool-") as temporary:
         found = _found(folders, chosen, Path(temporary), workload, threads, compiled=compiled)
-        with ProgressBar("measuring") as bar:
-            rows = measure(found, plan, threads, bar)
+        try:
+            with ProgressBar("measuring") as bar:
+                rows = measure(found, plan, threads, bar)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("nothing of this measurement is kept") from None
     facts = {
         **found[0].device.facts,
         "threads": threads,

@@ -128,6 +128,8 @@ def export(
     wanted = [form for form in FILES if flags[form]]
     for form in wanted:
         require(form)
+    if private and push is None:
+        raise InvalidInputError("--private: expected --push beside it")
     if (study is not None or supernet is not None) == (model is not None):
         raise InvalidInputError("expected a STUDY, --supernet or --model, and only one origin")
     if model is not None:
@@ -142,17 +144,20 @@ def export(
         exporting.check_difference("the merged shape and the supernet", merging, tolerance)
     loaded = _tokenizer(tokenizer, beside)
     quality = _quality(deployed, loaded, text, corpus, examples, limit)
-    report = exporting.export(
-        deployed,
-        loaded,
-        target,
-        origin,
-        wanted,
-        merging=merging,
-        quality=quality,
-        tolerance=tolerance,
-        progress=lambda what: click.echo(f"{what} ...", err=True),
-    )
+    try:
+        report = exporting.export(
+            deployed,
+            loaded,
+            target,
+            origin,
+            wanted,
+            merging=merging,
+            quality=quality,
+            tolerance=tolerance,
+            progress=lambda what: click.echo(f"{what} ...", err=True),
+        )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("nothing was written") from None
     _print(report, target, output_format)
     if push is not None:
         click.echo(f"Uploaded to {exporting.push(target, push, private=private)}", err=True)
@@ -316,8 +321,10 @@ def _quality(
 
     head = head_of(model)
     if text or corpus is not None:
-        if head != "masked-lm" or examples is not None:
+        if head != "masked-lm":
             raise InvalidInputError(f"--text and --corpus measure masked-lm alone, got {head}")
+        if examples is not None:
+            raise InvalidInputError("expected either --examples or text, got both")
         return perplexity_on_text(model, tokenizer, text, corpus, limit)
     if examples is None:
         return None

@@ -127,7 +127,7 @@ _MODES = ("direct", "partial", "scratch")
 @click.option(
     "--models",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=click.Path(file_okay=False, path_type=Path),
     default=Path("nastool-models"),
     show_default=True,
     help="Folder for models that other fine-tunings start from.",
@@ -184,8 +184,8 @@ def validate(
     """
     with torch_needed():
         from nastool_supershaper.checkpoints import load_supernet
-        from nastool_supershaper.finetuning.validation import Options, Workbench
         from nastool_supershaper.finetuning.validation import validate as fine_tune_all
+        from nastool_supershaper.finetuning.workbench import Options, Workbench
     from nastool.cli.output import Destination
     from nastool.cli.show import problem_of
     from nastool.store import open_store
@@ -216,10 +216,18 @@ def validate(
         space = _space(result, supernet, model)
         shapes, metrics = _shapes(result, space, pick, shape_texts)
         move(model, device)
+        if model.device.index:
+            raise InvalidInputError(
+                "--device: expected the first GPU, which CUDA_VISIBLE_DEVICES can choose, "
+                f"got {device}"
+            )
         resolve_dtype(model.device.type, dtype)
         pretraining = _pretraining(
             modes, pretrain_steps, pretrain_batch_size, pretrain_learning_rate, corpus, supernet
         )
+        for option, given in (("--corpus", corpus), ("--target-perplexity", target_perplexity)):
+            if given is not None and pretraining is None:
+                raise InvalidInputError(f"{option}: expected --pretrain-steps beside it")
         bench = Workbench(
             model,
             load_tokenizer(tokenizer or supernet),
@@ -233,7 +241,6 @@ def validate(
         found = fine_tune_all(
             bench,
             shapes,
-            tasks,
             names,
             modes,
             seeds,

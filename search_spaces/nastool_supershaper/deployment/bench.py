@@ -276,13 +276,8 @@ def write_baseline(name: str, like: Path, wanted: Sequence[str], folder: Path) -
         torch.manual_seed(0)
         model = getattr(transformers, f"{prefix}{task}")(config).eval()
     model.save_pretrained(folder)
-    onnx_file = folder / FILES["onnx"]
-    if set(wanted) & set(FILES):
-        forms.write_onnx(model, onnx_file)
-    if "int8" in wanted:
-        forms.write_int8(onnx_file, folder / FILES["int8"])
-    if "openvino" in wanted:
-        forms.write_openvino(onnx_file, folder / FILES["openvino"])
+    for form in forms.with_onnx(wanted):
+        forms.write(form, model, folder)
 
 
 def _architecture(folder: Path) -> str:

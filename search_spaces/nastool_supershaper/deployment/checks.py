@@ -160,6 +160,11 @@ def perplexity_on_text(
             )
         part = "held_out" if len(opened.held_out) else "train"
         ids, labels = fixed_masks(opened, part, blocks, 0)
+        if ids.shape[1] > model.config.max_position_embeddings:
+            raise InvalidInputError(
+                f"--corpus: expected blocks of at most {model.config.max_position_embeddings} "
+                f"tokens, got {ids.shape[1]}"
+            )
         names = [source["name"] for source in opened.card["sources"]]
     else:
         sources = text_files(text)
@@ -231,7 +236,7 @@ def _full(ids: NDArray[np.int64]) -> Arrays:
 def _read_examples(path: Path, limit: int | None) -> tuple[list[list[str]], list[str]]:
     opened: Any = gzip.open if path.suffix == ".gz" else open
     try:
-        with opened(path, "rt", encoding="utf-8", newline="") as file:
+        with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
             # Sentences hold quotation marks that mean nothing here.
             rows = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:

@@ -55,8 +55,7 @@ def export(
         MissingDependencyError: What a form needs is not installed.
         NastoolError: A form cannot be made, or differs from PyTorch.
     """
-    # All other forms are made from ONNX.
-    ordered = [form for form in FILES if wanted and (form == "onnx" or form in wanted)]
+    ordered = forms.with_onnx(wanted)
     for form in ordered:
         require(form)
     with whole_folder(target) as folder:
@@ -74,12 +73,9 @@ def export(
             )
         ]
         batches = random_batches(model)
-        onnx_file = folder / FILES["onnx"]
         for form in ordered:
             progress(f"writing and checking {form}")
-            path = folder / FILES[form]
-            _write(form, model, onnx_file, path)
-            run = RUNS[form](path)
+            run = RUNS[form](forms.write(form, model, folder))
             difference = compare(reference, run, batches)
             if form != "int8":
                 check_difference(f"{form} and PyTorch", difference, tolerance)
@@ -108,15 +104,6 @@ def check_difference(what: str, difference: Difference, tolerance: float) -> Non
             f"{what} must agree within {tolerance:g}, but their logits differ by "
             f"{difference.largest:.3g}; nothing was written"
         )
-
-
-def _write(form: str, model: PreTrainedModel, onnx_file: Path, path: Path) -> None:
-    if form == "onnx":
-        forms.write_onnx(model, path)
-    elif form == "int8":
-        forms.write_int8(onnx_file, path)
-    else:
-        forms.write_openvino(onnx_file, path)
 
 
 def push(folder: Path, repository: str, *, private: bool = False) -> str:

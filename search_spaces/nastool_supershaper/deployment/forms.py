@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from nastool.errors import NastoolError
-from nastool_supershaper.deployment.runtimes import Arrays, Run, library, one_line
+from nastool_supershaper.deployment.runtimes import FILES, Arrays, Run, library, one_line
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
@@ -44,6 +44,38 @@ def torch_run(model: PreTrainedModel) -> Run:
         return {name: output[name].numpy() for name in _logits(output)}
 
     return run
+
+
+def with_onnx(wanted: Iterable[str]) -> list[str]:
+    """Order the forms to write so that ONNX, which all others are made from, comes first.
+
+    Args:
+        wanted: Names of forms; ``torch`` and others that need no file of their own are left out.
+    """
+    wanted = set(wanted) & set(FILES)
+    return [form for form in FILES if wanted and (form == "onnx" or form in wanted)]
+
+
+def write(form: str, model: PreTrainedModel, folder: Path) -> Path:
+    """Write one form of a model, and return its file.
+
+    Args:
+        form: A key of `FILES`; all but ``onnx`` are made from the ONNX file in the folder.
+        model: On the CPU, in evaluation mode.
+        folder: The model's folder.
+
+    Raises:
+        MissingDependencyError: What the form needs is not installed.
+        NastoolError: The form cannot be made.
+    """
+    path, onnx_file = folder / FILES[form], folder / FILES["onnx"]
+    if form == "onnx":
+        write_onnx(model, path)
+    elif form == "int8":
+        write_int8(onnx_file, path)
+    else:
+        write_openvino(onnx_file, path)
+    return path
 
 
 def write_onnx(model: PreTrainedModel, path: Path) -> None:

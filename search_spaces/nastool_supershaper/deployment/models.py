@@ -39,18 +39,19 @@ _AUTO_MAP = {
 
 
 def with_head(
-    subnet: ShapedBertForMaskedLM, head: str, labels: Sequence[str] = (), seed: int = 0
+    start: PreTrainedModel, head: str, labels: Sequence[str] = (), seed: int = 0
 ) -> PreTrainedModel:
     """Put a task's head on a subnet; a new head has random weights.
 
     Args:
-        subnet: With its masked-LM head.
-        head: One of `HEADS`.
+        start: A deployed model with any head; the pooler of one for sequences is kept in another.
+        head: One of `HEADS`; masked-lm for a model that has it.
         labels: Names of the classes, for a classification.
         seed: Of the new head's weights.
 
     Raises:
-        InvalidInputError: An unknown head, fewer than two classes, or classes of another head.
+        InvalidInputError: An unknown head, fewer than two classes, classes of another head, or
+            masked-lm for a model without it.
     """
     if head not in HEADS:
         raise InvalidInputError(f"the head must be one of {', '.join(HEADS)}, got {head!r}")
@@ -58,7 +59,9 @@ def with_head(
         wanted = "labels" if head == "classification" else "no labels"
         raise InvalidInputError(f"head {head} takes {wanted}, got {len(labels)}")
     if head == "masked-lm":
-        return subnet
+        if head_of(start) != head:
+            raise InvalidInputError(f"expected a model with a {head} head, got {head_of(start)}")
+        return start
     settings: dict[str, Any] = {}
     kind: type[PreTrainedModel] = ShapedBertForQuestionAnswering
     if head == "regression":
@@ -74,11 +77,18 @@ def with_head(
         kind = ShapedBertForSequenceClassification
         settings["id2label"] = dict(enumerate(labels))
         settings["label2id"] = {label: index for index, label in enumerate(labels)}
-    config = ShapedBertConfig(**{**subnet.config.to_dict(), **settings})
+    inherited = start.config.to_dict()
+    for name in ("id2label", "label2id", "problem_type", "architectures", "dtype"):
+        inherited.pop(name, None)
+    config = ShapedBertConfig(**{**inherited, **settings})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = kind(config)
-    model.get_submodule("bert").load_state_dict(subnet.bert.state_dict())
+    kept = ["bert"]
+    if isinstance(start, ShapedBertForSequenceClassification) and labels:
+        kept.append("pooler")
+    for name in kept:
+        model.get_submodule(name).load_state_dict(start.get_submodule(name).state_dict())
     return model.eval()
 
 
@@ -153,6 +163,9 @@ def save_deployed(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, fo
     # safetensors lets nobody else read what it writes.
     (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
     shutil.copyfile(CODE, folder / CODE.name)
+    # How it last cut and padded texts is no part of it.
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
     tokenizer.save_pretrained(folder)
     file = folder / "tokenizer_config.json"
     settings = json.loads(file.read_text(encoding="utf-8"))
@@ -178,7 +191,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
         InvalidInputError: It holds something, or is a file.
         NastoolError: It cannot be written.
     """
-    target = Path(os.path.abspath(target))
+    target = Path(os.path.realpath(target))
     check_free(target)
     partial = target.with_name(f".partial.{target.name}")
     try:

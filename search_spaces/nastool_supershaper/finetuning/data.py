@@ -115,7 +115,7 @@ def _label_names(task: Task, rows: Mapping[str, Sequence[Mapping[str, Any]]]) ->
     found = {str(_column(row, task.label)) for row in rows["train"]}
     if len(found) < 2:
         raise InvalidInputError(f"column {task.label!r} must hold two classes at least")
-    numeric = all(name.lstrip("-").isdecimal() for name in found)
+    numeric = all(name.removeprefix("-").isdecimal() for name in found)
     return tuple(sorted(found, key=(lambda name: (int(name), name)) if numeric else None))
 
 
@@ -214,17 +214,17 @@ def _read_files(task: Task, part: str) -> list[Mapping[str, Any]]:
 
 def _open(path: Path) -> TextIO:
     if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8", newline="")
-    return open(path, encoding="utf-8", newline="")
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return open(path, encoding="utf-8-sig", newline="")
 
 
 def _rows(path: Path, file: TextIO) -> Iterator[Mapping[str, Any]]:
     suffix = Path(path.name.removesuffix(".gz")).suffix
     if suffix == ".tsv":
         # As GLUE has them: quotation marks are text, and no field holds a tab or a line break.
-        yield from csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        yield from _table(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     elif suffix == ".csv":
-        yield from csv.DictReader(file)
+        yield from _table(csv.DictReader(file))
     elif suffix == ".jsonl":
         yield from (_object(json.loads(line)) for line in file if line.strip())
     elif suffix == ".json":
@@ -233,6 +233,16 @@ def _rows(path: Path, file: TextIO) -> Iterator[Mapping[str, Any]]:
         raise InvalidInputError(
             f"expected a file in {', '.join(SUFFIXES)} (or .gz of one), got {path.name}"
         )
+
+
+def _table(reader: csv.DictReader[str]) -> Iterator[Mapping[str, Any]]:
+    for row in reader:
+        # A separator within a text: whatever follows would be read as another column.
+        if None in row:
+            raise InvalidInputError(
+                f"line {reader.line_num}: expected {len(reader.fieldnames or ())} columns, got more"
+            )
+        yield row
 
 
 def _json_rows(content: Any) -> Iterator[Mapping[str, Any]]:

@@ -7,7 +7,7 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from nastool.constraint import format_quantity
 from nastool.predictors.evaluation import spearman
 from nastool_supershaper.finetuning.subnets import Mode
-from nastool_supershaper.finetuning.tasks import Kind, Task
+from nastool_supershaper.finetuning.tasks import Kind, Task, published_tasks
 from nastool_supershaper.finetuning.validation import Validation
 from nastool_supershaper.training_rules import Shape
 
@@ -196,6 +196,39 @@ class Report:
             columns.append(_AVERAGE)
         return [{column: row[column] for column in columns} for row in rows]
 
+    def departures(self) -> list[str]:
+        """How our scores came about otherwise than the published ones (paper, table 3)."""
+        if not self.published():
+            return []
+        found, tasks = self.validation, self.validation.tasks
+        limits = ((found.options.n_train, "training"), (found.options.n_dev, "dev"))
+        lines = [f"at most {n:,} {what} examples" for n, what in limits if n is not None]
+        usual, changes = published_tasks(), dict[str, list[str]]()
+        for task in tasks:
+            for change in _changes(task, usual[task.name], grid=found.options.grid):
+                changes.setdefault(change, []).append(task.name)
+        lines += [
+            change if len(names) == len(tasks) else f"{change} ({', '.join(names)})"
+            for change, names in changes.items()
+        ]
+        return lines + (["with a teacher"] if found.options.distillation else [])
+
+
+def _changes(task: Task, published: Task, *, grid: bool) -> list[str]:
+    settings, usual = asdict(task.settings), asdict(published.settings)
+    changes = [
+        f"{name.replace('_', ' ')} {value}"
+        for name, value in settings.items()
+        if value != usual[name]
+    ]
+    if published.grid and not grid:
+        changes.append("no grid of hyperparameters")
+    if task.start_from != published.start_from:
+        changes.append(f"not from {published.start_from}")
+    if task.metrics != published.metrics:
+        changes.append(f"scored by {', '.join(task.metrics)}")
+    return changes + (["data from elsewhere"] if task.source != published.source else [])
+
 
 def as_json(report: Report) -> str:
     """Everything, with the scores of every seed."""
@@ -208,9 +241,19 @@ def content(report: Report) -> dict[str, Any]:
         "study": report.study,
         "supernet": report.supernet,
         "tasks": [
-            {"name": t.name, "kind": t.kind.value, "metrics": list(t.metrics)}
+            {
+                "name": t.name,
+                "kind": t.kind.value,
+                "metrics": list(t.metrics),
+                "examples": dict(
+                    zip(("train", "dev"), report.validation.examples[t.name], strict=True)
+                ),
+                "settings": asdict(t.settings),
+                "start_from": t.start_from,
+            }
             for t in report.validation.tasks
         ],
+        "grid": report.validation.options.grid,
         "seeds": len(report.validation.seeds),
         "shapes": [
             {
@@ -237,10 +280,15 @@ def content(report: Report) -> dict[str, Any]:
         "correlations": report.correlations(),
         "gains": report.gains(),
         "pretraining": [
-            {**entry, "perplexities": [_number(value) for value in entry["perplexities"]]}
+            {
+                **entry,
+                "target": _number(entry["target"]),
+                "perplexities": [_number(value) for value in entry["perplexities"]],
+            }
             for entry in report.pretraining()
         ],
         "published": report.published(),
+        "departures": report.departures(),
     }
 
 
@@ -325,6 +373,8 @@ def _caption(report: Report) -> list[str]:
     lines = [f"{best}; {minutes:,.1f} minutes of fine-tuning, supernet {report.supernet}"]
     if report.published():
         lines.append("published: SuperShaper, table 1, with all examples, on the dev sets")
+    if departures := report.departures():
+        lines.append(f"otherwise than published: {'; '.join(departures)}")
     name = (report.quality or "").partition("[")[0]
     for mode, found in report.correlations().items():
         parts = [f"{n} {'undefined' if v is None else f'{v:+.2f}'}" for n, v in found.items()]

@@ -22,20 +22,12 @@ from nastool_supershaper.finetuning.tasks import Kind, Task
 from nastool_supershaper.measuring import perplexities
 from nastool_supershaper.modeling import SuperShaperConfig, SuperShaperForMaskedLM
 from nastool_supershaper.pretraining import Evaluation, PretrainingConfig, pretrain
-from nastool_supershaper.shaped_bert import (
-    ShapedBertConfig,
-    ShapedBertForMaskedLM,
-    ShapedBertForQuestionAnswering,
-    ShapedBertForSequenceClassification,
-)
 from nastool_supershaper.training_rules import Shape, Subnet, TrainingRule
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from nastool_supershaper.data import Corpus
-
-TaskModel = ShapedBertForSequenceClassification | ShapedBertForQuestionAnswering
 
 EVALUATIONS = 20
 """How often a pre-training is evaluated: steps to a perplexity are known to a twentieth of it."""
@@ -175,41 +167,6 @@ def random_supernet(supernet: SuperShaperForMaskedLM, seed: int) -> SuperShaperF
     return cast("SuperShaperForMaskedLM", fresh.to(supernet.device))  # type: ignore[arg-type]
 
 
-def task_model(
-    start: ShapedBertForMaskedLM | TaskModel, task: Task, data: TaskData, seed: int
-) -> TaskModel:
-    """Put a new head for a task on a subnet.
-
-    Args:
-        start: A subnet, or one fine-tuned on another task, whose pooler is then kept.
-        task: The task.
-        data: Says the classes.
-        seed: Seed of the head's weights.
-    """
-    names = data.labels or ("score",)
-    heads: dict[str, Any] = {}
-    if task.kind is not Kind.QUESTION_ANSWERING:
-        heads = {
-            "id2label": dict(enumerate(names)),
-            "label2id": {name: number for number, name in enumerate(names)},
-            "problem_type": "single_label_classification" if data.labels else "regression",
-        }
-    inherited = start.config.to_dict()
-    for name in ("id2label", "label2id", "problem_type", "architectures", "dtype"):
-        inherited.pop(name, None)
-    config = ShapedBertConfig(**{**inherited, **heads})
-    torch.manual_seed(seed)
-    model: TaskModel
-    if task.kind is Kind.QUESTION_ANSWERING:
-        model = ShapedBertForQuestionAnswering(config)
-    else:
-        model = ShapedBertForSequenceClassification(config)
-        if isinstance(start, ShapedBertForSequenceClassification):
-            model.pooler.load_state_dict(start.pooler.state_dict())
-    model.bert.load_state_dict(start.bert.state_dict())
-    return model
-
-
 def load_teacher(path: Path, task: Task, data: TaskData, vocabulary: int) -> PreTrainedModel:
     """Load a fine-tuned model to learn from.
 
@@ -220,22 +177,33 @@ def load_teacher(path: Path, task: Task, data: TaskData, vocabulary: int) -> Pre
         vocabulary: Tokens that the student's tokenizer has; the teacher reads the same ids.
 
     Raises:
-        InvalidInputError: There is none, or it does not fit.
+        InvalidInputError: There is none, it was not fine-tuned, or it does not fit.
     """
     from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClassification
 
     is_span = task.kind is Kind.QUESTION_ANSWERING
     auto: Any = AutoModelForQuestionAnswering if is_span else AutoModelForSequenceClassification
     try:
-        model = auto.from_pretrained(path, dtype=torch.float32)
+        model, loading = auto.from_pretrained(path, dtype=torch.float32, output_loading_info=True)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InvalidInputError(f"no fine-tuned model can be read from {path}: {reason}") from error
+    if loading["missing_keys"]:
+        raise InvalidInputError(
+            f"teacher {path}: expected a model with the head of task {task.name}, got "
+            f"{' '.join(model.config.architectures or ['one'])}"
+        )
     expected = len(data.labels) or 1
     if not is_span and model.config.num_labels != expected:
         raise InvalidInputError(
             f"teacher {path}: task {task.name} needs {expected} labels, got "
             f"{model.config.num_labels}"
+        )
+    named = [str(name) for _, name in sorted((model.config.id2label or {}).items())]
+    if set(named) == set(data.labels) and named != list(data.labels):
+        raise InvalidInputError(
+            f"teacher {path}: expected labels in the order {', '.join(data.labels)}, "
+            f"got {', '.join(named)}"
         )
     if model.config.vocab_size < vocabulary:
         raise InvalidInputError(

@@ -168,6 +168,12 @@ class Task:
                 f"got {', '.join(unknown)}"
             )
 
+    @property
+    def head(self) -> str:
+        """Name of the head that it is fine-tuned with, see `deployment.models.HEADS`."""
+        own = (Kind.REGRESSION, Kind.QUESTION_ANSWERING)
+        return self.kind.value if self.kind in own else "classification"
+
     def choices(self) -> list[Settings]:
         """Every combination of the grid, as settings."""
         return [
@@ -225,8 +231,8 @@ def read_task_file(path: Path, known: Mapping[str, Task]) -> dict[str, Task]:
 
     Args:
         path: The file; paths in it are relative to it.
-        known: Tasks whose names a table may take to bring files of its own; everything that it
-            leaves out stays.
+        known: Tasks whose names a table may take to bring files or hyperparameters of its own;
+            everything that it leaves out stays.
 
     Raises:
         InvalidInputError: The file cannot be read, or breaks a rule.
@@ -255,7 +261,9 @@ def _parse_task(name: str, table: dict[str, Any], folder: Path, known: Task | No
     if unknown:
         every = ", ".join(sorted(_KEYS | _SETTINGS))
         raise InvalidInputError(f"unknown key {unknown[0]!r}; known: {every}")
-    source = _parse_source(table, folder)
+    # A published task without files stays where it is published.
+    unmoved = known is not None and not table.keys() & {"train", "dev", "dataset", "config"}
+    source = known.source if known is not None and unmoved else _parse_source(table, folder)
     given: dict[str, Any] = {}
     for key in ("texts", "metrics"):
         if key in table:

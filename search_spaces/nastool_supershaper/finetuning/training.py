@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -149,11 +150,12 @@ def fine_tune(
     """
     start = time.perf_counter()
     best = _BestEpoch(task.metrics[0])
+    steps = settings.epochs * math.ceil(len(encoded.train) / settings.batch_size)
     with tempfile.TemporaryDirectory() as folder, _quiet():
         arguments = TrainingArguments(
             output_dir=folder,
-            num_train_epochs=settings.epochs,
-            max_steps=-1 if settings.max_steps is None else settings.max_steps,
+            # Given alone, it would repeat the examples until it is reached.
+            max_steps=min(steps, settings.max_steps or steps),
             per_device_train_batch_size=settings.batch_size,
             per_device_eval_batch_size=64,
             learning_rate=settings.learning_rate,
@@ -167,6 +169,7 @@ def fine_tune(
             eval_strategy="epoch",
             save_strategy="no",
             logging_strategy="no",
+            logging_nan_inf_filter=False,
             report_to="none",
             disable_tqdm=True,
             remove_unused_columns=False,
@@ -176,6 +179,8 @@ def fine_tune(
             bf16=resolve_dtype(device, dtype) == "bfloat16",
             dataloader_pin_memory=device != "cpu",
         )
+        # Several GPUs would multiply the batch.
+        arguments._n_gpu = min(arguments.n_gpu, 1)  # noqa: SLF001 - there is no public way
         trainer = _DistillingTrainer(
             model=model,
             args=arguments,

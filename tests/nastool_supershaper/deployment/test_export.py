@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from nastool.errors import NastoolError  # noqa: E402
+from nastool.errors import InvalidInputError, NastoolError  # noqa: E402
 from nastool_supershaper.checkpoints import load_supernet  # noqa: E402
 from nastool_supershaper.deployment import export as exporting  # noqa: E402
 from nastool_supershaper.deployment import forms  # noqa: E402
@@ -171,6 +171,19 @@ def test_every_head_is_found_again(supernet, head):
         assert models[0].config.num_labels == 1
 
 
+def test_the_pooler_goes_along_to_another_head_for_sequences(supernet):
+    subnet = load_supernet(supernet).extract((8, 16))
+    first = with_head(subnet, "classification", ["a", "b", "c"], seed=1)
+    second = with_head(first, "regression", seed=2)
+    assert torch.equal(first.pooler.weight, second.pooler.weight)
+    assert second.classifier.out_features == second.config.num_labels == 1
+    assert not torch.equal(
+        with_head(subnet, "regression", seed=2).pooler.weight, second.pooler.weight
+    )
+    with pytest.raises(InvalidInputError, match="a masked-lm head, got regression"):
+        with_head(second, "masked-lm")
+
+
 class TestFromAStudy:
     @pytest.fixture
     def study(self, nastool, supernet):
@@ -264,6 +277,8 @@ def test_merging_that_changes_the_model_is_refused(export, tmp_path):
         (["--text", "none.txt"], "expected text files"),
         (["--tokenizer", "nowhere"], "no tokenizer at 'nowhere'"),
         (["--model", "x"], "only one origin"),
+        (["--private"], "--private: expected --push beside it"),
+        (["--text", "x.txt", "--examples", "x.tsv"], "either --examples or text, got both"),
     ],
 )
 def test_what_does_not_fit_is_one_line(export, tmp_path, arguments, message):

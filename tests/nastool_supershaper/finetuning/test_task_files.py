@@ -70,6 +70,19 @@ def test_tsv_keeps_quotation_marks_and_csv_reads_them(tmp_path):
         assert load_task(read(tmp_path / "t.toml")["x"]).train[0].texts == (expected,)
 
 
+def test_a_byte_order_mark_is_no_text(tmp_path):
+    (tmp_path / "a.csv").write_text("sentence,label\na,1\nb,0\n", encoding="utf-8-sig")
+    (tmp_path / "t.toml").write_text("[x]\nkind = 'sentence'\ntrain = 'a.csv'\ndev = 'a.csv'\n")
+    assert len(load_task(read(tmp_path / "t.toml")["x"]).train) == 2
+
+
+def test_a_published_task_can_take_hyperparameters_alone(tmp_path):
+    (tmp_path / "t.toml").write_text("[cola]\nweight_decay = 0.1\n")
+    task, usual = read(tmp_path / "t.toml")["cola"], published_tasks()["cola"]
+    assert (task.source, task.metrics) == (usual.source, usual.metrics)
+    assert task.settings.weight_decay == 0.1
+
+
 def test_a_published_task_can_bring_its_own_files(tmp_path):
     (tmp_path / "a.tsv").write_text("sentence1\tsentence2\tlabel\na\tb\t0\nc\td\t1\n")
     (tmp_path / "t.toml").write_text("[rte]\ntrain = 'a.tsv'\ndev = 'a.tsv'\nepochs = 3\n")
@@ -114,6 +127,7 @@ def test_broken_task_files_are_one_line(tmp_path, table, message):
         ("sentence", "a.tsv", "text\tlabel\na\t1\nb\t0\n", "expected a column 'sentence'"),
         ("sentence", "a.tsv", "sentence\tlabel\na\n", "expected a column 'label'"),
         ("sentence", "a.tsv", "sentence\tlabel\na\t1\n", "must hold two classes"),
+        ("sentence", "a.tsv", "sentence\tlabel\na\t1\nb\tc\t0\n", "line 3: expected 2 columns"),
         ("sentence", "a.tsv", "sentence\tlabel\n", "two classes"),
         ("sentence", "a.txt", "a", "expected a file in .tsv"),
         (

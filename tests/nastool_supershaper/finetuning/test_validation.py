@@ -10,7 +10,8 @@ from click.testing import CliRunner
 from transformers import TrainingArguments
 
 from nastool.cli.main import main
-from nastool_supershaper.finetuning import training, validation
+from nastool_supershaper.checkpoints import load_supernet, save_model
+from nastool_supershaper.finetuning import training, workbench
 from nastool_supershaper.finetuning.training import distillation_loss
 from nastool_supershaper.shaped_bert import ShapedBertConfig, ShapedBertForSequenceClassification
 from nastool_supershaper.training_rules import Distillation
@@ -89,7 +90,7 @@ def test_shapes_and_seeds(validate):
 def test_the_same_command_answers_at_once(validate, monkeypatch):
     arguments = ("--pick", "knee", "--tasks", "mood", "--format", "json")
     first = found(validate(*arguments))
-    monkeypatch.setattr(validation, "fine_tune", None)
+    monkeypatch.setattr(workbench, "fine_tune", None)
     assert found(validate(*arguments)) == first
 
 
@@ -98,7 +99,7 @@ def test_stopping_after_any_cell_changes_nothing(validate, monkeypatch, tmp_path
     arguments += ("--epochs", "1", "--train-examples", "16", "--dev-examples", "8")
     for file in tmp_path.glob("nastool.db*"):
         shutil.copyfile(file, tmp_path / file.name.replace("nastool", "other"))
-    real, calls = validation.fine_tune, []
+    real, calls = workbench.fine_tune, []
 
     def killed(*positional, **named):
         if len(calls) in (1, 4):
@@ -107,25 +108,58 @@ def test_stopping_after_any_cell_changes_nothing(validate, monkeypatch, tmp_path
         calls.append("done")
         return real(*positional, **named)
 
-    monkeypatch.setattr(validation, "fine_tune", killed)
+    monkeypatch.setattr(workbench, "fine_tune", killed)
     assert validate(*arguments).exit_code == 130
     assert validate(*arguments).exit_code == 130
     stopped = timeless(found(validate(*arguments)))
     assert calls.count("done") == 6  # no finished cell was trained again
-    monkeypatch.setattr(validation, "fine_tune", real)
+    monkeypatch.setattr(workbench, "fine_tune", real)
     other = ("--storage", "sqlite:///other.db", "--models", "others")
     assert timeless(found(validate(*arguments, *other))) == stopped
 
 
 def test_other_settings_are_other_cells(validate, monkeypatch):
     calls = []
-    real = validation.fine_tune
-    monkeypatch.setattr(validation, "fine_tune", lambda *a, **k: calls.append(1) or real(*a, **k))
+    real = workbench.fine_tune
+    monkeypatch.setattr(workbench, "fine_tune", lambda *a, **k: calls.append(1) or real(*a, **k))
     base = ("--shape", "4-4", "--tasks", "mood", "--train-examples", "16")
     more = ((), ("--batch-size", "8"), ("--dev-examples", "8"), ("--mode", "scratch"), ())
     for options in more:
         assert validate(*base, *options).exit_code == 0
     assert len(calls) == 4
+
+
+def test_steps_at_most_are_not_more_epochs(validate):
+    base = ("--shape", "4-4", "--tasks", "mood", "--train-examples", "32", "--format", "json")
+    assert timeless(found(validate(*base, "--max-steps", "99"))) == timeless(found(validate(*base)))
+
+
+def test_models_are_kept_of_what_is_known(validate, tmp_path):
+    base = ("--shape", "4-4", "--tasks", "mood", "--train-examples", "16", "--format", "json")
+    first = found(validate(*base))
+    assert not (tmp_path / "nastool-models").exists()
+    assert timeless(found(validate(*base, "--keep"))) == timeless(first)
+    assert len(list((tmp_path / "nastool-models").iterdir())) == 1
+
+
+def test_a_loss_that_is_not_finite_is_refused(validate):
+    run = validate("--shape", "4-4", "--tasks", "mood", quick=(*QUICK, "--learning-rate", "1e30"))
+    assert run.exit_code == 2
+    assert "task mood: the loss became nan" in run.stderr
+
+
+def test_broken_data_show_before_any_training(nastool, study, supernet, task_file, monkeypatch):
+    """Those of the task that another one starts from, too."""
+    monkeypatch.setattr(workbench, "fine_tune", None)
+    tasks = task_file.with_name("more.toml")
+    tasks.write_text(
+        task_file.read_text() + "[rte]\ntrain = 'pairs_train.jsonl'\ndev = 'pairs_dev.jsonl'\n"
+        "texts = ['one', 'two']\nlabel = 'same'\n"
+    )
+    arguments = ("--supernet", str(supernet), "--task-file", str(tasks), "--shape", "4-4", *QUICK)
+    run = nastool("validate", study, *arguments, "--tasks", "mood,rte", "--glue", str(supernet))
+    assert run.exit_code == 2, run.output
+    assert "task mnli: cannot load train of data set" in run.stderr
 
 
 def test_further_training_and_random_weights(validate, monkeypatch, tmp_path):
@@ -144,8 +178,8 @@ def test_further_training_and_random_weights(validate, monkeypatch, tmp_path):
     assert scratch["perplexities"][scratch["steps_to_target"]] == scratch["target"]
     kept = {path.name.rpartition("_")[0] for path in (tmp_path / "nastool-models").iterdir()}
     assert kept == {"pretrained_partial_8-8", "pretrained_scratch_8-8"}
-    monkeypatch.setattr(validation, "fine_tune", None)
-    monkeypatch.setattr(validation.Pretraining, "run", None)
+    monkeypatch.setattr(workbench, "fine_tune", None)
+    monkeypatch.setattr(workbench.Pretraining, "run", None)
     again = found(validate(*arguments, "--target-perplexity", "1"))
     assert again["shapes"] == content["shapes"]
     assert [entry["steps_to_target"] for entry in again["pretraining"]] == [None, None]
@@ -160,6 +194,22 @@ def test_teachers(validate, tmp_path):
         validate(*base, "--distil", "1", "--temperature", "4", "--teacher", f"mood={teacher}")
     )
     assert timeless(given) == timeless(taught)
+    config = json.loads((teacher / "config.json").read_text())
+    config |= {"id2label": {"0": "good", "1": "bad"}, "label2id": {"good": 0, "bad": 1}}
+    (teacher / "config.json").write_text(json.dumps(config))
+    run = validate(*base, "--distil", "1", "--teacher", f"mood={teacher}")
+    assert run.exit_code == 2
+    assert "expected labels in the order bad, good, got good, bad" in run.stderr
+
+
+def test_a_teacher_without_its_head_is_refused(validate, supernet, tmp_path):
+    subnet = load_supernet(supernet).extract((16, 16))
+    save_model(subnet, tmp_path)
+    run = validate(
+        "--shape", "4-4", "--tasks", "mood", "--distil", "1", "--teacher", f"mood={tmp_path}"
+    )
+    assert run.exit_code == 2, run.output
+    assert "with the head of task mood, got ShapedBertForMaskedLM" in run.stderr
 
 
 def test_distance_to_a_teacher():
@@ -216,6 +266,8 @@ def test_kept_models_load_with_auto_classes(validate, tmp_path):
     assert model.config.id2label == {0: "bad", 1: "good"}
     batch = load_tokenizer(folder)(["a lovely film", "a dull film"], return_tensors="pt")
     assert "token_type_ids" in batch
+    described = json.loads((folder / "tokenizer.json").read_text())
+    assert (described["truncation"], described["padding"]) == (None, None)
     assert model(**batch).logits.shape == (2, 2)
     assert content["shapes"][0]["shape"] == "4-16"
 
@@ -248,6 +300,10 @@ def test_glue_comes_with_the_published_rows(nastool, study, supernet, tmp_path, 
     assert "direct" in ours
     (published,) = (line for line in run.stdout.splitlines() if line.startswith("SuperShaper  "))
     assert published.split()[-2:] == ["63M", "79.1"]
+    assert (
+        "otherwise than published: epochs 2; batch size 16; learning rate 0.005; max length 64; "
+        "data from elsewhere" in run.stdout
+    )
     # RTE starts from MNLI although nobody asked for its score.
     assert [p.name[:4] for p in (tmp_path / "nastool-models").iterdir()] == ["mnli"]
 
@@ -281,6 +337,8 @@ def test_the_store_knows_what_was_validated(validate, study):
         (("--shape", "4-5"), "--shape: layer_2 must be one of 4, 8, 16, got '5'"),
         (("--pretrain-steps", "5"), "expected --mode partial or scratch"),
         (("--mode", "partial", "--pretrain-steps", "0"), "expected at least 1 for partial"),
+        (("--target-perplexity", "9"), "--target-perplexity: expected --pretrain-steps"),
+        (("--corpus", "text"), "--corpus: expected --pretrain-steps"),
         (("--temperature", "2"), "--temperature: expected --distil"),
         (("--distil", "2"), "mix must be in (0, 1], got 2.0"),
         (("--distil", "0.5", "--teacher", "mood"), "--teacher: expected TASK=DIR"),
