@@ -166,6 +166,7 @@ def fine_tune(
             adam_beta1=0.9,
             adam_beta2=0.999,
             adam_epsilon=1e-6,
+            max_grad_norm=0.0,
             eval_strategy="epoch",
             save_strategy="no",
             logging_strategy="no",

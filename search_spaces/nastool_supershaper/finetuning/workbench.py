@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from nastool_supershaper.shaped_bert import ShapedBertForMaskedLM
     from nastool_supershaper.space import SuperShaperSpace
 
-_VERSION = 1
+_VERSION = 2
 """Part of every key; raised when cells of an older nastool no longer compare."""
 
 
