@@ -91,8 +91,11 @@ def save_checkpoint(
         raise NastoolError(
             f"cannot write checkpoint {final}: {error}; earlier checkpoints are kept"
         ) from error
-    for old in _folders(folder)[keep:]:
-        shutil.rmtree(old)
+    # Later ones are damaged: the run went on from one before them.
+    kept = [path for path in _folders(folder) if path.name <= final.name][:keep]
+    for path in _folders(folder):
+        if path not in kept:
+            shutil.rmtree(path)
     return final
 
 

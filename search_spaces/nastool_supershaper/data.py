@@ -195,6 +195,7 @@ def prepare_corpus(
     dtype = np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        workers.wait()  # until every process has seen whether a corpus is there
         # The card is written last: a folder without it is not a corpus.
         if workers.is_first:
             (folder / _CARD).unlink(missing_ok=True)

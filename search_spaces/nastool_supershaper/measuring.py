@@ -249,6 +249,10 @@ def measure(
         "dtype": dtype,
     }
     if workers.is_first:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InvalidInputError(f"cannot make folder {path.parent}: {error}") from error
         done = _open_table(path, full_card, columns)
         # What other processes had measured when they were stopped.
         for part in path.parent.glob(f".part-*.{path.name}"):

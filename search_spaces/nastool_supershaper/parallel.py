@@ -107,18 +107,18 @@ def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
 
 
 def own_device(device: str | None) -> str:
-    """Return the device of this process: where none is named, every process takes its own.
+    """Return the device of this process: where no GPU is named by number, each takes its own.
 
     Args:
         device: As torch names it; None for cuda if there is one, else cpu.
     """
     import torch
 
-    if device is not None:
-        return device
-    if not torch.cuda.is_available():
-        return "cpu"
-    return f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and "LOCAL_RANK" in os.environ:
+        return f"cuda:{os.environ['LOCAL_RANK']}"
+    return device
 
 
 @contextmanager
@@ -130,7 +130,7 @@ def joined_workers(device: str) -> Iterator[Workers]:
             else gloo.
 
     Raises:
-        InvalidInputError: If the environment's numbers make no sense.
+        InvalidInputError: If the environment's numbers make no sense, or there is no such GPU.
     """
     try:
         count, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
@@ -146,7 +146,11 @@ def joined_workers(device: str) -> Iterator[Workers]:
 
     on_gpu = device.startswith("cuda")
     if on_gpu:
-        torch.cuda.set_device(torch.device(device))
+        try:
+            torch.cuda.set_device(torch.device(device))
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise InvalidInputError(f"process {rank}: cannot use {device!r}: {reason}") from error
     dist.init_process_group("nccl" if on_gpu else "gloo")
     try:
         # Not NCCL: it gives up after ten minutes, which is right within a step only.

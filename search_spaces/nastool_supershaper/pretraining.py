@@ -95,8 +95,7 @@ def pretrain(
         resume: Continue from the newest good checkpoint in the folder, if there is one.
         on_step: Called after every step.
         workers: The processes that share the batches; each calls this with the same arguments. The
-            first one writes and evaluates; its numbers are those of a single process up to
-            rounding.
+            first one writes; the numbers are those of a single process up to rounding.
         trackers: See `open_trackers`; None takes what is installed.
 
     Returns:
@@ -133,7 +132,8 @@ def pretrain(
             is_last = done == config.steps
             found = None
             due = config.evaluate_every and done % config.evaluate_every == 0
-            if evaluation is not None and (due or is_last) and workers.is_first:
+            # Every process does: the others would only wait, and all return the same.
+            if evaluation is not None and (due or is_last):
                 found = perplexity = run.evaluate(evaluation)
             run.seconds = before + time.perf_counter() - clock
             report = run.report(done, subnets, rate, duration, input_ids.shape, labels, found)
@@ -205,11 +205,21 @@ class _Run:
 
     def start(self, resume: bool) -> int:
         """Return the step to begin with, having restored what was saved there."""
+        import torch
+
         try:
             self.output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InvalidInputError(f"cannot make folder {self.output}: {error}") from error
         checkpoint = latest_checkpoint(self._checkpoints)
+        found = 0 if checkpoint is None else int(checkpoint.state["step"])
+        first = torch.tensor([found], device=self.model.device)
+        self.workers.follow_first([first])
+        if self.workers.any(found != first.item(), self.model.device):
+            raise InvalidInputError(
+                f"{self.output}: expected a checkpoint of the same step for every process, got "
+                f"{found} here and {first.item()} for the first; all must see the same folder"
+            )
         if checkpoint is None:
             if self.workers.is_first:
                 self._log.clear()
@@ -217,7 +227,7 @@ class _Run:
             return 0
         if not resume:
             raise InvalidInputError(
-                f"{self.output} already holds a run at step {checkpoint.state['step']}: "
+                f"{self.output} already holds a run at step {found}: "
                 "resume it, or give another folder"
             )
         state = checkpoint.state
@@ -228,8 +238,8 @@ class _Run:
         self.seconds = state["seconds"]
         self.last_perplexities = state["perplexities"]
         if self.workers.is_first:
-            self._log.cut(state["step"])
-        return int(state["step"])
+            self._log.cut(found)
+        return found
 
     def step(
         self, step: int, input_ids: NDArray[np.int64], labels: NDArray[np.int64]
@@ -355,6 +365,8 @@ class _Run:
             state,
             self.config.keep_checkpoints,
         )
+        # Weights of an earlier end are older than this: who loads the run gets its checkpoint.
+        (self.output / "model.safetensors").unlink(missing_ok=True)
 
     def _what_is_kept(self) -> str:
         newest = latest_checkpoint(self._checkpoints)

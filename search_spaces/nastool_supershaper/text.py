@@ -169,7 +169,13 @@ class HubDataset:
         if shares > 1:
             rows = split_dataset_by_node(rows, share, shares)
         for row in rows:
-            yield row[self.text_field]
+            text = row[self.text_field]
+            if not isinstance(text, str):
+                raise InvalidInputError(
+                    f"data set {self.name!r}: expected text in column {self.text_field!r}, "
+                    f"got {str(text)[:60]!r}"
+                )
+            yield text
 
 
 Source = TextFile | HubDataset

@@ -103,8 +103,11 @@ def tokenise_share(
     old = _read_note(note_path)
     if old is not None and all(old.get(name) == value for name, value in task.items()):
         note = old
-    if note["finished"]:
-        return
+        if note["finished"]:
+            return
+    else:
+        # Whoever stops now leaves parts that no note of another request may be taken for.
+        note_path.unlink(missing_ok=True)
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()

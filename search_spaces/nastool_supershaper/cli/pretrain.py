@@ -175,10 +175,13 @@ def pretrain(
     device = own_device(device)
     workers = click.get_current_context().with_resource(joined_workers(device))
     sources = named_sources(text, dataset, text_field, streaming)
+    corpus_folder = Path(corpus) if corpus else output / "corpus"
+    # A run that goes on reads as before, though its options need not say again how.
+    before = None if saved is None else str(corpus_folder / "tokenizer")
     tokenised = open_corpus(
         sources,
-        tokenizer or bert or (None if supernet is None else supernet),
-        Path(corpus) if corpus else output / "corpus",
+        tokenizer or bert or supernet or before,
+        corpus_folder,
         sequence_length,
         held_out,
         max_tokens,
@@ -211,10 +214,13 @@ def pretrain(
         )
     if workers.is_first:
         save_tokenizer(load_tokenizer(tokenised.tokenizer_path), output)
+    workers.wait()  # launchers end the others when one has ended with a code that is not 0
     if not result.finished:
-        click.echo(
-            f"Stopped after step {result.step}; nothing is lost: add --resume to continue", err=True
-        )
+        if workers.is_first:
+            click.echo(
+                f"Stopped after step {result.step}; nothing is lost: add --resume to continue",
+                err=True,
+            )
         raise click.exceptions.Exit(_INTERRUPTED)
     if not workers.is_first:
         return
