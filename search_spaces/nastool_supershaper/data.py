@@ -191,6 +191,8 @@ def prepare_corpus(
     if (folder / _CARD).is_file():
         corpus = load_corpus(folder)
         if corpus.card["request"] == request:
+            if workers.is_first:
+                remove_parts(folder)  # of a process killed after the card was written
             return corpus
     dtype = np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
     try:

@@ -106,7 +106,7 @@ def tokenise_share(
         if note["finished"]:
             return
     else:
-        # Whoever stops now leaves parts that no note of another request may be taken for.
+        # Stopped before its first note, this leaves no note of other parts beside its own.
         note_path.unlink(missing_ok=True)
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()

@@ -72,6 +72,9 @@ class TestText:
             assert list(limited.documents()) == documents[:3]
         with pytest.raises(InvalidInputError, match="expected a column 'body', got text"):
             list(HubDataset(str(tmp_path / "source"), text_field="body").documents())
+        (tmp_path / "source" / "train.jsonl").write_text('{"text": "a"}\n{"text": null}\n')
+        with pytest.raises(InvalidInputError, match="expected text in column 'text', got 'None'"):
+            list(HubDataset(str(tmp_path / "source")).documents())
 
     def test_bad_input_is_named(self, tmp_path):
         with pytest.raises(InvalidInputError, match="found none"):
@@ -170,6 +173,32 @@ class TestCorpus:
         for kind in ("train.npy", "held_out.npy"):
             assert (tmp_path / "c" / kind).read_bytes() == (tmp_path / "d" / kind).read_bytes()
         assert not list((tmp_path / "c").glob(".part*"))
+
+    def test_stopped_with_another_request_nothing_of_it_is_taken_over(
+        self, tmp_path, tokenizer, monkeypatch
+    ):
+        monkeypatch.setattr(tokenising, "_DOCUMENTS_AT_ONCE", 4)
+        monkeypatch.setattr(tokenising, "_DOCUMENTS_A_NOTE", 8)
+        write_documents(tmp_path / "a.jsonl", 30)
+        source = TextFile(tmp_path / "a.jsonl")
+
+        def prepare(folder, length, stop=0):
+            left = [stop]
+
+            def progress(name, tokens):
+                left[0] -= 1
+                if left[0] == 0:
+                    raise RuntimeError("power cut")
+
+            return prepare_corpus(
+                [source], tokenizer, tmp_path / folder, sequence_length=length, progress=progress
+            )
+
+        # The first leaves a note; the second overwrites its parts and comes to no note.
+        for length, stop in ((16, 4), (32, 1)):
+            with pytest.raises(RuntimeError, match="power cut"):
+                prepare("c", length, stop)
+        assert np.array_equal(prepare("c", 16).train, prepare("d", 16).train)
 
     def test_processes_share_the_documents(self, tmp_path, tokenizer, monkeypatch):
         monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))

@@ -296,6 +296,29 @@ class TestResume:
         train(tmp_path, model=tiny(seed=1))
         assert_same_run(whole, tmp_path)
 
+    def test_later_damaged_checkpoints_give_way_to_new_ones(self, tmp_path):
+        train(tmp_path)
+        for folder in (tmp_path / "checkpoints").iterdir():
+            (folder / "state.json").write_text("")
+        config = replace(CONFIG, keep_checkpoints=1)
+        train(tmp_path, config, on_step=lambda r: r.step == 4 and os.kill(os.getpid(), 2))
+        assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-00000004"]
+
+    def test_who_loads_a_run_gets_its_newest_weights(self, tmp_path):
+        train(tmp_path, on_step=lambda r: r.step == 2 and os.kill(os.getpid(), signal.SIGINT))
+
+        def crash(report):
+            if report.step == 8:
+                raise RuntimeError("power cut")
+
+        with pytest.raises(RuntimeError, match="power cut"):
+            train(tmp_path, on_step=crash)
+        newest = latest_checkpoint(tmp_path / "checkpoints")
+        assert newest.state["step"] == 6
+        saved = load_file(newest.path / "model.safetensors")
+        loaded = dict(load_supernet(tmp_path).named_parameters())
+        assert all(torch.equal(loaded[name], weights) for name, weights in saved.items())
+
     def test_diverged_loss_stops_and_keeps_the_good_checkpoint(self, tmp_path):
         model = tiny()
 
@@ -422,6 +445,8 @@ class TestCommand:
             "0.5",
             "--temperature",
             "2",
+            "--masking-rate",
+            "0.3",
             "--tracker",
             "none",
             "--output",
@@ -434,11 +459,17 @@ class TestCommand:
         config = latest_checkpoint(Path(output, "checkpoints")).state["config"]
         assert config["distillation"] == {"mix": 0.5, "temperature": 2.0}
         assert config["rule"]["sampling"] == {"name": "SizeAware"}
+        assert config["masking_rate"] == 0.3
         again = CliRunner().invoke(pretrain_command, arguments)
         assert isinstance(again.exception, InvalidInputError)
         assert "add --resume" in str(again.exception)
+        # The tokenizer of the run's corpus is known without naming it again.
+        del arguments[(at := arguments.index("--tokenizer")) : at + 2]
+        corpus = Path(output, "corpus", "train.npy")
+        written = corpus.stat().st_mtime_ns
         more = CliRunner().invoke(pretrain_command, [*arguments, "--resume"])
         assert more.exit_code == 0
+        assert corpus.stat().st_mtime_ns == written
         assert "Trained 6 steps" in more.output
 
     @pytest.mark.parametrize(
@@ -449,6 +480,7 @@ class TestCommand:
             (["--config", "huge", "--text", __file__], "expected text files"),
             (["--config", "tiny", "--preset", "big"], "--preset: expected one of"),
             (["--config", "tiny", "--steps", "0"], "steps is out of range: 0"),
+            (["--config", "tiny", "--masking-rate", "1"], "masking_rate is out of range: 1.0"),
             (["--rule", "largest", "--sampling", "uniform"], "--sampling: expected a rule with"),
             (["--temperature", "2"], "expected --distil beside it"),
             (["--rule", "random", "--distil", "0.5"], "expected a rule that trains the largest"),
