@@ -269,11 +269,11 @@ def test_command(tmp_path):
         "--dtype",
         "float32",
         "--output",
-        str(tmp_path / "t.csv"),
+        str(tmp_path / "new" / "t.csv"),
     ]
     result = CliRunner().invoke(measure_command, arguments, catch_exceptions=False)
     assert result.exit_code == 0
-    measured = read_measured(tmp_path / "t.csv")
+    measured = read_measured(tmp_path / "new" / "t.csv")
     assert {(4, 4, 4), (16, 16, 16), (4, 8, 16)} <= set(measured)
     assert 8 <= len(measured) <= 9
     assert f"{measured[16, 16, 16]:,.2f} (largest)" in result.output

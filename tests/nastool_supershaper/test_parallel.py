@@ -17,17 +17,19 @@ from nastool_supershaper.cli.pretrain import pretrain as pretrain_command
 from nastool_supershaper.parallel import ALONE, Workers, joined_workers, own_device
 
 SCRIPT = """
-import os, sys
+import json, os, sys
 sys.path[:0] = {path!r}
 import torch
 from dataclasses import replace
 from pathlib import Path
 from safetensors.torch import save_file
+from nastool.errors import InvalidInputError
 from nastool_supershaper.gradients import accumulate_gradients
 from nastool_supershaper.masking import random_generator
 from nastool_supershaper.cli.pretrain import pretrain as pretrain_command
 from nastool_supershaper.parallel import ALONE, joined_workers
 from nastool_supershaper.training_rules import Distillation
+from nastool_supershaper.pretraining import Evaluation
 from test_pretraining import BLOCKS, CONFIG, MASKING, TestGradients, tiny, train
 
 folder = Path({folder!r})
@@ -43,9 +45,18 @@ def work(name, workers):
     gradients = {{n: p.grad for n, p in model.named_parameters()}}
     save_file(gradients, folder / f"{{name}}-{{workers.rank}}.gradients")
     config = replace(CONFIG, micro_batch_size=1, gradient_checkpointing=True)
-    model, _ = train(folder / name, config, tiny(seed=workers.rank), workers=workers, trackers=[])
+    options = {{"workers": workers, "trackers": [], "evaluation": Evaluation(ids, labels)}}
+    model, result = train(folder / name, config, tiny(seed=workers.rank), **options)
+    (folder / f"{{name}}-{{workers.rank}}.json").write_text(json.dumps(result.perplexities))
     weights = {{n: p.detach() for n, p in model.named_parameters()}}
     save_file(weights, folder / f"{{name}}-{{workers.rank}}.weights")
+    if workers.count > 1:
+        try:
+            train(folder / (name if workers.is_first else "elsewhere"), config, **options)
+        except InvalidInputError as error:
+            assert "same step for every process" in str(error)
+        else:
+            raise AssertionError("folders that are not the same were not noticed")
 
 child = os.fork()
 os.environ.update(WORLD_SIZE="2", RANK=str(int(child == 0)))
@@ -82,6 +93,10 @@ def test_two_processes_train_what_one_trains(tmp_path):
             if kind == "weights" and name.endswith("key.bias"):
                 continue
             torch.testing.assert_close(first[name], expected, rtol=1e-4, atol=tolerance, msg=name)
+    one, first, second = (
+        json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one-0", "two-0", "two-1")
+    )
+    assert first == second == pytest.approx(one, rel=1e-4)
     logs = [
         [json.loads(x) for x in (tmp_path / n / "log.jsonl").read_text().splitlines()]
         for n in ("one", "two")
@@ -136,3 +151,6 @@ def test_bad_environment_is_named(monkeypatch):
     with pytest.raises(InvalidInputError, match="whole numbers"), joined_workers("cpu"):
         pass
     assert own_device("cuda:3") == "cuda:3"
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert own_device("cuda") == "cuda:1"
+    assert own_device("cpu") == "cpu"
