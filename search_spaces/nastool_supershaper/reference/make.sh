@@ -31,6 +31,8 @@ train --supernet "$WORK/first" --rule sandwich --seed 4 --masking-rate 0.3 \
 train --supernet "$WORK/minilm-6" --layers 12 --rule sandwich --seed 5 --masking-rate 0.3 \
   --steps 240 --batch-size 8 --learning-rate 1.5e-4 --warmup-steps 30 --output "$WORK/minilm-12"
 
+# Blocks of held-out text, and uniformly drawn shapes.
+declare -A blocks=([minilm-6]=24 [minilm-12]=16) shapes=([minilm-6]=1200 [minilm-12]=3000)
 for net in minilm-6 minilm-12; do
   mkdir -p "$here/$net"
   # Beside the random ones, every shape with a name: cigars, templates, the published ones.
@@ -45,7 +47,7 @@ for family in space.heuristics.values():
     for architecture in space.decode(family):
         print(",".join(map(str, architecture)))
 PYTHON
-  nastool measure "$WORK/$net" --corpus "$WORK/corpus" --blocks 24 --shapes 3000 --shapes-from "$WORK/$net-heuristics.csv" \
-    --output "$here/$net/perplexity.csv.gz"
+  nastool measure "$WORK/$net" --corpus "$WORK/corpus" --blocks "${blocks[$net]}" \
+    --shapes "${shapes[$net]}" --shapes-from "$WORK/$net-heuristics.csv" --output "$here/$net/perplexity.csv.gz"
   nastool fit "$here/$net/perplexity.csv.gz" --space "supershaper:$net" --output "$here/$net/perplexity"
 done
