@@ -31,9 +31,9 @@ train --supernet "$WORK/first" --rule sandwich --seed 4 --masking-rate 0.3 \
 train --supernet "$WORK/minilm-6" --layers 12 --rule sandwich --seed 5 --masking-rate 0.3 \
   --steps 240 --batch-size 8 --learning-rate 1.5e-4 --warmup-steps 30 --output "$WORK/minilm-12"
 
-# Blocks of held-out text, and uniformly drawn shapes.
-declare -A blocks=([minilm-6]=24 [minilm-12]=16) shapes=([minilm-6]=1200 [minilm-12]=3000)
-for net in minilm-6 minilm-12; do
+# Each with its blocks of held-out text and its number of uniformly drawn shapes.
+for reference in "minilm-6 24 1200" "minilm-12 16 3000"; do
+  read -r net blocks shapes <<<"$reference"
   mkdir -p "$here/$net"
   # Beside the random ones, every shape with a name: cigars, templates, the published ones.
   python - "$net" >"$WORK/$net-heuristics.csv" <<'PYTHON'
@@ -47,7 +47,7 @@ for family in space.heuristics.values():
     for architecture in space.decode(family):
         print(",".join(map(str, architecture)))
 PYTHON
-  nastool measure "$WORK/$net" --corpus "$WORK/corpus" --blocks "${blocks[$net]}" \
-    --shapes "${shapes[$net]}" --shapes-from "$WORK/$net-heuristics.csv" --output "$here/$net/perplexity.csv.gz"
+  nastool measure "$WORK/$net" --corpus "$WORK/corpus" --blocks "$blocks" \
+    --shapes "$shapes" --shapes-from "$WORK/$net-heuristics.csv" --output "$here/$net/perplexity.csv.gz"
   nastool fit "$here/$net/perplexity.csv.gz" --space "supershaper:$net" --output "$here/$net/perplexity"
 done
