@@ -29,7 +29,7 @@ class Section:
 
     Args:
         heading: Its heading.
-        text: What to say above the figures.
+        text: What to say above the figures, a paragraph a line.
         figures: Drawn one below the other.
     """
 
@@ -126,13 +126,14 @@ def page(title: str, sections: Sequence[Section]) -> str:
     library: bool = True
     for section in sections:
         heading = f"<h2>{escape(section.heading)}</h2>\n" if section.heading else ""
-        parts.append(f"{heading}<p>{escape(section.text)}</p>")
+        parts.append(heading + "".join(f"<p>{escape(p)}</p>" for p in section.text.splitlines()))
         for figure in section.figures:
             parts.append(figure.to_html(full_html=False, include_plotlyjs=library))
             # Once is enough for the whole page.
             library = False
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n</head>\n"
         '<body style="font-family: system-ui, sans-serif; max-width: 1100px; margin: auto">\n'
         f"<h1>{escape(title)}</h1>\n" + "\n".join(parts) + "\n</body>\n</html>\n"

@@ -119,6 +119,7 @@ class DeviceStudy:
         importances: By what they are of, then by feature; shares.
         held_out: Measured against predicted latency of shapes not fitted on.
         sensitivity: Whether the shape matters.
+        sources: Where the values of both objectives come from, by name.
     """
 
     name: str
@@ -127,6 +128,7 @@ class DeviceStudy:
     importances: Mapping[str, Mapping[str, float]]
     held_out: HeldOut
     sensitivity: Sensitivity
+    sources: Mapping[str, str]
 
 
 def study_device(
@@ -170,7 +172,10 @@ def study_device(
     noise = noise_floor(latency.folder.parent / TABLE)
     sensitivity = _sensitivity(space, data, latency.predictor, held, noise, families, seed)
     importances = _importances(space, data, quality, latency, seed)
-    return DeviceStudy(latency.name, quality.name, families, importances, held, sensitivity)
+    sources = {of.name: str(of.provenance) for of in (latency, quality)}
+    return DeviceStudy(
+        latency.name, quality.name, families, importances, held, sensitivity, sources
+    )
 
 
 def _front(problem: Problem, budget: int, seed: int) -> Genotypes:

@@ -58,7 +58,12 @@ def study_page(studies: Sequence[DeviceStudy]) -> str:
         [
             Section(
                 study.name,
-                str(study.sensitivity),
+                "\n".join(
+                    [
+                        str(study.sensitivity),
+                        *(f"{name}: {source}" for name, source in study.sources.items()),
+                    ]
+                ),
                 (
                     draw_families(study),
                     draw_importances(study.importances, "What the predictors listen to"),

@@ -153,4 +153,21 @@ def test_the_command_prints_numbers_and_writes_a_page(nastool, tmp_path):
     )  # fmt: skip
     assert run.exit_code == 0, run.stderr
     assert "latency[toy]: the parameter count alone explains 100.0%" in run.stdout
-    assert "latency[toy]" in (tmp_path / "page.html").read_text()
+    page = (tmp_path / "page.html").read_text()
+    for output in (run.stdout, page):
+        assert "latency[toy]: predicted (Linear model on" in output
+        assert "badness: computed" in output
+
+
+def test_a_device_forced_past_the_gate_is_said_to_be(nastool, tmp_path):
+    run = nastool(
+        "latency", "measure", "--device", "simulated", "--space", "runnable", "--shapes", "60",
+        "--option", "noise=0.5", "--rounds", "2", "--model", "linear", "--name", "toy", "--force",
+    )  # fmt: skip
+    assert run.exit_code == 0, run.stderr
+    run = nastool(
+        "latency", "study", "toy", "--space", "runnable", "--objective", "badness",
+        "--budget", "100", "--output", "page.html",
+    )  # fmt: skip
+    assert "FORCED past the noise gate" in run.stdout
+    assert "FORCED past the noise gate" in (tmp_path / "page.html").read_text()

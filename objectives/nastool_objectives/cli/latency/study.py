@@ -65,6 +65,8 @@ def study(
         predicted = create(space, str(find_device(name, devices_dir)), f"latency[{name}]")
         found.append(study_device(space, quality, predicted, budget=budget, seed=seed))
         click.echo(f"{found[-1].name}: {found[-1].sensitivity}")
+        for of, source in found[-1].sources.items():
+            click.echo(f"  {of}: {source}")
     if output is not None:
         write_atomically(output, study_page(found))
         click.echo(f"Wrote {output}", err=True)
