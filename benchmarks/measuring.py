@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -84,7 +85,8 @@ def main(
     theirs = SlicedBert(sizes).to(where).eval()
     theirs.copy_from(ours)
     text = random_generator(0, 9, 0).integers(5, sizes.vocab_size, (blocks, length))
-    input_ids, labels = mask_fixed(text.astype(np.uint32), MASKING)
+    masking = replace(MASKING, vocab_size=sizes.vocab_size)
+    input_ids, labels = mask_fixed(text.astype(np.uint32), masking)
     n_masked = int((labels != -100).sum())
 
     total = min(shapes, len(sizes.widths) ** sizes.num_hidden_layers)
@@ -169,6 +171,7 @@ def main(
         f"{facts['tree_ratio_of_sample']:.3f})"
     )
     if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(json.dumps({**facts, "ways": ways_facts}, indent=2) + "\n")
 
 

@@ -21,6 +21,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +223,7 @@ def main(
     dtype = resolve_dtype(where.type, dtype)
     batch_size = batch_size or (4 if where.type == "cpu" else 256)
     sizes = SuperShaperConfig(**{"vocab_size": MASKING.vocab_size, **read_sizes(config)})
+    masking = replace(MASKING, vocab_size=sizes.vocab_size)
     widths, layers = tuple(sizes.widths), sizes.num_hidden_layers
     ours = SuperShaperForMaskedLM(sizes).to(where).train()
     theirs = SlicedBert(sizes).to(where).train()
@@ -237,7 +239,7 @@ def main(
     def batch(step: int) -> Batch:
         generator = random_generator(0, 0, step)
         blocks = generator.integers(5, sizes.vocab_size, (batch_size, length))
-        return MASKING.apply(blocks.astype(np.uint32), generator)
+        return masking.apply(blocks.astype(np.uint32), generator)
 
     def our_step(data: Batch, subnets: list[Subnet]) -> list[float]:
         our_optimizer.zero_grad(set_to_none=True)
@@ -256,8 +258,9 @@ def main(
         "straightforward": their_step,
     }
 
-    # A check, and the warm-up: with --compile every width, so that nothing is left to compile.
-    checked = widths if compiled else (widths[0], widths[-1])
+    # A check, and the warm-up: on a GPU or with --compile every width, so that no kernel is left to
+    # load or to compile.
+    checked = widths if compiled or where.type == "cuda" else (widths[0], widths[-1])
     uniform = [Subnet("random", (width,) * layers) for width in checked]
     expected, found = our_step(batch(0), uniform), their_step(batch(0), uniform)
     if not np.allclose(expected, found, rtol=2e-2 if dtype == "bfloat16" else 1e-4):
@@ -312,7 +315,10 @@ def _show(
     Console().print(table)
     if output is not None:
         facts = {"device": device, "config": config, "dtype": dtype, "compile": compiled}
-        output.write_text(json.dumps({**facts, "tokens": tokens, "steps": numbers}, indent=2))
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(
+            json.dumps({**facts, "tokens": tokens, "steps": numbers}, indent=2) + "\n"
+        )
 
 
 if __name__ == "__main__":

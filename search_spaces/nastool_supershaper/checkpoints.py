@@ -113,6 +113,40 @@ def latest_checkpoint(folder: Path) -> Checkpoint | None:
     return None
 
 
+def resumable_checkpoint(output: Path, resume: bool) -> Checkpoint | None:
+    """Return the checkpoint that a run in a folder goes on from, or None where it starts anew.
+
+    Args:
+        output: The run's folder.
+        resume: Whether it is to go on.
+
+    Raises:
+        InvalidInputError: If the folder holds a run that is not to go on, one that cannot, or a
+            model that a new run would replace.
+    """
+    folder = output / "checkpoints"
+    checkpoint = latest_checkpoint(folder)
+    if checkpoint is not None:
+        if not resume:
+            raise InvalidInputError(
+                f"{output} already holds a run at step {checkpoint.state['step']}: "
+                "add --resume to go on, or give another folder"
+            )
+        return checkpoint
+    if (output / "model.safetensors").exists():
+        raise InvalidInputError(
+            f"{output} already holds a model, and no whole checkpoint to go on from: give another "
+            "folder; the model can be what it starts from (--supernet)"
+        )
+    damaged = len(_folders(folder))
+    if resume and damaged:
+        raise InvalidInputError(
+            f"expected a whole checkpoint to go on from, got {damaged} in {folder}, all damaged: "
+            "to start again from step 0 delete that folder, or leave out --resume"
+        )
+    return None
+
+
 def load_checkpoint(
     checkpoint: Checkpoint, model: PreTrainedModel, optimizer: torch.optim.Optimizer
 ) -> None:
@@ -187,6 +221,20 @@ def load_supernet(path: str | Path) -> SuperShaperForMaskedLM:
     return model.eval()
 
 
+def save_config(model: PreTrainedModel, folder: Path) -> None:
+    """Write ``config.json``.
+
+    Args:
+        model: Whose it is.
+        folder: Existing folder.
+    """
+    model.config.save_pretrained(folder)
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config["architectures"] = [type(model).__name__]
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
 def save_model(model: PreTrainedModel, folder: Path) -> None:
     """Write ``config.json`` and ``model.safetensors``; tied weights are written once.
 
@@ -196,15 +244,12 @@ def save_model(model: PreTrainedModel, folder: Path) -> None:
     """
     from safetensors.torch import save_file
 
-    model.config.save_pretrained(folder)
-    config_path = folder / "config.json"
-    config = json.loads(config_path.read_text())
-    config["architectures"] = [type(model).__name__]
-    config_path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    save_config(model, folder)
     weights = {n: p.detach().cpu().contiguous() for n, p in model.named_parameters()}
     # A process killed here leaves the weights that were there, or none.
     partial = folder / ".model.safetensors.partial"
     save_file(weights, partial, metadata={"format": "pt"})
+    _sync(partial)
     os.replace(partial, folder / "model.safetensors")
 
 

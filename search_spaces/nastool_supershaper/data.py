@@ -98,6 +98,22 @@ class Corpus:
             rate=rate,
         )
 
+    def check_tokenizer(self, tokenizer: PreTrainedTokenizerFast, name: str) -> None:
+        """Check that the text was tokenised with a vocabulary.
+
+        Args:
+            tokenizer: Has the vocabulary.
+            name: Whose it is, for the message.
+
+        Raises:
+            InvalidInputError: If it was another one: the ids would mean other words.
+        """
+        if load_tokenizer(self.tokenizer_path).get_vocab() != tokenizer.get_vocab():
+            raise InvalidInputError(
+                f"{self.folder} was tokenised with another vocabulary than that of {name}: "
+                "prepare a corpus with that one"
+            )
+
 
 def load_corpus(folder: str | Path) -> Corpus:
     """Open a prepared corpus; the blocks are memory maps.
@@ -150,6 +166,7 @@ def prepare_corpus(
     max_tokens: int | None = None,
     progress: Callable[[str, int], None] | None = None,
     workers: Workers = ALONE,
+    replace: bool = True,
 ) -> Corpus:
     """Tokenise sources into a corpus folder, or open it if it already holds exactly this.
 
@@ -168,15 +185,19 @@ def prepare_corpus(
         max_tokens: Stop when the training blocks hold so many tokens; None takes everything.
         progress: Called with the source's name and this process's tokens of it so far.
         workers: The processes that tokenise together; each calls this with the same arguments.
+        replace: Whether a corpus of something else in the folder may give way.
 
     Raises:
-        InvalidInputError: If an argument is out of range, or the text fills not one block.
+        InvalidInputError: If an argument is out of range, the text fills not one block, or there
+            is a corpus of something else that may not give way.
         NastoolError: If the corpus cannot be written, e.g. on a full disk.
     """
     if sequence_length < 8:
         raise InvalidInputError(f"sequence_length must be at least 8, got {sequence_length}")
     if not 0 <= held_out < 1:
         raise InvalidInputError(f"held_out must be in [0, 1), got {held_out}")
+    if max_tokens is not None and max_tokens < 1:
+        raise InvalidInputError(f"max_tokens must be at least 1, got {max_tokens}")
     if not sources:
         raise InvalidInputError("expected at least one source of text, got none")
     folder = Path(folder)
@@ -194,6 +215,8 @@ def prepare_corpus(
             if workers.is_first:
                 remove_parts(folder)  # of a process killed after the card was written
             return corpus
+        if not replace:
+            raise InvalidInputError(_difference(folder, corpus.card["request"], request))
     dtype = np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -239,3 +262,15 @@ def _tokenizer_fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
     return hashlib.blake2b(
         (vocabulary + json.dumps(rules, sort_keys=True)).encode(), digest_size=16
     ).hexdigest()
+
+
+def _difference(folder: Path, then: dict[str, Any], now: dict[str, Any]) -> str:
+    found = []
+    for name, value in now.items():
+        if then.get(name) != value:
+            is_number = name not in ("sources", "tokenizer")
+            found.append(f"{name}={then.get(name)}, not {value}" if is_number else name)
+    return (
+        f"{folder} holds a corpus of something else ({'; '.join(found)}): ask for the same, or "
+        "give another folder"
+    )

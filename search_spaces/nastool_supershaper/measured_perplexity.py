@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,6 +125,7 @@ def create(
         raise InvalidInputError(f"{_METRIC} needs the folder of a supernet: {_METRIC}[SUPERNET]")
     try:
         from nastool_supershaper.checkpoints import load_supernet
+        from nastool_supershaper.masked_text import masked_text
 
         model = load_supernet(folder)
     except ImportError as error:
@@ -135,28 +135,9 @@ def create(
     own = from_config(model.config.to_dict())
     if not isinstance(space, SuperShaperSpace) or space.fingerprint != own.fingerprint:
         raise InvalidInputError(f"{folder} is a supernet of space {own.name}, got {space.name}")
-    input_ids, labels, names = _masked(folder, tuple(text), blocks, mask_seed)
+    input_ids, labels, names = masked_text(
+        folder, model.config, tuple(text), blocks=blocks, mask_seed=mask_seed
+    )
     source = f"supernet {folder.resolve().name} on {', '.join(names)}"
     name = f"{_METRIC}[{folder}]"
     return MeasuredPerplexity(space, model, input_ids, labels, source, name, dtype=dtype)
-
-
-def _masked(
-    supernet: Path, text: tuple[str, ...], blocks: int | None, mask_seed: int
-) -> tuple[Any, Any, list[str]]:
-    from nastool_supershaper.data import fixed_masks, load_corpus, load_tokenizer, prepare_corpus
-    from nastool_supershaper.text import text_files
-
-    if not text:
-        corpus = load_corpus(supernet / "corpus")
-        if not len(corpus.held_out):
-            raise InvalidInputError(f"{supernet} was trained without held-out text: give some")
-        names = [source["name"] for source in corpus.card["sources"]]
-        return (*fixed_masks(corpus, "held_out", blocks, mask_seed), names)
-    sources = list(text_files(text, "text"))
-    with tempfile.TemporaryDirectory() as folder:
-        corpus = prepare_corpus(
-            sources, load_tokenizer(str(supernet)), Path(folder), sequence_length=128, held_out=0.0
-        )
-        masks = fixed_masks(corpus, "train", blocks, mask_seed)
-    return (*masks, [source.name for source in sources])

@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import os
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,12 +44,10 @@ class MeasuringProgress:
     Args:
         done: Shapes with a value, those of earlier runs included.
         total: Shapes asked for; of several processes, those of this one and the earlier ones.
-        best: Lowest perplexity so far.
     """
 
     done: int
     total: int
-    best: float
 
 
 def sample_shapes(
@@ -275,7 +274,7 @@ def measure(
         write_text_atomically(_card_path(mine), json.dumps(full_card, indent=2) + "\n")
         write_table(mine, done)
         if progress is not None:
-            progress(MeasuringProgress(len(wanted & set(done)), total, min(done.values())))
+            progress(MeasuringProgress(len(wanted & set(done)), total))
     workers.wait()
     if workers.is_first:
         parts = list(path.parent.glob(f".part-*.{path.name}"))
@@ -341,7 +340,8 @@ def read_table(path: str | Path) -> tuple[NDArray[np.int64], NDArray[np.float64]
         frame = pandas.read_parquet(path) if path.suffix == ".parquet" else pandas.read_csv(path)
         shapes = frame[[c for c in frame.columns if c.startswith("layer_")]].to_numpy(np.int64)
         return shapes, frame["perplexity"].to_numpy(np.float64)
-    except (OSError, ValueError, KeyError) as error:
+    # EOFError and zlib.error: a .gz file that is cut short or damaged.
+    except (OSError, ValueError, KeyError, EOFError, zlib.error) as error:
         raise InvalidInputError(f"{path} is no table of measurements: {error}") from error
 
 

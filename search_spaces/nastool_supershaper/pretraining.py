@@ -20,9 +20,12 @@ from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError, NastoolError
 from nastool_supershaper.checkpoints import (
+    Checkpoint,
     latest_checkpoint,
     load_checkpoint,
+    resumable_checkpoint,
     save_checkpoint,
+    save_config,
     save_model,
 )
 from nastool_supershaper.gradients import accumulate_gradients
@@ -43,6 +46,7 @@ from nastool_supershaper.pretraining_report import (
     StepReport,
     SubnetLoss,
 )
+from nastool_supershaper.text import load_tokenizer, save_tokenizer
 from nastool_supershaper.trackers import Tracker, open_trackers
 from nastool_supershaper.training_log import TrainingLog
 from nastool_supershaper.training_rules import LargestOnly
@@ -79,6 +83,7 @@ def pretrain(
     on_step: Callable[[StepReport], None] | None = None,
     workers: Workers = ALONE,
     trackers: Sequence[str] | None = None,
+    tokenizer: str | Path | None = None,
 ) -> PretrainingResult:
     """Train a supernet; stopped at any moment and resumed, it ends as if never stopped.
 
@@ -97,13 +102,15 @@ def pretrain(
         workers: The processes that share the batches; each calls this with the same arguments. The
             first one writes; the numbers are those of a single process up to rounding.
         trackers: See `open_trackers`; None takes what is installed.
+        tokenizer: Folder of the text's tokenizer, to lie beside the model from the start.
 
     Returns:
         How the run ended. SIGINT and SIGTERM end it after the current step, with a checkpoint.
 
     Raises:
-        InvalidInputError: If the folder holds another run, or one and `resume` is False.
-        NastoolError: If a loss is not finite, or a checkpoint cannot be written.
+        InvalidInputError: If the folder holds another run, one that cannot go on, or one and
+            `resume` is False.
+        NastoolError: If a loss or a weight is not finite, or a checkpoint cannot be written.
     """
     import torch
 
@@ -111,7 +118,7 @@ def pretrain(
     config = replace(config, dtype=resolve_dtype(model.device.type, config.dtype))
     rated = replace(masking, rate=config.masking_rate)
     run = _Run(model, blocks, rated, config, output, workers)
-    start = run.start(resume)
+    start = run.start(resume, tokenizer)
     done, perplexity = start, run.last_perplexities
     clock, before = time.perf_counter(), run.seconds
     with (
@@ -145,7 +152,8 @@ def pretrain(
                 run.checkpoint(done, perplexity)
         if start < done < config.steps and done % config.checkpoint_every:
             run.checkpoint(done, perplexity)
-    if workers.is_first:
+    # Stopped before the first step there is nothing that a run could not start from again.
+    if workers.is_first and done > 0:
         try:
             save_model(model, output)
         # safetensors reports a full disk by an exception of its own.
@@ -203,7 +211,7 @@ class _Run:
     def _checkpoints(self) -> Path:
         return self.output / "checkpoints"
 
-    def start(self, resume: bool) -> int:
+    def start(self, resume: bool, tokenizer: str | Path | None) -> int:
         """Return the step to begin with, having restored what was saved there."""
         import torch
 
@@ -211,7 +219,7 @@ class _Run:
             self.output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InvalidInputError(f"cannot make folder {self.output}: {error}") from error
-        checkpoint = latest_checkpoint(self._checkpoints)
+        checkpoint = resumable_checkpoint(self.output, resume)
         found = 0 if checkpoint is None else int(checkpoint.state["step"])
         first = torch.tensor([found], device=self.model.device)
         self.workers.follow_first([first])
@@ -224,12 +232,13 @@ class _Run:
             if self.workers.is_first:
                 self._log.clear()
             self.workers.follow_first(list(self.model.parameters()))
-            return 0
-        if not resume:
-            raise InvalidInputError(
-                f"{self.output} already holds a run at step {found}: "
-                "resume it, or give another folder"
-            )
+        else:
+            self._go_on(checkpoint)
+        if self.workers.is_first:
+            self._save_description(tokenizer)
+        return found
+
+    def _go_on(self, checkpoint: Checkpoint) -> None:
         state = checkpoint.state
         self.config.check_continues(state["config"], str(self.output))
         if state["data"] != self.data:
@@ -238,8 +247,16 @@ class _Run:
         self.seconds = state["seconds"]
         self.last_perplexities = state["perplexities"]
         if self.workers.is_first:
-            self._log.cut(found)
-        return found
+            self._log.cut(state["step"])
+
+    def _save_description(self, tokenizer: str | Path | None) -> None:
+        """Save what the folder of an unfinished run is read with: sizes and tokenizer."""
+        try:
+            save_config(self.model, self.output)
+        except OSError as error:
+            raise NastoolError(f"cannot write the sizes to {self.output}: {error}") from error
+        if tokenizer is not None:
+            save_tokenizer(load_tokenizer(tokenizer), self.output)
 
     def step(
         self, step: int, input_ids: NDArray[np.int64], labels: NDArray[np.int64]
@@ -348,6 +365,13 @@ class _Run:
 
     def checkpoint(self, step: int, perplexity: dict[str, float]) -> None:
         """Save everything that resuming needs."""
+        # A gradient can overflow where the loss did not; such weights must not be gone on from.
+        for name, weights in self.model.named_parameters():
+            if not bool(weights.isfinite().all()):
+                raise NastoolError(
+                    f"{name} holds numbers that are not finite after step {step}: lower the "
+                    f"learning rate or use float32; {self._what_is_kept()}"
+                )
         if not self.workers.is_first:
             return
         state = {

@@ -87,6 +87,7 @@ class PretrainingConfig:
             "bottleneck_rate": 0 <= self.bottleneck_rate < math.inf,
             "masking_rate": 0 < self.masking_rate < 1,
             "dtype": self.dtype in DTYPES,
+            "seed": 0 <= self.seed < 1 << 63,
             "log_every": self.log_every >= 1,
             "evaluate_every": self.evaluate_every >= 0,
             "checkpoint_every": self.checkpoint_every >= 1,

@@ -17,7 +17,7 @@ class SuperShaperConfig(PretrainedConfig):
         widths: Hidden sizes a layer can take, ascending; the last one is `hidden_size`.
 
     Raises:
-        InvalidInputError: If the widths break a rule.
+        InvalidInputError: If a size or the widths break a rule.
     """
 
     model_type = "supershaper"
@@ -37,6 +37,18 @@ class SuperShaperConfig(PretrainedConfig):
         widths: Sequence[int] = (120, 240, 360, 480, 540, 600, 768),
         **kwargs: Any,
     ) -> None:
+        sizes: dict[str, Any] = {
+            "vocab_size": vocab_size,
+            "hidden_size": hidden_size,
+            "num_hidden_layers": num_hidden_layers,
+            "num_attention_heads": num_attention_heads,
+            "intermediate_size": intermediate_size,
+            "max_position_embeddings": max_position_embeddings,
+            "type_vocab_size": type_vocab_size,
+        }
+        for name, size in sizes.items():
+            if not isinstance(size, int) or size < 1:
+                raise InvalidInputError(f"{name}: expected a positive whole number, got {size!r}")
         self.widths = [int(width) for width in widths]
         if not self.widths or any(w <= 0 or w % num_attention_heads for w in self.widths):
             raise InvalidInputError(

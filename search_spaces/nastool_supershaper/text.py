@@ -6,6 +6,8 @@ import glob
 import gzip
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -42,9 +44,12 @@ class TextFile:
     def fingerprint(self) -> str:
         """Return a hash of the file's content."""
         digest = hashlib.blake2b(digest_size=16)
-        with open(self.path, "rb") as file:
-            while chunk := file.read(1 << 22):
-                digest.update(chunk)
+        try:
+            with open(self.path, "rb") as file:
+                while chunk := file.read(1 << 22):
+                    digest.update(chunk)
+        except OSError as error:
+            raise InvalidInputError(f"cannot read text from {self.path}: {error}") from error
         return digest.hexdigest()
 
     def documents(self, share: int = 0, shares: int = 1) -> Iterator[str]:
@@ -85,6 +90,10 @@ class TextFile:
             records = [self._load(line, "record") for line in content.splitlines() if line.strip()]
         if isinstance(records, dict):
             records = records.get("data", [records])
+        if not isinstance(records, list):
+            raise InvalidInputError(
+                f"{self.path}: expected a list of JSON records, got {str(records)[:40]!r}"
+            )
         for position, record in enumerate(records):
             yield self._text(record, f"record {position}")
 
@@ -254,7 +263,7 @@ def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerFast:
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write a tokenizer's files.
+    """Write a tokenizer's files, tokenizer.json last: where that is, the others are.
 
     Args:
         tokenizer: The tokenizer.
@@ -263,10 +272,17 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     Raises:
         NastoolError: If they cannot be written, e.g. on a full disk.
     """
+    partial = folder / ".tokenizer.partial"
     try:
-        tokenizer.save_pretrained(str(folder))
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        tokenizer.save_pretrained(str(partial))
+        for path in sorted(partial.iterdir(), key=lambda path: path.name == "tokenizer.json"):
+            os.replace(path, folder / path.name)
+        partial.rmdir()
     # tokenizers reports a full disk by a bare Exception.
     except Exception as error:
+        shutil.rmtree(partial, ignore_errors=True)
         raise NastoolError(f"cannot write the tokenizer to {folder}: {error}") from error
 
 

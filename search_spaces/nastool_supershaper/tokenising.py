@@ -255,7 +255,10 @@ class _Packer:
         self._file.truncate(end)
         self._file.seek(end)
 
-    def add(self, tokens: Iterable[int]) -> None:
+    def add(self, tokens: Sequence[int]) -> None:
+        # Data sets of lines have many empty ones: separators alone are nothing to learn from.
+        if not tokens:
+            return
         if self.pending:
             self.pending.append(self._sep)
         self.pending.extend(tokens)

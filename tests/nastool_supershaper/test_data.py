@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nastool.errors import InvalidInputError, NastoolError
-from nastool_supershaper import tokenising
+from nastool_supershaper import text, tokenising
 from nastool_supershaper.data import load_corpus, load_tokenizer, prepare_corpus
 from nastool_supershaper.masking import (
     IGNORED_LABEL,
@@ -22,7 +22,13 @@ from nastool_supershaper.masking import (
     random_generator,
 )
 from nastool_supershaper.parallel import Workers
-from nastool_supershaper.text import HubDataset, TextFile, text_files, train_tokenizer
+from nastool_supershaper.text import (
+    HubDataset,
+    TextFile,
+    save_tokenizer,
+    text_files,
+    train_tokenizer,
+)
 
 WORDS = [f"{a}{b}" for a in "bcdfgklm" for b in ("a", "en", "ilt", "orp")]
 MASKING = Masking(mask_id=4, special_ids=(0, 1, 2, 3, 4), vocab_size=500)
@@ -88,6 +94,9 @@ class TestText:
         (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(b'{"text": "x"}\n' * 99)[:-12])
         with pytest.raises(InvalidInputError, match="cannot read text"):
             list(TextFile(tmp_path / "cut.jsonl.gz").documents())
+        (tmp_path / "word.json").write_text('"word"')
+        with pytest.raises(InvalidInputError, match="expected a list of JSON records, got 'word'"):
+            list(TextFile(tmp_path / "word.json").documents())
 
 
 class TestCorpus:
@@ -104,6 +113,23 @@ class TestCorpus:
         assert set(corpus.train[:, 0].tolist()) == {tokenizer.cls_token_id}
         assert set(corpus.train[:, -1].tolist()) == {tokenizer.sep_token_id}
         assert len(corpus.held_out) == 0
+
+    def test_empty_documents_leave_nothing(self, tmp_path, tokenizer):
+        """Data sets of lines (WikiText) have an empty one between any two paragraphs."""
+        documents = write_documents(tmp_path / "a.jsonl", 20)
+        with open(tmp_path / "b.jsonl", "w") as file:
+            file.writelines(json.dumps({"text": x}) + "\n" for d in documents for x in ("", d, " "))
+        dense, sparse = (
+            prepare_corpus(
+                [TextFile(tmp_path / f"{name}.jsonl")],
+                tokenizer,
+                tmp_path / name,
+                sequence_length=16,
+                held_out=0,
+            )
+            for name in "ab"
+        )
+        assert np.array_equal(dense.train, sparse.train)
 
     def test_held_out_documents_come_from_every_source_and_never_train(self, tmp_path, tokenizer):
         a = write_documents(tmp_path / "a.jsonl", 60, seed=1)
@@ -138,6 +164,25 @@ class TestCorpus:
         longer = prepare_corpus([source], tokenizer, folder, sequence_length=32)
         assert longer.train.shape[1] == 32
         assert np.array_equal(load_corpus(folder).train, longer.train)
+
+    def test_a_corpus_that_may_not_give_way_is_kept(self, tmp_path, tokenizer):
+        write_documents(tmp_path / "a.jsonl", 30)
+        source, folder = TextFile(tmp_path / "a.jsonl"), tmp_path / "c"
+        kept = prepare_corpus([source], tokenizer, folder, sequence_length=16)
+        with pytest.raises(InvalidInputError, match=r"sequence_length=16, not 32\): ask for the"):
+            prepare_corpus([source], tokenizer, folder, sequence_length=32, replace=False)
+        write_documents(tmp_path / "a.jsonl", 40)
+        with pytest.raises(InvalidInputError, match=r"something else \(sources\)"):
+            prepare_corpus([source], tokenizer, folder, sequence_length=16, replace=False)
+        assert np.array_equal(load_corpus(folder).train, kept.train)
+
+    def test_another_vocabulary_is_noticed(self, tmp_path, tokenizer):
+        write_documents(tmp_path / "a.jsonl", 30)
+        source = TextFile(tmp_path / "a.jsonl")
+        corpus = prepare_corpus([source], tokenizer, tmp_path / "c", sequence_length=16)
+        corpus.check_tokenizer(tokenizer, "net")
+        with pytest.raises(InvalidInputError, match="another vocabulary than that of net"):
+            corpus.check_tokenizer(train_tokenizer([source], 120), "net")
 
     def test_token_limit(self, tmp_path, tokenizer):
         write_documents(tmp_path / "a.jsonl", 600, words=60)
@@ -268,6 +313,25 @@ class TestCorpus:
         assert loaded("ba orp")["input_ids"] == tokenizer("ba orp")["input_ids"]
         assert corpus.masking().mask_id == loaded.mask_token_id
 
+    def test_a_tokenizer_is_there_in_full_or_not_at_all(self, tmp_path, tokenizer, monkeypatch):
+        rename, renamed = text.os.replace, []
+
+        def stop(old, new):
+            renamed.append(new.name)
+            if new.name == "tokenizer.json":
+                raise OSError(28, "No space left on device")
+            rename(old, new)
+
+        monkeypatch.setattr(text.os, "replace", stop)
+        with pytest.raises(NastoolError, match=r"cannot write the tokenizer .*No space left"):
+            save_tokenizer(tokenizer, tmp_path)
+        assert renamed == ["tokenizer_config.json", "tokenizer.json"]
+        assert not (tmp_path / "tokenizer.json").exists()
+        monkeypatch.undo()
+        save_tokenizer(tokenizer, tmp_path)
+        assert {path.name for path in tmp_path.iterdir()} == set(renamed)
+        assert load_tokenizer(tmp_path).get_vocab() == tokenizer.get_vocab()
+
     def test_bad_input_is_named(self, tmp_path, tokenizer):
         (tmp_path / "a.txt").write_text("too short")
         source = TextFile(tmp_path / "a.txt")
@@ -275,6 +339,8 @@ class TestCorpus:
             prepare_corpus([source], tokenizer, tmp_path / "c")
         with pytest.raises(InvalidInputError, match="no prepared corpus"):
             load_corpus(tmp_path / "c")
+        with pytest.raises(InvalidInputError, match="max_tokens must be at least 1, got 0"):
+            prepare_corpus([source], tokenizer, tmp_path / "c", max_tokens=0)
         with pytest.raises(InvalidInputError, match=r"held_out must be in \[0, 1\), got 1"):
             prepare_corpus([source], tokenizer, tmp_path / "c", held_out=1)
         with pytest.raises(InvalidInputError, match="no tokenizer at"):

@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 
 from nastool.errors import InvalidInputError
 from nastool_supershaper import measuring
-from nastool_supershaper.checkpoints import save_model
+from nastool_supershaper.checkpoints import load_supernet, save_model
 from nastool_supershaper.cli.measure import measure as measure_command
+from nastool_supershaper.data import load_corpus, prepare_corpus
+from nastool_supershaper.masked_text import masked_text
 from nastool_supershaper.masking import Masking, mask_fixed, random_generator
 from nastool_supershaper.measuring import (
     measure,
@@ -28,7 +30,7 @@ from nastool_supershaper.measuring import (
 )
 from nastool_supershaper.modeling import SuperShaperConfig, SuperShaperForMaskedLM
 from nastool_supershaper.parallel import Workers
-from nastool_supershaper.text import TextFile, train_tokenizer
+from nastool_supershaper.text import TextFile, load_tokenizer, save_tokenizer, train_tokenizer
 
 WIDTHS = (4, 8, 16)
 MASKING = Masking(mask_id=4, special_ids=(0, 1, 2, 3, 4), vocab_size=60)
@@ -237,6 +239,13 @@ class TestTable:
         with pytest.raises(InvalidInputError, match=r"must end with .csv"):
             measure(MODEL, IDS, LABELS, [(4, 4, 4)], tmp_path / "t.xlsx")
 
+    def test_a_damaged_table_is_named(self, tmp_path):
+        path = tmp_path / "t.csv.gz"
+        measure(MODEL, IDS, LABELS, [(4, 8, 16)], path)
+        path.write_bytes(path.read_bytes()[:-9])
+        with pytest.raises(InvalidInputError, match="is no table of measurements"):
+            read_measured(path)
+
     def test_given_shapes(self, tmp_path):
         path = tmp_path / "s.csv"
         path.write_text("name,layer_1,layer_2,layer_3\na,4,8,16\nb,4,4,4\n")
@@ -279,3 +288,58 @@ def test_command(tmp_path):
     assert f"{measured[16, 16, 16]:,.2f} (largest)" in result.output
     bad = CliRunner().invoke(measure_command, [str(tmp_path), *arguments[1:]])
     assert isinstance(bad.exception, InvalidInputError)
+    for option in ("--seed", "--mask-seed", "--shapes"):
+        assert CliRunner().invoke(measure_command, [*arguments, option, "-1"]).exit_code == 2
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A net that reads 16 tokens at most, its tokenizer beside it, and two corpora."""
+    folder = tmp_path_factory.mktemp("files")
+    rng = np.random.default_rng(0)
+    words = [f"{a}{b}" for a in "bcdfgklm" for b in ("a", "en", "ilt", "orp")]
+    source = TextFile(folder / "text.txt")
+    source.path.write_text("\n\n".join(" ".join(rng.choice(words, 60)) for _ in range(40)))
+    for name, size, length in (("own", 60, 16), ("other", 58, 16), ("long", 60, 32)):
+        tokenizer = train_tokenizer([source], size)
+        prepare_corpus([source], tokenizer, folder / name, sequence_length=length)
+    net = folder / "net"
+    save_tokenizer(load_tokenizer(folder / "own" / "tokenizer"), net)
+    sizes = tiny().config.to_dict() | {"max_position_embeddings": 16}
+    save_model(SuperShaperForMaskedLM(SuperShaperConfig(**sizes)), net)
+    return folder
+
+
+class TestText:
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (["--corpus", "other"], "another vocabulary than that of"),
+            (["--corpus", "long"], "blocks of at most 16 tokens, got 32"),
+            (["--corpus", "own", "--text", "text.txt"], "expected --text or --corpus, got both"),
+            ([], "no prepared corpus in net"),
+        ],
+    )
+    def test_what_the_net_cannot_read_is_named(self, files, monkeypatch, options, message):
+        monkeypatch.chdir(files)
+        arguments = ["net", "--shapes", "0", "--output", "t.csv", *options]
+        result = CliRunner().invoke(measure_command, arguments)
+        assert isinstance(result.exception, InvalidInputError)
+        assert message in str(result.exception)
+        assert not (files / "t.csv").exists()
+
+    def test_vocabularies_are_compared_by_size_where_there_is_no_tokenizer(self, files, tmp_path):
+        sizes = tiny(50).config.to_dict()
+        save_model(SuperShaperForMaskedLM(SuperShaperConfig(**sizes)), tmp_path)
+        with pytest.raises(InvalidInputError, match="a vocabulary of 50 tokens, got text of 60"):
+            masked_text(tmp_path, SuperShaperConfig(**sizes), corpus=files / "own")
+
+    def test_text_and_corpus_are_cut_to_what_the_net_takes(self, files):
+        config = load_supernet(files / "net").config
+        read = masked_text(files / "net", config, [str(files / "text.txt")], blocks=5)
+        assert read.input_ids.shape == read.labels.shape == (5, 16)
+        assert read.sources == ["text.txt"]
+        held_out = load_corpus(files / "own").held_out
+        taken = masked_text(files / "net", config, corpus=files / "own")
+        assert len(taken.input_ids) == len(held_out)
+        assert np.array_equal(np.where(taken.labels < 0, taken.input_ids, taken.labels), held_out)

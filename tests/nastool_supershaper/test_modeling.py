@@ -380,6 +380,13 @@ def test_bad_widths_are_refused(widths, message):
         SuperShaperConfig(hidden_size=SIZE, num_attention_heads=HEADS, widths=widths)
 
 
+@pytest.mark.parametrize("name", ["num_hidden_layers", "vocab_size", "intermediate_size"])
+@pytest.mark.parametrize("size", [0, 2.5, "12"])
+def test_bad_sizes_are_refused(name, size):
+    with pytest.raises(InvalidInputError, match=f"{name}: expected a positive whole number, got"):
+        SuperShaperConfig(**{name: size})
+
+
 @pytest.mark.parametrize("shape", [(12, 12), (12, 12, 13), (12, 12, 12, 12)])
 def test_bad_shapes_are_refused(supernet, batch, shape):
     with pytest.raises(InvalidInputError, match="expected 3 widths out of"):

@@ -3,9 +3,12 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import threading
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +18,14 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
+from nastool.cli.main import main
 from nastool.errors import InvalidInputError, NastoolError
-from nastool_supershaper import checkpoints
+from nastool_supershaper import checkpoints, pretraining
 from nastool_supershaper.checkpoints import latest_checkpoint, load_supernet
+from nastool_supershaper.cli.measure import measure as measure_command
 from nastool_supershaper.cli.pretrain import pretrain as pretrain_command
+from nastool_supershaper.cli.supernets import new_supernet, read_sizes
+from nastool_supershaper.data import prepare_corpus
 from nastool_supershaper.masking import MaskedBatches, Masking, mask_fixed, random_generator
 from nastool_supershaper.modeling import SuperShaperConfig, SuperShaperForMaskedLM
 from nastool_supershaper.pretraining import (
@@ -28,6 +35,7 @@ from nastool_supershaper.pretraining import (
     build_optimizer,
     pretrain,
 )
+from nastool_supershaper.text import TextFile, load_tokenizer, save_tokenizer, train_tokenizer
 from nastool_supershaper.training_rules import (
     Distillation,
     LargestOnly,
@@ -73,6 +81,20 @@ def tiny(seed=0):
 def train(folder, config=CONFIG, model=None, **options):
     model = model or tiny()
     return model, pretrain(model, BLOCKS, MASKING, config, folder, **options)
+
+
+def power_cut(report):
+    if report.step == 8:
+        raise RuntimeError("power cut")
+
+
+def damage_all(folder):
+    for checkpoint in (folder / "checkpoints").iterdir():
+        (checkpoint / "state.json").write_text("")
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def assert_same_run(a, b):
@@ -280,12 +302,8 @@ class TestResume:
         assert_same_run(whole, tmp_path)
 
     def test_damaged_checkpoint_gives_way_to_the_one_before(self, whole, tmp_path, caplog):
-        def crash(report):
-            if report.step == 8:
-                raise RuntimeError("power cut")
-
         with pytest.raises(RuntimeError, match="power cut"):
-            train(tmp_path, on_step=crash)
+            train(tmp_path, on_step=power_cut)
         newest = latest_checkpoint(tmp_path / "checkpoints").path
         assert newest.name == "step-00000006"
         content = bytearray((newest / "model.safetensors").read_bytes())
@@ -296,23 +314,39 @@ class TestResume:
         train(tmp_path, model=tiny(seed=1))
         assert_same_run(whole, tmp_path)
 
-    def test_later_damaged_checkpoints_give_way_to_new_ones(self, tmp_path):
-        train(tmp_path)
-        for folder in (tmp_path / "checkpoints").iterdir():
-            (folder / "state.json").write_text("")
+    def test_nothing_to_go_on_from_is_said_and_nothing_overwritten(self, tmp_path):
+        with pytest.raises(RuntimeError, match="power cut"):
+            train(tmp_path, on_step=power_cut)
+        damage_all(tmp_path)
+        before = contents(tmp_path)
+        with pytest.raises(
+            InvalidInputError, match=r"got 2 in .*checkpoints, all damaged: to start"
+        ):
+            train(tmp_path)
+        assert contents(tmp_path) == before
+        # What it says to do.
         config = replace(CONFIG, keep_checkpoints=1)
-        train(tmp_path, config, on_step=lambda r: r.step == 4 and os.kill(os.getpid(), 2))
+        stop = {"on_step": lambda r: r.step == 4 and os.kill(os.getpid(), signal.SIGINT)}
+        train(tmp_path, config, resume=False, **stop)
         assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-00000004"]
+
+    def test_a_model_without_checkpoints_is_not_overwritten(self, tmp_path):
+        train(tmp_path)
+        damage_all(tmp_path)
+        for resume in (True, False):
+            before = contents(tmp_path)
+            with pytest.raises(
+                InvalidInputError, match="already holds a model, and no whole check"
+            ):
+                train(tmp_path, resume=resume)
+            assert contents(tmp_path) == before
+            shutil.rmtree(tmp_path / "checkpoints", ignore_errors=True)
 
     def test_who_loads_a_run_gets_its_newest_weights(self, tmp_path):
         train(tmp_path, on_step=lambda r: r.step == 2 and os.kill(os.getpid(), signal.SIGINT))
 
-        def crash(report):
-            if report.step == 8:
-                raise RuntimeError("power cut")
-
         with pytest.raises(RuntimeError, match="power cut"):
-            train(tmp_path, on_step=crash)
+            train(tmp_path, on_step=power_cut)
         newest = latest_checkpoint(tmp_path / "checkpoints")
         assert newest.state["step"] == 6
         saved = load_file(newest.path / "model.safetensors")
@@ -332,6 +366,32 @@ class TestResume:
         checkpoint = latest_checkpoint(tmp_path / "checkpoints")
         assert checkpoint.state["step"] == 3
         assert torch.isfinite(load_file(checkpoint.path / "model.safetensors")["head.bias"]).all()
+
+    def test_weights_that_are_not_finite_are_not_saved(self, tmp_path):
+        model = tiny()
+
+        def spoil(report):
+            if report.step == 6:
+                with torch.no_grad():
+                    model.head.bias[7] = float("inf")
+
+        with pytest.raises(NastoolError, match=r"head.bias holds .* after step 6: .*last good"):
+            train(tmp_path, model=model, on_step=spoil)
+        assert latest_checkpoint(tmp_path / "checkpoints").state["step"] == 3
+
+    def test_stopped_before_the_first_step_the_same_call_starts(self, whole, tmp_path, monkeypatch):
+        @contextmanager
+        def stopped():
+            event = threading.Event()
+            event.set()
+            yield event
+
+        monkeypatch.setattr(pretraining, "_stop_signals", stopped)
+        _, result = train(tmp_path)
+        assert (result.step, result.finished) == (0, False)
+        monkeypatch.undo()
+        train(tmp_path)
+        assert_same_run(whole, tmp_path)
 
     def test_a_log_that_cannot_be_written_is_named(self, whole, tmp_path):
         log = tmp_path / "log.jsonl"
@@ -472,10 +532,89 @@ class TestCommand:
         assert corpus.stat().st_mtime_ns == written
         assert "Trained 6 steps" in more.output
 
+    @pytest.mark.parametrize("step", [2, 5])
+    def test_an_unfinished_run_lacks_nothing(self, tmp_path, monkeypatch, step):
+        """Stopped before or after its first checkpoint, it goes on without its tokenizer named."""
+        text, net = tmp_path / "text.txt", tmp_path / "net"
+        words = ["stone", "river", "cloud", "meadow", "lantern", "harbour"]
+        rng = np.random.default_rng(0)
+        text.write_text("\n\n".join(" ".join(rng.choice(words, 30)) for _ in range(80)))
+        options = ["--config", "tiny", "--text", str(text), "--preset", "smoke", "--steps", "6"]
+        options += ["--checkpoint-every", "4", "--sequence-length", "16", "--held-out", "0.1"]
+        options += ["--dtype", "float32", "--peak-flops", "1e9", "--tracker", "none"]
+        options += ["--output", str(net)]
+        append = pretraining.TrainingLog.append
+
+        def power_cut(log, report, *others):
+            if report.step == step:
+                raise RuntimeError("power cut")
+            return append(log, report, *others)
+
+        monkeypatch.setattr(pretraining.TrainingLog, "append", power_cut)
+        cut = CliRunner().invoke(pretrain_command, [*options, "--tokenizer", "train:120"])
+        assert "power cut" in str(cut.exception)
+        monkeypatch.undo()
+        vocabulary = load_tokenizer(net).get_vocab()
+        assert vocabulary == load_tokenizer(net / "corpus" / "tokenizer").get_vocab()
+        corpus = contents(net / "corpus")
+        if step > 4:
+            table = ["--text", str(text), "--shapes", "2", "--output", str(tmp_path / "t.csv")]
+            measured = CliRunner().invoke(measure_command, [str(net), *table])
+            assert measured.exit_code == 0, measured.output
+            # What the run was trained on stays, whatever is asked for.
+            longer = [*options, "--resume", "--sequence-length", "32"]
+            refused = CliRunner().invoke(pretrain_command, longer)
+            assert "sequence_length=16, not 32" in str(refused.exception)
+            assert contents(net / "corpus") == corpus
+        done = CliRunner().invoke(pretrain_command, [*options, "--resume"])
+        assert "Trained 6 steps" in done.output
+        assert contents(net / "corpus") == corpus
+        assert load_tokenizer(net).get_vocab() == vocabulary
+
+    def test_damaged_checkpoints_are_an_error_of_one_line(self, tmp_path):
+        folder = tmp_path / "net" / "checkpoints" / "step-00000003"
+        folder.mkdir(parents=True)
+        arguments = ["pretrain", "--config", "tiny", "--text", __file__, "--resume"]
+        done = CliRunner().invoke(main, [*arguments, "--output", str(tmp_path / "net")])
+        assert done.exit_code == 2
+        assert done.output.splitlines()[-1].startswith(
+            "Error: expected a whole checkpoint to go on"
+        )
+        assert not [path for path in (tmp_path / "net").rglob("*") if path.is_file()]
+
+    def test_a_tokenizer_that_would_do_nothing_is_refused(self, tmp_path):
+        text = tmp_path / "text.txt"
+        text.write_text("\n\n".join(f"stone river cloud meadow {i}" for i in range(200)))
+        tokenizer = train_tokenizer([TextFile(text)], 120)
+        prepare_corpus([TextFile(text)], tokenizer, tmp_path / "corpus", sequence_length=16)
+        save_tokenizer(train_tokenizer([TextFile(text)], 100), tmp_path / "other")
+        options = ["--config", "tiny", "--corpus", str(tmp_path / "corpus")]
+        options += ["--output", str(tmp_path / "net"), "--tokenizer"]
+        for name, message in (
+            (str(tmp_path / "other"), "another vocabulary than that of"),
+            ("train:200", "expected text to train one"),
+        ):
+            done = CliRunner().invoke(pretrain_command, [*options, name])
+            assert isinstance(done.exception, InvalidInputError)
+            assert message in str(done.exception)
+
+    def test_sizes_that_would_do_nothing_are_refused(self, tmp_path):
+        path = tmp_path / "sizes.json"
+        tiny().config.save_pretrained(tmp_path)
+        assert read_sizes(str(tmp_path / "config.json"))["widths"] == [4, 8, 16]
+        path.write_text('{"num_layers": 6}')
+        with pytest.raises(InvalidInputError, match=r"sizes.json has unknown sizes num_layers"):
+            read_sizes(str(path))
+        with pytest.raises(InvalidInputError, match=r"--widths: .* got --supernet"):
+            new_supernet(None, None, "net", "4,8", None, None)
+        with pytest.raises(InvalidInputError, match=r"--layers: .* got --config"):
+            new_supernet(None, "tiny", None, None, 4, None)
+
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
             ([], "expected exactly one of --bert, --config and --supernet, got 0"),
+            (["--config", "tiny", "--seed", "-1"], "seed is out of range: -1"),
             (["--config", "tiny"], "expected text"),
             (["--config", "huge", "--text", __file__], "expected text files"),
             (["--config", "tiny", "--preset", "big"], "--preset: expected one of"),

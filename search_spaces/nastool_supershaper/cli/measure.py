@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,9 @@ import click
 
 from nastool.errors import InvalidInputError
 from nastool_supershaper.cli.supernets import move, torch_needed
-from nastool_supershaper.cli.texts import open_corpus
+
+_COUNT = click.IntRange(min=0)
+_POSITIVE = click.IntRange(min=1)
 
 
 @click.command()
@@ -23,17 +24,17 @@ from nastool_supershaper.cli.texts import open_corpus
 )
 @click.option("--text-field", default="text", show_default=True, help="Name of the text column.")
 @click.option("--corpus", type=click.Path(path_type=Path), help="Prepared corpus to take it from.")
-@click.option("--shapes", type=int, default=3000, show_default=True, help="Random shapes.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the shapes.")
-@click.option("--mask-seed", type=int, default=0, show_default=True, help="Seed of the masks.")
+@click.option("--shapes", type=_COUNT, default=3000, show_default=True, help="Random shapes.")
+@click.option("--seed", type=_COUNT, default=0, show_default=True, help="Seed of the shapes.")
+@click.option("--mask-seed", type=_COUNT, default=0, show_default=True, help="Seed of the masks.")
 @click.option(
     "--shapes-from",
     multiple=True,
     type=click.Path(path_type=Path),
     help="CSV file with columns layer_1, layer_2, ...: further shapes; repeatable.",
 )
-@click.option("--blocks", type=int, help="Blocks of text to measure on. Default: all.")
-@click.option("--batch-size", type=int, help="Blocks at a time. Default: 64, on a GPU 512.")
+@click.option("--blocks", type=_POSITIVE, help="Blocks of text to measure on. Default: all.")
+@click.option("--batch-size", type=_POSITIVE, help="Blocks at a time. Default: 64, on a GPU 512.")
 @click.option("--dtype", default="auto", show_default=True, help="auto, float32 or bfloat16.")
 @click.option("--device", help="Torch device. Default: cuda if there is one, else cpu.")
 @click.option(
@@ -65,16 +66,15 @@ def measure(
     """
     with torch_needed():
         from nastool_supershaper.checkpoints import load_supernet
+        from nastool_supershaper.masked_text import masked_text
         from nastool_supershaper.parallel import joined_workers, own_device
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     from nastool_supershaper import measuring
 
-    if shapes < 0:
-        raise InvalidInputError(f"--shapes: expected at least 0, got {shapes}")
-    if batch_size is not None and batch_size < 1:
-        raise InvalidInputError(f"--batch-size: expected at least 1, got {batch_size}")
+    if text and corpus is not None:
+        raise InvalidInputError("expected --text or --corpus, got both")
     device = own_device(device)
     workers = click.get_current_context().with_resource(joined_workers(device))
     model = load_supernet(supernet)
@@ -88,7 +88,15 @@ def measure(
     wanted += measuring.sample_shapes(
         config.widths, config.num_hidden_layers, shapes, seed, wanted[:2]
     )
-    input_ids, labels, names = _masked_text(supernet, text, text_field, corpus, blocks, mask_seed)
+    input_ids, labels, names = masked_text(
+        supernet,
+        config,
+        text,
+        text_field=text_field,
+        corpus=corpus,
+        blocks=blocks,
+        mask_seed=mask_seed,
+    )
     card: dict[str, Any] = {
         "supernet": supernet.resolve().name,
         "widths": list(config.widths),
@@ -123,32 +131,3 @@ def measure(
         f"{len(table):,} shapes, {n_masked:,} masked tokens of {', '.join(names)}: "
         f"perplexity {largest:,.2f} (largest) to {smallest:,.2f} (smallest): {output}"
     )
-
-
-def _masked_text(
-    supernet: Path,
-    text: tuple[str, ...],
-    text_field: str,
-    corpus: Path | None,
-    blocks: int | None,
-    mask_seed: int,
-) -> tuple[Any, Any, list[str]]:
-    from nastool_supershaper.data import fixed_masks, load_corpus
-    from nastool_supershaper.text import text_files
-
-    if text and corpus is not None:
-        raise InvalidInputError("expected --text or --corpus, got both")
-    if not text:
-        opened = load_corpus(corpus or supernet / "corpus")
-        part = "held_out" if len(opened.held_out) else "train"
-        if part == "train" and corpus is None:
-            raise InvalidInputError(
-                f"{supernet} was trained without held-out text: give some with --text"
-            )
-        names = [source["name"] for source in opened.card["sources"]]
-        return (*fixed_masks(opened, part, blocks, mask_seed), names)
-    sources = text_files(text, text_field)
-    with tempfile.TemporaryDirectory() as folder:
-        opened = open_corpus(list(sources), str(supernet), Path(folder), 128, 0.0, None)
-        masked = fixed_masks(opened, "train", blocks, mask_seed)
-    return (*masked, [source.name for source in sources])

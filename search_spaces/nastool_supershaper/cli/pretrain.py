@@ -152,8 +152,8 @@ def pretrain(
     with torch_needed():
         import torch
 
-        from nastool_supershaper.checkpoints import latest_checkpoint, load_supernet
-        from nastool_supershaper.data import fixed_masks, load_tokenizer, save_tokenizer
+        from nastool_supershaper.checkpoints import load_supernet, resumable_checkpoint
+        from nastool_supershaper.data import fixed_masks
         from nastool_supershaper.parallel import joined_workers, own_device
         from nastool_supershaper.pretraining import Evaluation
         from nastool_supershaper.pretraining import pretrain as train
@@ -161,12 +161,7 @@ def pretrain(
     overrides["rule"] = training_rule(preset, rule, random_shapes, sampling)
     overrides["compile"] = compiled
     config = configuration(preset, overrides)
-    saved = latest_checkpoint(output / "checkpoints")
-    if saved is not None and not resume:
-        raise InvalidInputError(
-            f"--output: {output} already holds a run at step {saved.state['step']}; "
-            "add --resume, or give another folder"
-        )
+    saved = resumable_checkpoint(output, resume)
     starts = [s for s in (bert, size, supernet) if s is not None]
     if len(starts) != 1 and saved is None:
         raise InvalidInputError(
@@ -176,16 +171,20 @@ def pretrain(
     workers = click.get_current_context().with_resource(joined_workers(device))
     sources = named_sources(text, dataset, text_field, streaming)
     corpus_folder = Path(corpus) if corpus else output / "corpus"
-    # A run that goes on reads as before, though its options need not say again how.
-    before = None if saved is None else str(corpus_folder / "tokenizer")
+    start = bert or supernet
+    if resume:
+        tokenizer = _known_tokenizer(tokenizer, start, output, corpus_folder, saved is not None)
     tokenised = open_corpus(
         sources,
-        tokenizer or bert or supernet or before,
+        tokenizer,
         corpus_folder,
         sequence_length,
         held_out,
         max_tokens,
-        workers,
+        start=start,
+        workers=workers,
+        # What a run was trained on does not give way to what it cannot go on with.
+        replace=saved is None,
     )
     torch.manual_seed(config.seed)
     if saved is not None:
@@ -211,9 +210,8 @@ def pretrain(
             on_step=on_step if workers.is_first else None,
             workers=workers,
             trackers=[name for name in trackers if name != "none"] if trackers else None,
+            tokenizer=tokenised.tokenizer_path,
         )
-    if workers.is_first:
-        save_tokenizer(load_tokenizer(tokenised.tokenizer_path), output)
     workers.wait()  # launchers end the others when one has ended with a code that is not 0
     if not result.finished:
         if workers.is_first:
@@ -227,6 +225,27 @@ def pretrain(
     click.echo(f"Trained {result.step} steps on {result.tokens:,} tokens: {output}")
     for name, value in result.perplexities.items():
         click.echo(f"  held-out perplexity, {name}: {value:,.2f}")
+
+
+def _known_tokenizer(
+    named: str | None, start: str | None, output: Path, corpus: Path, is_saved: bool
+) -> str | None:
+    """Return the tokenizer of a run that goes on: its options need not name it again.
+
+    Args:
+        named: What the options name, if anything.
+        start: Model that training starts from, if any.
+        output: The run's folder.
+        corpus: The corpus's folder.
+        is_saved: Whether the run has a checkpoint; without one it may yet start from another model.
+    """
+    is_given = named is not None and not (is_saved and named.startswith("train:"))
+    if is_given or (start is not None and not is_saved):
+        return named
+    for folder in (output, corpus / "tokenizer") if is_saved else (output,):
+        if (folder / "tokenizer.json").is_file():
+            return str(folder)
+    return named
 
 
 @contextmanager

@@ -96,6 +96,10 @@ def new_supernet(
     from nastool_supershaper.initialization import grow
     from nastool_supershaper.modeling import SuperShaperConfig, SuperShaperForMaskedLM
 
+    if widths is not None and supernet is not None:
+        raise InvalidInputError("--widths: expected --bert or --config beside it, got --supernet")
+    if layers is not None and size is not None:
+        raise InvalidInputError("--layers: expected --bert or --supernet beside it, got --config")
     parsed = None
     if widths is not None:
         try:
@@ -123,8 +127,10 @@ def read_sizes(name: str) -> dict[str, Any]:
         name: One of SIZES, or a JSON file.
 
     Raises:
-        InvalidInputError: If it is neither.
+        InvalidInputError: If it is neither, or names a size that there is not.
     """
+    from nastool_supershaper.supernet_config import SuperShaperConfig
+
     if name in SIZES:
         return SIZES[name]
     try:
@@ -135,6 +141,10 @@ def read_sizes(name: str) -> dict[str, Any]:
         ) from error
     if not isinstance(sizes, dict):
         raise InvalidInputError(f"--config: expected a JSON object in {name}")
+    # The configuration takes any name, as transformers has it: a misspelt one would go unnoticed.
+    unknown = sizes.keys() - SuperShaperConfig().to_dict().keys()
+    if unknown:
+        raise InvalidInputError(f"--config: {name} has unknown sizes {', '.join(sorted(unknown))}")
     return sizes
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import click
 
 from nastool.errors import InvalidInputError
 from nastool_supershaper.parallel import ALONE, Workers
@@ -40,27 +40,33 @@ def open_corpus(
     sequence_length: int,
     held_out: float,
     max_tokens: int | None,
+    *,
+    start: str | None = None,
     workers: Workers = ALONE,
+    replace: bool = True,
 ) -> Corpus:
     """Tokenise the sources, or open the corpus that is there when no source is named.
 
     Args:
         sources: May be empty if the folder holds a corpus.
-        tokenizer: Path, hub name, ``train:SIZE`` or None.
+        tokenizer: Path, hub name or ``train:SIZE``; None for that of `start`.
         folder: The corpus's folder.
         sequence_length: Tokens a block.
         held_out: Fraction of the characters to hold out.
         max_tokens: Limit, or None.
+        start: Model that is to read the text, or None for a new one.
         workers: The processes that tokenise together.
+        replace: Whether a corpus of something else in the folder may give way.
+
+    Raises:
+        InvalidInputError: If there is no text, or not for this tokenizer.
     """
-    from nastool_supershaper.data import load_corpus, load_tokenizer, prepare_corpus
+    from nastool_supershaper.data import load_tokenizer, prepare_corpus
     from nastool_supershaper.text import save_tokenizer, train_tokenizer
 
     if not sources:
-        if not (folder / "corpus.json").is_file():
-            raise InvalidInputError("expected text: --text, --dataset or a prepared --corpus")
-        return load_corpus(folder)
-    tokenizer = tokenizer or "train:16000"
+        return _prepared(tokenizer, folder, start)
+    tokenizer = tokenizer or start or "train:16000"
     if tokenizer.startswith("train:"):
         vocabulary = tokenizer.removeprefix("train:")
         if not vocabulary.isdigit() or int(vocabulary) < 100:
@@ -71,17 +77,7 @@ def open_corpus(
         loaded = load_tokenizer(folder / "tokenizer")
     else:
         loaded = load_tokenizer(tokenizer)
-    with click.progressbar(
-        length=len(sources), label="Tokenising", hidden=not workers.is_first
-    ) as bar:
-        seen: set[str] = set()
-
-        def progress(name: str, tokens: int) -> None:
-            del tokens
-            if name not in seen:
-                seen.add(name)
-                bar.update(1)
-
+    with _tokenising(shown=workers.is_first) as progress:
         return prepare_corpus(
             sources,
             loaded,
@@ -91,4 +87,45 @@ def open_corpus(
             max_tokens=max_tokens,
             progress=progress,
             workers=workers,
+            replace=replace,
         )
+
+
+def _prepared(tokenizer: str | None, folder: Path, start: str | None) -> Corpus:
+    """Open a corpus; its ids must mean the words that the tokenizer or the model means."""
+    from nastool_supershaper.data import load_corpus, load_tokenizer
+
+    if not (folder / "corpus.json").is_file():
+        raise InvalidInputError("expected text: --text, --dataset or a prepared --corpus")
+    corpus = load_corpus(folder)
+    if tokenizer is not None:
+        if tokenizer.startswith("train:"):
+            raise InvalidInputError(
+                f"--tokenizer: expected text to train one, got the prepared corpus {folder}"
+            )
+        corpus.check_tokenizer(load_tokenizer(tokenizer), tokenizer)
+    elif start is not None:
+        try:
+            loaded = load_tokenizer(start)
+        except InvalidInputError:
+            return corpus  # weights alone
+        corpus.check_tokenizer(loaded, start)
+    return corpus
+
+
+@contextmanager
+def _tokenising(shown: bool) -> Iterator[Callable[[str, int], None]]:
+    """Show on a terminal how far tokenising is; how far it is to go nobody knows."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
+
+    console = Console(stderr=True, highlight=False)
+    columns = (SpinnerColumn(), "{task.description}", TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not (shown and console.is_terminal)) as bar:
+        task = bar.add_task("Tokenising", total=None)
+
+        def show(name: str, tokens: int) -> None:
+            bar.update(task, description=f"Tokenising {escape(name)}: {tokens:,} tokens")
+
+        yield show
