@@ -43,7 +43,12 @@ if TYPE_CHECKING:
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the order."
 )
-@click.option("--format", "output_format", type=click.Choice(["table", "json", "csv"]))
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["table", "json", "csv"]),
+    help="Default: table.",
+)
 @plugin_option
 def bench(
     folders: tuple[Path, ...],
@@ -61,9 +66,10 @@ def bench(
 ) -> None:
     """Measure the latency, throughput, size and memory of exported models.
 
-    Each DIR is a folder that 'nastool export' wrote; every form in it is measured on this
-    processor, with its head, beside BERT-base and DistilBERT in the same forms with the same head.
-    The forms take turns in random order, so that a machine that drifts slows all of them alike.
+    Each DIR is a folder that 'nastool export' wrote, or a BERT or DistilBERT of transformers. Every
+    form in it is measured on this processor, with its head, beside BERT-base and DistilBERT in the
+    same forms with the same head. The forms take turns in random order, so that a machine that
+    drifts slows all of them alike.
     """
     with torch_needed():
         from nastool_supershaper.deployment.bench import BASELINES, Plan, measure
@@ -106,7 +112,7 @@ def _found(
     compiled: bool,
 ) -> list[Candidate]:
     """All forms of the models and of the baselines with their heads."""
-    from nastool_supershaper.deployment.bench import candidates, write_baseline
+    from nastool_supershaper.deployment.bench import candidates, task_of, write_baseline
 
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
@@ -118,13 +124,13 @@ def _found(
             folder, name, workload, threads=threads, compiled=compiled, skip=_to_stderr
         )
         found += own
-        _, forms = heads.setdefault(type(own[0].deployment.module).__name__, (folder, set()))
+        _, forms = heads.setdefault(task_of(folder), (folder, set()))
         forms |= {one.form for one in own}
-    for kind, (like, forms) in heads.items():
+    for task, (like, forms) in heads.items():
         for baseline in baselines:
-            name = baseline if len(heads) == 1 else f"{baseline} {kind.removeprefix('ShapedBert')}"
+            name = baseline if len(heads) == 1 else f"{baseline} {task}"
             click.echo(f"making {name} in {len(forms)} forms ...", err=True)
-            folder = temporary / f"{baseline}-{kind}"
+            folder = temporary / f"{baseline}-{task}"
             folder.mkdir()
             write_baseline(baseline, like, sorted(forms), folder)
             found += candidates(folder, name, workload, threads=threads, compiled=compiled)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nastool.cli.options import count, plugin_option, storage_option
+from nastool.cli.options import count, format_option, plugin_option, storage_option
 from nastool.errors import InvalidInputError
-from nastool_supershaper.cli.supernets import torch_needed
+from nastool_supershaper.cli.supernets import named_supernet, torch_needed
 
 if TYPE_CHECKING:
     from nastool.results import Result
@@ -73,11 +73,18 @@ _HEADS = ("masked-lm", "classification", "regression", "question-answering")
 @click.option(
     "--examples",
     type=click.Path(path_type=Path),
-    metavar="FILE.tsv",
-    help="Labelled texts to measure a classification or regression on.",
+    metavar="FILE",
+    help="Examples of its task to measure a model on: labelled texts in a table, or questions in "
+    "SQuAD's form.",
 )
 @click.option(
     "--limit", type=count, metavar="N", help="Blocks of text or examples at most. Default: all."
+)
+@click.option(
+    "--max-length",
+    type=count,
+    metavar="N",
+    help="Tokens of an example at most. Default: as many as the model takes.",
 )
 @click.option("--licence", default="", metavar="ID", help="Licence of the weights, for the card.")
 @click.option("--push", metavar="USER/NAME", help="Upload the folder to the hub as well.")
@@ -85,7 +92,7 @@ _HEADS = ("masked-lm", "classification", "regression", "question-answering")
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of new heads."
 )
-@click.option("--format", "output_format", type=click.Choice(["table", "json"]), default="table")
+@format_option
 @storage_option
 @plugin_option
 def export(
@@ -105,6 +112,7 @@ def export(
     corpus: Path | None,
     examples: Path | None,
     limit: int | None,
+    max_length: int | None,
     licence: str,
     push: str | None,
     private: bool,
@@ -130,6 +138,10 @@ def export(
         require(form)
     if private and push is None:
         raise InvalidInputError("--private: expected --push beside it")
+    if limit is not None and not text and corpus is None and examples is None:
+        raise InvalidInputError("--limit: expected --text, --corpus or --examples beside it")
+    if max_length is not None and examples is None:
+        raise InvalidInputError("--max-length: expected --examples beside it")
     if (study is not None or supernet is not None) == (model is not None):
         raise InvalidInputError("expected a STUDY, --supernet or --model, and only one origin")
     if model is not None:
@@ -143,7 +155,7 @@ def export(
         )
         exporting.check_difference("the merged shape and the supernet", merging, tolerance)
     loaded = _tokenizer(tokenizer, beside)
-    quality = _quality(deployed, loaded, text, corpus, examples, limit)
+    quality = _quality(deployed, loaded, text, corpus, examples, limit, max_length)
     try:
         report = exporting.export(
             deployed,
@@ -184,6 +196,9 @@ def _cut_out(
     seed: int,
 ) -> tuple[Any, Any, Any, Path]:
     """A shape of a supernet with a head, where it comes from, and what merging changed."""
+    from nastool.cli.show import problem_of
+    from nastool.store import open_store
+    from nastool.study import load_result
     from nastool_supershaper.checkpoints import load_supernet
     from nastool_supershaper.deployment.checks import merging_difference
     from nastool_supershaper.deployment.models import with_head
@@ -196,13 +211,10 @@ def _cut_out(
         )
     result = None
     if study is not None:
-        result, named = _studied(study, storage)
-        supernet = supernet or named
-        if supernet is None:
-            raise InvalidInputError(
-                f"study {study!r} searched {result.problem.space.name}, which names no supernet: "
-                "give one with --supernet DIR"
-            )
+        with open_store(storage, create=False) as store:
+            summary = store.load(study).summary
+            result = load_result(store, study, problem_of(summary))
+        supernet = supernet or named_supernet(summary)
     if supernet is None:
         raise InvalidInputError("expected --supernet")
     net = load_supernet(supernet)
@@ -224,21 +236,6 @@ def _cut_out(
     )
     merging = merging_difference(net, subnet)
     return with_head(subnet, head, _labels(labels), seed), origin, merging, supernet
-
-
-def _studied(study: str, storage: str) -> tuple[Result, Path | None]:
-    """What a study found, and the supernet that its space was named by."""
-    from nastool.cli.show import problem_of
-    from nastool.plugins import parse_spec
-    from nastool.store import open_store
-    from nastool.study import load_result
-
-    with open_store(storage, create=False) as store:
-        summary = store.load(study).summary
-        result = load_result(store, study, problem_of(summary))
-    argument = parse_spec(summary.description["space"]).argument
-    folder = Path(argument) if argument else None
-    return result, folder if folder is not None and folder.is_dir() else None
 
 
 def _chosen(text: str, space: SuperShaperSpace, result: Result | None) -> Any:
@@ -314,6 +311,7 @@ def _quality(
     corpus: Path | None,
     examples: Path | None,
     limit: int | None,
+    max_length: int | None,
 ) -> Any:
     """What to measure the forms by, or None."""
     from nastool_supershaper.deployment.checks import perplexity_on_text, score_on_examples
@@ -328,9 +326,9 @@ def _quality(
         return perplexity_on_text(model, tokenizer, text, corpus, limit)
     if examples is None:
         return None
-    if head not in ("classification", "regression"):
-        raise InvalidInputError(f"--examples measures classification and regression, got {head}")
-    return score_on_examples(model, tokenizer, examples, limit)
+    if head == "masked-lm":
+        raise InvalidInputError(f"--examples measures the heads of tasks, got {head}")
+    return score_on_examples(model, tokenizer, examples, limit, max_length)
 
 
 def _print(report: ExportReport, target: Path, output_format: str) -> None:
@@ -344,13 +342,13 @@ def _print(report: ExportReport, target: Path, output_format: str) -> None:
     table = Table(box=None, pad_edge=False)
     for number, name in enumerate(report.header):
         table.add_column(name, justify="left" if number < 2 else "right", no_wrap=number < 2)
-    for row in report.rows:
-        table.add_row(*map(Text, row.cells[: len(report.header)]))
+    for cells in report.cells:
+        table.add_row(*map(Text, cells))
     console = Console(highlight=False, soft_wrap=True)
     console.print(table)
     console.print()
-    if report.metric is not None:
-        console.print(Text(f"{report.metric[0]} on {report.metric[1]}"))
+    if report.measured:
+        console.print(Text(report.measured))
     if report.merging is not None:
         console.print(
             f"Merged against the supernet: largest difference {report.merging.largest:.2g}"

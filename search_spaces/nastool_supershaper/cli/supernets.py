@@ -1,4 +1,4 @@
-"""The supernet that a command trains or measures."""
+"""The supernet that a command trains, measures or takes shapes from."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from nastool.errors import InvalidInputError, MissingDependencyError
 if TYPE_CHECKING:
     import torch
 
+    from nastool.store import StudySummary
     from nastool_supershaper.data import Corpus
     from nastool_supershaper.modeling import SuperShaperForMaskedLM
     from nastool_supershaper.training_rules import Shape
@@ -69,6 +70,27 @@ def move(model: torch.nn.Module, device: str | None) -> None:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise InvalidInputError(f"--device: cannot use {device!r}: {reason}") from error
+
+
+def named_supernet(summary: StudySummary) -> Path:
+    """Folder of the supernet by which a study named its space.
+
+    Args:
+        summary: Of the study.
+
+    Raises:
+        InvalidInputError: It named its space otherwise.
+    """
+    from nastool.plugins import parse_spec
+
+    named = summary.description["space"]
+    folder = parse_spec(named).argument
+    if folder is None or not Path(folder).is_dir():
+        raise InvalidInputError(
+            f"study {summary.name!r} searched {named}, which names no supernet: give one with "
+            "--supernet DIR"
+        )
+    return Path(folder)
 
 
 def new_supernet(

@@ -11,7 +11,7 @@ import click
 
 from nastool.cli.options import count, plugin_option, storage_option
 from nastool.errors import InvalidInputError
-from nastool_supershaper.cli.supernets import move, torch_needed
+from nastool_supershaper.cli.supernets import move, named_supernet, torch_needed
 
 if TYPE_CHECKING:
     from nastool.results import Result
@@ -30,9 +30,8 @@ _MODES = ("direct", "partial", "scratch")
 @click.option(
     "--supernet",
     metavar="DIR",
-    required=True,
     type=click.Path(path_type=Path),
-    help="Supernet whose subnets are fine-tuned.",
+    help="Supernet whose subnets are fine-tuned. Default: the one that the study's space names.",
 )
 @click.option(
     "--tokenizer", metavar="DIR", help="Its tokenizer. Default: in the supernet's folder."
@@ -135,7 +134,12 @@ _MODES = ("direct", "partial", "scratch")
 @click.option("--keep", is_flag=True, help="Keep every fine-tuned model there.")
 @click.option("--dtype", default="auto", show_default=True, help="auto, float32 or bfloat16.")
 @click.option("--device", help="Torch device. Default: cuda if there is one, else cpu.")
-@click.option("--format", "output_format", type=click.Choice(["table", "json", "csv"]))
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["table", "json", "csv"]),
+    help="Default: table.",
+)
 @click.option(
     "--output",
     metavar="FILE",
@@ -146,7 +150,7 @@ _MODES = ("direct", "partial", "scratch")
 @plugin_option
 def validate(
     study: str,
-    supernet: Path,
+    supernet: Path | None,
     tokenizer: str | None,
     pick: str | None,
     shape_texts: tuple[str, ...],
@@ -211,7 +215,9 @@ def validate(
         keep=keep,
     )
     with open_store(storage, create=False) as store:
-        result = load_result(store, study, problem_of(store.load(study).summary))
+        summary = store.load(study).summary
+        result = load_result(store, study, problem_of(summary))
+        supernet = supernet or named_supernet(summary)
         model = load_supernet(supernet)
         space = _space(result, supernet, model)
         shapes, metrics = _shapes(result, space, pick, shape_texts)

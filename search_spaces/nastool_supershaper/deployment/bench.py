@@ -16,7 +16,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from nastool.deployment import Deployment, Workload
 from nastool.devices import Device
-from nastool.errors import InvalidInputError, MissingDependencyError
+from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
 from nastool.plugins import load_device
 from nastool_supershaper import shaped_bert
 from nastool_supershaper.deployment import forms
@@ -28,6 +28,9 @@ Progress = Callable[[int, int, str], None]
 """Called with the steps done, of all, and what is being done."""
 
 COMPILED = "torch.compile"
+
+_DEPLOYED = "ShapedBert"
+"""What the names of deployed models begin with."""
 
 _DEVICES = {
     "torch": "cpu",
@@ -129,18 +132,63 @@ class Row:
 
 
 def load_model(folder: Path) -> PreTrainedModel:
-    """Load a model for measuring: a deployed one, or a baseline.
+    """Load a model for measuring: a deployed one, or a BERT or DistilBERT of transformers.
 
     Args:
-        folder: What `export` or `write_baseline` wrote.
+        folder: What `export`, `write_baseline` or `save_pretrained` wrote.
 
     Raises:
         InvalidInputError: There is none.
     """
-    kind = _architecture(folder)
-    if hasattr(shaped_bert, kind):
+    kind = model_class(folder)
+    if kind.config_class is shaped_bert.ShapedBertConfig:
         return load_deployed(folder)
-    return getattr(transformers, kind).from_pretrained(folder, dtype=torch.float32).eval()
+    try:
+        return kind.from_pretrained(folder, dtype=torch.float32).eval()
+    # transformers, safetensors and torch raise their own types for files that do not fit.
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InvalidInputError(f"no model can be read from {folder}: {reason}") from error
+
+
+def model_class(folder: Path) -> type[PreTrainedModel]:
+    """Class of the model in a folder.
+
+    Raises:
+        InvalidInputError: There is no model, or one that is not measured here.
+    """
+    try:
+        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        name = str(content["architectures"][0])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InvalidInputError(
+            f"expected the folder of a model that 'nastool export' wrote, got {folder}"
+        ) from error
+    prefix, _ = _parts(name)
+    found = getattr(shaped_bert if prefix == _DEPLOYED else transformers, name, None)
+    if not prefix or found is None:
+        raise InvalidInputError(
+            f"expected the folder of a model that 'nastool export' wrote, or of a BERT or "
+            f"DistilBERT, but {folder} holds a {name}"
+        )
+    kind: type[PreTrainedModel] = found
+    return kind
+
+
+def task_of(folder: Path) -> str:
+    """What a model is for, as transformers has it, e.g. ``ForMaskedLM``.
+
+    Raises:
+        InvalidInputError: There is no model, or one that is not measured here.
+    """
+    return _parts(model_class(folder).__name__)[1]
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """Name of a class in two: the family of models, empty for others, and the task."""
+    families = (_DEPLOYED, *(prefix for _, prefix in _BASELINES.values()))
+    family = next((family for family in families if name.startswith(family)), "")
+    return family, name.removeprefix(family)
 
 
 def candidates(
@@ -221,7 +269,10 @@ def measure(
         for index in rng.permutation(len(measured)).tolist():
             one = measured[index]
             progress(step, total, f"timing {one.model}, {one.form}")
-            timing = one.device.measure(one.deployment, plan.warmup, plan.repeats)
+            try:
+                timing = one.device.measure(one.deployment, plan.warmup, plan.repeats)
+            except NastoolError as error:
+                raise NastoolError(f"{one.model}, {one.form}: {error}") from error
             seconds[index].append(timing.seconds)
             step += 1
     rows = []
@@ -263,7 +314,7 @@ def write_baseline(name: str, like: Path, wanted: Sequence[str], folder: Path) -
         folder: Existing folder.
 
     Raises:
-        InvalidInputError: An unknown baseline.
+        InvalidInputError: An unknown baseline, or one without such a head.
         NastoolError: A form cannot be made.
     """
     if name not in _BASELINES:
@@ -271,20 +322,13 @@ def write_baseline(name: str, like: Path, wanted: Sequence[str], folder: Path) -
     other = json.loads((like / "config.json").read_text(encoding="utf-8"))
     make_config, prefix = _BASELINES[name]
     config = make_config(num_labels=len(other.get("id2label") or (0, 1)))
-    task = _architecture(like).removeprefix("ShapedBert")
+    task = task_of(like)
+    kind = getattr(transformers, f"{prefix}{task}", None)
+    if kind is None:
+        raise InvalidInputError(f"there is no {name} {task}: leave it out with --baseline")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = getattr(transformers, f"{prefix}{task}")(config).eval()
+        model = kind(config).eval()
     model.save_pretrained(folder)
     for form in forms.with_onnx(wanted):
         forms.write(form, model, folder)
-
-
-def _architecture(folder: Path) -> str:
-    try:
-        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        return str(content["architectures"][0])
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise InvalidInputError(
-            f"expected the folder of a model that 'nastool export' wrote, got {folder}"
-        ) from error

@@ -106,11 +106,11 @@ def _metrics(origin: Origin) -> str:
 
 def _forms(report: ExportReport) -> str:
     text = "## Forms\n\n"
-    text += _table(report.header, [row.cells[: len(report.header)] for row in report.rows])
+    text += _table(report.header, report.cells)
     if len(report.rows) > 1:
         text += f"\nDifferences are those of logits from PyTorch's, {_inputs(report)}.\n"
-    if report.metric:
-        text += f"\nThe {report.metric[0]} is that of {report.metric[1]}.\n"
+    if report.measured:
+        text += f"\nMeasured: {report.measured}.\n"
     if report.merging is not None:
         text += (
             f"\nMerging the bottlenecks between layers changed logits by at most "

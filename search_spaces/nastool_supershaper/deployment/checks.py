@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -13,15 +11,22 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    DataCollatorWithPadding,
+    EvalPrediction,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from nastool.errors import InvalidInputError
-from nastool.predictors.evaluation import spearman
 from nastool_supershaper.data import fixed_masks, load_corpus, prepare_corpus
 from nastool_supershaper.deployment.forms import torch_run
 from nastool_supershaper.deployment.models import head_of
 from nastool_supershaper.deployment.report import Difference
 from nastool_supershaper.deployment.runtimes import Arrays, Run
+from nastool_supershaper.finetuning.data import Example, read_rows, to_examples
+from nastool_supershaper.finetuning.encoding import encode_scored
+from nastool_supershaper.finetuning.tasks import Files, Kind, Task
 from nastool_supershaper.modeling import SuperShaperForMaskedLM
 from nastool_supershaper.shaped_bert import ShapedBertForMaskedLM
 from nastool_supershaper.text import text_files
@@ -34,20 +39,21 @@ _BATCH = 8
 
 _LABEL = "label"
 
+_NUMBERS = ("", "id", "idx", "index")
+"""Columns that number the examples."""
+
 
 @dataclass(frozen=True)
 class Quality:
     """How good a model is, as any of its forms can be asked.
 
     Args:
-        metric: Name of the number.
         on: What it is measured on, for people.
-        measure: Returns it.
+        measure: Returns metrics by name.
     """
 
-    metric: str
     on: str
-    measure: Callable[[Run], float]
+    measure: Callable[[Run], Mapping[str, float]]
 
 
 def random_batches(model: PreTrainedModel, seed: int = 0) -> list[Arrays]:
@@ -158,6 +164,7 @@ def perplexity_on_text(
                 f"--corpus: expected at most {model.config.vocab_size} tokens, "
                 f"got a vocabulary of {opened.card['vocab_size']}"
             )
+        opened.check_tokenizer(tokenizer, "the model")
         part = "held_out" if len(opened.held_out) else "train"
         ids, labels = fixed_masks(opened, part, blocks, 0)
         if ids.shape[1] > model.config.max_position_embeddings:
@@ -177,51 +184,55 @@ def perplexity_on_text(
             ids, labels = fixed_masks(opened, "train", blocks, 0)
     shown = ", ".join(names) if len(names) <= 3 else f"{len(names)} sources"
     on = f"{int((labels != -100).sum()):,} masked tokens of {shown}"
-    return Quality("perplexity", on, lambda run: masked_perplexity(run, ids, labels))
+    return Quality(on, lambda run: {"perplexity": masked_perplexity(run, ids, labels)})
 
 
 def score_on_examples(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, path: Path, limit: int | None
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    path: Path,
+    limit: int | None,
+    max_length: int | None = None,
 ) -> Quality:
-    """Accuracy of a classification, or rank correlation of a regression, on labelled texts.
+    """Score of a model for a task on labelled examples, as `nastool validate` has it.
+
+    Accuracy of a classification, Spearman's correlation of a regression, exact match and F1 of
+    answers to questions.
 
     Args:
-        model: With a head for sequences.
+        model: Says the labels and the longest text.
         tokenizer: Its tokenizer.
-        path: Tab-separated file, perhaps .gz, with a header: one or two columns of text, then a
-            column ``label`` with names or numbers of classes, or scores.
+        path: File that `read_rows` reads: one or two columns of text, then a column ``label`` with
+            names or numbers of classes, or scores; or questions in SQuAD's form.
         limit: Examples at most, from the top; None for all.
+        max_length: Tokens of an example at most; None for as many as the model takes.
 
     Raises:
         InvalidInputError: It is no such file, or has a label that the model does not have.
     """
-    texts, words = _read_examples(path, limit)
     longest = int(model.config.max_position_embeddings)
-    regression = head_of(model) == "regression"
-    scores = _scores(words, path) if regression else np.empty(0)
-    classes = np.empty(0, np.int64) if regression else _classes(words, model, path)
+    longest = min(longest, max_length or longest)
+    try:
+        task, examples = _read_examples(model, path, limit)
+        rows, score = encode_scored(task, examples, tokenizer, longest)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"--examples: {error}") from error
+    collate = DataCollatorWithPadding(tokenizer, return_tensors="np")
 
-    def batches() -> Iterator[Arrays]:
-        for start in range(0, len(texts), _BATCH):
-            columns = zip(*texts[start : start + _BATCH], strict=True)
-            encoded = tokenizer(
-                *(list(column) for column in columns),
-                padding=True,
-                truncation=True,
-                max_length=longest,
-                return_token_type_ids=True,
-                return_tensors="np",
-            )
-            yield {name: value.astype(np.int64) for name, value in encoded.items()}
+    def measure(run: Run) -> dict[str, float]:
+        found: dict[str, list[NDArray[Any]]] = {}
+        for start in range(0, len(rows), _BATCH):
+            inputs = collate(rows[start : start + _BATCH])
+            for name, values in run(cast("Arrays", inputs)).items():
+                found.setdefault(name, []).extend(values)
+        if task.kind is Kind.QUESTION_ANSWERING:
+            spans: Any = (found["start_logits"], found["end_logits"])
+            return score(EvalPrediction(spans, np.empty(0)))
+        labels = np.array([row["labels"] for row in rows])
+        return score(EvalPrediction(np.stack(found["logits"]), labels))
 
-    def measure(run: Run) -> float:
-        logits = np.concatenate([run(inputs)["logits"] for inputs in batches()])
-        if regression:
-            return spearman(logits[:, 0].astype(np.float64), scores)
-        return float((logits.argmax(axis=1) == classes).mean())
-
-    on = f"{len(texts):,} examples of {path.name}"
-    return Quality("Spearman" if regression else "accuracy", on, measure)
+    on = f"{len(examples):,} examples of {path.name}, at most {longest} tokens each"
+    return Quality(on, measure)
 
 
 def _full(ids: NDArray[np.int64]) -> Arrays:
@@ -233,43 +244,32 @@ def _full(ids: NDArray[np.int64]) -> Arrays:
     }
 
 
-def _read_examples(path: Path, limit: int | None) -> tuple[list[list[str]], list[str]]:
-    opened: Any = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
-            # Sentences hold quotation marks that mean nothing here.
-            rows = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
-        raise InvalidInputError(f"--examples: cannot read {path}: {error}") from error
-    header = rows[0] if rows else []
-    column = header.index(_LABEL) if _LABEL in header else 0
-    if column not in (1, 2):
+def _read_examples(
+    model: PreTrainedModel, path: Path, limit: int | None
+) -> tuple[Task, tuple[Example, ...]]:
+    """Examples of what a model's head is for."""
+    rows = read_rows(path)[:limit]
+    if not rows:
+        raise InvalidInputError(f"{path} must hold examples, got none")
+    head, source = head_of(model), Files((), (path,))
+    if head == "question-answering":
+        task = Task(path.name, Kind.QUESTION_ANSWERING, source)
+        return task, to_examples(task, rows)
+    columns = list(rows[0])
+    before = columns[: columns.index(_LABEL)] if _LABEL in columns else []
+    texts = tuple(column for column in before if column not in _NUMBERS)
+    if len(texts) not in (1, 2):
         raise InvalidInputError(
-            f"--examples: expected one or two columns of text, then {_LABEL!r}, in {path}, "
-            f"got {', '.join(header) or 'nothing'}"
+            f"expected one or two columns of text, then {_LABEL!r}, in {path}, "
+            f"got {', '.join(columns)}"
         )
-    short = [number for number, row in enumerate(rows, 1) if len(row) <= column]
-    if short or len(rows) < 2:
-        where = f"line {short[0]}" if short else "no examples"
-        raise InvalidInputError(f"--examples: {path} is cut short: {where}")
-    kept = rows[1:] if limit is None else rows[1 : limit + 1]
-    return [row[:column] for row in kept], [row[column] for row in kept]
-
-
-def _scores(words: list[str], path: Path) -> NDArray[np.float64]:
-    try:
-        return np.array([float(word) for word in words])
-    except ValueError as error:
-        raise InvalidInputError(f"--examples: expected numbers as labels in {path}") from error
-
-
-def _classes(words: list[str], model: PreTrainedModel, path: Path) -> NDArray[np.int64]:
-    names: dict[str, int] = dict(cast("dict[str, int]", model.config.label2id))
-    number_of = {**{str(number): number for number in names.values()}, **names}
-    unknown = sorted(set(words) - set(number_of))
-    if unknown:
-        raise InvalidInputError(
-            f"--examples: expected labels {', '.join(names)} or their numbers in {path}, "
-            f"got {unknown[0]!r}"
-        )
-    return np.array([number_of[word] for word in words], dtype=np.int64)
+    if head == "regression":
+        task = Task(path.name, Kind.REGRESSION, source, texts)
+        return task, to_examples(task, rows)
+    task = Task(path.name, Kind.SENTENCE if len(texts) == 1 else Kind.PAIR, source, texts)
+    id2label = cast("dict[int, str]", model.config.id2label)
+    names = [id2label[number] for number in sorted(id2label)]
+    words, numbers = {str(row.get(_LABEL)) for row in rows}, [*map(str, range(len(names)))]
+    # Names may be numbers themselves: those of stars, say.
+    numbered = words <= set(numbers) and words.isdisjoint(names)
+    return task, to_examples(task, rows, numbers if numbered else names)

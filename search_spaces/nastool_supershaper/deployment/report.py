@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from nastool.constraint import format_quantity
@@ -66,27 +68,14 @@ class FormReport:
         file: Where it lies in the folder.
         bytes: Size on disk.
         difference: Of its logits from PyTorch's; None for PyTorch.
-        quality: Value of the metric that was asked for, or None.
+        quality: Metrics by name; empty where none was measured.
     """
 
     form: str
     file: str
     bytes: int
     difference: Difference | None = None
-    quality: float | None = None
-
-    @property
-    def cells(self) -> list[str]:
-        """For a table under `ExportReport.header`."""
-        difference = self.difference
-        return [
-            self.form,
-            self.file,
-            format_quantity(self.bytes, "B"),
-            "" if difference is None else f"{difference.largest:.2g}",
-            "" if difference is None else f"{difference.mean:.2g}",
-            "" if self.quality is None else f"{self.quality:.4g}",
-        ]
+    quality: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -97,22 +86,54 @@ class ExportReport:
         shape: Width of every layer.
         parameters: Weights, those of the head included.
         merging: Difference between the merged subnet and the supernet it was cut from, or None.
-        metric: Name of the quality and what it was measured on, or None.
+        measured_on: What the quality was measured on; empty where it was not measured.
         rows: One for each form.
     """
 
     shape: tuple[int, ...]
     parameters: int
     merging: Difference | None
-    metric: tuple[str, str] | None
+    measured_on: str
     rows: tuple[FormReport, ...]
 
     @property
+    def metrics(self) -> list[str]:
+        """Names of what was measured of any form."""
+        return list(dict.fromkeys(name for row in self.rows for name in row.quality))
+
+    @property
     def header(self) -> list[str]:
-        """Names of the columns of `FormReport.cells`; the last one only where it was measured."""
-        names = ["form", "file", "size", "largest diff.", "mean diff."]
-        return [*names, self.metric[0]] if self.metric else names
+        """Names of the columns of `cells`."""
+        names = [name.replace("_", " ") for name in self.metrics]
+        return ["form", "file", "size", "largest diff.", "mean diff.", *names]
+
+    @property
+    def measured(self) -> str:
+        """What was measured on what, for people; empty where nothing was."""
+        names = ", ".join(name.replace("_", " ") for name in self.metrics)
+        return f"{names} on {self.measured_on}" if names else ""
+
+    @property
+    def cells(self) -> list[list[str]]:
+        """A row of a table for each form, for people."""
+        return [
+            [
+                row.form,
+                row.file,
+                format_quantity(row.bytes, "B"),
+                "" if row.difference is None else f"{row.difference.largest:.2g}",
+                "" if row.difference is None else f"{row.difference.mean:.2g}",
+                *(f"{row.quality[name]:.4g}" if row.quality else "" for name in self.metrics),
+            ]
+            for row in self.rows
+        ]
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON values."""
-        return asdict(self)
+        """JSON values; null for a quality that is not finite."""
+        content = asdict(self)
+        for row in content["rows"]:
+            row["quality"] = {
+                name: value if math.isfinite(value) else None
+                for name, value in row["quality"].items()
+            }
+        return content

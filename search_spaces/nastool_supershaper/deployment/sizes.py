@@ -90,10 +90,12 @@ def _measure(folder: Path, form: str, batch_size: int, length: int, threads: int
     if form == "torch":
         import torch
 
-        from nastool_supershaper.deployment.bench import load_model
+        from nastool_supershaper.deployment.bench import load_model, model_class
         from nastool_supershaper.deployment.forms import torch_run
 
         torch.set_num_threads(threads)
+        # Its code is imported on first use.
+        model_class(folder)
         # A first product allocates what every model shares.
         torch.ones(8, 8) @ torch.ones(8, 8)
         before = _resident("VmRSS")

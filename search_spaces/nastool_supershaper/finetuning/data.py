@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import math
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -54,16 +55,18 @@ class TaskData:
     Args:
         train: To train on.
         dev: To score on.
-        labels: Names of the classes; empty where there are none.
+        labels: Classes as the examples have them; empty where there are none.
+        names: What they are called, which a data set that numbers them may say.
     """
 
     train: tuple[Example, ...]
     dev: tuple[Example, ...]
     labels: tuple[str, ...]
+    names: tuple[str, ...]
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hex digest of everything."""
+        """Hex digest of all that a model learns from, which names are not."""
         digest = hashlib.blake2b(digest_size=16)
         for example in (*self.train, None, *self.dev, self.labels):
             digest.update(repr(example).encode())
@@ -85,12 +88,10 @@ def load_task(task: Task, n_train: int | None = None, n_dev: int | None = None) 
     read = _read_hub if isinstance(task.source, Hub) else _read_files
     try:
         rows = {part: read(task, part) for part in ("train", "dev")}
-        names = _label_names(task, rows)
+        labels = _labels(task, rows["train"])
+        names = _class_names(task, rows["train"])
         parts = {
-            part: tuple(
-                _example(task, row, names, f"{part} example {number}")
-                for number, row in enumerate(found, 1)
-            )
+            part: to_examples(task, found, labels, f"{part} example")
             for part, found in rows.items()
         }
     except InvalidInputError as error:
@@ -98,7 +99,31 @@ def load_task(task: Task, n_train: int | None = None, n_dev: int | None = None) 
     for part, examples in parts.items():
         if not examples:
             raise InvalidInputError(f"task {task.name}: expected examples in {part}, got none")
-    return TaskData(_sample(parts["train"], n_train), _sample(parts["dev"], n_dev), names)
+    return TaskData(
+        _sample(parts["train"], n_train),
+        _sample(parts["dev"], n_dev),
+        labels,
+        tuple(names[int(label)] for label in labels) if names else labels,
+    )
+
+
+def to_examples(
+    task: Task, rows: Sequence[Mapping[str, Any]], labels: Sequence[str] = (), what: str = "example"
+) -> tuple[Example, ...]:
+    """Take the texts and labels of a task out of rows.
+
+    Args:
+        task: Says what the columns are.
+        rows: Columns by name.
+        labels: Classes; empty where there are none.
+        what: What a row is called.
+
+    Raises:
+        InvalidInputError: A row breaks a rule.
+    """
+    return tuple(
+        _example(task, row, labels, f"{what} {number}") for number, row in enumerate(rows, 1)
+    )
 
 
 def _sample(examples: tuple[Example, ...], n: int | None) -> tuple[Example, ...]:
@@ -108,18 +133,24 @@ def _sample(examples: tuple[Example, ...], n: int | None) -> tuple[Example, ...]
     return tuple(examples[i] for i in sorted(chosen.tolist()))
 
 
-def _label_names(task: Task, rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[str, ...]:
-    """Names of the classes in the training examples, numbers by size and words by letter."""
+def _labels(task: Task, rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Classes of the training examples, numbers by size and words by letter."""
     if task.kind not in (Kind.SENTENCE, Kind.PAIR):
         return ()
-    found = {str(_column(row, task.label)) for row in rows["train"]}
+    found = {str(_column(row, task.label)) for row in rows}
     if len(found) < 2:
         raise InvalidInputError(f"column {task.label!r} must hold two classes at least")
     numeric = all(name.removeprefix("-").isdecimal() for name in found)
     return tuple(sorted(found, key=(lambda name: (int(name), name)) if numeric else None))
 
 
-def _example(task: Task, row: Mapping[str, Any], names: tuple[str, ...], where: str) -> Example:
+def _class_names(task: Task, rows: Any) -> tuple[str, ...]:
+    """Names of the classes by number, where a data set of the hub brings them along."""
+    feature = getattr(rows, "features", {}).get(task.label)
+    return tuple(getattr(feature, "names", None) or ())
+
+
+def _example(task: Task, row: Mapping[str, Any], labels: Sequence[str], where: str) -> Example:
     texts = []
     for column in task.texts:
         text = _column(row, column)
@@ -138,12 +169,11 @@ def _example(task: Task, row: Mapping[str, Any], names: tuple[str, ...], where: 
             raise InvalidInputError(f"{where}: {task.label!r} must be a number, got {value!r}")
         return Example(tuple(texts), number)
     try:
-        return Example(tuple(texts), names.index(str(value)))
+        return Example(tuple(texts), labels.index(str(value)))
     except ValueError as error:
-        known = ", ".join(names[:10])
+        known = ", ".join(labels[:10])
         raise InvalidInputError(
-            f"{where}: {task.label!r} must be a class of the training examples ({known}), "
-            f"got {value!r}"
+            f"{where}: {task.label!r} must be one of the classes ({known}), got {value!r}"
         ) from error
 
 
@@ -187,10 +217,7 @@ def _read_hub(task: Task, part: str) -> Sequence[Mapping[str, Any]]:
     split = source.train if part == "train" else source.dev
     datasets.disable_progress_bars()
     try:
-        return cast(
-            "Sequence[Mapping[str, Any]]",
-            datasets.load_dataset(source.path, source.config, split=split),
-        )
+        rows = datasets.load_dataset(source.path, source.config, split=split)
     # Besides OSError and ValueError, the library raises those of whatever it downloads with.
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -198,18 +225,40 @@ def _read_hub(task: Task, part: str) -> Sequence[Mapping[str, Any]]:
         raise InvalidInputError(
             f"cannot load {split} of data set {what}: {reason} (local files go into a --task-file)"
         ) from error
+    if _class_names(task, rows):
+        # How the hub writes that there is no class: withheld, or without agreement on one.
+        known = [number for number, label in enumerate(rows[task.label]) if label != -1]
+        if len(rows) and not known:
+            raise InvalidInputError(f"{split} must have classes, but they are withheld (-1)")
+        rows = rows.select(known)
+    return cast("Sequence[Mapping[str, Any]]", rows)
 
 
 def _read_files(task: Task, part: str) -> list[Mapping[str, Any]]:
     source = cast("Files", task.source)
     rows: list[Mapping[str, Any]] = []
     for path in source.train if part == "train" else source.dev:
-        try:
-            with _open(path) as file:
-                rows.extend(_rows(path, file))
-        except (OSError, EOFError, ValueError, csv.Error) as error:
-            raise InvalidInputError(f"cannot read {path}: {error}") from error
+        rows.extend(read_rows(path))
     return rows
+
+
+def read_rows(path: Path) -> list[Mapping[str, Any]]:
+    """Read a file of examples.
+
+    Args:
+        path: One of `SUFFIXES`, or ``.gz`` of one.
+
+    Returns:
+        An example a row, columns by name and in their order.
+
+    Raises:
+        InvalidInputError: It cannot be read.
+    """
+    try:
+        with _open(path) as file:
+            return list(_rows(path, file))
+    except (OSError, EOFError, ValueError, csv.Error, zlib.error) as error:
+        raise InvalidInputError(f"cannot read {path}: {error}") from error
 
 
 def _open(path: Path) -> TextIO:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nastool.errors import InvalidInputError
 from nastool_supershaper.finetuning.data import Answer, Example
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 _LONGEST_QUESTION, _LONGEST_ANSWER = 64, 30
 """Tokens; longer questions are cut, longer answers never given (Devlin et al., 2019)."""
+
+_SHORTEST = 20
+"""Tokens of a piece at least: half for the question, and more context than pieces share."""
 
 _CANDIDATES = 20
 """Starts and ends that are combined in each piece."""
@@ -47,7 +51,14 @@ def split(
         examples: Question and context each, with the answers that are right.
         tokenizer: A fast one.
         max_length: Tokens of a piece at most.
+
+    Raises:
+        InvalidInputError: Fewer tokens than a piece needs.
     """
+    if max_length < _SHORTEST:
+        raise InvalidInputError(
+            f"question answering needs at least {_SHORTEST} tokens an example, got {max_length}"
+        )
     longest_question = min(_LONGEST_QUESTION, max_length // 2)
     questions = [_cut(example.texts[0], tokenizer, longest_question) for example in examples]
     encoded = tokenizer(
@@ -92,15 +103,15 @@ def _locate(places: NDArray[np.int64], answer: Answer) -> tuple[int, int]:
 def answers(
     examples: Sequence[Example],
     pieces: Sequence[Piece],
-    start_logits: NDArray[np.floating[Any]],
-    end_logits: NDArray[np.floating[Any]],
+    start_logits: Iterable[NDArray[np.floating[Any]]],
+    end_logits: Iterable[NDArray[np.floating[Any]]],
 ) -> list[str]:
     """Return the best span of every context.
 
     Args:
         examples: What was asked.
         pieces: From `split`.
-        start_logits: (n_pieces, longest), a row a piece.
+        start_logits: A row a piece, as long as the piece or longer.
         end_logits: The same for ends.
 
     Returns:

@@ -193,16 +193,16 @@ def load_teacher(path: Path, task: Task, data: TaskData, vocabulary: int) -> Pre
             f"teacher {path}: expected a model with the head of task {task.name}, got "
             f"{' '.join(model.config.architectures or ['one'])}"
         )
-    expected = len(data.labels) or 1
+    expected = len(data.names) or 1
     if not is_span and model.config.num_labels != expected:
         raise InvalidInputError(
             f"teacher {path}: task {task.name} needs {expected} labels, got "
             f"{model.config.num_labels}"
         )
     named = [str(name) for _, name in sorted((model.config.id2label or {}).items())]
-    if set(named) == set(data.labels) and named != list(data.labels):
+    if set(named) == set(data.names) and named != list(data.names):
         raise InvalidInputError(
-            f"teacher {path}: expected labels in the order {', '.join(data.labels)}, "
+            f"teacher {path}: expected labels in the order {', '.join(data.names)}, "
             f"got {', '.join(named)}"
         )
     if model.config.vocab_size < vocabulary:

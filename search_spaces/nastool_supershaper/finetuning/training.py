@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -16,7 +16,6 @@ import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
 from torch import Tensor
 from transformers import (
     DataCollatorWithPadding,
-    EvalPrediction,
     PreTrainedModel,
     PrinterCallback,
     Trainer,
@@ -26,33 +25,13 @@ from transformers import (
 from transformers.utils import logging
 
 from nastool.errors import NastoolError
-from nastool_supershaper.finetuning import question_answering
-from nastool_supershaper.finetuning.data import Answer, Example, TaskData
-from nastool_supershaper.finetuning.metrics import score, score_answers
-from nastool_supershaper.finetuning.tasks import METRICS, Kind, Settings, Task
+from nastool_supershaper.finetuning.encoding import Encoded
+from nastool_supershaper.finetuning.tasks import METRICS, Settings, Task
 from nastool_supershaper.precision import resolve_dtype
 from nastool_supershaper.training_rules import Distillation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
-
-Rows = list[dict[str, Any]]
-Score = Callable[[EvalPrediction], dict[str, float]]
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """A task as a model reads it.
-
-    Args:
-        train: Inputs with labels, an example or a piece of one each.
-        dev: The same, shortest first, so that batches hold little padding.
-        score: Turns the predictions for dev into metrics.
-    """
-
-    train: Rows
-    dev: Rows
-    score: Score
 
 
 @dataclass(frozen=True)
@@ -68,52 +47,6 @@ class Outcome:
     scores: Mapping[str, float]
     epoch: float
     seconds: float
-
-
-def encode(
-    task: Task, data: TaskData, tokenizer: PreTrainedTokenizerFast, max_length: int
-) -> Encoded:
-    """Tokenise a task.
-
-    Args:
-        task: The task.
-        data: Its examples.
-        tokenizer: The supernet's.
-        max_length: Tokens of an example at most.
-    """
-    if task.kind is Kind.QUESTION_ANSWERING:
-        train = [p.inputs for p in question_answering.split(data.train, tokenizer, max_length)]
-        pieces = question_answering.split(data.dev, tokenizer, max_length)
-        pieces.sort(key=lambda piece: len(piece.inputs["input_ids"]))
-        truth = [[a.text for a in cast("tuple[Answer, ...]", e.label)] for e in data.dev]
-
-        def score_spans(output: EvalPrediction) -> dict[str, float]:
-            starts, ends = cast("Any", output.predictions)
-            return score_answers(question_answering.answers(data.dev, pieces, starts, ends), truth)
-
-        return Encoded(train, [piece.inputs for piece in pieces], score_spans)
-    dev = _rows(data.dev, tokenizer, max_length)
-    dev.sort(key=lambda row: len(row["input_ids"]))
-    is_regression = task.kind is Kind.REGRESSION
-
-    def score_labels(output: EvalPrediction) -> dict[str, float]:
-        logits = np.asarray(output.predictions, np.float64)
-        predictions = logits[:, 0] if is_regression else logits.argmax(-1)
-        return score(task.metrics, predictions, np.asarray(output.label_ids))
-
-    return Encoded(_rows(data.train, tokenizer, max_length), dev, score_labels)
-
-
-def _rows(examples: Sequence[Example], tokenizer: PreTrainedTokenizerFast, max_length: int) -> Rows:
-    columns = [list(texts) for texts in zip(*(e.texts for e in examples), strict=True)]
-    # Not every tokenizer names segments by itself, and a pair needs them.
-    encoded = tokenizer(
-        *columns, truncation=True, max_length=max_length, return_token_type_ids=True
-    )
-    return [
-        {**{name: values[i] for name, values in encoded.items()}, "labels": example.label}
-        for i, example in enumerate(examples)
-    ]
 
 
 def fine_tune(

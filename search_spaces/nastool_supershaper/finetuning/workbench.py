@@ -26,6 +26,7 @@ from nastool_supershaper.deployment.models import (
     with_head,
 )
 from nastool_supershaper.finetuning.data import TaskData, load_task
+from nastool_supershaper.finetuning.encoding import Encoded, encode
 from nastool_supershaper.finetuning.subnets import (
     Mode,
     Pretraining,
@@ -34,7 +35,7 @@ from nastool_supershaper.finetuning.subnets import (
     random_supernet,
 )
 from nastool_supershaper.finetuning.tasks import Kind, Settings, Task
-from nastool_supershaper.finetuning.training import Encoded, Outcome, encode, fine_tune
+from nastool_supershaper.finetuning.training import Outcome, fine_tune
 from nastool_supershaper.measuring import model_fingerprint
 from nastool_supershaper.precision import resolve_dtype
 from nastool_supershaper.training_rules import Distillation, Shape
@@ -312,7 +313,7 @@ class Workbench:
         encoded = self._encode(cell.task)
         outcome, best, seconds = None, None, 0.0
         for settings in self._choices(task):
-            model = with_head(start, task.head, data.labels, cell.seed)
+            model = with_head(start, task.head, data.names, cell.seed)
             found = fine_tune(
                 model,
                 task,

@@ -77,7 +77,7 @@ def examples(tmp_path_factory):
     file = tmp_path_factory.mktemp("examples") / "films.tsv"
     file.write_text(
         "sentence\tlabel\nthe film was good\tpositive\nwe like it\tpositive\n"
-        'a "boring" movie\tnegative\nthis was not a great film i watch\t0\n'
+        'a "boring" movie\tnegative\nthis was not a great film i watch\tnegative\n'
     )
     return file
 

@@ -12,7 +12,11 @@ transformers = pytest.importorskip("transformers")
 
 from nastool.deployment import Deployment, Workload  # noqa: E402
 from nastool.devices import Device, Timing  # noqa: E402
-from nastool.errors import InvalidInputError, MissingDependencyError  # noqa: E402
+from nastool.errors import (  # noqa: E402
+    InvalidInputError,
+    MissingDependencyError,
+    NastoolError,
+)
 from nastool.plugins import load_device  # noqa: E402
 from nastool_supershaper.deployment import bench, sizes  # noqa: E402
 from nastool_supershaper.deployment.runtimes import FILES  # noqa: E402
@@ -177,12 +181,50 @@ def test_memory_is_that_of_a_process_of_its_own(exported):
     assert large - small > 10_240 * 32 * 4
 
 
-def test_what_cannot_be_measured_is_one_line(nastool, exported, tmp_path):
+def test_a_compiled_model_is_a_form_of_its_own(exported):
+    found = bench.candidates(exported[0], "tiny", Workload(1, 4), compiled=True)
+    assert [one.form for one in found] == ["torch", "torch.compile", "onnx", "int8"]
+    assert [one.device.facts.get("compiled") for one in found] == [False, True, None, None]
+
+
+def test_what_fails_is_named(tmp_path):
+    class Broken(Clock):
+        def measure(self, deployment, warmup, repeats):
+            raise NastoolError("PyTorch cannot run it: no compiler")
+
+    deployment = Deployment(torch.nn.Identity(), {}, Workload())
+    found = [bench.Candidate("a", "torch.compile", tmp_path, Broken("", [], []), deployment)]
+    with pytest.raises(NastoolError, match=r"^a, torch\.compile: PyTorch cannot run it: no"):
+        bench.measure(found, bench.Plan(memory=False))
+
+
+def test_a_bert_of_ones_own_is_measured_beside(nastool, exported, tmp_path):
+    sizes = {"vocab_size": 30, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.BertConfig(**sizes, intermediate_size=8, max_position_embeddings=16)
+    transformers.BertForSequenceClassification(config).save_pretrained(tmp_path / "bert")
+    run = nastool(
+        "bench", exported[0], "bert", "--baseline", "none", "--rounds", "1", "--repeats", "1",
+        "--no-memory", "--sequence-length", "4", "--format", "json",
+    )  # fmt: skip
+    assert run.exit_code == 0, run.stderr
+    rows = json.loads(run.stdout)["models"]
+    assert [(row["model"], row["form"]) for row in rows][-1] == ("bert", "torch")
+    assert bench.task_of(exported[0]) == bench.task_of(tmp_path / "bert")
+    (tmp_path / "bert" / "model.safetensors").write_bytes(b"damaged")
+    run = nastool("bench", "bert", "--baseline", "none")
+    assert run.exit_code == 2
+    assert run.stderr.startswith("Error: no model can be read from bert: ")
+
+
+def test_what_cannot_be_measured_is_one_line(nastool, exported, supernet, tmp_path):
     run = nastool("bench", tmp_path)
     assert run.exit_code == 2
     assert f"expected the folder of a model that 'nastool export' wrote, got {tmp_path}" in (
         run.stderr
     )
+    run = nastool("bench", supernet)
+    assert run.exit_code == 2
+    assert f"BERT or DistilBERT, but {supernet} holds a SuperShaperForMaskedLM" in run.stderr
     run = nastool("bench", exported[0], "--sequence-length", "21")
     assert run.exit_code == 2
     assert "the sequence length must be at most 20 for tiny, got 21" in run.stderr

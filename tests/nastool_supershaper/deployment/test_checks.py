@@ -1,5 +1,6 @@
 """Forms of a model against each other, and what quality is."""
 
+import json
 import math
 
 import numpy as np
@@ -138,30 +139,103 @@ class TestExamples:
             seen.append(inputs)
             return {"logits": np.array([[0.0, 1.0], [0.0, 1.0]])}
 
-        assert self.scored(model, supernet, file, run) == 0.5
+        assert self.scored(model, supernet, file, run) == {"accuracy": 0.5}
         [inputs] = seen
-        assert inputs["token_type_ids"].tolist() == [[0, 0, 0, 0, 1, 1, 1], [0, 0, 0, 1, 1, 0, 0]]
+        assert inputs["token_type_ids"].tolist() == [[0, 0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 1, 1, 1]]
         assert inputs["attention_mask"].sum() == 12
-        assert self.scored(model, supernet, file, lambda _: {"logits": np.eye(2)[1:]}, 1) == 1.0
+        one = self.scored(model, supernet, file, lambda _: {"logits": np.eye(2)[1:]}, 1)
+        assert one == {"accuracy": 1.0}
+
+    def test_names_that_are_numbers_are_names(self, subnet, supernet, write):
+        """Stars from 1 to 3: the text with one star is of the first class."""
+        model = with_head(subnet, "classification", ["1", "2", "3"])
+        run = fixed([[9.0, 0.0, 0.0], [0.0, 9.0, 0.0]])
+        stars = write("sentence\tlabel\ngood\t1\nbad\t2\n")
+        assert self.scored(model, supernet, stars, run) == {"accuracy": 1.0}
+        named = with_head(subnet, "classification", ["one", "two", "three"])
+        assert self.scored(named, supernet, stars, run) == {"accuracy": 0.0}
+
+    def test_columns_that_number_the_examples_are_no_text(self, subnet, supernet, write):
+        model = with_head(subnet, "classification", ["no", "yes"])
+        seen = []
+
+        def run(inputs):
+            seen.append(inputs)
+            return {"logits": np.array([[0.0, 1.0]])}
+
+        self.scored(model, supernet, write("idx\tsentence\tlabel\n7\tgood film\tyes\n"), run)
+        assert seen[0]["input_ids"].shape == (1, 4)
 
     def test_regression_is_scored_by_ranks(self, subnet, supernet, write):
         model = with_head(subnet, "regression")
         file = write("sentence\tlabel\ngood\t5\nbad\t1.5\nfilm\t3\n")
         run = fixed([[50.0], [-1.0], [0.0]])
-        assert self.scored(model, supernet, file, run) == pytest.approx(1.0)
+        assert self.scored(model, supernet, file, run) == {"spearman": pytest.approx(1.0)}
 
     @pytest.mark.parametrize(
         ("text", "message"),
         [
             ("label\n1\n", "expected one or two columns of text, then 'label'"),
             ("sentence\tclass\na\t1\n", "expected one or two columns of text, then 'label'"),
-            ("", "got nothing"),
-            ("sentence\tlabel\n", "no examples"),
-            ("sentence\tlabel\ngood\n", "cut short: line 2"),
-            ("sentence\tlabel\ngood\tmaybe\n", "expected labels no, yes .* got 'maybe'"),
+            ("", "must hold examples, got none"),
+            ("sentence\tlabel\n", "must hold examples, got none"),
+            ("sentence\tlabel\ngood\n", "expected a column 'label' in every row"),
+            ("sentence\tlabel\ngood\tmaybe\n", r"one of the classes \(no, yes\), got 'maybe'"),
+            (
+                "sentence\tlabel\ngood\tyes\nbad\t0\n",
+                r"example 2: 'label' must be one of the classes \(no, yes\), got '0'",
+            ),
         ],
     )
     def test_other_files_are_refused(self, subnet, supernet, write, text, message):
         model = with_head(subnet, "classification", ["no", "yes"])
         with pytest.raises(InvalidInputError, match=message):
             checks.score_on_examples(model, load_tokenizer(supernet), write(text), None)
+
+
+class TestQuestions:
+    """Answers are found by a run that knows the token, wherever the pieces of a context put it."""
+
+    @pytest.fixture
+    def asked(self, tmp_path):
+        context = "we like it . " * 6 + "the movie was great . " + "this film was not bad . " * 3
+        rows = [
+            {
+                "question": "was it good",
+                "context": context,
+                "answers": [{"text": word, "answer_start": context.index(word)}],
+            }
+            for word in ("great", "movie was")
+        ]
+        file = tmp_path / "asked.json"
+        file.write_text(json.dumps(rows))
+        return file
+
+    def measured(self, subnet, supernet, file, limit=None, max_length=None):
+        tokenizer = load_tokenizer(supernet)
+        great = tokenizer.convert_tokens_to_ids("great")
+        lengths = []
+
+        def run(inputs):
+            lengths.append(inputs["input_ids"].shape[1])
+            found = (inputs["input_ids"] == great) & (inputs["token_type_ids"] == 1)
+            return {"start_logits": 9.0 * found, "end_logits": 9.0 * found}
+
+        model = with_head(subnet, "question-answering")
+        quality = checks.score_on_examples(model, tokenizer, file, limit, max_length)
+        return quality.measure(run), lengths
+
+    def test_exact_match_and_f1(self, subnet, supernet, asked):
+        scores, lengths = self.measured(subnet, supernet, asked)
+        assert scores == {"exact_match": 0.5, "f1": 0.5}
+        assert max(lengths) == 20
+        assert self.measured(subnet, supernet, asked, 1)[0] == {"exact_match": 1.0, "f1": 1.0}
+
+    def test_pieces_have_so_many_tokens_at_most(self, subnet, supernet, asked):
+        with pytest.raises(InvalidInputError, match="needs at least 20 tokens an example, got 12"):
+            self.measured(subnet, supernet, asked, max_length=12)
+
+    def test_other_files_are_refused(self, subnet, supernet, tmp_path):
+        (tmp_path / "x.tsv").write_text("sentence\tlabel\ngood\t1\n")
+        with pytest.raises(InvalidInputError, match="--examples: expected a column 'question'"):
+            self.measured(subnet, supernet, tmp_path / "x.tsv")

@@ -127,10 +127,10 @@ def test_quality_is_that_of_the_examples(exported):
         ]
     hits = sum(a == b for a, b in zip(chosen, [1, 1, 0, 0], strict=True))
     quality = {row["form"]: row["quality"] for row in report["rows"]}
-    assert report["metric"] == ["accuracy", "4 examples of films.tsv"]
-    assert quality["torch"] == hits / 4
-    assert quality["onnx"] is None
-    assert quality["int8"] in (0.0, 0.25, 0.5, 0.75, 1.0)
+    assert report["measured_on"] == "4 examples of films.tsv, at most 20 tokens each"
+    assert quality["torch"] == {"accuracy": hits / 4}
+    assert quality["onnx"] == {}
+    assert quality["int8"]["accuracy"] in (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def test_perplexity_is_measured_on_text(export, supernet, tmp_path):
@@ -138,10 +138,57 @@ def test_perplexity_is_measured_on_text(export, supernet, tmp_path):
     run = export("--text", "held_out.txt", "--limit", "3", "--format", "json")
     assert run.exit_code == 0, run.stderr
     report = json.loads(run.stdout)
-    assert report["metric"][0] == "perplexity"
+    assert "masked tokens of held_out.txt" in report["measured_on"]
     [row] = report["rows"]
-    assert 1 < row["quality"] < 1e6
-    assert f"| {row['quality']:.4g} |" in Path("model/README.md").read_text()
+    assert 1 < row["quality"]["perplexity"] < 1e6
+    assert f"| {row['quality']['perplexity']:.4g} |" in Path("model/README.md").read_text()
+
+
+def test_text_of_another_vocabulary_is_refused(export, supernet, tmp_path):
+    """As many tokens, other words: perplexity would be that of noise."""
+    from nastool_supershaper.data import prepare_corpus
+    from nastool_supershaper.text import text_files
+
+    (tmp_path / "text.txt").write_text("the film was good\n\nwe like it not this movie\n" * 30)
+    content = json.loads((supernet / "tokenizer.json").read_text())
+    words = content["model"]["vocab"]
+    words["good"], words["bad"] = words["bad"], words["good"]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "tokenizer.json").write_text(json.dumps(content))
+    for file in supernet.glob("tokenizer_config.json"):
+        (tmp_path / "other" / file.name).write_text(file.read_text())
+    for name, status in ((supernet, 0), (tmp_path / "other", 2)):
+        corpus = tmp_path / f"corpus{status}"
+        sources = list(text_files(["text.txt"]))
+        prepare_corpus(sources, load_tokenizer(name), corpus, sequence_length=16, held_out=0.0)
+        run = export("--corpus", corpus, to=f"model{status}")
+        assert run.exit_code == status, run.stderr
+    assert "another vocabulary than that of the model" in run.stderr
+    assert not (tmp_path / "model2").exists()
+
+
+def test_answers_are_measured_in_every_form(export, tmp_path):
+    for library in ("onnx", "onnxruntime", "onnxscript"):
+        pytest.importorskip(library)
+    context = "the film was good . we like it ."
+    answer = {"text": "film", "answer_start": 4}
+    questions = [{"id": "1", "question": "was it", "answers": [answer]}] * 3
+    content = {"data": [{"paragraphs": [{"context": context, "qas": questions}]}]}
+    (tmp_path / "asked.json").write_text(json.dumps(content))
+    base = ("--head", "question-answering", "--examples", "asked.json", "--limit", "2", "--int8")
+    run = export(*base, "--format", "json")
+    assert run.exit_code == 0, run.stderr
+    report = json.loads(run.stdout)
+    assert report["measured_on"] == "2 examples of asked.json, at most 20 tokens each"
+    quality = {row["form"]: row["quality"] for row in report["rows"]}
+    for form in ("torch", "int8"):
+        assert quality[form].keys() == {"exact_match", "f1"}
+        assert all(0 <= value <= 1 for value in quality[form].values())
+    assert quality["onnx"] == {}
+    table = export(*base, to="again").stdout
+    assert "exact match" in table.splitlines()[0]
+    assert "exact match, f1 on 2 examples of asked.json" in table
+    assert "Measured: exact match, f1 on 2 examples" in Path("again/README.md").read_text()
 
 
 def test_a_model_that_was_fine_tuned_is_packed_again(nastool, exported, supernet):
@@ -273,7 +320,10 @@ def test_merging_that_changes_the_model_is_refused(export, tmp_path):
         (["--labels", "2"], "head masked-lm takes no labels, got 2"),
         (["--head", "classification", "--labels", "a,a"], "two or more different labels"),
         (["--head", "question-answering", "--text", "x.txt"], "measure masked-lm alone"),
-        (["--examples", "x.tsv"], "--examples measures classification and regression"),
+        (["--examples", "x.tsv"], "--examples measures the heads of tasks, got masked-lm"),
+        (["--limit", "3"], "--limit: expected --text, --corpus or --examples beside it"),
+        (["--max-length", "9", "--text", "x.txt"], "--max-length: expected --examples"),
+        (["--head", "regression", "--examples", "x.tsv"], "--examples: cannot read x.tsv"),
         (["--text", "none.txt"], "expected text files"),
         (["--tokenizer", "nowhere"], "no tokenizer at 'nowhere'"),
         (["--model", "x"], "only one origin"),

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from nastool.errors import InvalidInputError
-from nastool_supershaper.finetuning.data import Answer, load_task
+from nastool_supershaper.finetuning.data import Answer, load_task, read_rows
 from nastool_supershaper.finetuning.tasks import Kind, published_tasks, read_task_file
 
 
@@ -164,5 +164,66 @@ def test_classes_that_only_dev_has_are_refused(tmp_path):
     (tmp_path / "a.tsv").write_text("sentence\tlabel\na\tx\nb\ty\n")
     (tmp_path / "b.tsv").write_text("sentence\tlabel\na\tz\n")
     (tmp_path / "t.toml").write_text("[x]\nkind='sentence'\ntrain='a.tsv'\ndev='b.tsv'\n")
-    with pytest.raises(InvalidInputError, match="must be a class of the training examples"):
+    with pytest.raises(InvalidInputError, match=r"must be one of the classes \(x, y\), got 'z'"):
         load_task(read(tmp_path / "t.toml")["x"])
+
+
+class TestHub:
+    """Folders in the form of the hub's data sets, which number their classes and name them."""
+
+    @pytest.fixture
+    def folder(self, tmp_path, monkeypatch):
+        datasets = pytest.importorskip("datasets")
+        monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+
+        def write(named=True, **splits):
+            label = datasets.ClassLabel(names=["negative", "positive"])
+            kinds = {"sentence": datasets.Value("string"), "idx": datasets.Value("int32")}
+            kinds["label"] = label if named else datasets.Value("int64")
+            folder = tmp_path / ("named" if named else "numbered")
+            lines = ["---", "configs:", "- config_name: sst2", "  data_files:"]
+            for split, labels in splits.items():
+                content = {
+                    "sentence": [f"a film {i}" for i in range(len(labels))],
+                    "idx": list(range(len(labels))),
+                    "label": labels,
+                }
+                rows = datasets.Dataset.from_dict(content, features=datasets.Features(kinds))
+                folder.mkdir(exist_ok=True)
+                rows.to_parquet(str(folder / f"{split}.parquet"))
+                lines += [f"  - split: {split}", f"    path: {split}.parquet"]
+            (folder / "README.md").write_text("\n".join([*lines, "---", ""]))
+            return published_tasks(glue=str(folder))["sst2"]
+
+        return write
+
+    def test_classes_have_their_names_and_change_no_key(self, folder):
+        splits = {"train": [1, 0, 1], "validation": [0, 1]}
+        named = load_task(folder(**splits))
+        numbered = load_task(folder(named=False, **splits))
+        assert named.names == ("negative", "positive")
+        assert numbered.names == named.labels == numbered.labels == ("0", "1")
+        assert [example.label for example in named.train] == [1, 0, 1]
+        assert named.fingerprint == numbered.fingerprint
+
+    def test_examples_without_a_class_are_left_out(self, folder):
+        data = load_task(folder(train=[1, -1, 0, -1], validation=[-1, 1]))
+        assert [(e.texts[0], e.label) for e in data.train] == [("a film 0", 1), ("a film 2", 0)]
+        assert [e.texts[0] for e in data.dev] == ["a film 1"]
+        # Numbers without names may mean anything.
+        kept = load_task(folder(named=False, train=[1, -1, 0], validation=[-1]))
+        assert kept.labels == ("-1", "0", "1")
+
+    def test_a_split_whose_classes_are_withheld_is_refused(self, folder):
+        with pytest.raises(InvalidInputError) as caught:
+            load_task(folder(train=[1, 0], validation=[-1, -1]))
+        message = "task sst2: validation must have classes, but they are withheld (-1)"
+        assert str(caught.value) == message
+
+
+def test_a_damaged_archive_is_one_line(tmp_path):
+    content = bytearray(gzip.compress(b"sentence\tlabel\n" + b"a\t1\nb\t0\n" * 100))
+    content[12:30] = bytes(18)
+    (tmp_path / "a.tsv.gz").write_bytes(content)
+    with pytest.raises(InvalidInputError, match=r"cannot read .*a\.tsv\.gz"):
+        read_rows(tmp_path / "a.tsv.gz")

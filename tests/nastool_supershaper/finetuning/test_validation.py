@@ -273,13 +273,14 @@ def test_kept_models_load_with_auto_classes(validate, tmp_path):
 
 
 def test_glue_comes_with_the_published_rows(nastool, study, supernet, tmp_path, monkeypatch):
-    """A folder of the hub's form stands in for the hub."""
+    """A folder of the hub's form stands in for the hub; its classes have names."""
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     glue = tmp_path / "glue"
     glue.mkdir()
     lines = ["---", "configs:"]
+    classes = datasets.ClassLabel(names=["entailment", "not_entailment"])
     columns = {"mnli": ("premise", "hypothesis"), "rte": ("sentence1", "sentence2")}
     for name, texts in columns.items():
         dev = "validation_matched" if name == "mnli" else "validation"
@@ -289,8 +290,10 @@ def test_glue_comes_with_the_published_rows(nastool, study, supernet, tmp_path, 
                 {**dict.fromkeys(texts, f"a {word} film"), "label": label, "idx": label}
                 for label, word in enumerate(("lovely", "dull"))
             ]
-            file = f"{name}_{split}.jsonl"
-            (glue / file).write_text("\n".join(json.dumps(row) for row in rows * 8))
+            file = f"{name}_{split}.parquet"
+            kinds = {**dict.fromkeys(texts, datasets.Value("string")), "label": classes}
+            features = datasets.Features({**kinds, "idx": datasets.Value("int32")})
+            datasets.Dataset.from_list(rows * 8, features=features).to_parquet(str(glue / file))
             lines += [f"  - split: {split}", f"    path: {file}"]
     (glue / "README.md").write_text("\n".join([*lines, "---", ""]))
     arguments = ("--supernet", str(supernet), "--shape", "8-8", "--glue", str(glue), *QUICK)
@@ -305,7 +308,12 @@ def test_glue_comes_with_the_published_rows(nastool, study, supernet, tmp_path, 
         "data from elsewhere" in run.stdout
     )
     # RTE starts from MNLI although nobody asked for its score.
-    assert [p.name[:4] for p in (tmp_path / "nastool-models").iterdir()] == ["mnli"]
+    (kept,) = (tmp_path / "nastool-models").iterdir()
+    assert kept.name.startswith("mnli")
+    assert json.loads((kept / "config.json").read_text())["id2label"] == {
+        "0": "entailment",
+        "1": "not_entailment",
+    }
 
 
 def test_formats(validate, tmp_path):
@@ -362,3 +370,17 @@ def test_a_supernet_of_another_space_is_refused(nastool, supernet):
     run = nastool("validate", "other", "--supernet", str(supernet))
     assert run.exit_code == 2
     assert "is a supernet of space" in run.stderr
+
+
+def test_the_supernet_is_the_one_that_the_space_names(nastool, study, supernet, task_file):
+    arguments = ("--task-file", str(task_file), "--tasks", "mood", "--train-examples", "8")
+    arguments += ("--format", "json", "--shape", "4-4", *QUICK)
+    content = found(nastool("validate", study, *arguments))
+    named = found(nastool("validate", study, "--supernet", str(supernet), *arguments))
+    assert content["supernet"] == supernet.name
+    assert content == named  # seconds too: nothing was trained again
+    search = ("--objective", "params", "--strategy", "random", "--budget", "2", "--study", "other")
+    nastool("search", "--space", "supershaper:layers=2,widths=4/8,heads=2,ffn=8", *search)
+    run = nastool("validate", "other", *arguments)
+    assert run.exit_code == 2
+    assert "which names no supernet: give one with --supernet DIR" in run.stderr
