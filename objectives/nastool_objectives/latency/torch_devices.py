@@ -14,6 +14,9 @@ from nastool.devices import Device, Timing
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
 from nastool_objectives.latency import system
 
+_ARCHITECTURES = 1 << 20
+"""That one process may compile: more than any campaign measures."""
+
 
 def require_torch() -> Any:
     """The module torch.
@@ -55,6 +58,10 @@ class Cpu(Device):
         self.compile = compile
         self._torch = require_torch()
         self._energy = system.EnergyCounter()
+        if compile:
+            # Beyond a few, torch would run further ones as they are, and only warn.
+            limits = self._torch._dynamo.config  # noqa: SLF001 - where torch keeps its limits
+            limits.recompile_limit = limits.accumulated_recompile_limit = _ARCHITECTURES
 
     @property
     def facts(self) -> Mapping[str, Any]:

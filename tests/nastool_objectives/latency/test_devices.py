@@ -55,6 +55,24 @@ class Prepared(DeviceConformance):
         return small()
 
 
+def test_every_architecture_is_compiled_however_many(monkeypatch):
+    """Torch runs what is beyond its limit uncompiled, and goes on."""
+    from functools import partial
+
+    counters = pytest.importorskip("torch._dynamo.utils").counters
+    # Which architectures are compiled is the same without a compiler, and takes no minutes.
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    torch._dynamo.reset()
+    counters.clear()
+    device = load_device("cpu", {"compile": True})
+    for width in range(1, 13):
+        module = torch.nn.Sequential(torch.nn.Linear(8, width)).eval()
+        deployment = Deployment(module, {"input": torch.randn(4, 8)}, Workload(4))
+        for _ in range(2):
+            device.measure(deployment, 0, 1)
+    assert counters["stats"]["unique_graphs"] == 12
+
+
 class TestCpu(Prepared):
     def make(self):
         return load_device("cpu")
