@@ -109,7 +109,7 @@ def latest_checkpoint(folder: Path) -> Checkpoint | None:
         reason = _damage(path)
         if reason is None:
             return Checkpoint(path, json.loads((path / "state.json").read_text()))
-        _log.warning("checkpoint %s is damaged (%s); trying the one before", path, reason)
+        _log.warning("checkpoint %s is damaged (%s) and left out", path, reason)
     return None
 
 

@@ -118,7 +118,8 @@ class TestDistillation:
 
 # The compiler itself looks at gradients of tensors that are no leaves.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
-def test_compiled_layers_share_a_graph_per_width():
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_compiled_layers_share_a_graph_per_width(checkpointing):
     from torch._dynamo import reset
     from torch._dynamo.utils import counters
 
@@ -126,6 +127,7 @@ def test_compiled_layers_share_a_graph_per_width():
     reset()
     counters.clear()
     model.supershaper.compile_layers(backend="eager")
+    model.supershaper.gradient_checkpointing = checkpointing
 
     def step(shapes):
         subnets = [Subnet("random", shape) for shape in shapes]
