@@ -214,6 +214,9 @@ def candidates(
         InvalidInputError: There is no model, or its texts are shorter than the workload's.
     """
     model = load_model(folder)
+    held = forms_in(folder)
+    if not held:
+        raise InvalidInputError(f"expected weights in {folder / 'model.safetensors'}")
     longest = int(model.config.max_position_embeddings)
     if workload.sequence_length > longest:
         raise InvalidInputError(
@@ -227,7 +230,7 @@ def candidates(
     taken = forms.input_names(model)
     inputs = {key: value for key, value in zip(forms.INPUTS, values, strict=True) if key in taken}
     found = []
-    for form in forms_in(folder):
+    for form in held:
         file = folder / FILES[form] if form in FILES else None
         deployment = Deployment(model, inputs, workload, file)
         for shown in (form, COMPILED) if form == "torch" and compiled else (form,):

@@ -210,6 +210,12 @@ def test_a_bert_of_ones_own_is_measured_beside(nastool, exported, tmp_path):
     rows = json.loads(run.stdout)["models"]
     assert [(row["model"], row["form"]) for row in rows][-1] == ("bert", "torch")
     assert bench.task_of(exported[0]) == bench.task_of(tmp_path / "bert")
+    model = transformers.BertForSequenceClassification.from_pretrained("bert")
+    torch.save(model.state_dict(), "bert/pytorch_model.bin")
+    (tmp_path / "bert" / "model.safetensors").unlink()
+    run = nastool("bench", "bert", "--baseline", "none")
+    assert run.exit_code == 2
+    assert "expected weights in bert/model.safetensors" in run.stderr
     (tmp_path / "bert" / "model.safetensors").write_bytes(b"damaged")
     run = nastool("bench", "bert", "--baseline", "none")
     assert run.exit_code == 2
