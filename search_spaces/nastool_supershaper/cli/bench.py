@@ -177,6 +177,9 @@ def _write(rows: list[Row], facts: dict[str, object], output_format: str) -> Non
         )
         table.add_row(*map(Text, cells))
     console = Console(highlight=False)
+    if not console.is_terminal:
+        # Nobody's screen: rows stay whole.
+        console.width = max(console.width, 120)
     console.print(table)
     shown = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items())
     console.print(Text(f"\n{shown}"))

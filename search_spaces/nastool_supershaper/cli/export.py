@@ -345,6 +345,9 @@ def _print(report: ExportReport, target: Path, output_format: str) -> None:
     for cells in report.cells:
         table.add_row(*map(Text, cells))
     console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        # Nobody's screen: rows stay whole.
+        console.width = max(console.width, 120)
     console.print(table)
     console.print()
     if report.measured:

@@ -112,12 +112,14 @@ def test_a_form_without_its_runtime_is_left_out(exported, monkeypatch):
     assert skipped == [f"tiny, {form} is left out: install it" for form in ("onnx", "int8")]
 
 
-def test_formats(nastool, exported):
+def test_formats(nastool, exported, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")  # no terminal: rows stay whole
     arguments = [exported[0], "--baseline", "none", "--rounds", "1", "--repeats", "1",
                  "--no-memory", "--sequence-length", "4"]  # fmt: skip
     table = nastool("bench", *arguments)
     assert table.exit_code == 0, table.stderr
-    assert "texts/s" in table.stdout
+    assert table.stdout.splitlines()[0].split()[-3:] == ["p90", "spread", "texts/s"]
+    assert table.stdout.splitlines()[1].split()[:2] == ["tiny", "torch"]
     assert "sequence length 4" in table.stdout
     rows = list(csv.DictReader(nastool("bench", *arguments, "--format", "csv").stdout.splitlines()))
     assert [row["form"] for row in rows] == ["torch", "onnx", "int8"]
