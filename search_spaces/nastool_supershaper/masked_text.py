@@ -1,4 +1,4 @@
-"""Text that supernets are measured on: held out from training, and masked once for all shapes."""
+"""Text that models are measured on: held out from training, and masked once for all of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nastool_supershaper.data import Corpus, fixed_masks, load_corpus, prepare_c
 from nastool_supershaper.text import load_tokenizer, text_files
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig
+    from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
 _LENGTH = 128
 
@@ -53,36 +53,87 @@ def masked_text(
         InvalidInputError: If there is no such text, or the supernet cannot read it.
     """
     if text:
-        files = text_files(text, text_field)
-        length = min(_LENGTH, config.max_position_embeddings)
-        with tempfile.TemporaryDirectory() as folder:
-            opened = prepare_corpus(
-                files, load_tokenizer(supernet), Path(folder), sequence_length=length, held_out=0.0
-            )
-            _check(opened, supernet, config)
-            return MaskedText(
-                *fixed_masks(opened, "train", blocks, mask_seed), [file.name for file in files]
-            )
+        tokenizer = load_tokenizer(supernet)
+        return mask_files(text, tokenizer, config, str(supernet), text_field, blocks, mask_seed)
     opened = load_corpus(corpus or supernet / "corpus")
-    _check(opened, supernet, config)
-    part = "held_out" if len(opened.held_out) else "train"
-    if part == "train" and corpus is None:
+    if corpus is None and not len(opened.held_out):
         raise InvalidInputError(f"{supernet} was trained without held-out text: name some")
-    names = [source["name"] for source in opened.card["sources"]]
-    return MaskedText(*fixed_masks(opened, part, blocks, mask_seed), names)
+    beside = load_tokenizer(supernet) if (supernet / "tokenizer.json").is_file() else None
+    return mask_corpus(opened, beside, config, str(supernet), blocks, mask_seed)
 
 
-def _check(corpus: Corpus, supernet: Path, config: PretrainedConfig) -> None:
+def mask_files(
+    text: Sequence[str],
+    tokenizer: PreTrainedTokenizerFast,
+    config: PretrainedConfig,
+    name: str,
+    text_field: str = "text",
+    blocks: int | None = None,
+    mask_seed: int = 0,
+) -> MaskedText:
+    """Tokenise text for a model, and mask it.
+
+    Args:
+        text: Files, folders or patterns.
+        tokenizer: The model's.
+        config: Its sizes.
+        name: What it is called in messages.
+        text_field: Name of the text column.
+        blocks: Blocks to measure on, evenly spaced; None for all.
+        mask_seed: Seed of the masks.
+
+    Raises:
+        InvalidInputError: If there is no such text, or the model cannot read it.
+    """
+    files = text_files(text, text_field)
+    length = min(_LENGTH, config.max_position_embeddings)
+    with tempfile.TemporaryDirectory() as folder:
+        opened = prepare_corpus(
+            files, tokenizer, Path(folder), sequence_length=length, held_out=0.0
+        )
+        _check(opened, name, config)
+        masked = fixed_masks(opened, "train", blocks, mask_seed)
+    return MaskedText(*masked, [file.name for file in files])
+
+
+def mask_corpus(
+    corpus: Corpus,
+    tokenizer: PreTrainedTokenizerFast | None,
+    config: PretrainedConfig,
+    name: str,
+    blocks: int | None = None,
+    mask_seed: int = 0,
+) -> MaskedText:
+    """Mask a prepared corpus for a model: what it holds out, or else all of it.
+
+    Args:
+        corpus: The corpus.
+        tokenizer: The model's; without one, vocabularies are compared by size.
+        config: The model's sizes.
+        name: What it is called in messages.
+        blocks: Blocks to measure on, evenly spaced; None for all.
+        mask_seed: Seed of the masks.
+
+    Raises:
+        InvalidInputError: If the model cannot read it.
+    """
+    _check(corpus, name, config)
+    if tokenizer is not None:
+        corpus.check_tokenizer(tokenizer, name)
+    part = "held_out" if len(corpus.held_out) else "train"
+    names = [source["name"] for source in corpus.card["sources"]]
+    return MaskedText(*fixed_masks(corpus, part, blocks, mask_seed), names)
+
+
+def _check(corpus: Corpus, name: str, config: PretrainedConfig) -> None:
     """Ids of another vocabulary would give numbers, wrong ones."""
     if corpus.card["vocab_size"] > config.vocab_size:
         raise InvalidInputError(
-            f"{supernet} has a vocabulary of {config.vocab_size} tokens, got text of "
+            f"{name} has a vocabulary of {config.vocab_size} tokens, got text of "
             f"{corpus.card['vocab_size']}"
         )
     if corpus.train.shape[1] > config.max_position_embeddings:
         raise InvalidInputError(
-            f"{supernet} takes blocks of at most {config.max_position_embeddings} tokens, got "
+            f"{name} takes blocks of at most {config.max_position_embeddings} tokens, got "
             f"{corpus.train.shape[1]}"
         )
-    if (supernet / "tokenizer.json").is_file():
-        corpus.check_tokenizer(load_tokenizer(supernet), str(supernet))

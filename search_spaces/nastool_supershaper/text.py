@@ -253,6 +253,9 @@ def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerFast:
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InvalidInputError(f"no tokenizer at {str(name_or_path)!r}: {reason}") from error
+    # Where there is a model's config.json alone, transformers makes a tokenizer without any word.
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise InvalidInputError(f"no tokenizer at {str(name_or_path)!r}: it has no vocabulary")
     missing = [n for n in ("cls", "sep", "mask") if getattr(tokenizer, f"{n}_token_id") is None]
     if missing:
         raise InvalidInputError(

@@ -345,6 +345,9 @@ class TestCorpus:
             prepare_corpus([source], tokenizer, tmp_path / "c", held_out=1)
         with pytest.raises(InvalidInputError, match="no tokenizer at"):
             load_tokenizer(tmp_path)
+        (tmp_path / "config.json").write_text('{"model_type": "bert", "vocab_size": 100}')
+        with pytest.raises(InvalidInputError, match=r"no tokenizer at .* it has no vocabulary"):
+            load_tokenizer(tmp_path)
 
 
 def _occurs(text, name):

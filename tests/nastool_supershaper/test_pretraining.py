@@ -25,6 +25,7 @@ from nastool_supershaper.checkpoints import latest_checkpoint, load_supernet
 from nastool_supershaper.cli.measure import measure as measure_command
 from nastool_supershaper.cli.pretrain import pretrain as pretrain_command
 from nastool_supershaper.cli.supernets import new_supernet, read_sizes
+from nastool_supershaper.cli.texts import open_corpus
 from nastool_supershaper.data import prepare_corpus
 from nastool_supershaper.masking import MaskedBatches, Masking, mask_fixed, random_generator
 from nastool_supershaper.modeling import SuperShaperConfig, SuperShaperForMaskedLM
@@ -597,6 +598,13 @@ class TestCommand:
             done = CliRunner().invoke(pretrain_command, [*options, name])
             assert isinstance(done.exception, InvalidInputError)
             assert message in str(done.exception)
+        # A BERT of weights alone says nothing of its vocabulary.
+        (tmp_path / "bert").mkdir()
+        (tmp_path / "bert" / "config.json").write_text('{"model_type": "bert"}')
+        opened = open_corpus(
+            [], None, tmp_path / "corpus", 16, 0, None, start=str(tmp_path / "bert")
+        )
+        assert len(opened.train)
 
     def test_sizes_that_would_do_nothing_are_refused(self, tmp_path):
         path = tmp_path / "sizes.json"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from transformers import (
 )
 
 from nastool.errors import InvalidInputError
-from nastool_supershaper.data import fixed_masks, load_corpus, prepare_corpus
+from nastool_supershaper.data import load_corpus
 from nastool_supershaper.deployment.forms import torch_run
 from nastool_supershaper.deployment.models import head_of
 from nastool_supershaper.deployment.report import Difference
@@ -27,9 +26,9 @@ from nastool_supershaper.deployment.runtimes import Arrays, Run
 from nastool_supershaper.finetuning.data import Example, read_rows, to_examples
 from nastool_supershaper.finetuning.encoding import encode_scored
 from nastool_supershaper.finetuning.tasks import Files, Kind, Task
+from nastool_supershaper.masked_text import mask_corpus, mask_files
 from nastool_supershaper.modeling import SuperShaperForMaskedLM
 from nastool_supershaper.shaped_bert import ShapedBertForMaskedLM
-from nastool_supershaper.text import text_files
 
 TOLERANCE = 1e-4
 """Largest difference of two logits that rounding may make."""
@@ -153,35 +152,15 @@ def perplexity_on_text(
         blocks: Blocks of text to measure on; None for all.
 
     Raises:
-        InvalidInputError: Both or neither of text and corpus, or one of another vocabulary.
+        InvalidInputError: Both or neither of text and corpus, or one that it cannot read.
     """
     if bool(text) == (corpus is not None):
         raise InvalidInputError("expected either --text or --corpus")
     if corpus is not None:
-        opened = load_corpus(corpus)
-        if opened.card["vocab_size"] > model.config.vocab_size:
-            raise InvalidInputError(
-                f"--corpus: expected at most {model.config.vocab_size} tokens, "
-                f"got a vocabulary of {opened.card['vocab_size']}"
-            )
-        opened.check_tokenizer(tokenizer, "the model")
-        part = "held_out" if len(opened.held_out) else "train"
-        ids, labels = fixed_masks(opened, part, blocks, 0)
-        if ids.shape[1] > model.config.max_position_embeddings:
-            raise InvalidInputError(
-                f"--corpus: expected blocks of at most {model.config.max_position_embeddings} "
-                f"tokens, got {ids.shape[1]}"
-            )
-        names = [source["name"] for source in opened.card["sources"]]
+        found = mask_corpus(load_corpus(corpus), tokenizer, model.config, "the model", blocks)
     else:
-        sources = text_files(text)
-        names = [source.name for source in sources]
-        length = min(128, int(model.config.max_position_embeddings))
-        with tempfile.TemporaryDirectory() as folder:
-            opened = prepare_corpus(
-                list(sources), tokenizer, Path(folder), sequence_length=length, held_out=0.0
-            )
-            ids, labels = fixed_masks(opened, "train", blocks, 0)
+        found = mask_files(text, tokenizer, model.config, "the model", blocks=blocks)
+    ids, labels, names = found
     shown = ", ".join(names) if len(names) <= 3 else f"{len(names)} sources"
     on = f"{int((labels != -100).sum()):,} masked tokens of {shown}"
     return Quality(on, lambda run: {"perplexity": masked_perplexity(run, ids, labels)})
