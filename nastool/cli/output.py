@@ -20,7 +20,7 @@ from nastool.cli.tables import (
 from nastool.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
     from nastool.problem import Problem
     from nastool.results import Result
@@ -130,13 +130,22 @@ class Destination:
             click.echo(f"Wrote {self.plot}", err=True)
 
 
-def _rendered(make: Callable[[int], RenderableType], *, plain: bool) -> str:
+def wide_console(*, plain: bool = False) -> Console:
+    """Return a console for tables; where there is no terminal, rows stay whole.
+
+    Args:
+        plain: Whether the table goes into a file.
+    """
     from rich.console import Console
 
     console = Console(no_color=plain or None, highlight=False)
     if plain or not console.is_terminal:
-        # Nobody's screen: rows stay whole.
         console.width = max(console.width, _FILE_WIDTH)
+    return console
+
+
+def _rendered(make: Callable[[int], RenderableType], *, plain: bool) -> str:
+    console = wide_console(plain=plain)
     with console.capture() as capture:
         console.print(make(console.width))
     text = capture.get()

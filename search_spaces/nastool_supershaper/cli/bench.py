@@ -153,10 +153,10 @@ def _write(rows: list[Row], facts: dict[str, object], output_format: str) -> Non
         writer.writerows(row.as_dict() for row in rows)
         click.echo(text.getvalue(), nl=False)
         return
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from nastool.cli.output import wide_console
     from nastool.constraint import format_quantity
 
     table = Table(box=None, pad_edge=False)
@@ -176,10 +176,7 @@ def _write(rows: list[Row], facts: dict[str, object], output_format: str) -> Non
             format_quantity(row.throughput),
         )
         table.add_row(*map(Text, cells))
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        # Nobody's screen: rows stay whole.
-        console.width = max(console.width, 120)
+    console = wide_console()
     console.print(table)
     shown = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items())
     console.print(Text(f"\n{shown}"))

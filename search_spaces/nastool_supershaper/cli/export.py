@@ -335,19 +335,18 @@ def _print(report: ExportReport, target: Path, output_format: str) -> None:
     if output_format == "json":
         click.echo(json.dumps({"folder": str(target), **report.as_dict()}, indent=2))
         return
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from nastool.cli.output import wide_console
 
     table = Table(box=None, pad_edge=False)
     for number, name in enumerate(report.header):
         table.add_column(name, justify="left" if number < 2 else "right", no_wrap=number < 2)
     for cells in report.cells:
         table.add_row(*map(Text, cells))
-    console = Console(highlight=False, soft_wrap=True)
-    if not console.is_terminal:
-        # Nobody's screen: rows stay whole.
-        console.width = max(console.width, 120)
+    console = wide_console()
+    console.soft_wrap = True
     console.print(table)
     console.print()
     if report.measured:
