@@ -203,6 +203,7 @@ def _cut_out(
     from nastool_supershaper.deployment.checks import merging_difference
     from nastool_supershaper.deployment.models import with_head
     from nastool_supershaper.deployment.report import Origin
+    from nastool_supershaper.finetuning.picks import named_shape
     from nastool_supershaper.space import from_config
 
     if shape_text is None:
@@ -224,7 +225,7 @@ def _cut_out(
             f"study {study!r} searched {result.problem.space.name}, "
             f"but {supernet} is a supernet of {space.name}"
         )
-    genotype = _chosen(shape_text, space, result)
+    genotype = named_shape(shape_text, space, result)
     shape = [int(width) for width in space.decode(genotype)[0]]
     subnet = net.extract(shape).eval()
     origin = Origin(
@@ -236,25 +237,6 @@ def _cut_out(
     )
     merging = merging_difference(net, subnet)
     return with_head(subnet, head, _labels(labels), seed), origin, merging, supernet
-
-
-def _chosen(text: str, space: SuperShaperSpace, result: Result | None) -> Any:
-    """The genotype that ``--shape`` names, (1, d)."""
-    from nastool_supershaper.finetuning.picks import KNEE, pick
-
-    if text in ("smallest", "largest"):
-        last = space.cardinalities - 1
-        return (last if text == "largest" else last * 0)[None]
-    if result is None or not (text == KNEE or text.isdecimal()):
-        return space.parse(text)
-    if text == KNEE:
-        return pick(result, KNEE)
-    front = result.front()
-    if not 1 <= int(text) <= len(front):
-        raise InvalidInputError(
-            f"--shape: expected the number of a row from 1 to {len(front)}, got {text}"
-        )
-    return front.genotypes[[int(text) - 1]]
 
 
 def _metrics(space: SuperShaperSpace, genotype: Any, result: Result | None) -> tuple[Metric, ...]:

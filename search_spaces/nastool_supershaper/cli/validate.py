@@ -44,9 +44,10 @@ _MODES = ("direct", "partial", "scratch")
 @click.option(
     "--shape",
     "shape_texts",
-    metavar="W-W-...",
+    metavar="SHAPE",
     multiple=True,
-    help="A shape, whether on the front or not; repeatable.",
+    help="Widths such as 240-180-..., the number of a row of the study's front (1 is the first), "
+    "knee, smallest or largest; repeatable.",
 )
 @click.option(
     "--tasks",
@@ -339,12 +340,9 @@ def _shapes(
     """The shapes, without repetition, and what the study reports of each."""
     import numpy as np
 
-    from nastool_supershaper.finetuning.picks import pick, reported
+    from nastool_supershaper.finetuning.picks import named_shape, pick, reported
 
-    try:
-        parts = [space.parse(text) for text in texts]
-    except InvalidInputError as error:
-        raise InvalidInputError(f"--shape: {error}") from error
+    parts = [named_shape(text, space, result) for text in texts]
     if how is not None or not texts:
         parts.append(pick(result, how or "5"))
     genotypes = np.unique(np.concatenate(parts), axis=0)

@@ -9,6 +9,7 @@ from nastool import pareto
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.results import Result
 from nastool.space import Genotypes
+from nastool_supershaper.space import SuperShaperSpace
 
 KNEE = "knee"
 
@@ -42,6 +43,39 @@ def pick(result: Result, how: str) -> Genotypes:
     if n >= len(front):
         return front.genotypes
     return front.genotypes[np.linspace(0, len(front) - 1, n).round().astype(np.int64)]
+
+
+def named_shape(text: str, space: SuperShaperSpace, result: Result | None) -> Genotypes:
+    """Find the shape that a text names.
+
+    Args:
+        text: Widths such as ``240-180-...``, ``smallest`` or ``largest`` of the space; with a study
+            also ``knee``, or the number of a row of its front, 1 for the first.
+        space: The space.
+        result: Of a study; None where there is none.
+
+    Returns:
+        Shape (1, d).
+
+    Raises:
+        InvalidInputError: It names none.
+    """
+    if text in ("smallest", "largest"):
+        last = space.cardinalities - 1
+        return (last if text == "largest" else last * 0)[None]
+    if result is None or not (text == KNEE or text.isdecimal()):
+        try:
+            return space.parse(text)
+        except InvalidInputError as error:
+            raise InvalidInputError(f"--shape: {error}") from error
+    if text == KNEE:
+        return pick(result, KNEE)
+    front = result.front()
+    if not 1 <= int(text) <= len(front):
+        raise InvalidInputError(
+            f"--shape: expected the number of a row from 1 to {len(front)}, got {text}"
+        )
+    return front.genotypes[[int(text) - 1]]
 
 
 def reported(result: Result, genotypes: Genotypes) -> dict[str, NDArray[np.float64]]:

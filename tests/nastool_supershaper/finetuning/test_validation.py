@@ -87,6 +87,19 @@ def test_shapes_and_seeds(validate):
     assert set(content["correlations"]["direct"]) == {"mood", "average"}
 
 
+def test_shapes_have_names(validate):
+    more = ("--tasks", "mood", "--train-examples", "16", "--max-steps", "1", "--format", "json")
+    content = found(validate("--shape", "smallest", "--shape", "largest", "--shape", "1", *more))
+    shapes = [row["shape"] for row in content["shapes"]]
+    assert shapes[0] == "4-4"
+    assert shapes[-1] == "16-16"
+    # The study's front begins with one of them or a third.
+    assert len(shapes) in (2, 3)
+    run = validate("--shape", "1000", *more)
+    assert run.exit_code == 2
+    assert "--shape: expected the number of a row from 1 to" in run.stderr
+
+
 def test_the_same_command_answers_at_once(validate, monkeypatch):
     arguments = ("--pick", "knee", "--tasks", "mood", "--format", "json")
     first = found(validate(*arguments))
