@@ -82,7 +82,7 @@ _HEADS = ("masked-lm", "classification", "regression", "question-answering")
 )
 @click.option(
     "--max-length",
-    type=count,
+    type=click.IntRange(min=8),
     metavar="N",
     help="Tokens of an example at most. Default: as many as the model takes.",
 )
