@@ -24,12 +24,12 @@ from typing import Any
 
 import click
 import numpy as np
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from scipy.stats import kendalltau, spearmanr
 
 from nastool.chain import ChainBudget
+from nastool.cli.output import wide_console
 from nastool_supershaper.checkpoints import load_supernet
 from nastool_supershaper.cli.supernets import sort_hidden
 from nastool_supershaper.data import Corpus, fixed_masks, load_corpus
@@ -123,7 +123,7 @@ def main(
 
     if threads:
         torch.set_num_threads(threads)
-    console, seed = Console(), hyper["seed"]
+    console, seed = wide_console(), hyper["seed"]
     hyper |= {"warmup_steps": max(1, hyper["steps"] // 6), "dtype": "float32"}
     bench = Bench(supernet, load_corpus(corpus), output, hyper)
     plain, plain_seconds = bench.trained("sandwich", Sandwich(1))
