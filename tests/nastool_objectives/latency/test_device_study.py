@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -141,10 +143,11 @@ def test_what_cannot_be_studied_is_refused(studies, tmp_path, workload):
         study_device(SPACE, upward, latency)
 
 
-def test_the_command_prints_numbers_and_writes_a_page(nastool, tmp_path):
+def study_toy(nastool, *measuring):
+    """What the command prints of a device that was just measured, and the page."""
     run = nastool(
         "latency", "measure", "--device", "simulated", "--space", "runnable", "--shapes", "60",
-        "--rounds", "2", "--model", "linear", "--name", "toy",
+        "--rounds", "2", "--model", "linear", "--name", "toy", *measuring,
     )  # fmt: skip
     assert run.exit_code == 0, run.stderr
     run = nastool(
@@ -152,22 +155,17 @@ def test_the_command_prints_numbers_and_writes_a_page(nastool, tmp_path):
         "--budget", "100", "--output", "page.html",
     )  # fmt: skip
     assert run.exit_code == 0, run.stderr
-    assert "latency[toy]: the parameter count alone explains 100.0%" in run.stdout
-    page = (tmp_path / "page.html").read_text()
-    for output in (run.stdout, page):
+    return run.stdout, Path("page.html").read_text()
+
+
+def test_the_command_prints_numbers_and_writes_a_page(nastool):
+    printed, page = study_toy(nastool)
+    assert "latency[toy]: the parameter count alone explains 100.0%" in printed
+    for output in (printed, page):
         assert "latency[toy]: predicted (Linear model on" in output
         assert "badness: computed" in output
 
 
-def test_a_device_forced_past_the_gate_is_said_to_be(nastool, tmp_path):
-    run = nastool(
-        "latency", "measure", "--device", "simulated", "--space", "runnable", "--shapes", "60",
-        "--option", "noise=0.5", "--rounds", "2", "--model", "linear", "--name", "toy", "--force",
-    )  # fmt: skip
-    assert run.exit_code == 0, run.stderr
-    run = nastool(
-        "latency", "study", "toy", "--space", "runnable", "--objective", "badness",
-        "--budget", "100", "--output", "page.html",
-    )  # fmt: skip
-    assert "FORCED past the noise gate" in run.stdout
-    assert "FORCED past the noise gate" in (tmp_path / "page.html").read_text()
+def test_a_device_forced_past_the_gate_is_said_to_be(nastool):
+    for output in study_toy(nastool, "--option", "noise=0.5", "--force"):
+        assert "FORCED past the noise gate" in output
