@@ -142,7 +142,7 @@ def resumable_checkpoint(output: Path, resume: bool) -> Checkpoint | None:
     if resume and damaged:
         raise InvalidInputError(
             f"expected a whole checkpoint to go on from, got {damaged} in {folder}, all damaged: "
-            "to start again from step 0 delete that folder, or leave out --resume"
+            "delete that folder to start again from step 0"
         )
     return None
 

@@ -320,9 +320,7 @@ class TestResume:
             train(tmp_path, on_step=power_cut)
         damage_all(tmp_path)
         before = contents(tmp_path)
-        with pytest.raises(
-            InvalidInputError, match=r"got 2 in .*checkpoints, all damaged: to start"
-        ):
+        with pytest.raises(InvalidInputError, match=r"got 2 in .*checkpoints, all damaged: delete"):
             train(tmp_path)
         assert contents(tmp_path) == before
         # What it says to do.

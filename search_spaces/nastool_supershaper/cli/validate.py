@@ -78,6 +78,12 @@ _MODES = ("direct", "partial", "scratch")
 @click.option("--batch-size", type=count, help="Examples an optimizer step.")
 @click.option("--learning-rate", type=float, help="Peak learning rate.")
 @click.option("--max-length", type=count, help="Tokens of an example at most.")
+@click.option(
+    "--group-by-length",
+    is_flag=True,
+    default=None,
+    help="Put examples of about the same length into a batch: less padding, less time.",
+)
 @click.option("--grid", is_flag=True, help="Try all published hyperparameters, keep the best.")
 @click.option(
     "--mnli-start/--no-mnli-start",

@@ -63,6 +63,9 @@ def named_shape(text: str, space: SuperShaperSpace, result: Result | None) -> Ge
     if text in ("smallest", "largest"):
         last = space.cardinalities - 1
         return (last if text == "largest" else last * 0)[None]
+    if text.isalpha() and (result is None or text != KNEE):
+        names = "smallest, largest" + ("" if result is None else f", {KNEE}")
+        raise InvalidInputError(f"--shape: expected widths or one of {names}, got {text!r}")
     if result is None or not (text == KNEE or text.isdecimal()):
         try:
             return space.parse(text)

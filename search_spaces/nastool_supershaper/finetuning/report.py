@@ -217,7 +217,7 @@ class Report:
 def _changes(task: Task, published: Task, *, grid: bool) -> list[str]:
     settings, usual = asdict(task.settings), asdict(published.settings)
     changes = [
-        f"{name.replace('_', ' ')} {value}"
+        name.replace("_", " ") + ("" if value is True else f" {value}")
         for name, value in settings.items()
         if value != usual[name]
     ]

@@ -55,6 +55,8 @@ class Settings:
         warmup_steps: Steps of linear warm-up.
         max_length: Tokens of an example at most.
         max_steps: Optimizer steps at most; None for all that the epochs take.
+        group_by_length: Whether examples of about the same length share a batch, which then holds
+            little padding. As published, batches are drawn at random.
 
     Raises:
         InvalidInputError: A value is out of range.
@@ -67,6 +69,7 @@ class Settings:
     warmup_steps: int = 0
     max_length: int = 128
     max_steps: int | None = None
+    group_by_length: bool = False
 
     def __post_init__(self) -> None:
         rules = {
@@ -271,8 +274,8 @@ def _parse_task(name: str, table: dict[str, Any], folder: Path, known: Task | No
     for key in ("label", "start_from"):
         if key in table:
             (given[key],) = _strings(key, table[key], one=True)
-    numbers = {key: _number(key, table[key]) for key in _SETTINGS & set(table)}
-    settings = replace(known.settings if known else Settings(), **numbers)
+    chosen = {key: _setting(key, table[key]) for key in _SETTINGS & set(table)}
+    settings = replace(known.settings if known else Settings(), **chosen)
     if known is None or "kind" in table:
         if "kind" not in table:
             raise InvalidInputError(f"kind must be one of {', '.join(Kind)}, got none")
@@ -319,7 +322,11 @@ def _strings(key: str, value: object, *, one: bool = False) -> list[str]:
     return [str(entry) for entry in values]
 
 
-def _number(key: str, value: object) -> Any:
+def _setting(key: str, value: object) -> Any:
+    if key == "group_by_length":
+        if not isinstance(value, bool):
+            raise InvalidInputError(f"{key} must be true or false, got {value!r}")
+        return value
     whole = key not in ("learning_rate", "weight_decay")
     if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
         raise InvalidInputError(f"{key} must be a {'whole ' if whole else ''}number, got {value!r}")

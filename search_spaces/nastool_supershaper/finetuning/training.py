@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -112,6 +112,7 @@ def fine_tune(
             use_cpu=device == "cpu",
             bf16=resolve_dtype(device, dtype) == "bfloat16",
             dataloader_pin_memory=device != "cpu",
+            **_order(settings),
         )
         # Several GPUs would multiply the batch.
         arguments._n_gpu = min(arguments.n_gpu, 1)  # noqa: SLF001 - there is no public way
@@ -133,6 +134,14 @@ def fine_tune(
         )
     model.load_state_dict(best.weights)
     return Outcome(best.scores, best.epoch, time.perf_counter() - start)
+
+
+def _order(settings: Settings) -> dict[str, Any]:
+    if not settings.group_by_length:
+        return {}
+    if any(field.name == "train_sampling_strategy" for field in fields(TrainingArguments)):
+        return {"train_sampling_strategy": "group_by_length"}
+    return {"group_by_length": True}  # its name before transformers 5
 
 
 class _BestEpoch(TrainerCallback):

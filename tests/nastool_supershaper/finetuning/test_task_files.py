@@ -108,6 +108,10 @@ FILES = "train = 'a.tsv'\ndev = 'a.tsv'\n"
         ("[x]\nkind = 'sentence'\ncolour = 1\n" + FILES, "unknown key 'colour'"),
         ("[x]\nkind = 'sentence'\nepochs = 1.5\n" + FILES, "epochs must be a whole number"),
         ("[x]\nkind = 'sentence'\nepochs = 0\n" + FILES, "epochs must be at least 1"),
+        (
+            "[x]\nkind = 'sentence'\ngroup_by_length = 1\n" + FILES,
+            "group_by_length must be true or false, got 1",
+        ),
         ("[x]\nkind = 'pair'\ntexts = ['a']\n" + FILES, "pair needs 2 columns of text, got a"),
         ("[x]\nkind = 'sentence'\nmetrics = ['bleu']\n" + FILES, "got bleu"),
     ],

@@ -11,7 +11,10 @@ from transformers import TrainingArguments
 
 from nastool.cli.main import main
 from nastool_supershaper.checkpoints import load_supernet, save_model
+from nastool_supershaper.deployment.models import with_head
 from nastool_supershaper.finetuning import training, workbench
+from nastool_supershaper.finetuning.encoding import Encoded
+from nastool_supershaper.finetuning.tasks import Files, Kind, Settings, Task
 from nastool_supershaper.finetuning.training import distillation_loss
 from nastool_supershaper.shaped_bert import ShapedBertConfig, ShapedBertForSequenceClassification
 from nastool_supershaper.training_rules import Distillation
@@ -136,10 +139,11 @@ def test_other_settings_are_other_cells(validate, monkeypatch):
     real = workbench.fine_tune
     monkeypatch.setattr(workbench, "fine_tune", lambda *a, **k: calls.append(1) or real(*a, **k))
     base = ("--shape", "4-4", "--tasks", "mood", "--train-examples", "16")
-    more = ((), ("--batch-size", "8"), ("--dev-examples", "8"), ("--mode", "scratch"), ())
+    more = ((), ("--batch-size", "8"), ("--dev-examples", "8"), ("--mode", "scratch"))
+    more += (("--group-by-length",), ())
     for options in more:
         assert validate(*base, *options).exit_code == 0
-    assert len(calls) == 4
+    assert len(calls) == 5
 
 
 def test_steps_at_most_are_not_more_epochs(validate):
@@ -255,6 +259,27 @@ def test_a_teacher_is_part_of_the_loss(tmp_path):
         assert trainer.compute_loss(student.eval(), batch) == pytest.approx(float(own.loss))
 
 
+@pytest.mark.parametrize(("grouped", "least", "most"), [(False, 1500, 3000), (True, 0, 500)])
+def test_grouping_by_length_spares_padding(supernet, tokenizer, grouped, least, most):
+    lengths = np.random.default_rng(0).permutation(np.repeat(np.arange(2, 42), 5)).tolist()
+    rows = [
+        {"input_ids": [5] * n, "token_type_ids": [0] * n, "labels": i % 2}
+        for i, n in enumerate(lengths)
+    ]
+    model = with_head(load_supernet(supernet).extract((4, 4)), "classification", ("a", "b"))
+    seen = []
+    model.register_forward_pre_hook(
+        lambda _, args, inputs: seen.append(inputs["attention_mask"]), with_kwargs=True
+    )
+    task = Task("x", Kind.SENTENCE, Files((), ()))
+    settings = Settings(epochs=1, batch_size=4, group_by_length=grouped)
+    encoded = Encoded(rows, rows[:4], lambda _: {"accuracy": 1.0})
+    training.fine_tune(model, task, encoded, tokenizer, settings, 0, device="cpu")
+    batches = seen[:50]  # the rest is the dev set
+    assert sorted(n for mask in batches for n in mask.sum(1).tolist()) == sorted(lengths)
+    assert least < sum(int((mask == 0).sum()) for mask in batches) < most
+
+
 def test_the_best_epoch_counts_and_its_weights_stay():
     best = training._BestEpoch("accuracy")
     model = torch.nn.Linear(1, 1)
@@ -355,6 +380,10 @@ def test_the_store_knows_what_was_validated(validate, study):
     [
         (("--pick", "some"), "--pick: expected a number or 'knee', got 'some'"),
         (("--tasks", "nothing"), "--tasks: unknown task 'nothing'; known: mnli"),
+        (
+            ("--shape", "largst"),
+            "--shape: expected widths or one of smallest, largest, knee, got 'largst'",
+        ),
         (("--shape", "4-5"), "--shape: layer_2 must be one of 4, 8, 16, got '5'"),
         (("--pretrain-steps", "5"), "expected --mode partial or scratch"),
         (("--mode", "partial", "--pretrain-steps", "0"), "expected at least 1 for partial"),
