@@ -91,7 +91,7 @@ def mask_files(
         opened = prepare_corpus(
             files, tokenizer, Path(folder), sequence_length=length, held_out=0.0
         )
-        _check(opened, name, config)
+        check_corpus(opened, None, config, name)
         masked = fixed_masks(opened, "train", blocks, mask_seed)
     return MaskedText(*masked, [file.name for file in files])
 
@@ -117,16 +117,29 @@ def mask_corpus(
     Raises:
         InvalidInputError: If the model cannot read it.
     """
-    _check(corpus, name, config)
-    if tokenizer is not None:
-        corpus.check_tokenizer(tokenizer, name)
+    check_corpus(corpus, tokenizer, config, name)
     part = "held_out" if len(corpus.held_out) else "train"
     names = [source["name"] for source in corpus.card["sources"]]
     return MaskedText(*fixed_masks(corpus, part, blocks, mask_seed), names)
 
 
-def _check(corpus: Corpus, name: str, config: PretrainedConfig) -> None:
-    """Ids of another vocabulary would give numbers, wrong ones."""
+def check_corpus(
+    corpus: Corpus,
+    tokenizer: PreTrainedTokenizerFast | None,
+    config: PretrainedConfig,
+    name: str,
+) -> None:
+    """Check that a model can read a corpus: ids of another vocabulary would give wrong numbers.
+
+    Args:
+        corpus: The corpus.
+        tokenizer: The model's; without one, vocabularies are compared by size.
+        config: The model's sizes.
+        name: What it is called in messages.
+
+    Raises:
+        InvalidInputError: If it cannot.
+    """
     if corpus.card["vocab_size"] > config.vocab_size:
         raise InvalidInputError(
             f"{name} has a vocabulary of {config.vocab_size} tokens, got text of "
@@ -137,3 +150,5 @@ def _check(corpus: Corpus, name: str, config: PretrainedConfig) -> None:
             f"{name} takes blocks of at most {config.max_position_embeddings} tokens, got "
             f"{corpus.train.shape[1]}"
         )
+    if tokenizer is not None:
+        corpus.check_tokenizer(tokenizer, name)

@@ -15,6 +15,7 @@ from nastool_supershaper.cli.supernets import move, named_supernet, torch_needed
 
 if TYPE_CHECKING:
     from nastool.results import Result
+    from nastool.store import Store
     from nastool_supershaper.finetuning.report import Report
     from nastool_supershaper.finetuning.subnets import Mode, Pretraining
     from nastool_supershaper.finetuning.tasks import Task
@@ -203,6 +204,7 @@ def validate(
     from nastool.study import load_result
     from nastool_supershaper.finetuning import report as reports
     from nastool_supershaper.finetuning.subnets import Mode
+    from nastool_supershaper.masked_text import check_corpus
     from nastool_supershaper.precision import resolve_dtype
     from nastool_supershaper.text import load_tokenizer
 
@@ -217,7 +219,7 @@ def validate(
         grid=grid,
         starts=starts,
         distillation=distillation,
-        teachers=_teachers(teacher_texts, names),
+        teachers=_teachers(teacher_texts, _with_starts(names, tasks) if starts else names),
         dtype=dtype,
         keep=keep,
     )
@@ -227,29 +229,39 @@ def validate(
         supernet = supernet or named_supernet(summary)
         model = load_supernet(supernet)
         space = _space(result, supernet, model)
-        shapes, metrics = _shapes(result, space, pick, shape_texts)
+        shapes, metrics = _shapes(result, space, pick, shape_texts, store)
         move(model, device)
         if model.device.index:
             raise InvalidInputError(
                 "--device: expected the first GPU, which CUDA_VISIBLE_DEVICES can choose, "
                 f"got {device}"
             )
-        resolve_dtype(model.device.type, dtype)
+        reader = load_tokenizer(tokenizer or supernet)
         pretraining = _pretraining(
-            modes, pretrain_steps, pretrain_batch_size, pretrain_learning_rate, corpus, supernet
+            modes,
+            pretrain_steps,
+            corpus or supernet / "corpus",
+            batch_size=pretrain_batch_size,
+            learning_rate=pretrain_learning_rate,
+            dtype=resolve_dtype(model.device.type, dtype),
         )
+        if pretraining is not None:
+            check_corpus(pretraining.corpus, reader, model.config, str(supernet))
         for option, given in (("--corpus", corpus), ("--target-perplexity", target_perplexity)):
             if given is not None and pretraining is None:
                 raise InvalidInputError(f"{option}: expected --pretrain-steps beside it")
         bench = Workbench(
             model,
-            load_tokenizer(tokenizer or supernet),
+            reader,
             space,
             tasks,
             store,
             models,
             pretraining,
             options,
+            on_other=lambda cell, outcome: click.echo(
+                f"to start or learn from: {_line(cell, outcome)}", err=True
+            ),
         )
         found = fine_tune_all(
             bench,
@@ -275,14 +287,18 @@ def validate(
 
 
 def _announce(cell: Any, outcome: Any, known: bool, number: int, total: int) -> None:
-    if known:
-        return
-    scores = ", ".join(f"{name} {100 * value:.1f}" for name, value in outcome.scores.items())
+    if not known:
+        click.echo(f"{number}/{total} {_line(cell, outcome)}", err=True)
+
+
+def _line(cell: Any, outcome: Any) -> str:
+    scores = [f"{name} {100 * value:.1f}" for name, value in outcome.scores.items()]
+    chosen = [f"{name.replace('_', ' ')} {value:g}" for name, value in outcome.chosen.items()]
     shape = "-".join(map(str, cell.shape))
-    click.echo(
-        f"{number}/{total} {cell.task}, {cell.mode}, {shape}, seed {cell.seed}: {scores} "
-        f"(epoch {outcome.epoch:.3g}, {outcome.seconds:,.0f} s)",
-        err=True,
+    return (
+        f"{cell.task}, {cell.mode}, {shape}, seed {cell.seed}: {', '.join(scores)} "
+        f"({', '.join(['epoch ' + format(outcome.epoch, '.3g'), *chosen])}, "
+        f"{outcome.seconds:,.0f} s)"
     )
 
 
@@ -341,7 +357,11 @@ def _space(result: Result, supernet: Path, model: SuperShaperForMaskedLM) -> Sup
 
 
 def _shapes(
-    result: Result, space: SuperShaperSpace, how: str | None, texts: Sequence[str]
+    result: Result,
+    space: SuperShaperSpace,
+    how: str | None,
+    texts: Sequence[str],
+    store: Store,
 ) -> tuple[list[Shape], dict[Shape, dict[str, float]]]:
     """The shapes, without repetition, and what the study reports of each."""
     import numpy as np
@@ -353,7 +373,7 @@ def _shapes(
         parts.append(pick(result, how or "5"))
     genotypes = np.unique(np.concatenate(parts), axis=0)
     params = space.costs["params"].evaluate(genotypes)
-    columns = {"params": params, **reported(result, genotypes)}
+    columns = {"params": params, **reported(result, genotypes, store)}
     order = np.argsort(params, kind="stable")
     widths = np.array(space.widths)
     shapes = [tuple(row) for row in widths[genotypes[order]].tolist()]
@@ -367,10 +387,8 @@ def _shapes(
 def _pretraining(
     modes: Sequence[Mode],
     steps: int | None,
-    batch_size: int,
-    learning_rate: float,
-    corpus: Path | None,
-    supernet: Path,
+    corpus: Path,
+    **hyperparameters: Any,
 ) -> Pretraining | None:
     """How subnets are trained first; None where they are not."""
     from nastool_supershaper.data import load_corpus
@@ -385,15 +403,14 @@ def _pretraining(
         return None
     if set(modes) == {"direct"}:
         raise InvalidInputError("--pretrain-steps: expected --mode partial or scratch beside it")
-    opened = load_corpus(corpus or supernet / "corpus")
+    opened = load_corpus(corpus)
     if not len(opened.held_out):
         raise InvalidInputError("--corpus: expected held-out text to follow the perplexity on")
     config = replace(
         PRESETS["laptop"],
         steps=steps,
         warmup_steps=min(PRESETS["laptop"].warmup_steps, steps // 10),
-        batch_size=batch_size,
-        learning_rate=learning_rate,
+        **hyperparameters,
     )
     return Pretraining(config, opened)
 
@@ -409,6 +426,16 @@ def _distillation(
                 raise InvalidInputError(f"{option}: expected --distil beside it")
         return None
     return Distillation(mix) if temperature is None else Distillation(mix, temperature)
+
+
+def _with_starts(names: Sequence[str], tasks: Mapping[str, Task]) -> list[str]:
+    """Tasks with those that they start from."""
+    found = list(names)
+    for name in found:
+        start = tasks[name].start_from
+        if start is not None and start in tasks and start not in found:
+            found.append(start)
+    return found
 
 
 def _teachers(texts: Sequence[str], names: Sequence[str]) -> dict[str, Path]:

@@ -85,7 +85,8 @@ def encode_scored(
     def score_labels(output: EvalPrediction) -> dict[str, float]:
         logits = np.asarray(output.predictions, np.float64)
         predictions = logits[:, 0] if is_regression else logits.argmax(-1)
-        return score(task.metrics, predictions, np.asarray(output.label_ids))
+        labels = np.asarray(output.label_ids)
+        return score(task.metrics, predictions, labels, logits.shape[-1])
 
     return rows, score_labels
 

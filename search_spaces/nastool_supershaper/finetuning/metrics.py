@@ -14,7 +14,10 @@ from nastool.errors import MissingDependencyError
 
 
 def score(
-    metrics: Sequence[str], predictions: NDArray[np.float64], labels: NDArray[np.float64]
+    metrics: Sequence[str],
+    predictions: NDArray[np.float64],
+    labels: NDArray[np.float64],
+    n_classes: int,
 ) -> dict[str, float]:
     """Score a classification or a regression.
 
@@ -22,6 +25,8 @@ def score(
         metrics: Names of metrics, see `tasks.METRICS`.
         predictions: Classes or numbers, (n,).
         labels: The same, true, (n,).
+        n_classes: Classes that the task has. F1 is that of class 1 of two, else the mean over
+            those that labels hold.
 
     Returns:
         Values by name; a correlation with something constant is 0.
@@ -29,18 +34,37 @@ def score(
     Raises:
         MissingDependencyError: scikit-learn or scipy is not installed.
     """
-    return {name: _SCORES[name](predictions, labels) for name in metrics}
+    return {
+        name: _f1(predictions, labels, n_classes)
+        if name == "f1"
+        else _SCORES[name](predictions, labels)
+        for name in metrics
+    }
+
+
+def require(metrics: Sequence[str]) -> None:
+    """Check that what metrics are computed with is installed.
+
+    Args:
+        metrics: Names of metrics.
+
+    Raises:
+        MissingDependencyError: scikit-learn or scipy is not installed.
+    """
+    for name in metrics:
+        if name in _LIBRARIES:
+            _needed(_LIBRARIES[name])
 
 
 def _accuracy(predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> float:
     return float(np.mean(predictions == labels))
 
 
-def _f1(predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> float:
-    """F1 of class 1 where there are two classes, else the mean over the classes."""
+def _f1(predictions: NDArray[np.float64], labels: NDArray[np.float64], n_classes: int) -> float:
     f1_score = _needed("sklearn.metrics").f1_score
-    average = "binary" if max(labels.max(), predictions.max()) <= 1 else "macro"
-    return float(f1_score(labels, predictions, average=average, zero_division=0.0))
+    few = n_classes <= 2
+    choice = {"average": "binary"} if few else {"average": "macro", "labels": np.unique(labels)}
+    return float(f1_score(labels, predictions, zero_division=0.0, **choice))
 
 
 def _matthews(predictions: NDArray[np.float64], labels: NDArray[np.float64]) -> float:
@@ -58,10 +82,16 @@ def _correlation(name: str) -> Callable[[NDArray[np.float64], NDArray[np.float64
 
 _SCORES: Mapping[str, Callable[[NDArray[np.float64], NDArray[np.float64]], float]] = {
     "accuracy": _accuracy,
-    "f1": _f1,
     "matthews": _matthews,
     "pearson": _correlation("pearsonr"),
     "spearman": _correlation("spearmanr"),
+}
+
+_LIBRARIES: Mapping[str, str] = {
+    "f1": "sklearn.metrics",
+    "matthews": "sklearn.metrics",
+    "pearson": "scipy.stats",
+    "spearman": "scipy.stats",
 }
 
 

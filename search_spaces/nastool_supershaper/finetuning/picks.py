@@ -9,6 +9,8 @@ from nastool import pareto
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.results import Result
 from nastool.space import Genotypes
+from nastool.store import Store
+from nastool.verification import measure
 from nastool_supershaper.space import SuperShaperSpace
 
 KNEE = "knee"
@@ -30,19 +32,23 @@ def pick(result: Result, how: str) -> Genotypes:
     """
     if how != KNEE and not (how.isdecimal() and int(how) >= 1):
         raise InvalidInputError(f"--pick: expected a number or '{KNEE}', got {how!r}")
-    feasible = result.evaluations.take(result.evaluations.feasible)
-    if len(feasible) == 0:
+    rows = _rows(result)
+    if len(rows) == 0:
         raise NastoolError("there must be a front to validate: no evaluation is feasible")
     n = 1 if how == KNEE else int(how)
     if len(result.problem.objectives) == 1:
-        order = np.argsort(feasible.objectives[:, 0], kind="stable")
-        return feasible.genotypes[order[:n]]
-    front = result.front()
+        return rows[:n]
     if how == KNEE:
-        return front.genotypes[[pareto.knee(front.objectives)]]
-    if n >= len(front):
-        return front.genotypes
-    return front.genotypes[np.linspace(0, len(front) - 1, n).round().astype(np.int64)]
+        return rows[[pareto.knee(result.front().objectives)]]
+    return rows[np.linspace(0, len(rows) - 1, min(n, len(rows))).round().astype(np.int64)]
+
+
+def _rows(result: Result) -> Genotypes:
+    """The shapes as `nastool show` lists them: a front, or a ranking by a single objective."""
+    if len(result.problem.objectives) > 1:
+        return result.front().genotypes
+    feasible = result.evaluations.take(result.evaluations.feasible)
+    return feasible.genotypes[np.argsort(feasible.objectives[:, 0], kind="stable")]
 
 
 def named_shape(text: str, space: SuperShaperSpace, result: Result | None) -> Genotypes:
@@ -50,7 +56,7 @@ def named_shape(text: str, space: SuperShaperSpace, result: Result | None) -> Ge
 
     Args:
         text: Widths such as ``240-180-...``, ``smallest`` or ``largest`` of the space; with a study
-            also ``knee``, or the number of a row of its front, 1 for the first.
+            also ``knee``, or the number of a row of its front or ranking, 1 for the first.
         space: The space.
         result: Of a study; None where there is none.
 
@@ -73,20 +79,24 @@ def named_shape(text: str, space: SuperShaperSpace, result: Result | None) -> Ge
             raise InvalidInputError(f"--shape: {error}") from error
     if text == KNEE:
         return pick(result, KNEE)
-    front = result.front()
-    if not 1 <= int(text) <= len(front):
+    rows = _rows(result)
+    if not 1 <= int(text) <= len(rows):
         raise InvalidInputError(
-            f"--shape: expected the number of a row from 1 to {len(front)}, got {text}"
+            f"--shape: expected the number of a row from 1 to {len(rows)}, got {text}"
         )
-    return front.genotypes[[int(text) - 1]]
+    return rows[[int(text) - 1]]
 
 
-def reported(result: Result, genotypes: Genotypes) -> dict[str, NDArray[np.float64]]:
+def reported(result: Result, genotypes: Genotypes, store: Store) -> dict[str, NDArray[np.float64]]:
     """Every reported metric of any shapes; those the study has evaluated are looked up.
 
     Args:
         result: Of a study.
         genotypes: Shape (k, d).
+        store: Keeps what has to be measured, so that it is measured once.
+
+    Raises:
+        NastoolError: A metric could be measured on none of the shapes that the study has not.
     """
     space, problem = result.problem.space, result.problem
     keys = space.keys(result.evaluations.genotypes)
@@ -97,6 +107,10 @@ def reported(result: Result, genotypes: Genotypes) -> dict[str, NDArray[np.float
     for column, metric in enumerate(problem.reported):
         found = np.array([np.nan if r is None else result.metrics[r, column] for r in rows])
         if new.any():
-            found[new] = metric.evaluate(genotypes[new])
+            found[new] = (
+                metric.evaluate(genotypes[new])
+                if metric.is_cheap
+                else measure(space, metric, genotypes[new], store)
+            )
         values[metric.name] = found
     return values

@@ -55,10 +55,7 @@ def split(
     Raises:
         InvalidInputError: Fewer tokens than a piece needs.
     """
-    if max_length < _SHORTEST:
-        raise InvalidInputError(
-            f"question answering needs at least {_SHORTEST} tokens an example, got {max_length}"
-        )
+    check_length(max_length)
     longest_question = min(_LONGEST_QUESTION, max_length // 2)
     questions = [_cut(example.texts[0], tokenizer, longest_question) for example in examples]
     encoded = tokenizer(
@@ -83,6 +80,18 @@ def split(
         inputs |= {"start_positions": start, "end_positions": end}
         pieces.append(Piece(owner, inputs, places))
     return pieces
+
+
+def check_length(max_length: int) -> None:
+    """Check that pieces of so many tokens can be cut.
+
+    Raises:
+        InvalidInputError: Fewer tokens than a piece needs.
+    """
+    if max_length < _SHORTEST:
+        raise InvalidInputError(
+            f"question answering needs at least {_SHORTEST} tokens an example, got {max_length}"
+        )
 
 
 def _cut(question: str, tokenizer: PreTrainedTokenizerFast, longest: int) -> str:

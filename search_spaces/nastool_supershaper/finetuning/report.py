@@ -196,6 +196,14 @@ class Report:
             columns.append(_AVERAGE)
         return [{column: row[column] for column in columns} for row in rows]
 
+    def has_others(self) -> bool:
+        """Whether models were fine-tuned, or taken, only to start or learn from."""
+        found = self.validation
+        names = {task.name for task in found.tasks}
+        return found.options.distillation is not None or any(
+            task.start_from is not None and task.start_from not in names for task in found.tasks
+        )
+
     def departures(self) -> list[str]:
         """How our scores came about otherwise than the published ones (paper, table 3)."""
         if not self.published():
@@ -237,6 +245,7 @@ def as_json(report: Report) -> str:
 
 def content(report: Report) -> dict[str, Any]:
     """What `as_json` writes, as JSON values."""
+    found = report.validation
     return {
         "study": report.study,
         "supernet": report.supernet,
@@ -245,16 +254,14 @@ def content(report: Report) -> dict[str, Any]:
                 "name": t.name,
                 "kind": t.kind.value,
                 "metrics": list(t.metrics),
-                "examples": dict(
-                    zip(("train", "dev"), report.validation.examples[t.name], strict=True)
-                ),
+                "examples": dict(zip(("train", "dev"), found.examples[t.name], strict=True)),
                 "settings": asdict(t.settings),
                 "start_from": t.start_from,
             }
-            for t in report.validation.tasks
+            for t in found.tasks
         ],
-        "grid": report.validation.options.grid,
-        "seeds": len(report.validation.seeds),
+        "grid": found.options.grid,
+        "seeds": len(found.seeds),
         "shapes": [
             {
                 "shape": report.names[row.shape],
@@ -270,6 +277,11 @@ def content(report: Report) -> dict[str, Any]:
                         for metric, score in metrics.items()
                     }
                     for task, metrics in row.scores.items()
+                },
+                "chosen": {
+                    task.name: [dict(c) for c in found.chosen(row.shape, task.name, row.mode)]
+                    for task in found.tasks
+                    if found.options.grid and task.grid
                 },
                 _AVERAGE: report.average(row),
                 "seconds": round(row.seconds, 1),
@@ -370,7 +382,8 @@ def _caption(report: Report) -> list[str]:
     minutes = sum(row.seconds for row in report.rows) / 60
     what = f"mean and standard deviation of {seeds} seeds" if seeds > 1 else "scores of 1 seed"
     best = f"{what} on the dev sets, in percent, best epoch of each"
-    lines = [f"{best}; {minutes:,.1f} minutes of fine-tuning, supernet {report.supernet}"]
+    others = " (without what they start or learn from)" if report.has_others() else ""
+    lines = [f"{best}; {minutes:,.1f} minutes of fine-tuning{others}, supernet {report.supernet}"]
     if report.published():
         lines.append("published: SuperShaper, table 1, with all examples, on the dev sets")
     if departures := report.departures():

@@ -185,8 +185,8 @@ def load_teacher(path: Path, task: Task, data: TaskData, vocabulary: int) -> Pre
     auto: Any = AutoModelForQuestionAnswering if is_span else AutoModelForSequenceClassification
     try:
         model, loading = auto.from_pretrained(path, dtype=torch.float32, output_loading_info=True)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # damaged files raise errors of many libraries
+        reason = str(error).strip().partition("\n")[0]
         raise InvalidInputError(f"no fine-tuned model can be read from {path}: {reason}") from error
     if loading["missing_keys"]:
         raise InvalidInputError(
@@ -209,5 +209,17 @@ def load_teacher(path: Path, task: Task, data: TaskData, vocabulary: int) -> Pre
         raise InvalidInputError(
             f"teacher {path}: expected the supernet's tokenizer of {vocabulary} tokens, got a "
             f"vocabulary of {model.config.vocab_size}"
+        )
+    longest = task.settings.max_length
+    positions = getattr(model.config, "max_position_embeddings", longest)
+    if positions < longest:
+        raise InvalidInputError(
+            f"teacher {path}: expected one that reads {longest} tokens, got {positions}: lower "
+            "--max-length"
+        )
+    # Models without types, such as DistilBERT, leave them out.
+    if getattr(model.config, "type_vocab_size", len(task.texts)) < len(task.texts):
+        raise InvalidInputError(
+            f"teacher {path}: task {task.name} has two texts, got a model that tells none apart"
         )
     return cast("PreTrainedModel", model)

@@ -264,9 +264,10 @@ def _parse_task(name: str, table: dict[str, Any], folder: Path, known: Task | No
     if unknown:
         every = ", ".join(sorted(_KEYS | _SETTINGS))
         raise InvalidInputError(f"unknown key {unknown[0]!r}; known: {every}")
-    # A published task without files stays where it is published.
-    unmoved = known is not None and not table.keys() & {"train", "dev", "dataset", "config"}
-    source = known.source if known is not None and unmoved else _parse_source(table, folder)
+    kind = known.kind if known is not None and "kind" not in table else _kind(table.get("kind"))
+    if known is not None and kind is not known.kind:
+        known = None  # the name alone is the same
+    source = _parse_source(table, folder, known)
     given: dict[str, Any] = {}
     for key in ("texts", "metrics"):
         if key in table:
@@ -276,20 +277,24 @@ def _parse_task(name: str, table: dict[str, Any], folder: Path, known: Task | No
             (given[key],) = _strings(key, table[key], one=True)
     chosen = {key: _setting(key, table[key]) for key in _SETTINGS & set(table)}
     settings = replace(known.settings if known else Settings(), **chosen)
-    if known is None or "kind" in table:
-        if "kind" not in table:
-            raise InvalidInputError(f"kind must be one of {', '.join(Kind)}, got none")
-        try:
-            kind = Kind(table["kind"])
-        except ValueError as error:
-            raise InvalidInputError(
-                f"kind must be one of {', '.join(Kind)}, got {table['kind']!r}"
-            ) from error
+    if known is None:
         return Task(name, kind, source, settings=settings, **given)
     return replace(known, source=source, settings=settings, **given)
 
 
-def _parse_source(table: dict[str, Any], folder: Path) -> Files | Hub:
+def _kind(value: object) -> Kind:
+    try:
+        return Kind(str(value))
+    except ValueError as error:
+        got = "none" if value is None else repr(value)
+        raise InvalidInputError(f"kind must be one of {', '.join(Kind)}, got {got}") from error
+
+
+def _parse_source(table: dict[str, Any], folder: Path, known: Task | None) -> Files | Hub:
+    usual = known.source if known is not None else None
+    # A published task without files stays where it is published.
+    if usual is not None and not table.keys() & {"train", "dev", "dataset", "config"}:
+        return usual
     if "dataset" in table:
         (path,) = _strings("dataset", table["dataset"], one=True)
         splits = {
@@ -297,7 +302,8 @@ def _parse_source(table: dict[str, Any], folder: Path) -> Files | Hub:
             for key in ("config", "train", "dev")
             if key in table
         }
-        return Hub(str(folder / path) if (folder / path).is_dir() else path, **splits)
+        path = str(folder / path) if (folder / path).is_dir() else path
+        return replace(usual if isinstance(usual, Hub) else Hub(path), path=path, **splits)
     files: dict[str, tuple[Path, ...]] = {}
     for part in ("train", "dev"):
         if part not in table:

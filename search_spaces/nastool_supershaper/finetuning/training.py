@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -42,11 +42,17 @@ class Outcome:
         scores: Metrics on the dev set after the best epoch.
         epoch: Which epoch that was, from 1; a fraction where the steps ended within one.
         seconds: Time that training and scoring took.
+        chosen: Hyperparameters that a grid was searched for, by name.
     """
 
     scores: Mapping[str, float]
     epoch: float
     seconds: float
+    chosen: Mapping[str, float] = field(default_factory=dict)
+
+
+class DivergedError(NastoolError):
+    """The loss of a training is not finite."""
 
 
 def fine_tune(
@@ -79,7 +85,7 @@ def fine_tune(
         distillation: How; needed beside a teacher.
 
     Raises:
-        NastoolError: The loss is not finite.
+        DivergedError: The loss is not finite.
     """
     start = time.perf_counter()
     best = _BestEpoch(task.metrics[0])
@@ -129,7 +135,7 @@ def fine_tune(
         trainer.learn_from(teacher, distillation)
         loss = trainer.train().training_loss
     if not np.isfinite(loss) or best.weights is None:
-        raise NastoolError(
+        raise DivergedError(
             f"task {task.name}: the loss became {loss}: lower the learning rate or use float32"
         )
     model.load_state_dict(best.weights)
@@ -139,7 +145,7 @@ def fine_tune(
 def _order(settings: Settings) -> dict[str, Any]:
     if not settings.group_by_length:
         return {}
-    if any(field.name == "train_sampling_strategy" for field in fields(TrainingArguments)):
+    if "train_sampling_strategy" in {entry.name for entry in fields(TrainingArguments)}:
         return {"train_sampling_strategy": "group_by_length"}
     return {"group_by_length": True}  # its name before transformers 5
 

@@ -44,6 +44,14 @@ class Validation:
             if (cell.shape, cell.task, cell.mode) == (shape, task, mode)
         ]
 
+    def chosen(self, shape: Shape, task: str, mode: Mode) -> list[Mapping[str, float]]:
+        """The hyperparameters that a grid was searched for, seed by seed."""
+        return [
+            outcome.chosen
+            for cell, outcome in self.outcomes.items()
+            if (cell.shape, cell.task, cell.mode) == (shape, task, mode)
+        ]
+
     def seconds(self, shape: Shape, mode: Mode) -> float:
         """Time that fine-tuning one shape from one start took, over all tasks and seeds."""
         return sum(

@@ -10,7 +10,7 @@ import copy
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,8 @@ from nastool_supershaper.deployment.models import (
 )
 from nastool_supershaper.finetuning.data import TaskData, load_task
 from nastool_supershaper.finetuning.encoding import Encoded, encode
+from nastool_supershaper.finetuning.metrics import require
+from nastool_supershaper.finetuning.question_answering import check_length
 from nastool_supershaper.finetuning.subnets import (
     Mode,
     Pretraining,
@@ -35,7 +37,7 @@ from nastool_supershaper.finetuning.subnets import (
     random_supernet,
 )
 from nastool_supershaper.finetuning.tasks import Kind, Settings, Task
-from nastool_supershaper.finetuning.training import Outcome, fine_tune
+from nastool_supershaper.finetuning.training import DivergedError, Outcome, fine_tune
 from nastool_supershaper.measuring import model_fingerprint
 from nastool_supershaper.precision import resolve_dtype
 from nastool_supershaper.training_rules import Distillation, Shape
@@ -110,6 +112,7 @@ class Workbench:
         models: Folder for models that others start from; made when it is needed.
         pretraining: How subnets are trained first; None where no mode does.
         options: How cells are trained.
+        on_other: Called with each cell that was trained for another one to start or learn from.
 
     Raises:
         InvalidInputError: The tokenizer has tokens that the supernet has not.
@@ -125,6 +128,7 @@ class Workbench:
         models: Path,
         pretraining: Pretraining | None = None,
         options: Options | None = None,
+        on_other: Callable[[Cell, Outcome], None] | None = None,
     ) -> None:
         if len(tokenizer) > supernet.config.vocab_size:
             raise InvalidInputError(
@@ -137,7 +141,7 @@ class Workbench:
         described = tokenizer.backend_tokenizer.to_str().encode()
         self._tokenizer_key = hashlib.sha256(described).hexdigest()
         self._store, self._models = store, models
-        self._pretraining, self.options = pretraining, options
+        self._pretraining, self.options, self._on_other = pretraining, options, on_other
         self._device = supernet.device.type
         self._tasks = {name: self._adapted(task) for name, task in tasks.items()}
         self._data: dict[str, TaskData] = {}
@@ -203,9 +207,18 @@ class Workbench:
         return self._tasks[name]
 
     def data(self, name: str) -> TaskData:
-        """The examples of a task."""
+        """The examples of a task.
+
+        Raises:
+            InvalidInputError: They break a rule, or are to be cut too short.
+            MissingDependencyError: What scores them is not installed.
+        """
         if name not in self._data:
-            self._data[name] = load_task(self.task(name), self.options.n_train, self.options.n_dev)
+            task = self.task(name)
+            require(task.metrics)
+            if task.kind is Kind.QUESTION_ANSWERING:
+                check_length(task.settings.max_length)
+            self._data[name] = load_task(task, self.options.n_train, self.options.n_dev)
         return self._data[name]
 
     # ----------------------------------------------------------------------------------------------
@@ -288,11 +301,22 @@ class Workbench:
         """What the store knows of a cell; nothing where its model is to be kept and is not."""
         if self.options.keep and not self._folder(cell).is_dir():
             return None
-        metrics = self.task(cell.task).metrics
-        values = self._stored(self.key(cell), [*metrics, "epoch", "seconds"], cell.shape)
+        task = self.task(cell.task)
+        names = [*task.metrics, "epoch", "seconds", *self._searched(task)]
+        values = self._stored(self.key(cell), names, cell.shape)
         if values is None:
             return None
-        return Outcome(dict(zip(metrics, values, strict=False)), *values[len(metrics) :])
+        found = dict(zip(names, values, strict=True))
+        return Outcome(
+            {name: found[name] for name in task.metrics},
+            found["epoch"],
+            found["seconds"],
+            {name: found[name] for name in self._searched(task)},
+        )
+
+    def _searched(self, task: Task) -> list[str]:
+        """Hyperparameters that a grid is searched for."""
+        return list(task.grid) if self.options.grid else []
 
     # ----------------------------------------------------------------------------------------------
     # Training
@@ -311,33 +335,43 @@ class Workbench:
             start = self._fine_tuned(replace(cell, task=task.start_from))
         teacher = self._teacher(cell) if cell.taught else None
         encoded = self._encode(cell.task)
-        outcome, best, seconds = None, None, 0.0
+        outcome, best, diverged, seconds = None, None, None, 0.0
         for settings in self._choices(task):
             model = with_head(start, task.head, data.names, cell.seed)
-            found = fine_tune(
-                model,
-                task,
-                encoded,
-                self._tokenizer,
-                settings,
-                cell.seed,
-                device=self._device,
-                dtype=self.options.dtype,
-                teacher=teacher,
-                distillation=self.options.distillation if cell.taught else None,
-            )
+            try:
+                found = fine_tune(
+                    model,
+                    task,
+                    encoded,
+                    self._tokenizer,
+                    settings,
+                    cell.seed,
+                    device=self._device,
+                    dtype=self.options.dtype,
+                    teacher=teacher,
+                    distillation=self.options.distillation if cell.taught else None,
+                )
+            except DivergedError as error:  # another choice of the grid may do
+                diverged = error
+                continue
             seconds += found.seconds
             first = task.metrics[0]
             if outcome is None or found.scores[first] > outcome.scores[first]:
-                outcome, best = found, model
+                chosen = {name: getattr(settings, name) for name in self._searched(task)}
+                outcome, best = replace(found, chosen=chosen), model
         if outcome is None or best is None:
-            raise InvalidInputError(f"task {task.name}: its grid must not be empty")
+            raise diverged or InvalidInputError(f"task {task.name}: its grid must not be empty")
         outcome = replace(outcome, seconds=seconds)
         if keep or self.options.keep:
             self._save(best, self._folder(cell))
         self._keep(
             self.key(cell),
-            {**outcome.scores, "epoch": outcome.epoch, "seconds": outcome.seconds},
+            {
+                **outcome.scores,
+                "epoch": outcome.epoch,
+                "seconds": outcome.seconds,
+                **outcome.chosen,
+            },
             cell.shape,
         )
         return outcome
@@ -355,7 +389,9 @@ class Workbench:
         """The fine-tuned model of a cell, which is trained again where it was not kept."""
         folder = self._folder(cell)
         if not folder.is_dir():
-            self.train(cell, keep=True)
+            outcome = self.train(cell, keep=True)
+            if self._on_other is not None:
+                self._on_other(cell, outcome)
         return load_deployed(folder)
 
     def _teacher(self, cell: Cell) -> PreTrainedModel:

@@ -7,7 +7,7 @@ import pytest
 
 from nastool.errors import InvalidInputError
 from nastool_supershaper.finetuning.data import Answer, load_task, read_rows
-from nastool_supershaper.finetuning.tasks import Kind, published_tasks, read_task_file
+from nastool_supershaper.finetuning.tasks import Hub, Kind, published_tasks, read_task_file
 
 
 def read(path):
@@ -90,6 +90,23 @@ def test_a_published_task_can_bring_its_own_files(tmp_path):
     assert (task.kind, task.start_from, task.published) == (Kind.PAIR, "mnli", True)
     assert (task.settings.epochs, task.settings.batch_size) == (3, 32)
     assert load_task(task).labels == ("0", "1")
+
+
+def test_a_published_task_that_says_its_kind_stays_published(tmp_path):
+    (tmp_path / "a.tsv").write_text("sentence\tlabel\na\t0\nb\t1\n")
+    text = "[cola]\nkind = 'KIND'\ntexts = ['sentence']\ntrain = 'a.tsv'\ndev = 'a.tsv'\n"
+    (tmp_path / "t.toml").write_text(text.replace("KIND", "sentence"))
+    task = read(tmp_path / "t.toml")["cola"]
+    assert (task.published, task.metrics) == (True, ("matthews",))
+    (tmp_path / "t.toml").write_text(text.replace("KIND", "regression"))
+    task = read(tmp_path / "t.toml")["cola"]
+    assert (task.published, task.metrics) == (False, ("spearman",))
+
+
+def test_a_published_task_from_another_place_keeps_its_splits(tmp_path):
+    (tmp_path / "t.toml").write_text("[mnli]\ndataset = 'mine/glue'\n")
+    source = read(tmp_path / "t.toml")["mnli"].source
+    assert source == Hub("mine/glue", "mnli", dev="validation_matched")
 
 
 FILES = "train = 'a.tsv'\ndev = 'a.tsv'\n"

@@ -39,7 +39,7 @@ def test_questions_are_averaged():
 
 def test_classifications():
     predictions, labels = np.array([1, 1, 0, 0, 1]), np.array([1, 0, 0, 0, 1])
-    found = score(("accuracy", "f1", "matthews"), predictions, labels)
+    found = score(("accuracy", "f1", "matthews"), predictions, labels, 2)
     assert found["accuracy"] == 0.8
     assert found["f1"] == pytest.approx(0.8)  # precision 2/3, recall 1
     assert found["matthews"] == pytest.approx(2 / 3)  # (TP TN - FP FN) / 6
@@ -47,12 +47,19 @@ def test_classifications():
 
 def test_f1_of_many_classes_is_their_mean():
     predictions, labels = np.array([0, 1, 2, 2]), np.array([0, 1, 1, 2])
-    assert score(("f1",), predictions, labels)["f1"] == pytest.approx((1 + 2 / 3 + 2 / 3) / 3)
+    expected = (1 + 2 / 3 + 2 / 3) / 3
+    assert score(("f1",), predictions, labels, 3)["f1"] == pytest.approx(expected)
+
+
+def test_f1_of_many_classes_stays_that_where_a_sample_holds_two():
+    labels = np.array([0, 1, 1, 0])
+    found = [score(("f1",), np.array(p), labels, 3)["f1"] for p in ([0, 1, 0, 0], [0, 1, 2, 0])]
+    assert found == pytest.approx([(0.8 + 2 / 3) / 2, (1 + 2 / 3) / 2])
 
 
 def test_regressions():
     predictions, labels = np.array([0.0, 1.0, 8.0]), np.array([1.0, 2.0, 3.0])
-    found = score(("spearman", "pearson"), predictions, labels)
+    found = score(("spearman", "pearson"), predictions, labels, 1)
     assert found["spearman"] == pytest.approx(1.0)
     assert found["pearson"] == pytest.approx(np.corrcoef(predictions, labels)[0, 1])
-    assert score(("spearman",), np.ones(3), labels) == {"spearman": 0.0}
+    assert score(("spearman",), np.ones(3), labels, 1) == {"spearman": 0.0}

@@ -2,21 +2,25 @@
 
 import json
 import shutil
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from transformers import TrainingArguments
+from transformers import BertConfig, BertForSequenceClassification, TrainingArguments
 
 from nastool.cli.main import main
 from nastool_supershaper.checkpoints import load_supernet, save_model
+from nastool_supershaper.data import prepare_corpus
 from nastool_supershaper.deployment.models import with_head
-from nastool_supershaper.finetuning import training, workbench
+from nastool_supershaper.finetuning import subnets, training, workbench
 from nastool_supershaper.finetuning.encoding import Encoded
-from nastool_supershaper.finetuning.tasks import Files, Kind, Settings, Task
-from nastool_supershaper.finetuning.training import distillation_loss
+from nastool_supershaper.finetuning.tasks import Files, Kind, Settings, Task, read_task_file
+from nastool_supershaper.finetuning.training import DivergedError, distillation_loss
 from nastool_supershaper.shaped_bert import ShapedBertConfig, ShapedBertForSequenceClassification
+from nastool_supershaper.text import text_files, train_tokenizer
 from nastool_supershaper.training_rules import Distillation
 
 QUICK = ("--epochs", "2", "--batch-size", "16", "--learning-rate", "0.005")
@@ -227,6 +231,114 @@ def test_a_teacher_without_its_head_is_refused(validate, supernet, tmp_path):
     )
     assert run.exit_code == 2, run.output
     assert "with the head of task mood, got ShapedBertForMaskedLM" in run.stderr
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    run = validate(
+        "--shape", "4-4", "--tasks", "mood", "--distil", "1", "--teacher", f"mood={tmp_path}"
+    )
+    assert run.exit_code == 2, run.output
+    assert f"no fine-tuned model can be read from {tmp_path}" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"max_position_embeddings": 8}, "expected one that reads 64 tokens, got 8: lower"),
+        ({"type_vocab_size": 1}, "task same has two texts, got a model that tells none apart"),
+    ],
+)
+def test_a_teacher_that_cannot_read_the_examples_is_refused(validate, tmp_path, sizes, message):
+    sizes = {"max_position_embeddings": 64, "type_vocab_size": 2, **sizes}
+    small = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8}
+    config = BertConfig(vocab_size=200, num_hidden_layers=1, **small, **sizes)
+    BertForSequenceClassification(config).save_pretrained(tmp_path / "teacher")
+    teacher = f"same={tmp_path / 'teacher'}"
+    run = validate("--shape", "4-4", "--tasks", "same", "--distil", "1", "--teacher", teacher)
+    assert run.exit_code == 2, run.output
+    assert message in run.stderr
+
+
+def test_the_store_knows_what_a_grid_chose(validate, monkeypatch, tmp_path, task_file):
+    tasks = read_task_file(task_file, {})
+    tasks["mood"] = replace(tasks["mood"], grid={"batch_size": (32, 8), "weight_decay": (0.0, 0.1)})
+    monkeypatch.setattr("nastool_supershaper.finetuning.tasks.read_task_file", lambda *_: tasks)
+    real = workbench.fine_tune
+
+    def fine_tune(model, task, encoded, tokenizer, settings, *more, **named):
+        if settings.batch_size == 32:
+            raise DivergedError("too much")
+        outcome = real(model, task, encoded, tokenizer, settings, *more, **named)
+        return replace(outcome, scores=dict.fromkeys(outcome.scores, settings.weight_decay))
+
+    monkeypatch.setattr(workbench, "fine_tune", fine_tune)
+    base = ("--shape", "4-4", "--tasks", "mood", "--train-examples", "16", "--format", "json")
+    base += ("--grid", "--learning-rate", "0.005", "--epochs", "1", "--device", "cpu")
+    run = validate(*base, quick=())
+    (row,) = found(run)["shapes"]
+    assert row["chosen"] == {"mood": [{"batch_size": 8, "weight_decay": 0.1}]}
+    assert "epoch 1, batch size 8, weight decay 0.1" in run.stderr
+    monkeypatch.setattr(workbench, "fine_tune", None)
+    assert found(validate(*base, quick=()))["shapes"] == [row]
+
+
+def test_what_a_run_lacks_shows_before_any_training(validate, monkeypatch):
+    monkeypatch.setattr(workbench, "fine_tune", None)
+    run = validate("--tasks", "mood,answers", "--max-length", "16")
+    assert run.exit_code == 2
+    assert "question answering needs at least 20 tokens an example, got 16" in run.stderr
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
+    run = validate("--tasks", "mood,grade")
+    assert run.exit_code == 2
+    assert "scoring tasks needs scipy: pip install 'nastool[fit-cpu]'" in run.stderr
+
+
+def test_text_of_another_vocabulary_is_refused(validate, tmp_path):
+    file = tmp_path / "text.txt"
+    file.write_text("".join(f"one two three number {i} . " * 9 + "\n\n" for i in range(30)))
+    sources = text_files([file])
+    tokenizer = train_tokenizer(sources, 80)
+    prepare_corpus(sources, tokenizer, tmp_path / "text", sequence_length=32, held_out=0.2)
+    base = ("--shape", "4-4", "--tasks", "mood", "--mode", "partial", "--pretrain-steps", "1")
+    run = validate(*base, "--corpus", str(tmp_path / "text"))
+    assert run.exit_code == 2, run.output
+    assert "was tokenised with another vocabulary than that of" in run.stderr
+
+
+def test_pretraining_has_the_precision_asked_for(validate, monkeypatch):
+    seen = []
+    monkeypatch.setattr(subnets.Pretraining, "run", lambda self, *_: seen.append(self.config.dtype))
+    base = ("--shape", "4-4", "--tasks", "mood", "--mode", "partial", "--pretrain-steps", "1")
+    validate(*base)
+    validate(*base, quick=(*QUICK[:-1], "bfloat16"))
+    assert seen == ["float32", "bfloat16"]
+
+
+def test_rows_of_a_ranking(nastool, supernet, task_file):
+    search = ("--space", f"supershaper:{supernet}", "--objective", "params", "--strategy", "random")
+    assert nastool("search", *search, "--budget", "9", "--study", "ranked").exit_code == 0
+    shown = nastool("show", "ranked", "--format", "json")
+    rows = [row["shape"] for row in json.loads(shown.stdout)["architectures"]]
+    base = ("validate", "ranked", "--task-file", str(task_file), "--tasks", "mood", *QUICK)
+    base += ("--train-examples", "8", "--format", "json")
+    for number in (1, 4, 9):
+        content = found(nastool(*base, "--shape", str(number)))
+        assert content["shapes"][0]["shape"] == rows[number - 1]
+
+
+def test_what_the_study_has_not_measured_is_measured_once(
+    nastool, supernet, task_file, monkeypatch
+):
+    measured = ("--objective", f"measured_perplexity:{supernet}", "--objective", "params")
+    search = ("--space", f"supershaper:{supernet}", "--strategy", "random", *measured)
+    limit = ("--constraint", "params<=5k", "--budget", "2", "--study", "few")
+    run = nastool("search", *search, *limit)
+    assert run.exit_code == 0, run.output
+    base = ("validate", "few", "--task-file", str(task_file), "--tasks", "mood", *QUICK)
+    base += ("--train-examples", "8", "--format", "json", "--shape", "largest")
+    first = found(nastool(*base))
+    assert first["shapes"][0][first["quality"]] > 1
+    monkeypatch.setattr("nastool_supershaper.measuring.perplexities", None)
+    assert found(nastool(*base)) == first
 
 
 def test_distance_to_a_teacher():
@@ -346,6 +458,12 @@ def test_glue_comes_with_the_published_rows(nastool, study, supernet, tmp_path, 
         "data from elsewhere" in run.stdout
     )
     # RTE starts from MNLI although nobody asked for its score.
+    assert "to start or learn from: mnli, direct, 8-8, seed 0: accuracy" in run.stderr
+    assert "minutes of fine-tuning (without what they start or learn from)" in run.stdout
+    given = ("--distil", "1", "--teacher", f"rte={tmp_path}", "--teacher", f"mnli={tmp_path}")
+    assert "got ShapedBert" not in nastool("validate", study, *arguments, *given).stderr
+    other = nastool("validate", study, *arguments, "--tasks", "rte", "--teacher", "qqp=.", *given)
+    assert "--teacher: expected TASK=DIR with TASK one of rte, mnli, got 'qqp=.'" in other.stderr
     (kept,) = (tmp_path / "nastool-models").iterdir()
     assert kept.name.startswith("mnli")
     assert json.loads((kept / "config.json").read_text())["id2label"] == {
