@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.devices import Device
-from nastool.errors import InvalidInputError
+from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
 from nastool.objective import Kind, Objective, Provenance
 from nastool.space import Genotypes, SearchSpace
 from nastool_objectives.latency.fitting import require_quiet
@@ -108,13 +108,26 @@ class MeasuredLatency(Objective):
 
     def evaluate(self, genotypes: Genotypes) -> NDArray[np.float64]:
         values = np.full((self.rounds, len(genotypes)), np.nan)
+        failure: NastoolError | None = None
         rng = np.random.default_rng(0)
         for turn in range(self.rounds):
             for row in rng.permutation(len(genotypes)):
                 deployment = self.space.deploy(genotypes[row], self.card.workload)
-                timing = self.device.measure(deployment, self.warmup, self.repeats)
+                try:
+                    timing = self.device.measure(deployment, self.warmup, self.repeats)
+                except (InvalidInputError, MissingDependencyError):
+                    raise
+                except NastoolError as error:
+                    # As in a campaign: a pass that failed costs its visit, not the run.
+                    failure = error
+                    continue
                 values[turn, row] = np.median(timing.seconds)
-        medians: NDArray[np.float64] = np.median(values, axis=0)
+        ran = np.isfinite(values).any(axis=0)
+        if failure is not None and not ran.any():
+            # No error of nastool, which would end the run: an executor notes why, and goes on.
+            raise RuntimeError(str(failure)) from failure
+        medians = np.full(len(genotypes), np.nan)
+        medians[ran] = np.nanmedian(values[:, ran], axis=0)
         return medians
 
 

@@ -136,7 +136,7 @@ class Cuda(Device):
 
     def measure(self, deployment: Deployment, warmup: int, repeats: int) -> Timing:
         torch = self._torch
-        with torch.inference_mode(), torch.cuda.device(self.device):
+        with _one_line(), torch.inference_mode(), torch.cuda.device(self.device):
             torch.cuda.reset_peak_memory_stats(self.device)
             module = deployment.module.to(self.device, getattr(torch, self.dtype))
             inputs = {name: t.to(self.device) for name, t in deployment.inputs.items()}
@@ -207,11 +207,20 @@ def one_core_a_thread(torch: Any, threads: int) -> Iterator[None]:
     with system.pinned(threads):
         torch.set_num_threads(threads)
         try:
-            yield
-        except RuntimeError as error:
-            raise NastoolError(f"PyTorch cannot run it: {str(error).splitlines()[0]}") from error
+            with _one_line():
+                yield
         finally:
             torch.set_num_threads(before)
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Turn what torch says of an architecture that it cannot run into an error of nastool."""
+    try:
+        yield
+    except RuntimeError as error:
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise NastoolError(f"PyTorch cannot run it: {line}") from error
 
 
 def timed(run: Callable[[], object], repeats: int) -> list[float]:

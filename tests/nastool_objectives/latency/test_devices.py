@@ -1,6 +1,7 @@
 import os
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,20 @@ class TestCpu(Prepared):
 class TestCuda(Prepared):
     def make(self):
         return load_device("cuda", {"graphs": True})
+
+
+def test_what_does_not_fit_a_gpu_is_one_line(monkeypatch):
+    class Large:
+        def to(self, *where):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nand more")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
+    message = r"^PyTorch cannot run it: CUDA out of memory\. Tried to allocate 2 GiB$"
+    with pytest.raises(NastoolError, match=message):
+        load_device("cuda").measure(Deployment(Large(), {}, Workload()), 0, 1)
 
 
 def test_a_gpu_that_is_not_there_is_named():
