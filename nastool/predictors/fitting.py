@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +23,7 @@ from nastool.predictors.selection import (
     makers,
     on_held_out,
 )
-from nastool.predictors.tables import Measurements
+from nastool.predictors.tables import TABLE, Measurements
 from nastool.predictors.transfer import Recalibrated
 
 FEW = 100
@@ -30,6 +31,9 @@ FEW = 100
 
 _FOLDS = 5
 """Parts that new measurements are split into to score what learned from the others."""
+
+_EQUAL = 1e-8
+"""Relative difference up to which two tables hold the same measurement: one may be rounded."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,12 +111,9 @@ def fit_table(
         rows: Any = holdout(len(data), fraction, seed)[0] if fraction else slice(None)
         ranking = compare(makers(), data.features[rows], data.targets[rows], genes, seed=seed)
         make = makers()[ranking[0].kind]
-    elif kind in makers():
-        make = makers()[kind]
     else:
-        raise InvalidInputError(
-            f"a predictor must be auto or one of {', '.join(makers())}, got {kind!r}"
-        )
+        check_kind(kind)
+        make = makers()[kind]
     result = held_out(make, data.features, data.targets, genes, fraction, seed)
     predictor = make()
     predictor.fit(data.features, data.targets, genes=genes)
@@ -166,10 +167,41 @@ def maker_of(predictor: Predictor) -> Maker:
     return partial(create_predictor, predictor.kind)
 
 
+def check_kind(kind: str) -> None:
+    """Check that a kind of predictor can be fitted on a table alone.
+
+    Raises:
+        InvalidInputError: It is neither ``auto`` nor a known kind.
+    """
+    if kind != "auto" and kind not in makers():
+        raise InvalidInputError(
+            f"a predictor must be auto or one of {', '.join(makers())}, got {kind!r}"
+        )
+
+
 def load_sources(folders: Sequence[Path]) -> tuple[list[Predictor], list[Card]]:
     """Predictors of known devices, and their cards."""
     loaded = [load_predictor(folder) for folder in folders]
     return [predictor for predictor, _ in loaded], [card for _, card in loaded]
+
+
+def check_features(features: Sequence[str], folders: Sequence[Path], cards: Sequence[Card]) -> None:
+    """Check that predictors know the features of a table.
+
+    Args:
+        features: Names of the columns, genes first, then costs.
+        folders: Of the predictors.
+        cards: Of the predictors.
+
+    Raises:
+        InvalidInputError: One has other features.
+    """
+    for folder, card in zip(folders, cards, strict=True):
+        if card.features != tuple(features):
+            raise InvalidInputError(
+                f"{folder}: what is recalibrated must have the features {', '.join(features)}; "
+                f"got {', '.join(card.features)}"
+            )
 
 
 def check_sources(data: Measurements, folders: Sequence[Path], cards: Sequence[Card]) -> None:
@@ -177,16 +209,34 @@ def check_sources(data: Measurements, folders: Sequence[Path], cards: Sequence[C
 
     Args:
         data: The table.
-        folders: Of the predictors, or of their devices: what messages name.
+        folders: Of the predictors.
         cards: Of the predictors.
 
     Raises:
-        InvalidInputError: One has other features.
+        InvalidInputError: One has other features, a table that cannot be read, or was fitted on
+            rows of this table: what it learned of them would flatter the scores on held-out ones.
     """
-    features = (*data.genes, *data.costs)
-    for folder, card in zip(folders, cards, strict=True):
-        if card.features != features:
+    check_features((*data.genes, *data.costs), folders, cards)
+    own = _rows(data.to_csv())
+    for folder in folders:
+        if not (folder / TABLE).is_file():
+            continue
+        try:
+            known = _rows((folder / TABLE).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InvalidInputError(f"cannot read {folder / TABLE}: {error}") from error
+        shared = sum(
+            math.isclose(known.get(shape, math.nan), target, rel_tol=_EQUAL)
+            for shape, target in own.items()
+        )
+        if shared:
             raise InvalidInputError(
-                f"{folder}: what is recalibrated must have the features {', '.join(features)}; "
-                f"got {', '.join(card.features)}"
+                f"{folder}: what is recalibrated must be fitted on other measurements, got "
+                f"{shared:,} of the {len(own):,} rows of this table"
             )
+
+
+def _rows(table: str) -> dict[str, float]:
+    """Targets by what stands before them, of a table as `Measurements.to_csv` writes it."""
+    rows = (line.rpartition(",") for line in table.splitlines()[1:])
+    return {shape: float(target) for shape, _, target in rows}
