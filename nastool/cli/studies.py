@@ -48,7 +48,7 @@ def studies(storage: str, output_format: str) -> None:
             f"{sum(run.seconds for run in runs):,.1f}",
         )
         table.add_row(*map(Text, cells))
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     console.print(table if found else f"no studies in {storage}")
 
 

@@ -23,7 +23,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool.errors import InvalidInputError
+from nastool.errors import InvalidInputError, NastoolError
 from nastool.predictors.evaluation import Scores
 from nastool.space import Choice, Genotypes
 
@@ -275,6 +275,30 @@ def create_predictor(kind: str) -> Predictor:
     return made
 
 
+def check_folder(folder: str | Path) -> Path:
+    """Check that `save_predictor` may write a folder; fitting may take long.
+
+    Args:
+        folder: Of a predictor.
+
+    Returns:
+        Its absolute path.
+
+    Raises:
+        InvalidInputError: It holds something else, or lies in a file.
+    """
+    target = Path(folder).resolve()
+    inside = next(parent for parent in target.parents if parent.exists())
+    if not inside.is_dir():
+        raise InvalidInputError(f"{folder} must lie in a folder, got the file {inside}")
+    is_free = not target.exists() or (target.is_dir() and not any(target.iterdir()))
+    if not is_free and not (target / CARD).is_file():
+        raise InvalidInputError(
+            f"{folder} must be a new folder or one with a predictor, got something else"
+        )
+    return target
+
+
 def save_predictor(
     folder: str | Path, predictor: Predictor, card: Card, data: Measurements | None = None
 ) -> None:
@@ -287,18 +311,17 @@ def save_predictor(
         data: What it was fitted on, to be kept beside it so that it can be refitted with more.
 
     Raises:
-        InvalidInputError: The folder holds something else, or the card is of another kind.
+        InvalidInputError: See `check_folder`, or the card is of another kind.
+        NastoolError: The folder cannot be made.
     """
-    target = Path(folder).resolve()
     if card.kind != predictor.kind:
         raise InvalidInputError(f"card must be of kind {predictor.kind!r}, got {card.kind!r}")
-    is_free = not target.exists() or (target.is_dir() and not any(target.iterdir()))
-    if not is_free and not (target / CARD).is_file():
-        raise InvalidInputError(
-            f"{folder} must be a new folder or one with a predictor, got something else"
-        )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    target = check_folder(folder)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    except OSError as error:
+        raise NastoolError(f"cannot write {folder}: {error.strerror or error}") from error
     try:
         # mkdtemp makes a private folder; a predictor is as readable as any other new one.
         umask = os.umask(0)

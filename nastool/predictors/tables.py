@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import re
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -112,7 +113,8 @@ def read_columns(path: Path) -> dict[str, list[Any]]:
                     f"{path}: every row must have {len(header)} cells, row {ragged} has not"
                 )
             columns = {name: [row[i] for row in rows] for i, name in enumerate(header)}
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+    # EOFError and zlib.error: a .gz file that is cut short or damaged.
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise InvalidInputError(f"cannot read {path}: {reason}") from error
     if not columns or not next(iter(columns.values())):

@@ -99,12 +99,15 @@ def _read_log(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)
-            float(record["tokens"])
-        except (ValueError, KeyError, TypeError) as error:
+            for field in ("loss", "perplexity"):
+                for value in (record["tokens"], *record.get(field, {}).values()):
+                    float(value)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             if number == len(lines) > 1:
                 break  # the line that a run is writing, or was when it was killed
             raise InvalidInputError(
-                f"{path}, line {number}: expected a JSON record with tokens, got {line[:40]!r}"
+                f"{path}, line {number}: expected a JSON record with tokens, losses and "
+                f"perplexities that are numbers, got {line[:60]!r}"
             ) from error
         found.append(record)
     return found

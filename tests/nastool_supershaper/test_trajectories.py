@@ -68,11 +68,20 @@ def test_command(tmp_path):
     assert "Held-out perplexity" in plot.read_text()
 
 
+def test_names_with_brackets_are_shown_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    write_run(tmp_path / "net[b]")
+    done = CliRunner().invoke(trajectories, [str(tmp_path / "net[b]")], catch_exceptions=False)
+    assert "net[b]" in done.output
+
+
 @pytest.mark.parametrize(
     ("content", "arguments", "message"),
     [
         (None, [], "expected the folder of a training run"),
         ("{}\n{}\n", [], "line 1: expected a JSON record"),
+        ('{"tokens": 1, "loss": null}\n{}\n', [], "line 1: expected a JSON record"),
+        ('{"tokens": 1, "perplexity": {"a": null}}\n{}\n', [], 'got \'{"tokens": 1, "perp'),
         ("", ["--plot", "a.gif"], "expected a file that ends with .html"),
     ],
 )

@@ -55,7 +55,7 @@ def trajectories(runs: tuple[str, ...], plot: Path | None) -> None:
             "" if loss is None else f"{loss.values[-1]:.3f}",
             "" if perplexity is None else f"{perplexity.values[-1]:,.1f}",
         )
-    Console().print(table)
+    Console(markup=False).print(table)
     if plot is not None:
         _write(draw_trajectories(data), plot)
         click.echo(f"Figure: {plot}")

@@ -14,12 +14,14 @@ GENOTYPES = np.array([[0, 0, 0, 0], [4, 4, 4, 4], [2, 2, 2, 2]])
 class Flaky(Device):
     """Takes the seconds that the model says; some visits, counted from 0, raise an error."""
 
-    facts = {}
-
     def __init__(self, failing, error=None):
         self.failing = failing
         self.error = error or NastoolError("ssh: connection reset")
         self.calls = -1
+
+    @property
+    def facts(self):
+        return {}
 
     def measure(self, deployment, warmup, repeats):
         self.calls += 1
