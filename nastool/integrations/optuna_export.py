@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -13,7 +15,8 @@ import numpy as np
 import optuna
 from numpy.typing import NDArray
 
-from nastool.errors import InvalidInputError
+from nastool.errors import InvalidInputError, NastoolError
+from nastool.problem import Problem
 from nastool.results import Result
 from nastool.space import Gene
 
@@ -28,6 +31,9 @@ _CHUNK = 1_000
 
 _IDENTITY = "nastool:problem"
 """User attribute by which a study of Optuna's is known as an export of the same problem."""
+
+_SHAPE = "shape"
+"""User attribute that says which architecture a trial is."""
 
 _CONSTRAINTS = "constraints"
 """System attribute that holds the violations. Optuna 5 has one attribute a constraint of its own,
@@ -74,37 +80,47 @@ def export_study(
         progress: Told as trials are written.
 
     Raises:
-        InvalidInputError: A storage that cannot be opened, or one that has another study of that
-            name.
+        InvalidInputError: A storage that cannot be opened or is a store of ours, or one that has
+            another study of that name.
+        NastoolError: The storage cannot be read or written.
     """
     name = name or result.name
     if not name:
         raise InvalidInputError("a study that is exported must have a name, got none")
     target = _open(storage)
-    study = _create(result, target, name, attributes or {})
-    written = len(study.get_trials(deepcopy=False))
-    if written > len(result):
-        raise InvalidInputError(
-            f"study {name!r} of Optuna must hold at most the {len(result):,} evaluations that are "
-            f"exported, got {written:,} trials: take another name"
-        )
     began = created or datetime.now(UTC) - timedelta(seconds=result.seconds)
     # Optuna's times are local and say no zone.
     trials = _Trials(result, began.astimezone().replace(tzinfo=None, microsecond=0))
-    if written == 0 and len(result):
+    with _reported():
+        study = _create(result.problem, target, name)
+        written = _written(study, trials, len(result))
+        _describe(study, result.problem, attributes or {})
+        _write(study, target, trials, written, len(result), progress)
+        return optuna.load_study(study_name=name, storage=target)
+
+
+def _write(
+    study: optuna.Study,
+    storage: optuna.storages.BaseStorage,
+    trials: _Trials,
+    written: int,
+    total: int,
+    progress: Progress | None,
+) -> None:
+    """Add the trials written ... total - 1."""
+    if written == 0 and total:
         # One through Optuna's own interface: it shows how this version writes a trial down.
         study.add_trial(trials.trial(0))
         written = 1
-    tables = _tables(target)
-    for begin in range(written, len(result), _CHUNK):
-        end = min(begin + _CHUNK, len(result))
+    tables = _tables(storage)
+    for begin in range(written, total, _CHUNK):
+        end = min(begin + _CHUNK, total)
         if tables is None:
             study.add_trials(trials.trial(row) for row in range(begin, end))
         else:
             tables.insert(study, trials, begin, end)
         if progress is not None:
-            progress(end, len(result))
-    return optuna.load_study(study_name=name, storage=target)
+            progress(end, total)
 
 
 def _open(storage: str | optuna.storages.BaseStorage) -> optuna.storages.BaseStorage:
@@ -112,26 +128,57 @@ def _open(storage: str | optuna.storages.BaseStorage) -> optuna.storages.BaseSto
         return storage
     try:
         if "://" in storage:
+            _refuse_store(storage)
             return optuna.storages.RDBStorage(storage)
         from optuna.storages.journal import JournalFileBackend
 
         return optuna.storages.JournalStorage(JournalFileBackend(storage))
+    except NastoolError:
+        raise
     except Exception as error:  # SQLAlchemy's, the driver's or Optuna's own
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InvalidInputError(
             "a storage of Optuna must be a URL such as sqlite:///optuna.db or the path of a "
-            f"journal file, got {storage!r}: {reason}"
+            f"journal file, got {storage!r}: {_reason(error)}"
         ) from error
 
 
-def _create(
-    result: Result,
-    storage: optuna.storages.BaseStorage,
-    name: str,
-    attributes: Mapping[str, Any],
-) -> optuna.Study:
+def _refuse_store(url: str) -> None:
+    """Optuna would mix its tables with those of a store, some of which have the same names."""
+    from sqlalchemy import create_engine, inspect
+
+    from nastool.store.tables import schema
+
+    engine = create_engine(url)
+    try:
+        if inspect(engine).has_table(schema.name):
+            raise InvalidInputError(
+                "a storage of Optuna must be a database of its own, got the store of nastool at "
+                f"{engine.url}"
+            )
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Turn errors of the storage into one of ours."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
+        # Optuna's own message only guesses at what the database says.
+        raise NastoolError(
+            f"the storage of Optuna cannot be used: {_reason(error.__cause__ or error)}"
+        ) from error
+
+
+def _reason(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _create(problem: Problem, storage: optuna.storages.BaseStorage, name: str) -> optuna.Study:
     """The study of that name, made unless an export of the same problem has made it."""
-    problem = result.problem
     kinds = optuna.study.StudyDirection
     directions = [kinds[objective.direction.name] for objective in problem.objectives]
     try:
@@ -144,8 +191,38 @@ def _create(
                 "take another name"
             ) from error
     else:
-        study.set_metric_names([objective.name for objective in problem.objectives])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names([objective.name for objective in problem.objectives])
         study.set_user_attr(_IDENTITY, problem.fingerprint)
+    return study
+
+
+def _written(study: optuna.Study, trials: _Trials, total: int) -> int:
+    """How many of the evaluations a study of Optuna's holds.
+
+    Raises:
+        InvalidInputError: It holds something else.
+    """
+    held = study.get_trials(deepcopy=False)
+    if len(held) > total:
+        raise InvalidInputError(
+            f"study {study.study_name!r} of Optuna must hold at most the {total:,} evaluations "
+            f"that are exported, got {len(held):,} trials: take another name"
+        )
+    for row, trial in enumerate(held):
+        ours, theirs = trials.user_attributes(row)[_SHAPE], trial.user_attrs.get(_SHAPE)
+        if theirs != ours:
+            # Another strategy or seed on the same problem, or a study that went on in Optuna.
+            raise InvalidInputError(
+                f"study {study.study_name!r} of Optuna must hold the first evaluations of the "
+                f"study that is exported, got trial {row} with {theirs} instead of {ours}: take "
+                "another name"
+            )
+    return len(held)
+
+
+def _describe(study: optuna.Study, problem: Problem, attributes: Mapping[str, Any]) -> None:
     described = {
         "space": problem.space.name,
         "constraints": [str(constraint) for constraint in problem.constraints],
@@ -156,7 +233,6 @@ def _create(
     for key, value in described.items():
         if study.user_attrs.get(key) != value:
             study.set_user_attr(key, value)
-    return study
 
 
 def _distribution(gene: Gene) -> Any:
@@ -188,7 +264,7 @@ class _Trials:
         self._violations = evaluations.violations
         columns = result.columns()
         others = [metric.name for metric in problem.reported[len(problem.objectives) :]]
-        self._attributes = {key: columns[key] for key in ("shape", *others)}
+        self._attributes = {key: columns[key] for key in (_SHAPE, *others)}
         self._began = began
         self._elapsed = np.append(0.0, result.elapsed)
 

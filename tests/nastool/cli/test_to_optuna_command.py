@@ -1,7 +1,6 @@
 import pytest
 
 optuna = pytest.importorskip("optuna")
-pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +29,7 @@ def test_a_stored_study_becomes_one_of_optunas(search, nastool):
 @pytest.mark.parametrize(("arguments", "message"), [
     (("nothing",), "nothing"),
     (("mine", "--to", "nosuch://place"), "a storage of Optuna must be"),
+    (("mine", "--to", "sqlite:///nastool.db"), "must be a database of its own"),
     (("mine", "--name", ""), ""),
 ])  # fmt: skip
 def test_bad_input_is_one_line(search, nastool, arguments, message):

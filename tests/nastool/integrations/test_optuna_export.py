@@ -1,10 +1,12 @@
 import json
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
-from nastool.errors import InvalidInputError
+from nastool.errors import InvalidInputError, NastoolError
 from nastool.evaluations import Evaluations
 from nastool.problem import Problem
 from nastool.store import open_store
@@ -14,8 +16,6 @@ from nastool.study import Study, load_result
 from nastool.testing import example_problems
 
 optuna = pytest.importorskip("optuna")
-pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
-
 from nastool.integrations import optuna_export  # noqa: E402
 from nastool.integrations.optuna import export_study  # noqa: E402
 
@@ -144,6 +144,44 @@ def test_exporting_again_adds_what_is_new(memory, monkeypatch, tmp_path):
     assert [t.user_attrs["shape"] for t in theirs.trials] == result.columns()["shape"]
     with pytest.raises(InvalidInputError, match="at most the 25 evaluations"):
         export_study(result.first(25), memory)
+
+
+@pytest.mark.parametrize("n", [40, 20])
+def test_another_study_of_the_same_problem_is_not_mixed_in(memory, n):
+    problem = example_problems()["pair"]
+    first = Study(problem, RandomSearch, name="mine").run(30)
+    before = export_study(first, memory, attributes={"seed": 0})
+    other = Study(problem, RandomSearch, name="mine", seed=1).run(n)
+    with pytest.raises(InvalidInputError, match="take another name"):
+        export_study(other, memory, attributes={"seed": 1})
+    after = optuna.load_study(study_name="mine", storage=memory)
+    assert after.trials == before.trials
+    assert after.user_attrs == before.user_attrs
+
+
+def test_a_study_that_went_on_in_optuna_is_left_alone(memory):
+    study = export_study(run("pair", 10), memory)
+    study.optimize(lambda trial: (0.0, 0.0), n_trials=1)
+    with pytest.raises(InvalidInputError, match="got trial 10 with None instead of"):
+        export_study(run("pair", 20), memory)
+
+
+def test_a_store_of_ours_is_refused_and_untouched(tmp_path):
+    url = f"sqlite:///{tmp_path}/ours.db"
+    result = Study(example_problems()["pair"], RandomSearch, url, "mine").run(10)
+    with pytest.raises(InvalidInputError, match="must be a database of its own"):
+        export_study(result, url)
+    with closing(sqlite3.connect(tmp_path / "ours.db")) as connection:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    assert not any(name.startswith(("trial", "alembic")) for name in tables)
+
+
+def test_a_storage_that_breaks_is_one_clear_line(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "other.db")) as connection:
+        connection.execute("CREATE TABLE studies (id INTEGER PRIMARY KEY)")
+    with pytest.raises(NastoolError, match=r"storage of Optuna cannot be used: .*studies") as error:
+        export_study(run("pair", 3), f"sqlite:///{tmp_path}/other.db")
+    assert "\n" not in str(error.value)
 
 
 def test_an_interrupted_export_goes_on(memory, monkeypatch):
