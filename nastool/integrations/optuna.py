@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -85,8 +86,19 @@ class NastoolSampler(BaseSampler):
                 "settings must come with the name of a strategy, got what makes one"
             )
         if isinstance(strategy, str):
-            # An unknown name must show here and not at the second trial.
-            self._make(_problem(_Parameters({"x": _COIN}), [Direction.MINIMIZE] * 2))
+            self._check()
+
+    def _check(self) -> None:
+        """An unknown name must show at once and not at the second trial."""
+        refused = []
+        for objectives in (2, 1):  # of the study nothing is known yet: some take only one
+            try:
+                self._make(_problem(_Parameters({"x": _COIN}), [Direction.MINIMIZE] * objectives))
+            except InvalidInputError as error:
+                refused.append(str(error))
+            else:
+                return
+        raise InvalidInputError("; ".join(dict.fromkeys(refused)))
 
     def _make(self, problem: Problem) -> Strategy:
         if isinstance(self._strategy, str):
@@ -323,8 +335,11 @@ def _index(distribution: BaseDistribution, internal: float) -> int:
 
 
 def _value(distribution: BaseDistribution, index: int) -> Any:
-    if isinstance(distribution, IntDistribution | FloatDistribution):
-        return distribution.low + index * (distribution.step or 1)
+    if isinstance(distribution, IntDistribution):
+        return distribution.low + index * distribution.step
+    if isinstance(distribution, FloatDistribution):
+        # In decimals, as Optuna counts: in binary 3 * 0.1 lies above 0.3, outside the range.
+        return float(Decimal(str(distribution.low)) + index * Decimal(str(distribution.step)))
     return distribution.to_external_repr(index)
 
 

@@ -1,4 +1,5 @@
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -178,6 +179,35 @@ def test_exhausted_spaces_still_get_trials():
     study = optimize(sampler, lambda trial: trial.suggest_int("x", 0, 3), n=12)
     assert {trial.params["x"] for trial in study.trials[:6]} == {0, 1, 2, 3}
     assert len(study.trials) == 12
+
+
+@pytest.mark.parametrize(("low", "high", "step"), [(0.0, 0.3, 0.1), (0.1, 0.7, 0.1), (-1, 1, 0.4)])
+def test_every_value_of_a_float_is_proposed_as_it_is(low, high, step):
+    asked = []
+
+    def objective(trial):
+        asked.append(trial.suggest_float("x", low, high, step=step))
+        return 0.0
+
+    count = round((high - low) / step) + 1
+    study = optimize(
+        NastoolSampler("random", 0, search_space={"x": FloatDistribution(low, high, step=step)}),
+        objective,
+        count,
+    )
+    expected = [Decimal(str(low)) + k * Decimal(str(step)) for k in range(count)]
+    assert sorted(asked) == [float(value) for value in expected]
+    assert [trial.params["x"] for trial in study.trials] == asked
+
+
+def test_a_strategy_for_one_objective_is_a_sampler_of_one():
+    pytest.importorskip("pymoo")
+    study = optimize(NastoolSampler("pymoo:ga", 0, settings={"population_size": 4}), n=9)
+    assert len(study.trials) == 9
+    with pytest.raises(InvalidInputError, match="takes one objective"):
+        optimize(NastoolSampler("pymoo:ga", 0), both, 2, ("minimize", "maximize"))
+    with pytest.raises(InvalidInputError, match="population_size must be at least 2, got 1"):
+        NastoolSampler("pymoo:ga", settings={"population_size": 1})
 
 
 def test_threads_share_a_sampler():
