@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from nastool.errors import NastoolError
-from nastool.predictors.base import Card, save_predictor
-from nastool.predictors.fitting import Fitted, check_sources, fit_table, load_sources
+from nastool.errors import InvalidInputError, NastoolError
+from nastool.predictors.base import Card, Predictor, save_predictor
+from nastool.predictors.fitting import (
+    Fitted,
+    check_features,
+    check_kind,
+    check_sources,
+    fit_table,
+    load_sources,
+)
 from nastool.predictors.selection import HeldOut
 from nastool.predictors.tables import read_measurements
 from nastool.space import SearchSpace
@@ -77,6 +85,8 @@ def keep(
 ) -> DeviceCard:
     """Write a table and what the noise gate says about it into a device's folder.
 
+    A predictor of another table that is there is removed.
+
     Args:
         folder: Of the device.
         space: The space.
@@ -86,6 +96,9 @@ def keep(
 
     Returns:
         The card with the verdict.
+
+    Raises:
+        NastoolError: Something cannot be written or removed.
     """
     verdict, reason = judge(table, card.gate, force=force)
     judged = replace(
@@ -95,9 +108,20 @@ def keep(
         shapes=table.repeats(),
         anchors=table.repeats(anchors=True) if table.n_anchors else None,
     )
-    write_atomically(folder / TABLE, table.to_csv(space))
+    text = table.to_csv(space)
+    if not (folder / TABLE).is_file() or (folder / TABLE).read_text(encoding="utf-8") != text:
+        _remove(folder / PREDICTOR)
+    write_atomically(folder / TABLE, text)
     write_card(folder, judged)
     return judged
+
+
+def _remove(folder: Path) -> None:
+    try:
+        if folder.exists():
+            shutil.rmtree(folder)
+    except OSError as error:
+        raise NastoolError(f"cannot remove {folder}: {error.strerror or error}") from error
 
 
 def require_quiet(card: DeviceCard) -> None:
@@ -118,10 +142,43 @@ def require_quiet(card: DeviceCard) -> None:
         )
 
 
+def check_fit(
+    folder: Path, space: SearchSpace, kind: str | None = None, sources: Sequence[Path] = ()
+) -> tuple[list[Predictor], list[Card]]:
+    """Check what a device is to be fitted with: before anything is measured or written.
+
+    Args:
+        folder: Of the device; it need not be there yet.
+        space: The space.
+        kind: Kind of predictor, see `fit_device`.
+        sources: Folders of known devices to recalibrate instead.
+
+    Returns:
+        The predictors of the known devices, and their cards.
+
+    Raises:
+        InvalidInputError: An unknown kind, one beside known devices, a known device without a
+            predictor or with one of other features, or the device itself.
+    """
+    if sources and kind is not None:
+        raise InvalidInputError(f"--like: expected no --model, got {kind!r}")
+    check_kind(kind or "auto")
+    if folder.resolve() in [source.resolve() for source in sources]:
+        raise InvalidInputError(f"--like: expected another device, got {folder.name!r} itself")
+    folders = [source / PREDICTOR for source in sources]
+    known, cards = load_sources(folders)
+    check_features((*(gene.name for gene in space.genes), *_costs(space)), folders, cards)
+    return known, cards
+
+
+def _costs(space: SearchSpace) -> tuple[str, ...]:
+    return (PARAMS,) if PARAMS in space.costs else ()
+
+
 def fit_device(
     folder: Path,
     space: SearchSpace,
-    kind: str = "auto",
+    kind: str | None = None,
     *,
     sources: Sequence[Path] = (),
     seed: int = 0,
@@ -129,13 +186,16 @@ def fit_device(
 ) -> tuple[Fitted, Card]:
     """Fit the predictor of a device and write it into its folder.
 
+    A predictor that is refused leaves one that is there as it was.
+
     Args:
         folder: Of the device, with card and table.
         space: The space.
-        kind: Kind of predictor; ``auto`` compares all by cross-validation.
+        kind: Kind of predictor; ``auto``, the default, compares all by cross-validation.
         sources: Folders of known devices to recalibrate instead.
         seed: Fixes the splits.
-        force: Whether to keep a predictor that does not rank, marked as such.
+        force: Whether to let a noisy table, or a predictor that does not rank, through, marked as
+            such.
 
     Returns:
         The predictor with its table, and its card.
@@ -143,16 +203,24 @@ def fit_device(
     Raises:
         NastoolError: The noise gate refused the table, or no predictor ranks one that nobody
             repeated.
-        InvalidInputError: Too few architectures, an unknown kind, or sources of other features.
+        InvalidInputError: Too few architectures, or see `check_fit`; or known devices that were
+            fitted on rows of this table.
     """
+    known, cards = check_fit(folder, space, kind, sources)
     device = read_card(folder)
+    if _is_unrepeated(device):
+        # What an earlier predictor of the table did says nothing of this one.
+        device = replace(device, verdict="unknown", reason="")
+    elif force and device.verdict == "refused":
+        device = replace(device, verdict="forced")
     require_quiet(device)
-    costs = (PARAMS,) if PARAMS in space.costs else ()
-    data = read_measurements(folder / TABLE, LATENCY, space, costs)
-    known, cards = load_sources([source / PREDICTOR for source in sources])
-    check_sources(data, sources, cards)
-    fitted = fit_table(data, kind, sources=known, seed=seed)
-    device = _judge_unrepeated(folder, device, fitted.held_out, force=force)
+    data = read_measurements(folder / TABLE, LATENCY, space, _costs(space))
+    check_sources(data, [source / PREDICTOR for source in sources], cards)
+    fitted = fit_table(data, kind or "auto", sources=known, seed=seed)
+    device = _judge_unrepeated(device, fitted.held_out, force=force)
+    if device.verdict == "refused" and not (folder / PREDICTOR).is_dir():
+        write_card(folder, device)
+    require_quiet(device)
     source = {
         "device": device.name,
         "measured by": device.device,
@@ -164,12 +232,16 @@ def fit_device(
     }
     card = fitted.card(device.metric, "s", source)
     save_predictor(folder / PREDICTOR, fitted.predictor, card, data)
+    write_card(folder, device)
     return fitted, card
 
 
-def _judge_unrepeated(
-    folder: Path, device: DeviceCard, result: HeldOut, *, force: bool
-) -> DeviceCard:
+def _is_unrepeated(device: DeviceCard) -> bool:
+    """Whether a table came from elsewhere, measured once; a campaign always has two halves."""
+    return device.shapes is None and not device.plan
+
+
+def _judge_unrepeated(device: DeviceCard, result: HeldOut, *, force: bool) -> DeviceCard:
     """Refuse a table without a repetition if even its own predictor cannot rank it."""
     few = len(result.targets) < _RANKED_SHAPES
     if device.verdict != "unknown" or few or result.scores.spearman >= _RANKED:
@@ -178,7 +250,4 @@ def _judge_unrepeated(
         f"rank correlation of predictions on held-out shapes must be at least {_RANKED:g} "
         f"where no second run shows how well it repeats, got {result.scores.spearman:.3f}"
     )
-    judged = replace(device, verdict="forced" if force else "refused", reason=reason)
-    write_card(folder, judged)
-    require_quiet(judged)
-    return judged
+    return replace(device, verdict="forced" if force else "refused", reason=reason)

@@ -10,10 +10,11 @@ from nastool_objectives.latency.registry import device_names, find_device, read_
 
 pytest.importorskip("scipy")
 
-MEASURE = (
+CAMPAIGN = (
     "latency", "measure", "--device", "simulated", "--space", "runnable", "--shapes", "40",
-    "--rounds", "2", "--model", "linear",
+    "--rounds", "2",
 )  # fmt: skip
+MEASURE = (*CAMPAIGN, "--model", "linear")
 
 
 @pytest.fixture
@@ -89,7 +90,8 @@ def test_a_noisy_device_is_no_objective_unless_forced(nastool, tmp_path):
     assert run.exit_code == 2
     assert "too noisy to rank by" in run.stderr
     assert nastool("latency", "fit", "noisy").exit_code == 2
-    assert nastool(*noisy, "--force").exit_code == 0
+    # What is measured is let through without measuring it again.
+    assert nastool("latency", "fit", "noisy", "--model", "linear", "--force").exit_code == 0
     run = nastool(*use)
     assert run.exit_code == 0, run.stderr
     assert "FORCED past the noise gate" in " ".join(run.stdout.split())
@@ -142,7 +144,7 @@ def test_a_single_run_says_that_its_noise_is_not_known(nastool, tmp_path):
 
 def test_a_device_is_recalibrated_from_a_known_one(device, nastool, tmp_path):
     run = nastool(
-        *MEASURE, "--name", "small", "--batch-size", "3", "--shapes", "10",
+        *CAMPAIGN, "--name", "small", "--batch-size", "3", "--shapes", "10",
         "--choose", "informative", "--like", "toy", "--option", "noise=0.001",
     )  # fmt: skip
     assert run.exit_code == 0, run.stderr
@@ -151,6 +153,106 @@ def test_a_device_is_recalibrated_from_a_known_one(device, nastool, tmp_path):
     genotypes = space.sample(100, np.random.default_rng(5))
     values = load_objective("latency[small]", space).evaluate(genotypes)
     np.testing.assert_allclose(values, 3e-3 * space.costs["params"].evaluate(genotypes), rtol=0.1)
+
+
+IMPORT = ("latency", "import", "--space", "runnable", "--unit", "s", "--device", "cloud")
+
+
+@pytest.fixture
+def single(nastool, tmp_path):
+    """A table measured once, in which the linear model cannot rank and the pairwise one can."""
+    nastool("list")  # loads the plugin
+    space = load_space("runnable")
+    genotypes = np.unique(space.sample(400, np.random.default_rng(0)), axis=0)[:120]
+    # A Latin square of the first two widths: neither of them says anything alone.
+    values = 1 + (2 * genotypes[:, 0] + genotypes[:, 1]) % 5
+    names = ",".join(gene.name for gene in space.genes)
+    rows = [
+        ",".join(map(str, (*shape, value)))
+        for shape, value in zip(space.decode(genotypes), values, strict=True)
+    ]
+    path = tmp_path / "single.csv"
+    path.write_text("\n".join([f"{names},latency_s", *rows]) + "\n")
+    return str(path)
+
+
+def test_a_better_predictor_or_force_undoes_a_refusal(nastool, tmp_path, single):
+    cloud = tmp_path / "devices" / "cloud"
+    run = nastool(*IMPORT, single, "--model", "linear")
+    assert run.exit_code == 2
+    assert "rank correlation of predictions on held-out shapes" in run.stderr
+    assert read_card(cloud).verdict == "refused"
+    assert nastool("latency", "fit", "cloud", "--model", "linear", "--force").exit_code == 0
+    assert read_card(cloud).verdict == "forced"
+    run = nastool("latency", "fit", "cloud", "--model", "pairwise")
+    assert run.exit_code == 0, run.stderr
+    assert (read_card(cloud).verdict, read_card(cloud).reason) == ("unknown", "")
+    # A predictor that is refused leaves the one that ranks.
+    assert nastool("latency", "fit", "cloud", "--model", "linear").exit_code == 2
+    assert read_card(cloud).verdict == "unknown"
+    assert "Pairwise" in nastool("latency", "show", "cloud").stdout
+
+
+def test_a_new_table_leaves_no_predictor_of_the_old_one(nastool, tmp_path):
+    nastool("list")  # loads the plugin
+    predictor = tmp_path / "devices" / "cloud" / "predictor"
+    first, second = (table(tmp_path / f"{k}.csv", 0.001, k) for k in (1, 2))
+    assert nastool(*IMPORT, first, "--model", "linear").exit_code == 0
+    assert predictor.is_dir()
+    few = table(tmp_path / "few.csv", 0.001, 3, n=2)
+    assert nastool(*IMPORT, few).exit_code == 2
+    assert not predictor.exists()
+    assert nastool(*IMPORT, second, "--model", "linear").exit_code == 0
+    assert predictor.is_dir()
+
+
+def written(tmp_path):
+    """Every file of every device, with what it holds."""
+    return {p: p.read_bytes() for p in (tmp_path / "devices").rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--model", "xgbost"), "a predictor must be auto or one of"),
+        (("--like", "nobody"), "unknown device 'nobody'"),
+        (("--like", "toy", "--model", "linear"), "--like: expected no --model, got 'linear'"),
+        (("--like", "other"), "what is recalibrated must have the features layer_0,"),
+    ],
+)
+def test_what_to_fit_is_checked_before_anything_is_written(
+    device, nastool, tmp_path, arguments, message
+):
+    other = nastool(
+        "latency", "measure", "--device", "simulated", "--space", "runnable:3", "--shapes", "12",
+        "--rounds", "2", "--model", "linear", "--name", "other",
+    )  # fmt: skip
+    assert other.exit_code == 0, other.stderr
+    before = written(tmp_path)
+    path = table(tmp_path / "t.csv", 0.001, 1)
+    commands = (
+        (*CAMPAIGN, "--name", "new"),
+        (*CAMPAIGN, "--name", "toy", "--rounds", "3"),
+        (*IMPORT, path),
+        ("latency", "fit", "toy"),
+    )
+    for command in commands:
+        run = nastool(*command, *arguments)
+        assert run.exit_code == 2
+        assert message in run.stderr
+        assert len(run.stderr.splitlines()) == 1
+    assert written(tmp_path) == before
+
+
+def test_a_device_is_not_recalibrated_from_its_own_measurements(device, nastool, tmp_path):
+    for command in (("latency", "fit", "toy"), (*CAMPAIGN, "--name", "toy", "--rounds", "3")):
+        run = nastool(*command, "--like", "toy")
+        assert run.exit_code == 2
+        assert "--like: expected another device, got 'toy' itself" in run.stderr
+    shutil.copytree(tmp_path / "devices" / "toy", tmp_path / "devices" / "copy")
+    run = nastool("latency", "fit", "toy", "--like", "copy")
+    assert run.exit_code == 2
+    assert "must be fitted on other measurements, got 45 of the 45 rows" in run.stderr
 
 
 def test_a_sent_folder_is_a_device(device, nastool, tmp_path):

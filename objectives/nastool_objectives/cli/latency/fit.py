@@ -14,7 +14,7 @@ from nastool_objectives.cli.latency.output import fit_and_echo
 
 @click.command()
 @click.argument("name", metavar="DEVICE")
-@click.option("--force", is_flag=True, help="Keep a predictor that does not rank, marked as such.")
+@click.option("--force", is_flag=True, help="Let noise through, marked as such.")
 @fit_options
 @plot_option
 @devices_option
@@ -22,7 +22,7 @@ from nastool_objectives.cli.latency.output import fit_and_echo
 def fit(
     name: str,
     force: bool,
-    model: str,
+    model: str | None,
     sources: tuple[str, ...],
     plot: Path | None,
     devices_dir: Path | None,
@@ -36,4 +36,5 @@ def fit(
 
     folder = find_device(name, devices_dir)
     space = load_space(read_card(folder).space)
-    fit_and_echo(folder, space, model, sources, devices_dir, force=force, plot=plot)
+    known = [find_device(source, devices_dir) for source in sources]
+    fit_and_echo(folder, space, model, known, force=force, plot=plot)

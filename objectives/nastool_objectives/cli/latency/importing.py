@@ -46,7 +46,7 @@ def import_table(
     min_spearman: float,
     max_difference: float,
     force: bool,
-    model: str,
+    model: str | None,
     sources: tuple[str, ...],
     devices_dir: Path | None,
 ) -> None:
@@ -57,8 +57,8 @@ def import_table(
     """
     from nastool.deployment import Workload
     from nastool.plugins import load_space
-    from nastool_objectives.latency.fitting import keep
-    from nastool_objectives.latency.registry import DeviceCard, devices_folder
+    from nastool_objectives.latency.fitting import check_fit, keep
+    from nastool_objectives.latency.registry import DeviceCard, devices_folder, find_device
     from nastool_objectives.latency.repeatability import NoiseGate
     from nastool_objectives.latency.tables import join, read_latencies
 
@@ -75,13 +75,15 @@ def import_table(
         fingerprint=space.fingerprint,
         gate=NoiseGate(min_spearman, max_difference),
     )
+    folder = devices_folder(devices_dir) / name
+    known = [find_device(source, devices_dir) for source in sources]
+    check_fit(folder, space, model, known)
     read = [read_latencies(path, space, unit, column) for path in tables]
     table = read[0] if len(read) == 1 else join(space, *read)
-    folder = devices_folder(devices_dir) / name
     _free(folder, card)
     judged = keep(folder, space, card, table, force=force)
     echo_table(judged, table)
-    fit_and_echo(folder, space, model, sources, devices_dir, force=force)
+    fit_and_echo(folder, space, model, known, force=force)
 
 
 def _free(folder: Path, card: DeviceCard) -> None:

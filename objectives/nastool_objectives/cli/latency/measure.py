@@ -77,7 +77,7 @@ def measure(
     min_spearman: float,
     max_difference: float,
     force: bool,
-    model: str,
+    model: str | None,
     sources: tuple[str, ...],
     devices_dir: Path | None,
 ) -> None:
@@ -89,8 +89,13 @@ def measure(
     from nastool.deployment import Workload
     from nastool.plugins import load_device, load_space
     from nastool_objectives.latency.campaign import Plan, run
-    from nastool_objectives.latency.fitting import keep
-    from nastool_objectives.latency.registry import VISITS, DeviceCard, devices_folder
+    from nastool_objectives.latency.fitting import check_fit, keep
+    from nastool_objectives.latency.registry import (
+        VISITS,
+        DeviceCard,
+        devices_folder,
+        find_device,
+    )
     from nastool_objectives.latency.repeatability import NoiseGate
     from nastool_objectives.latency.tables import tabulate
 
@@ -111,6 +116,8 @@ def measure(
         gate=NoiseGate(min_spearman, max_difference),
     )
     folder = devices_folder(devices_dir) / card.name
+    known = [find_device(source, devices_dir) for source in sources]
+    check_fit(folder, space, model, known)
     _begin(folder, card)
     with ProgressBar("measuring") as progress:
         visits = run(space, device, workload, plan, folder / VISITS, progress)
@@ -118,7 +125,7 @@ def measure(
     table = tabulate(visits, genotypes, n_anchors, plan.rounds)
     judged = keep(folder, space, card, table, force=force)
     echo_table(judged, table)
-    fit_and_echo(folder, space, model, sources, devices_dir, force=force)
+    fit_and_echo(folder, space, model, known, force=force)
 
 
 def _settings(device_text: str, texts: tuple[str, ...], threads: int | None) -> dict[str, Any]:

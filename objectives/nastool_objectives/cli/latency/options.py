@@ -81,9 +81,7 @@ def fit_options(command: _F) -> _F:
         ),
         click.option(
             "--model",
-            default="auto",
-            show_default=True,
-            help="Kind of predictor; 'auto' compares all by cross-validation.",
+            help="Kind of predictor; 'auto', the default, compares all by cross-validation.",
         ),
     ):
         command = option(command)

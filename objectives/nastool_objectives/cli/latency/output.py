@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,9 +43,8 @@ def echo_table(card: DeviceCard, table: LatencyTable) -> None:
 def fit_and_echo(
     folder: Path,
     space: SearchSpace,
-    model: str,
-    sources: tuple[str, ...],
-    devices_dir: Path | None,
+    model: str | None,
+    known: Sequence[Path],
     *,
     force: bool = False,
     plot: Path | None = None,
@@ -54,16 +54,13 @@ def fit_and_echo(
     Args:
         folder: Of the device.
         space: What was measured.
-        model: Kind of predictor, or ``auto``.
-        sources: Known devices to recalibrate.
-        devices_dir: Where devices are kept; the user's data folder by default.
+        model: Kind of predictor; ``auto`` by default.
+        known: Folders of known devices to recalibrate.
         force: Whether to keep a predictor that does not rank, marked as such.
         plot: Page for figures of it.
     """
     from nastool_objectives.latency.fitting import fit_device
-    from nastool_objectives.latency.registry import find_device
 
-    known = [find_device(source, devices_dir) for source in sources]
     fitted, card = fit_device(folder, space, model, sources=known, force=force)
     for candidate in fitted.ranking:
         click.echo(f"  {candidate.label}: cross-validated {candidate.scores}")
