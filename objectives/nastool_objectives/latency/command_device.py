@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -82,25 +84,37 @@ class Command(Device):
         with tempfile.TemporaryDirectory(prefix="nastool-") as folder:
             path = Path(folder, f"model{_SUFFIXES[self.format]}")
             _FORMATS[self.format](deployment, path)
-            try:
-                done = subprocess.run(  # noqa: S603 - running it is what the user asked for
-                    [str(self.executable), str(path)],
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
-                    capture_output=True,
-                    text=True,
-                    errors="replace",
-                    timeout=self.timeout,
-                    check=False,
-                )
-            except subprocess.TimeoutExpired as error:
-                raise NastoolError(f"{self._name} took longer than {self.timeout:g} s") from error
-            except OSError as error:
-                raise NastoolError(f"{self._name} cannot be run: {error.strerror}") from error
-        if done.returncode != 0:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise NastoolError(f"{self._name} failed with exit code {done.returncode}: {last}")
-        return Timing(self._seconds(done.stdout))
+            code, output, errors = self._run(path, environment)
+        if code != 0:
+            last = (errors.strip().splitlines() or ["no message"])[-1]
+            raise NastoolError(f"{self._name} failed with exit code {code}: {last}")
+        return Timing(self._seconds(output))
+
+    def _run(self, path: Path, environment: Mapping[str, str]) -> tuple[int, str, str]:
+        """Exit code, standard output and standard error of a call."""
+        try:
+            with subprocess.Popen(  # noqa: S603 - running it is what the user asked for
+                [str(self.executable), str(path)],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                # A group of its own, to be ended as one: what a script has started, such as an
+                # ssh, would live on beside the next visit.
+                start_new_session=True,
+            ) as process:
+                try:
+                    output, errors = process.communicate(timeout=self.timeout)
+                except BaseException:  # an interrupt does not reach another session, either
+                    _end(process)
+                    raise
+        except subprocess.TimeoutExpired as error:
+            raise NastoolError(f"{self._name} took longer than {self.timeout:g} s") from error
+        except OSError as error:
+            raise NastoolError(f"{self._name} cannot be run: {error.strerror}") from error
+        return process.returncode, output, errors
 
     @property
     def _name(self) -> str:
@@ -119,3 +133,12 @@ class Command(Device):
                 f"{self._name} must print the milliseconds of each pass, got {got!r}"
             )
         return milliseconds / 1e3
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Kill a process that leads a group, and the group."""
+    if hasattr(os, "killpg"):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,11 @@ def load() -> float | None:
 
 @contextmanager
 def pinned(threads: int) -> Iterator[None]:
-    """Keep this thread, and those it starts, on as many cores as there are threads.
+    """Keep this thread, and those of libraries, on as many cores as there are threads.
 
-    Where the system does not let a process choose its cores, nothing happens.
+    A library's pool may have started before. Other threads of Python, such as that of a progress
+    bar, stay where they are. Where the system does not let a process choose its cores, nothing
+    happens.
 
     Args:
         threads: Number of cores wanted.
@@ -69,13 +72,30 @@ def pinned(threads: int) -> Iterator[None]:
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
-    before = os.sched_getaffinity(0)
+    allowed = os.sched_getaffinity(0)
     # The last cores: the first ones are where systems handle their interrupts.
-    os.sched_setaffinity(0, sorted(before)[-threads:])
+    cores = sorted(allowed)[-threads:]
+    before = {}
+    for thread in _threads():
+        with suppress(ProcessLookupError):  # it has ended meanwhile
+            before[thread] = os.sched_getaffinity(thread)
+            os.sched_setaffinity(thread, cores)
     try:
         yield
     finally:
-        os.sched_setaffinity(0, before)
+        for thread in _threads():
+            with suppress(ProcessLookupError):
+                os.sched_setaffinity(thread, before.get(thread, allowed))
+
+
+def _threads() -> set[int]:
+    """This thread, and all that Python has not started."""
+    others = {thread.native_id for thread in threading.enumerate()}
+    try:
+        running = {int(name) for name in os.listdir("/proc/self/task")}
+    except OSError:
+        running = set()
+    return running - others | {threading.get_native_id()}
 
 
 class EnergyCounter:

@@ -1,5 +1,6 @@
 import os
 import sys
+import threading
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -205,6 +206,24 @@ class TestCommand:
         with pytest.raises(NastoolError, match=message):
             self.device(tmp_path, body, timeout=2.0).measure(small(), 0, 1)
 
+    @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
+    @pytest.mark.parametrize("end", ["wait", "exit"])
+    def test_what_it_has_started_ends_with_it(self, tmp_path, end):
+        """Also where only a child lives on, which holds the standard output."""
+        board, child = tmp_path / "board", tmp_path / "child"
+        board.write_text(f"#!/bin/sh\nsleep 60 &\necho $! > {child}\n{end}\n")
+        board.chmod(0o755)
+        device = load_device(f"command[{board}]", {"format": "torchscript", "timeout": 1.0})
+        with pytest.raises(NastoolError, match="took longer than 1 s"):
+            device.measure(small(), 0, 1)
+        status = Path("/proc", child.read_text().strip(), "stat")
+
+        def ended():
+            # A zombie has ended, and only its parent has not been told.
+            return not status.exists() or status.read_text().split()[2] == "Z"
+
+        assert any(ended() or time.sleep(0.01) for _ in range(500))
+
     def test_its_facts_change_with_the_executable(self, tmp_path):
         before = self.device(tmp_path, "print(1)").facts
         assert self.device(tmp_path, "print(1)").facts == before
@@ -227,6 +246,30 @@ def test_durations_that_are_none_are_rejected(seconds):
 def test_workloads_of_nothing_are_rejected(sizes):
     with pytest.raises(InvalidInputError, match="must be an integer >= 1"):
         Workload(*sizes)
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/task").exists() or len(os.sched_getaffinity(0)) < 2,
+    reason="needs Linux and two cores",
+)
+def test_pools_that_are_there_already_are_pinned_too():
+    def cores(threads):
+        return {thread: os.sched_getaffinity(thread) for thread in threads}
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    matrix = torch.randn(256, 256)
+    (matrix @ matrix).relu()
+    torch.set_num_threads(before)
+    ours = {thread.native_id for thread in threading.enumerate()} - {threading.get_native_id()}
+    pool = {int(name) for name in os.listdir("/proc/self/task")} - ours
+    known = cores(pool | ours)
+    last = max(os.sched_getaffinity(0))
+    assert len(pool) > 1
+    with system.pinned(1):
+        assert cores(pool) == {thread: {last} for thread in pool}
+        assert cores(ours) == {thread: known[thread] for thread in ours}
+    assert cores(pool | ours) == known
 
 
 def test_energy_counters_may_start_over(tmp_path, monkeypatch):
