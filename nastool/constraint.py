@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from decimal import Context, Decimal
 from typing import Literal
 
 import numpy as np
@@ -14,28 +15,34 @@ from nastool.errors import InvalidInputError
 
 Sense = Literal["<=", ">="]
 
-_PREFIXES = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+_PREFIXES = {"": "1", "k": "1e3", "K": "1e3", "M": "1e6", "G": "1e9", "T": "1e12"}
 _UNITS = {
-    "s": (1.0, "s"),
-    "ms": (1e-3, "s"),
-    "us": (1e-6, "s"),
-    "µs": (1e-6, "s"),
-    "ns": (1e-9, "s"),
-    "B": (1.0, "B"),
-    "kB": (1e3, "B"),
-    "KB": (1e3, "B"),
-    "MB": (1e6, "B"),
-    "GB": (1e9, "B"),
-    "KiB": (2.0**10, "B"),
-    "MiB": (2.0**20, "B"),
-    "GiB": (2.0**30, "B"),
-    "J": (1.0, "J"),
-    "mJ": (1e-3, "J"),
+    "s": ("1", "s"),
+    "ms": ("1e-3", "s"),
+    "us": ("1e-6", "s"),
+    "µs": ("1e-6", "s"),
+    "ns": ("1e-9", "s"),
+    "B": ("1", "B"),
+    "kB": ("1e3", "B"),
+    "KB": ("1e3", "B"),
+    "MB": ("1e6", "B"),
+    "GB": ("1e9", "B"),
+    "KiB": (str(2**10), "B"),
+    "MiB": (str(2**20), "B"),
+    "GiB": (str(2**30), "B"),
+    "J": ("1", "J"),
+    "mJ": ("1e-3", "J"),
 }
+# Products are rounded once, to the nearest float: 66.1M, 66.1e6 and 66100000 are one bound.
+_DECIMALS = Context(prec=60, traps=[])
 _BASE_UNITS = ("", *dict.fromkeys(base for _, base in _UNITS.values()))
 _GREEK_MU, _MICRO_SIGN = "\N{GREEK SMALL LETTER MU}", "\N{MICRO SIGN}"
 _QUANTITY = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-zµ]*)")
-_CONSTRAINT = re.compile(r"\s*([A-Za-z_][\w.-]*(?:\[[^\[\]]+\])?)\s*(<=|>=)\s*(\S(?:.*\S)?)\s*")
+_CONSTRAINT = re.compile(
+    r"\s*(?P<name>[A-Za-z_][\w.-]*)"
+    r"(?:\[(?P<brackets>[^\[\]]+)\]|:(?P<colon>[^\[\]<=>\n]*[^\[\]<=>\s]))?"
+    r"\s*(?P<sense><=|>=)\s*(?P<bound>\S(?:.*\S)?)\s*"
+)
 
 
 @dataclass(frozen=True)
@@ -92,8 +99,8 @@ class Constraint:
         # Four digits where they say it all, every digit where they do not: `parse_constraint`
         # reads it back.
         text = format_quantity(self.bound, self.unit)
-        if not math.isclose(parse_quantity(text).value, self.bound, rel_tol=1e-12):
-            text = f"{self.bound!r}{self.unit}"
+        if _read(text).value != self.bound:
+            text = f"{float(self.bound)!r}{self.unit}"
         return f"{self.metric}{self.sense}{text}"
 
 
@@ -103,21 +110,31 @@ def parse_quantity(text: str) -> Quantity:
     Raises:
         InvalidInputError: Not a finite number, or an unknown unit.
     """
-    match = _QUANTITY.fullmatch(text.strip().replace(_GREEK_MU, _MICRO_SIGN))
-    if match is None or not math.isfinite(float(match[1])):
+    quantity = _read(text)
+    if not math.isfinite(quantity.value):
         raise InvalidInputError(f"expected a number with an optional unit, got {text!r}")
-    number, suffix = float(match[1]), match[2]
+    return quantity
+
+
+def _read(text: str) -> Quantity:
+    """What `parse_quantity` reads, or a value that is not finite."""
+    match = _QUANTITY.fullmatch(text.strip().replace(_GREEK_MU, _MICRO_SIGN))
+    if match is None:
+        return Quantity(math.nan, "")
+    number, suffix = match.groups()
     if suffix in _PREFIXES:
-        return Quantity(number * _PREFIXES[suffix], "")
-    if suffix in _UNITS:
+        factor, base = _PREFIXES[suffix], ""
+    elif suffix in _UNITS:
         factor, base = _UNITS[suffix]
-        return Quantity(number * factor, base)
-    known = ", ".join([p for p in _PREFIXES if p] + list(_UNITS))
-    raise InvalidInputError(f"unknown unit {suffix!r} in {text!r}; known: {known}")
+    else:
+        known = ", ".join([p for p in _PREFIXES if p] + list(_UNITS))
+        raise InvalidInputError(f"unknown unit {suffix!r} in {text!r}; known: {known}")
+    product = _DECIMALS.multiply(_DECIMALS.create_decimal(number), Decimal(factor))
+    return Quantity(float(product), base)
 
 
 def parse_constraint(text: str) -> Constraint:
-    """Read ``METRIC<=NUMBER`` or ``METRIC>=NUMBER``.
+    """Read ``METRIC<=NUMBER`` or ``METRIC>=NUMBER``; an argument may follow a colon.
 
     Raises:
         InvalidInputError: The text has another form, or an unknown unit.
@@ -125,9 +142,12 @@ def parse_constraint(text: str) -> Constraint:
     match = _CONSTRAINT.fullmatch(text)
     if match is None:
         raise InvalidInputError(f"expected METRIC<=NUMBER or METRIC>=NUMBER, got {text!r}")
-    quantity = parse_quantity(match[3])
-    sense: Sense = "<=" if match[2] == "<=" else ">="
-    return Constraint(match[1], sense, quantity.value, quantity.unit)
+    quantity = parse_quantity(match["bound"])
+    sense: Sense = "<=" if match["sense"] == "<=" else ">="
+    # latency:pixel7 is the metric latency[pixel7], without brackets for the shell to expand.
+    argument = match["brackets"] or match["colon"]
+    metric = f"{match['name']}[{argument}]" if argument else match["name"]
+    return Constraint(metric, sense, quantity.value, quantity.unit)
 
 
 def parse_bound(text: str, sense: Sense) -> Constraint:

@@ -24,7 +24,7 @@ from nastool.space import Genotypes
 from nastool.strategies.base import Strategy
 
 if TYPE_CHECKING:
-    from nastool.store import Store, StoredStudy
+    from nastool.store import Store, StoredStudy, StudySummary
 
 Progress = Callable[[int, int], None]
 """Called after every batch with the number of evaluations so far and the budget."""
@@ -389,7 +389,7 @@ def load_result(store: Store, name: str, problem: Problem) -> Result:
         InvalidInputError: No study of that name, or one of another problem.
     """
     stored = store.load(name)
-    _compare_identities(name, stored.summary.identity, _problem_identity(problem))
+    check_problem(stored.summary, problem)
     archive = Archive(problem)
     _fill(archive, stored)
     failures = [Failure(*failure) for failure in stored.batch.failures]
@@ -397,6 +397,11 @@ def load_result(store: Store, name: str, problem: Problem) -> Result:
     return Result.from_archive(
         problem, archive, stored.summary.seconds, stop_reason, failures, name
     )
+
+
+def check_problem(summary: StudySummary, problem: Problem) -> None:
+    """Raise InvalidInputError unless a stored study was made for that problem."""
+    _compare_identities(summary.name, summary.identity, _problem_identity(problem))
 
 
 def _fill(archive: Archive, stored: StoredStudy) -> None:
@@ -419,12 +424,16 @@ def _problem_identity(problem: Problem) -> dict[str, Any]:
 
 def _compare_identities(name: str, stored: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     for key, ours in given.items():
-        # As JSON keeps it: tuples become lists.
-        if stored.get(key) != json.loads(json.dumps(ours)):
+        if _as_kept(stored.get(key)) != _as_kept(ours):
             raise InvalidInputError(
                 f"study {name!r} was made with {key} {stored.get(key)}, got {ours}: take another "
                 "name, or the problem, strategy and seed of the study"
             )
+
+
+def _as_kept(value: Any) -> Any:
+    """A value as JSON keeps it, floats to the 15 digits that every way of writing them shares."""
+    return json.loads(json.dumps(value), parse_float=lambda text: float(f"{float(text):.15g}"))
 
 
 def _make(factory: StrategyFactory, problem: Problem, seed: int) -> Strategy:

@@ -269,6 +269,17 @@ def test_results_reopen_without_a_strategy(tmp_path):
             load_result(store, "a", make_problem(target=2.0))
 
 
+def test_the_last_digit_of_a_bound_is_not_another_problem(tmp_path):
+    def bounded(bound):
+        return Problem(Grid(), make_problem().objectives, (Constraint("other", "<=", bound),))
+
+    with open_store(f"sqlite:///{tmp_path}/a.db") as store:
+        Study(bounded(66.1 * 1e6), Uniform, store, "a").run(10)
+        assert len(load_result(store, "a", bounded(66_100_000))) == 10
+        with pytest.raises(InvalidInputError, match="made with constraints"):
+            load_result(store, "a", bounded(66_100_000.000001))
+
+
 def test_studies_without_a_name_get_new_ones(tmp_path):
     with open_store(f"sqlite:///{tmp_path}/a.db") as store:
         for _ in range(2):

@@ -122,6 +122,12 @@ def test_smaller_budget_shows_what_was_found_by_then(search):
     assert json.loads(again.stdout)["evaluations"] == 100
 
 
+def test_a_finished_search_has_nothing_to_go_on_with(search):
+    search("--strategy", "random", budget="2k")
+    again = search("--strategy", "random", budget="2k")
+    assert "holds these 1,024 evaluations already; nothing was evaluated." in again.stderr
+
+
 def test_seed_and_settings_make_another_study(search):
     names = {
         json.loads(search("--format", "json", *more).stdout)["study"]
@@ -151,6 +157,14 @@ def test_output_goes_to_a_file(search, tmp_path):
     text = (tmp_path / "front.txt").read_text()
     assert text.startswith("Pareto front")
     assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("bound", ["8.2M", "8.2e6", "8200000", "8200000.5"])
+def test_a_study_is_opened_however_its_bound_was_written(search, nastool, bound):
+    found = search("--study", "mine", "--max", f"params={bound}", "--format", "json", budget="40")
+    shown = nastool("show", "mine", "--format", "json")
+    assert shown.exit_code == 0, shown.stderr
+    assert json.loads(shown.stdout) == json.loads(found.stdout)
 
 
 def test_plot_is_a_page(search, tmp_path):
