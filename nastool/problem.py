@@ -182,11 +182,16 @@ class Problem:
             mask &= c.violation(values[c.metric]) <= 0
         return mask
 
-    def sample(self, n: int, rng: np.random.Generator) -> Genotypes:
+    def sample(self, n: int, rng: np.random.Generator, least: int | None = None) -> Genotypes:
         """Draw n canonical genotypes, uniformly over those that satisfy the hard constraints.
 
+        Args:
+            n: How many are wanted.
+            rng: Source of the draws.
+            least: With how many to be content when many draws yield fewer; n by default.
+
         Raises:
-            InfeasibleError: Several constraints together let too little through in many draws.
+            InfeasibleError: The constraints let too little through in many draws.
         """
         draw = self._budgets[0].sample if self._budgets else self.space.sample
         if len(self.hard_constraints) == 0 or (
@@ -202,7 +207,9 @@ class Problem:
             found.append(drawn)
             missing -= len(drawn)
             if missing <= 0:
-                return self.space.canonicalize(np.concatenate(found))
+                break
+        if n - missing >= (n if least is None else least):
+            return self.space.canonicalize(np.concatenate(found))
         raise InfeasibleError(
             f"{n} architectures of {self.space.name} with "
             f"{', '.join(map(str, self.hard_constraints))} were wanted, {n - missing} found in "

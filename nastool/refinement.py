@@ -143,7 +143,7 @@ def refine(
         chosen = promising(result, shapes - shapes // _EXPLORED, seen)
         if not len(chosen):
             break
-        others = problem.sample(shapes // _EXPLORED, np.random.default_rng(number))
+        others = problem.sample(shapes // _EXPLORED, np.random.default_rng(number), least=0)
         chosen = np.concatenate([chosen, _new(problem, others, np.concatenate([seen, chosen]))])
         values = {
             name: measure(space, objective, chosen, store, executor, progress)

@@ -105,7 +105,9 @@ class Evolution(Strategy):
 
     def ask(self, n: int) -> Genotypes:
         if len(self._seen) < self._population_size:
-            return self._seen.sample_unseen(self.problem, n, self.rng)
+            drawn = self._seen.sample_unseen(self.problem, n, self.rng)
+            if len(drawn):
+                return drawn
         return self._seen.breed_unseen(self.problem, self._breed, n, self.rng)
 
     def _breed(self, n: int) -> Genotypes:

@@ -124,18 +124,26 @@ class Seen:
         """Draw up to n distinct unseen genotypes, uniformly over the admissible ones.
 
         Returns:
-            Shape (k, d) with k <= n; fewer than n only when (nearly) all have been seen.
+            Shape (k, d) with k <= n; fewer than n only when (nearly) all have been seen, or when
+            the hard constraints let too little through.
+
+        Raises:
+            InfeasibleError: Nothing is seen yet and no draw satisfies the hard constraints.
         """
         found = np.empty((0, len(problem.space.genes)), dtype=np.int64)
         idle = 0
         while len(found) < n and idle < _ROUNDS:
-            drawn = problem.sample(n if idle == 0 else max(n, 256), rng)
+            wanted = n if idle == 0 else max(n, 256)
+            # One to begin with is enough: what is near it can be bred.
+            drawn = problem.sample(wanted, rng, least=0 if len(self) or len(found) else 1)
             merged = np.concatenate([found, drawn])
             merged = merged[self.novel(merged)][:n]
             idle = 0 if len(merged) > len(found) else idle + 1
             found = merged
             if idle and problem.space.size <= _ENUMERABLE:
                 return self._enumerate_unseen(problem, n, rng)
+            if len(drawn) < wanted:
+                break
         return found
 
     def breed_unseen(
@@ -156,7 +164,7 @@ class Seen:
             rounds: How often children that break a constraint or are known are bred again.
 
         Returns:
-            Canonical genotypes of shape (k, d); k < n only when (nearly) all have been seen.
+            Canonical genotypes of shape (k, d); k < n only where `sample_unseen` returns fewer.
         """
         found = np.empty((0, len(problem.space.genes)), dtype=np.int64)
         bred = idle = 0

@@ -82,7 +82,9 @@ class ParetoSearch(Strategy):
 
     def ask(self, n: int) -> Genotypes:
         if len(self._seen) < self._initial:
-            return self._seen.sample_unseen(self.problem, n, self.rng)
+            drawn = self._seen.sample_unseen(self.problem, n, self.rng)
+            if len(drawn):
+                return drawn
         rounds = itertools.count()
         return self._seen.breed_unseen(
             self.problem, lambda k: self._breed(k, next(rounds) // 2), n, self.rng

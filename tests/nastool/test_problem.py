@@ -161,6 +161,20 @@ def test_constraints_that_are_impossible_together_end(monkeypatch):
         toy.sample(10, np.random.default_rng(3))
 
 
+def test_fewer_draws_are_enough_where_said(monkeypatch):
+    monkeypatch.setattr("nastool.problem._DRAWS", 3)
+    toy = problem("score<=4")  # one of the 256
+    drawn = toy.sample(300, np.random.default_rng(0), least=1)
+    assert 1 <= len(drawn) < 300
+    assert not drawn.any()
+    with pytest.raises(InfeasibleError, match=f"300 .* were wanted, {len(drawn)} found"):
+        toy.sample(300, np.random.default_rng(0))
+    impossible = problem("params<=5", "score>=30")
+    assert impossible.sample(10, np.random.default_rng(0), least=0).shape == (0, 4)
+    with pytest.raises(InfeasibleError, match="0 found"):
+        impossible.sample(10, np.random.default_rng(0), least=1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
