@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError
 from nastool.objective import Objective
-from nastool.predictors.base import Predictor
 from nastool.predictors.boosted_trees import BoostedTrees
 from nastool.predictors.evaluation import holdout, score
 from nastool.predictors.fitting import maker_of
 from nastool.predictors.importance import GAIN, gain_importance, importances, shares
-from nastool.predictors.selection import HeldOut, held_out
+from nastool.predictors.selection import HeldOut, Maker, cross_validate, held_out
 from nastool.predictors.tables import Measurements, read_columns, read_measurements
 from nastool.problem import CostObjective, Problem
 from nastool.space import Architecture, Genotypes, SearchSpace
@@ -43,6 +42,9 @@ _DEGREE = 3
 
 _HELD_OUT = 0.3
 """Share of the measured shapes that scores are taken on, as published (section 3.3)."""
+
+_FOLDS = 5
+"""Parts of the measured shapes, each predicted without it."""
 
 _DRAWS = 1_000
 """Shapes that importances for a predictor without a table are taken on."""
@@ -74,19 +76,22 @@ class Sensitivity:
     Args:
         explained: R2 of measured latency on held-out shapes, from the parameter count alone.
         predicted: The same of the device's predictor, which sees the shape.
-        apart: How far predicted latencies of measured shapes of equal size lie apart: 5th to 95th
-            percentile, relative to the median latency.
+        apart: How far the shape moves latencies at equal size: 5th to 95th percentile, relative to
+            the median latency, as predicted of shapes that were not fitted on, and as far as their
+            measurements follow the predictions.
         noise: How far repeated measurements of one shape lie apart, likewise; None where nothing
             was repeated.
         gain: By how much the objective improves, in the median, when shapes are searched under a
             latency limit instead of the parameter limit that leads to the same latency; relative.
+            None where the shape predicts latency no better than the parameter count alone: a search
+            would find errors of the predictor.
     """
 
     explained: float
     predicted: float
     apart: float
     noise: float | None
-    gain: float
+    gain: float | None
 
     @property
     def ratio(self) -> float | None:
@@ -100,11 +105,15 @@ class Sensitivity:
             floor = f"{self.ratio:.1f} times the noise floor of {self.noise:.1%}: the shape matters"
         else:
             floor = f"within the noise floor of {self.noise:.1%}: insensitive to shape"
+        gain = (
+            "the shape predicts no better, so that latency limits have nothing to gain"
+            if self.gain is None
+            else f"searching under latency limits gains {self.gain:+.2%}"
+        )
         return (
             f"the parameter count alone explains {self.explained:.1%} of the variance of measured "
             f"latency (with the shape: {self.predicted:.1%}); latencies of shapes of equal size "
-            f"lie {self.apart:.1%} apart ({floor}); searching under latency limits gains "
-            f"{self.gain:+.2%}"
+            f"lie {self.apart:.1%} apart ({floor}); {gain}"
         )
 
 
@@ -170,7 +179,7 @@ def study_device(
     make, genes = maker_of(latency.predictor), len(data.genes)
     held = held_out(make, data.features, data.targets, genes, _HELD_OUT, seed)
     noise = noise_floor(latency.folder.parent / TABLE)
-    sensitivity = _sensitivity(space, data, latency.predictor, held, noise, families, seed)
+    sensitivity = _sensitivity(space, data, make, held, noise, families, seed)
     importances = _importances(space, data, quality, latency, seed)
     sources = {of.name: str(of.provenance) for of in (latency, quality)}
     return DeviceStudy(
@@ -199,7 +208,7 @@ def _family(
 def _sensitivity(
     space: SearchSpace,
     data: Measurements,
-    predictor: Predictor,
+    make: Maker,
     held: HeldOut,
     noise: float | None,
     families: tuple[Family, ...],
@@ -209,15 +218,33 @@ def _sensitivity(
     params = space.costs[PARAMS].evaluate(genotypes)
     fitted, kept = holdout(len(params), _HELD_OUT, seed)
     alone = score(data.targets[kept], _curve(params[fitted], data.targets[fitted])(params[kept]))
-    predictions = predictor.predict(data.features).mean
-    rest = predictions - _curve(params, predictions)(params)
+    predictions = cross_validate(make, data.features, data.targets, len(data.genes), _FOLDS, seed)
     return Sensitivity(
         explained=alone.r2,
         predicted=held.scores.r2,
-        apart=_width(rest) / float(np.median(predictions)),
+        apart=_apart(params, data.targets, predictions),
         noise=noise,
-        gain=_gain(*families[:2]),
+        gain=_gain(*families[:2]) if held.scores.r2 > alone.r2 else None,
     )
+
+
+def _apart(params: Floats, latency: Floats, predictions: Floats) -> float:
+    """How far the shape moves latencies at equal size, relative to their median.
+
+    A predictor that learned noise sees effects of the shape where there are none. The slope of
+    measured over predicted effects, on shapes that it was not fitted on, says how much is real.
+
+    Args:
+        params: Parameter counts, shape (n,).
+        latency: Measured, shape (n,).
+        predictions: Of predictors that were not fitted on the shape in question, shape (n,).
+    """
+    predicted, measured = (
+        values - _curve(params, values)(params) for values in (predictions, latency)
+    )
+    power = float(predicted @ predicted)
+    slope = float(predicted @ measured) / power if power > 0 else 0.0
+    return min(max(slope, 0.0), 1.0) * _width(predicted) / float(np.median(latency))
 
 
 def noise_floor(path: Path) -> float | None:
