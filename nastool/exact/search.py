@@ -10,11 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool.errors import InvalidInputError, MissingDependencyError
+from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
 from nastool.exact.certificate import Certificate
 from nastool.exact.chain_sweep import ChainSweep
 from nastool.exact.chains import Int
@@ -37,6 +38,9 @@ _WAVE = 8
 _CAPACITY = 1 << 12
 
 _NEIGHBOUR_ROUNDS = 8
+
+_STORED = ("fingerprint", "front", "done", "counts", "seconds")
+"""Arrays of a checkpoint."""
 
 
 class Sweep(Protocol):
@@ -142,10 +146,17 @@ class ExactSearch:
             should_stop: Asked after every few units.
 
         Raises:
-            InvalidInputError: The checkpoint belongs to another task.
+            InvalidInputError: The checkpoint belongs to another task, is none, or would lie in a
+                folder that does not exist.
+            NastoolError: The checkpoint cannot be written.
         """
-        if checkpoint is not None and checkpoint.exists():
-            self._load(checkpoint)
+        if checkpoint is not None:
+            if not checkpoint.absolute().parent.is_dir():
+                raise InvalidInputError(
+                    f"a checkpoint must lie in an existing folder, got {str(checkpoint)!r}"
+                )
+            if checkpoint.exists():
+                self._load(checkpoint)
         if not len(self._run.front):
             self.start_from(np.empty((0, len(self.task.function.cardinalities)), np.int64))
         stopped = False
@@ -303,23 +314,26 @@ class ExactSearch:
     def _save(self, file: Path) -> None:
         run = self._run
         temporary = file.with_name(f"{file.name}.new.npz")
-        np.savez(
-            temporary,
-            fingerprint=np.array(self.task.fingerprint),
-            front=run.front,
-            done=run.done,
-            counts=run.counts,
-            seconds=np.array(run.seconds),
-        )
-        temporary.replace(file)
+        try:
+            np.savez(
+                temporary,
+                fingerprint=np.array(self.task.fingerprint),
+                front=run.front,
+                done=run.done,
+                counts=run.counts,
+                seconds=np.array(run.seconds),
+            )
+            temporary.replace(file)
+        except OSError as error:
+            raise NastoolError(f"cannot write {file}: {error.strerror or error}") from error
 
     def _load(self, file: Path) -> None:
         try:
-            with np.load(file, allow_pickle=False) as arrays:
-                stored: dict[str, Any] = dict(arrays)
-        except (OSError, ValueError, EOFError) as error:
+            with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
+                stored: dict[str, Any] = {name: arrays[name] for name in _STORED}
+        except (OSError, ValueError, EOFError, KeyError, TypeError, BadZipFile) as error:
             raise InvalidInputError(f"{file}: expected a state of an exact search") from error
-        if str(stored.get("fingerprint")) != self.task.fingerprint:
+        if str(stored["fingerprint"]) != self.task.fingerprint:
             raise InvalidInputError(f"{file} must belong to this search, it belongs to another one")
         self._run = _Progressing(
             self._merge([self._run.front, stored["front"]]),

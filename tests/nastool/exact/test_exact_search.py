@@ -1,5 +1,6 @@
 """The sweep against plain enumeration."""
 
+import io
 import itertools
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from nastool.chain import ChainCost
-from nastool.errors import InvalidInputError, MissingDependencyError
+from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
 from nastool.exact import plan, search
 from nastool.exact.boxes import from_trees
 from nastool.exact.chains import integer_chain
@@ -238,6 +239,35 @@ def test_interrupted_and_resumed_equals_one_run(tmp_path):
     other = Task(task.function, task.bounds)
     with pytest.raises(InvalidInputError, match="another one"):
         ExactSearch(other).run(checkpoint=file)
+
+
+def test_bad_checkpoints_are_one_clear_line(tmp_path):
+    _, grid, trees, cost = wide_instance(5)
+    task = Task(from_trees(trees, grid), (Bound(integer_chain(cost)),), is_front=True)
+    with pytest.raises(InvalidInputError, match="must lie in an existing folder"):
+        ExactSearch(task, threads=1).run(
+            checkpoint=tmp_path / "no" / "state.npz", progress=lambda _: pytest.fail("has begun")
+        )
+    file = tmp_path / "state.npz"
+    ExactSearch(task, threads=1).run(checkpoint=file, should_stop=lambda: True)
+    whole = file.read_bytes()
+    partial, single = io.BytesIO(), io.BytesIO()
+    np.savez(partial, fingerprint=np.array(task.fingerprint))
+    np.save(single, np.arange(3))
+    wrong = (whole[: len(whole) // 2], partial.getvalue(), single.getvalue(), b"text", b"")
+    for content in wrong:
+        file.write_bytes(content)
+        with pytest.raises(InvalidInputError, match="expected a state of an exact search"):
+            ExactSearch(task, threads=1).run(checkpoint=file)
+        assert file.read_bytes() == content
+
+
+def test_a_checkpoint_that_cannot_be_written_is_one_clear_line(tmp_path):
+    _, grid, trees, cost = wide_instance(5)
+    task = Task(from_trees(trees, grid), (Bound(integer_chain(cost)),), is_front=True)
+    (tmp_path / "state.npz.new.npz").mkdir()
+    with pytest.raises(NastoolError, match=r"cannot write .*: Is a directory"):
+        ExactSearch(task, threads=1).run(checkpoint=tmp_path / "state.npz")
 
 
 def test_ctrl_c_keeps_what_is_proven():
