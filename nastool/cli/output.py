@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import click
 
 from nastool.cli.tables import (
+    BARS,
     TABLE_ROWS,
     as_csv,
     as_json,
@@ -121,7 +123,7 @@ class Destination:
             write_file(self.output, text)
             click.echo(f"Wrote {self.output}", err=True)
         else:
-            click.echo(text)
+            click.echo(_encodable(text))
         if self.format != "table":
             for line in proxies(problem):
                 click.echo(line, err=True)
@@ -150,6 +152,17 @@ def _rendered(make: Callable[[int], RenderableType], *, plain: bool) -> str:
         console.print(make(console.width))
     text = capture.get()
     return "\n".join(line.rstrip() for line in text.rstrip("\n").split("\n"))
+
+
+def _encodable(text: str) -> str:
+    """A text that stdout can take: bars become blanks, what else it has no character for ``?``."""
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        blank = text.translate(dict.fromkeys(map(ord, BARS), " "))
+        return blank.encode(encoding, "replace").decode(encoding)
+    return text
 
 
 def check_page(plot: Path | None) -> None:

@@ -28,7 +28,7 @@ BEST_ROWS = 10
 
 _NUMBER = re.compile(r"(-?[\d.]+)([A-Za-zµ]*)")
 
-_BARS = "▁▂▃▄▅▆▇█"
+BARS = "▁▂▃▄▅▆▇█"
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,8 @@ def bars(problem: Problem, genotypes: Genotypes) -> list[str]:
         problem.space.features(problem.space.cardinalities[None] - 1),
     ]
     top = max(float(np.max(every)), float(values.max(initial=1.0)), 1e-9)
-    levels = np.clip(np.ceil(values / top * len(_BARS)).astype(int) - 1, 0, len(_BARS) - 1)
-    return ["".join(_BARS[level] for level in row) for row in levels.tolist()]
+    levels = np.clip(np.ceil(values / top * len(BARS)).astype(int) - 1, 0, len(BARS) - 1)
+    return ["".join(BARS[level] for level in row) for row in levels.tolist()]
 
 
 def formatted(values: NDArray[np.float64], unit: str) -> list[str]:
