@@ -186,7 +186,7 @@ def read_card(folder: Path) -> DeviceCard:
         raise InvalidInputError(
             f"expected the folder of a device, got no {CARD} in {folder}"
         ) from error
-    except InvalidInputError as error:
+    except ValueError as error:  # no card, or no text
         raise InvalidInputError(f"{folder}: {error}") from error
 
 

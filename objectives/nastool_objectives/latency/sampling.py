@@ -48,6 +48,13 @@ def spread(space: SearchSpace, n: int, rng: np.random.Generator, exclude: Genoty
     Raises:
         InvalidInputError: The space holds fewer.
     """
+    found = _drawn(space, n, rng, exclude)
+    _require(space, n, found)
+    return found
+
+
+def _drawn(space: SearchSpace, n: int, rng: np.random.Generator, exclude: Genotypes) -> Genotypes:
+    """As `spread`, but fewer where the space holds fewer."""
     found = np.empty((0, len(space.genes)), dtype=np.int64)
     for _ in range(_ROUNDS):
         uniform = space.sample((n + 1) // 2, rng)
@@ -58,11 +65,16 @@ def spread(space: SearchSpace, n: int, rng: np.random.Generator, exclude: Genoty
         new = _distinct(space, both, np.concatenate([exclude, found]))
         found = np.concatenate([found, new[: n - len(found)]])
         if len(found) == n:
-            return found
-    raise InvalidInputError(
-        f"{n} architectures to measure were wanted, "
-        f"{space.name} has {len(found)} beside the anchors"
-    )
+            break
+    return found
+
+
+def _require(space: SearchSpace, n: int, found: Genotypes) -> None:
+    if len(found) < n:
+        raise InvalidInputError(
+            f"{n} architectures to measure were wanted, "
+            f"{space.name} has {len(found)} beside the anchors"
+        )
 
 
 def informative(
@@ -78,10 +90,15 @@ def informative(
 
     Returns:
         Distinct canonical genotypes in the order to measure them, shape (n, d).
+
+    Raises:
+        InvalidInputError: The space holds fewer.
     """
     from nastool.predictors.transfer import most_informative
 
-    pool = spread(space, _POOL * n, rng, measured)
+    # A small space is its own pool.
+    pool = _drawn(space, max(n, min(_POOL * n, space.size - len(measured))), rng, measured)
+    _require(space, n, pool)
     rows = most_informative(
         space.features(pool), n, genes=len(space.genes), measured=space.features(measured)
     )

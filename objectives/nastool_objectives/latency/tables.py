@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.predictors.tables import read_columns
-from nastool.space import Genotypes, SearchSpace
+from nastool.space import Choice, Genotypes, SearchSpace
 from nastool_objectives.latency.campaign import Visit
 from nastool_objectives.latency.repeatability import Repeatability, repeatability
 
@@ -180,8 +180,7 @@ def read_latencies(
     rows = zip(*(columns[name] for name in names), strict=True)
     try:
         genotypes = space.encode(
-            tuple(by.get(_cell(c), _cell(c)) for by, c in zip(known, row, strict=True))
-            for row in rows
+            tuple(_choice(by, cell) for by, cell in zip(known, row, strict=True)) for row in rows
         )
         latency = np.array([float(cell) for cell in columns[column]]) * UNITS[unit]
     except (ValueError, TypeError) as error:
@@ -195,10 +194,13 @@ def read_latencies(
     return _distinct(space, space.canonicalize(genotypes), latency)
 
 
-def _cell(cell: object) -> str:
-    """A choice as text; whole numbers may have come as 120.0."""
+def _choice(known: Mapping[str, Choice], cell: object) -> Choice:
+    """The choice that a cell names; 120 may have come as 120.0, and 1.0 as 1."""
     text = str(cell).strip()
-    return text.removesuffix(".0")
+    for name in (text, text.removesuffix(".0"), f"{text}.0"):
+        if name in known:
+            return known[name]
+    return text
 
 
 def _distinct(space: SearchSpace, genotypes: Genotypes, latency: Floats) -> LatencyTable:

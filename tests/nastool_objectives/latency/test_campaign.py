@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from nastool.errors import InvalidInputError, NastoolError
+from nastool.testing import Mixed
 from nastool_objectives.latency.campaign import Plan, read_visits, run
 from nastool_objectives.latency.tables import tabulate
 
@@ -39,6 +40,25 @@ def test_draws_reach_further_than_uniform_ones(space):
 def test_more_architectures_than_the_space_has_are_refused(space):
     with pytest.raises(InvalidInputError, match="700 architectures to measure were wanted"):
         replace(PLAN, shapes=700).architectures(space)
+
+
+@pytest.mark.parametrize("shapes", [40, 621])
+def test_a_small_space_is_the_whole_pool_of_informative_ones(space, shapes):
+    plan = replace(PLAN, shapes=shapes, choose="informative")
+    genotypes, n_anchors = plan.architectures(space)
+    assert n_anchors == 4
+    assert len(np.unique(genotypes, axis=0)) == len(genotypes) == shapes + 4
+    with pytest.raises(InvalidInputError, match=r"^622 .* widths has 621 beside the anchors$"):
+        replace(plan, shapes=622).architectures(space)
+
+
+def test_genotypes_that_are_one_architecture_are_one_of_the_pool():
+    """36 of the 144 differ from others only where it does not matter: 108 are distinct."""
+    plan = replace(PLAN, anchors=2, choose="informative")
+    genotypes, n_anchors = replace(plan, shapes=106).architectures(Mixed())
+    assert len(np.unique(genotypes, axis=0)) == len(genotypes) == 106 + n_anchors
+    with pytest.raises(InvalidInputError, match=r"^107 .* mixed has 106 beside the anchors$"):
+        replace(plan, shapes=107).architectures(Mixed())
 
 
 def test_every_round_visits_everything_once_and_anchors_throughout():

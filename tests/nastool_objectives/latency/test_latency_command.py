@@ -285,6 +285,25 @@ def test_wrong_input_is_one_line(nastool, arguments, message):
     assert len(run.stderr.splitlines()) == 1
 
 
+def test_a_card_that_is_no_text_is_one_line(nastool, tmp_path):
+    card = tmp_path / "devices" / "toy" / "device.json"
+    card.parent.mkdir(parents=True)
+    card.write_bytes(b"\xff\xfe{}")
+    run = nastool("latency", "list")
+    assert run.exit_code == 2
+    assert run.stderr.startswith(f"Error: {card.parent}: ")
+    assert len(run.stderr.splitlines()) == 1
+
+
+def test_the_hint_names_what_objectives_find(device, nastool, tmp_path):
+    assert "--objective 'latency[toy]'" in device.stdout
+    run = nastool(*MEASURE, "--name", "other", "--devices-dir", "here")
+    assert run.exit_code == 0, run.stderr
+    text = f"latency[{tmp_path / 'here' / 'other'}]"
+    assert f"--objective '{text}'" in run.stdout
+    assert load_objective(text, load_space("runnable")).name == text
+
+
 def test_an_empty_registry_says_where_it_looked(nastool, tmp_path):
     assert str(tmp_path / "devices") in nastool("latency", "list").stdout
 

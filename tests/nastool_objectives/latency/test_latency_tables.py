@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from nastool.errors import InvalidInputError
+from nastool.testing import Widths
 from nastool_objectives.latency.tables import join, read_latencies
 
 pytest.importorskip("scipy")
@@ -37,6 +38,18 @@ def test_repeated_rows_become_their_median(space, tmp_path):
 def test_broken_rows_are_named(space, tmp_path, rows, message):
     with pytest.raises(InvalidInputError, match=message):
         read_latencies(written(tmp_path / "a.csv", rows), space, "s")
+
+
+def test_fractions_are_choices_too(tmp_path):
+    """Also in a table that nastool wrote, where 1.0 is 1.0."""
+    fractions = type("Fractions", (Widths,), {"costs": {}})(layers=2, widths=(0.5, 1.0, 1.5))
+    path = written(tmp_path / "a.csv", ["0.5,1.0,1", "1.5,1,2"], header="layer_0,layer_1,latency_s")
+    table = read_latencies(path, fractions, "s")
+    assert table.genotypes.tolist() == [[0, 1], [2, 1]]
+    (tmp_path / "b.csv").write_text(table.to_csv(fractions))
+    assert "0.5,1.0,1" in (tmp_path / "b.csv").read_text()
+    again = read_latencies(tmp_path / "b.csv", fractions, "s")
+    assert np.array_equal(again.genotypes, table.genotypes)
 
 
 def test_missing_columns_and_unknown_units_are_named(space, tmp_path):

@@ -60,12 +60,16 @@ def fit_and_echo(
         plot: Page for figures of it.
     """
     from nastool_objectives.latency.fitting import fit_device
+    from nastool_objectives.latency.registry import devices_folder
 
     fitted, card = fit_device(folder, space, model, sources=known, force=force)
     for candidate in fitted.ranking:
         click.echo(f"  {candidate.label}: cross-validated {candidate.scores}")
     within = "" if card.interval is None else f", 90% within ±{card.interval:.3g} s"
     click.echo(f"predictor: {card}{within}")
-    click.echo(f"Wrote {folder}; use it as --objective 'latency[{folder.name}]'")
+    # Objectives know by name what is kept in the default folder.
+    whole = folder.resolve()
+    kept = whole.parent == devices_folder().resolve()
+    click.echo(f"Wrote {folder}; use it as --objective 'latency[{whole.name if kept else whole}]'")
     if plot is not None:
         write_page(plot, fitted, card)

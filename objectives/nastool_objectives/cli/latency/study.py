@@ -62,7 +62,9 @@ def study(
     space, quality = problem.space, problem.objectives[0]
     found = []
     for name in names:
-        predicted = create(space, str(find_device(name, devices_dir)), f"latency[{name}]")
+        # A whole path: a bare name would be looked up where devices are kept by default.
+        folder = find_device(name, devices_dir).resolve()
+        predicted = create(space, str(folder), f"latency[{name}]")
         found.append(study_device(space, quality, predicted, budget=budget, seed=seed))
         click.echo(f"{found[-1].name}: {found[-1].sensitivity}")
         for of, source in found[-1].sources.items():
