@@ -8,6 +8,7 @@ and up to rounding those of whole forward passes.
 from __future__ import annotations
 
 import csv
+import glob
 import hashlib
 import json
 import math
@@ -254,7 +255,7 @@ def measure(
             raise InvalidInputError(f"cannot make folder {path.parent}: {error}") from error
         done = _open_table(path, full_card, columns)
         # What other processes had measured when they were stopped.
-        for part in path.parent.glob(f".part-*.{path.name}"):
+        for part in _parts(path):
             done |= _open_table(part, full_card, columns)
         write_text_atomically(_card_path(path), json.dumps(full_card, indent=2) + "\n")
         if done:
@@ -277,7 +278,7 @@ def measure(
             progress(MeasuringProgress(len(wanted & set(done)), total))
     workers.wait()
     if workers.is_first:
-        parts = list(path.parent.glob(f".part-*.{path.name}"))
+        parts = _parts(path)
         for part in parts:
             done |= _open_table(part, full_card, columns)
         if parts:
@@ -418,6 +419,11 @@ def _array_fingerprint(*arrays: NDArray[np.int64]) -> str:
 
 def _card_path(path: Path) -> Path:
     return path.with_name(path.name + ".card.json")
+
+
+def _parts(path: Path) -> list[Path]:
+    """The tables of the other processes that share a table."""
+    return list(path.parent.glob(f".part-*.{glob.escape(path.name)}"))
 
 
 def _open_table(path: Path, card: dict[str, Any], columns: list[str]) -> dict[Shape, float]:

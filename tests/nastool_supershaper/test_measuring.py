@@ -181,7 +181,8 @@ class TestTable:
         # The tree of all of them has 79,800 nodes, give or take chance; one by one it is 120,000.
         assert layers == pytest.approx(80_400, rel=0.005)
 
-    def test_processes_share_the_shapes(self, tmp_path):
+    @pytest.mark.parametrize("name", ["two.csv", "m[1].csv"])
+    def test_processes_share_the_shapes(self, tmp_path, name):
         shapes = sample_shapes(WIDTHS, 3, 15)
         measure(MODEL, IDS, LABELS, shapes, tmp_path / "one.csv")
         barrier = threading.Barrier(2, timeout=60)
@@ -203,7 +204,7 @@ class TestTable:
                 IDS,
                 LABELS,
                 shapes[:n],
-                tmp_path / "two.csv",
+                tmp_path / name,
                 chunk_size=1,
                 workers=Threads(rank, 2),
                 progress=progress,
@@ -213,14 +214,14 @@ class TestTable:
             list(pool.map(work, range(2), [10, 10]))
             assert counts == {0: 5, 1: 5}
             # What a stopped process had measured counts.
-            table = read_measured(tmp_path / "two.csv")
+            table = read_measured(tmp_path / name)
             for end in ("", ".card.json"):
-                whole = tmp_path / f"two.csv{end}"
-                shutil.copy(whole, tmp_path / f".part-7.two.csv{end}")
-            measuring.write_table(tmp_path / "two.csv", dict(list(table.items())[:4]))
+                whole = tmp_path / f"{name}{end}"
+                shutil.copy(whole, tmp_path / f".part-7.{name}{end}")
+            measuring.write_table(tmp_path / name, dict(list(table.items())[:4]))
             list(pool.map(work, range(2), [15, 15]))
         assert sum(counts.values()) == 15
-        assert read_measured(tmp_path / "two.csv") == read_measured(tmp_path / "one.csv")
+        assert read_measured(tmp_path / name) == read_measured(tmp_path / "one.csv")
         assert not list(tmp_path.glob(".part*"))
 
     def test_another_net_or_text_is_refused(self, tmp_path):
