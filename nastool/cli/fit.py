@@ -101,6 +101,11 @@ def fit(
     if model != "auto":
         create_predictor(model)
     known, cards = load_sources(sources)
+    if cards and costs not in ((), cards[0].costs):
+        expected = " ".join(f"--cost {cost}" for cost in cards[0].costs) or "no --cost"
+        raise InvalidInputError(
+            f"--transfer: expected {expected}, as {sources[0]} was fitted, got {', '.join(costs)}"
+        )
     space = None
     if space_spec is not None:
         from nastool.plugins import load_space

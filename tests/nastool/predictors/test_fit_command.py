@@ -175,6 +175,44 @@ def test_a_known_device_helps_a_new_one(tmp_path):
         run(other, "--transfer", tmp_path / "known", "--output", tmp_path / "x")
 
 
+def test_what_is_recalibrated_has_not_seen_the_table(tmp_path):
+    shapes, first = np.unique(rows(60)[0], axis=0, return_index=True)
+    values = rows(60)[1][first]
+    known = write(tmp_path / "known.csv", shapes[:40], values[:40])
+    run(known, "--output", tmp_path / "known")
+    arguments = ("--transfer", tmp_path / "known", "--output", tmp_path / "new")
+    with pytest.raises(InvalidInputError, match="got 40 of the 40 rows"):
+        run(known, *arguments)
+    # A measurement that only a rounding moved, and a shape that was measured again.
+    shapes = shapes[38:]
+    values = np.concatenate([[values[38] * (1 + 1e-9), values[39] + 1], values[40:]])
+    with pytest.raises(InvalidInputError, match=f"got 1 of the {len(shapes)} rows"):
+        run(write(tmp_path / "new.csv", shapes, values), *arguments)
+    assert not (tmp_path / "new").exists()
+    run(write(tmp_path / "new.csv", shapes[1:], values[1:]), *arguments)
+    assert (tmp_path / "new").exists()
+
+
+def test_costs_are_those_of_what_is_recalibrated(tmp_path):
+    shapes, values = rows(40)
+    names = ",".join(f"layer_{i + 1}" for i in range(5))
+    for name, factor in (("known", 1), ("new", 3)):
+        lines = [
+            ",".join(map(str, [*s, s.sum(), s[0], factor * v]))
+            for s, v in zip(shapes, values, strict=True)
+        ]
+        (tmp_path / f"{name}.csv").write_text("\n".join([f"{names},flops,first,ms", *lines]))
+    ms = ("--target", "ms")
+    run(tmp_path / "known.csv", *ms, "--cost", "flops", "--output", tmp_path / "known")
+    arguments = (tmp_path / "new.csv", *ms, "--transfer", tmp_path / "known")
+    for wrong in ("first", "nonsense"):
+        with pytest.raises(InvalidInputError, match=f"expected --cost flops, .* got {wrong}"):
+            run(*arguments, "--cost", wrong, "--output", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    for i, costs in enumerate([(), ("--cost", "flops")]):
+        assert run(*arguments, *costs, "--output", tmp_path / f"new{i}").exit_code == 0
+
+
 def test_a_space_names_the_genes_and_their_choices(tmp_path, monkeypatch):
     import nastool.plugins
     from nastool.chain import ChainCost
