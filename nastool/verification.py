@@ -77,7 +77,9 @@ class Verification:
         measured: Values by the name of the predicted metric, shape (k,); NaN where it failed.
         agreements: One for each of these metrics.
         front: How many shapes the front has.
-        kept: Shapes that nothing dominates among the measured values.
+        satisfying: Shapes whose measured values keep the constraints; None where none is on a
+            measured metric.
+        kept: Of those (or of all), shapes that nothing dominates among the measured values.
     """
 
     result: Result
@@ -85,6 +87,7 @@ class Verification:
     measured: Mapping[str, Floats]
     agreements: tuple[Agreement, ...]
     front: int
+    satisfying: int | None
     kept: int
 
     def as_dict(self) -> dict[str, Any]:
@@ -93,6 +96,7 @@ class Verification:
             "digest": front_digest(self.result),
             "shapes": len(self.genotypes),
             "front": self.front,
+            "satisfying": self.satisfying,
             "kept": self.kept,
             "metrics": [asdict(agreement) for agreement in self.agreements],
         }
@@ -170,8 +174,18 @@ def verify(
         agreement(problem.metric(name), objective, predictions[name], values[name])
         for name, objective in measured.items()
     )
-    kept = _kept(result, {**predictions, **values})
-    return Verification(result, chosen, values, agreements, len(front), kept)
+    known = {**predictions, **values}
+    feasible = _feasible(problem, known, len(chosen))
+    bounded = any(constraint.metric in measured for constraint in problem.constraints)
+    return Verification(
+        result,
+        chosen,
+        values,
+        agreements,
+        front=len(front),
+        satisfying=int(feasible.sum()) if bounded else None,
+        kept=_kept(problem, {name: column[feasible] for name, column in known.items()}),
+    )
 
 
 def measure(
@@ -246,9 +260,16 @@ def agreement(
     )
 
 
-def _kept(result: Result, values: Mapping[str, Floats]) -> int:
+def _feasible(problem: Problem, values: Mapping[str, Floats], n: int) -> NDArray[np.bool_]:
+    """Which of n shapes keep every constraint, shape (n,); a failed measurement keeps none."""
+    mask = np.ones(n, dtype=bool)
+    for constraint in problem.constraints:
+        mask &= constraint.violation(values[constraint.metric]) <= 0
+    return mask
+
+
+def _kept(problem: Problem, values: Mapping[str, Floats]) -> int:
     """Shapes that are on the front of what was measured, where every objective is known."""
-    problem = result.problem
     columns = np.stack([values[o.name] for o in problem.objectives], axis=1) * problem.signs
     return int(pareto.non_dominated(columns).sum())
 
@@ -276,5 +297,8 @@ def verification_status(result: Result, stored: Mapping[str, Any] | None) -> str
     agreements = [Agreement(**content) for content in stored["metrics"]]
     known = {agreement.metric for agreement in agreements}
     parts = [f"verified on {stored['shapes']} of {stored['front']} shapes", *map(str, agreements)]
+    # Older verifications do not say.
+    if (satisfying := stored.get("satisfying")) is not None:
+        parts.insert(1, f"{satisfying} satisfy the constraints")
     missing = [name for name in names if name not in known]
     return "; ".join([*parts, *(f"{name}: not verified" for name in missing)])

@@ -88,6 +88,11 @@ def _print(found: Verification, study: str) -> None:
         console.print(Text(f"  measured by: {agreement.by}"))
     if any(agreement.hits is not None for agreement in found.agreements):
         console.print("  !: outside of the interval that was to hold 90%")
+    if found.satisfying is not None:
+        bounds = ", ".join(map(str, problem.constraints))
+        console.print(
+            Text(f"{found.satisfying} of {len(found.genotypes)} shapes still satisfy {bounds}")
+        )
     console.print(
         f"{found.kept} of {len(found.genotypes)} shapes are on the front of the measured values"
     )

@@ -64,6 +64,32 @@ def test_the_numbers_are_those_of_both_objectives(nastool):
     assert metric["interval"] == 1.0
 
 
+def test_shapes_that_break_a_bound_as_measured_are_not_on_the_front(nastool):
+    search(nastool, "--max", "gap=12")
+    found = json.loads(nastool("verify", "mine", "--format", "json").stdout)
+    rows = found["architectures"]
+    good = [(row["measured gap"], row["params"]) for row in rows if row["measured gap"] <= 12]
+    assert 0 < found["satisfying"] == len(good) < len(rows)
+    assert found["kept"] == sum(
+        not any(a <= gap and b <= params and (a, b) != (gap, params) for a, b in good)
+        for gap, params in good
+    )
+    assert f"; {len(good)} satisfy the constraints; " in shown(nastool)
+    run = nastool("verify", "mine")
+    assert f"{len(good)} of {len(rows)} shapes still satisfy gap<=12" in run.stdout
+    # The truth is out of bounds throughout.
+    run = nastool("verify", "mine", "--supernet", "20")
+    assert f"0 of {len(rows)} shapes still satisfy gap<=12" in run.stdout
+    assert f"0 of {len(rows)} shapes are on the front" in run.stdout
+
+
+def test_bounds_on_what_is_not_measured_are_not_counted(nastool):
+    search(nastool, "--max", "params=100")
+    run = nastool("verify", "mine")
+    assert run.exit_code == 0, run.stderr
+    assert "satisfy" not in run.stdout + shown(nastool)
+
+
 def test_settings_reach_what_measures(nastool):
     search(nastool)
     found = json.loads(nastool("verify", "mine", "--supernet", "7", "--format", "json").stdout)
