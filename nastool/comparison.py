@@ -23,6 +23,7 @@ from nastool.indicators import (
     PairTest,
     Summary,
     Values,
+    attained,
     bootstrap_interval,
     holm,
     p_value,
@@ -30,10 +31,10 @@ from nastool.indicators import (
 from nastool.objective import Direction
 from nastool.problem import Problem
 from nastool.results import Result
-from nastool.study import StrategyFactory, Study, load_result
+from nastool.study import StrategyFactory, Study, check_problem, load_result
 
 if TYPE_CHECKING:
-    from nastool.store import Store
+    from nastool.store import Store, StudySummary
 
 ComparisonProgress = Callable[[str, int, int, int], None]
 """Called after every batch with strategy, seed, evaluations so far and budget."""
@@ -338,20 +339,9 @@ class Comparison:
         if np.any((shares <= 0) | (shares > 1)):
             raise InvalidInputError(f"levels must lie in (0, 1], got {shares.tolist()}")
         fronts = [run.front().objectives for run in self.results[strategy]]
-        x = np.unique(np.concatenate([front[:, 0] for front in fronts]))
-        reached = np.full((len(fronts), len(x)), np.inf)
-        for row, front in zip(reached, fronts, strict=True):
-            # Along a front sorted by the first objective the last point up to x is the lowest.
-            count = np.searchsorted(front[:, 0], x, side="right")
-            row[count > 0] = front[count[count > 0] - 1, 1]
-        ordered = np.sort(reached, axis=0)
-        # Rounding must not turn 0.25 of 4 runs into two runs.
-        needed = np.ceil(shares * len(fronts) - 1e-9).astype(np.int64)
-        y = ordered[needed - 1]
+        x, y = attained(fronts, shares)
         signs = self.problem.signs
-        return AttainmentSurface(
-            strategy, x * signs[0], shares, np.where(np.isfinite(y), y, np.nan) * signs[1]
-        )
+        return AttainmentSurface(strategy, x * signs[0], shares, y * signs[1])
 
 
 def check_bounds(problem: Problem, bounds: Sequence[Constraint]) -> None:
@@ -402,7 +392,8 @@ def compare(
         progress: Told after every batch.
 
     Raises:
-        InvalidInputError: No strategies or seeds, repeated seeds, or a bound on an unknown metric.
+        InvalidInputError: No strategies or seeds, repeated seeds, a bound on an unknown metric, or
+            a name under which the store keeps something else.
         KeyboardInterrupt: Ctrl-C; what was evaluated is kept in the store.
     """
     if not strategies or not seeds or len(set(seeds)) != len(seeds):
@@ -415,6 +406,8 @@ def compare(
         from nastool.store import open_store
 
         store = open_store(store)
+    if store is not None:
+        check_name(store, name, problem)
     results: dict[str, list[Result]] = {strategy: [] for strategy in strategies}
     # All strategies take their first seed before any takes its second: an early look is fair.
     for seed, (strategy, factory) in itertools.product(seeds, strategies.items()):
@@ -430,6 +423,25 @@ def compare(
     runs = {strategy: tuple(made) for strategy, made in results.items()}
     budget = max([budget, *(budgets or {}).values()])
     return Comparison(problem, runs, tuple(seeds), budget, true_front, tuple(bounds))
+
+
+def runs_of(store: Store, name: str) -> list[StudySummary]:
+    """The runs of a stored comparison, oldest first; none where no comparison has that name."""
+    return [
+        summary
+        for summary in store.list_studies()
+        if (summary.description.get("comparison") or {}).get("name") == name
+    ]
+
+
+def check_name(store: Store, name: str, problem: Problem) -> None:
+    """Raise InvalidInputError if the store keeps a study or another problem's runs by that name."""
+    for run in (runs := runs_of(store, name)):
+        check_problem(run, problem)
+    if not runs and any(summary.name == name for summary in store.list_studies()):
+        raise InvalidInputError(
+            f"a comparison must have a name of its own, got {name!r}, a study in {store.url}"
+        )
 
 
 def study_of(
@@ -481,10 +493,10 @@ def load_comparison(
         InvalidInputError: No comparison of that name, no finished seed, or another problem.
     """
     runs: dict[str, dict[int, str]] = {}
-    for study in store.list_studies():
-        origin = study.description.get("comparison") or {}
-        if origin.get("name") == name and study.stop_reason not in ("", "interrupted"):
-            runs.setdefault(origin["strategy"], {})[int(study.identity["seed"])] = study.name
+    for run in runs_of(store, name):
+        if run.stop_reason not in ("", "interrupted"):
+            strategy = run.description["comparison"]["strategy"]
+            runs.setdefault(strategy, {})[int(run.identity["seed"])] = run.name
     seeds = sorted(set.intersection(*map(set, runs.values()))) if runs else []
     if not seeds:
         raise InvalidInputError(

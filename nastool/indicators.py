@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -111,6 +111,28 @@ class AttainmentSurface:
     x: Values
     levels: Values
     y: Values
+
+
+def attained(fronts: Sequence[Values], shares: Values) -> tuple[Values, Values]:
+    """What shares of runs reach; see `AttainmentSurface`.
+
+    Args:
+        fronts: One a run, minimised and sorted by the first objective, shape (n, 2) each.
+        shares: In (0, 1], shape (l,).
+
+    Returns:
+        Both objectives, minimised; shapes (k,) and (l, k).
+    """
+    x = np.unique(np.concatenate([front[:, 0] for front in fronts]))
+    reached = np.full((len(fronts), len(x)), np.inf)
+    for row, front in zip(reached, fronts, strict=True):
+        # Along a sorted front the last point up to x is the lowest.
+        count = np.searchsorted(front[:, 0], x, side="right")
+        row[count > 0] = front[count[count > 0] - 1, 1]
+    # Rounding must not turn 0.25 of 4 runs into two runs.
+    needed = np.ceil(shares * len(fronts) - 1e-9).astype(np.int64)
+    y = np.sort(reached, axis=0)[needed - 1]
+    return x, np.where(np.isfinite(y), y, np.nan)
 
 
 def bootstrap_interval(

@@ -179,6 +179,7 @@ def _run(contest: Contest, storage: str, jobs: int, true_front: bool) -> Compari
         except KeyboardInterrupt:
             raise KeyboardInterrupt("nothing is kept without a storage") from None
     with open_store(storage) as store:
+        contest.check_name(store)
         before = contest.stored(store)
         try:
             truth = prove_front(contest, store) if true_front else None

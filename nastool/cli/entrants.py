@@ -15,7 +15,15 @@ import click
 from nastool.cli.options import count
 from nastool.cli.problems import make_problem
 from nastool.cli.settings import strategy_settings
-from nastool.comparison import Comparison, ComparisonProgress, check_bounds, compare, study_of
+from nastool.comparison import (
+    Comparison,
+    ComparisonProgress,
+    check_bounds,
+    check_name,
+    compare,
+    runs_of,
+    study_of,
+)
 from nastool.constraint import Constraint, parse_bound, parse_constraint
 from nastool.errors import InvalidInputError
 from nastool.indicators import load_statistics
@@ -167,6 +175,10 @@ class Contest:
             entrant(self.problem, 0)
         check_bounds(self.problem, self.bounds)
 
+    def check_name(self, store: Store) -> None:
+        """Raise InvalidInputError if the store keeps something else under its name."""
+        check_name(store, self.name, self.problem)
+
     def run(self, store: Store | None, progress: ComparisonProgress | None = None) -> Comparison:
         """Run what the store does not hold yet.
 
@@ -177,7 +189,7 @@ class Contest:
         Raises:
             KeyboardInterrupt: Ctrl-C; what was evaluated is kept.
         """
-        return compare(
+        comparison = compare(
             self.problem,
             {entrant.name: entrant for entrant in self.entrants},
             range(self.seeds),
@@ -189,6 +201,15 @@ class Contest:
             descriptions={entrant.name: self._describe(entrant) for entrant in self.entrants},
             progress=progress,
         )
+        if store is not None:
+            self._keep_bounds(store)
+        return comparison
+
+    def _keep_bounds(self, store: Store) -> None:
+        """Note what was asked for last, for ``nastool show``."""
+        latest, bounds = runs_of(store, self.name)[-1], [str(bound) for bound in self.bounds]
+        if latest.description.get("bounds") != bounds:
+            store.annotate(latest.name, "bounds", bounds)
 
     def run_one(self, store: Store, index: int, progress: Progress) -> None:
         """Make one of the runs; `run` finds it in the store.
@@ -224,16 +245,11 @@ class Contest:
         """Evaluations the store holds of each run, by strategy and seed; at most its budget."""
         budgets = {entrant.name: self.evaluations(entrant) for entrant in self.entrants}
         found = {}
-        for summary in store.list_studies():
-            origin = summary.description.get("comparison") or {}
-            strategy, seed = origin.get("strategy"), int(summary.identity["seed"])
-            if (
-                origin.get("name") == self.name
-                and strategy in budgets
-                and seed in range(self.seeds)
-            ):
-                done = summary.evaluations
-                if summary.stop_reason in ("exhausted", "stalled"):
+        for run in runs_of(store, self.name):
+            strategy, seed = run.description["comparison"]["strategy"], int(run.identity["seed"])
+            if strategy in budgets and seed in range(self.seeds):
+                done = run.evaluations
+                if run.stop_reason in ("exhausted", "stalled"):
                     done = budgets[strategy]
                 found[strategy, seed] = min(done, budgets[strategy])
         return found

@@ -9,7 +9,9 @@ from nastool.errors import InfeasibleError
 if TYPE_CHECKING:
     from nastool.cli.progress import ProgressBar
     from nastool.exact.certificate import Certificate
+    from nastool.results import Result
     from nastool.strategies.base import Strategy
+    from nastool.strategies.exact import Exact
 
 _STEPS = 1000
 
@@ -22,25 +24,36 @@ def prove_first(strategy: Strategy) -> dict[str, str]:
     Raises:
         InfeasibleError: It is proven that no architecture satisfies the constraints.
     """
-    # By name: importing the class would load it for every other strategy too.
-    if type(strategy).__module__ != "nastool.strategies.exact":
+    exact = _as_exact(strategy)
+    if exact is None:
         return {}
     from nastool.cli.progress import ProgressBar
-    from nastool.strategies.exact import Exact
 
-    if not isinstance(strategy, Exact):
-        return {}
     with ProgressBar("proving") as bar:
-        certificate = strategy.prove(lambda certificate: show_progress(bar, certificate))
+        certificate = exact.prove(lambda certificate: show_progress(bar, certificate))
     if certificate.is_complete and certificate.front == 0:
         raise InfeasibleError(str(certificate))
     facts = {"certificate": str(certificate)}
-    if strategy.dropped:
+    if exact.dropped:
         facts["BOUND"] = (
-            f"{', '.join(map(str, strategy.dropped))} left out of the proof: nothing that keeps it "
+            f"{', '.join(map(str, exact.dropped))} left out of the proof: nothing that keeps it "
             "is better; shown are those of what was proven that do keep it"
         )
     return facts
+
+
+def cut_short(strategy: Strategy, result: Result) -> dict[str, str]:
+    """What to say where a budget holds only a part of the front that an exact search found."""
+    exact = _as_exact(strategy)
+    certificate = exact.certificate if exact is not None else None
+    if certificate is None or result.stop_reason != "budget" or len(result) >= certificate.front:
+        return {}
+    return {
+        "BUDGET": (
+            f"only the first {len(result):,} of the {certificate.front:,} points found, from one "
+            f"end of the front; --budget {certificate.front} shows all"
+        )
+    }
 
 
 def prove_fully(strategy: Strategy) -> None:
@@ -50,14 +63,19 @@ def prove_fully(strategy: Strategy) -> None:
         KeyboardInterrupt: Ctrl-C before all was proven.
         InfeasibleError: See `prove_first`.
     """
-    if not prove_first(strategy):
-        return
+    prove_first(strategy)
+    exact = _as_exact(strategy)
+    if exact is not None and (exact.certificate is None or not exact.certificate.is_complete):
+        raise KeyboardInterrupt("the proof is not finished")
+
+
+def _as_exact(strategy: Strategy) -> Exact | None:
+    # By name: importing the class would load it for every other strategy too.
+    if type(strategy).__module__ != "nastool.strategies.exact":
+        return None
     from nastool.strategies.exact import Exact
 
-    if isinstance(strategy, Exact):
-        certificate = strategy.certificate
-        if certificate is None or not certificate.is_complete:
-            raise KeyboardInterrupt("the proof is not finished")
+    return strategy if isinstance(strategy, Exact) else None
 
 
 def show_progress(bar: ProgressBar, certificate: Certificate) -> None:

@@ -20,6 +20,7 @@ from nastool.cli.options import (
     storage_option,
 )
 from nastool.cli.refine import Refining, refining_options
+from nastool.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from nastool.objective import Objective
@@ -105,7 +106,7 @@ def search(
     # Here and not above: the help page must not wait for numpy.
     from nastool.cli.output import Destination
     from nastool.cli.problems import make_problem
-    from nastool.cli.proofs import prove_first
+    from nastool.cli.proofs import cut_short, prove_first
 
     destination = Destination(output_format, limit, output, plot)
     constraints = read_constraints(constraint_texts, upper_texts, lower_texts)
@@ -136,6 +137,7 @@ def search(
         "seed": seed,
         "storage": "memory" if storage == "none" else storage,
         **proof,
+        **cut_short(study.strategy, result),
         **({} if refining is None else {"refined": str(refining)}),
     }
     destination.write(result, facts, verification)
@@ -194,6 +196,18 @@ def _verification(storage: str, name: str) -> Mapping[str, Any] | None:
     return found
 
 
+def _check_name(storage: str, name: str) -> None:
+    """Refuse the name of a comparison, which ``nastool show`` would show instead."""
+    from nastool.comparison import runs_of
+    from nastool.store import open_store
+
+    with open_store(storage) as store:
+        if runs_of(store, name):
+            raise InvalidInputError(
+                f"--study: expected a name of its own, got {name!r}, a comparison in {store.url}"
+            )
+
+
 @dataclass(frozen=True)
 class _Plan:
     """How a problem is to be searched."""
@@ -214,6 +228,8 @@ class _Plan:
         if storage == "none":
             return Study(self.problem, strategy, None, name, self.seed, description=description)
         description = {**description, "strategy": self.strategy_text, "settings": settings}
+        if name:
+            _check_name(storage, name)
         name = name or self.name
         return Study(self.problem, strategy, storage, name, self.seed, description=description)
 
@@ -248,9 +264,10 @@ class _Plan:
         before = len(study)
         with ProgressBar("searching") as progress:
             result = study.run(budget, self.batch_size, progress)
-        if before >= budget:
+        if 0 < before == len(result):
+            held = min(before, budget)
             click.echo(
-                f"Study {study.name} in {storage} holds these {budget:,} evaluations already; "
+                f"Study {study.name} in {storage} holds these {held:,} evaluations already; "
                 "nothing was evaluated.",
                 err=True,
             )

@@ -33,6 +33,8 @@ def show(
     STUDY is a name that 'nastool studies' lists.
     """
     from nastool.cli.output import Destination
+    from nastool.comparison import runs_of
+    from nastool.errors import InvalidInputError
     from nastool.store import open_store
     from nastool.study import load_result
 
@@ -40,6 +42,10 @@ def show(
     with open_store(storage, create=False) as store:
         runs = runs_of(store, study)
         if runs:
+            if limit is not None:
+                raise InvalidInputError(
+                    f"--limit: expected a study, which has a front, got the comparison {study!r}"
+                )
             _show_comparison(destination, store, study, runs, storage)
             return
         summary = store.load(study).summary
@@ -53,15 +59,6 @@ def show(
     destination.write(result, facts, verification)
 
 
-def runs_of(store: Store, comparison: str) -> list[StudySummary]:
-    """The runs of a comparison, none where there is no comparison of that name."""
-    return [
-        summary
-        for summary in store.list_studies()
-        if (summary.description.get("comparison") or {}).get("name") == comparison
-    ]
-
-
 def _show_comparison(
     destination: Destination, store: Store, name: str, runs: list[StudySummary], storage: str
 ) -> None:
@@ -70,7 +67,7 @@ def _show_comparison(
     from nastool.comparison import load_comparison
     from nastool.constraint import parse_constraint
 
-    # The latest one knows every bound that was asked for last.
+    # The latest one knows what was asked for last.
     bounds = [parse_constraint(text) for text in runs[-1].description.get("bounds", ())]
     problem = problem_of(runs[0])
     comparison = load_comparison(store, name, problem, bounds=bounds)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nastool.cli.tables import sources
 from nastool.comparison import Comparison
-from nastool.plots.standings import CONFIDENCE, Standings, label, seconds
+from nastool.plots.standings import CONFIDENCE, Standings, evaluations, label, seconds
 from nastool.results import describe_metrics
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _cell(verdict: Any) -> tuple[str, str]:
 def _title(comparison: Comparison) -> str:
     what = (
         f"{len(comparison.results)} strategies, {len(comparison.seeds)} seeds, "
-        f"{comparison.budget:,} evaluations a run"
+        f"{evaluations(comparison)} evaluations a run"
     )
     return ", ".join([what, *map(str, comparison.problem.constraints)])
 

@@ -35,10 +35,10 @@ def studies(storage: str, output_format: str) -> None:
     table.add_column("objectives and constraints", overflow="fold")
     table.add_column("evaluations", justify="right")
     table.add_column("seconds", justify="right")
-    for name, runs in _grouped(found).items():
+    for (name, is_comparison), runs in _grouped(found).items():
         description = runs[0].description
         wanted = ", ".join([*description["objectives"], *description["constraints"]])
-        if "comparison" in description:
+        if is_comparison:
             strategies = dict.fromkeys(run.description["comparison"]["strategy"] for run in runs)
             wanted += f"; a comparison of {', '.join(strategies)}: {len(runs)} runs"
         cells = (
@@ -52,10 +52,11 @@ def studies(storage: str, output_format: str) -> None:
     console.print(table if found else f"no studies in {storage}")
 
 
-def _grouped(found: list[StudySummary]) -> dict[str, list[StudySummary]]:
-    """Studies by name, the runs of a comparison under its name."""
-    groups: dict[str, list[StudySummary]] = {}
+def _grouped(found: list[StudySummary]) -> dict[tuple[str, bool], list[StudySummary]]:
+    """Studies by name, and the runs of a comparison under its name and True."""
+    groups: dict[tuple[str, bool], list[StudySummary]] = {}
     for summary in found:
-        origin = summary.description.get("comparison") or {}
-        groups.setdefault(origin.get("name", summary.name), []).append(summary)
+        comparison = summary.description.get("comparison")
+        key = (comparison["name"], True) if comparison else (summary.name, False)
+        groups.setdefault(key, []).append(summary)
     return groups

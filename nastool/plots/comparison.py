@@ -22,7 +22,7 @@ from nastool.plots.report import (
     members_table,
     shapes_panel,
 )
-from nastool.plots.standings import Standings, label, standings
+from nastool.plots.standings import Standings, evaluations, label, standings
 from nastool.results import Result
 
 CLOUD = 8_000
@@ -91,7 +91,7 @@ def comparison_page(comparison: Comparison, facts: Mapping[str, str | float]) ->
         **facts,
         "strategies": len(by_strategy),
         "seeds": seeds,
-        "evaluations a run": comparison.budget,
+        "evaluations a run": evaluations(comparison),
     }
     page = f"{problem.space.name}: {len(by_strategy)} strategies compared"
     return document(page, [heading(page, problem, known), *sections], fronts, problem, rows)

@@ -215,6 +215,12 @@ def _notes(comparison: Comparison, indicators: Sequence[Indicator]) -> tuple[str
     return tuple(notes)
 
 
+def evaluations(comparison: Comparison) -> str:
+    """How many a run has, e.g. ``200 to 2,000``."""
+    counts = {len(run) for runs in comparison.results.values() for run in runs}
+    return " to ".join(f"{count:,}" for count in sorted({min(counts), max(counts)}))
+
+
 def basis(comparison: Comparison) -> str:
     """What the indicators rest on, e.g. ``perplexity (predicted) and params (computed)``."""
     objectives = comparison.problem.objectives

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nastool import pareto
-from nastool.comparison import Comparison, compare, load_comparison
+from nastool.comparison import Comparison, compare, load_comparison, runs_of
 from nastool.constraint import parse_constraint
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.indicators import bootstrap_interval, holm, p_value
@@ -16,6 +16,7 @@ from nastool.objective import Direction
 from nastool.problem import Problem
 from nastool.store import open_store
 from nastool.strategies.base import Strategy
+from nastool.study import Study
 from nastool.testing import Formula, Widths
 
 GRID = Widths(4, tuple(range(6)))
@@ -191,6 +192,19 @@ def test_attainment_equals_counting(comparison):
                 assert np.sum(np.isfinite(reach)) < needed
             else:
                 assert np.sum(np.array(reach) >= y) >= needed > np.sum(np.array(reach) > y)
+
+
+def test_a_name_keeps_its_problem_and_is_no_studys():
+    with open_store("sqlite://") as store:
+        compare(problem(), STRATEGIES, range(1), 20, store=store, name="c")
+        other = problem(constraints=(parse_constraint("cost<=20"),))
+        with pytest.raises(InvalidInputError, match="made with constraints"):
+            compare(other, {"more": Uniform}, range(1), 20, store=store, name="c")
+        assert [run.name for run in runs_of(store, "c")] == ["c/uniform/0", "c/greedy/0"]
+        assert set(load_comparison(store, "c", problem()).results) == set(STRATEGIES)
+        Study(problem(), Uniform, store, "s").run(20)
+        with pytest.raises(InvalidInputError, match="got 's', a study"):
+            compare(problem(), STRATEGIES, range(1), 20, store=store, name="s")
 
 
 def test_a_comparison_goes_on_and_reopens(tmp_path, comparison):

@@ -160,6 +160,60 @@ def test_show_and_studies_know_a_comparison(compare, nastool):
     assert "480" in lines[0]
 
 
+def test_show_knows_the_bounds_that_were_asked_for_last(compare, nastool):
+    for bounds in (("--bound", "params=3M"), ("--bound", "params=5M"), ()):
+        made = compare("--name", "mine", *bounds, "--format", "json", seeds="2")
+        shown = nastool("show", "mine", "--format", "json")
+        assert json.loads(shown.stdout) == json.loads(made.stdout)
+
+
+def test_title_and_page_say_how_many_evaluations_the_runs_have(compare, nastool, tmp_path):
+    compare("--name", "mine", seeds="2")
+    compare("--name", "mine", seeds="2", strategies=("pareto",), budget="1k")
+    shown = nastool("show", "mine", "--plot", "page.html")
+    assert shown.stdout.startswith("2 strategies, 2 seeds, 80 to 1,000 evaluations a run\n")
+    assert "80 to 1,000" in (tmp_path / "page.html").read_text("utf-8")
+
+
+def one_line(result):
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()) == 1
+    return result.stderr
+
+
+def test_show_does_not_ignore_a_limit(compare, nastool):
+    compare("--name", "mine", seeds="2")
+    assert "--limit: expected a study" in one_line(nastool("show", "mine", "--limit", "1"))
+
+
+def test_a_name_belongs_to_a_study_or_to_a_comparison(compare, search, nastool):
+    assert search("--study", "single", budget="40").exit_code == 0
+    assert compare("--name", "several", seeds="2").exit_code == 0
+    assert "got 'single', a study in" in one_line(compare("--name", "single", seeds="2"))
+    assert "got 'several', a comparison in" in one_line(search("--study", "several"))
+    lines = nastool("studies").stdout.splitlines()[1:]
+    assert [line.split()[0] for line in lines] == ["single", "several"]
+    assert search("--study", "single", budget="60").exit_code == 0
+
+
+def test_studies_tells_a_study_from_a_comparison_of_its_name(compare, search, nastool, monkeypatch):
+    compare("--name", "mine", seeds="2")
+    monkeypatch.setattr("nastool.cli.search._check_name", lambda storage, name: None)
+    search("--study", "mine", budget="40")
+    lines = [line for line in nastool("studies").stdout.splitlines() if line.startswith("mine")]
+    assert [line.split()[-2] for line in lines] == ["320", "40"]
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_comparison_keeps_its_problem(compare, nastool, jobs):
+    compare("--name", "mine", "--max", "params=9M", seeds="2", strategies=("random",))
+    other = ("--name", "mine", "--max", "params=8M", "--jobs", jobs)
+    message = one_line(compare(*other, seeds="2", strategies=("pareto",)))
+    assert "'mine/random/0' was made with constraints" in message
+    shown = nastool("show", "mine")
+    assert shown.stdout.startswith("1 strategies, 2 seeds, 80 evaluations a run, params<=9M")
+
+
 def test_page_is_written(compare, tmp_path):
     result = compare("--plot", "page.html", "--output", "table.csv")
     assert result.exit_code == 0, result.output

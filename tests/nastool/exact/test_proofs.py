@@ -255,6 +255,17 @@ def test_search_prints_the_certificate(nastool):
     assert "1,024 architectures accounted for" in " ".join(output.split())
 
 
+def test_search_says_that_a_budget_cuts_the_front_short(nastool):
+    size = len(brute(make_problem()))
+    search = ("search", "--space", "pairs", "--strategy", "exact", "--option", "start=100")
+    pair = ("--objective", "loss", "--objective", "params")
+    for _ in range(2):  # what is stored is said again
+        output = " ".join(nastool(*search, *pair, "--budget", "5").split())
+        assert f"BUDGET only the first 5 of the {size} points found" in output
+        assert f"--budget {size} shows all" in output
+    assert "BUDGET" not in nastool(*search, *pair, "--budget", str(size))
+
+
 def test_search_under_what_cannot_be_certified_is_a_bound(nastool):
     search = ("search", "--space", "pairs", "--strategy", "exact", "--option", "start=100")
     pair = ("--objective", "loss", "--objective", "params", "--storage", "none")
