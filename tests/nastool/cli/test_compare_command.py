@@ -211,7 +211,7 @@ def test_a_comparison_keeps_its_problem(compare, nastool, jobs):
     message = one_line(compare(*other, seeds="2", strategies=("pareto",)))
     assert "'mine/random/0' was made with constraints" in message
     shown = nastool("show", "mine")
-    assert shown.stdout.startswith("1 strategies, 2 seeds, 80 evaluations a run, params<=9M")
+    assert "2 seeds, 80 evaluations a run, params<=9M" in shown.stdout
 
 
 def test_page_is_written(compare, tmp_path):
