@@ -48,7 +48,13 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Predictor of a known device to recalibrate, from ten shapes on; repeatable.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Fixes the held-out split.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Fixes the held-out split.",
+)
 @click.option(
     "--test-fraction",
     type=float,
@@ -85,7 +91,7 @@ def fit(
     # The help must not wait for numpy.
     from rich.console import Console
 
-    from nastool.predictors.base import create_predictor, save_predictor
+    from nastool.predictors.base import check_folder, create_predictor, save_predictor
     from nastool.predictors.fitting import check_sources, fit_table, load_sources
     from nastool.predictors.tables import read_measurements
 
@@ -113,7 +119,8 @@ def fit(
         space = load_space(space_spec)
     data = read_measurements(table, target, space, cards[0].costs if cards else costs)
     check_sources(data, sources, cards)
-    console = Console(highlight=False)
+    check_folder(output)
+    console = Console(highlight=False, markup=False)
     with console.status("Fitting"):
         fitted = fit_table(data, model, sources=known, fraction=test_fraction, seed=seed)
     source = {

@@ -31,6 +31,15 @@ def test_missing_store_is_not_made(nastool, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_empty_store_is_named_as_it_is(search, nastool, monkeypatch):
+    from nastool.store import Store
+
+    url = "sqlite:///mine[b].db"
+    search("--study", "mine", "--storage", url, budget="40")
+    monkeypatch.setattr(Store, "list_studies", lambda store: [])
+    assert nastool("studies", "--storage", url).stdout == f"no studies in {url}\n"
+
+
 def test_study_of_a_plugin_that_is_not_loaded(search, process):
     search("--study", "mine")
     done = process("show", "mine")

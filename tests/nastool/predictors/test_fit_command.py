@@ -1,5 +1,6 @@
 import gzip
 import json
+import zlib
 
 import numpy as np
 import pytest
@@ -140,11 +141,52 @@ def test_bad_input_is_one_clear_line(tmp_path, text, arguments, message):
     assert not (tmp_path / "p").exists()
 
 
+def test_names_with_brackets_are_shown_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    metric, output = "latency[/home/me/dev]", tmp_path / "p[b]"
+    words = ("--model", "linear", "--metric", metric, "--output", output)
+    result = run(write(tmp_path / "t.csv", *rows(40)), *words)
+    assert result.exit_code == 0
+    assert f"{metric}: Linear" in result.output
+    assert f"Wrote {output}: " in result.output
+
+
+def test_a_folder_that_cannot_be_is_named_before_fitting(tmp_path, monkeypatch):
+    import nastool.predictors.fitting
+
+    table = write(tmp_path / "t.csv", *rows())
+    monkeypatch.setattr(nastool.predictors.fitting, "fit_table", None)
+    for output in (table / "p", table / "deeper" / "p"):
+        with pytest.raises(
+            InvalidInputError, match=r"must lie in a folder, got the file .*t\.csv$"
+        ):
+            run(table, "--output", output)
+    with pytest.raises(InvalidInputError, match="must be a new folder"):
+        run(table, "--output", tmp_path)
+
+
+def test_a_negative_seed_is_refused(tmp_path):
+    result = run(write(tmp_path / "t.csv", *rows()), "--output", tmp_path / "p", "--seed", "-1")
+    assert result.exit_code == 2
+    assert "--seed" in result.output
+
+
 def test_other_files_are_refused(tmp_path):
     with pytest.raises(InvalidInputError, match=r"\.csv"):
         run(tmp_path / "t.txt", "--output", tmp_path / "p")
     with pytest.raises(InvalidInputError, match="cannot read"):
         run(tmp_path / "t.csv", "--output", tmp_path / "p")
+
+
+def test_a_damaged_gz_file_is_refused(tmp_path):
+    table = write(tmp_path / "t.csv.gz", *rows())
+    content = bytearray(table.read_bytes())
+    content[30:60] = bytes(30)
+    table.write_bytes(content)
+    with pytest.raises(zlib.error):
+        gzip.decompress(content)
+    with pytest.raises(InvalidInputError, match=r"cannot read .*t\.csv\.gz"):
+        run(table, "--output", tmp_path / "p")
 
 
 def test_auto_reports_all_and_keeps_the_best(tmp_path, monkeypatch):
