@@ -1,5 +1,10 @@
 """Everything nastool raises on purpose derives from one class."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class NastoolError(Exception):
     """Something a user can act on; the message is one line."""
@@ -19,3 +24,21 @@ class MissingDependencyError(NastoolError, ImportError):
 
 class StoreError(NastoolError):
     """A store cannot be opened, read or written, or holds something else than expected."""
+
+
+@contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Within this block, what foreign code raises is one line that names it.
+
+    Args:
+        what: E.g. ``strategy mine``; begins the message.
+
+    Raises:
+        NastoolError: The block raised something else; that is the cause, with its traceback.
+    """
+    try:
+        yield
+    except NastoolError:
+        raise
+    except Exception as error:
+        raise NastoolError(f"{what} failed: {type(error).__name__}: {error}") from error

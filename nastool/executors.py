@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError, NastoolError
-from nastool.objective import Objective
+from nastool.objective import Objective, checked_values
 from nastool.space import Genotypes
 
 _LARGEST_CHUNK = 8
@@ -215,29 +215,6 @@ def _chunk(objective: Objective, first: int, part: Genotypes) -> Chunk:
     singles = [_chunk(objective, first + k, part[k : k + 1]) for k in range(len(part))]
     messages = {k: single.messages[0] for k, single in enumerate(singles) if single.messages}
     return Chunk(first, np.concatenate([single.values for single in singles]), messages)
-
-
-def checked_values(objective: Objective, values: object, n: int) -> NDArray[np.float64]:
-    """What an objective returned, as floats; infinite values count as failed (NaN).
-
-    Args:
-        objective: What returned them.
-        values: What it returned for n genotypes.
-        n: Number of genotypes.
-
-    Raises:
-        InvalidInputError: The values are not n real numbers.
-    """
-    array = np.asarray(values)
-    if array.shape != (n,) or array.dtype.kind not in "biuf":
-        raise InvalidInputError(
-            f"objective {objective.name} must return {n} real numbers of shape ({n},), "
-            f"got {array.dtype} of shape {array.shape}"
-        )
-    finite = np.isfinite(array)
-    if finite.all():
-        return array.astype(np.float64, copy=False)
-    return np.where(finite, array, np.nan).astype(np.float64)
 
 
 def _at_least_one(name: str, value: int) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from nastool.errors import InvalidInputError, naming
 from nastool.space import Genotypes
 
 
@@ -104,3 +105,42 @@ class Objective(ABC):
         Returns:
             Shape (n,); NaN where the evaluation failed.
         """
+
+
+def evaluate(objective: Objective, genotypes: Genotypes) -> NDArray[np.float64]:
+    """Values of an objective that nobody has checked, shape (n,); NaN where it failed.
+
+    Args:
+        objective: One of which no evaluation may raise.
+        genotypes: Shape (n, d).
+
+    Raises:
+        InvalidInputError: It returned something else than n real numbers.
+        NastoolError: It raised; the message names it.
+    """
+    with naming(f"objective {objective.name}"):
+        returned = objective.evaluate(genotypes)
+    return checked_values(objective, returned, len(genotypes))
+
+
+def checked_values(objective: Objective, values: object, n: int) -> NDArray[np.float64]:
+    """What an objective returned, as floats; infinite values count as failed (NaN).
+
+    Args:
+        objective: What returned them.
+        values: What it returned for n genotypes.
+        n: Number of genotypes.
+
+    Raises:
+        InvalidInputError: The values are not n real numbers.
+    """
+    array = np.asarray(values)
+    if array.shape != (n,) or array.dtype.kind not in "biuf":
+        raise InvalidInputError(
+            f"objective {objective.name} must return {n} real numbers of shape ({n},), "
+            f"got {array.dtype} of shape {array.shape}"
+        )
+    finite = np.isfinite(array)
+    if finite.all():
+        return array.astype(np.float64, copy=False)
+    return np.where(finite, array, np.nan).astype(np.float64)

@@ -16,8 +16,11 @@ from nastool.chain import ChainBudget, ChainCost
 from nastool.constraint import Constraint, format_quantity
 from nastool.errors import InfeasibleError, InvalidInputError
 from nastool.evaluations import Evaluations
-from nastool.objective import Kind, Objective, Provenance
+from nastool.objective import Kind, Objective, Provenance, evaluate
 from nastool.space import Genotypes, SearchSpace
+
+_COLUMNS = ("shape", "feasible")
+"""Columns of every table beside the metrics."""
 
 _DRAWS = 2_000
 """Rounds of drawing after which a feasible set that rejects everything counts as not found."""
@@ -74,8 +77,8 @@ class Problem:
         metrics: Objectives that are only constrained; chain costs of the space need not be given.
 
     Raises:
-        InvalidInputError: No objectives, repeated names, a constraint on an unknown metric or in
-            the wrong unit.
+        InvalidInputError: No objectives, repeated names, the name of another column of tables, a
+            constraint on an unknown metric or in the wrong unit.
         InfeasibleError: A constraint that provably no architecture satisfies.
     """
 
@@ -99,6 +102,12 @@ class Problem:
                 raise InvalidInputError(
                     f"{constraint}: {metric.name} is measured in "
                     f"{metric.unit or 'plain numbers'}, got a bound in {constraint.unit}"
+                )
+        for metric in self.reported:
+            if metric.name in _COLUMNS:
+                raise InvalidInputError(
+                    f"a metric's name must not be {' or '.join(_COLUMNS)}, which tables call "
+                    f"columns of their own, got {metric.name}"
                 )
         _ = self._budgets  # proves chain constraints feasible, or raises
 
@@ -173,12 +182,16 @@ class Problem:
         return tuple(sorted(budgets, key=lambda b: b.count.high))
 
     def admissible(self, genotypes: Genotypes) -> NDArray[np.bool_]:
-        """Which genotypes (n, d) satisfy every hard constraint, shape (n,)."""
+        """Which genotypes (n, d) satisfy every hard constraint, shape (n,).
+
+        Raises:
+            NastoolError: A constrained metric raised, or returned something else than n numbers.
+        """
         mask = np.ones(len(genotypes), dtype=bool)
         values: dict[str, NDArray[np.float64]] = {}
         for c in self.hard_constraints:
             if c.metric not in values:
-                values[c.metric] = self.metric(c.metric).evaluate(genotypes)
+                values[c.metric] = evaluate(self.metric(c.metric), genotypes)
             mask &= c.violation(values[c.metric]) <= 0
         return mask
 

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.archive import Archive
-from nastool.errors import InvalidInputError, NastoolError, StoreError
-from nastool.executors import Executor, InProcess, checked_values
+from nastool.errors import InvalidInputError, NastoolError, StoreError, naming
+from nastool.evaluations import Evaluations
+from nastool.executors import Executor, InProcess
 from nastool.interrupt import Interrupt
-from nastool.objective import Objective
+from nastool.objective import Objective, evaluate
 from nastool.problem import Problem
 from nastool.results import Failure, Result, StopReason, describe_metrics
 from nastool.space import Genotypes
@@ -129,7 +130,8 @@ class Study:
         Raises:
             InvalidInputError: A budget or batch size below 1, another batch size than before, or
                 a strategy or objective that returns something else than it must.
-            NastoolError: Every architecture so far failed.
+            NastoolError: Every architecture so far failed, or the strategy or a cheap objective
+                raised.
             StoreError: The store cannot be written.
         """
         if budget < 1:
@@ -190,30 +192,34 @@ class Study:
                 return "budget"
         if len(new) == len(keys):
             told = len(archive)
-            self.strategy.tell(archive.evaluations(slice(begin, told)))
+            self._tell(archive.evaluations(slice(begin, told)))
         else:
             # After a kill the archive is ahead of the strategy: what it has not seen is new to it.
             rows = archive.rows(keys)
             told = max(self._told, int(rows.max()) + 1)
-            self.strategy.tell(archive.evaluations(rows))
+            self._tell(archive.evaluations(rows))
         self._pending = None
         self._stale = 0 if told > self._told else self._stale + 1
         self._told = told
         return ""
 
     def _ask(self, n: int) -> Genotypes:
-        space = self.problem.space
-        proposals = self.strategy.ask(n)
+        space, what = self.problem.space, f"strategy {self.description['strategy']}"
+        with naming(what):
+            proposals = self.strategy.ask(n)
         try:
             genotypes = space.validate(proposals)
         except InvalidInputError as error:
-            raise InvalidInputError(f"strategy {_strategy_name(self.strategy)}: {error}") from error
+            raise InvalidInputError(f"{what}: {error}") from error
         if len(genotypes) > n:
             raise InvalidInputError(
-                f"strategy {_strategy_name(self.strategy)} must propose at most {n} genotypes, "
-                f"got {len(genotypes)}"
+                f"{what} must propose at most {n} genotypes, got {len(genotypes)}"
             )
         return space.canonicalize(genotypes)
+
+    def _tell(self, evaluations: Evaluations) -> None:
+        with naming(f"strategy {self.description['strategy']}"):
+            self.strategy.tell(evaluations)
 
     def _evaluate(self, genotypes: Genotypes, interrupt: Interrupt) -> NDArray[np.float64]:
         """Values (k, r) of the first k genotypes (n, d); k = n unless interrupted."""
@@ -227,8 +233,7 @@ class Study:
             for column in order:
                 objective = reported[column]
                 if objective.is_cheap:
-                    returned = objective.evaluate(genotypes)
-                    values[:, column] = checked_values(objective, returned, len(genotypes))
+                    values[:, column] = evaluate(objective, genotypes)
                     ready[column] = len(genotypes)
                 else:
                     rows = self._measure(objective, genotypes, values[:, column], failures)

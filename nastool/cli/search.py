@@ -225,9 +225,9 @@ class _Plan:
 
         settings = self.settings
         strategy = load_strategy(self.strategy_text, self.problem, self.seed, settings)
+        description = {**description, "strategy": self.strategy_text, "settings": settings}
         if storage == "none":
             return Study(self.problem, strategy, None, name, self.seed, description=description)
-        description = {**description, "strategy": self.strategy_text, "settings": settings}
         if name:
             _check_name(storage, name)
         name = name or self.name

@@ -102,6 +102,16 @@ def test_a_metric_of_the_wrong_shape_is_refused():
         problem().evaluate(EVERY, lambda objective, genotypes: np.zeros(1))
 
 
+def test_a_constrained_metric_of_the_wrong_shape_is_refused():
+    class Scalar(Fake):
+        def evaluate(self, genotypes):
+            return np.zeros((len(genotypes), 1))
+
+    toy = problem("odd<=9", metrics=(Scalar("odd"),))
+    with pytest.raises(InvalidInputError, match=r"objective odd must return 256 real numbers"):
+        toy.admissible(EVERY)
+
+
 @pytest.mark.parametrize(
     "texts",
     [
@@ -180,6 +190,14 @@ def test_fewer_draws_are_enough_where_said(monkeypatch):
     [
         ({"objectives": ()}, "at least one objective"),
         ({"objectives": (Fake(), Fake())}, "distinct names, got score, score"),
+        ({"objectives": (Fake(), Fake("shape"))}, "must not be shape or feasible, .* got shape"),
+        (
+            {
+                "metrics": (Fake("feasible", Kind.MEASURED),),
+                "constraints": (Constraint("feasible", "<=", 1.0),),
+            },
+            "must not be shape or feasible, .* got feasible",
+        ),
         (
             {"constraints": (Constraint("speed", "<=", 1.0),)},
             "unknown metric 'speed'; known: bytes, params, score",

@@ -408,13 +408,48 @@ def test_what_is_evaluated_survives_an_error_of_the_strategy(tmp_path):
     url = f"sqlite:///{tmp_path}/a.db"
     problem = make_problem()
     object.__setattr__(problem, "broken", True)
-    with pytest.raises(RuntimeError, match="broken"):
+    with pytest.raises(
+        NastoolError, match="strategy Broken failed: RuntimeError: broken"
+    ) as raised:
         Study(problem, Broken, url, "a").run(60)
+    assert isinstance(raised.value.__cause__, RuntimeError)
     object.__setattr__(problem, "broken", False)
     with open_store(url) as store:
         assert len(load_result(store, "a", problem)) > 0
     whole = Study(problem, Broken).run(60)
     assert same(Study(problem, Broken, url, "a").run(60), whole)
+
+
+def test_a_strategy_that_raises_is_named_as_it_was_asked_for():
+    class Broken(Uniform):
+        def ask(self, n):
+            raise KeyError("best")
+
+    with pytest.raises(NastoolError, match=r"^strategy mine failed: KeyError: 'best'$"):
+        Study(make_problem(), Broken, description={"strategy": "mine"}).run(10)
+
+
+@pytest.mark.parametrize("bounds", [(), (Constraint("distance", "<=", 9.0),)])
+def test_a_cheap_objective_that_raises_is_named_and_nothing_before_is_lost(tmp_path, bounds):
+    class Broken(Distance):
+        armed = False
+
+        def evaluate(self, genotypes):
+            if self.armed:
+                raise ZeroDivisionError("no width")
+            return super().evaluate(genotypes)
+
+    url = f"sqlite:///{tmp_path}/a.db"
+    objective = Broken()
+    study = Study(Problem(Grid(), (objective,), bounds), Uniform, url, "a")
+    study.run(20)
+    objective.armed = True
+    message = r"^objective distance failed: ZeroDivisionError: no width$"
+    with pytest.raises(NastoolError, match=message) as raised:
+        study.run(40)
+    assert isinstance(raised.value.__cause__, ZeroDivisionError)
+    with open_store(url) as store:
+        assert len(load_result(store, "a", study.problem)) == 20
 
 
 # Measurements and failures

@@ -92,3 +92,11 @@ class Picky(RandomSearch):
     ):
         super().__init__(problem, seed)
         self.settings = (share, size, fast)
+
+
+@register_strategy("broken")
+class Broken(RandomSearch):
+    """Raises, in two lines."""
+
+    def ask(self, n):
+        raise RuntimeError("no\nidea")
