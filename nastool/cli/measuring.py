@@ -42,7 +42,8 @@ class Measuring:
         """What measures each predicted metric; says of the others why they are not measured.
 
         Raises:
-            InvalidInputError: Nothing is predicted, nothing can be measured, or a text is wrong.
+            InvalidInputError: Nothing is predicted, nothing can be measured, a text is wrong, or
+                nothing that measures has a setting.
         """
         from nastool.plugins import load_objective, parse_spec
         from nastool.verification import predicted_metrics
@@ -61,10 +62,13 @@ class Measuring:
             given[metric] = objective
         measured: dict[str, Objective] = {}
         skipped: dict[str, str] = {}
+        ignored = set(self.settings)
         for name in names:
             spec = given.get(name, f"{MEASURED}{parse_spec(name)}")
             try:
-                measured[name] = load_objective(spec, problem.space, _taken(spec, self.settings))
+                settings = _taken(spec, self.settings)
+                ignored -= settings.keys()
+                measured[name] = load_objective(spec, problem.space, settings)
             except NastoolError as error:
                 if name in given:
                     raise
@@ -72,6 +76,13 @@ class Measuring:
         if not measured:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
             raise InvalidInputError(f"no predicted metric can be measured: {reasons}")
+        if ignored:
+            # Settings are named as their options.
+            options = " and ".join(f"--{name}" for name in self.settings if name in ignored)
+            by = ", ".join(objective.name for objective in measured.values())
+            raise InvalidInputError(
+                f"{options}: what measures must have such a setting, got {by}, which has not"
+            )
         for name, reason in skipped.items():
             click.echo(f"{name} is not measured: {reason}", err=True)
         return measured

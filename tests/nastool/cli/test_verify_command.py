@@ -137,6 +137,10 @@ def test_what_cannot_be_measured_is_named(nastool):
         (("mine", "--measure", "params=gap"), "expected METRIC=OBJECTIVE"),
         (("mine", "--measure", "gap=nothing"), "unknown objective 'nothing'"),
         (("mine", "--measure", "gap=broken"), "could measure none of the shapes: "),
+        (
+            ("mine", "--text", "x", "--supernet", "7"),
+            "Error: --text: what measures must have such a setting, got measured_gap, which",
+        ),
     ],
 )
 def test_wrong_input_is_one_line(nastool, arguments, message):
