@@ -75,9 +75,11 @@ def _convert(text: str, hint: Any, where: str) -> Any:
         return text.lower() in ("true", "yes")
     if int in alternatives or float in alternatives:
         try:
-            number = parse_quantity(text).value
+            quantity = parse_quantity(text)
         except InvalidInputError:
-            number = None
+            quantity = None
+        # No setting has a unit: 20ms is not 0.02.
+        number = quantity.value if quantity and not quantity.unit else None
         if number is not None and int in alternatives and number.is_integer():
             return int(number)
         if number is not None and float in alternatives:

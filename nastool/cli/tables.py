@@ -124,6 +124,8 @@ def bars(problem: Problem, genotypes: Genotypes) -> list[str]:
 def formatted(values: NDArray[np.float64], unit: str) -> list[str]:
     """A column of values for people, with as many decimals in each row where prefixes agree.
 
+    The largest value has four digits, or more where others could not be told apart.
+
     Args:
         values: Shape (n,), in the base unit.
         unit: The base unit.
@@ -134,9 +136,18 @@ def formatted(values: NDArray[np.float64], unit: str) -> list[str]:
     suffixes = {part[2] for part in parts if part}
     if len(numbers) < len(texts) or len(suffixes) != 1 or 0 in numbers:
         return texts
-    decimals = max(0, 3 - math.floor(math.log10(max(map(abs, numbers)))))
+    fewest, most = (
+        max(0, 3 - math.floor(math.log10(end)))
+        for end in (max(map(abs, numbers)), min(map(abs, numbers)))
+    )
     scale = 10.0 ** round(math.log10(values[0] / numbers[0]))
-    return [f"{value / scale:.{decimals}f}{suffixes.copy().pop()}" for value in values.tolist()]
+    suffix = suffixes.pop()
+    column: list[str] = []
+    for decimals in range(fewest, most + 1):
+        column = [f"{value / scale:.{decimals}f}{suffix}" for value in values.tolist()]
+        if len(set(column)) >= len(set(texts)):
+            break
+    return column
 
 
 def as_table(view: FrontView, width: int) -> RenderableType:
