@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,14 @@ _FEW = 3
 """Shapes below which a rank correlation means nothing."""
 
 
+@runtime_checkable
+class Learned(Protocol):
+    """A predicted metric that knows which shapes its predictor was fitted on."""
+
+    def learned(self, genotypes: Genotypes) -> NDArray[np.bool_]:
+        """Whether each shape of (n, d) was one of them, shape (n,)."""
+
+
 @dataclass(frozen=True)
 class Agreement:
     """How predictions of a metric agree with measurements.
@@ -39,7 +47,7 @@ class Agreement:
     Args:
         metric: The metric.
         by: What measured it.
-        n: Shapes with both numbers.
+        n: Shapes with both numbers that the predictor was not fitted on.
         spearman: Rank correlation; None where it is not defined.
         error: Median relative difference; None without shapes.
         bias: Median signed relative difference: above 0 where the measurement is larger.
@@ -57,6 +65,8 @@ class Agreement:
     hits: int | None
 
     def __str__(self) -> str:
+        if not self.n:
+            return f"{self.metric}: no shape that it was not fitted on"
         parts = [f"{self.n} shapes"]
         if self.spearman is not None:
             parts.append(f"Spearman {self.spearman:.3f}")
@@ -171,7 +181,12 @@ def verify(
         values[name] = measure(problem.space, objective, chosen, store, executor, report)
     predictions = result.values(chosen)
     agreements = tuple(
-        agreement(problem.metric(name), objective, predictions[name], values[name])
+        agreement(
+            problem.metric(name),
+            objective,
+            predictions[name],
+            _unlearned(problem.metric(name), chosen, values[name]),
+        )
         for name, objective in measured.items()
     )
     known = {**predictions, **values}
@@ -258,6 +273,13 @@ def agreement(
         interval=interval,
         hits=None if interval is None else int((np.abs(values - predictions) <= interval).sum()),
     )
+
+
+def _unlearned(predicted: Objective, genotypes: Genotypes, values: Floats) -> Floats:
+    """Measured values, NaN for shapes that the predictor was fitted on: these it must know."""
+    if not isinstance(predicted, Learned):
+        return values
+    return np.where(predicted.learned(genotypes), np.nan, values)
 
 
 def _feasible(problem: Problem, values: Mapping[str, Floats], n: int) -> NDArray[np.bool_]:

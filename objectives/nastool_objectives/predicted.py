@@ -138,20 +138,31 @@ class PredictedObjective(Objective):
             fingerprint=space.fingerprint,
             source={},
         )
-        table = None
-        # What was recalibrated from another space keeps that one's choices.
-        own = tuple(gene.name for gene in space.genes), _choices(space)
-        if (
-            (card.genes, card.choices) == own
-            and not self.is_proxy
-            and (self.folder / TABLE).is_file()
-        ):
-            table = read_measurements(self.folder / TABLE, TARGET, space, card.costs)
-        fitted = refit(self.predictor, table, measured)
+        fitted = refit(self.predictor, self._table(), measured)
         source = {**card.source, "refitted from": str(card), "measured near fronts": len(values)}
         new = fitted.card(card.metric, card.unit, source)
         save_predictor(folder, fitted.predictor, new, fitted.data)
         return PredictedObjective(space, folder, self.name)
+
+    def learned(self, genotypes: Genotypes) -> NDArray[np.bool_]:
+        """Whether its predictor was fitted on shapes of (n, d), shape (n,).
+
+        None of them, for a predictor of another space, or one whose table is not known.
+        """
+        table = self._table()
+        known = set() if table is None else {row.tobytes() for row in table.features}
+        return np.array([row.tobytes() in known for row in self.features(genotypes)], dtype=bool)
+
+    def _table(self) -> Measurements | None:
+        """What its predictor was fitted on, where that is known and of this space."""
+        card, space = self.card, self.space
+        # What was recalibrated from another space keeps that one's choices.
+        own = tuple(gene.name for gene in space.genes), _choices(space)
+        if (card.genes, card.choices) != own or self.is_proxy:
+            return None
+        if not (self.folder / TABLE).is_file():
+            return None
+        return read_measurements(self.folder / TABLE, TARGET, space, card.costs)
 
     @cached_property
     def _values(self) -> list[NDArray[np.float64]]:

@@ -140,6 +140,17 @@ def test_what_another_space_taught_is_refitted_again_and_again(folder, tmp_path)
         np.testing.assert_allclose(objective.evaluate(shapes), truth, rtol=0.02)
 
 
+def test_what_a_predictor_learned_is_known_with_its_table_and_space(folder, tmp_path):
+    space = Widths(layers=4)
+    shapes = np.unique(space.sample(40, np.random.default_rng(0)), axis=0)
+    objective = PredictedObjective(space, folder)
+    assert not objective.learned(shapes).any()  # Its table is not known.
+    once = objective.refitted(shapes[:10], np.arange(10.0), tmp_path / "a")
+    again = once.refitted(shapes[10:14], np.arange(4.0), tmp_path / "b")
+    assert again.learned(shapes).tolist() == [True] * 14 + [False] * (len(shapes) - 14)
+    assert not PredictedObjective(Scaled(), tmp_path / "b").learned(shapes).any()
+
+
 def test_a_card_without_fingerprint_is_compared_by_its_choices(folder, tmp_path):
     predictor, card = load_predictor(folder)
     content = card.to_json().replace(card.fingerprint, "")

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from nastool.cli.main import main
 from nastool.plugins import OBJECTIVES, find, load_space
+from nastool.verification import Agreement
 
 pytest.importorskip("scipy")
 pytest.importorskip("xgboost")
@@ -111,12 +112,29 @@ def test_the_study_can_be_shown_and_is_verified(nastool, truth):
     assert "with 16 measured shapes each" in run.stdout
     shown = json.loads(nastool("show", "mine", "--format", "json").stdout)
     assert shown["verified"].startswith("verified on ")
-    assert nastool("verify", "mine", "--limit", "16").exit_code == 0
+    found = json.loads(nastool("verify", "mine", "--limit", "16", "--format", "json").stdout)
+    # Shapes that the predictor was fitted on tell nothing of what it is worth.
+    lines = next(Path("new").glob("round-1/*/measurements.csv")).read_text().splitlines()
+    learned = {"-".join(line.split(",")[:6]) for line in lines[1:]}
+    new = [row for row in found["architectures"] if row["shape"] not in learned]
+    assert 0 < len(new) < found["shapes"]
+    [metric] = found["metrics"]
+    assert metric["n"] == len(new)
+    off = [abs(row["measured predicted[p]"] - row["predicted[p]"]) for row in new]
+    assert metric["hits"] == sum(value <= metric["interval"] for value in off)
     # What came of it is a predictor like any other.
     [folder] = Path("new").glob("round-1/*")
     run = nastool("search", "--space", "refined", "--objective", f"predicted:{folder}",
                   "--budget", "200")  # fmt: skip
     assert run.exit_code == 0, run.stderr
+
+
+def test_a_front_of_known_shapes_says_nothing_of_the_predictor(nastool, truth):
+    known = Agreement("predicted[p]", "the truth", 0, None, None, None, interval=1.0, hits=0)
+    assert str(known) == "predicted[p]: no shape that it was not fitted on"
+    run = search(nastool, "--refine", "4", "--refine-shapes", "8")
+    assert run.exit_code == 0, run.stderr
+    assert f"; {known}" in " ".join(run.stdout.split())
 
 
 def test_searches_do_not_share_refitted_predictors(nastool, truth):
