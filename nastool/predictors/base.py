@@ -350,7 +350,11 @@ def load_predictor(folder: str | Path) -> tuple[Predictor, Card]:
     path = Path(folder)
     if not (path / CARD).is_file():
         raise InvalidInputError(f"{path} must be a folder with a predictor, got no {CARD} there")
-    card = Card.from_json((path / CARD).read_text(encoding="utf-8"))
+    try:
+        text = (path / CARD).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInputError(f"{path}: cannot read the predictor: {error}") from error
+    card = Card.from_json(text)
     predictor = create_predictor(card.kind)
     try:
         predictor.load(path)

@@ -83,6 +83,12 @@ def test_other_json_is_no_card(text):
         Card.from_json(text)
 
 
+def test_a_card_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "card.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(InvalidInputError, match="cannot read the predictor"):
+        load_predictor(tmp_path)
+
+
 def test_an_unknown_entry_in_a_card_is_refused():
     content = json.loads(card().to_json()) | {"extra": 1}
     with pytest.raises(InvalidInputError, match="extra"):
