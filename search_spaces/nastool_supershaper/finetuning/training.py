@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
 from torch import Tensor
+from torch.utils.data import Sampler, SequentialSampler
 from transformers import (
     DataCollatorWithPadding,
     PreTrainedModel,
@@ -188,6 +189,10 @@ class _DistillingTrainer(Trainer):
         if teacher is not None:
             self._teacher = teacher.to(self.args.device).eval()  # type: ignore[arg-type]
             self._distillation = distillation or Distillation()
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Sampler[int]:
+        # The library groups this by length too, and answers would be scored as other questions'.
+        return SequentialSampler(eval_dataset)
 
     def compute_loss(
         self,

@@ -16,7 +16,8 @@ from nastool_supershaper.checkpoints import load_supernet, save_model
 from nastool_supershaper.data import prepare_corpus
 from nastool_supershaper.deployment.models import with_head
 from nastool_supershaper.finetuning import subnets, training, workbench
-from nastool_supershaper.finetuning.encoding import Encoded
+from nastool_supershaper.finetuning.data import load_task
+from nastool_supershaper.finetuning.encoding import Encoded, encode
 from nastool_supershaper.finetuning.tasks import Files, Kind, Settings, Task, read_task_file
 from nastool_supershaper.finetuning.training import DivergedError, distillation_loss
 from nastool_supershaper.shaped_bert import ShapedBertConfig, ShapedBertForSequenceClassification
@@ -369,6 +370,23 @@ def test_a_teacher_is_part_of_the_loss(tmp_path):
         own, distance = student(**batch), distillation_loss(student(**texts), teacher(**texts), 2.0)
         assert loss == pytest.approx(float(0.75 * own.loss + 0.25 * distance))
         assert trainer.compute_loss(student.eval(), batch) == pytest.approx(float(own.loss))
+
+
+def test_grouping_by_length_leaves_the_dev_set_in_order(supernet, tokenizer, task_file):
+    task = read_task_file(task_file, {})["answers"]
+    task = replace(task, settings=replace(task.settings, max_length=64))
+    encoded = encode(task, load_task(task), tokenizer, 64)
+    scores = []
+    for grouped in (False, True):
+        model = with_head(load_supernet(supernet).extract((16, 16)), task.head, ())
+        settings = Settings(
+            epochs=1, batch_size=1000, learning_rate=1e-9, max_length=64, group_by_length=grouped
+        )
+        outcome = training.fine_tune(
+            model, task, encoded, tokenizer, settings, 0, device="cpu", dtype="float32"
+        )
+        scores.append(outcome.scores)
+    assert scores[0] == scores[1]
 
 
 @pytest.mark.parametrize(("grouped", "least", "most"), [(False, 1500, 3000), (True, 0, 500)])
