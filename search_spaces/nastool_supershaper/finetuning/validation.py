@@ -38,16 +38,15 @@ class Validation:
 
     def values(self, shape: Shape, task: str, mode: Mode, metric: str) -> list[float]:
         """The scores of all seeds."""
-        return [
-            outcome.scores[metric]
-            for cell, outcome in self.outcomes.items()
-            if (cell.shape, cell.task, cell.mode) == (shape, task, mode)
-        ]
+        return [outcome.scores[metric] for outcome in self._of(shape, task, mode)]
 
     def chosen(self, shape: Shape, task: str, mode: Mode) -> list[Mapping[str, float]]:
         """The hyperparameters that a grid was searched for, seed by seed."""
+        return [outcome.chosen for outcome in self._of(shape, task, mode)]
+
+    def _of(self, shape: Shape, task: str, mode: Mode) -> list[Outcome]:
         return [
-            outcome.chosen
+            outcome
             for cell, outcome in self.outcomes.items()
             if (cell.shape, cell.task, cell.mode) == (shape, task, mode)
         ]
