@@ -316,6 +316,11 @@ def additive_epsilon(points: ArrayLike, reference_front: ArrayLike) -> float:
     return float("inf") if differences is None else float(differences.max(2).min(1).max())
 
 
+def spread(n: int, limit: int) -> NDArray[np.int64]:
+    """Indices of at most `limit` of n rows, evenly spaced, both ends included."""
+    return np.linspace(0, n - 1, min(n, limit)).round().astype(np.int64)
+
+
 def knee(points: ArrayLike) -> int:
     """Row of the front's point that lies furthest below the plane through the front's ends.
 

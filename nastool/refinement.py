@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from nastool import pareto
 from nastool.errors import InvalidInputError
 from nastool.executors import Executor
 from nastool.objective import Objective
-from nastool.pareto import fast_non_dominated_rank
 from nastool.problem import Problem
 from nastool.results import Result
 from nastool.space import Genotypes
@@ -184,15 +184,14 @@ def promising(result: Result, n: int, exclude: Genotypes) -> Genotypes:
     new = np.array([key not in taken for key in space.keys(evaluations.genotypes)], dtype=bool)
     rows = np.flatnonzero(evaluations.feasible & new)
     points = evaluations.objectives[rows]
-    ranks = fast_non_dominated_rank(points)
+    ranks = pareto.fast_non_dominated_rank(points)
     order = np.lexsort((*points.T[::-1], ranks))
     found: list[Any] = []
     for rank in range(int(ranks.max(initial=-1)) + 1):
         front = rows[order[ranks[order] == rank]]
         missing = n - len(found)
         if len(front) >= missing:
-            spread = np.linspace(0, len(front) - 1, missing).round().astype(np.int64)
-            found.extend(front[spread])
+            found.extend(front[pareto.spread(len(front), missing)])
             break
         found.extend(front)
     return evaluations.genotypes[np.array(found, dtype=np.int64)]

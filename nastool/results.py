@@ -125,6 +125,14 @@ class Result:
         order = np.lexsort(self.evaluations.objectives[rows].T[::-1])
         return self.evaluations.take(rows[order])
 
+    def listed(self) -> Evaluations:
+        """The evaluations that are shown: the front, or all feasible ones by a single objective."""
+        if len(self.problem.objectives) > 1:
+            return self.front()
+        rows = np.flatnonzero(self.evaluations.feasible)
+        order = np.argsort(self.evaluations.objectives[rows, 0], kind="stable")
+        return self.evaluations.take(rows[order])
+
     def best(self, objective: str | None = None) -> Evaluations:
         """The feasible evaluation that is best in one objective; one row.
 

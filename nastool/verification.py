@@ -167,9 +167,7 @@ def verify(
     front = result.front().genotypes
     if not len(front):
         raise NastoolError("there must be a front to verify: no evaluation is feasible")
-    chosen = front
-    if limit is not None and limit < len(front):
-        chosen = front[np.linspace(0, len(front) - 1, limit).round().astype(np.int64)]
+    chosen = front if limit is None else front[pareto.spread(len(front), limit)]
     values: dict[str, Floats] = {}
     for number, (name, objective) in enumerate(measured.items()):
         done = number * len(chosen)

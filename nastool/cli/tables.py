@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from nastool import pareto
 from nastool.constraint import format_quantity
 from nastool.errors import NastoolError
 from nastool.problem import Problem
@@ -72,26 +73,17 @@ def front_view(result: Result, limit: int | None, facts: Mapping[str, str | int]
     Raises:
         NastoolError: No evaluation is feasible.
     """
-    feasible = result.evaluations.take(result.evaluations.feasible)
-    if len(feasible) == 0:
+    listed = result.listed().genotypes
+    if len(listed) == 0:
         raise NastoolError(
             f"none of the {len(result):,} evaluated architectures satisfies "
             f"{', '.join(map(str, result.problem.constraints)) or 'every objective'}"
         )
     if len(result.problem.objectives) == 1:
-        order = np.argsort(feasible.objectives[:, 0], kind="stable")
-        rows = feasible.genotypes[order[: BEST_ROWS if limit is None else limit]]
-        return FrontView(result, rows, len(feasible), facts)
-    front = result.front().genotypes
-    rows = front if limit is None else front[spread(len(front), limit)]
-    return FrontView(result, rows, len(front), facts)
-
-
-def spread(n: int, limit: int) -> NDArray[np.int64]:
-    """Indices of at most `limit` of n rows, evenly spaced, both ends included."""
-    if n <= limit:
-        return np.arange(n)
-    return np.linspace(0, n - 1, limit).round().astype(np.int64)
+        rows = listed[: BEST_ROWS if limit is None else limit]
+    else:
+        rows = listed if limit is None else listed[pareto.spread(len(listed), limit)]
+    return FrontView(result, rows, len(listed), facts)
 
 
 def as_json(view: FrontView) -> str:

@@ -9,8 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from nastool import pareto
 from nastool.errors import MissingDependencyError
 from nastool.plots.axes import Axis, format_metric
 from nastool.plots.front import FrontData, Outcome, draw_front, front_data
@@ -58,9 +57,7 @@ def members(name: str, result: Outcome, limit: int = TABLE_ROWS) -> tuple[Member
     """
     front = result.front()
     problem = result.problem
-    if len(front) > limit:
-        rows = np.unique(np.linspace(0, len(front) - 1, limit).round().astype(np.int64))
-        front = front.take(rows)
+    front = front.take(pareto.spread(len(front), limit))
     natural = front.objectives * problem.signs
     return _members(name, problem, front.genotypes, natural.tolist())
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from nastool import pareto
 from nastool.errors import InvalidInputError, MissingDependencyError
 from nastool.plots.axes import format_metric, sources
 from nastool.plots.front import Outcome
@@ -71,9 +72,7 @@ def shapes_data(result: Outcome, limit: int = MEMBERS) -> ShapesData:
     metric = problem.objectives[-1]
     natural = front.objectives * problem.signs
     order = np.argsort(natural[:, -1], kind="stable")
-    kept = order
-    if len(order) > limit:
-        kept = order[np.linspace(0, len(order) - 1, limit).round().astype(np.int64)]
+    kept = order[pareto.spread(len(order), limit)]
     genotypes, natural = front.genotypes[kept], natural[kept]
     summaries = tuple(
         ", ".join(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -473,7 +474,7 @@ def _sqlite_engine(url: URL, create: bool) -> Engine:
         # The driver's own transactions commit before DDL; ours begin where `begin` says.
         connection.isolation_level = None
         connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA journal_mode = WAL")
+        _use_write_ahead_log(connection)
         # With a write-ahead log this survives a killed process, at a fraction of FULL's time.
         connection.execute("PRAGMA synchronous = NORMAL")
 
@@ -484,6 +485,21 @@ def _sqlite_engine(url: URL, create: bool) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
     return engine
+
+
+def _use_write_ahead_log(connection: Any) -> None:
+    """Switch a new file over; done by several at once, SQLite refuses some without waiting."""
+    from sqlite3 import OperationalError
+
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _summary(row: Any) -> StudySummary:

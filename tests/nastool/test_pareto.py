@@ -184,6 +184,15 @@ def test_nothing_found_is_infinitely_far_away():
     assert pareto.additive_epsilon(np.empty((0, 2)), [[0.0, 0.0]]) == np.inf
 
 
+@given(st.integers(0, 60), st.integers(1, 20))
+def test_spread_keeps_the_ends_and_even_steps(n, limit):
+    rows = pareto.spread(n, limit)
+    assert len(rows) == min(n, limit)
+    assert set(rows[:1]) | set(rows[1:][-1:]) <= {0, n - 1}
+    steps = np.diff(rows)
+    assert not len(steps) or (steps.min() >= 1 and np.ptp(steps) <= 1)
+
+
 def test_knee_is_the_corner_whatever_the_scale():
     points = np.array([[0.0, 1e6], [0.1, 1e5], [1.0, 0.0], [2.0, 2e6], [np.nan, 0.0]])
     assert pareto.knee(points) == 1

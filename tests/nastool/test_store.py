@@ -298,6 +298,19 @@ def test_a_locked_database_is_one_line(tmp_path, monkeypatch):
         store.create_study("a", {}, {})
 
 
+def test_a_new_file_in_use_is_waited_for(tmp_path):
+    path = tmp_path / "a.db"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("CREATE TABLE passing (a)")
+    # SQLite refuses to switch the journal of a file another is writing, however long it may wait.
+    other.execute("BEGIN IMMEDIATE")
+    leave = threading.Timer(0.2, lambda: (other.execute("ROLLBACK"), other.close()))
+    leave.start()
+    with pytest.raises(StoreError, match="tables of another program"):
+        Store(f"sqlite:///{path}")
+    leave.join()
+
+
 def test_many_writers_wait_for_each_other(tmp_path):
     url = f"sqlite:///{tmp_path}/a.db"
     errors = []

@@ -32,7 +32,7 @@ def pick(result: Result, how: str) -> Genotypes:
     """
     if how != KNEE and not (how.isdecimal() and int(how) >= 1):
         raise InvalidInputError(f"--pick: expected a number or '{KNEE}', got {how!r}")
-    rows = _rows(result)
+    rows = result.listed().genotypes
     if len(rows) == 0:
         raise NastoolError("there must be a front to validate: no evaluation is feasible")
     n = 1 if how == KNEE else int(how)
@@ -40,15 +40,7 @@ def pick(result: Result, how: str) -> Genotypes:
         return rows[:n]
     if how == KNEE:
         return rows[[pareto.knee(result.front().objectives)]]
-    return rows[np.linspace(0, len(rows) - 1, min(n, len(rows))).round().astype(np.int64)]
-
-
-def _rows(result: Result) -> Genotypes:
-    """The shapes as `nastool show` lists them: a front, or a ranking by a single objective."""
-    if len(result.problem.objectives) > 1:
-        return result.front().genotypes
-    feasible = result.evaluations.take(result.evaluations.feasible)
-    return feasible.genotypes[np.argsort(feasible.objectives[:, 0], kind="stable")]
+    return rows[pareto.spread(len(rows), n)]
 
 
 def named_shape(text: str, space: SuperShaperSpace, result: Result | None) -> Genotypes:
@@ -79,7 +71,7 @@ def named_shape(text: str, space: SuperShaperSpace, result: Result | None) -> Ge
             raise InvalidInputError(f"--shape: {error}") from error
     if text == KNEE:
         return pick(result, KNEE)
-    rows = _rows(result)
+    rows = result.listed().genotypes
     if not 1 <= int(text) <= len(rows):
         raise InvalidInputError(
             f"--shape: expected the number of a row from 1 to {len(rows)}, got {text}"
