@@ -130,7 +130,10 @@ def load_corpus(folder: str | Path) -> Corpus:
         train = np.load(folder / "train.npy", mmap_mode="r", allow_pickle=False)
         held_out = np.load(folder / "held_out.npy", mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise InvalidInputError(f"no prepared corpus in {folder}: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InvalidInputError(
+            f"no prepared corpus in {folder} ({reason}); --text FILE brings text of your own"
+        ) from error
     return Corpus(folder, train, held_out, card)
 
 

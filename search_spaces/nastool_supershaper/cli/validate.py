@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from nastool_supershaper.cli.supernets import move, named_supernet, torch_needed
 if TYPE_CHECKING:
     from nastool.results import Result
     from nastool.store import Store
+    from nastool_supershaper.data import Corpus
     from nastool_supershaper.finetuning.report import Report
     from nastool_supershaper.finetuning.subnets import Mode, Pretraining
     from nastool_supershaper.finetuning.tasks import Task
@@ -102,10 +103,14 @@ _MODES = ("direct", "partial", "scratch")
 @click.option("--pretrain-batch-size", type=count, default="32", show_default=True)
 @click.option("--pretrain-learning-rate", type=float, default=2e-4, show_default=True)
 @click.option(
-    "--corpus",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="Prepared text for it. Default: what the supernet was trained on.",
+    "--text",
+    multiple=True,
+    metavar="FILE",
+    help="Text for it: file, folder or pattern; repeatable. Default: what the supernet was "
+    "trained on.",
+)
+@click.option(
+    "--corpus", metavar="DIR", type=click.Path(path_type=Path), help="Prepared text for it."
 )
 @click.option(
     "--target-perplexity",
@@ -173,6 +178,7 @@ def validate(
     pretrain_steps: int | None,
     pretrain_batch_size: int,
     pretrain_learning_rate: float,
+    text: tuple[str, ...],
     corpus: Path | None,
     target_perplexity: float | None,
     distillation_mix: float | None,
@@ -202,6 +208,7 @@ def validate(
     from nastool.cli.show import problem_of
     from nastool.store import open_store
     from nastool.study import load_result
+    from nastool_supershaper.data import load_corpus
     from nastool_supershaper.finetuning import report as reports
     from nastool_supershaper.finetuning.subnets import Mode
     from nastool_supershaper.masked_text import check_corpus
@@ -237,17 +244,28 @@ def validate(
                 f"got {device}"
             )
         reader = load_tokenizer(tokenizer or supernet)
+        positions = int(model.config.max_position_embeddings)
+        if text and corpus:
+            raise InvalidInputError("expected --text or --corpus, got both")
         pretraining = _pretraining(
             modes,
             pretrain_steps,
-            corpus or supernet / "corpus",
+            lambda: (
+                _tokenised(text, str(tokenizer or supernet), models / "corpus", positions)
+                if text
+                else load_corpus(corpus or supernet / "corpus")
+            ),
             batch_size=pretrain_batch_size,
             learning_rate=pretrain_learning_rate,
             dtype=resolve_dtype(model.device.type, dtype),
         )
         if pretraining is not None:
             check_corpus(pretraining.corpus, reader, model.config, str(supernet))
-        for option, given in (("--corpus", corpus), ("--target-perplexity", target_perplexity)):
+        for option, given in (
+            ("--text", text or None),
+            ("--corpus", corpus),
+            ("--target-perplexity", target_perplexity),
+        ):
             if given is not None and pretraining is None:
                 raise InvalidInputError(f"{option}: expected --pretrain-steps beside it")
         bench = Workbench(
@@ -387,11 +405,10 @@ def _shapes(
 def _pretraining(
     modes: Sequence[Mode],
     steps: int | None,
-    corpus: Path,
+    corpus: Callable[[], Corpus],
     **hyperparameters: Any,
 ) -> Pretraining | None:
     """How subnets are trained first; None where they are not."""
-    from nastool_supershaper.data import load_corpus
     from nastool_supershaper.finetuning.subnets import Pretraining
     from nastool_supershaper.pretraining_config import PRESETS
 
@@ -403,9 +420,11 @@ def _pretraining(
         return None
     if set(modes) == {"direct"}:
         raise InvalidInputError("--pretrain-steps: expected --mode partial or scratch beside it")
-    opened = load_corpus(corpus)
+    opened = corpus()
     if not len(opened.held_out):
-        raise InvalidInputError("--corpus: expected held-out text to follow the perplexity on")
+        raise InvalidInputError(
+            f"{opened.folder}: expected held-out text to follow the perplexity on, got too little"
+        )
     config = replace(
         PRESETS["laptop"],
         steps=steps,
@@ -413,6 +432,14 @@ def _pretraining(
         **hyperparameters,
     )
     return Pretraining(config, opened)
+
+
+def _tokenised(text: tuple[str, ...], tokenizer: str, folder: Path, positions: int) -> Corpus:
+    """Text in blocks as pre-training takes them, a hundredth of it held out."""
+    from nastool_supershaper.cli.texts import named_sources, open_corpus
+
+    sources = named_sources(text, (), "text", streaming=False)
+    return open_corpus(sources, tokenizer, folder, min(128, positions), 0.01, None)
 
 
 def _distillation(

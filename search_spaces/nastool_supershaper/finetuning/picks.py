@@ -31,7 +31,7 @@ def pick(result: Result, how: str) -> Genotypes:
         NastoolError: Nothing is feasible.
     """
     if how != KNEE and not (how.isdecimal() and int(how) >= 1):
-        raise InvalidInputError(f"--pick: expected a number or '{KNEE}', got {how!r}")
+        raise InvalidInputError(f"--pick: expected a number of at least 1 or '{KNEE}', got {how!r}")
     rows = result.listed().genotypes
     if len(rows) == 0:
         raise NastoolError("there must be a front to validate: no evaluation is feasible")

@@ -12,11 +12,11 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from nastool.cli.main import main
 from nastool_supershaper.checkpoints import load_supernet, save_model
-from nastool_supershaper.data import prepare_corpus
+from nastool_supershaper.data import load_corpus, prepare_corpus
 from nastool_supershaper.finetuning import subnets, workbench
 from nastool_supershaper.finetuning.tasks import read_task_file
 from nastool_supershaper.finetuning.training import DivergedError
-from nastool_supershaper.text import text_files, train_tokenizer
+from nastool_supershaper.text import load_tokenizer, text_files, train_tokenizer
 
 QUICK = ("--epochs", "2", "--batch-size", "16", "--learning-rate", "0.005")
 QUICK += ("--device", "cpu", "--dtype", "float32")
@@ -299,6 +299,23 @@ def test_text_of_another_vocabulary_is_refused(validate, tmp_path):
     assert "was tokenised with another vocabulary than that of" in run.stderr
 
 
+def test_text_is_tokenised_for_the_supernet_once(validate, supernet, tmp_path, monkeypatch):
+    text = (supernet.parent / "text.txt").read_text()
+    file = tmp_path / "own.txt"
+    file.write_text(text * 5)
+    base = ("--shape", "4-4", "--tasks", "mood", "--mode", "partial", "--pretrain-steps", "1")
+    base += ("--format", "json")
+    own = (*base, "--text", str(file), "--models", str(tmp_path / "models"))
+    content = found(validate(*own))
+    corpus = load_corpus(tmp_path / "models" / "corpus")
+    corpus.check_tokenizer(load_tokenizer(supernet), str(supernet))
+    assert corpus.train.shape[1] == 64  # as many tokens as the supernet has positions
+    assert len(corpus.held_out)
+    monkeypatch.setattr(workbench, "fine_tune", None)
+    assert found(validate(*own)) == content
+    assert found(validate(*base, "--corpus", str(corpus.folder))) == content
+
+
 def test_pretraining_has_the_precision_asked_for(validate, monkeypatch):
     seen = []
     monkeypatch.setattr(subnets.Pretraining, "run", lambda self, *_: seen.append(self.config.dtype))
@@ -341,8 +358,6 @@ def test_kept_models_load_with_auto_classes(validate, tmp_path):
     content = found(run)
     (folder,) = (tmp_path / "nastool-models").iterdir()
     from transformers import AutoModelForSequenceClassification
-
-    from nastool_supershaper.text import load_tokenizer
 
     model = AutoModelForSequenceClassification.from_pretrained(folder)
     assert model.config.id2label == {0: "bad", 1: "good"}
@@ -428,7 +443,7 @@ def test_the_store_knows_what_was_validated(validate, study):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--pick", "some"), "--pick: expected a number or 'knee', got 'some'"),
+        (("--pick", "some"), "--pick: expected a number of at least 1 or 'knee', got 'some'"),
         (("--tasks", "nothing"), "--tasks: unknown task 'nothing'; known: mnli"),
         (
             ("--shape", "largst"),
@@ -439,6 +454,9 @@ def test_the_store_knows_what_was_validated(validate, study):
         (("--mode", "partial", "--pretrain-steps", "0"), "expected at least 1 for partial"),
         (("--target-perplexity", "9"), "--target-perplexity: expected --pretrain-steps"),
         (("--corpus", "text"), "--corpus: expected --pretrain-steps"),
+        (("--text", "text.txt"), "--text: expected --pretrain-steps"),
+        (("--text", "text.txt", "--corpus", "text"), "expected --text or --corpus, got both"),
+        (("--mode", "partial", "--text", "text.txt"), "text.txt"),
         (("--temperature", "2"), "--temperature: expected --distil"),
         (("--distil", "2"), "mix must be in (0, 1], got 2.0"),
         (("--distil", "0.5", "--teacher", "mood"), "--teacher: expected TASK=DIR"),
