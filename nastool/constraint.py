@@ -133,6 +133,14 @@ def _read(text: str) -> Quantity:
     return Quantity(float(product), base)
 
 
+def in_base(unit: str) -> Quantity:
+    """What one of a unit is in its base unit: ms is 0.001 s; a unit not known here is its own."""
+    try:
+        return parse_quantity(f"1 {unit}")
+    except InvalidInputError:
+        return Quantity(1.0, unit)
+
+
 def parse_constraint(text: str) -> Constraint:
     """Read ``METRIC<=NUMBER`` or ``METRIC>=NUMBER``; an argument may follow a colon.
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from nastool.cli.options import plugin_option
 from nastool.cli.predictor_plot import plot_option, write_page
 from nastool.errors import InvalidInputError
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 )
 @click.option("--target", default="perplexity", show_default=True, help="Column to predict.")
 @click.option("--metric", help="Name of what is predicted. Default: the target.")
-@click.option("--unit", default="", help="Unit of the target, e.g. s or ms; recorded in the card.")
+@click.option("--unit", default="", help="Unit of the target, e.g. s or ms.")
 @click.option(
     "--cost",
     "costs",
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
     help="Folder for the predictor and its card.",
 )
 @plot_option
+@plugin_option
 def fit(
     table: Path,
     space_spec: str | None,
@@ -86,11 +89,12 @@ def fit(
 
     TABLE is a .csv, .csv.gz or .parquet file with a column for each gene and one for the target.
     The scores are those of shapes the predictor has not seen; the predictor that is saved is then
-    fitted on all of them.
+    fitted on all of them. It predicts in SI base units: a table in ms makes one of seconds.
     """
     # The help must not wait for numpy.
     from rich.console import Console
 
+    from nastool.constraint import in_base
     from nastool.predictors.base import check_folder, create_predictor, save_predictor
     from nastool.predictors.fitting import check_sources, fit_table, load_sources
     from nastool.predictors.tables import read_measurements
@@ -118,6 +122,8 @@ def fit(
 
         space = load_space(space_spec)
     data = read_measurements(table, target, space, cards[0].costs if cards else costs)
+    one = in_base(unit)
+    data = replace(data, targets=data.targets * one.value)
     check_sources(data, sources, cards)
     check_folder(output)
     console = Console(highlight=False, markup=False)
@@ -130,7 +136,7 @@ def fit(
         "seed": seed,
         **({"transferred_from": [f"{c.metric}: {c}" for c in cards]} if cards else {}),
     }
-    card = fitted.card(metric or target, unit, source)
+    card = fitted.card(metric or target, one.unit, source)
     save_predictor(output, fitted.predictor, card, data)
     if plot is not None:
         write_page(plot, fitted, card, seed)
@@ -160,17 +166,19 @@ def _ranking_table(ranking: Sequence[Candidate]) -> Table:
 def _scores_table(card: Card, result: HeldOut) -> Table:
     from rich.table import Table
 
+    from nastool.constraint import format_quantity
+
     scores = result.scores
     table = Table(title=f"{card.metric}: {card.label} on {scores.n:,} held-out shapes")
     for name in ("R2", "Spearman", "Kendall", "RMSE", "90% within"):
         table.add_column(name, justify="right")
-    unit = f" {card.unit}" if card.unit else ""
-    interval = "too few" if result.interval is None else f"±{result.interval:.4g}{unit}"
+    half = result.interval
+    interval = "too few" if half is None else f"±{format_quantity(half, card.unit)}"
     table.add_row(
         f"{scores.r2:.4f}",
         f"{scores.spearman:.4f}",
         f"{scores.kendall:.4f}",
-        f"{scores.rmse:.4g}{unit}",
+        format_quantity(scores.rmse, card.unit),
         interval,
     )
     return table

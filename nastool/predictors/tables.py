@@ -188,7 +188,8 @@ def read_measurements(
             column = [columns[cost][row] for row in kept]
             parts.append(_numbers(path, cost, column, missing=False))
         else:
-            known = ", ".join([*(space.costs if space else ()), *columns])
+            others = [name for name in columns if name not in genes and name != target]
+            known = ", ".join(dict.fromkeys([*(space.costs if space else ()), *others])) or "none"
             raise InvalidInputError(f"cost must be one of {known}; got {cost!r}")
     # A shape on both sides of a held-out split would flatter the scores.
     features, first, groups = np.unique(

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from nastool.constraint import (
     Constraint,
+    Quantity,
     format_quantity,
+    in_base,
     parse_bound,
     parse_constraint,
     parse_quantity,
@@ -45,6 +47,15 @@ def test_quantities(text, value, unit):
     quantity = parse_quantity(text)
     assert quantity.value == value
     assert quantity.unit == unit
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "base"),
+    [("ms", 1e-3, "s"), ("MB", 1e6, "B"), ("s", 1, "s"), ("", 1, ""), ("M", 1e6, "")]
+    + [(unit, 1, unit) for unit in ("nats", "%", "frames a second", "2", "e3")],
+)
+def test_a_unit_in_its_base_unit(unit, value, base):
+    assert in_base(unit) == Quantity(value, base)
 
 
 @given(

@@ -9,8 +9,10 @@ from click.testing import CliRunner
 from nastool.cli.fit import fit
 from nastool.errors import InvalidInputError
 from nastool.predictors import load_predictor
+from nastool.testing import Widths
 
 WIDTHS = (60, 120, 180)
+RNG = np.random.default_rng(0)
 
 
 def rows(n=250, seed=0):
@@ -74,6 +76,40 @@ def test_what_was_measured_reaches_the_card(tmp_path, beside):
     assert (card.unit, card.metric, card.source["target"]) == ("nats", "loss", "perplexity")
 
 
+def test_a_table_in_milliseconds_makes_a_predictor_of_seconds(tmp_path):
+    shapes, values = rows()
+    table = write(tmp_path / "t.csv", shapes, values, "ms")
+    words = ("--target", "ms", "--unit", "ms", "--model", "linear", "--output", tmp_path / "p")
+    shown = run(table, *words).output
+    predictor, card = load_predictor(tmp_path / "p")
+    assert card.unit == "s"
+    assert predictor.predict(shapes).mean == pytest.approx(values / 1000, abs=1e-6)
+    assert 0 <= card.scores.rmse < 1e-6
+    assert not any(line.endswith(" ms") for line in shown.split("│"))
+    kept = np.loadtxt(tmp_path / "p" / "measurements.csv", delimiter=",", skiprows=1)
+    assert kept[:, -1] == pytest.approx((100 - kept[:, :-1] @ [0.1, 0.05, 0.02, 0.01, 0.2]) / 1000)
+
+
+def test_a_space_of_a_plugin_file(tmp_path):
+    plugin = tmp_path / "plug.py"
+    plugin.write_text(
+        "from nastool.plugins import register_space\n"
+        "from nastool.testing import Widths\n"
+        "@register_space('fitted')\n"
+        "class Fitted(Widths):\n"
+        "    'Two widths.'\n"
+        "    def __init__(self, argument=None):\n"
+        "        super().__init__(layers=2)\n"
+    )
+    space = Widths(layers=2)
+    lines = [",".join(map(str, [*row, sum(row)])) for row in space.decode(space.sample(60, RNG))]
+    names = ",".join(gene.name for gene in space.genes)
+    (tmp_path / "t.csv").write_text("\n".join([f"{names},loss", *lines]))
+    words = ("--space", "fitted", "--target", "loss", "--model", "linear")
+    run(tmp_path / "t.csv", *words, "--output", tmp_path / "p", "--plugin", plugin)
+    assert load_predictor(tmp_path / "p")[1].genes == tuple(gene.name for gene in space.genes)
+
+
 def test_failed_and_repeated_measurements(tmp_path):
     shapes, values = rows()
     _, first = np.unique(shapes, axis=0, return_index=True)
@@ -131,6 +167,11 @@ def test_a_column_can_be_a_cost(tmp_path):
         ("layer_1,layer_2,perplexity\n1,2,nan\n", (), "finite"),
         ("layer_1,layer_2,perplexity\n1,2,3\n", ("--test-fraction", "1.5"), "--test-fraction"),
         ("layer_1,layer_2,perplexity\n1,2,3\n", ("--model", "oracle"), "xgboost"),
+        (
+            "layer_1,layer_2,perplexity,ms\n1,2,3,4\n",
+            ("--cost", "perplexity"),
+            "must be one of ms; got 'perplexity'",
+        ),
     ],
 )
 def test_bad_input_is_one_clear_line(tmp_path, text, arguments, message):
