@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nastool import pareto
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.executors import Executor, InProcess
-from nastool.objective import Kind, Objective
+from nastool.objective import Direction, Kind, Objective
 from nastool.predictors.evaluation import spearman
 from nastool.problem import Problem
 from nastool.results import Result
@@ -126,10 +126,10 @@ def predicted_metrics(problem: Problem) -> tuple[Objective, ...]:
 
 
 def check_measured(problem: Problem, measured: Mapping[str, Objective]) -> None:
-    """Check that there is something to measure, and that it is predicted.
+    """Check that there is something to measure, that it is predicted, and in the same unit.
 
     Raises:
-        InvalidInputError: It is not.
+        InvalidInputError: It is not, or the smaller is better in one, the larger in the other.
     """
     predicted = [metric.name for metric in predicted_metrics(problem)]
     unknown = [name for name in measured if name not in predicted]
@@ -138,6 +138,18 @@ def check_measured(problem: Problem, measured: Mapping[str, Objective]) -> None:
             "what is measured must be predicted metrics of the problem "
             f"({', '.join(predicted) or 'none'}), got {', '.join(unknown) or 'none'}"
         )
+    for name, objective in measured.items():
+        expected, got = _terms(problem.metric(name)), _terms(objective)
+        if expected != got:
+            raise InvalidInputError(
+                f"what measures {name} must be {expected}, as {name} is, "
+                f"got {objective.name}, which is {got}"
+            )
+
+
+def _terms(metric: Objective) -> str:
+    better = "smaller" if metric.direction is Direction.MINIMIZE else "larger"
+    return f"in {metric.unit or 'plain numbers'} and better when {better}"
 
 
 def verify(

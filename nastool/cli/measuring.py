@@ -75,7 +75,10 @@ class Measuring:
                 skipped[name] = str(error)
         if not measured:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
-            raise InvalidInputError(f"no predicted metric can be measured: {reasons}")
+            raise InvalidInputError(
+                f"no predicted metric can be measured, and --measure METRIC=OBJECTIVE names no "
+                f"other way: {reasons}"
+            )
         if ignored:
             # Settings are named as their options.
             options = " and ".join(f"--{name}" for name in self.settings if name in ignored)

@@ -136,6 +136,10 @@ def test_what_cannot_be_measured_is_named(nastool):
         (("mine", "--measure", "gap"), "expected METRIC=OBJECTIVE with METRIC one of gap"),
         (("mine", "--measure", "params=gap"), "expected METRIC=OBJECTIVE"),
         (("mine", "--measure", "gap=nothing"), "unknown objective 'nothing'"),
+        (
+            ("mine", "--measure", "gap=stopwatch"),
+            "gap is, got stopwatch, which is in s and better when larger",
+        ),
         (("mine", "--measure", "gap=broken"), "could measure none of the shapes: "),
         (
             ("mine", "--text", "x", "--supernet", "7"),
@@ -150,6 +154,14 @@ def test_wrong_input_is_one_line(nastool, arguments, message):
     assert message in run.stderr
     assert len(run.stderr.splitlines()) == 1
     assert "not verified" in shown(nastool)
+
+
+def test_where_nothing_measures_the_option_that_names_it_is_said(nastool):
+    search(nastool, objectives=("speed", "params"))
+    run = nastool("verify", "mine")
+    assert run.exit_code == 2
+    assert "--measure METRIC=OBJECTIVE" in run.stderr
+    assert "speed: unknown objective 'measured_speed'" in run.stderr
 
 
 def test_nothing_predicted_is_nothing_to_verify(nastool):
