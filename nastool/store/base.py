@@ -300,7 +300,14 @@ class Store:
         return None if text is None else json.loads(text).get(key)
 
     def _unknown(self, name: str) -> InvalidInputError:
-        known = ", ".join(study.name for study in self.list_studies()[-10:]) or "none"
+        # The runs of a comparison are many, and go by its name.
+        listed = {}
+        for study in self.list_studies():
+            comparison = study.description.get("comparison") or {}
+            listed[comparison.get("name", study.name)] = study.name
+        if name in listed:
+            return InvalidInputError(f"expected a study such as {listed[name]!r}, got a comparison")
+        known = ", ".join([*listed][-10:]) or "none"
         return InvalidInputError(f"unknown study {name!r} in {self.url}; known: {known}")
 
     def commit(

@@ -165,6 +165,16 @@ def test_names_are_unique_and_unknown_ones_list_the_known(store):
             call("second")
 
 
+def test_the_runs_of_a_comparison_are_known_by_its_name(store):
+    store.create_study("mine", {}, {})
+    for number in range(12):
+        store.create_study(f"all/random/{number}", {}, {"comparison": {"name": "all"}})
+    with pytest.raises(InvalidInputError, match=r"unknown study 'Mine'.*known: mine, all$"):
+        store.load("Mine")
+    with pytest.raises(InvalidInputError, match=r"such as 'all/random/11', got a comparison"):
+        store.load("all")
+
+
 def test_deleting_a_study_leaves_nothing_of_it_but_measurements(store):
     key = store.create_study("a", {}, {})
     store.commit(key, 0, batch(0, 5), {"k": 1}, 0.5)
