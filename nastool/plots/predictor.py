@@ -78,6 +78,7 @@ def draw_agreement(held: HeldOut, metric: str, unit: str = "") -> go.Figure:
             y=[*(ends - held.interval), *(ends[::-1] + held.interval)],
             fill="toself",
             fillcolor="rgba(148,163,184,0.2)",
+            mode="lines",  # With markers, its corners look like shapes.
             line={"width": 0},
             hoverinfo="skip",
             name="90% interval",

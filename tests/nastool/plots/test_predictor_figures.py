@@ -15,7 +15,7 @@ def test_agreement_shows_both_values_and_the_interval():
     held = on_held_out(targets, targets + 0.5)
     figure = draw_agreement(held, "latency[x]", "s")
     band, equal, points = figure.data
-    assert band.name == "90% interval"
+    assert (band.name, band.mode) == ("90% interval", "lines")
     assert band.y[0] == pytest.approx(-held.interval)
     assert list(equal.x) == [0, 19.5]
     assert list(points.x) == targets.tolist()
