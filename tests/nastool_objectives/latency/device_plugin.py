@@ -26,6 +26,16 @@ class Runnable(Widths):
         return Deployment(seconds * workload.batch_size, {}, workload)
 
 
+@register_space("immobile")
+class Immobile(Widths):
+    """Cannot be built."""
+
+    name = "immobile"
+
+    def __init__(self, argument=None):
+        super().__init__(layers=2)
+
+
 @register_device("simulated")
 class Simulated(Device):
     """Takes the seconds that the model says, with noise of a known size."""

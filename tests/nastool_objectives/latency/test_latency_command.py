@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 
 import numpy as np
@@ -283,6 +284,26 @@ def test_wrong_input_is_one_line(nastool, arguments, message):
     assert run.exit_code == 2
     assert message in run.stderr
     assert len(run.stderr.splitlines()) == 1
+
+
+def test_a_campaign_without_a_visit_is_no_device(nastool, tmp_path):
+    words = ("latency", "measure", "--device", "simulated", "--shapes", "3", "--name", "toy")
+    run = nastool(*words, "--space", "immobile")
+    assert run.exit_code == 2
+    assert run.stderr == "Error: space immobile must define `deploy` to be run on a device\n"
+    assert list((tmp_path / "devices").iterdir()) == []
+
+
+def test_an_imported_device_names_its_tables_in_words(nastool, tmp_path):
+    path = table(tmp_path / "a.csv", 0, 0)
+    words = ("--device", "toy", "--unit", "s", "--space", "runnable", "--model", "linear")
+    run = nastool("latency", "import", path, *words)
+    assert run.exit_code == 0, run.stderr
+    # The half-width as everywhere else: 1.5ms, never 0.0015 s.
+    assert not re.search(r"90% within ±[\d.e-]+ ", run.stdout)
+    shown = nastool("latency", "show", "toy").stdout
+    assert re.search(r"^tables +a.csv *$", shown, re.MULTILINE)
+    assert "about" not in shown
 
 
 def test_a_card_that_is_no_text_is_one_line(nastool, tmp_path):

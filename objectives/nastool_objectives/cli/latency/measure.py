@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nastool.cli.options import count, plugin_option
-from nastool.errors import InvalidInputError
+from nastool.errors import InvalidInputError, NastoolError
 from nastool_objectives.cli.latency.options import (
     devices_option,
     fit_options,
@@ -119,8 +119,12 @@ def measure(
     known = [find_device(source, devices_dir) for source in sources]
     check_fit(folder, space, model, known)
     _begin(folder, card)
-    with ProgressBar("measuring") as progress:
-        visits = run(space, device, workload, plan, folder / VISITS, progress)
+    try:
+        with ProgressBar("measuring") as progress:
+            visits = run(space, device, workload, plan, folder / VISITS, progress)
+    except NastoolError:
+        _forget(folder)
+        raise
     genotypes, n_anchors = plan.architectures(space)
     table = tabulate(visits, genotypes, n_anchors, plan.rounds)
     judged = keep(folder, space, card, table, force=force)
@@ -144,6 +148,19 @@ def _default_name(device_text: str, settings: dict[str, Any], workload: dict[str
     base = re.sub(r"[^\w.+-]+", "-", Path(device_text).name).strip("-.") or "device"
     threads = f"-{settings['threads']}" if "threads" in settings else ""
     return f"{base}{threads}-b{workload['batch_size']}-l{workload['sequence_length']}"
+
+
+def _forget(folder: Path) -> None:
+    """Remove a campaign without a single visit, or it would be listed as a device."""
+    from nastool_objectives.latency.campaign import read_visits
+    from nastool_objectives.latency.registry import CARD, VISITS
+
+    visits = folder / VISITS
+    if visits.exists() and not read_visits(visits):
+        visits.unlink()
+        (folder / CARD).unlink()
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _begin(folder: Path, card: DeviceCard) -> None:

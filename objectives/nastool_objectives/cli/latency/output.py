@@ -59,13 +59,15 @@ def fit_and_echo(
         force: Whether to keep a predictor that does not rank, marked as such.
         plot: Page for figures of it.
     """
+    from nastool.constraint import format_quantity
     from nastool_objectives.latency.fitting import fit_device
     from nastool_objectives.latency.registry import devices_folder
 
     fitted, card = fit_device(folder, space, model, sources=known, force=force)
     for candidate in fitted.ranking:
         click.echo(f"  {candidate.label}: cross-validated {candidate.scores}")
-    within = "" if card.interval is None else f", 90% within ±{card.interval:.3g} s"
+    half = card.interval
+    within = "" if half is None else f", 90% within ±{format_quantity(half, card.unit)}"
     click.echo(f"predictor: {card}{within}")
     # Objectives know by name what is kept in the default folder.
     whole = folder.resolve()

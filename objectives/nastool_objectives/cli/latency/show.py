@@ -44,5 +44,7 @@ def show(name: str, devices_dir: Path | None) -> None:
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
     for key, value in rows.items():
-        grid.add_row(Text(key), Text(str(value)))
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        if text:
+            grid.add_row(Text(key), Text(text))
     Console(highlight=False).print(grid)
