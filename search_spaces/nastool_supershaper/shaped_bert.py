@@ -7,9 +7,10 @@ the supernet (SuperShaper, appendix C).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
@@ -29,6 +30,8 @@ from transformers.modeling_outputs import (
     QuestionAnsweringModelOutput,
     SequenceClassifierOutput,
 )
+
+_Forward = TypeVar("_Forward", bound=Callable[..., Any])
 
 
 class ShapedBertConfig(PretrainedConfig):
@@ -147,6 +150,32 @@ class ShapedBertLayer(nn.Module):
         return self.output_norm(x + self.output(F.gelu(self.intermediate(x))))
 
 
+def _takes_what_others_pass(forward: _Forward) -> _Forward:
+    """Let a model take the keywords that PEFT and others pass to any model of transformers.
+
+    Args:
+        forward: Returns a `ModelOutput`; with `return_dict=False` it becomes a tuple.
+    """
+
+    @wraps(forward)
+    def wrapped(
+        self: PreTrainedModel,
+        *args: Any,
+        inputs_embeds: Tensor | None = None,
+        output_attentions: bool | None = None,
+        return_dict: bool | None = None,
+        **inputs: Any,
+    ) -> Any:
+        if inputs_embeds is not None or output_attentions:
+            name = "output_attentions" if inputs_embeds is None else "inputs_embeds"
+            raise ValueError(f"{name}: expected none, {type(self).__name__} does not support it")
+        output = forward(self, *args, **inputs)
+        as_dict = self.config.return_dict if return_dict is None else return_dict
+        return output if as_dict else output.to_tuple()
+
+    return cast("_Forward", wrapped)
+
+
 class ShapedBertPreTrainedModel(PreTrainedModel):
     """What the deployed models share: configuration and initialisation."""
 
@@ -168,18 +197,32 @@ class ShapedBertModel(ShapedBertPreTrainedModel):
         self.final_bottleneck = nn.Linear(widths[-1], config.hidden_size)
         self.post_init()
 
+    @_takes_what_others_pass
     def forward(
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
+        output_hidden_states: bool | None = None,
     ) -> BaseModelOutput:
-        """Compute hidden states, (B, T) to (B, T, D)."""
+        """Compute hidden states, (B, T) to (B, T, D).
+
+        With `output_hidden_states`, those of the embeddings (B, T, D) and of every layer
+        (B, T, h_i) come along.
+        """
         hidden = self.embeddings(input_ids, token_type_ids)
         mask = None if attention_mask is None else attention_mask[:, None, None, :].bool()
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        states: list[Tensor] = []
         for layer in self.layers:
+            if output_hidden_states:
+                states.append(hidden)
             hidden = layer(hidden, mask)
-        return BaseModelOutput(last_hidden_state=self.final_bottleneck(hidden))
+        return BaseModelOutput(
+            last_hidden_state=self.final_bottleneck(hidden),
+            hidden_states=(*states, hidden) if output_hidden_states else None,
+        )
 
 
 class ShapedBertForMaskedLM(ShapedBertPreTrainedModel):
@@ -191,20 +234,33 @@ class ShapedBertForMaskedLM(ShapedBertPreTrainedModel):
         self.head = MaskedLMHead(config)
         self.post_init()
 
+    def resize_token_embeddings(self, *args: Any, **options: Any) -> nn.Embedding:
+        """Change the size of the vocabulary as transformers does; new words start without bias."""
+        words = super().resize_token_embeddings(*args, **options)
+        bias = self.head.bias
+        resized = F.pad(bias.detach(), (0, words.num_embeddings - len(bias)))
+        self.head.bias = nn.Parameter(resized, requires_grad=bias.requires_grad)
+        return words
+
+    @_takes_what_others_pass
     def forward(
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         labels: Tensor | None = None,
+        output_hidden_states: bool | None = None,
     ) -> MaskedLMOutput:
         """Score the vocabulary, (B, T) to (B, T, V); the loss leaves out labels of -100."""
-        hidden = self.bert(input_ids, attention_mask, token_type_ids).last_hidden_state
+        encoded = self.bert(
+            input_ids, attention_mask, token_type_ids, output_hidden_states, return_dict=True
+        )
+        hidden = encoded.last_hidden_state
         logits = self.head(hidden, self.bert.embeddings.words.weight)
         loss = None
         if labels is not None:
             loss = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten())
-        return MaskedLMOutput(loss=loss, logits=logits)
+        return MaskedLMOutput(loss=loss, logits=logits, hidden_states=encoded.hidden_states)
 
 
 class ShapedBertForSequenceClassification(ShapedBertPreTrainedModel):
@@ -221,18 +277,25 @@ class ShapedBertForSequenceClassification(ShapedBertPreTrainedModel):
         self.classifier = nn.Linear(config.hidden_size, cast("int", config.num_labels))
         self.post_init()
 
+    @_takes_what_others_pass
     def forward(
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         labels: Tensor | None = None,
+        output_hidden_states: bool | None = None,
     ) -> SequenceClassifierOutput:
         """Score every label, (B, T) to (B, num_labels)."""
-        hidden = self.bert(input_ids, attention_mask, token_type_ids).last_hidden_state
+        encoded = self.bert(
+            input_ids, attention_mask, token_type_ids, output_hidden_states, return_dict=True
+        )
+        hidden = encoded.last_hidden_state
         logits = self.classifier(torch.tanh(self.pooler(hidden[:, 0])))
         loss = None if labels is None else self._loss(logits.float(), labels)
-        return SequenceClassifierOutput(loss=loss, logits=logits)
+        return SequenceClassifierOutput(
+            loss=loss, logits=logits, hidden_states=encoded.hidden_states
+        )
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         kind = self.config.problem_type
@@ -252,6 +315,7 @@ class ShapedBertForQuestionAnswering(ShapedBertPreTrainedModel):
         self.qa_outputs = nn.Linear(config.hidden_size, 2)
         self.post_init()
 
+    @_takes_what_others_pass
     def forward(
         self,
         input_ids: Tensor,
@@ -259,18 +323,28 @@ class ShapedBertForQuestionAnswering(ShapedBertPreTrainedModel):
         token_type_ids: Tensor | None = None,
         start_positions: Tensor | None = None,
         end_positions: Tensor | None = None,
+        output_hidden_states: bool | None = None,
     ) -> QuestionAnsweringModelOutput:
         """Score every token as start and as end of the answer, (B, T) to twice (B, T)."""
-        hidden = self.bert(input_ids, attention_mask, token_type_ids).last_hidden_state
+        encoded = self.bert(
+            input_ids, attention_mask, token_type_ids, output_hidden_states, return_dict=True
+        )
+        hidden = encoded.last_hidden_state
         start, end = self.qa_outputs(hidden).unbind(-1)
         loss = None
         if start_positions is not None and end_positions is not None:
+            # An answer that was cut off counts for nothing, as in BERT.
+            beyond = start.shape[1]
             losses = [
-                F.cross_entropy(logits.float(), positions.flatten())
+                F.cross_entropy(
+                    logits.float(), positions.flatten().clamp(0, beyond), ignore_index=beyond
+                )
                 for logits, positions in ((start, start_positions), (end, end_positions))
             ]
             loss = (losses[0] + losses[1]) / 2
-        return QuestionAnsweringModelOutput(loss=loss, start_logits=start, end_logits=end)
+        return QuestionAnsweringModelOutput(
+            loss=loss, start_logits=start, end_logits=end, hidden_states=encoded.hidden_states
+        )
 
 
 # Importing this file is what makes the AutoModel classes of transformers know these models.

@@ -3,9 +3,11 @@
 import pytest
 import torch
 from transformers import (
+    AutoModelForMaskedLM,
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     BertConfig,
+    BertForMaskedLM,
     BertForQuestionAnswering,
     BertForSequenceClassification,
 )
@@ -13,6 +15,7 @@ from transformers import (
 from nastool_supershaper.modeling import SuperShaperForMaskedLM
 from nastool_supershaper.shaped_bert import (
     ShapedBertConfig,
+    ShapedBertForMaskedLM,
     ShapedBertForQuestionAnswering,
     ShapedBertForSequenceClassification,
 )
@@ -84,6 +87,65 @@ def test_question_answering_is_that_of_bert(batch):
     torch.testing.assert_close(got.start_logits, expected.start_logits, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(got.end_logits, expected.end_logits, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(got.loss, expected.loss, atol=1e-5, rtol=1e-4)
+
+
+def test_an_answer_that_was_cut_off_counts_for_nothing(batch):
+    bert = BertForQuestionAnswering(config()).eval()
+    model = with_weights_of(bert, ShapedBertForQuestionAnswering)
+    model.qa_outputs.load_state_dict(bert.qa_outputs.state_dict())
+    batch["start_positions"] = torch.tensor([1, 9, 40])
+    batch["end_positions"] = torch.tensor([3, 10, 41])
+    with torch.no_grad():
+        expected, got = bert(**batch).loss, model(**batch).loss
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_what_other_libraries_pass_is_taken_as_by_bert(batch):
+    """PEFT and sentence-transformers pass it to any model."""
+    bert = BertForSequenceClassification(config(num_labels=3)).eval()
+    model = with_weights_of(bert, ShapedBertForSequenceClassification)
+    model.pooler.load_state_dict(bert.bert.pooler.dense.state_dict())
+    model.classifier.load_state_dict(bert.classifier.state_dict())
+    batch["labels"] = torch.tensor([0, 2, 1])
+    asked = {"return_dict": False, "output_hidden_states": True}
+    with torch.no_grad():
+        expected, got = bert(**batch, **asked), model(**batch, **asked)
+        torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
+        left_alone = {"inputs_embeds": None, "output_attentions": False, "return_dict": None}
+        assert torch.equal(model(**batch, **left_alone).logits, got[1])
+        model.config.return_dict = False
+        model.config.output_hidden_states = True
+        torch.testing.assert_close(model(**batch), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "asked", [{"output_attentions": True}, {"inputs_embeds": torch.zeros(3, 10, 16)}]
+)
+def test_what_is_not_computed_is_refused(batch, asked):
+    bert = BertForQuestionAnswering(config()).eval()
+    model = with_weights_of(bert, ShapedBertForQuestionAnswering)
+    with pytest.raises(ValueError, match=f"{next(iter(asked))}: expected none"):
+        model(**batch, **asked)
+
+
+@pytest.mark.parametrize("size", [57, 43])
+def test_the_vocabulary_changes_its_size_as_that_of_bert(tmp_path, batch, size):
+    bert = BertForMaskedLM(config()).eval()
+    torch.nn.init.normal_(bert.cls.predictions.bias)
+    model = SuperShaperForMaskedLM.from_bert(bert, widths=[8, 16]).extract((16, 16)).eval()
+    for one in (bert, model):
+        one.resize_token_embeddings(size, mean_resizing=False)
+    kept = min(size, 50)
+    batch["input_ids"] = batch["input_ids"].clamp(max=kept - 1)
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForMaskedLM.from_pretrained(tmp_path).eval()
+    assert type(loaded) is ShapedBertForMaskedLM
+    with torch.no_grad():
+        expected = bert(**batch).logits
+        for one in (model, loaded):
+            got = one(**batch).logits
+            assert got.shape == expected.shape == (3, 10, size)
+            torch.testing.assert_close(got[..., :kept], expected[..., :kept], atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
