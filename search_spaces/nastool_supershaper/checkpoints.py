@@ -232,6 +232,9 @@ def save_config(model: PreTrainedModel, folder: Path) -> None:
     path = folder / "config.json"
     config = json.loads(path.read_text())
     config["architectures"] = [type(model).__name__]
+    # Where it once was loaded from may have had another precision: that of the weights counts.
+    config.pop("dtype", None)
+    config.pop("torch_dtype", None)
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 

@@ -68,9 +68,10 @@ def with_head(
         labels = ("score",)
         settings = {"problem_type": "regression"}
     elif head == "classification":
-        if len(set(labels)) != len(labels) or len(labels) < 2:
+        if len(set(labels)) != len(labels) or len(labels) < 2 or "" in labels:
             raise InvalidInputError(
-                f"a classification needs two or more different labels, got {', '.join(labels)}"
+                f"a classification needs two or more different labels, none of them empty, "
+                f"got {', '.join(map(repr, labels))}"
             )
         settings = {"problem_type": "single_label_classification"}
     if labels:
@@ -129,7 +130,11 @@ def load_deployed(folder: Path) -> PreTrainedModel:
                 f"got {content.get('model_type')} with architectures "
                 f"{content.get('architectures')}"
             )
-        model = kind(ShapedBertConfig.from_pretrained(folder))
+        # What its last user wanted returned is no part of it.
+        config = ShapedBertConfig.from_pretrained(
+            folder, return_dict=True, output_hidden_states=False
+        )
+        model = kind(config)
         # Not from_pretrained: it keeps the precision of the file, which may be 16 bits.
         model.load_state_dict(load_file(folder / "model.safetensors"))
     except InvalidInputError:

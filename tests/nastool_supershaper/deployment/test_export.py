@@ -205,6 +205,20 @@ def test_a_model_that_was_fine_tuned_is_packed_again(nastool, exported, supernet
     assert "packed from the model tiny" in card
 
 
+def test_a_model_of_16_bits_loads_in_the_precision_that_was_measured(nastool, exported):
+    """Transformers takes the precision that config.json names, whatever that of the weights."""
+    folder, _ = exported
+    auto = transformers.AutoModelForSequenceClassification
+    half = auto.from_pretrained(folder, dtype=torch.float16, return_dict=False)
+    half.save_pretrained("half")
+    transformers.AutoTokenizer.from_pretrained(folder).save_pretrained("half")
+    run = nastool("export", "--model", "half", "--to", "again")
+    assert run.exit_code == 0, run.stderr
+    model = auto.from_pretrained("again")
+    assert model.dtype == torch.float32
+    assert torch.equal(model.classifier.weight, half.classifier.weight.float())
+
+
 @pytest.mark.parametrize("head", HEADS)
 def test_every_head_is_found_again(supernet, head):
     subnet = load_supernet(supernet).extract((8, 16))
@@ -320,6 +334,7 @@ def test_merging_that_changes_the_model_is_refused(export, tmp_path):
         (["--head", "classification"], "head classification takes labels, got 0"),
         (["--labels", "2"], "head masked-lm takes no labels, got 2"),
         (["--head", "classification", "--labels", "a,a"], "two or more different labels"),
+        (["--head", "classification", "--labels", "a,b,"], "none of them empty, got 'a', 'b', ''"),
         (["--head", "question-answering", "--text", "x.txt"], "measure masked-lm alone"),
         (["--examples", "x.tsv"], "--examples measures the heads of tasks, got masked-lm"),
         (["--limit", "3"], "--limit: expected --text, --corpus or --examples beside it"),
