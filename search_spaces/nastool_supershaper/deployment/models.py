@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from nastool.errors import InvalidInputError, NastoolError
 from nastool_supershaper import shaped_bert
 from nastool_supershaper.checkpoints import save_model
+from nastool_supershaper.deployment.runtimes import one_line
 from nastool_supershaper.shaped_bert import (
     ShapedBertConfig,
     ShapedBertForMaskedLM,
@@ -157,6 +158,7 @@ def save_deployed(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, fo
 
     Raises:
         InvalidInputError: The tokenizer has more tokens than the model.
+        NastoolError: They cannot be written, e.g. on a full disk.
     """
     if len(tokenizer) > model.config.vocab_size:
         raise InvalidInputError(
@@ -164,14 +166,17 @@ def save_deployed(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, fo
             f"got {len(tokenizer)}"
         )
     model.config.auto_map = {auto: f"{CODE.stem}.{name}" for auto, name in _AUTO_MAP.items()}
-    save_model(model, folder)
+    # Not OSError is what safetensors and tokenizers raise on a full disk.
+    with one_line("cannot write the weights"):
+        save_model(model, folder)
     # safetensors lets nobody else read what it writes.
     (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
     shutil.copyfile(CODE, folder / CODE.name)
     # How it last cut and padded texts is no part of it.
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
-    tokenizer.save_pretrained(folder)
+    with one_line("cannot write the tokenizer"):
+        tokenizer.save_pretrained(folder)
     file = folder / "tokenizer_config.json"
     settings = json.loads(file.read_text(encoding="utf-8"))
     # Where it was loaded from says nothing to others.

@@ -310,6 +310,21 @@ def test_what_fails_half_way_leaves_nothing(export, monkeypatch, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_full_disk_is_one_line(export, tmp_path):
+    resource = pytest.importorskip("resource")
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Larger than config.json, smaller than the weights.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, usual[1]))
+    try:
+        run = export()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert run.exit_code == 2
+    assert "Error: cannot write the weights: " in run.stderr
+    assert "too large" in run.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_with_files_is_left_alone(export, tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "mine.txt").write_text("mine")
