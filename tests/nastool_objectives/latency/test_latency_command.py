@@ -287,11 +287,16 @@ def test_wrong_input_is_one_line(nastool, arguments, message):
 
 
 def test_a_campaign_without_a_visit_is_no_device(nastool, tmp_path):
-    words = ("latency", "measure", "--device", "simulated", "--shapes", "3", "--name", "toy")
-    run = nastool(*words, "--space", "immobile")
-    assert run.exit_code == 2
-    assert run.stderr == "Error: space immobile must define `deploy` to be run on a device\n"
-    assert list((tmp_path / "devices").iterdir()) == []
+    words = ("latency", "measure", "--device", "simulated", "--name", "toy")
+    for space, shapes, message in (
+        ("immobile", "3", "space immobile must define `deploy` to be run on a device"),
+        ("runnable:1", "300", "300 architectures to measure were wanted"),
+    ):
+        run = nastool(*words, "--space", space, "--shapes", shapes)
+        assert run.exit_code == 2
+        assert run.stderr.startswith(f"Error: {message}")
+        assert len(run.stderr.splitlines()) == 1
+        assert list((tmp_path / "devices").iterdir()) == []
 
 
 def test_an_imported_device_names_its_tables_in_words(nastool, tmp_path):

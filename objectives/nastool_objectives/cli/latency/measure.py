@@ -156,8 +156,8 @@ def _forget(folder: Path) -> None:
     from nastool_objectives.latency.registry import CARD, VISITS
 
     visits = folder / VISITS
-    if visits.exists() and not read_visits(visits):
-        visits.unlink()
+    if not visits.exists() or not read_visits(visits):
+        visits.unlink(missing_ok=True)
         (folder / CARD).unlink()
         if not any(folder.iterdir()):
             folder.rmdir()
