@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 @click.option("--target", default="perplexity", show_default=True, help="Column to predict.")
 @click.option("--metric", help="Name of what is predicted. Default: the target.")
 @click.option("--unit", default="", help="Unit of the target, e.g. s or ms.")
+@click.option("--maximize", is_flag=True, help="What is predicted is better when larger.")
 @click.option(
     "--cost",
     "costs",
@@ -77,6 +78,7 @@ def fit(
     target: str,
     metric: str | None,
     unit: str,
+    maximize: bool,
     costs: tuple[str, ...],
     model: str | None,
     sources: tuple[Path, ...],
@@ -95,6 +97,7 @@ def fit(
     from rich.console import Console
 
     from nastool.constraint import in_base
+    from nastool.objective import Direction
     from nastool.predictors.base import check_folder, create_predictor, save_predictor
     from nastool.predictors.fitting import check_sources, fit_table, load_sources
     from nastool.predictors.tables import read_measurements
@@ -136,7 +139,9 @@ def fit(
         "seed": seed,
         **({"transferred_from": [f"{c.metric}: {c}" for c in cards]} if cards else {}),
     }
-    card = fitted.card(metric or target, one.unit, source)
+    larger = maximize or any(c.direction is Direction.MAXIMIZE for c in cards)
+    direction = Direction.MAXIMIZE if larger else Direction.MINIMIZE
+    card = fitted.card(metric or target, one.unit, source, direction)
     save_predictor(output, fitted.predictor, card, data)
     if plot is not None:
         write_page(plot, fitted, card, seed)

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError, NastoolError
+from nastool.objective import Direction
 from nastool.predictors.evaluation import Scores
 from nastool.space import Choice, Genotypes
 
@@ -158,6 +159,7 @@ class Card:
         scores: Agreement on held-out shapes; None where nothing was held out.
         interval: Half-width that holds 90% of new measurements; None where not calibrated.
         source: What was measured and on what: free text and numbers by name.
+        direction: Which way is better.
 
     Raises:
         InvalidInputError: An entry is empty or does not fit the others.
@@ -176,6 +178,7 @@ class Card:
     scores: Scores | None = None
     interval: float | None = None
     source: Mapping[str, Any] = field(default_factory=dict)
+    direction: Direction = Direction.MINIMIZE
 
     def __post_init__(self) -> None:
         for name in ("metric", "kind", "label", "space"):
@@ -216,6 +219,7 @@ class Card:
         """The card as JSON text; `from_json` reads it back."""
         content = asdict(self)
         content["source"] = dict(self.source)
+        content["direction"] = self.direction.value
         content["scores"] = self.scores.as_dict() if self.scores else None
         return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
@@ -231,10 +235,13 @@ class Card:
         except json.JSONDecodeError as error:
             raise InvalidInputError(f"card: expected JSON, got {error}") from error
         known = {f.name for f in fields(cls)}
+        if isinstance(content, dict):
+            content = {"direction": Direction.MINIMIZE.value, **content}  # older cards have none
         if not isinstance(content, dict) or set(content) != known:
             got = ", ".join(sorted(content)) if isinstance(content, dict) else repr(content)
             raise InvalidInputError(f"card: expected {', '.join(sorted(known))}; got {got}")
         try:
+            content["direction"] = Direction(content["direction"])
             content["genes"] = tuple(content["genes"])
             content["features"] = tuple(content["features"])
             content["choices"] = tuple(tuple(c) for c in content["choices"])
@@ -243,7 +250,9 @@ class Card:
                 scores = {k: math.nan if v is None else v for k, v in scores.items()}
                 content["scores"] = Scores(**scores)
             return cls(**content)
-        except (TypeError, AttributeError) as error:
+        except InvalidInputError:
+            raise
+        except (TypeError, AttributeError, ValueError) as error:
             raise InvalidInputError(f"card: {error}") from error
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from nastool.errors import InvalidInputError
+from nastool.objective import Direction
 from nastool.predictors.base import Card, Floats, Predictor, create_predictor, load_predictor
 from nastool.predictors.evaluation import folds, holdout
 from nastool.predictors.selection import (
@@ -52,13 +53,20 @@ class Fitted:
     held_out: HeldOut
     ranking: tuple[Candidate, ...] = ()
 
-    def card(self, metric: str, unit: str, source: Mapping[str, Any]) -> Card:
+    def card(
+        self,
+        metric: str,
+        unit: str,
+        source: Mapping[str, Any],
+        direction: Direction = Direction.MINIMIZE,
+    ) -> Card:
         """Its card.
 
         Args:
             metric: What it predicts.
             unit: Unit of the predicted values; empty for plain numbers.
             source: What was measured and on what.
+            direction: Which way is better.
         """
         data = self.data
         return Card(
@@ -75,6 +83,7 @@ class Fitted:
             scores=self.held_out.scores,
             interval=self.held_out.interval,
             source=source,
+            direction=direction,
         )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError
 from nastool.exact.boxes import BoxSum
-from nastool.objective import Kind, Objective, Provenance
+from nastool.objective import Direction, Kind, Objective, Provenance
 from nastool.predictors.base import GridForm, load_predictor, save_predictor
 from nastool.predictors.tables import TABLE, TARGET, Measurements, read_measurements
 from nastool.space import Choice, Gene, Genotypes, SearchSpace
@@ -47,6 +47,10 @@ class PredictedObjective(Objective):
     @property
     def unit(self) -> str:
         return self.card.unit
+
+    @property
+    def direction(self) -> Direction:
+        return self.card.direction
 
     @property
     def is_proxy(self) -> bool:
@@ -140,7 +144,7 @@ class PredictedObjective(Objective):
         )
         fitted = refit(self.predictor, self._table(), measured)
         source = {**card.source, "refitted from": str(card), "measured near fronts": len(values)}
-        new = fitted.card(card.metric, card.unit, source)
+        new = fitted.card(card.metric, card.unit, source, card.direction)
         save_predictor(folder, fitted.predictor, new, fitted.data)
         return PredictedObjective(space, folder, self.name)
 

@@ -382,10 +382,9 @@ def blocks(language):
 @pytest.fixture
 def documented(tmp_path):
     """The files of the page, as a reader would save them."""
-    depth, top1, test, stages, uniform = blocks("python")
+    depth, test, stages, uniform = blocks("python")
     for name, content in (
         ("depth.py", depth),
-        ("top1.py", top1),
         ("test_depth.py", test),
         ("stages.py", stages),
         ("uniform.py", uniform),
@@ -406,16 +405,6 @@ def test_the_objective_of_the_page_works(documented):
     assert objective.evaluate(shapes).tolist() == [0, 11 * 648]
     problem = Problem(made, (objective,), (parse_constraint("roughness<=648"),))
     assert np.array_equal(problem.admissible(shapes), [True, False])
-
-
-def test_a_prediction_of_the_page_is_maximised(documented):
-    load_file(documented / "top1.py")
-    made = load_space("supershaper")
-    objective = load_objective(f"top1[{made.reference('perplexity')}]", made)
-    shapes = made.encode([(120,) * 12, (768,) * 12])
-    values = load_objective("perplexity", made).evaluate(shapes)
-    assert objective.name.startswith("top1[")
-    assert np.array_equal(Problem(made, (objective,)).evaluate(shapes).objectives[:, 0], -values)
 
 
 def test_the_conformance_suite_of_the_page_passes(documented):

@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -8,6 +9,7 @@ from click.testing import CliRunner
 
 from nastool.cli.search import search
 from nastool.errors import InvalidInputError
+from nastool.objective import Direction
 from nastool.predictors import Card, Scores, load_predictor, save_predictor
 from nastool.predictors.boosted_trees import BoostedTrees
 from nastool.space import Gene, SearchSpace
@@ -131,11 +133,15 @@ def test_another_space_is_a_proxy_by_genotype(folder):
 
 def test_what_another_space_taught_is_refitted_again_and_again(folder, tmp_path):
     space = Scaled()
-    objective = PredictedObjective(space, folder)
+    shutil.copytree(folder, tmp_path / "taught")
+    predictor, card = load_predictor(folder)
+    save_predictor(tmp_path / "taught", predictor, replace(card, direction=Direction.MAXIMIZE))
+    objective = PredictedObjective(space, tmp_path / "taught")
     shapes = space.sample(30, np.random.default_rng(3))
     truth = 5 + 2 * objective.evaluate(shapes)
     for number in range(2):
         objective = objective.refitted(shapes, truth, tmp_path / str(number))
+        assert objective.direction is Direction.MAXIMIZE
         assert objective.provenance.proxy == ""
         np.testing.assert_allclose(objective.evaluate(shapes), truth, rtol=0.02)
 

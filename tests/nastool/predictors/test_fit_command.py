@@ -8,7 +8,10 @@ from click.testing import CliRunner
 
 from nastool.cli.fit import fit
 from nastool.errors import InvalidInputError
+from nastool.objective import Direction
+from nastool.plugins import load_objective
 from nastool.predictors import load_predictor
+from nastool.problem import Problem
 from nastool.testing import Widths
 
 WIDTHS = (60, 120, 180)
@@ -88,6 +91,25 @@ def test_a_table_in_milliseconds_makes_a_predictor_of_seconds(tmp_path):
     assert not any(line.endswith(" ms") for line in shown.split("│"))
     kept = np.loadtxt(tmp_path / "p" / "measurements.csv", delimiter=",", skiprows=1)
     assert kept[:, -1] == pytest.approx((100 - kept[:, :-1] @ [0.1, 0.05, 0.02, 0.01, 0.2]) / 1000)
+
+
+def test_what_is_better_when_larger_is_maximised(tmp_path):
+    shapes, values = rows()
+    table = write(tmp_path / "t.csv", shapes, values, "accuracy")
+    words = ("--target", "accuracy", "--model", "linear", "--output")
+    run(table, *words, tmp_path / "p", "--maximize")
+    space = Widths(layers=5, widths=WIDTHS)
+    objective = load_objective(f"predicted[{tmp_path / 'p'}]", space)
+    every = space.sample(50, RNG)
+    shown = Problem(space, (objective,)).evaluate(every).objectives[:, 0]
+    np.testing.assert_array_equal(shown, -objective.evaluate(every))
+    run(table, *words, tmp_path / "q")
+    assert load_predictor(tmp_path / "q")[1].direction is Direction.MINIMIZE
+    # What is recalibrated keeps its direction.
+    again = ("--target", "accuracy", "--transfer", tmp_path / "p", "--output", tmp_path / "r")
+    write(table, shapes[:30], values[:30] + 1, "accuracy")
+    run(table, *again)
+    assert load_predictor(tmp_path / "r")[1].direction is Direction.MAXIMIZE
 
 
 def test_a_space_of_a_plugin_file(tmp_path):

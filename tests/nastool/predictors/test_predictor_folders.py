@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from nastool.errors import InvalidInputError, MissingDependencyError
+from nastool.objective import Direction
 from nastool.predictors import Card, Scores, load_predictor, save_predictor
 from nastool.predictors.boosted_trees import BoostedTrees
 
@@ -54,7 +55,7 @@ def test_scores_are_never_rounded_up_to_perfect():
 
 
 def test_cards_survive_json():
-    for changes in ({}, {"scores": None, "interval": None}):
+    for changes in ({}, {"scores": None, "interval": None}, {"direction": Direction.MAXIMIZE}):
         assert Card.from_json(card(**changes).to_json()) == card(**changes)
     undefined = card(scores=Scores(r2=0.1, spearman=np.nan, kendall=np.nan, rmse=1.0, n=3))
     assert np.isnan(Card.from_json(undefined.to_json()).scores.spearman)
@@ -75,6 +76,14 @@ def test_cards_survive_json():
 def test_cards_are_validated(changes):
     with pytest.raises(InvalidInputError, match="card"):
         card(**changes)
+
+
+def test_cards_without_a_direction_are_minimised():
+    content = json.loads(card().to_json())
+    assert content.pop("direction") == "minimize"
+    assert Card.from_json(json.dumps(content)) == card()
+    with pytest.raises(InvalidInputError, match="'up' is not a valid Direction"):
+        Card.from_json(json.dumps({**content, "direction": "up"}))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "3"])
