@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from huggingface_hub import ModelCardData
 from transformers import PreTrainedModel
 
 from nastool import __version__
@@ -74,9 +75,10 @@ def _header(task: str, origin: Origin, report: ExportReport) -> str:
     tags = ["supershaper", "custom_code"]
     tags += ["onnx"] if any(row.form == "onnx" for row in report.rows) else []
     tags += ["openvino"] if any(row.form == "openvino" for row in report.rows) else []
-    lines = ["---", "library_name: transformers", f"pipeline_tag: {task}"]
-    lines += [f"license: {origin.licence}"] if origin.licence else []
-    return "\n".join([*lines, "tags:", *(f"- {tag}" for tag in tags), "---", ""])
+    data = ModelCardData(
+        library_name="transformers", pipeline_tag=task, license=origin.licence or None, tags=tags
+    )
+    return f"---\n{data.to_yaml()}\n---\n"
 
 
 def _use(auto: str, head: str) -> str:

@@ -91,7 +91,7 @@ def exported(supernet, examples, tmp_path_factory):
     run = _run(
         "export", "--supernet", supernet, "--shape", "8-24", "--to", folder, "--onnx", "--int8",
         "--head", "classification", "--labels", "negative,positive", "--examples", examples,
-        "--licence", "cc-by-4.0", "--format", "json",
+        "--licence", "cc-by-4.0: own", "--format", "json",
     )  # fmt: skip
     assert run.exit_code == 0, run.stderr
     return folder, json.loads(run.stdout)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+huggingface_hub = pytest.importorskip("huggingface_hub")
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
@@ -99,9 +100,10 @@ def test_auto_classes_load_it_with_the_plugin(export, supernet):
 def test_the_card_says_what_it_is(exported):
     folder, report = exported
     card = (folder / "README.md").read_text()
-    header = card.split("---")[1]
-    assert "license: cc-by-4.0" in header
-    assert "pipeline_tag: text-classification" in header
+    header = huggingface_hub.ModelCard(card).data
+    assert header.license == "cc-by-4.0: own"
+    assert header.pipeline_tag == "text-classification"
+    assert header.tags[:2] == ["supershaper", "custom_code"]
     assert f"{report['parameters']:,} parameters" in card
     assert "cut out of supernet tiny-net" in card
     assert "fine-tuned before use" in card
