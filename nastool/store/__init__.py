@@ -1,7 +1,6 @@
 """Store: where studies, their evaluations and expensive measurements are kept."""
 
 from nastool.store.base import (
-    DEFAULT_URL,
     Batch,
     Store,
     StoredStudy,
@@ -9,6 +8,7 @@ from nastool.store.base import (
     open_store,
 )
 from nastool.store.encoding import decode_state, encode_state, pack_array, unpack_array
+from nastool.store.engines import DEFAULT_URL
 
 __all__ = [
     "DEFAULT_URL",

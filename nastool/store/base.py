@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,17 +12,13 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool.errors import InvalidInputError, MissingDependencyError, StoreError
+from nastool.errors import InvalidInputError, StoreError
 from nastool.space import Genotypes
+from nastool.store import engines
 from nastool.store.encoding import decode_state, encode_state, pack_array, unpack_array
 
 if TYPE_CHECKING:
-    from sqlalchemy import URL, Connection, Engine
-
-DEFAULT_URL = "sqlite:///nastool.db"
-
-_LOCK_SECONDS = 10
-"""How long a write waits for another process before it gives up."""
+    from sqlalchemy import Connection
 
 _KEYS_PER_QUERY = 500
 """Bound on the parameters of one query; SQLite takes at most 999 in old builds."""
@@ -99,7 +94,7 @@ class Store:
     """
 
     def __init__(self, url: str | None = None, create: bool = True) -> None:
-        self._engine = _engine(url or DEFAULT_URL, create)
+        self._engine = engines.create(url or engines.DEFAULT_URL, create)
         self.url = self._engine.url.render_as_string(hide_password=True)
         from nastool.store import migrations
 
@@ -436,77 +431,6 @@ def open_store(url: str | None = None, create: bool = True) -> Store:
         StoreError: The database cannot be reached, or is not one of nastool's.
     """
     return Store(url, create)
-
-
-def _engine(text: str, create: bool) -> Engine:
-    from sqlalchemy import create_engine, make_url
-    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
-
-    try:
-        url = make_url(text)
-        if url.drivername in ("postgres", "postgresql"):
-            url = url.set(drivername="postgresql+psycopg")
-        if url.get_backend_name() == "sqlite":
-            return _sqlite_engine(url, create)
-        if url.get_backend_name() != "postgresql":
-            raise ValueError
-        return create_engine(url, pool_pre_ping=True)
-    except (ArgumentError, NoSuchModuleError, ValueError) as error:
-        raise StoreError(
-            f"a store must be a URL such as {DEFAULT_URL} or postgresql://HOST/NAME, got {text!r}"
-        ) from error
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            f"a store at {url.drivername}:// needs the Python package {error.name!r} "
-            "(pip install 'nastool[postgresql]' brings the one for PostgreSQL)"
-        ) from error
-
-
-def _sqlite_engine(url: URL, create: bool) -> Engine:
-    from pathlib import Path
-
-    from sqlalchemy import create_engine, event
-
-    if url.database and url.database != ":memory:" and not url.database.startswith("file:"):
-        path = Path(url.database)
-        if not create and not path.exists():
-            raise StoreError(f"there must be a store at {path}, got no such file")
-        if not path.parent.is_dir():
-            raise StoreError(f"a store must lie in an existing folder, got {url.database}")
-    engine = create_engine(url, connect_args={"timeout": _LOCK_SECONDS})
-
-    @event.listens_for(engine, "connect")
-    def configure(connection: Any, record: object) -> None:
-        del record
-        # The driver's own transactions commit before DDL; ours begin where `begin` says.
-        connection.isolation_level = None
-        connection.execute("PRAGMA foreign_keys = ON")
-        _use_write_ahead_log(connection)
-        # With a write-ahead log this survives a killed process, at a fraction of FULL's time.
-        connection.execute("PRAGMA synchronous = NORMAL")
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        # A writer takes its lock at once: an upgrade from a read lock fails without waiting.
-        write = connection.get_execution_options().get("nastool_write", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
-
-    return engine
-
-
-def _use_write_ahead_log(connection: Any) -> None:
-    """Switch a new file over; done by several at once, SQLite refuses some without waiting."""
-    from sqlite3 import OperationalError
-
-    deadline = time.monotonic() + _LOCK_SECONDS
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            return
-        except OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
 
 
 def _summary(row: Any) -> StudySummary:

@@ -16,9 +16,9 @@ from nastool.errors import InvalidInputError, MissingDependencyError, NastoolErr
 from nastool.store import (
     Batch,
     Store,
-    base,
     decode_state,
     encode_state,
+    engines,
     migrations,
     open_store,
     pack_array,
@@ -297,7 +297,7 @@ def test_an_older_schema_is_migrated_once(tmp_path, monkeypatch):
 
 
 def test_a_locked_database_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(base, "_LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(engines, "_LOCK_SECONDS", 0.1)
     path = tmp_path / "a.db"
     with open_store(f"sqlite:///{path}") as store:
         other = sqlite3.connect(path, isolation_level=None)

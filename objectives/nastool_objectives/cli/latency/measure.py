@@ -152,15 +152,14 @@ def _default_name(device_text: str, settings: dict[str, Any], workload: dict[str
 
 def _forget(folder: Path) -> None:
     """Remove a campaign without a single visit, or it would be listed as a device."""
+    import shutil
+
     from nastool_objectives.latency.campaign import read_visits
     from nastool_objectives.latency.registry import CARD, VISITS
 
-    visits = folder / VISITS
-    if not visits.exists() or not read_visits(visits):
-        visits.unlink(missing_ok=True)
-        (folder / CARD).unlink()
-        if not any(folder.iterdir()):
-            folder.rmdir()
+    names = {path.name for path in folder.iterdir()}
+    if names <= {CARD, VISITS} and not (VISITS in names and read_visits(folder / VISITS)):
+        shutil.rmtree(folder)
 
 
 def _begin(folder: Path, card: DeviceCard) -> None:
