@@ -136,15 +136,32 @@ def test_classify(tmp_path):
     subnet = ShapedBertForMaskedLM(ShapedBertConfig((4, 8), **sizes))
     model = with_head(subnet, "classification", ["negative", "positive"])
     wrapped = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]")
-    save_deployed(model, wrapped, tmp_path)
-    script = str(EXAMPLES / "classify.py")
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_NASTOOL, script, str(tmp_path), "a good film"],
-        env={**os.environ, "HF_HOME": str(tmp_path / "cache")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    save_deployed(model, wrapped, tmp_path / "good")
+    save_deployed(subnet, wrapped, tmp_path / "masked")
+
+    def classify(folder):
+        return subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                WITHOUT_NASTOOL,
+                str(EXAMPLES / "classify.py"),
+                folder,
+                "a good film",
+            ],
+            env={**os.environ, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    for folder, message in (("masked", "must be a classifier"), ("no", "must be an exported")):
+        done = classify(folder)
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1].startswith(f"{folder} {message}")
+        assert "Traceback" not in done.stderr
+    done = classify("good")
     assert done.returncode == 0, done.stderr
     with torch.inference_mode():
         shares = model(torch.tensor([[2, 3, 4]])).logits.softmax(-1)[0].tolist()
