@@ -26,6 +26,10 @@ class StoreError(NastoolError):
     """A store cannot be opened, read or written, or holds something else than expected."""
 
 
+class WriteError(NastoolError):
+    """A file cannot be written, e.g. on a full disk; what was there before is still there."""
+
+
 @contextmanager
 def naming(what: str) -> Iterator[None]:
     """Within this block, what foreign code raises is one line that names it.

@@ -1,0 +1,199 @@
+import contextlib
+import gzip
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nastool.errors import InvalidInputError, WriteError
+from nastool.files import (
+    is_file,
+    owned,
+    parse_json,
+    read_json,
+    read_table,
+    read_text,
+    whole_file,
+    whole_folder,
+    write_whole,
+)
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz", "a.TXT.GZ"])
+def test_a_text_is_read_with_and_without_a_mark_packed_or_not(tmp_path, name):
+    content = "\ufeffgrün\u2028 end\r\n".encode()
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(content) if name.lower().endswith("gz") else content)
+    assert read_text(path) == "grün\u2028 end\r\n"
+
+
+def test_damaged_files_are_one_line_that_names_them(tmp_path):
+    (tmp_path / "cut.gz").write_bytes(gzip.compress(b"x" * 1000)[:-9])
+    (tmp_path / "latin.txt").write_bytes("grün".encode("latin-1"))
+    for path in [
+        tmp_path / "cut.gz",
+        tmp_path / "latin.txt",
+        tmp_path,
+        tmp_path / "none",
+        tmp_path / ("n" * 300),
+        tmp_path / "nu\0ll",
+    ]:
+        with pytest.raises(InvalidInputError) as caught:
+            read_text(path)
+        assert path.name[:20] in str(caught.value)
+        assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_file_that_unpacks_to_more_than_allowed_is_refused(tmp_path):
+    path = tmp_path / "bomb.gz"
+    path.write_bytes(gzip.compress(b"0" * 10_000))
+    with pytest.raises(InvalidInputError, match="at most 9,999 characters"):
+        read_text(path, most=9_999)
+    assert len(read_text(path, most=10_000)) == 10_000
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "line 1, column 2"),
+        ("[" * 100_000, "nested too deeply"),
+        ("1" * 5_000, "no JSON"),
+        (b"\xff", "must be UTF-8"),
+    ],
+)
+def test_what_is_no_json_says_where(text, says):
+    with pytest.raises(InvalidInputError, match=rf"^card\.json: .*{says}"):
+        parse_json(text, "card.json")
+
+
+def test_json_with_a_byte_order_mark_is_read(tmp_path):
+    (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    assert read_json(tmp_path / "a.json") == {"a": 1}
+
+
+def test_a_table_as_spreadsheets_write_it(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(
+        '\ufeff a , b\r\n1, "x"\r\n\r\n2,"long\r\n'.encode() + b"y" * 200_000 + b'"\r\n3,z\r\n'
+    )
+    rows = list(read_table(path))
+    assert [row.line for row in rows] == [2, 4, 6]
+    assert [row.cells["a"] for row in rows] == ["1", "2", "3"]
+    assert len(rows[1].cells["b"]) == 200_006
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "is empty"),
+        ("a,a\n1,2\n", "'a' stands twice"),
+        ("a,\n1,2\n", "column 2 of the header has no name"),
+        ("a,b\n1,2\n1,2,3\n", "line 3: expected 2 cells, got 3"),
+    ],
+)
+def test_a_table_with_a_fault_names_the_place(tmp_path, text, says):
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(InvalidInputError, match=says):
+        list(read_table(tmp_path / "a.csv"))
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("before")
+    path.chmod(0o640)
+    with contextlib.suppress(RuntimeError), whole_file(path) as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert path.read_text() == "before"
+    write_whole(path, "after")
+    assert path.read_text() == "after"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_new_file_has_the_modes_of_the_umask_and_a_link_stays_one(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_whole(tmp_path / "a", b"1")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    write_whole(tmp_path / "link", b"2")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "a").read_bytes() == b"2"
+
+
+def test_devices_are_written_to_and_never_replaced():
+    write_whole(Path(os.devnull), "x")
+    assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+
+
+def test_what_cannot_be_written_is_one_line(tmp_path):
+    for path in [tmp_path / "none" / "a", tmp_path / ("n" * 300)]:
+        with pytest.raises(WriteError, match=r"^cannot write"):
+            write_whole(path, "x")
+    assert not is_file(tmp_path / ("n" * 300))
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    with contextlib.suppress(RuntimeError), whole_folder(tmp_path / "out") as folder:
+        (folder / "a").write_text("x")
+        raise RuntimeError
+    assert os.listdir(tmp_path) == []
+    with whole_folder(tmp_path / "out") as folder:
+        (folder / "a").write_text("x")
+    assert os.listdir(tmp_path) == ["out"]
+    with (
+        pytest.raises(InvalidInputError, match="holds files"),
+        whole_folder(tmp_path / "out"),
+    ):
+        pass
+
+
+def test_the_current_folder_is_filled_in_place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    inode = tmp_path.stat().st_ino
+    with whole_folder(tmp_path) as folder:
+        (folder / "a").write_text("x")
+    assert os.listdir(tmp_path) == ["a"]
+    assert tmp_path.stat().st_ino == inode
+
+
+_OWNER = """
+import pathlib, sys, time
+from nastool.files import owned
+with owned(pathlib.Path(sys.argv[1]), "run"):
+    print("owns", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_one_process_at_a_time_owns_a_folder_and_a_dead_one_none(tmp_path):
+    owner = subprocess.Popen(
+        [sys.executable, "-c", _OWNER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == "owns\n"
+        said: list[str] = []
+        with (
+            pytest.raises(InvalidInputError, match=f"process {owner.pid} on "),
+            owned(tmp_path, "run", wait=0.1, say=said.append),
+        ):
+            pass
+        assert [line.split()[0] for line in said] == ["Waiting"]
+    finally:
+        owner.kill()
+        owner.communicate()
+    said = []
+    with owned(tmp_path, "run", say=said.append):
+        pass
+    assert said == [said[0]]
+    assert "Taking over run" in said[0]
+    with owned(tmp_path, "run", say=said.append):
+        pass
+    assert len(said) == 1
