@@ -20,6 +20,7 @@ from nastool.errors import InvalidInputError, MissingDependencyError, NastoolErr
 from nastool.evaluations import Evaluations
 from nastool.problem import Problem
 from nastool.space import Genotypes, SearchSpace
+from nastool.trust import Trust, is_predicted, trust
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -188,6 +189,20 @@ class Result:
         metrics = self.metrics[self._rows(genotypes)]
         return {m.name: metrics[:, i] for i, m in enumerate(self.problem.reported)}
 
+    def trust(self, genotypes: Genotypes | None = None) -> dict[str, Trust]:
+        """How far predicted values of evaluated genotypes are to be trusted, by metric.
+
+        Args:
+            genotypes: Shape (n, d); all that were evaluated by default.
+        """
+        shapes = self.evaluations.genotypes if genotypes is None else genotypes
+        values = self.values(genotypes)
+        return {
+            metric.name: trust(metric, shapes, values[metric.name])
+            for metric in self.problem.reported
+            if is_predicted(metric)
+        }
+
     def columns(self, genotypes: Genotypes | None = None) -> dict[str, list[Any]]:
         """A table by column: ``shape``, every reported metric, ``feasible``.
 
@@ -230,18 +245,34 @@ class Result:
         return text.getvalue()
 
     def to_json(self, genotypes: Genotypes | None = None) -> str:
-        """The table and what its numbers are, as JSON; failed values are null."""
+        """The table and what its numbers are, as JSON; failed values are null.
+
+        Of every predicted value it says under ``predicted`` which interval holds 90% of new
+        measurements, whether the shape lies outside of what the predictor has seen, and the value
+        that allows for how the best of many predictions flatters.
+        """
+        worth = self.trust(genotypes)
         content = {
             "study": self.name or None,
             "space": self.problem.space.name,
             "constraints": [str(constraint) for constraint in self.problem.constraints],
-            "metrics": describe_metrics(self.problem),
+            "metrics": [
+                {**described, "optimism": metric.optimism}
+                for described, metric in zip(
+                    describe_metrics(self.problem), self.problem.reported, strict=True
+                )
+            ],
             "evaluations": len(self),
             "seconds": round(self.seconds, 3),
             "stop_reason": self.stop_reason,
             "architectures": [
                 {key: _json_value(value) for key, value in record.items()}
-                for record in self.records(genotypes)
+                | (
+                    {"predicted": {name: t.as_dict(row) for name, t in worth.items()}}
+                    if worth
+                    else {}
+                )
+                for row, record in enumerate(self.records(genotypes))
             ],
         }
         return json.dumps(content, indent=2, allow_nan=False)

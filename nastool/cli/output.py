@@ -50,6 +50,7 @@ class Destination:
         limit: Rows shown at most, or None for the format's default.
         output: File that takes the place of stdout.
         plot: HTML page to write as well.
+        corrected: Whether to show corrected predictions, too; see `FrontView`.
 
     Raises:
         InvalidInputError: A file in a folder that does not exist, or a plot that is no HTML file.
@@ -59,6 +60,7 @@ class Destination:
     limit: int | None = None
     output: Path | None = None
     plot: Path | None = None
+    corrected: bool = False
 
     def __post_init__(self) -> None:
         # A search may take long; that its result cannot be written must show before it starts.
@@ -91,7 +93,7 @@ class Destination:
         limit = self.limit
         if limit is None and self.format == "table" and len(result.problem.objectives) > 1:
             limit = TABLE_ROWS
-        view = front_view(result, limit, facts)
+        view = front_view(result, limit, facts, corrected=self.corrected)
         formats: Formats = {
             "json": lambda: as_json(view),
             "csv": lambda: as_csv(view),
@@ -105,6 +107,10 @@ class Destination:
             return study_page(result.name or "study", result, {**facts, **run})
 
         self.send(formats, page, result.problem)
+        if self.format != "table":
+            for name, worth in result.trust(view.genotypes).items():
+                if worth.outside.any():
+                    click.echo(f"{name}: {worth.notes[-1]}", err=True)
 
     def send(self, formats: Formats, page: Callable[[], str], problem: Problem) -> None:
         """Write what was found in the format that is wanted.

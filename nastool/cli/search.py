@@ -13,6 +13,7 @@ import click
 from nastool.cli.constraints import constraint_options, read_constraints
 from nastool.cli.options import (
     DEFAULT_OBJECTIVES,
+    corrected_option,
     count,
     output_options,
     plugin_option,
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
     "how, so that the same search again goes on where it stopped.",
 )
 @output_options
+@corrected_option
 @plugin_option
 def search(
     space_text: str,
@@ -98,6 +100,7 @@ def search(
     limit: int | None,
     output: Path | None,
     plot: Path | None,
+    corrected: bool,
 ) -> None:
     """Search a space for the best architectures.
 
@@ -108,7 +111,7 @@ def search(
     from nastool.cli.problems import make_problem
     from nastool.cli.proofs import cut_short, prove_first
 
-    destination = Destination(output_format, limit, output, plot)
+    destination = Destination(output_format, limit, output, plot, corrected)
     constraints = read_constraints(constraint_texts, upper_texts, lower_texts)
     objectives = objective_texts or DEFAULT_OBJECTIVES
     problem = make_problem(space_text, objectives, constraints)

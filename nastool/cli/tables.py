@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -18,10 +18,13 @@ from nastool.errors import NastoolError
 from nastool.problem import Problem
 from nastool.results import STOP_MESSAGES, Result
 from nastool.space import Genotypes
+from nastool.trust import Trust, rounded
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
+
+    from nastool.predictors.base import Card
 
 TABLE_ROWS = 20
 BEST_ROWS = 10
@@ -41,12 +44,14 @@ class FrontView:
         genotypes: Shape (n, d), in the order shown.
         total: How many there are; n of them are shown.
         facts: What else to say about the study, by label.
+        corrected: Whether to show what predicted values become that allow for how they flatter.
     """
 
     result: Result
     genotypes: Genotypes
     total: int
     facts: Mapping[str, str | int]
+    corrected: bool = False
 
     @property
     def title(self) -> str:
@@ -62,13 +67,20 @@ class FrontView:
         return ", ".join([what, *map(str, problem.constraints)])
 
 
-def front_view(result: Result, limit: int | None, facts: Mapping[str, str | int]) -> FrontView:
+def front_view(
+    result: Result,
+    limit: int | None,
+    facts: Mapping[str, str | int],
+    *,
+    corrected: bool = False,
+) -> FrontView:
     """Choose the rows: spread evenly over the front, or the best by a single objective.
 
     Args:
         result: Of a study.
         limit: At most that many rows; None for all of a front and `BEST_ROWS` of a ranking.
         facts: See `FrontView`.
+        corrected: See `FrontView`.
 
     Raises:
         NastoolError: No evaluation is feasible.
@@ -83,7 +95,7 @@ def front_view(result: Result, limit: int | None, facts: Mapping[str, str | int]
         rows = listed[: BEST_ROWS if limit is None else limit]
     else:
         rows = listed if limit is None else listed[pareto.spread(len(listed), limit)]
-    return FrontView(result, rows, len(listed), facts)
+    return FrontView(result, rows, len(listed), facts, corrected)
 
 
 def as_json(view: FrontView) -> str:
@@ -159,8 +171,13 @@ def as_table(view: FrontView, width: int) -> RenderableType:
     glyphs = bars(problem, view.genotypes)
     if any(glyphs):
         columns[""] = glyphs
+    worth = view.result.trust(view.genotypes)
     for metric in problem.reported:
-        columns[metric.name] = formatted(values[metric.name], metric.unit)
+        cells = formatted(values[metric.name], metric.unit)
+        if metric.name in worth:
+            columns |= _predicted(metric.name, cells, worth[metric.name], view.corrected)
+        else:
+            columns[metric.name] = cells
     if _width(columns, gap=1) > width:
         columns.pop("", None)
     gap = 2 if _width(columns, gap=2) <= width else 1
@@ -176,6 +193,17 @@ def as_table(view: FrontView, width: int) -> RenderableType:
     return Group(Text(view.title, style="bold"), Text(""), table, Text(""), _caption(view))
 
 
+def _predicted(name: str, cells: list[str], worth: Trust, corrected: bool) -> dict[str, list[str]]:
+    """The columns of a predicted metric: values with their intervals, and corrected ones."""
+    behind = [worth.text(row) for row in range(len(cells))]
+    room = max(map(len, behind), default=0)
+    pairs = zip(cells, behind, strict=True)
+    columns = {name: [f"{cell} {text:<{room}}" if room else cell for cell, text in pairs]}
+    if corrected and worth.corrected is not None:
+        columns[f"{name} corrected"] = formatted(worth.corrected, worth.metric.unit)
+    return columns
+
+
 def _width(columns: Mapping[str, list[str]], gap: int) -> int:
     widths = [max(map(len, [name, *cells])) for name, cells in columns.items()]
     return sum(widths) + gap * (len(widths) - 1)
@@ -189,8 +217,11 @@ def _caption(view: FrontView) -> RenderableType:
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column()
     result = view.result
+    worth = result.trust(view.genotypes)
     for name, line in sources(result.problem):
         grid.add_row(name, line)
+        for note in worth[name.plain].notes if name.plain in worth else ():
+            grid.add_row("", Text(note))
     run = f"{len(result):,} evaluations in {result.seconds:,.2f} s"
     if result.stop_reason not in ("budget", ""):
         run += f" ({STOP_MESSAGES[result.stop_reason]})"
@@ -215,6 +246,18 @@ def sources(problem: Problem) -> list[tuple[Text, Text]]:
         if source.proxy:
             rows.append((Text(""), Text(f"PROXY: {source.proxy}", style="bold yellow")))
     return rows
+
+
+def within_text(card: Card) -> str:
+    """How far new measurements lie from what a predictor says: ``±9.1``, or from least to most."""
+    if card.widths is not None:
+        ends = (rounded(half, card.unit) for half in _ends(card.widths.halves))
+        return " to ".join(dict.fromkeys(f"±{end}" for end in ends))
+    return "too few" if card.interval is None else f"±{rounded(card.interval, card.unit)}"
+
+
+def _ends(values: Sequence[float]) -> tuple[float, float]:
+    return min(values), max(values)
 
 
 def proxies(problem: Problem) -> list[str]:

@@ -94,7 +94,7 @@ def test_other_json_is_no_card(text):
 
 def test_a_card_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "card.json").write_bytes(b"\xff\xfe")
-    with pytest.raises(InvalidInputError, match="cannot read the predictor"):
+    with pytest.raises(InvalidInputError, match=r"card.json: must be UTF-8"):
         load_predictor(tmp_path)
 
 
