@@ -252,6 +252,11 @@ class Result:
         that allows for how the best of many predictions flatters.
         """
         worth = self.trust(genotypes)
+
+        def predicted(row: int) -> dict[str, Any]:
+            found = {name: judged.as_dict(row) for name, judged in worth.items()}
+            return {"predicted": found} if found else {}
+
         content = {
             "study": self.name or None,
             "space": self.problem.space.name,

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nastool.errors import InvalidInputError, NastoolError
+from nastool.files import read_text
 from nastool.predictors.base import Card, Predictor, save_predictor
 from nastool.predictors.fitting import (
     Fitted,
@@ -26,8 +27,8 @@ from nastool_objectives.latency.registry import (
     DeviceCard,
     Verdict,
     read_card,
-    write_atomically,
     write_card,
+    write_text,
 )
 from nastool_objectives.latency.repeatability import NoiseGate
 from nastool_objectives.latency.tables import LATENCY, LatencyTable
@@ -109,9 +110,9 @@ def keep(
         anchors=table.repeats(anchors=True) if table.n_anchors else None,
     )
     text = table.to_csv(space)
-    if not (folder / TABLE).is_file() or (folder / TABLE).read_text(encoding="utf-8") != text:
+    if not (folder / TABLE).is_file() or read_text(folder / TABLE) != text:
         _remove(folder / PREDICTOR)
-    write_atomically(folder / TABLE, text)
+    write_text(folder / TABLE, text)
     write_card(folder, judged)
     return judged
 
@@ -215,8 +216,8 @@ def fit_device(
         device = replace(device, verdict="forced")
     require_quiet(device)
     data = read_measurements(folder / TABLE, LATENCY, space, _costs(space))
-    check_sources(data, [source / PREDICTOR for source in sources], cards)
-    fitted = fit_table(data, kind or "auto", sources=known, seed=seed)
+    tables = check_sources(data, [source / PREDICTOR for source in sources], cards)
+    fitted = fit_table(data, kind or "auto", sources=known, tables=tables, seed=seed)
     device = _judge_unrepeated(device, fitted.held_out, force=force)
     if device.verdict == "refused" and not (folder / PREDICTOR).is_dir():
         write_card(folder, device)
@@ -225,7 +226,7 @@ def fit_device(
         "device": device.name,
         "measured by": device.device,
         "facts": dict(device.facts),
-        "workload": device.workload.as_dict(),
+        "workload": device.load,
         "noise": device.note,
         "seed": seed,
         **({"recalibrated from": [card.metric for card in cards]} if cards else {}),

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nastool.deployment import Workload
-from nastool.errors import InvalidInputError, NastoolError
+from nastool.errors import InvalidInputError
+from nastool.files import is_file, parse_json, read_text, write_whole, writing
 from nastool_objectives.latency.repeatability import NoiseGate, Repeatability
 
 CARD = "device.json"
@@ -44,7 +45,7 @@ class DeviceCard:
         device: What measured, as users type it; ``imported`` for a table from elsewhere.
         settings: Keyword settings of that device.
         facts: What it says about itself.
-        workload: What it was given in one pass.
+        workload: What it was given in one pass; None for a table from elsewhere.
         space: The space, as users type it.
         fingerprint: Fingerprint of that space.
         plan: Numbers of the campaign; empty for a table from elsewhere.
@@ -53,6 +54,8 @@ class DeviceCard:
         shapes: How well all shapes repeat; None where each was measured once.
         anchors: How well the anchor shapes repeat, likewise.
         gate: Thresholds that were applied.
+        conditions: How a table from elsewhere was measured, as far as somebody said: the rest is
+            unknown.
 
     Raises:
         InvalidInputError: A name that is no folder's, or an unknown verdict.
@@ -62,7 +65,7 @@ class DeviceCard:
     device: str
     settings: Mapping[str, Any]
     facts: Mapping[str, Any]
-    workload: Workload
+    workload: Workload | None
     space: str
     fingerprint: str
     plan: Mapping[str, Any] = field(default_factory=dict)
@@ -71,6 +74,7 @@ class DeviceCard:
     shapes: Repeatability | None = None
     anchors: Repeatability | None = None
     gate: NoiseGate = field(default_factory=NoiseGate)
+    conditions: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         name: object = self.name
@@ -83,6 +87,14 @@ class DeviceCard:
             raise InvalidInputError(
                 f"a verdict must be one of {', '.join(_VERDICTS)}, got {self.verdict!r}"
             )
+
+    @property
+    def load(self) -> dict[str, Any]:
+        """What it was given in one pass, by name; None what nobody said."""
+        if self.workload is not None:
+            return dict(self.workload.as_dict())
+        unknown = dict.fromkeys(("batch_size", "sequence_length"))
+        return {**unknown, **self.conditions}
 
     @property
     def metric(self) -> str:
@@ -115,14 +127,17 @@ class DeviceCard:
             InvalidInputError: Not JSON, an entry is missing or unknown, or of the wrong type.
         """
         try:
-            content = json.loads(text)
+            content = parse_json(text, CARD)
             known = {f.name for f in fields(cls)}
+            if isinstance(content, dict):
+                content = {"conditions": {}, **content}  # older cards have none
             if set(content) != known:
                 raise InvalidInputError(
                     f"expected the entries {', '.join(sorted(known))}; "
                     f"got {', '.join(sorted(content))}"
                 )
-            content["workload"] = Workload(**content["workload"])
+            if content["workload"] is not None:
+                content["workload"] = Workload(**content["workload"])
             content["gate"] = NoiseGate(**content["gate"])
             for name in ("shapes", "anchors"):
                 found = content[name]
@@ -180,13 +195,11 @@ def read_card(folder: Path) -> DeviceCard:
     Raises:
         InvalidInputError: There is none, or it cannot be read.
     """
+    if not is_file(folder / CARD):
+        raise InvalidInputError(f"expected the folder of a device, got no {CARD} in {folder}")
     try:
-        return DeviceCard.from_json((folder / CARD).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidInputError(
-            f"expected the folder of a device, got no {CARD} in {folder}"
-        ) from error
-    except ValueError as error:  # no card, or no text
+        return DeviceCard.from_json(read_text(folder / CARD))
+    except InvalidInputError as error:
         raise InvalidInputError(f"{folder}: {error}") from error
 
 
@@ -194,21 +207,17 @@ def write_card(folder: Path, card: DeviceCard) -> None:
     """Write the card into a device's folder, which is made if it is missing.
 
     Raises:
-        NastoolError: It cannot be written.
+        WriteError: It cannot be written.
     """
-    write_atomically(folder / CARD, card.to_json())
+    write_text(folder / CARD, card.to_json())
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file: a reader sees the old text or the new.
+def write_text(path: Path, text: str) -> None:
+    """Replace a file of a device, whose folder is made if it is missing.
 
     Raises:
-        NastoolError: It cannot be written.
+        WriteError: It cannot be written.
     """
-    partial = path.with_name(f".partial.{path.name}")
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise NastoolError(f"cannot write {path}: {error.strerror or error}") from error
+    write_whole(path, text)
