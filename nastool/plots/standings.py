@@ -192,10 +192,8 @@ def label(indicator: Indicator) -> str:
 def _notes(comparison: Comparison, indicators: Sequence[Indicator]) -> tuple[str, ...]:
     seeds, strategies = len(comparison.seeds), len(comparison.results)
     front = len(comparison.reference_front)
-    notes = [
-        f"Medians over {seeds} seed{'s' * (seeds != 1)}{spoken_interval(seeds)}; from "
-        f"{basis(comparison)}."
-    ]
+    over = f"Medians over {seeds} seed{'s' * (seeds != 1)}{spoken_interval(seeds)}"
+    notes = [f"{over}; from {basis(comparison)}."]
     if any(i.objective is None for i in indicators):
         known = "the true front" if comparison.true_front is not None else "the front of all runs"
         notes.append(

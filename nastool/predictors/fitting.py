@@ -165,7 +165,7 @@ def fit_table(
     result = held_out(make, data.features, data.targets, genes, fraction, seed)
     if fraction:
         # Of all shapes, so that intervals are those of the predictor that is kept.
-        k = _FOLDS if len(data) < _LARGE else 3
+        k = 2 * _FOLDS if len(data) < _LARGE // 2 else _FOLDS if len(data) < _LARGE else 3
         predictions = cross_validate(make, data.features, data.targets, genes, k, seed)
         over_all = on_held_out(data.targets, predictions)
         result = replace(result, interval=over_all.interval, widths=over_all.widths)

@@ -204,7 +204,7 @@ def study_device(
         return one, two
 
     runs = [searched(seed + turn) for turn in range(seeds)]
-    families = runs[0]
+    families: tuple[Family, ...] = runs[0]
     if CIGAR in space.heuristics:
         cigars = space.heuristics[CIGAR]
         families = (*families, _family(space, HEURISTICS, cigars, quality, latency))
