@@ -29,7 +29,7 @@ _NEAR = 0.15
 _FEWEST = 45
 """Shapes that do so at least: of fewer, the 90% quantile jumps."""
 
-_PRIOR = 15.0
+_PRIOR = 5.0
 """Shapes of equal error everywhere, in the slope of the errors over the predictions: with few
 measured shapes it is uncertain, and a wrong one misses at both ends."""
 
@@ -98,7 +98,7 @@ class Widths:
 def fit_widths(predictions: Floats, residuals: Floats, share: float = COVERAGE) -> Widths | None:
     """Half-widths that hold a share of new measurements, wherever they are predicted.
 
-    A line through the logarithms of the errors says how they grow; the quantile of the errors
+    A line through the logarithms of errors and predictions says how they grow; the quantile of the errors
     relative to it, over shapes predicted alike, keeps the promise for exchangeable shapes.
 
     Args:
@@ -134,8 +134,11 @@ def _scale(predictions: Floats, errors: Floats) -> Floats:
         return np.ones(len(errors))
     # An error that happens to vanish says little about how large errors are.
     logarithms = np.log(np.maximum(errors, 0.1 * float(np.median(positive))))
-    middle = float(predictions.mean())
-    standard = np.clip((predictions - middle) / spread, -2.0, 2.0)
+    if predictions[0] > 0:
+        # Errors of a share of the value, the usual case, are a straight line then.
+        predictions = np.log(predictions)
+        spread = float(predictions.std())
+    standard = np.clip((predictions - predictions.mean()) / spread, -2.5, 2.5)
     centred = standard - standard.mean()
     slope = float(centred @ logarithms) / (float(centred @ centred) + _PRIOR)
     growth: Floats = np.exp(slope * standard)
