@@ -11,6 +11,7 @@ import codecs
 import contextlib
 import csv
 import gzip
+import hashlib
 import io
 import itertools
 import json
@@ -63,6 +64,11 @@ def is_folder(path: Path) -> bool:
         return False
 
 
+def first_line(error: BaseException) -> str:
+    """What a foreign exception says, in one line; the name of its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 @contextlib.contextmanager
 def reading(what: str | Path) -> Iterator[None]:
     """Within this block, what reading a file raises is one line that begins with its name.
@@ -91,8 +97,7 @@ def reading(what: str | Path) -> Iterator[None]:
         raise InvalidInputError(f"{what}: too large for the memory of this machine") from error
     except ValueError as error:
         # E.g. a null byte in the path.
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InvalidInputError(f"cannot read {what}: {reason}") from error
+        raise InvalidInputError(f"cannot read {what}: {first_line(error)}") from error
 
 
 @contextlib.contextmanager
@@ -150,6 +155,19 @@ def _first_undecodable_line(path: Path) -> int | None:
                 return number + error.object[: error.start].count(b"\n")
             number += chunk.count(b"\n")
     return None
+
+
+def unpacked_digest(path: Path) -> str:
+    """Hex digest of a file's content, which for a packed one is what it unpacks to.
+
+    Raises:
+        InvalidInputError: As `reading`.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    with reading(path), _open_bytes(path) as file:
+        while chunk := file.read(1 << 22):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def lines(file: TextIO, name: str | Path) -> Iterator[str]:
@@ -235,13 +253,15 @@ def json_lines(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def json_records(path: Path) -> Iterator[tuple[str, Any]]:
-    """Read a JSON file: one list of records, one object, or, as many tools have it, one a line.
+    """Read a JSON file: a list of records, or one record a line, as many tools have it.
+
+    The list may also be the member ``data`` of one object; another object is one record.
 
     Returns:
-        ``record 7`` or ``line 7`` and the value; an object, or what is no list, is one record.
+        ``record 7`` or ``line 7``, and the value.
 
     Raises:
-        InvalidInputError: As `open_text`, or it is no JSON.
+        InvalidInputError: As `open_text`, or it is no JSON, or something else.
     """
     with open_text(path) as file:
         rows = lines(file, path)
@@ -259,7 +279,12 @@ def json_records(path: Path) -> Iterator[tuple[str, Any]]:
             "a line (.jsonl) it may have any number"
         )
     content = parse_json(text, path)
-    for number, value in enumerate(content if isinstance(content, list) else [content], 1):
+    records = content.get("data", [content]) if isinstance(content, dict) else content
+    if not isinstance(records, list):
+        raise InvalidInputError(
+            f"{path}: expected a list of JSON records, got {str(records)[:40]!r}"
+        )
+    for number, value in enumerate(records, 1):
         yield f"record {number}", value
 
 

@@ -24,6 +24,7 @@ from nastool_supershaper.shaped_bert import (
     ShapedBertForQuestionAnswering,
     ShapedBertForSequenceClassification,
 )
+from nastool_supershaper.text import vocabulary_size
 
 HEADS = ("masked-lm", "classification", "regression", "question-answering")
 
@@ -160,10 +161,10 @@ def save_deployed(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, fo
         InvalidInputError: The tokenizer has more tokens than the model.
         NastoolError: They cannot be written, e.g. on a full disk.
     """
-    if len(tokenizer) > model.config.vocab_size:
+    if (needed := vocabulary_size(tokenizer)) > model.config.vocab_size:
         raise InvalidInputError(
             f"the tokenizer must have at most the {model.config.vocab_size} tokens of the model, "
-            f"got {len(tokenizer)}"
+            f"got {needed}"
         )
     model.config.auto_map = {auto: f"{CODE.stem}.{name}" for auto, name in _AUTO_MAP.items()}
     # Not OSError is what safetensors and tokenizers raise on a full disk.
