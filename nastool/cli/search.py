@@ -107,6 +107,7 @@ def search(
     from nastool.cli.output import Destination
     from nastool.cli.problems import make_problem
     from nastool.cli.proofs import cut_short, prove_first
+    from nastool.store.urls import showable
 
     destination = Destination(output_format, limit, output, plot)
     constraints = read_constraints(constraint_texts, upper_texts, lower_texts)
@@ -135,7 +136,7 @@ def search(
     facts: dict[str, str | int] = {
         "strategy": ", ".join([strategy_text, *settings_texts]),
         "seed": seed,
-        "storage": "memory" if storage == "none" else storage,
+        "storage": "memory" if storage == "none" else showable(storage),
         **proof,
         **cut_short(study.strategy, result),
         **({} if refining is None else {"refined": str(refining)}),
@@ -260,6 +261,7 @@ class _Plan:
     def run(self, study: Study, budget: int, storage: str) -> Result:
         """Run the study up to the budget and say what was there before."""
         from nastool.cli.progress import ProgressBar
+        from nastool.store.urls import showable
 
         before = len(study)
         with ProgressBar("searching") as progress:
@@ -267,12 +269,13 @@ class _Plan:
         if 0 < before == len(result):
             held = min(before, budget)
             click.echo(
-                f"Study {study.name} in {storage} holds these {held:,} evaluations already; "
-                "nothing was evaluated.",
+                f"Study {study.name} in {showable(storage)} holds these {held:,} evaluations "
+                "already; nothing was evaluated.",
                 err=True,
             )
         elif before:
             click.echo(
-                f"Study {study.name} in {storage} went on after {before:,} evaluations.", err=True
+                f"Study {study.name} in {showable(storage)} went on after {before:,} evaluations.",
+                err=True,
             )
         return result.first(budget)
