@@ -87,8 +87,8 @@ class Plan:
         if 0 < before == len(result):
             held = min(before, budget)
             click.echo(
-                f"Study {study.name} in {showable(storage)} holds these {held:,} evaluations already; "
-                "nothing was evaluated.",
+                f"Study {study.name} in {showable(storage)} holds these {held:,} evaluations "
+                "already; nothing was evaluated.",
                 err=True,
             )
         elif before:
