@@ -117,7 +117,8 @@ class Cells:
 
     def place(self, row: int) -> str:
         """Names a row in its file."""
-        return f"{self.path}, line {self.lines[row]}"
+        unit = "row" if self.path.suffix.lower() == ".parquet" else "line"
+        return f"{self.path}, {unit} {self.lines[row]}"
 
     def take(self, rows: Sequence[int]) -> Cells:
         """Some of the rows."""
@@ -179,9 +180,13 @@ def _read_parquet(path: Path) -> dict[str, list[Any]]:
         ) from error
     with reading(path):
         try:
-            columns: dict[str, list[Any]] = parquet.read_table(path).to_pydict()
+            table = parquet.read_table(path)
+            columns = {name.strip(): column for name, column in table.to_pydict().items()}
         except ArrowException as error:
-            raise InvalidInputError(f"cannot read {path}: {error}") from error
+            reason = str(error).strip().splitlines()[0]
+            raise InvalidInputError(f"cannot read {path}: {reason}") from error
+    if len(columns) != len(table.column_names):
+        raise InvalidInputError(f"{path}: column names must be distinct, got {table.column_names}")
     return columns
 
 
@@ -334,12 +339,12 @@ def read_source(path: Path) -> dict[str, Any]:
     """
     stem = path.name
     for suffix in sorted(SUFFIXES, key=len, reverse=True):
-        stem = stem.removesuffix(suffix)
+        if stem.lower().endswith(suffix):
+            stem = stem[: -len(suffix)]
     for name in (f"{path.name}.card.json", f"{stem}.json"):
         beside = path.with_name(name)
-        if not is_file(beside):
-            continue
-        return read_json_object(beside)
+        if is_file(beside):
+            return read_json_object(beside)
     return {}
 
 

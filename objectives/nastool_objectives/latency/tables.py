@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.predictors.evidence import same_measurement, stated_unit
-from nastool.predictors.tables import read_observations
+from nastool.predictors.tables import read_cells, read_observations
 from nastool.space import Genotypes, SearchSpace
 from nastool_objectives.latency.campaign import Visit
 from nastool_objectives.latency.repeatability import Repeatability, repeatability
@@ -189,15 +189,8 @@ def read_latencies(
     stated_unit(seen.conditions, unit, path)
     latency = seen.values * UNITS[unit]
     bad = np.flatnonzero(~(latency > 0))
-    if len(bad):
-        raise InvalidInputError(
-            f"{seen.cells.place(int(bad[0]))}: latencies must be positive and finite, "
-            f"got {seen.values[bad[0]]:g}"
-        )
-    if seen.dropped:
-        raise InvalidInputError(
-            f"{path}: latencies must be positive and finite, got none in {seen.dropped:,} rows"
-        )
+    if seen.dropped or len(bad):
+        raise InvalidInputError(_not_positive(path, column, where))
     first = np.array([rows[0] for rows in seen.groups])
     medians = np.array([np.median(latency[rows]) for rows in seen.groups])
     return LatencyTable(
@@ -207,6 +200,16 @@ def read_latencies(
         conditions=seen.conditions,
         note=str(seen.repeats),
     )
+
+
+def _not_positive(path: Path, column: str, where: Sequence[str]) -> str:
+    """Names the first latency that is none."""
+    cells = read_cells(path, where)
+    for row, cell in enumerate(cells.columns[column]):
+        text = "" if cell is None else str(cell).strip()
+        if not text or not 0 < float(text) < np.inf:
+            return f"{cells.place(row)}: {column} must be positive and finite, got {cell!r:.60}"
+    return f"{path}: {column} must be positive and finite"
 
 
 def _halves(groups: Sequence[NDArray[np.int64]], latency: Floats) -> Floats | None:
