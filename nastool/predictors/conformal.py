@@ -98,8 +98,8 @@ class Widths:
 def fit_widths(predictions: Floats, residuals: Floats, share: float = COVERAGE) -> Widths | None:
     """Half-widths that hold a share of new measurements, wherever they are predicted.
 
-    A line through the logarithms of errors and predictions says how they grow; the quantile of the errors
-    relative to it, over shapes predicted alike, keeps the promise for exchangeable shapes.
+    A line through the logarithms of errors and predictions says how they grow; the quantile of the
+    errors relative to it, over shapes predicted alike, keeps the promise for exchangeable shapes.
 
     Args:
         predictions: Of shapes not fitted on, shape (n,).
