@@ -14,11 +14,14 @@ from nastool.errors import InvalidInputError
 
 Floats = NDArray[np.float64]
 
-_GROSS = 5.0
+_GROSS = 8.0
 """Ratio of repeats of one shape from which on they are no repeats of one measurement."""
 
 _SAME = 1e-9
 """Relative difference of numbers that are equal but for a change of unit."""
+
+_NEAR = 0.002
+"""Powers of ten by which rounding may move the factor between two units."""
 
 _MOSTLY = 0.5
 """Share of common shapes with the same number from which on two tables hold one measurement."""
@@ -58,10 +61,14 @@ def same_measurement(first: Floats, second: Floats) -> NDArray[np.bool_]:
     """
     first, second = (np.asarray(v, dtype=np.float64) for v in (first, second))
     found = np.isclose(first, second, rtol=_SAME * 10, atol=0.0)
-    for least, mapped in ((3, _scaled(second, first)), (5, _aligned(second, first))):
+    factor = _factor(second, first)
+    for least, mapped in ((3, second * factor), (5, _aligned(second, first))):
         if mapped is None or len(first) < least:
             continue
-        slack = np.maximum(_rounding(first), _rounding(second) * _slope(first, second))
+        # Two devices may be a factor apart, as far as few digits tell; a unit is no such chance.
+        slack = np.zeros(len(first))
+        if least == 3 and _is_unit(factor):
+            slack = np.maximum(_rounding(first), _rounding(second) * abs(factor))
         equal = np.abs(mapped - first) <= slack + _SAME * np.abs(first)
         if equal.mean() > _MOSTLY:
             found |= equal
@@ -73,13 +80,21 @@ def is_same_measurement(first: Floats, second: Floats) -> bool:
     return bool(len(first) and same_measurement(first, second).mean() > _MOSTLY)
 
 
-def _scaled(values: Floats, onto: Floats) -> Floats | None:
-    """Values times the factor that most often leads onto others; None where there is none."""
+def _factor(values: Floats, onto: Floats) -> float:
+    """The factor that most often leads from values onto others; NaN where there is none."""
     usable = (values != 0) & (onto != 0)
     if not usable.any() or np.ptp(values) == 0:
-        return None
-    scaled: Floats = values * np.median(onto[usable] / values[usable])
-    return scaled
+        return float("nan")
+    return float(np.median(onto[usable] / values[usable]))
+
+
+def _is_unit(factor: float) -> bool:
+    """Whether a factor, but for rounding, leads from one unit to another."""
+    if not factor > 0:
+        return False
+    tens = np.log10(factor)
+    others = [np.log10(unit) * sign for unit in (60, 3600, 1024, 2**20, 2**30) for sign in (1, -1)]
+    return bool(min(abs(tens - round(tens)), *np.abs(np.array(others) - tens)) < _NEAR)
 
 
 def _aligned(values: Floats, onto: Floats) -> Floats | None:
@@ -97,12 +112,6 @@ def _aligned(values: Floats, onto: Floats) -> Floats | None:
         slope, offset = np.polyfit(values[near] - values.mean(), onto[near], 1)
     aligned: Floats = slope * (values - values.mean()) + offset
     return aligned
-
-
-def _slope(first: Floats, second: Floats) -> float:
-    """How large a step of the second is in terms of the first."""
-    width = float(np.ptp(second))
-    return float(np.ptp(first)) / width if width > 0 else 1.0
 
 
 def _rounding(values: Floats) -> Floats:

@@ -217,16 +217,11 @@ class Observations:
     dropped: int
 
 
-def read_observations(
-    path: Path,
-    target: str,
-    space: SearchSpace | None = None,
-    costs: Sequence[str] = (),
-    where: Sequence[str] = (),
+def observations(
+    cells: Cells, target: str, space: SearchSpace | None = None, costs: Sequence[str] = ()
 ) -> Observations:
-    """Read measured rows; see `read_measurements`."""
-    cells = read_cells(path, where)
-    columns = cells.columns
+    """Judge measured rows; see `read_measurements`."""
+    path, columns = cells.path, cells.columns
     if target not in columns:
         raise InvalidInputError(f"{path}: expected a column {target!r}, got {', '.join(columns)}")
     values = _numbers(cells, target, missing=True)
@@ -287,7 +282,7 @@ def read_measurements(
             measured under different conditions, or repeats of a shape disagree grossly.
         MissingDependencyError: See `read_cells`.
     """
-    seen = read_observations(path, target, space, costs, where)
+    seen = observations(read_cells(path, where), target, space, costs)
     genotypes, columns = seen.genotypes, seen.cells.columns
     source = read_source(path)
     first = np.array([rows[0] for rows in seen.groups])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.predictors.evidence import same_measurement, stated_unit
-from nastool.predictors.tables import read_cells, read_observations
+from nastool.predictors.tables import Cells, observations, read_cells
 from nastool.space import Genotypes, SearchSpace
 from nastool_objectives.latency.campaign import Visit
 from nastool_objectives.latency.repeatability import Repeatability, repeatability
@@ -185,12 +185,17 @@ def read_latencies(
     """
     if unit not in UNITS:
         raise InvalidInputError(f"a unit must be one of {', '.join(UNITS)}, got {unit!r}")
-    seen = read_observations(path, column, space, where=where)
+    cells = read_cells(path, where)
+    missing = [g for g in (*(gene.name for gene in space.genes), column) if g not in cells.columns]
+    if missing:
+        raise InvalidInputError(
+            f"{path}: a table of {space.name} must have the columns {', '.join(missing)}, "
+            f"got {', '.join(cells.columns)}"
+        )
+    _check_positive(cells, column)
+    seen = observations(cells, column, space)
     stated_unit(seen.conditions, unit, path)
     latency = seen.values * UNITS[unit]
-    bad = np.flatnonzero(~(latency > 0))
-    if seen.dropped or len(bad):
-        raise InvalidInputError(_not_positive(path, column, where))
     first = np.array([rows[0] for rows in seen.groups])
     medians = np.array([np.median(latency[rows]) for rows in seen.groups])
     return LatencyTable(
@@ -202,14 +207,17 @@ def read_latencies(
     )
 
 
-def _not_positive(path: Path, column: str, where: Sequence[str]) -> str:
-    """Names the first latency that is none."""
-    cells = read_cells(path, where)
+def _check_positive(cells: Cells, column: str) -> None:
+    """Raise InvalidInputError for the first latency that is none."""
     for row, cell in enumerate(cells.columns[column]):
-        text = "" if cell is None else str(cell).strip()
-        if not text or not 0 < float(text) < np.inf:
-            return f"{cells.place(row)}: {column} must be positive and finite, got {cell!r:.60}"
-    return f"{path}: {column} must be positive and finite"
+        try:
+            number = float(str(cell))
+        except ValueError:
+            number = np.nan
+        if not 0 < number < np.inf:
+            raise InvalidInputError(
+                f"{cells.place(row)}: {column} must be positive and finite, got {cell!r:.60}"
+            )
 
 
 def _halves(groups: Sequence[NDArray[np.int64]], latency: Floats) -> Floats | None:
