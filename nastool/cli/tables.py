@@ -175,7 +175,9 @@ def as_table(view: FrontView, width: int) -> RenderableType:
     for metric in problem.reported:
         cells = formatted(values[metric.name], metric.unit)
         if metric.name in worth:
-            columns |= _predicted(metric.name, cells, worth[metric.name], view.corrected)
+            corrected = f"{metric.name} corrected" if len(worth) > 1 else "corrected"
+            heading = corrected if view.corrected else None
+            columns |= _predicted(metric.name, cells, worth[metric.name], heading)
         else:
             columns[metric.name] = cells
     if _width(columns, gap=1) > width:
@@ -193,14 +195,16 @@ def as_table(view: FrontView, width: int) -> RenderableType:
     return Group(Text(view.title, style="bold"), Text(""), table, Text(""), _caption(view))
 
 
-def _predicted(name: str, cells: list[str], worth: Trust, corrected: bool) -> dict[str, list[str]]:
+def _predicted(
+    name: str, cells: list[str], worth: Trust, heading: str | None
+) -> dict[str, list[str]]:
     """The columns of a predicted metric: values with their intervals, and corrected ones."""
     behind = [worth.text(row) for row in range(len(cells))]
     room = max(map(len, behind), default=0)
     pairs = zip(cells, behind, strict=True)
     columns = {name: [f"{cell} {text:<{room}}" if room else cell for cell, text in pairs]}
-    if corrected and worth.corrected is not None:
-        columns[f"{name} corrected"] = formatted(worth.corrected, worth.metric.unit)
+    if heading and worth.corrected is not None:
+        columns[heading] = formatted(worth.corrected, worth.metric.unit)
     return columns
 
 
