@@ -162,7 +162,13 @@ class Study:
                 self._commit("", boundary=False)
             raise
         return Result.from_archive(
-            self.problem, self._archive, self._seconds, stop_reason, self._failures, self.name
+            self.problem,
+            self._archive,
+            self._seconds,
+            stop_reason,
+            self._failures,
+            self.name,
+            self.description,
         )
 
     def _step(self, budget: int, batch_size: int, interrupt: Interrupt, zero: float) -> StopReason:
@@ -401,8 +407,9 @@ def load_result(store: Store, name: str, problem: Problem) -> Result:
     _fill(archive, stored)
     failures = [Failure(*failure) for failure in stored.batch.failures]
     stop_reason: StopReason = stored.summary.stop_reason  # type: ignore[assignment]  # ours
+    summary = stored.summary
     return Result.from_archive(
-        problem, archive, stored.summary.seconds, stop_reason, failures, name
+        problem, archive, summary.seconds, stop_reason, failures, name, summary.description
     )
 
 
@@ -475,6 +482,8 @@ def _describe(
         "seed": seed,
         **(given or {}),
     }
+    if strategy.named:
+        description["named"] = [[name, list(map(int, row))] for name, row in strategy.named]
     try:
         json.dumps(description)
     except TypeError as error:

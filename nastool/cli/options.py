@@ -154,13 +154,23 @@ def budget_options(command: _F) -> _F:
 
 
 def output_options(command: _F) -> _F:
-    """Add ``--format``, ``--limit``, ``--output`` and ``--plot``: how a front is shown."""
+    """Add ``--all``, ``--format``, ``--limit``, ``--output``, ``--plot``: how a front is shown."""
     limit = click.option(
         "--limit",
         type=count,
         help="Rows shown, spread evenly over the front. Default: 20 in a table, else all.",
     )
-    return report_options(limit(command))
+    return all_option(report_options(limit(command)))
+
+
+def all_option(command: _F) -> _F:
+    """Add ``--all``: what was evaluated instead of what is best of it."""
+    return click.option(
+        "--all",
+        "everything",
+        is_flag=True,
+        help="Show every evaluation, feasible or not, with its order and strategy.",
+    )(command)
 
 
 def format_option(command: _F) -> _F:

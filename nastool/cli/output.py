@@ -16,6 +16,7 @@ from nastool.cli.tables import (
     as_csv,
     as_json,
     as_table,
+    everything_view,
     front_view,
     proxies,
 )
@@ -50,6 +51,7 @@ class Destination:
         limit: Rows shown at most, or None for the format's default.
         output: File that takes the place of stdout.
         plot: HTML page to write as well.
+        everything: Whether all evaluations are shown instead of the best of them.
 
     Raises:
         InvalidInputError: A file in a folder that does not exist, or a plot that is no HTML file.
@@ -59,6 +61,7 @@ class Destination:
     limit: int | None = None
     output: Path | None = None
     plot: Path | None = None
+    everything: bool = False
 
     def __post_init__(self) -> None:
         # A search may take long; that its result cannot be written must show before it starts.
@@ -89,9 +92,13 @@ class Destination:
         if status := verification_status(result, verification):
             facts = {**facts, "verified": status}
         limit = self.limit
-        if limit is None and self.format == "table" and len(result.problem.objectives) > 1:
-            limit = TABLE_ROWS
-        view = front_view(result, limit, facts)
+        several = len(result.problem.objectives) > 1
+        if self.everything:
+            view = everything_view(result, limit, facts)
+        else:
+            if limit is None and self.format == "table" and several and not result.named:
+                limit = TABLE_ROWS
+            view = front_view(result, limit, facts)
         formats: Formats = {
             "json": lambda: as_json(view),
             "csv": lambda: as_csv(view),
@@ -149,7 +156,8 @@ def wide_console(*, plain: bool = False) -> Console:
 def _rendered(make: Callable[[int], RenderableType], *, plain: bool) -> str:
     console = wide_console(plain=plain)
     with console.capture() as capture:
-        console.print(make(console.width))
+        # What fits is made to fit; rows of a table of any length stay whole.
+        console.print(make(console.width), crop=False)
     text = capture.get()
     return "\n".join(line.rstrip() for line in text.rstrip("\n").split("\n"))
 

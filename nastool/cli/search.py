@@ -59,6 +59,7 @@ def search(
     refining: Refining | None,
     storage: str,
     study_name: str | None,
+    everything: bool,
     output_format: str | None,
     limit: int | None,
     output: Path | None,
@@ -74,7 +75,7 @@ def search(
     from nastool.cli.problems import make_problem
     from nastool.cli.proofs import cut_short, prove_first
 
-    destination = Destination(output_format, limit, output, plot)
+    destination = Destination(output_format, limit, output, plot, everything)
     constraints = read_constraints(constraint_texts, upper_texts, lower_texts)
     objectives = objective_texts or DEFAULT_OBJECTIVES
     problem = make_problem(space_text, objectives, constraints)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 def show(
     study: str,
     storage: str,
+    everything: bool,
     output_format: str | None,
     limit: int | None,
     output: Path | None,
@@ -38,7 +39,7 @@ def show(
     from nastool.store import open_store
     from nastool.study import load_result
 
-    destination = Destination(output_format, limit, output, plot)
+    destination = Destination(output_format, limit, output, plot, everything)
     with open_store(storage, create=False) as store:
         runs = runs_of(store, study)
         if runs:
