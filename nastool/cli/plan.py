@@ -18,6 +18,7 @@ from nastool.plugins import STRATEGIES, find, load_strategy, parse_spec
 from nastool.problem import Problem
 from nastool.results import Result
 from nastool.store import open_store
+from nastool.store.urls import showable
 from nastool.strategies.base import Strategy
 from nastool.study import Study
 
@@ -86,13 +87,14 @@ class Plan:
         if 0 < before == len(result):
             held = min(before, budget)
             click.echo(
-                f"Study {study.name} in {storage} holds these {held:,} evaluations already; "
-                "nothing was evaluated.",
+                f"Study {study.name} in {showable(storage)} holds these {held:,} evaluations "
+                "already; nothing was evaluated.",
                 err=True,
             )
         elif before:
             click.echo(
-                f"Study {study.name} in {storage} went on after {before:,} evaluations.", err=True
+                f"Study {study.name} in {showable(storage)} went on after {before:,} evaluations.",
+                err=True,
             )
         return result.first(budget)
 

@@ -74,6 +74,7 @@ def search(
     from nastool.cli.plan import Plan
     from nastool.cli.problems import make_problem
     from nastool.cli.proofs import cut_short, prove_first
+    from nastool.store.urls import showable
 
     destination = Destination(output_format, limit, output, plot, everything)
     constraints = read_constraints(constraint_texts, upper_texts, lower_texts)
@@ -102,7 +103,7 @@ def search(
     facts: dict[str, str | int] = {
         "strategy": ", ".join([strategy_text, *settings_texts]),
         "seed": seed,
-        "storage": "memory" if storage == "none" else storage,
+        "storage": "memory" if storage == "none" else showable(storage),
         **proof,
         **cut_short(study.strategy, result),
         **({} if refining is None else {"refined": str(refining)}),
