@@ -442,6 +442,7 @@ def load_result(store: Store, name: str, problem: Problem) -> Result:
     check_problem(stored.summary, problem)
     archive = Archive(problem)
     _fill(archive, stored)
+    _check_named(stored.summary, problem)
     return Result.from_archive(
         problem,
         archive,
@@ -451,6 +452,18 @@ def load_result(store: Store, name: str, problem: Problem) -> Result:
         name,
         stored.summary.description,
     )
+
+
+def _check_named(summary: StudySummary, problem: Problem) -> None:
+    """Raise StoreError unless the names of a fixed list stand beside genotypes of the space."""
+    named = summary.description.get("named", [])
+    try:
+        if not all(isinstance(name, str) for name, _ in named):
+            raise InvalidInputError("a name is no text")
+        if named:
+            problem.space.validate(np.array([genotype for _, genotype in named]))
+    except (InvalidInputError, TypeError, ValueError) as error:
+        raise summary.damaged("named", "hold names and genotypes", named) from error
 
 
 def check_problem(summary: StudySummary, problem: Problem) -> None:

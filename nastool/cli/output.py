@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -25,6 +25,7 @@ from nastool.errors import InvalidInputError
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+    from nastool.plots.front import Cloud
     from nastool.problem import Problem
     from nastool.results import Result
 
@@ -68,6 +69,21 @@ class Destination:
         check_page(self.plot)
         _check_folder("--output", self.output)
 
+    def check_cloud(self, cloud: Path | None) -> None:
+        """Raise InvalidInputError where a table is to be drawn and no page is wanted."""
+        if cloud is not None and self.plot is None:
+            raise InvalidInputError(f"--cloud: is drawn on a page, which needs --plot, got {cloud}")
+
+    def clouds(self, cloud: Path | None, problem: Problem) -> tuple[Cloud, ...]:
+        """What ``--cloud`` names, read before anything takes long."""
+        self.check_cloud(cloud)
+        if cloud is None:
+            return ()
+        from nastool.plots.axes import metric_names
+        from nastool.plots.clouds import measured_cloud
+
+        return (measured_cloud(cloud, problem, *metric_names(problem)),)
+
     @property
     def format(self) -> str:
         """The format to write."""
@@ -79,6 +95,7 @@ class Destination:
         result: Result,
         facts: Mapping[str, str | int],
         verification: Mapping[str, Any] | None = None,
+        clouds: Sequence[Cloud] = (),
     ) -> None:
         """Show a result.
 
@@ -86,6 +103,7 @@ class Destination:
             result: Of a study.
             facts: What to say about it, by label.
             verification: What the store knows of measurements of its front.
+            clouds: Further points for the figure of the front.
         """
         from nastool.verification import verification_status
 
@@ -109,7 +127,7 @@ class Destination:
             from nastool.plots.report import study_page
 
             run = {"evaluations": len(result), "seconds": result.seconds}
-            return study_page(result.name or "study", result, {**facts, **run})
+            return study_page(result.name or "study", result, {**facts, **run}, clouds)
 
         self.send(formats, page, result.problem)
 

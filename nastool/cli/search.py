@@ -60,6 +60,7 @@ def search(
     storage: str,
     study_name: str | None,
     everything: bool,
+    cloud: Path | None,
     output_format: str | None,
     limit: int | None,
     output: Path | None,
@@ -80,6 +81,7 @@ def search(
     constraints = read_constraints(constraint_texts, upper_texts, lower_texts)
     objectives = objective_texts or DEFAULT_OBJECTIVES
     problem = make_problem(space_text, objectives, constraints)
+    clouds = destination.clouds(cloud, problem)
     plan = Plan(problem, strategy_text, settings_texts, seed, batch_size)
     description: Mapping[str, Any] = {
         "space": space_text,
@@ -108,7 +110,7 @@ def search(
         **cut_short(study.strategy, result),
         **({} if refining is None else {"refined": str(refining)}),
     }
-    destination.write(result, facts, verification)
+    destination.write(result, facts, verification, clouds)
     _check_finished(result, budget, storage, study.name)
 
 

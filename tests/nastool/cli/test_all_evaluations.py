@@ -147,3 +147,20 @@ def test_metrics_too_dear_for_a_list_are_left_out_of_it():
     assert {row["name"] for row in records} == set(TEMPLATES)
     assert sum(calls) == sum(row["feasible"] for row in records) < 7
     assert all(np.isnan(row["dear"]) for row in records if not row["feasible"])
+
+
+@pytest.mark.parametrize("named", [7, [["a"]], [["a", [99]]], [[1, [0] * 12]], {"a": 1}])
+def test_a_damaged_list_of_names_is_one_line(nastool, named):
+    import sqlite3
+
+    common = ("--space", "supershaper", "--strategy", "templates", "--study", "mine")
+    assert nastool("search", *common).exit_code == 0
+    with sqlite3.connect("nastool.db") as database:
+        (text,) = database.execute("select description from studies").fetchone()
+        damaged = json.dumps({**json.loads(text), "named": named})
+        database.execute("update studies set description = ?", (damaged,))
+    database.close()
+    done = nastool("show", "mine")
+    assert done.exit_code == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "damaged" in done.stderr
