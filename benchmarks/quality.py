@@ -32,10 +32,10 @@ STRATEGIES = (
     "random",
     "local",
     "evolution",
+    "evolution:paper",
     "evolution,selection=elitist",
     "nsga2",
     "pareto",
-    "tpe@1000",
 )
 BOUNDS = ("params<=45M", "params<=66M", "params<=90M")
 CHECKPOINTS = (1_000, 5_000, 30_000)
