@@ -260,9 +260,9 @@ class Result:
         """
         rows = self._rows(genotypes)
         shown, metrics = self.evaluations.genotypes[rows], self.metrics[rows]
-        feasible = self.evaluations.feasible[rows].tolist()
+        feasible: list[bool] = self.evaluations.feasible[rows].tolist()
         order: list[int | None] = (rows + 1).tolist()
-        failed = np.isnan(metrics).any(axis=1).tolist()
+        failed: list[bool] = np.isnan(metrics).any(axis=1).tolist()
         if everything and genotypes is None:
             more, values = self.ruled_out
             shown, metrics = np.concatenate([shown, more]), np.concatenate([metrics, values])

@@ -58,9 +58,10 @@ def show(
         clouds = destination.clouds(cloud, problem_of(summary)) if cloud else ()
         result = load_result(store, study, problem_of(summary))
         verification = store.annotation(study, "verification")
+    seed = summary.description.get("seed")
     facts = {
         "strategy": summary.text("strategy"),
-        "seed": str(summary.description.get("seed")),
+        "seed": seed if isinstance(seed, int) else str(seed),
         "storage": store.url,
     }
     destination.write(result, facts, verification, clouds)

@@ -15,7 +15,7 @@ from nastool.archive import as_evaluations
 from nastool.cli.output import Destination, Formats
 from nastool.cli.plan import Plan
 from nastool.cli.problems import make_problem
-from nastool.cli.proofs import certificate_of, prove_first
+from nastool.cli.proofs import certificate_of, prove_fully
 from nastool.cli.tables import bars, formatted, sources
 from nastool.constraint import Constraint, Quantity, format_quantity, parse_quantity
 from nastool.errors import InfeasibleError, InvalidInputError, NastoolError
@@ -100,13 +100,21 @@ class Found:
     certificate: Certificate | None = None
 
     @property
+    def regret(self) -> float | None:
+        """How much better what is allowed can be at most, after an exact search.
+
+        Above 0 only where the search had to leave a constraint out.
+        """
+        if self.certificate is None or self.genotype is None:
+            return None
+        return abs(next(iter(self.values.values())) - self.certificate.bound)
+
+    @property
     def proof(self) -> str:
-        """What an exact search says, in a word; empty after another search."""
-        if self.certificate is None:
+        """What an exact search says, in a word or two; empty after another search."""
+        if self.regret is None:
             return ""
-        if self.certificate.is_complete:
-            return "proven"
-        return f"within {self.certificate.gap:.3g}"
+        return "within " + format_quantity(self.regret) if self.regret else "proven"
 
 
 @dataclass(frozen=True)
@@ -206,7 +214,8 @@ class Sweep:
                 "constraints": [str(constraint) for constraint in constraints],
             }
             study = plan.study(storage, None, description)
-            prove_first(study.strategy)
+            # A part of a proof is no row: the study would go on from what is not the answer.
+            prove_fully(study.strategy)
             result = plan.run(study, self.budget, storage, label=str(bound))
         except InfeasibleError as error:
             return Found(bound, "", 0, None, {}, str(error))
@@ -282,9 +291,8 @@ def columns(sweep: Sweep, found: Sequence[Found]) -> dict[str, list[Any]]:
         half = objective.interval
         table["interval"] = [None if row.genotype is None else half for row in found]
     if any(row.certificate for row in found):
-        # An optimum is the best there is; short of a proof this much can be missing.
-        table["regret"] = [None if c is None else c.gap for c in (r.certificate for r in found)]
-        table["proven"] = [bool(c and c.is_complete) for c in (r.certificate for r in found)]
+        table["regret"] = [row.regret for row in found]
+        table["proven"] = [row.regret == 0 for row in found]
     table["evaluations"] = [row.evaluations for row in found]
     table["study"] = [row.study or None for row in found]
     return table
