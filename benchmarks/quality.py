@@ -36,6 +36,8 @@ STRATEGIES = (
     "evolution",
     "evolution:paper",
     "evolution,selection=elitist",
+    "evolution,mutation=step",
+    "evolution,mutation_probability=0.4",
     "nsga2",
     "pareto",
 )
