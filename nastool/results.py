@@ -260,7 +260,7 @@ class Result:
         """
         rows = self._rows(genotypes)
         shown, metrics = self.evaluations.genotypes[rows], self.metrics[rows]
-        feasible: list[bool] = self.evaluations.feasible[rows].tolist()
+        feasible = [bool(flag) for flag in self.evaluations.feasible[rows]]
         order: list[int | None] = (rows + 1).tolist()
         failed: list[bool] = np.isnan(metrics).any(axis=1).tolist()
         if everything and genotypes is None:
