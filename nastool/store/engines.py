@@ -47,9 +47,9 @@ def create(text: str, create_file: bool) -> Engine:
 
     url = urls.parse(text)
     try:
-        if url is None or url.get_backend_name() not in ("sqlite", "postgresql"):
+        if url is None or url.get_backend_name() not in ("sqlite", "postgres", "postgresql"):
             raise ValueError
-        if url.drivername == "postgresql":
+        if url.drivername in ("postgres", "postgresql"):
             url = url.set(drivername="postgresql+psycopg")
         if url.get_backend_name() == "sqlite":
             return _sqlite(url, create_file)
