@@ -39,6 +39,8 @@ _COMMIT_SECONDS = 0.5
 _STALE_LIMIT = 100
 """Consecutive batches without a new genotype after which a strategy counts as stalled."""
 
+_STARTING_STATE = "starting state of the strategy"
+
 _HOPELESS = 8
 """Number of architectures of which one at least must not raise."""
 
@@ -331,7 +333,7 @@ class Study:
             "settings": self.description["settings"],
             "seed": self.seed,
             # Tells apart what the description leaves out.
-            "starting state of the strategy": hashlib.sha256(state.encode()).hexdigest()[:16],
+            _STARTING_STATE: hashlib.sha256(state.encode()).hexdigest()[:16],
         }
 
     def _restore(self, stored: StoredStudy) -> None:
@@ -501,6 +503,11 @@ def _problem_identity(problem: Problem) -> dict[str, Any]:
 def _compare_identities(name: str, stored: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     for key, ours in given.items():
         if _as_kept(stored.get(key)) != _as_kept(ours):
+            if key == _STARTING_STATE:
+                raise InvalidInputError(
+                    f"study {name!r} began with another starting state of the strategy "
+                    f"{given['strategy']} (other settings or another version): take another name"
+                )
             raise InvalidInputError(
                 f"study {name!r} was made with {key} {stored.get(key)}, got {ours}: take another "
                 "name, or the problem, strategy and seed of the study"
