@@ -51,9 +51,9 @@ def show(
         summary = store.load(study).summary
         result = load_result(store, study, problem_of(summary))
         verification = store.annotation(study, "verification")
-    facts = {
+    facts: dict[str, str | int] = {
         "strategy": summary.text("strategy"),
-        "seed": str(summary.description.get("seed")),
+        "seed": summary.number("seed"),
         "storage": store.url,
     }
     destination.write(result, facts, verification)
