@@ -12,7 +12,16 @@ import numpy as np
 import pytest
 
 from nastool.errors import InvalidInputError, NastoolError, StoreError
-from nastool.store import Batch, engines, migrations, open_store, showable, tables, urls
+from nastool.store import (
+    Batch,
+    encode_state,
+    engines,
+    migrations,
+    open_store,
+    showable,
+    tables,
+    urls,
+)
 from nastool.strategies.evolution import Evolution
 from nastool.strategies.random import RandomSearch
 from nastool.study import Study, load_result
@@ -76,25 +85,29 @@ def test_one_of_many_makes_a_study(url):
 
 def test_studies_without_a_name_get_one_each(url):
     problem = example_problems()["pair"]
-    assert at_once(4, lambda _: Study(problem, RandomSearch, url).run(10, 10)) == []
+
+    def search(_: int) -> None:
+        with open_store(url) as store:
+            Study(problem, RandomSearch, store).run(10, 10)
+
+    assert at_once(4, search) == []
     with open_store(url) as store:
         assert [summary.evaluations for summary in store.list_studies()] == [10] * 4
 
 
 def test_a_late_process_overwrites_nothing(url):
     problem = example_problems()["pair"]
-    Study(problem, Evolution, url, "s").run(20, 10)
-    late = Study(problem, Evolution, url, "s")
-    Study(problem, Evolution, url, "s").run(40)
     with open_store(url) as store:
+        Study(problem, Evolution, store, "s").run(20, 10)
+        late = Study(problem, Evolution, store, "s")
+        Study(problem, Evolution, store, "s").run(40)
         before = store.load("s")
-    assert len(late.run(20)) == 20  # nothing to write
-    with pytest.raises(StoreError, match="continued or deleted by another process"):
-        late.run(30)
-    with open_store(url) as store:
+        assert len(late.run(20)) == 20  # nothing to write
+        with pytest.raises(StoreError, match="continued or deleted by another process"):
+            late.run(30)
         after = store.load("s")
-        assert after.summary == before.summary
-        assert after.state == before.state
+        assert (after.summary, after.commits) == (before.summary, before.commits)
+        assert encode_state(after.state) == encode_state(before.state)
         with pytest.raises(StoreError, match="continued or deleted"):
             store.commit(after.key, 20, NOTHING, {"told": 1}, 0.1)
         with pytest.raises(StoreError, match="continued or deleted"):
@@ -104,12 +117,10 @@ def test_a_late_process_overwrites_nothing(url):
 
 def test_a_finished_study_is_only_read(url):
     problem = example_problems()["pair"]
-    Study(problem, Evolution, url, "s").run(20, 10)
     with open_store(url) as store:
+        Study(problem, Evolution, store, "s").run(20, 10)
         before = store.load("s")
-    result = Study(problem, Evolution, url, "s").run(20)
-    assert result.stop_reason == "budget"
-    with open_store(url) as store:
+        assert Study(problem, Evolution, store, "s").run(20).stop_reason == "budget"
         assert store.load("s").commits == before.commits
 
 
@@ -197,7 +208,7 @@ def test_a_damaged_old_store_is_migrated_and_says_so(tmp_path):
     path = tmp_path / "a.db"
     old_store(path)
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("UPDATE batches SET elapsed = 'x', failures = NULL OR '['")
+        connection.execute("UPDATE batches SET elapsed = 'x'")
         connection.execute("UPDATE studies SET seconds = 'x'")
         connection.execute("UPDATE measurements SET value = 'x'")
         connection.commit()
@@ -261,10 +272,9 @@ def test_a_store_that_changes_while_it_is_read_without_locks(tmp_path, monkeypat
     path = tmp_path / "a.db"
     open_store(f"sqlite:///{path}").close()
     monkeypatch.setattr(engines, "_may_write", lambda path: False)
-    with open_store(f"sqlite:///{path}") as store:
-        with pytest.raises(StoreError, match="was written to while it was read"), store._read():
-            path.write_bytes(path.read_bytes() + bytes(4096))
-        assert store.list_studies() == [] or True
+    store = open_store(f"sqlite:///{path}")
+    with pytest.raises(StoreError, match="was written to while it was read"), store._read():
+        path.write_bytes(path.read_bytes() + bytes(4096))
 
 
 @pytest.mark.parametrize("statements", [
@@ -286,7 +296,9 @@ def test_another_programs_database_is_not_touched(tmp_path, statements):
     assert os.listdir(tmp_path) == ["other.db"]
 
 
-@pytest.mark.parametrize("content", [b"x", b"no database\n" * 300, b"SQLite format 3\0" + bytes(9)])
+@pytest.mark.parametrize(
+    "content", [b"x", b"SQLite", b"no database\n" * 300, b"SQLite format 3\0" + bytes(9)]
+)
 def test_other_files_are_not_touched(tmp_path, content):
     path = tmp_path / "notes.txt"
     path.write_bytes(content)
@@ -350,7 +362,6 @@ def test_a_driver_that_quotes_a_password_is_not_repeated():
     "postgresql://127.0.0.1:1/x?user=nas&password=s3cretPW",
     "postgresql://127.0.0.1:1/x?pasword=s3cretPW",
     "postgresql+nothing://nas:s3cretPW@h/x",
-    "sqlite:///a.db?passphrase=s3cretPW",
     "sqlite://nas:s3cretPW@h/x",
 ])  # fmt: skip
 def test_no_refusal_repeats_a_password(address, tmp_path, monkeypatch):
