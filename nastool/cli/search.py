@@ -72,8 +72,9 @@ def search(
     from nastool.cli.output import Destination
     from nastool.cli.plan import Plan
     from nastool.cli.problems import make_problem
-    from nastool.cli.proofs import cut_short, prove_first
+    from nastool.cli.proofs import cut_short, is_proven, prove_first
     from nastool.store.urls import showable
+    from nastool.study import Study
 
     destination = Destination(output_format, limit, output, plot)
     constraints = read_constraints(constraint_texts, upper_texts, lower_texts)
@@ -94,8 +95,12 @@ def search(
         )
     study = plan.study(storage, study_name, description)
     proof = prove_first(study.strategy)
+    proven = is_proven(study.strategy)
+    if not proven:
+        # To be shown, not kept: the same command would go on from what is not the answer.
+        study = Study(problem, study.strategy, None, study.name, seed)
     result = plan.run(study, budget, storage)
-    if refining is not None and result.stop_reason != "interrupted":
+    if refining is not None and proven and result.stop_reason != "interrupted":
         verification = refining.verify(result, measured, storage)
     else:
         verification = _verification(storage, study.name)
@@ -107,8 +112,12 @@ def search(
         **cut_short(study.strategy, result),
         **({} if refining is None else {"refined": str(refining)}),
     }
-    destination.write(result, facts, verification)
+    finished = proven and result.stop_reason != "interrupted"
+    if finished or len(result.listed().genotypes):
+        destination.write(result, facts, verification)
     _check_finished(result, budget, storage, study.name)
+    if not proven:
+        raise KeyboardInterrupt("the proof is not finished, and nothing is kept of it")
 
 
 def _check_finished(result: Result, budget: int, storage: str, name: str) -> None:
