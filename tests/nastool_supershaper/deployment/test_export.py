@@ -418,7 +418,7 @@ def test_a_difference_counts_against_the_spread_of_the_outputs():
             lambda content: content.replace(b'"vocab_size": 40', b'"vocab_size": 40000000000'),
             "model.safetensors: expected",
         ),
-        ("config.json", lambda content: content.replace(b"24", b'"x"'), "describes no deployed"),
+        ("config.json", lambda c: c.replace(b'_heads": 2', b'_heads": 0'), "describes no deployed"),
         ("model.safetensors", lambda content: content[:-9], "no weights can be read from"),
         ("model.safetensors", lambda _: b"version https://git-lfs", "no weights can be read from"),
         (

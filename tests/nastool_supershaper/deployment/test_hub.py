@@ -3,6 +3,7 @@
 import base64
 import http.server
 import json
+import re
 import threading
 from pathlib import Path
 
@@ -50,7 +51,7 @@ class _Hub(http.server.BaseHTTPRequestHandler):
         if self.path.startswith("/api/repos/create"):
             asked = json.loads(text)
             name = f"{asked.get('organization') or 'me'}/{asked['name']}"
-            url = {"url": f"http://hub/{name}"}
+            url = {"url": f"https://huggingface.co/{name}"}
             if name in self.repositories:
                 return self._answer(409, url)
             private = bool(asked.get("private")) or asked.get("visibility") == "private"
@@ -74,7 +75,11 @@ class _Hub(http.server.BaseHTTPRequestHandler):
                     del found["files"][line["value"]["path"]]
             self.commits.append(name)
             return self._answer(
-                200, {"commitUrl": f"http://hub/{name}/commit/{'1' * 40}", "commitOid": "1" * 40}
+                200,
+                {
+                    "commitUrl": f"https://huggingface.co/{name}/commit/{'1' * 40}",
+                    "commitOid": "1" * 40,
+                },
             )
         return self._answer(200, {"errors": [], "warnings": []})
 
@@ -112,7 +117,7 @@ KEPT = (".gitattributes", "LICENSE", "LICENSE.txt", "NOTES.md", "figures/front.p
 
 
 def test_one_commit_leaves_one_model(hub, folder):
-    files = {name: b"old" for name in (*EARLIER, *KEPT)}
+    files = dict.fromkeys((*EARLIER, *KEPT), b"old")
     hub.repositories["me/model"] = {"private": False, "files": files, "sha": "2" * 40}
     assert push(folder, "me/model").endswith("me/model")
     assert hub.commits == ["me/model"]
@@ -163,7 +168,7 @@ def test_the_command_pushes_what_it_wrote(hub, nastool, supernet):
     words = ("export", "--supernet", supernet, "--shape", "16-8", "--push", "me/tiny", "--private")
     run = nastool(*words, "--to", "model")
     assert run.exit_code == 0, run.stderr
-    assert "Uploaded to http://hub/me/tiny" in run.stderr
+    assert re.search(r"Uploaded to http\S+/me/tiny\n", run.stderr)
     found = hub.repositories["me/tiny"]
     assert found["private"]
     written = {path.name: path.read_bytes() for path in Path("model").iterdir()}
