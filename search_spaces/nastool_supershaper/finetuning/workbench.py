@@ -492,7 +492,7 @@ class Workbench:
             return
         with writing(self._models):
             self._models.mkdir(parents=True, exist_ok=True)
-        with owned(self._models, "folder of models"):
+        with owned(self._models, "folder of models", lasting=False):
             yield
 
     def _writes_models(self, cell: Cell) -> bool:

@@ -12,10 +12,12 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from nastool_supershaper.deployment.models import (  # noqa: E402
+    CODE,
     load_deployed,
     save_deployed,
     with_head,
 )
+from nastool_supershaper.shaped_bert import ShapedBertConfig, ShapedBertModel  # noqa: E402
 from nastool_supershaper.text import load_tokenizer  # noqa: E402
 
 LATER = """
@@ -27,25 +29,40 @@ def _after(self, *args, **inputs):
 ShapedBertForMaskedLM.forward = _after
 """
 
-# What a program does is to come: ALLOWED says whether it may import nastool.
-BEGIN = """
+# Where nastool cannot be imported: two versions in turn and in threads, and embeddings.
+STRANGER = """
 import json, sys
+from concurrent.futures import ThreadPoolExecutor
 
 class Blocked:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0].startswith("nastool"):
             raise ImportError(f"{name} is blocked")
 
-if not ALLOWED:
-    sys.meta_path.insert(0, Blocked())
+sys.meta_path.insert(0, Blocked())
 import torch
 import transformers
 
-def runs_later(name, **options):
+def runs_later(name, trusted=True):
     load = transformers.AutoModelForMaskedLM.from_pretrained
-    model = load(name, **options).eval()
+    model = load(name, trust_remote_code=trusted).eval()
     with torch.inference_mode():
         return bool((model(torch.ones(1, 4, dtype=torch.long)).logits == 7).all())
+
+found = [runs_later(name) for name in ("older", "newer", "older", "newer")]
+with ThreadPoolExecutor(4) as pool:
+    found += pool.map(runs_later, ("newer", "older") * 2)
+try:
+    runs_later("older", False)
+except ValueError as error:
+    found.append("trust_remote_code" in str(error))
+tokenizer = transformers.AutoTokenizer.from_pretrained("encoder")
+inputs = tokenizer(["the film was good", "we like it"], padding=True, return_tensors="pt")
+model = transformers.AutoModel.from_pretrained("encoder", trust_remote_code=True).eval()
+with torch.inference_mode():
+    hidden = model(**inputs)[0]
+pipe = transformers.pipeline("feature-extraction", model="encoder", trust_remote_code=True)
+print(json.dumps([found, hidden.tolist(), pipe("we like it")]))
 """
 
 
@@ -67,9 +84,26 @@ def folders(supernet, tmp_path_factory):
     return place
 
 
-def program(folders, tmp_path, text, *, allowed=False):
+@pytest.fixture
+def here(folders, tmp_path, monkeypatch):
+    """In the folder of exports, with a place of its own for code that is trusted."""
+    monkeypatch.chdir(folders)
+    monkeypatch.setattr(
+        "transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "code")
+    )
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    return tmp_path
+
+
+def runs_later(folder, **options):
+    model = transformers.AutoModelForMaskedLM.from_pretrained(folder, **options).eval()
+    with torch.inference_mode():
+        return bool((model(torch.ones(1, 4, dtype=torch.long)).logits == 7).all())
+
+
+def test_two_versions_in_one_process_each_run_their_own_code(folders, tmp_path):
     done = subprocess.run(
-        [sys.executable, "-c", f"ALLOWED = {allowed}\n{BEGIN}\n{text}"],
+        [sys.executable, "-c", STRANGER],
         cwd=folders,
         env={**os.environ, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"},
         stdin=subprocess.DEVNULL,
@@ -78,89 +112,8 @@ def program(folders, tmp_path, text, *, allowed=False):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def test_two_versions_in_one_process_each_run_their_own_code(folders, tmp_path):
-    text = """
-from concurrent.futures import ThreadPoolExecutor
-trusted = dict(trust_remote_code=True)
-found = [runs_later(name, **trusted) for name in ("older", "newer", "older", "newer")]
-with ThreadPoolExecutor(4) as pool:
-    found += pool.map(lambda name: runs_later(name, **trusted), ("newer", "older") * 2)
-try:
-    runs_later("older", trust_remote_code=False)
-except ValueError as error:
-    found.append("trust_remote_code" in str(error))
-print(json.dumps(found))
-"""
-    assert program(folders, tmp_path, text) == [*[False, True] * 2, *[True, False] * 2, True]
-
-
-def test_where_nastool_is_there_a_folder_runs_its_code_only_when_asked(folders, tmp_path):
-    text = """
-import nastool_supershaper.modeling
-from nastool_supershaper.deployment.models import load_deployed
-found = [runs_later(n, trust_remote_code=t) for n in ("older", "newer") for t in (True, False)]
-found.append(runs_later("newer"))
-config = transformers.AutoConfig.for_model("shaped_bert", shape=[12], hidden_size=24)
-model = transformers.AutoModel.from_config(config)
-print(json.dumps([*found, type(config).__module__, type(model).__module__]))
-"""
-    module = "nastool_supershaper.carried.shaped_bert"
-    expected = [False, False, True, False, False, module, module]
-    assert program(folders, tmp_path, text, allowed=True) == expected
-
-
-def test_saved_again_a_model_carries_the_code_that_it_ran(folders, tmp_path):
-    text = f"""
-trusted = dict(trust_remote_code=True)
-place = {str(tmp_path)!r}
-for name in ("older", "newer"):
-    load = transformers.AutoModelForMaskedLM.from_pretrained
-    load(name, dtype=torch.float16, **trusted).save_pretrained(f"{{place}}/{{name}}")
-head = transformers.AutoModelForSequenceClassification.from_pretrained("older", **trusted)
-head.save_pretrained(f"{{place}}/head")
-print(json.dumps(sorted(head.config.auto_map)))
-"""
-    assert program(folders, tmp_path, text) == [
-        "AutoConfig", "AutoModel", "AutoModelForMaskedLM", "AutoModelForQuestionAnswering",
-        "AutoModelForSequenceClassification",
-    ]  # fmt: skip
-    text = """
-trusted = dict(trust_remote_code=True)
-found = [runs_later(name, **trusted) for name in ("newer", "older")]
-model = transformers.AutoModelForSequenceClassification.from_pretrained("head", **trusted)
-print(json.dumps([*found, type(model).__name__, str(model.dtype)]))
-"""
-    expected = [True, False, "ShapedBertForSequenceClassification", "torch.float32"]
-    assert program(tmp_path, tmp_path, text) == expected
-    for name in ("older", "newer"):
-        code = (folders / name / "shaped_bert.py").read_bytes()
-        assert (tmp_path / name / "shaped_bert.py").read_bytes() == code
-    half, whole = load_deployed(tmp_path / "older"), load_deployed(folders / "older")
-    for ours, theirs in zip(half.parameters(), whole.parameters(), strict=True):
-        assert ours.dtype == torch.float32
-        assert torch.equal(ours, theirs.half().float())
-
-
-def test_what_nastool_loads_carries_its_code_when_saved(folders, tmp_path):
-    load_deployed(folders / "older").save_pretrained(tmp_path / "again")
-    text = "print(json.dumps(runs_later('again', trust_remote_code=True)))"
-    assert program(tmp_path, tmp_path, text) is False
-
-
-def test_an_encoder_gives_embeddings(folders, tmp_path):
-    text = """
-trusted = dict(trust_remote_code=True)
-tokenizer = transformers.AutoTokenizer.from_pretrained("encoder")
-inputs = tokenizer(["the film was good", "we like it"], padding=True, return_tensors="pt")
-with torch.inference_mode():
-    hidden = transformers.AutoModel.from_pretrained("encoder", **trusted).eval()(**inputs)[0]
-pipe = transformers.pipeline("feature-extraction", model="encoder", **trusted)
-print(json.dumps([hidden.tolist(), pipe("we like it")]))
-"""
-    hidden, piped = program(folders, tmp_path, text)
+    found, hidden, piped = json.loads(done.stdout.splitlines()[-1])
+    assert found == [*[False, True] * 2, *[True, False] * 2, True]
     inputs = load_tokenizer(folders / "encoder")(
         ["the film was good", "we like it"], padding=True, return_tensors="pt"
     )
@@ -169,6 +122,42 @@ print(json.dumps([hidden.tolist(), pipe("we like it")]))
     torch.testing.assert_close(torch.tensor(hidden), expected, atol=1e-5, rtol=1e-4)
     length = len(piped[0])
     torch.testing.assert_close(torch.tensor(piped[0]), expected[1, :length], atol=1e-5, rtol=1e-4)
+
+
+def test_where_nastool_is_there_a_folder_runs_its_code_only_when_asked(here):
+    for name, later in (("older", False), ("newer", True), ("older", False)):
+        assert runs_later(name, trust_remote_code=True) == later
+        assert not runs_later(name, trust_remote_code=False)
+        assert not runs_later(name)
+    config = transformers.AutoConfig.for_model("shaped_bert", shape=[12], hidden_size=24)
+    assert type(config) is ShapedBertConfig
+    assert type(transformers.AutoModel.from_config(config)) is ShapedBertModel
+
+
+def test_saved_again_a_model_carries_the_code_that_it_ran(here, folders):
+    load = transformers.AutoModelForMaskedLM.from_pretrained
+    for name in ("older", "newer"):
+        half = load(name, dtype=torch.float16, trust_remote_code=True)
+        half.save_pretrained(here / name)
+        code = (folders / name / "shaped_bert.py").read_bytes()
+        assert (here / name / "shaped_bert.py").read_bytes() == code
+        assert runs_later(here / name, trust_remote_code=True) == (name == "newer")
+    half, whole = load_deployed(here / "older"), load_deployed(folders / "older")
+    for ours, theirs in zip(half.parameters(), whole.parameters(), strict=True):
+        assert ours.dtype == torch.float32
+        assert torch.equal(ours, theirs.half().float())
+
+
+def test_what_nastool_loads_carries_its_code_when_saved(here, folders):
+    load_deployed(folders / "older").save_pretrained(here / "again")
+    assert (here / "again" / "shaped_bert.py").read_bytes() == CODE.read_bytes()
+    auto = transformers.AutoModelForSequenceClassification
+    head = auto.from_pretrained(here / "again", trust_remote_code=True)
+    assert type(head).__module__.startswith("transformers_modules.again")
+    head.save_pretrained(here / "head")
+    content = json.loads((here / "head" / "config.json").read_text())
+    assert content["architectures"] == ["ShapedBertForSequenceClassification"]
+    assert content["auto_map"]["AutoModelForMaskedLM"] == "shaped_bert.ShapedBertForMaskedLM"
 
 
 def test_onnx_of_an_encoder_has_the_names_that_others_look_for(nastool, supernet):
