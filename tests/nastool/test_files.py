@@ -1,3 +1,4 @@
+import codecs
 import contextlib
 import gzip
 import os
@@ -8,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from nastool import files
 from nastool.errors import InvalidInputError, WriteError
 from nastool.files import (
     check_free,
     is_file,
+    json_lines,
+    json_records,
     owned,
     parse_json,
     read_json,
@@ -21,6 +25,65 @@ from nastool.files import (
     whole_folder,
     write_whole,
 )
+
+
+def test_names_of_rows_and_empty_columns_are_left_out(tmp_path):
+    (tmp_path / "a.csv").write_text(',"a","b",\n0,1, "x, y",\n1,2,z,\n')
+    rows = [row.cells for row in read_table(tmp_path / "a.csv")]
+    assert rows == [{"a": "1", "b": "x, y"}, {"a": "2", "b": "z"}]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_what_a_byte_order_mark_says_is_read(tmp_path, encoding):
+    (tmp_path / "a.csv").write_text("a,b\n1,grün\n", encoding=encoding)
+    assert [row.cells for row in read_table(tmp_path / "a.csv")] == [{"a": "1", "b": "grün"}]
+
+
+def test_what_is_no_utf_8_is_named_by_its_line(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"one\n" * 9_000 + "grün\n".encode("latin-1"))
+    with pytest.raises(InvalidInputError, match=r"a\.txt, line 9001: must be UTF-8.*0xfc"):
+        read_text(tmp_path / "a.txt")
+    (tmp_path / "b.txt").write_bytes(codecs.BOM_UTF16_LE + b"a\0b")
+    with pytest.raises(InvalidInputError, match=r"b\.txt: must be UTF-16"):
+        read_text(tmp_path / "b.txt")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("[1, 2]", [("record 1", 1), ("record 2", 2)]),
+        ('{"a":\n 1}', [("record 1", {"a": 1})]),
+        ('\n{"a": 1}\n\n', [("record 1", {"a": 1})]),
+        ('\n"a\u2028\u0085b"\r\n\r\n2', [("line 2", "a\u2028\u0085b"), ("line 4", 2)]),
+        ("1\r2\r", [("line 1", 1), ("line 2", 2)]),
+        ("", None),
+    ],
+)
+def test_json_files_are_a_list_an_object_or_a_record_a_line(tmp_path, content, expected):
+    (tmp_path / "a.json").write_bytes(content.encode())
+    if expected is None:
+        with pytest.raises(InvalidInputError, match="no JSON"):
+            list(json_records(tmp_path / "a.json"))
+    else:
+        assert list(json_records(tmp_path / "a.json")) == expected
+
+
+def test_a_record_that_is_no_json_is_named_by_its_line(tmp_path):
+    (tmp_path / "a.json").write_text("1\n2\n{bad\n")
+    for read in (json_records, json_lines):
+        with pytest.raises(InvalidInputError, match=r"a\.json, line 3: .*got '\{bad"):
+            list(read(tmp_path / "a.json"))
+
+
+def test_lines_and_json_beyond_all_measure_are_refused_while_they_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "LONGEST_LINE", 99)
+    monkeypatch.setattr(files, "LONGEST_JSON", 99)
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'1\n"' + b"0" * 100_000))
+    with pytest.raises(InvalidInputError, match="line 2: must have at most 99 characters"):
+        list(json_lines(tmp_path / "a.jsonl.gz"))
+    (tmp_path / "a.json.gz").write_bytes(gzip.compress(b"[\n" + b"1,\n" * 100_000))
+    with pytest.raises(InvalidInputError, match="at most 99 characters"):
+        list(json_records(tmp_path / "a.json.gz"))
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.txt.gz", "a.TXT.GZ"])
@@ -93,6 +156,7 @@ def test_a_table_as_spreadsheets_write_it(tmp_path):
         ("a,a\n1,2\n", "'a' stands twice"),
         ("a,\n1,2\n", "column 2 of the header has no name"),
         ("a,b\n1,2\n1,2,3\n", "line 3: expected 2 cells, got 3"),
+        ('a,b\n1,"2\n3,4\n5,6\n', "line 2: "),
     ],
 )
 def test_a_table_with_a_fault_names_the_place(tmp_path, text, says):

@@ -26,6 +26,7 @@ from nastool_supershaper.shaped_bert import (
     ShapedBertForSequenceClassification,
     ShapedBertModel,
 )
+from nastool_supershaper.text import vocabulary_size
 
 HEADS = ("masked-lm", "classification", "regression", "question-answering", "encoder")
 """What a deployed model ends in; an encoder ends in its hidden states."""
@@ -195,10 +196,10 @@ def save_deployed(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, fo
         InvalidInputError: The tokenizer has more tokens than the model.
         NastoolError: They cannot be written, e.g. on a full disk.
     """
-    if len(tokenizer) > model.config.vocab_size:
+    if (needed := vocabulary_size(tokenizer)) > model.config.vocab_size:
         raise InvalidInputError(
             f"the tokenizer must have at most the {model.config.vocab_size} tokens of the model, "
-            f"got {len(tokenizer)}"
+            f"got {needed}"
         )
     # Not OSError is what safetensors and tokenizers raise on a full disk.
     with one_line("cannot write the weights"):
