@@ -56,7 +56,7 @@ try:
     runs_later("older", False)
 except ValueError as error:
     found.append("trust_remote_code" in str(error))
-tokenizer = transformers.AutoTokenizer.from_pretrained("encoder")
+tokenizer = transformers.AutoTokenizer.from_pretrained("encoder", trust_remote_code=True)
 inputs = tokenizer(["the film was good", "we like it"], padding=True, return_tensors="pt")
 model = transformers.AutoModel.from_pretrained("encoder", trust_remote_code=True).eval()
 with torch.inference_mode():
