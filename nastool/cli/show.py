@@ -58,10 +58,9 @@ def show(
         clouds = destination.clouds(cloud, problem_of(summary)) if cloud else ()
         result = load_result(store, study, problem_of(summary))
         verification = store.annotation(study, "verification")
-    seed = summary.description.get("seed")
-    facts = {
+    facts: dict[str, str | int] = {
         "strategy": summary.text("strategy"),
-        "seed": seed if isinstance(seed, int) else str(seed),
+        "seed": summary.number("seed"),
         "storage": store.url,
     }
     destination.write(result, facts, verification, clouds)
