@@ -262,7 +262,7 @@ class Result:
         shown, metrics = self.evaluations.genotypes[rows], self.metrics[rows]
         feasible = [bool(flag) for flag in self.evaluations.feasible[rows]]
         order: list[int | None] = (rows + 1).tolist()
-        failed = [bool(flag) for flag in np.isnan(metrics).any(axis=1)]
+        failed = [bool(np.isnan(row).any()) for row in metrics]
         if everything and genotypes is None:
             more, values = self.ruled_out
             shown, metrics = np.concatenate([shown, more]), np.concatenate([metrics, values])
