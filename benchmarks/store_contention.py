@@ -99,7 +99,7 @@ def _postgresql(server: str) -> Iterator[str]:
         admin = url.set(drivername="postgresql", database="postgres")
         text = admin.render_as_string(hide_password=False)
         with psycopg.connect(text, autocommit=True) as connection:
-            connection.execute(statement)  # type: ignore[arg-type]  # a name of our own making
+            connection.execute(statement)
 
     execute(f"CREATE DATABASE {name}")
     try:

@@ -43,14 +43,14 @@ def to_optuna(
     try:
         import optuna
 
-        from nastool.integrations.optuna_export import export_study
+        from nastool.integrations.optuna_export import export_study, part_of
     except ImportError as error:
         raise MissingDependencyError(
             f"to-optuna needs Optuna: pip install 'nastool[strategies]' ({error})"
         ) from error
     with open_store(storage, create=False) as store:
         summary = store.load(study).summary
-        result = load_result(store, study, problem_of(summary))
+        result = part_of(load_result(store, study, problem_of(summary)), front, last)
     described = ("strategy", "settings", "seed")
     attributes = {
         **{key: summary.description[key] for key in described if key in summary.description},
@@ -64,13 +64,10 @@ def to_optuna(
             result,
             target,
             name,
-            front=front,
-            last=last,
             created=datetime.fromisoformat(summary.created),
             attributes=attributes,
             progress=progress,
         )
-    written = len(exported.get_trials(deepcopy=False))
     shown = showable(target)
-    click.echo(f"Wrote {written:,} trials of study {exported.study_name} to {shown}", err=True)
+    click.echo(f"Wrote {len(result):,} trials of study {exported.study_name} to {shown}", err=True)
     click.echo(f"Open it with: optuna-dashboard {shown}", err=True)

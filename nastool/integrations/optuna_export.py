@@ -74,7 +74,7 @@ def export_study(
     name = name or result.name
     if not name:
         raise InvalidInputError("a study that is exported must have a name, got none")
-    part = _part(result, front, last)
+    part = part_of(result, front, last)
     target = _open(storage)
     began = created or datetime.now(UTC) - timedelta(seconds=result.seconds)
     # Optuna's times are local and say no zone.
@@ -82,9 +82,9 @@ def export_study(
     report = partial(_report, progress, len(part))
     with _reported(storage):
         there = _find(part.problem, target, name)
-        written = 0 if there is None else _written(there, trials, len(part))
-        rows = range(written, len(part))
         tables = _tables(target)
+        written = 0 if there is None else _written(name, _shapes(there, tables), trials, len(part))
+        rows = range(written, len(part))
         if tables is None:
             study = _write(part.problem, target, name, there, trials, rows, attributes, report)
         else:
@@ -116,8 +116,17 @@ def _report(progress: Progress | None, total: int, done: int) -> None:
         progress(done, total)
 
 
-def _part(result: Result, front: bool, last: int | None) -> Result:
-    """The evaluations that are asked for, in order."""
+def part_of(result: Result, front: bool, last: int | None) -> Result:
+    """The evaluations that are asked for, in order.
+
+    Args:
+        result: Of a study.
+        front: Those on the front only.
+        last: That many last ones only; all by default.
+
+    Raises:
+        InvalidInputError: Both are asked for, or none.
+    """
     if front and last is not None:
         raise InvalidInputError("either the front or the last evaluations are exported, got both")
     if last is not None and last < 1:
@@ -261,24 +270,30 @@ def _create(problem: Problem, storage: optuna.storages.BaseStorage, name: str) -
     return study
 
 
-def _written(study: optuna.Study, trials: _Trials, total: int) -> int:
-    """How many of the evaluations a study of Optuna's holds.
+def _shapes(study: optuna.Study, tables: Tables | None) -> list[Any]:
+    """What the trials of a study say about their shapes, in order."""
+    if tables is not None:
+        return tables.attribute(study._study_id, _SHAPE)  # noqa: SLF001 - there is no other
+    return [trial.user_attrs.get(_SHAPE) for trial in study.get_trials(deepcopy=False)]
+
+
+def _written(name: str, held: list[Any], trials: _Trials, total: int) -> int:
+    """How many of the evaluations a study of Optuna's holds, given its shapes.
 
     Raises:
         InvalidInputError: It holds something else.
     """
-    held = study.get_trials(deepcopy=False)
     if len(held) > total:
         raise InvalidInputError(
-            f"study {study.study_name!r} of Optuna must hold at most the {total:,} evaluations "
+            f"study {name!r} of Optuna must hold at most the {total:,} evaluations "
             f"that are exported, got {len(held):,} trials: take another name"
         )
-    for row, trial in enumerate(held):
-        ours, theirs = trials.user_attributes(row)[_SHAPE], trial.user_attrs.get(_SHAPE)
+    for row, theirs in enumerate(held):
+        ours = trials.user_attributes(row)[_SHAPE]
         if theirs != ours:
             # Another strategy or seed on the same problem, or a study that went on in Optuna.
             raise InvalidInputError(
-                f"study {study.study_name!r} of Optuna must hold the first evaluations of the "
+                f"study {name!r} of Optuna must hold the first evaluations of the "
                 f"study that is exported, got trial {row} with {theirs} instead of {ours}: take "
                 "another name"
             )

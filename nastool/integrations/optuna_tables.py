@@ -120,6 +120,22 @@ class Tables:
                 self._insert(connection, key, trials, range(begin, end), shift)
                 progress(end)
 
+    def attribute(self, study: int, key: str) -> list[Any]:
+        """A user attribute of every trial of a study, in order; None where one has not got it."""
+        from sqlalchemy import select
+
+        trials, attributes = self.tables["trials"], self.tables["trial_user_attributes"]
+        mine = (attributes.c.trial_id == trials.c.trial_id) & (attributes.c.key == key)
+        query = (
+            select(attributes.c.value_json)
+            .select_from(trials.outerjoin(attributes, mine))
+            .where(trials.c.study_id == study)
+            .order_by(trials.c.number)
+        )
+        with self.engine.connect() as connection:
+            texts = connection.execute(query).scalars()
+            return [None if text is None else json.loads(text) for text in texts]
+
     def first_start(self) -> datetime:
         """When the first trial of the only study began, as this version of Optuna stores it."""
         from sqlalchemy import select

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.objective import Direction
+from nastool.predictors.digests import check_digests, write_digests
 from nastool.predictors.evaluation import Scores
 from nastool.space import Choice, Genotypes
 
@@ -343,6 +344,7 @@ def save_predictor(
             from nastool.predictors.tables import TABLE
 
             (new / TABLE).write_text(data.to_csv(), encoding="utf-8")
+        write_digests(new)
         if target.exists():
             target.rename(old)
         new.rename(target)
@@ -359,6 +361,7 @@ def load_predictor(folder: str | Path) -> tuple[Predictor, Card]:
     path = Path(folder)
     if not (path / CARD).is_file():
         raise InvalidInputError(f"{path} must be a folder with a predictor, got no {CARD} there")
+    check_digests(path)
     try:
         text = (path / CARD).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -1,5 +1,5 @@
 import copy
-import pickle
+import pickle  # noqa: TID251 - only what these tests have written is read
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
@@ -278,7 +278,7 @@ def test_a_study_is_copied_with_its_sampler(way):
 
 
 def test_a_fresh_sampler_is_copied_with_its_settings():
-    made = NastoolSampler("evolution", seed=3, settings={"population": 5}, search_space=SPACE)
+    made = NastoolSampler("evolution", seed=3, settings={"population_size": 5}, search_space=SPACE)
     copied = pickle.loads(pickle.dumps(made))
     assert [t.params for t in optimize(copied, n=12).trials] == [
         t.params for t in optimize(made, n=12).trials
