@@ -95,7 +95,7 @@ class TextFile:
         halved = 0
         try:
             for text in islice(self._documents(), share, None, shares):
-                whole = _well_formed(text)
+                whole = well_formed(text)
                 halved += whole is not text
                 yield whole
         finally:
@@ -237,7 +237,7 @@ def _unix_lines(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
-def _well_formed(text: str) -> str:
+def well_formed(text: str) -> str:
     """The text itself, or with U+FFFD for surrogates without their other half."""
     try:
         text.encode()

@@ -193,7 +193,9 @@ def score_on_examples(
     longest = min(longest, max_length or longest)
     try:
         task, examples = _read_examples(model, path, limit)
-        rows, score = encode_scored(task, examples, tokenizer, longest)
+        rows, score = encode_scored(
+            task, examples, tokenizer, longest, int(model.config.type_vocab_size)
+        )
     except InvalidInputError as error:
         raise InvalidInputError(f"--examples: {error}") from error
     collate = DataCollatorWithPadding(tokenizer, return_tensors="np")

@@ -383,7 +383,8 @@ class Workbench:
             self._encoded = None
             task = self.task(name)
             length = task.settings.max_length
-            self._encoded = name, encode(task, self.data(name), self._tokenizer, length)
+            segments = int(self._supernet.config.type_vocab_size)
+            self._encoded = name, encode(task, self.data(name), self._tokenizer, length, segments)
         return self._encoded[1]
 
     def _fine_tuned(self, cell: Cell) -> PreTrainedModel:
