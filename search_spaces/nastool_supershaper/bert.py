@@ -52,6 +52,15 @@ _WITHOUT_EFFECT = (
 _BODY = frozenset(("embeddings", "encoder", "layer", "cls", "predictions", "decoder", "lm_head"))
 """Parts of names that are no head of a task; whose are may be left."""
 
+_SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+)
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _NAMED = 3
 
@@ -169,8 +178,6 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _check_settings(settings: Mapping[str, Any], config: PretrainedConfig) -> None:
-    sizes = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
-    sizes += ("intermediate_size", "max_position_embeddings", "type_vocab_size")
     rules = {
         "model_type": ("bert", config.model_type == BertConfig.model_type),
         "hidden_act": ("gelu (exact GELU)", settings.get("hidden_act", "gelu") == "gelu"),
@@ -187,7 +194,7 @@ def _check_settings(settings: Mapping[str, Any], config: PretrainedConfig) -> No
             raise InvalidInputError(
                 f"expected a BERT encoder with {name} {expected}, got {settings.get(name)!r:.60}"
             )
-    for name in sizes:
+    for name in _SIZES:
         size = getattr(config, name)
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise InvalidInputError(f"{name} must be a positive whole number, got {size!r}")
