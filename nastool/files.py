@@ -44,8 +44,11 @@ LONGEST_JSON = 1 << 30
 _LONGEST_FIELD = 1 << 30
 """Characters that a cell of a table may have."""
 
-_LONGEST_NAME = 255
-"""Bytes of a file's name that common file systems take."""
+_LONGEST_STEM = 200
+"""Bytes of a file's name that names beside it repeat; common file systems take 255 in all."""
+
+_PARTIAL, _LOCK = ".partial-", ".lock"
+"""What follows in names beside a target."""
 
 
 def is_file(path: Path) -> bool:
@@ -481,23 +484,37 @@ def whole_folder(target: Path) -> Iterator[Path]:
     with writing(target):
         target = Path(os.path.realpath(target))
         check_free(target)
-        parent = target if is_folder(target) and _is_fixed(target) else target.parent
+        mode = _mode(target)
+        parent = target if mode is not None and _is_fixed(target) else target.parent
         parent.mkdir(parents=True, exist_ok=True)
-        aside = beside(target, parent)
-        try:
-            aside.mkdir()
-            yield aside
-            if parent == target:
-                for item in sorted(aside.iterdir()):
-                    item.replace(target / item.name)
-                aside.rmdir()
-            else:
-                if target.exists():
-                    target.rmdir()
-                aside.replace(target)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
-        sync_folder(parent)
+        lock = parent / f"{_hidden(target)}{_LOCK}"
+        with _held(lock, f"folder {target}", lasting=False):
+            # Another process may have filled it just now, or died on the way.
+            check_free(target)
+            for left in _left_aside(target, parent):
+                shutil.rmtree(left, ignore_errors=True)
+            aside = beside(target, parent)
+            try:
+                aside.mkdir()
+                yield aside
+                if parent == target:
+                    check_free(target)
+                    for item in sorted(aside.iterdir()):
+                        item.replace(target / item.name)
+                    aside.rmdir()
+                else:
+                    if mode is not None:
+                        aside.chmod(stat.S_IMODE(mode))
+                        target.rmdir()
+                    aside.replace(target)
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+            sync_folder(parent)
+
+
+def _left_aside(target: Path, parent: Path) -> list[Path]:
+    start = f"{_hidden(target)}{_PARTIAL}"
+    return [path for path in parent.iterdir() if path.name.startswith(start)]
 
 
 def check_free(target: Path) -> None:
@@ -507,12 +524,20 @@ def check_free(target: Path) -> None:
         InvalidInputError: It holds something, or is a file.
     """
     with reading(target):
-        if target.is_dir() and any(target.iterdir()):
+        if target.is_dir() and any(not _is_nothing(path, target) for path in target.iterdir()):
             raise InvalidInputError(
                 f"expected an empty folder or a new one, but {target} holds files"
             )
         if target.exists() and not target.is_dir():
             raise InvalidInputError(f"expected a folder, got the file {target}")
+
+
+def _is_nothing(path: Path, target: Path) -> bool:
+    """Whether it is what a file system or `whole_folder` puts into a folder that is empty."""
+    start = _hidden(Path(os.path.realpath(target)))
+    return path.name == "lost+found" or path.name.startswith(
+        (f"{start}{_PARTIAL}", f"{start}{_LOCK}")
+    )
 
 
 @contextlib.contextmanager
@@ -533,9 +558,13 @@ def writing(what: str | Path) -> Iterator[None]:
 
 def beside(target: Path, folder: Path | None = None) -> Path:
     """Return a name of its own for what becomes the target, in its folder, not to be listed."""
-    mark = f".partial-{os.getpid()}-{secrets.token_hex(4)}"
-    name = target.name.encode()[: _LONGEST_NAME - len(mark) - 1].decode(errors="ignore")
-    return (folder or target.parent) / f".{name}{mark}"
+    mark = f"{_PARTIAL}{os.getpid()}-{secrets.token_hex(4)}"
+    return (folder or target.parent) / f"{_hidden(target)}{mark}"
+
+
+def _hidden(target: Path) -> str:
+    """What names beside a target begin with, short enough for what follows."""
+    return "." + target.name.encode()[:_LONGEST_STEM].decode(errors="ignore")
 
 
 def sync_folder(folder: Path) -> None:
@@ -586,26 +615,47 @@ def owned(
         InvalidInputError: Another process owns it; the message names host and process.
         WriteError: The lock cannot be written.
     """
+    with _held(folder / ".lock", f"{what} {folder}", wait=wait, say=say):
+        yield
+
+
+@contextlib.contextmanager
+def _held(
+    lock: Path,
+    what: str,
+    *,
+    wait: float = 0.0,
+    say: Callable[[str], None] | None = None,
+    lasting: bool = True,
+) -> Iterator[None]:
+    """Within this block, this process alone holds a lock.
+
+    Args:
+        lock: File of the lock; who holds it lies beside it, with ``.owner`` behind its name.
+        what: What it is the lock of.
+        wait: As for `owned`.
+        say: As for `owned`.
+        lasting: Whether the file stays.
+    """
     from filelock import FileLock, Timeout
 
-    note = folder / ".lock.owner"
-    lock = FileLock(folder / ".lock", mode=0o666)
-    with writing(folder):
+    note = lock.with_name(f"{lock.name}.owner")
+    held = FileLock(lock, mode=0o666)
+    with writing(lock.parent):
         try:
-            lock.acquire(timeout=0)
+            held.acquire(timeout=0)
         except Timeout:
             if wait > 0 and say:
-                say(f"Waiting for {_owner(note)}, which owns {what} {folder}")
+                say(f"Waiting for {_owner(note)}, which owns {what}")
             try:
-                lock.acquire(timeout=wait)
+                held.acquire(timeout=wait)
             except Timeout as error:
                 raise InvalidInputError(
-                    f"{what} {folder} is in use by {_owner(note)}; one process at a time may "
-                    "write to it"
+                    f"{what} is in use by {_owner(note)}; one process at a time may write to it"
                 ) from error
     try:
         if say and is_file(note):
-            say(f"Taking over {what} {folder} from {_owner(note)}, which ended without a word")
+            say(f"Taking over {what} from {_owner(note)}, which ended without a word")
         facts = {
             "host": socket.gethostname(),
             "process": os.getpid(),
@@ -614,9 +664,10 @@ def owned(
         write_whole(note, json.dumps(facts) + "\n")
         yield
     finally:
-        with contextlib.suppress(OSError):
-            note.unlink(missing_ok=True)
-        lock.release()
+        for path in (note,) if lasting else (note, lock):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+        held.release()
 
 
 def _owner(note: Path) -> str:

@@ -12,6 +12,7 @@ import pytest
 from nastool import files
 from nastool.errors import InvalidInputError, WriteError
 from nastool.files import (
+    check_free,
     is_file,
     json_lines,
     json_records,
@@ -225,6 +226,41 @@ def test_the_current_folder_is_filled_in_place(tmp_path, monkeypatch):
         (folder / "a").write_text("x")
     assert os.listdir(tmp_path) == ["a"]
     assert tmp_path.stat().st_ino == inode
+
+
+def test_a_folder_keeps_its_mode_and_an_empty_volume_counts_as_empty(tmp_path):
+    target = tmp_path / "out"
+    target.mkdir(mode=0o700)
+    with whole_folder(target) as folder:
+        (folder / "a").write_text("x")
+    assert stat.S_IMODE(target.stat().st_mode) == 0o700
+    volume = tmp_path / "volume"
+    (volume / "lost+found").mkdir(parents=True)
+    check_free(volume)
+    (volume / "mine").touch()
+    with pytest.raises(InvalidInputError, match="holds files"):
+        check_free(volume)
+
+
+def test_a_folder_is_written_by_one_process_at_a_time(tmp_path):
+    target = tmp_path / ("n" * 255)
+    with whole_folder(target) as folder:
+        (folder / "a").write_text("first")
+        with (
+            pytest.raises(InvalidInputError, match=rf"in use by process {os.getpid()} on "),
+            whole_folder(target),
+        ):
+            pass
+    assert (target / "a").read_text() == "first"
+    assert os.listdir(tmp_path) == [target.name]
+
+
+def test_what_a_killed_process_left_beside_a_folder_is_removed(tmp_path):
+    (tmp_path / ".out.partial-1-00").mkdir()
+    (tmp_path / ".outer.partial-1-00").mkdir()
+    with whole_folder(tmp_path / "out"):
+        pass
+    assert sorted(os.listdir(tmp_path)) == [".outer.partial-1-00", "out"]
 
 
 _OWNER = """
