@@ -6,7 +6,15 @@ import json
 import pytest
 
 from nastool.errors import InvalidInputError
-from nastool_supershaper.finetuning.data import Answer, load_task, read_rows, to_examples
+from nastool_supershaper.finetuning.data import (
+    Answer,
+    Example,
+    TaskData,
+    load_task,
+    read_rows,
+    to_examples,
+)
+from nastool_supershaper.finetuning.encoding import encode
 from nastool_supershaper.finetuning.tasks import (
     Files,
     Hub,
@@ -373,3 +381,14 @@ def test_half_a_character_becomes_a_whole_one():
 def test_a_task_file_may_begin_with_a_byte_order_mark(tmp_path):
     (tmp_path / "t.toml").write_text("[cola]\nepochs = 3\n", encoding="utf-8-sig")
     assert read(tmp_path / "t.toml")["cola"].settings.epochs == 3
+
+
+@pytest.mark.parametrize(("segments", "expected"), [(1, {0}), (2, {0, 1}), (3, {0, 1})])
+@pytest.mark.parametrize("kind", [Kind.PAIR, Kind.QUESTION_ANSWERING])
+def test_pairs_have_the_segments_that_a_model_tells_apart(tokenizer, kind, segments, expected):
+    pair = ("a lovely film", "a dull book . " * 4)
+    label = (Answer("dull", 2),) if kind is Kind.QUESTION_ANSWERING else 0
+    data = TaskData((Example(pair, label),), (Example(pair, label),), ("0", "1"), ("0", "1"))
+    encoded = encode(Task("t", kind, Files((), ())), data, tokenizer, 32, segments)
+    for rows in (encoded.train, encoded.dev):
+        assert {segment for row in rows for segment in row["token_type_ids"]} == expected
