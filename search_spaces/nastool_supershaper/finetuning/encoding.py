@@ -50,11 +50,11 @@ def encode(
         data: Its examples.
         tokenizer: The supernet's.
         max_length: Tokens of an example at most.
-        segments: That the supernet tells apart.
+        segments: That the model tells apart; below two it is not told them.
     """
     if task.kind is Kind.QUESTION_ANSWERING:
-        train = [p.inputs for p in question_answering.split(data.train, tokenizer, max_length)]
-        _join_segments(train, segments)
+        pieces = question_answering.split(data.train, tokenizer, max_length, segments)
+        train = [piece.inputs for piece in pieces]
     else:
         train = _rows(data.train, tokenizer, max_length, segments)
     return Encoded(train, *encode_scored(task, data.dev, tokenizer, max_length, segments))
@@ -74,14 +74,13 @@ def encode_scored(
         examples: The examples.
         tokenizer: The model's.
         max_length: Tokens of an example at most.
-        segments: That the model tells apart.
+        segments: As for `encode`.
 
     Returns:
         Inputs with labels, shortest first, and what turns predictions for them into metrics.
     """
     if task.kind is Kind.QUESTION_ANSWERING:
-        pieces = question_answering.split(examples, tokenizer, max_length)
-        _join_segments([piece.inputs for piece in pieces], segments)
+        pieces = question_answering.split(examples, tokenizer, max_length, segments)
         pieces.sort(key=lambda piece: len(piece.inputs["input_ids"]))
         truth = [[a.text for a in cast("tuple[Answer, ...]", e.label)] for e in examples]
 
@@ -112,17 +111,9 @@ def _rows(
     columns = [list(texts) for texts in zip(*(e.texts for e in examples), strict=True)]
     # Not every tokenizer names segments by itself, and a pair needs them.
     encoded = tokenizer(
-        *columns, truncation=True, max_length=max_length, return_token_type_ids=True
+        *columns, truncation=True, max_length=max_length, return_token_type_ids=segments > 1
     )
-    rows = [
+    return [
         {**{name: values[i] for name, values in encoded.items()}, "labels": example.label}
         for i, example in enumerate(examples)
     ]
-    _join_segments(rows, segments)
-    return rows
-
-
-def _join_segments(rows: Rows, segments: int) -> None:
-    """Where a model has one segment, the second text of a pair is of the first one's."""
-    for row in rows:
-        row["token_type_ids"] = [min(segment, segments - 1) for segment in row["token_type_ids"]]
