@@ -248,10 +248,11 @@ def prepare_corpus(
                 "train_blocks": blocks[0],
                 "held_out_blocks": blocks[1],
                 "vocab_size": vocab_size,
-                "vocabulary_gaps": vocabulary_gaps(tokenizer),
                 "mask_id": int(tokenizer.mask_token_id),
                 "special_ids": sorted(int(i) for i in tokenizer.all_special_ids),
             }
+            if gaps := vocabulary_gaps(tokenizer):
+                card["vocabulary_gaps"] = gaps
             write_text_atomically(folder / _CARD, json.dumps(card, indent=2) + "\n")
             remove_parts(folder)
     except OSError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nastool.errors import InvalidInputError, MissingDependencyError
+from nastool.files import read_json_object
 
 if TYPE_CHECKING:
     import torch
@@ -156,13 +156,11 @@ def read_sizes(name: str) -> dict[str, Any]:
     if name in SIZES:
         return SIZES[name]
     try:
-        sizes = json.loads(Path(name).read_text())
-    except (OSError, ValueError) as error:
+        sizes = read_json_object(Path(name))
+    except InvalidInputError as error:
         raise InvalidInputError(
-            f"--config: expected {', '.join(SIZES)} or a JSON file of sizes, got {name!r}"
+            f"--config: expected {', '.join(SIZES)} or a JSON file of sizes, got {name!r}: {error}"
         ) from error
-    if not isinstance(sizes, dict):
-        raise InvalidInputError(f"--config: expected a JSON object in {name}")
     # The configuration takes any name, as transformers has it: a misspelt one would go unnoticed.
     unknown = sizes.keys() - SuperShaperConfig().to_dict().keys()
     if unknown:

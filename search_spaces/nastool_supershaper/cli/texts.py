@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nastool.errors import InvalidInputError
+from nastool.files import is_file
 from nastool_supershaper.parallel import ALONE, Workers
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def open_corpus(
     tokenizer = tokenizer or start or "train:16000"
     if tokenizer.startswith("train:"):
         vocabulary = tokenizer.removeprefix("train:")
-        if not vocabulary.isdigit() or int(vocabulary) < 100:
+        if not vocabulary.isdecimal() or int(vocabulary) < 100:
             raise InvalidInputError(f"--tokenizer: expected train:SIZE >= 100, got {tokenizer!r}")
         if workers.is_first:
             save_tokenizer(train_tokenizer(sources, int(vocabulary)), folder / "tokenizer")
@@ -95,7 +96,7 @@ def _prepared(tokenizer: str | None, folder: Path, start: str | None) -> Corpus:
     """Open a corpus; its ids must mean the words that the tokenizer or the model means."""
     from nastool_supershaper.data import load_corpus, load_tokenizer
 
-    if not (folder / "corpus.json").is_file():
+    if not is_file(folder / "corpus.json"):
         raise InvalidInputError("expected text: --text, --dataset or a prepared --corpus")
     corpus = load_corpus(folder)
     if tokenizer is not None:
