@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -305,6 +306,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
         try:
             aside.mkdir()
             yield aside
+            _sync_files(aside)
             if parent == target:
                 for item in sorted(aside.iterdir()):
                     item.replace(target / item.name)
@@ -366,6 +368,43 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+def digest(path: Path) -> str:
+    """Return a hash of a file's content.
+
+    Raises:
+        InvalidInputError: As `reading`.
+    """
+    found = hashlib.blake2b(digest_size=16)
+    with reading(path), path.open("rb") as file:
+        while chunk := file.read(1 << 22):
+            found.update(chunk)
+    return found.hexdigest()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed writers left beside their targets; only the folder's owner may.
+
+    Args:
+        folder: Where `write_whole` and `whole_folder` wrote to.
+    """
+    for path in folder.glob(".*.partial-*"):
+        with contextlib.suppress(OSError):
+            if is_folder(path):
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+def _sync_files(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
 def _mode(path: Path) -> int | None:
     try:
         return path.stat().st_mode
@@ -384,21 +423,26 @@ def _is_fixed(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def owned(
-    folder: Path,
+    target: Path,
     what: str,
     *,
     wait: float = 0.0,
     say: Callable[[str], None] | None = None,
+    is_file: bool = False,
 ) -> Iterator[None]:
-    """Within this block, this process alone may write to a folder.
+    """Within this block, this process alone may write to a folder, or to a file.
 
-    The lock is the system's, so that it ends with its process; who holds it lies beside it.
+    The lock is the system's, so that it ends with its process; who holds it lies beside it. The
+    same thread may own a target within a block that owns it.
 
     Args:
-        folder: Existing folder; ``.lock`` and ``.lock.owner`` are written there.
+        target: A folder, made where it is missing and removed again where the block fails before it
+            has written anything; ``.lock`` and ``.lock.owner`` are written there. Of a file,
+            ``.NAME.lock`` and ``.NAME.lock.owner`` beside it.
         what: E.g. ``run``; for the message.
         wait: Seconds to wait for another owner to end.
         say: Told in one line that another owner is waited for, or died without a word.
+        is_file: Whether the target is a file.
 
     Raises:
         InvalidInputError: Another process owns it; the message names host and process.
@@ -406,24 +450,38 @@ def owned(
     """
     from filelock import FileLock, Timeout
 
-    note = folder / ".lock.owner"
-    lock = FileLock(folder / ".lock", mode=0o666)
+    folder, name = (target.parent, f".{target.name}.lock") if is_file else (target, ".lock")
     with writing(folder):
+        made = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        note = folder / f"{name}.owner"
+        lock = FileLock(folder / name, mode=0o666, is_singleton=True)
+        is_inner = lock.is_locked
         try:
             lock.acquire(timeout=0)
         except Timeout:
             if wait > 0 and say:
-                say(f"Waiting for {_owner(note)}, which owns {what} {folder}")
+                say(f"Waiting for {_owner(note)}, which owns {what} {target}")
             try:
                 lock.acquire(timeout=wait)
             except Timeout as error:
                 raise InvalidInputError(
-                    f"{what} {folder} is in use by {_owner(note)}; one process at a time may "
+                    f"{what} {target} is in use by {_owner(note)}; one process at a time may "
                     "write to it"
                 ) from error
+    if is_inner:
+        try:
+            yield
+        finally:
+            lock.release()
+        return
+    failed = True
     try:
-        if say and is_file(note):
-            say(f"Taking over {what} {folder} from {_owner(note)}, which ended without a word")
+        if note.is_file():
+            if say:
+                say(f"Taking over {what} {target} from {_owner(note)}, which ended without a word")
+            if not is_file:
+                remove_leftovers(folder)
         facts = {
             "host": socket.gethostname(),
             "process": os.getpid(),
@@ -431,9 +489,14 @@ def owned(
         }
         write_whole(note, json.dumps(facts) + "\n")
         yield
+        failed = False
     finally:
         with contextlib.suppress(OSError):
             note.unlink(missing_ok=True)
+            if failed and made and os.listdir(folder) == [name]:
+                (folder / name).unlink()
+                for path in made:
+                    path.rmdir()
         lock.release()
 
 

@@ -148,7 +148,7 @@ def test_bad_environment_is_named(monkeypatch):
     with pytest.raises(InvalidInputError, match=r"RANK in \[0, 2\), got 2"), joined_workers("cpu"):
         pass
     monkeypatch.setenv("RANK", "x")
-    with pytest.raises(InvalidInputError, match="whole numbers"), joined_workers("cpu"):
+    with pytest.raises(InvalidInputError, match="RANK: expected a whole number, got 'x'"), joined_workers("cpu"):
         pass
     assert own_device("cuda:3") == "cuda:3"
     monkeypatch.setenv("LOCAL_RANK", "1")
