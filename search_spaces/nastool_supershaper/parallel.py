@@ -123,21 +123,28 @@ class Workers:
 
     @contextmanager
     def owning(
-        self, target: Path, what: str, wait: float = 0.0, say: Callable[[str], None] | None = None
+        self,
+        target: Path,
+        what: str,
+        wait: float = 0.0,
+        say: Callable[[str], None] | None = None,
+        *,
+        is_file: bool = False,
     ) -> Iterator[None]:
-        """Within this block these processes alone may write to a folder: the first one owns it.
+        """Within this block these processes alone may write to a target: the first one owns it.
 
         Args:
             target: See `nastool.files.owned`.
             what: Likewise.
             wait: Likewise.
             say: Likewise.
+            is_file: Likewise.
 
         Raises:
             InvalidInputError: Another process owns it.
         """
         if self.is_first:
-            with owned(target, what, wait=wait, say=say):
+            with owned(target, what, wait=wait, say=say, is_file=is_file):
                 self.wait()
                 yield
         else:

@@ -19,6 +19,9 @@ TRACKERS = ("tensorboard", "wandb")
 class Tracker(ABC):
     """Take numbers as training goes."""
 
+    name: str
+    """Where the numbers go; for messages."""
+
     @abstractmethod
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Record numbers by name, of one step."""
@@ -39,6 +42,7 @@ class TensorBoard(Tracker):
     def __init__(self, output: Path, start: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
+        self.name = str(output / "tensorboard")
         self._writer: Any = SummaryWriter(str(output / "tensorboard"), purge_step=start + 1)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
@@ -58,6 +62,7 @@ class WeightsAndBiases(Tracker):
     """
 
     def __init__(self, output: Path, config: Mapping[str, Any]) -> None:
+        self.name = "Weights & Biases"
         # By name: it may be missing where types are checked.
         wandb = import_module("wandb")
         folder = str(output.resolve())
