@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,12 @@ from nastool_supershaper.text import load_tokenizer, text_files
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerFast
+
+_LENGTHS: tuple[tuple[str, tuple[str | int, ...]], ...] = (
+    ("run.json", ("data", "blocks", 1)),
+    ("corpus/corpus.json", ("request", "sequence_length")),
+)
+"""Files in the folder of a supernet that tell the length of its blocks, and where they do."""
 
 _LENGTH = 128
 """Tokens of a block where nobody said what a net was trained on."""
@@ -74,14 +80,38 @@ def trained_length(supernet: Path, config: PretrainedConfig) -> int:
         supernet: Its folder, of whose run the card or the corpus may tell.
         config: Its sizes.
     """
-    for name, field in (("run.json", "data"), ("corpus/corpus.json", "request")):
+    for name, path in _LENGTHS:
         if not is_file(supernet / name):
             continue
-        said = read_json_object(supernet / name).get(field)
-        if isinstance(said, dict):
-            length = said["blocks"][1] if field == "data" else said["sequence_length"]
-            return min(int(length), known_positions(config))
+        said: Any = read_json_object(supernet / name)
+        try:
+            for key in path:
+                said = said[key]
+            return min(int(said), known_positions(config))
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise InvalidInputError(
+                f"{supernet / name} does not say the length of the blocks: {error}"
+            ) from error
     return min(_LENGTH, known_positions(config))
+
+
+def check_length(config: PretrainedConfig, length: int, name: str) -> None:
+    """Check that a net was trained on all positions of blocks: later ones are random.
+
+    Args:
+        config: Its sizes.
+        length: Tokens a block.
+        name: What it is called in messages.
+
+    Raises:
+        InvalidInputError: If it was not.
+    """
+    known = known_positions(config)
+    if length > known:
+        raise InvalidInputError(
+            f"{name} was trained on positions 1 to {known}, got blocks of {length} tokens, whose "
+            f"later positions are random: measure on blocks of at most {known}"
+        )
 
 
 def known_positions(config: PretrainedConfig) -> int:
@@ -152,12 +182,7 @@ def mask_corpus(
         InvalidInputError: If the model cannot read it, or was trained on shorter blocks only.
     """
     check_corpus(corpus, tokenizer, config, name)
-    length, known = corpus.train.shape[1], known_positions(config)
-    if length > known:
-        raise InvalidInputError(
-            f"{name} was trained on positions 1 to {known}, got blocks of {length} tokens, whose "
-            f"later positions are random: measure on blocks of at most {known} (--text)"
-        )
+    check_length(config, corpus.train.shape[1], name)
     part = "held_out" if len(corpus.held_out) else "train"
     names = [source["name"] for source in corpus.card["sources"]]
     return MaskedText(*fixed_masks(corpus, part, blocks, mask_seed), names)

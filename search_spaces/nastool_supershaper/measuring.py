@@ -25,6 +25,7 @@ from nastool.errors import InvalidInputError
 from nastool.files import is_file, read_json_object, reading, whole_file, write_whole
 from nastool.files import read_table as read_rows
 from nastool_supershaper.data import PATIENCE
+from nastool_supershaper.masked_text import check_length
 from nastool_supershaper.parallel import ALONE, Workers
 from nastool_supershaper.precision import autocast, resolve_dtype
 from nastool_supershaper.training_rules import Shape, random_shape
@@ -245,11 +246,13 @@ def measure(
         The table's path.
 
     Raises:
-        InvalidInputError: If the table holds measurements of something else.
+        InvalidInputError: If the table holds measurements of something else, or the blocks are
+            longer than those that the supernet was trained on.
     """
     path = Path(table_path)
     if not path.name.endswith((".csv", ".csv.gz", ".parquet")):
         raise InvalidInputError(f"the table must end with .csv, .csv.gz or .parquet, got {path}")
+    check_length(model.config, input_ids.shape[1], "the supernet")
     end = None if max_time is None else time.monotonic() + max_time
     dtype = resolve_dtype(model.device.type, dtype)
     full_card = {

@@ -600,7 +600,7 @@ class TestCommand:
         (tmp_path / "bert").mkdir()
         (tmp_path / "bert" / "config.json").write_text('{"model_type": "bert"}')
         opened = open_corpus(
-            [], None, tmp_path / "corpus", 16, 0, None, start=str(tmp_path / "bert")
+            [], None, tmp_path / "corpus", 16, None, None, start=str(tmp_path / "bert")
         )
         assert len(opened.train)
 
