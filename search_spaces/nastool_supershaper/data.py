@@ -240,10 +240,11 @@ def prepare_corpus(
         "held_out": held_out,
         "max_tokens": max_tokens,
     }
+    # Who only takes what is complete needs no lock.
     if not workers.first_says(_holds(folder, request, tokenizer, workers, replace)):
         with workers.owning(folder, "corpus", PATIENCE, _log.warning):
             # Another process may have prepared it meanwhile.
-            there = _holds(folder, request, tokenizer, workers, replace)
+            there = _holds(folder, request, tokenizer, workers, replace, _log.warning)
             if not workers.first_says(there):
                 _prepare(sources, tokenizer, folder, request, workers, progress)
             elif workers.is_first:
@@ -257,8 +258,9 @@ def _holds(
     tokenizer: PreTrainedTokenizerFast,
     workers: Workers,
     replace: bool,
+    say: Callable[[str], None] | None = None,
 ) -> bool:
-    """Whether the folder holds the corpus that is asked for.
+    """Whether the folder holds the corpus that is asked for; the first says what gives way.
 
     Raises:
         InvalidInputError: It holds another one, which may not give way.
@@ -268,8 +270,8 @@ def _holds(
     try:
         corpus = load_corpus(folder, verify=workers.is_first)
     except InvalidInputError as error:
-        if workers.is_first:
-            _log.warning("the corpus is prepared anew: %s", error)
+        if say and workers.is_first:
+            say(f"the corpus is prepared anew: {error}")
         return False
     different = _differences(corpus.card["request"], request, tokenizer)
     if different and not replace:
@@ -277,8 +279,8 @@ def _holds(
             f"{folder} holds a corpus of something else ({'; '.join(different)}): ask for the "
             "same, or give another folder"
         )
-    if different and workers.is_first:
-        _log.warning("%s holds another corpus (%s) and gets a new one", folder, different[0])
+    if different and say and workers.is_first:
+        say(f"{folder} holds another corpus ({'; '.join(different)}) and gets a new one")
     return not different
 
 

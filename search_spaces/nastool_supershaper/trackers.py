@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -43,14 +44,24 @@ class TensorBoard(Tracker):
         from torch.utils.tensorboard import SummaryWriter
 
         self.name = str(output / "tensorboard")
+        # Its thread prints what stops it, e.g. a full disk, and also hands it to the next call.
+        self._hook = threading.excepthook
+        threading.excepthook = self._report
         self._writer: Any = SummaryWriter(str(output / "tensorboard"), purge_step=start + 1)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
 
+    def _report(self, failure: threading.ExceptHookArgs) -> None:
+        if not type(failure.thread).__module__.startswith("tensorboard"):
+            self._hook(failure)
+
     def close(self) -> None:
-        self._writer.close()
+        try:
+            self._writer.close()
+        finally:
+            threading.excepthook = self._hook
 
 
 class WeightsAndBiases(Tracker):
