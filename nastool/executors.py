@@ -5,9 +5,6 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
-import signal
-import threading
-import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Generator
@@ -20,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError, NastoolError
+from nastool.leftovers import follow_parent, workers_begin
 from nastool.objective import Objective, checked_values
 from nastool.space import Genotypes
 
@@ -144,11 +142,12 @@ class ProcessPool(Executor):
                 self._workers,
                 mp_context=multiprocessing.get_context("spawn"),
                 initializer=_initialize_worker,
-                initargs=(objective, os.getpid()),
+                initargs=(objective,),
             )
             self._pools[objective.fingerprint] = pool
         try:
-            return pool.submit(_work, first, part)
+            with workers_begin():
+                return pool.submit(_work, first, part)
         except BrokenProcessPool:
             raise
         except (TypeError, AttributeError, RuntimeError) as error:
@@ -178,19 +177,10 @@ _objective: Objective
 """What a worker process evaluates; set once, by its initializer."""
 
 
-def _initialize_worker(objective: Objective, parent: int) -> None:
+def _initialize_worker(objective: Objective) -> None:
     global _objective
     _objective = objective
-    # Ctrl-C reaches every process of a terminal; the parent alone decides what to do.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
-
-
-def _follow(parent: int) -> None:
-    """End the worker when its parent was killed and could not end it."""
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os._exit(1)
+    follow_parent(lambda: os._exit(1))
 
 
 def _work(first: int, part: Genotypes) -> Chunk:

@@ -44,6 +44,8 @@ from nastool_supershaper.text import (
     save_tokenizer,
     text_files,
     train_tokenizer,
+    vocabulary_gaps,
+    vocabulary_size,
 )
 from nastool_supershaper.tokenising import (
     KINDS,
@@ -112,6 +114,7 @@ class Corpus:
             mask_id=self.card["mask_id"],
             special_ids=tuple(self.card["special_ids"]),
             vocab_size=self.card["vocab_size"],
+            gaps=tuple((start, end) for start, end in self.card.get("vocabulary_gaps", ())),
             rate=rate,
         )
 
@@ -293,7 +296,7 @@ def _prepare(
     progress: Callable[[str, int], None] | None,
 ) -> None:
     """Tokenise into parts; what the folder holds gives way once all of them are whole."""
-    vocab_size = len(tokenizer)
+    vocab_size = vocabulary_size(tokenizer)
     dtype = np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
     try:
         chosen = HeldOut.choose(sources, request["held_out"])
@@ -319,6 +322,7 @@ def _prepare(
                 "train_blocks": blocks[0],
                 "held_out_blocks": blocks[1],
                 "vocab_size": vocab_size,
+                "vocabulary_gaps": vocabulary_gaps(tokenizer),
                 "mask_id": int(tokenizer.mask_token_id),
                 "special_ids": sorted(int(i) for i in tokenizer.all_special_ids),
                 "digests": {name: digest(new / name) for name in files},

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nastool.files import digest
+from nastool.files import GZIP, digest
 from nastool_supershaper.masking import Blocks
 from nastool_supershaper.text import HubDataset, Source
 
@@ -45,10 +45,17 @@ def describe_source(source: Source) -> dict[str, Any]:
         if folder.is_dir():
             files = sorted(path for path in folder.rglob("*") if path.is_file())
             described["files"] = _digest([[str(f.relative_to(folder)), digest(f)] for f in files])
-    # Paragraphs of plain text have no fields.
-    elif ".txt" not in source.path.suffixes[-2:]:
+    elif not _is_plain(source.path):
         described["text_field"] = source.text_field
     return described
+
+
+def _is_plain(path: Path) -> bool:
+    """Whether a file holds paragraphs of plain text, which have no fields."""
+    name = path.name.lower()
+    for packed in GZIP:
+        name = name.removesuffix(packed)
+    return name.endswith(".txt")
 
 
 def describe_tokenizer(tokenizer: PreTrainedTokenizerFast) -> dict[str, str]:
