@@ -686,7 +686,7 @@ def _held(
     say: Callable[[str], None] | None = None,
     lasting: bool = True,
 ) -> Iterator[bool]:
-    """Within this block, this process alone holds a lock; its thread may hold it once more.
+    """Within this block, this process alone holds a lock; a lasting one its thread may hold again.
 
     Args:
         lock: File of the lock; who holds it lies beside it, with ``.owner`` behind its name.
@@ -701,7 +701,7 @@ def _held(
     from filelock import FileLock, Timeout
 
     note = lock.with_name(f"{lock.name}.owner")
-    held = FileLock(lock, mode=0o666, is_singleton=True)
+    held = FileLock(lock, mode=0o666, is_singleton=lasting)
     is_inner = held.is_locked
     with writing(lock.parent):
         try:
