@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError, NastoolError
-from nastool.files import digest, read_json_object, reading, write_whole
+from nastool.files import digest, is_file, read_json_object, reading, write_whole
 from nastool_supershaper.identity import (
     describe_source,
     describe_tokenizer,
@@ -108,6 +108,21 @@ class Corpus:
         """Folder of the tokenizer's files."""
         return self.folder / "tokenizer"
 
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """Load the tokenizer that the text was read with.
+
+        Raises:
+            InvalidInputError: Another process has replaced the corpus since it was opened.
+        """
+        loaded = load_tokenizer(self.tokenizer_path)
+        request = self.card["request"]
+        if "format" in request and tokenizer_fingerprint(loaded) != request["tokenizer"]:
+            raise InvalidInputError(
+                f"another process has replaced the corpus {self.folder} meanwhile: give this one "
+                "a folder of its own"
+            )
+        return loaded
+
     def masking(self, rate: float = 0.15) -> Masking:
         """Return the masking rule for this corpus's vocabulary."""
         return Masking(
@@ -161,6 +176,8 @@ def load_corpus(folder: str | Path, *, verify: bool = True) -> Corpus:
         raise InvalidInputError(f"{folder / _CARD}: expected {', '.join(missing)}, got none")
     for name, expected in card.get("digests", {}).items() if verify else ():
         if digest(folder / name) != expected:
+            if read_json_object(folder / _CARD) != card:
+                return load_corpus(folder)  # another process has just replaced it
             raise InvalidInputError(
                 f"{folder / name} is damaged: it does not match the digest in {_CARD}; prepare "
                 "the corpus again, in another folder"
@@ -244,38 +261,59 @@ def prepare_corpus(
         "max_tokens": max_tokens,
     }
     # Who only takes what is complete needs no lock.
-    if not workers.first_says(_holds(folder, request, tokenizer, workers, replace)):
+    corpus = _held_corpus(folder, request, tokenizer, workers, replace)
+    if corpus is None:
         with workers.owning(folder, "corpus", PATIENCE, _log.warning):
             # Another process may have prepared it meanwhile.
-            there = _holds(folder, request, tokenizer, workers, replace, _log.warning)
-            if not workers.first_says(there):
+            corpus = _held_corpus(folder, request, tokenizer, workers, replace, _log.warning)
+            if corpus is None:
                 _prepare(sources, tokenizer, folder, request, workers, progress)
+                # Before the next owner may replace it.
+                corpus = load_corpus(folder, verify=workers.is_first)
+                workers.wait()
             elif workers.is_first:
                 remove_parts(folder)  # of a process killed after the card was written
-    return load_corpus(folder, verify=workers.is_first)
+    return corpus
 
 
-def _holds(
+def _held_corpus(
     folder: Path,
     request: dict[str, Any],
     tokenizer: PreTrainedTokenizerFast,
     workers: Workers,
     replace: bool,
     say: Callable[[str], None] | None = None,
-) -> bool:
-    """Whether the folder holds the corpus that is asked for; the first says what gives way.
+) -> Corpus | None:
+    """The corpus in the folder where it is the one that is asked for, on every process or none."""
+    found = _open_same(folder, request, tokenizer, workers, replace, say)
+    if not workers.first_says(found is not None):
+        return None
+    return found or load_corpus(folder, verify=False)
+
+
+def _open_same(
+    folder: Path,
+    request: dict[str, Any],
+    tokenizer: PreTrainedTokenizerFast,
+    workers: Workers,
+    replace: bool,
+    say: Callable[[str], None] | None = None,
+) -> Corpus | None:
+    """Open the corpus in the folder if it is the one that is asked for.
+
+    The first process says what gives way.
 
     Raises:
         InvalidInputError: It holds another one, which may not give way.
     """
-    if not (folder / _CARD).is_file():
-        return False
+    if not is_file(folder / _CARD):
+        return None
     try:
         corpus = load_corpus(folder, verify=workers.is_first)
     except InvalidInputError as error:
         if say and workers.is_first:
             say(f"the corpus is prepared anew: {error}")
-        return False
+        return None
     different = _differences(corpus.card["request"], request, tokenizer)
     if different and not replace:
         raise InvalidInputError(
@@ -284,7 +322,7 @@ def _holds(
         )
     if different and say and workers.is_first:
         say(f"{folder} holds another corpus ({'; '.join(different)}) and gets a new one")
-    return not different
+    return None if different else corpus
 
 
 def _prepare(

@@ -62,6 +62,7 @@ from nastool_supershaper.utilisation import measure_peak_flops, training_flops
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedTokenizerFast
 
     from nastool_supershaper.modeling import SuperShaperConfig, SuperShaperForMaskedLM
 
@@ -99,7 +100,7 @@ def pretrain(
     on_step: Callable[[StepReport], None] | None = None,
     workers: Workers = ALONE,
     trackers: Sequence[str] | None = None,
-    tokenizer: str | Path | None = None,
+    tokenizer: str | Path | PreTrainedTokenizerFast | None = None,
     origin: Mapping[str, Any] | None = None,
 ) -> PretrainingResult:
     """Train a supernet; stopped at any moment and resumed, it ends as if never stopped.
@@ -119,7 +120,7 @@ def pretrain(
         workers: The processes that share the batches; each calls this with the same arguments. The
             first one writes; the numbers are those of a single process up to rounding.
         trackers: See `open_trackers`; None takes what is installed.
-        tokenizer: Folder of the text's tokenizer, to lie beside the model from the start.
+        tokenizer: The text's tokenizer, or its folder, to lie beside the model from the start.
         origin: What else the run is known by, as JSON, e.g. what its weights start from. What is
             named here must be the same where the run goes on.
 
@@ -250,7 +251,7 @@ class _Run:
     def _checkpoints(self) -> Path:
         return self.output / "checkpoints"
 
-    def start(self, resume: bool, tokenizer: str | Path | None) -> int:
+    def start(self, resume: bool, tokenizer: str | Path | PreTrainedTokenizerFast | None) -> int:
         """Return the step to begin with, having restored what was saved there."""
         import torch
 
@@ -314,12 +315,13 @@ class _Run:
         if self.workers.is_first:
             self._log.cut(checkpoint.state["step"])
 
-    def _save_description(self, tokenizer: str | Path | None) -> None:
+    def _save_description(self, tokenizer: str | Path | PreTrainedTokenizerFast | None) -> None:
         """Save what the folder of an unfinished run is read with: sizes, card and tokenizer."""
         save_config(self.model, self.output)
         write_whole(self.output / CARD, json.dumps(self._card, indent=2) + "\n")
         if tokenizer is not None:
-            save_tokenizer(load_tokenizer(tokenizer), self.output)
+            is_path = isinstance(tokenizer, str | Path)
+            save_tokenizer(load_tokenizer(tokenizer) if is_path else tokenizer, self.output)
 
     def step(
         self, step: int, input_ids: NDArray[np.int64], labels: NDArray[np.int64]

@@ -221,7 +221,7 @@ def pretrain(
                 on_step=on_step if workers.is_first else None,
                 workers=workers,
                 trackers=[name for name in trackers if name != "none"] if trackers else None,
-                tokenizer=tokenised.tokenizer_path,
+                tokenizer=tokenised.tokenizer(),
                 origin=origin,
             )
         workers.wait()  # launchers end the others when one has ended with a code that is not 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,6 +100,9 @@ def open_corpus(
                     save_tokenizer(train_tokenizer(sources, int(vocabulary)), shared)
                 workers.wait()
                 loaded = load_tokenizer(shared)
+                workers.wait()
+                if workers.is_first:
+                    shutil.rmtree(shared)
     else:
         loaded = load_tokenizer(tokenizer)
     with _tokenising(shown=workers.is_first) as progress:
