@@ -82,7 +82,8 @@ def pair(
     codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
     said = [path.read_text() if path.exists() else "" for path in errors]
     count.deaths += sum(code not in (0, 2) for code in codes)
-    count.deaths += sum(code == 2 and "Error:" not in text for code, text in zip(codes, said, strict=True))
+    pairs = zip(codes, said, strict=True)
+    count.deaths += sum(code == 2 and "Error:" not in text for code, text in pairs)
     count.refused += sum(code == 2 for code in codes)
     count.taken_over += sum(text.count("Taking over") for text in said)
     count.lost += 0 not in codes
@@ -239,6 +240,7 @@ def campaigns(folder: Path, rounds: int, rng: random.Random) -> Count:
 def main(rounds: int, seed: int | None, kinds: tuple[str, ...]) -> None:
     """Start two at once, and count what goes wrong."""
     import nastool_supershaper.cli.pretrain
+    import nastool_supershaper.modeling
     import nastool_supershaper.pretraining  # noqa: F401 - imported before the forks
 
     # Forked processes must not use the threads of their parent.

@@ -278,6 +278,7 @@ def joined_workers(device: str, say: Callable[[str], None] | None = None) -> Ite
         return
     import torch
     import torch.distributed as dist
+    from torch.distributed.rendezvous import rendezvous
 
     where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     if say is not None and rank == 0:
@@ -291,7 +292,7 @@ def joined_workers(device: str, say: Callable[[str], None] | None = None) -> Ite
             raise InvalidInputError(f"process {rank}: cannot use {device!r}: {reason}") from error
     _follow_launcher()
     try:
-        board, _, _ = next(dist.rendezvous("env://", rank, count))
+        board, _, _ = next(rendezvous("env://", rank, count))
         dist.init_process_group(
             "nccl" if on_gpu else "gloo", store=board, rank=rank, world_size=count
         )
