@@ -639,6 +639,7 @@ def owned(
     wait: float = 0.0,
     say: Callable[[str], None] | None = None,
     is_file: bool = False,
+    lasting: bool = True,
 ) -> Iterator[None]:
     """Within this block, this process alone may write to a folder, or to a file.
 
@@ -653,6 +654,7 @@ def owned(
         wait: Seconds to wait for another owner to end.
         say: Told in one line that another owner is waited for, or died without a word.
         is_file: Whether the target is a file.
+        lasting: Whether ``.lock`` stays in the folder; the thread may own it again only then.
 
     Raises:
         InvalidInputError: Another process owns it; the message names host and process.
@@ -664,14 +666,14 @@ def owned(
         made = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
     try:
-        with _held(lock, f"{what} {target}", wait=wait, say=say) as is_taken_over:
+        with _held(lock, f"{what} {target}", wait=wait, say=say, lasting=lasting) as is_taken_over:
             if is_taken_over and not is_file:
                 remove_leftovers(folder)
             yield
     except BaseException:
         with contextlib.suppress(OSError):
-            if made and os.listdir(folder) == [lock.name]:
-                lock.unlink()
+            if made and set(os.listdir(folder)) <= {lock.name}:
+                lock.unlink(missing_ok=True)
                 for path in made:
                     path.rmdir()
         raise
