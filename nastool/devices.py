@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nastool.attributes import attribute
 from nastool.deployment import Deployment
 from nastool.errors import InvalidInputError
 
@@ -51,7 +52,7 @@ class Device(ABC):
     which order architectures take turns is the campaign's business, not the device's.
     """
 
-    @property
+    @attribute
     @abstractmethod
     def facts(self) -> Mapping[str, Any]:
         """What its numbers depend on, as JSON values: processor, runtime, versions, threads."""

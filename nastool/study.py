@@ -18,7 +18,7 @@ from nastool.errors import InvalidInputError, NastoolError, StoreError, naming
 from nastool.evaluations import Evaluations
 from nastool.executors import Executor, InProcess
 from nastool.interrupt import Interrupt
-from nastool.objective import Objective, evaluate
+from nastool.objective import NO_NUMBER, Objective, read_only
 from nastool.problem import Problem
 from nastool.results import Failure, Result, StopReason, describe_metrics
 from nastool.space import Genotypes
@@ -114,7 +114,12 @@ class Study:
         return len(self._archive)
 
     def run(
-        self, budget: int, batch_size: int | None = None, progress: Progress | None = None
+        self,
+        budget: int,
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+        *,
+        retry_failed: bool = False,
     ) -> Result:
         """Evaluate until the study holds that many distinct genotypes.
 
@@ -126,12 +131,13 @@ class Study:
             batch_size: How many genotypes the strategy is asked for at a time; the strategy's own
                 choice by default. It belongs to the study: a later run must not change it.
             progress: Told after every batch.
+            retry_failed: Whether to begin by evaluating again, once, what has failed in earlier
+                runs; what comes of it takes the place of the failures.
 
         Raises:
             InvalidInputError: A budget or batch size below 1, another batch size than before, or
-                a strategy or objective that returns something else than it must.
-            NastoolError: Every architecture so far failed, or the strategy or a cheap objective
-                raised.
+                a strategy that returns something else than it must.
+            NastoolError: Every architecture so far failed, or the strategy raised.
             StoreError: The store cannot be written.
         """
         if budget < 1:
@@ -143,6 +149,8 @@ class Study:
         stop_reason: StopReason = ""
         try:
             with Interrupt() as interrupt:
+                if retry_failed:
+                    stop_reason = self._retry(interrupt)
                 while not stop_reason:
                     if interrupt.requested:
                         stop_reason = "interrupted"
@@ -215,16 +223,35 @@ class Study:
             raise InvalidInputError(
                 f"{what} must propose at most {n} genotypes, got {len(genotypes)}"
             )
-        return space.canonicalize(genotypes)
+        with naming(f"space {space.name}"):
+            return space.canonicalize(read_only(genotypes))
 
     def _tell(self, evaluations: Evaluations) -> None:
+        told = Evaluations(
+            read_only(evaluations.genotypes),
+            read_only(evaluations.objectives),
+            read_only(evaluations.violations),
+        )
         with naming(f"strategy {self.description['strategy']}"):
-            self.strategy.tell(evaluations)
+            self.strategy.tell(told)
 
-    def _evaluate(self, genotypes: Genotypes, interrupt: Interrupt) -> NDArray[np.float64]:
-        """Values (k, r) of the first k genotypes (n, d); k = n unless interrupted."""
+    def _evaluate(
+        self,
+        genotypes: Genotypes,
+        interrupt: Interrupt,
+        known: NDArray[np.float64] | None = None,
+    ) -> NDArray[np.float64]:
+        """Values (k, r) of the first k genotypes (n, d); k = n unless interrupted.
+
+        Args:
+            genotypes: Shape (n, d).
+            interrupt: Cuts it short.
+            known: Values that are kept, shape (n, r); NaN for what is to be evaluated.
+        """
         reported = self.problem.reported
         values = np.full((len(genotypes), len(reported)), np.nan)
+        if known is not None:
+            values[:] = known
         ready = [0] * len(reported)
         failures: list[tuple[int, Failure]] = []
         # The slow ones last: where they are cut short, their first rows are complete.
@@ -233,15 +260,60 @@ class Study:
             for column in order:
                 objective = reported[column]
                 if objective.is_cheap:
-                    values[:, column] = evaluate(objective, genotypes)
+                    missing = np.flatnonzero(np.isnan(values[:, column]))
+                    made = self.problem.compute(objective, genotypes[missing])
+                    values[missing, column] = made.values
+                    failures += self._failed(objective, genotypes[missing], made.messages, missing)
                     ready[column] = len(genotypes)
                 else:
                     rows = self._measure(objective, genotypes, values[:, column], failures)
-                    for known in rows:
-                        ready[column] = known
-                    self._check_hope(column, values[:, column], failures)
+                    for count in rows:
+                        ready[column] = count
+                self._check_hope(column, values[:, column], failures)
         self._failures += [failure for row, failure in failures if row < min(ready)]
         return values[: min(ready)]
+
+    def _failed(
+        self,
+        objective: Objective,
+        genotypes: Genotypes,
+        messages: Mapping[int, str],
+        rows: NDArray[np.int64],
+    ) -> list[tuple[int, Failure]]:
+        """What went wrong with some of the genotypes (k, d), by their rows (k,) in the batch."""
+        if not messages:
+            return []
+        shapes = self.problem.space.texts(genotypes[list(messages)])
+        return [
+            (int(rows[k]), Failure(shape, objective.name, message))
+            for shape, (k, message) in zip(shapes, messages.items(), strict=True)
+        ]
+
+    def _retry(self, interrupt: Interrupt) -> StopReason:
+        """Evaluate again what has failed; returns why to stop, empty to go on."""
+        archive = self._archive
+        failed = np.flatnonzero(np.isnan(archive.values).any(axis=1))
+        if not len(failed):
+            return ""
+        before = self._failures
+        self._failures = []
+        try:
+            genotypes = archive.genotypes[failed]
+            values = self._evaluate(genotypes, interrupt, archive.values[failed])
+            retried = set(self.problem.space.texts(genotypes[: len(values)]))
+        except BaseException:
+            self._failures = before
+            raise
+        kept = [failure for failure in before if failure.architecture not in retried]
+        self._failures = kept + self._failures
+        rows = failed[: len(values)]
+        archive.replace(rows, values)
+        # Of what the archive is ahead of it after a kill, the strategy will be told in its turn.
+        told = rows[rows < self._told]
+        if len(told):
+            self._tell(archive.evaluations(told))
+        self._commit("", revise=True)
+        return "interrupted" if len(rows) < len(failed) else ""
 
     def _measure(
         self,
@@ -255,7 +327,7 @@ class Study:
             known = self._store.measurements(
                 self.problem.space.fingerprint, objective.fingerprint, genotypes
             )
-            values[:] = known
+            values[:] = np.where(np.isnan(values), known, values)
         missing = np.flatnonzero(np.isnan(values))
         saved = done = 0
         saved_at = time.perf_counter()
@@ -265,10 +337,8 @@ class Study:
                 for chunk in chunks:
                     values[missing[chunk.first : chunk.first + len(chunk.values)]] = chunk.values
                     done = chunk.first + len(chunk.values)
-                    for k, message in chunk.messages.items():
-                        row = int(missing[chunk.first + k])
-                        shape = self.problem.space.format(genotypes[row])
-                        failures.append((row, Failure(shape, objective.name, message)))
+                    rows = missing[chunk.first : done]
+                    failures += self._failed(objective, genotypes[rows], chunk.messages, rows)
                     if time.perf_counter() - saved_at >= _COMMIT_SECONDS:
                         self._save(objective, genotypes, values, missing[saved:done])
                         saved, saved_at = done, time.perf_counter()
@@ -296,15 +366,15 @@ class Study:
     def _check_hope(
         self, column: int, values: NDArray[np.float64], failures: list[tuple[int, Failure]]
     ) -> None:
-        """Refuse to spend a whole budget on an objective that always raises."""
+        """Refuse to spend a whole budget on an objective that always fails."""
         before = self._archive.values[:, column]
         count = len(before) + len(values)
-        if failures and count >= _HOPELESS and np.isnan(before).all() and np.isnan(values).all():
-            last = failures[-1][1]
-            raise NastoolError(
-                f"{last.metric} failed on all of the first {count} architectures, "
-                f"{last.architecture} with {last.message}"
-            )
+        if count < _HOPELESS or np.isfinite(values).any() or np.isfinite(before).any():
+            return
+        name = self.problem.reported[column].name
+        mine = [failure for _, failure in failures if failure.metric == name]
+        which = f", {mine[-1].architecture} with {mine[-1].message}" if mine else f": {NO_NUMBER}"
+        raise NastoolError(f"{name} failed on all of the first {count} architectures{which}")
 
     def _settle_batch_size(self, batch_size: int | None) -> int:
         if batch_size is not None and batch_size < 1:
@@ -357,14 +427,21 @@ class Study:
         identity = {**self._identity, "batch_size": self._batch_size}
         self._key = self._store.create_study(self.name, identity, self.description)
 
-    def _commit(self, stop_reason: StopReason, boundary: bool = True) -> None:
-        """Write what is new; the strategy's state too, unless it is within a batch."""
+    def _commit(self, stop_reason: StopReason, boundary: bool = True, revise: bool = False) -> None:
+        """Write what is new, or everything anew; the strategy's state too, unless within a batch.
+
+        Args:
+            stop_reason: Why the run ended; empty while it goes on.
+            boundary: Whether the strategy is between two batches.
+            revise: Whether evaluations that the store has are others now.
+        """
         self._committed_at = time.perf_counter()
         if self._store is None or self._key is None:
             return
         from nastool.store import Batch
 
-        archive, begin = self._archive, self._committed
+        archive = self._archive
+        begin, failed = (0, 0) if revise else (self._committed, self._committed_failures)
         state = None
         if boundary and self._pending is None:
             state = {
@@ -372,13 +449,14 @@ class Study:
                 "told": self._told,
                 "stale": self._stale,
             }
-        failures = [
-            list(asdict(failure).values()) for failure in self._failures[self._committed_failures :]
-        ]
+        failures = [list(asdict(failure).values()) for failure in self._failures[failed:]]
         batch = Batch(
             archive.genotypes[begin:], archive.values[begin:], archive.elapsed[begin:], failures
         )
-        self._store.commit(self._key, begin, batch, state, self._seconds, stop_reason)
+        if revise:
+            self._store.revise(self._key, self._committed, batch, state, self._seconds)
+        else:
+            self._store.commit(self._key, begin, batch, state, self._seconds, stop_reason)
         self._committed, self._committed_failures = len(archive), len(self._failures)
 
 

@@ -330,20 +330,11 @@ class Store:
         from sqlalchemy import delete, insert, update
         from sqlalchemy.exc import IntegrityError
 
-        from nastool.store.tables import batches, states, studies
+        from nastool.store.tables import states, studies
 
         try:
             with self._write() as connection:
-                if len(batch.genotypes):
-                    row = {
-                        "study": key,
-                        "first": first,
-                        "genotypes": pack_array(_compact(batch.genotypes)),
-                        "values": pack_array(batch.values),
-                        "elapsed": pack_array(batch.elapsed),
-                        "failures": json.dumps(list(batch.failures)),
-                    }
-                    connection.execute(insert(batches).values(row))
+                _add_batch(connection, key, first, batch)
                 if state is not None:
                     connection.execute(delete(states).where(states.c.study == key))
                     connection.execute(insert(states).values(study=key, state=encode_state(state)))
@@ -362,6 +353,48 @@ class Store:
                     f"store {self.url}: the study was continued or deleted by another process"
                 ) from error
             raise
+
+    def revise(
+        self,
+        key: int,
+        count: int,
+        batch: Batch,
+        state: Mapping[str, Any] | None,
+        seconds: float,
+    ) -> None:
+        """Write all evaluations of a study anew, in one transaction: some have other values now.
+
+        Args:
+            key: Number of the study.
+            count: How many evaluations the study had.
+            batch: All of them and any new ones.
+            state: As for `commit`.
+            seconds: Time the study has run.
+
+        Raises:
+            StoreError: Another process has continued or deleted the study in the meantime.
+        """
+        from sqlalchemy import delete, insert, select, update
+
+        from nastool.store.tables import batches, states, studies
+
+        with self._write() as connection:
+            where = studies.c.id == key
+            held = connection.execute(select(studies.c.evaluations).where(where)).scalar()
+            if held != count:
+                raise StoreError(
+                    f"store {self.url}: the study was continued or deleted by another process"
+                )
+            connection.execute(delete(batches).where(batches.c.study == key))
+            _add_batch(connection, key, 0, batch)
+            if state is not None:
+                connection.execute(delete(states).where(states.c.study == key))
+                connection.execute(insert(states).values(study=key, state=encode_state(state)))
+            connection.execute(
+                update(studies)
+                .where(where)
+                .values(evaluations=len(batch.genotypes), seconds=seconds, stop_reason="")
+            )
 
     def measurements(self, space: str, objective: str, genotypes: Genotypes) -> NDArray[np.float64]:
         """Values that were measured before, in any study.
@@ -443,6 +476,23 @@ def _summary(row: Any) -> StudySummary:
         json.loads(row.identity),
         json.loads(row.description),
     )
+
+
+def _add_batch(connection: Connection, key: int, first: int, batch: Batch) -> None:
+    from sqlalchemy import insert
+
+    from nastool.store.tables import batches
+
+    if len(batch.genotypes):
+        row = {
+            "study": key,
+            "first": first,
+            "genotypes": pack_array(_compact(batch.genotypes)),
+            "values": pack_array(batch.values),
+            "elapsed": pack_array(batch.elapsed),
+            "failures": json.dumps(list(batch.failures)),
+        }
+        connection.execute(insert(batches).values(row))
 
 
 def _compact(genotypes: Genotypes) -> NDArray[Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nastool.attributes import attribute
 from nastool.evaluations import Evaluations
 from nastool.problem import Problem
 from nastool.space import Genotypes
@@ -32,7 +33,7 @@ class Strategy(ABC):
         self.problem = problem
         self.rng = np.random.default_rng(seed)
 
-    @property
+    @attribute
     def batch_size(self) -> int:
         """How many genotypes `ask` is best called for."""
         return 100

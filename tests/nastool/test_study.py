@@ -429,27 +429,48 @@ def test_a_strategy_that_raises_is_named_as_it_was_asked_for():
         Study(make_problem(), Broken, description={"strategy": "mine"}).run(10)
 
 
-@pytest.mark.parametrize("bounds", [(), (Constraint("distance", "<=", 9.0),)])
-def test_a_cheap_objective_that_raises_is_named_and_nothing_before_is_lost(tmp_path, bounds):
-    class Broken(Distance):
-        armed = False
+def test_a_cheap_objective_that_raises_costs_what_it_raises_for(tmp_path):
+    url = f"sqlite:///{tmp_path}/a.db"
+    problem = Problem(Grid(), (Fragile(),))
+    result = Study(problem, Uniform, url, "a").run(60)
+    failed = result.evaluations.genotypes[:, 0] == 0
+    assert 0 < failed.sum() < 60
+    np.testing.assert_array_equal(np.isnan(result.metrics[:, 0]), failed)
+    assert len(result.failures) == failed.sum()
+    assert result.failures[0].message == "ValueError: zero width"
+    with open_store(url) as store:
+        assert load_result(store, "a", problem).failures == result.failures
 
+
+def test_a_bounded_metric_that_raises_allows_nothing_there():
+    problem = Problem(Grid(), (Fragile(),), (Constraint("distance", "<=", 100.0),))
+    result = Study(problem, Uniform).run(60)
+    assert len(result) == 60
+    assert result.evaluations.genotypes[:, 0].all()
+    assert not result.failed.any()
+
+
+@pytest.mark.parametrize("code", [0, 1, "out of memory"])
+def test_sys_exit_in_an_objective_is_a_failure(code):
+    class Leaving(Distance):
         def evaluate(self, genotypes):
-            if self.armed:
-                raise ZeroDivisionError("no width")
+            if np.any(genotypes[:, 0] == 0):
+                sys.exit(code)
             return super().evaluate(genotypes)
 
-    url = f"sqlite:///{tmp_path}/a.db"
-    objective = Broken()
-    study = Study(Problem(Grid(), (objective,), bounds), Uniform, url, "a")
-    study.run(20)
-    objective.armed = True
-    message = r"^objective distance failed: ZeroDivisionError: no width$"
-    with pytest.raises(NastoolError, match=message) as raised:
-        study.run(40)
-    assert isinstance(raised.value.__cause__, ZeroDivisionError)
-    with open_store(url) as store:
-        assert len(load_result(store, "a", study.problem)) == 20
+    for kind in (Kind.COMPUTED, Kind.MEASURED):
+        result = Study(Problem(Grid(), (Leaving(kind=kind),)), Uniform).run(60)
+        assert len(result) == 60
+        assert result.failures[0].message == f"sys.exit(): {code}"
+
+
+def test_sys_exit_in_a_strategy_is_one_line():
+    class Leaving(Uniform):
+        def tell(self, evaluations):
+            sys.exit()
+
+    with pytest.raises(NastoolError, match=r"^strategy Leaving failed: sys\.exit\(\): None$"):
+        Study(make_problem(), Leaving).run(10)
 
 
 # Measurements and failures
@@ -542,7 +563,7 @@ def test_an_objective_must_return_a_number_each(returned):
         def evaluate(self, genotypes):
             return returned
 
-    with pytest.raises(InvalidInputError, match=r"must return 10 real numbers of shape \(10,\)"):
+    with pytest.raises(NastoolError, match=r"must return 1 real numbers of shape \(1,\)"):
         Study(Problem(Grid(), (Odd(),)), Uniform).run(100, batch_size=10)
 
 
