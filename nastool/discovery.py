@@ -157,9 +157,8 @@ def _installed(group: str) -> tuple[Plugin, ...]:
 
 
 def _nastool() -> str:
-    from nastool import __version__
-
-    return f"nastool {__version__}"
+    # By name: the package imports what lies above this module.
+    return f"nastool {sys.modules['nastool'].__version__}"
 
 
 def _entry_points(group: str) -> Iterator[EntryPoint]:

@@ -77,6 +77,7 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
         plugins = available(COMMANDS)
         room = formatter.width - max(len(plugin.name) for plugin in plugins) - 6
         rows = [

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from nastool import plugins
+from nastool import discovery
 from nastool.cli.list import list_plugins
 from nastool.cli.space import count_feasible, space
 from nastool.constraint import parse_constraint
@@ -68,10 +68,10 @@ class FileStrategy(Strategy):
 @pytest.fixture(autouse=True)
 def _forget(monkeypatch):
     """Every test starts without files and sees entry points afresh."""
-    monkeypatch.setattr(plugins, "_registered", {})
-    plugins._installed.cache_clear()
+    monkeypatch.setattr(discovery, "_registered", {})
+    discovery._installed.cache_clear()
     yield
-    plugins._installed.cache_clear()
+    discovery._installed.cache_clear()
     for name in [name for name in sys.modules if name.startswith("nastool_plugin_")]:
         del sys.modules[name]
 
@@ -88,7 +88,7 @@ def points(monkeypatch):
     """Entry points that replace the installed ones."""
     declared = []
     monkeypatch.setattr(
-        plugins, "entry_points", lambda group: [p for p in declared if p.group == group]
+        discovery, "_entry_points", lambda group: [p for p in declared if p.group == group]
     )
     return lambda group, name, value: declared.append(EntryPoint(name, value, group))
 
@@ -208,9 +208,9 @@ def test_an_argument_that_a_strategy_does_not_take(points):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("import nowhere_at_all", r"mine\.py: ModuleNotFoundError: No module named"),
-        ("def f(:", r"mine\.py: SyntaxError"),
-        ("1 / 0", r"mine\.py: ZeroDivisionError: division by zero"),
+        ("import nowhere_at_all", r"mine\.py cannot be run: ModuleNotFoundError: No module named"),
+        ("def f(:", r"mine\.py cannot be run: SyntaxError"),
+        ("1 / 0", r"mine\.py cannot be run: ZeroDivisionError: division by zero"),
         ("x = 1", "expected at least one register_space"),
         (
             "from nastool.plugins import register_space\nregister_space('a b')(print)",
