@@ -15,6 +15,7 @@ from nastool import pareto
 from nastool.constraint import Constraint
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.executors import Executor
+from nastool.identity import check_problem
 from nastool.indicators import (
     AttainmentSurface,
     Axis,
@@ -31,7 +32,7 @@ from nastool.indicators import (
 from nastool.objective import Direction
 from nastool.problem import Problem
 from nastool.results import Result
-from nastool.study import StrategyFactory, Study, check_problem, load_result
+from nastool.study import StrategyFactory, Study, load_result
 
 if TYPE_CHECKING:
     from nastool.store import Store, StudySummary

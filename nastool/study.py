@@ -17,6 +17,7 @@ from nastool.archive import Archive
 from nastool.errors import InvalidInputError, NastoolError, StoreError, naming
 from nastool.evaluations import Evaluations
 from nastool.executors import Executor, InProcess
+from nastool.identity import check_problem, compare_identities, problem_identity
 from nastool.interrupt import Interrupt
 from nastool.objective import NO_NUMBER, Objective, read_only
 from nastool.problem import Problem
@@ -25,7 +26,7 @@ from nastool.space import Genotypes
 from nastool.strategies.base import Strategy
 
 if TYPE_CHECKING:
-    from nastool.store import Store, StoredStudy, StudySummary
+    from nastool.store import Store, StoredStudy
 
 Progress = Callable[[int, int], None]
 """Called after every batch with the number of evaluations so far and the budget."""
@@ -113,6 +114,11 @@ class Study:
     def __len__(self) -> int:
         return len(self._archive)
 
+    @property
+    def failed(self) -> int:
+        """How many of its evaluations have failed; `run` can try them again."""
+        return int(np.isnan(self._archive.values).any(axis=1).sum())
+
     def run(
         self,
         budget: int,
@@ -149,7 +155,7 @@ class Study:
         stop_reason: StopReason = ""
         try:
             with Interrupt() as interrupt:
-                if retry_failed:
+                if retry_failed and self.failed:
                     stop_reason = self._retry(interrupt)
                 while not stop_reason:
                     if interrupt.requested:
@@ -293,8 +299,6 @@ class Study:
         """Evaluate again what has failed; returns why to stop, empty to go on."""
         archive = self._archive
         failed = np.flatnonzero(np.isnan(archive.values).any(axis=1))
-        if not len(failed):
-            return ""
         before = self._failures
         self._failures = []
         try:
@@ -394,7 +398,7 @@ class Study:
 
         state = encode_state(self.strategy.state_dict())
         return {
-            **_problem_identity(self.problem),
+            **problem_identity(self.problem),
             "strategy": self.description["strategy"],
             "settings": self.description["settings"],
             "seed": self.seed,
@@ -405,7 +409,7 @@ class Study:
     def _restore(self, stored: StoredStudy) -> None:
         known = dict(stored.summary.identity)
         batch_size = known.pop("batch_size")
-        _compare_identities(self.name, known, self._identity)
+        compare_identities(self.name, known, self._identity)
         self._key = stored.key
         self._batch_size = batch_size
         _fill(self._archive, stored)
@@ -482,41 +486,11 @@ def load_result(store: Store, name: str, problem: Problem) -> Result:
     )
 
 
-def check_problem(summary: StudySummary, problem: Problem) -> None:
-    """Raise InvalidInputError unless a stored study was made for that problem."""
-    _compare_identities(summary.name, summary.identity, _problem_identity(problem))
-
-
 def _fill(archive: Archive, stored: StoredStudy) -> None:
     batch = stored.batch
     if len(batch.genotypes):
         keys = archive.problem.space.keys(batch.genotypes)
         archive.append(keys, batch.genotypes, batch.values, batch.elapsed)
-
-
-def _problem_identity(problem: Problem) -> dict[str, Any]:
-    return {
-        "space": [problem.space.name, problem.space.fingerprint],
-        "objectives": [[o.name, o.direction.value, o.fingerprint] for o in problem.objectives],
-        "constraints": [
-            [c.metric, c.sense, c.bound, problem.metric(c.metric).fingerprint]
-            for c in problem.constraints
-        ],
-    }
-
-
-def _compare_identities(name: str, stored: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    for key, ours in given.items():
-        if _as_kept(stored.get(key)) != _as_kept(ours):
-            raise InvalidInputError(
-                f"study {name!r} was made with {key} {stored.get(key)}, got {ours}: take another "
-                "name, or the problem, strategy and seed of the study"
-            )
-
-
-def _as_kept(value: Any) -> Any:
-    """A value as JSON keeps it, floats to the 15 digits that every way of writing them shares."""
-    return json.loads(json.dumps(value), parse_float=lambda text: float(f"{float(text):.15g}"))
 
 
 def _make(factory: StrategyFactory, problem: Problem, seed: int) -> Strategy:

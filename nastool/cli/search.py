@@ -78,6 +78,11 @@ if TYPE_CHECKING:
     help="Name to keep the evaluations under. By default it follows from what is searched and "
     "how, so that the same search again goes on where it stopped.",
 )
+@click.option(
+    "--retry-failed",
+    is_flag=True,
+    help="Begin by evaluating again what failed in the stored study, once.",
+)
 @output_options
 @plugin_option
 def search(
@@ -94,6 +99,7 @@ def search(
     refining: Refining | None,
     storage: str,
     study_name: str | None,
+    retry_failed: bool,
     output_format: str | None,
     limit: int | None,
     output: Path | None,
@@ -112,7 +118,9 @@ def search(
     constraints = read_constraints(constraint_texts, upper_texts, lower_texts)
     objectives = objective_texts or DEFAULT_OBJECTIVES
     problem = make_problem(space_text, objectives, constraints)
-    plan = _Plan(problem, strategy_text, settings_texts, seed, batch_size)
+    if retry_failed and storage == "none":
+        raise InvalidInputError("--retry-failed: expected a study in a store, got --storage none")
+    plan = _Plan(problem, strategy_text, settings_texts, seed, batch_size, retry_failed)
     description: Mapping[str, Any] = {
         "space": space_text,
         "objectives": list(objectives),
@@ -217,6 +225,7 @@ class _Plan:
     settings_texts: tuple[str, ...]
     seed: int
     batch_size: int | None
+    retry_failed: bool = False
 
     def study(self, storage: str, name: str | None, description: Mapping[str, Any]) -> Study:
         """The study, with what the store already holds of it."""
@@ -261,17 +270,24 @@ class _Plan:
         """Run the study up to the budget and say what was there before."""
         from nastool.cli.progress import ProgressBar
 
-        before = len(study)
+        before, failed = len(study), study.failed
         with ProgressBar("searching") as progress:
-            result = study.run(budget, self.batch_size, progress)
-        if 0 < before == len(result):
+            result = study.run(budget, self.batch_size, progress, retry_failed=self.retry_failed)
+        if self.retry_failed:
+            left = int(result.failed[:before].sum())
+            click.echo(
+                f"Study {study.name} in {storage}: of {failed:,} failed evaluations, "
+                f"{failed - left:,} have a value now.",
+                err=True,
+            )
+        elif 0 < before == len(result):
             held = min(before, budget)
             click.echo(
                 f"Study {study.name} in {storage} holds these {held:,} evaluations already; "
                 "nothing was evaluated.",
                 err=True,
             )
-        elif before:
+        if 0 < before < len(result):
             click.echo(
                 f"Study {study.name} in {storage} went on after {before:,} evaluations.", err=True
             )

@@ -147,7 +147,7 @@ def test_hypervolume_of_many_objectives_equals_inclusion_and_exclusion(m, resolu
 
 def test_a_hypervolume_beyond_the_memory_is_refused(monkeypatch):
     monkeypatch.setattr("nastool.hypervolume._MOST_NUMBERS", 10_000)
-    points = np.random.default_rng(0).normal(size=(60, 6))
+    points = np.abs(np.random.default_rng(0).normal(size=(60, 6)))
     points /= np.linalg.norm(points, axis=1, keepdims=True)
     with pytest.raises(InvalidInputError, match="fewer points or objectives, got 60 points of 6"):
         pareto.hypervolume(points, np.full(6, 1.1))
