@@ -286,7 +286,11 @@ class StrategyConformance(ABC):
     def test_what_has_failed_is_not_proposed_again(self) -> None:
         """A study skips what it knows, and ends where nothing else is proposed for long."""
         problem = self.failing()
-        space, strategy = problem.space, self.make(problem, 0)
+        space = problem.space
+        try:
+            strategy = self.make(problem, 0)
+        except InvalidInputError as error:
+            pytest.skip(f"override `failing`: {error}")
         failed: set[object] = set()
         known: set[object] = set()
         for _ in range(40):
@@ -297,8 +301,8 @@ class StrategyConformance(ABC):
             if len(known) >= 100 or not len(asked):
                 break
             evaluations = problem.evaluate(asked)
-            lost = np.isnan(evaluations.objectives).any(axis=1)
-            failed |= {key for key, is_lost in zip(keys, lost.tolist(), strict=True) if is_lost}
+            lost = np.flatnonzero(np.any(np.isnan(evaluations.objectives), axis=1))
+            failed |= {keys[row] for row in lost.tolist()}
             strategy.tell(evaluations)
         assert len(known) >= 100 or not len(asked), f"only {len(known)} different shapes proposed"
 
