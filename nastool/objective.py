@@ -212,20 +212,22 @@ def check_objective(objective: object) -> Objective:
         )
     kind = f"objective {type(objective).__name__}"
     with naming(kind):
-        name, direction, interval = objective.name, objective.direction, objective.interval
-        said: dict[str, tuple[object, type | tuple[type, ...], str]] = {
-            "unit": (objective.unit, str, "a text, such as 's'"),
-            "fingerprint": (objective.fingerprint, str, "a text"),
-            "direction": (direction, Direction, "Direction.MINIMIZE or Direction.MAXIMIZE"),
-            "provenance": (objective.provenance, Provenance, "a Provenance"),
-            "is_cheap": (objective.is_cheap, (bool, np.bool_), "True or False"),
-        }
+        name = objective.name
     check_name(f"{kind}: the name", name)
-    for attribute_name, (value, expected, words) in said.items():
-        if not isinstance(value, expected):
-            raise InvalidInputError(
-                f"objective {name}: {attribute_name} must be {words}, got {value!r:.60}"
-            )
+    expected: tuple[tuple[str, type | tuple[type, ...], str], ...] = (
+        ("unit", str, "a text, such as 's'"),
+        ("fingerprint", str, "a text"),
+        ("direction", Direction, "Direction.MINIMIZE or Direction.MAXIMIZE"),
+        ("provenance", Provenance, "a Provenance"),
+        ("is_cheap", (bool, np.bool_), "True or False"),
+    )
+    for said, types, words in expected:
+        with naming(kind):
+            value = getattr(objective, said)
+        if not isinstance(value, types):
+            raise InvalidInputError(f"objective {name}: {said} must be {words}, got {value!r:.60}")
+    with naming(kind):
+        interval = objective.interval
     if not objective.fingerprint:
         raise InvalidInputError(f"objective {name}: fingerprint must not be empty")
     if interval is not None and not (_is_number(interval) and interval >= 0):

@@ -83,7 +83,8 @@ class Gene:
 
 
 def _members(choices: object, what: str) -> Sequence[Any]:
-    if not isinstance(choices, (tuple, list, range, np.ndarray)) or np.ndim(choices) == 0:
+    is_array = isinstance(choices, np.ndarray) and choices.ndim > 0
+    if not is_array and not isinstance(choices, (tuple, list, range)):
         raise InvalidInputError(
             f"{what}: choices must be a tuple of numbers or texts, got {type(choices).__name__}"
         )
