@@ -83,8 +83,9 @@ class Gene:
 
 
 def _members(choices: object, what: str) -> Sequence[Any]:
-    is_array = isinstance(choices, np.ndarray) and choices.ndim > 0
-    if not is_array and not isinstance(choices, (tuple, list, range)):
+    if isinstance(choices, np.ndarray) and choices.ndim > 0:
+        choices = list(choices[: _MOST_CHOICES + 1])
+    if not isinstance(choices, (tuple, list, range)):
         raise InvalidInputError(
             f"{what}: choices must be a tuple of numbers or texts, got {type(choices).__name__}"
         )
@@ -92,7 +93,7 @@ def _members(choices: object, what: str) -> Sequence[Any]:
         raise InvalidInputError(
             f"{what} must have at most {_MOST_CHOICES:,} choices, got {len(choices):,}"
         )
-    return choices  # type: ignore[return-value]  # arrays are sequences here
+    return choices
 
 
 def _plain_choice(choice: object, what: str) -> Choice:

@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +17,18 @@ from nastool.archive import Archive
 from nastool.errors import InvalidInputError, NastoolError, StoreError, naming
 from nastool.evaluations import Evaluations
 from nastool.executors import Executor, InProcess
-from nastool.identity import check_problem, compare_identities, problem_identity
 from nastool.interrupt import Interrupt
 from nastool.objective import NO_NUMBER, Objective, read_only
 from nastool.problem import Problem
+from nastool.reopening import (
+    STARTING_STATE,
+    check_problem,
+    compare_identities,
+    fill,
+    problem_identity,
+    stored_failures,
+    stored_stop_reason,
+)
 from nastool.results import Failure, Result, StopReason, describe_metrics
 from nastool.space import Genotypes
 from nastool.strategies.base import Strategy
@@ -100,6 +108,8 @@ class Study:
         self._committed = 0
         self._committed_failures = 0
         self._committed_at = 0.0
+        self._commits = 0
+        self._kept: tuple[int, int, str] | None = None
         self._key: int | None = None
         self._store: Store | None = None
         if store is not None:
@@ -403,33 +413,62 @@ class Study:
             "settings": self.description["settings"],
             "seed": self.seed,
             # Tells apart what the description leaves out.
-            "starting state of the strategy": hashlib.sha256(state.encode()).hexdigest()[:16],
+            STARTING_STATE: hashlib.sha256(state.encode()).hexdigest()[:16],
         }
 
     def _restore(self, stored: StoredStudy) -> None:
         known = dict(stored.summary.identity)
-        batch_size = known.pop("batch_size")
+        batch_size = known.pop("batch_size", None)
         compare_identities(self.name, known, self._identity)
+        if not _is_count(batch_size) or batch_size < 1:
+            raise stored.summary.damaged("batch_size", "be a number of at least 1", batch_size)
         self._key = stored.key
         self._batch_size = batch_size
-        _fill(self._archive, stored)
-        self._failures = [Failure(*failure) for failure in stored.batch.failures]
+        self._commits = stored.commits
+        fill(self._archive, stored)
+        self._failures = stored_failures(stored)
         self._committed, self._committed_failures = len(self._archive), len(self._failures)
         self._seconds = stored.summary.seconds
         if stored.state is not None:
-            self.strategy.load_state_dict(stored.state["strategy"])
-            self._told, self._stale = stored.state["told"], stored.state["stale"]
+            self._restore_state(stored)
+
+    def _restore_state(self, stored: StoredStudy) -> None:
+        state = stored.state or {}
+        told, stale = state.get("told"), state.get("stale")
+        if not _is_count(told) or not _is_count(stale) or told > len(self._archive):
+            raise stored.summary.damaged("state", "say how much the strategy was told", state)
+        try:
+            self.strategy.load_state_dict(state["strategy"])
+        except Exception as error:
+            # What a strategy makes of a state that is not its own is anything.
+            raise StoreError(
+                f"study {self.name!r} is damaged: its state is none of strategy "
+                f"{self.description['strategy']} ({type(error).__name__}: {error})"
+            ) from error
+        self._told, self._stale = told, stale
+        self._kept = told, stale, stored.summary.stop_reason
 
     def _create(self) -> None:
         if self._store is None or self._key is not None:
             return
-        if not self.name:
-            base = f"{self.problem.space.name}-{self.description['strategy']}"
-            taken = {study.name for study in self._store.list_studies()}
-            numbers = range(1, len(taken) + 2)
-            self.name = next(n for k in numbers if (n := f"{base}-{k}") not in taken)
         identity = {**self._identity, "batch_size": self._batch_size}
-        self._key = self._store.create_study(self.name, identity, self.description)
+        if self.name:
+            self._key = self._store.create_study(self.name, identity, self.description)
+            return
+        base = f"{self.problem.space.name}-{self.description['strategy']}"
+        while True:
+            taken = set(self._store.names())
+            numbers = range(1, len(taken) + 2)
+            name = next(n for k in numbers if (n := f"{base}-{k}") not in taken)
+            try:
+                self._key = self._store.create_study(name, identity, self.description)
+            except InvalidInputError:
+                # Another process has taken it in the meantime, or it cannot be a name.
+                if name not in self._store.names():
+                    raise
+            else:
+                self.name = name
+                return
 
     def _commit(self, stop_reason: StopReason, boundary: bool = True, revise: bool = False) -> None:
         """Write what is new, or everything anew; the strategy's state too, unless within a batch.
@@ -454,14 +493,24 @@ class Study:
                 "stale": self._stale,
             }
         failures = [list(asdict(failure).values()) for failure in self._failures[failed:]]
+        kept = self._kept if state is None else (self._told, self._stale, stop_reason)
+        if begin == len(archive) and not failures and kept == self._kept:
+            return
         batch = Batch(
             archive.genotypes[begin:], archive.values[begin:], archive.elapsed[begin:], failures
         )
-        if revise:
-            self._store.revise(self._key, self._committed, batch, state, self._seconds)
-        else:
-            self._store.commit(self._key, begin, batch, state, self._seconds, stop_reason)
+        self._commits = self._store.commit(
+            self._key,
+            self._committed,
+            batch,
+            state,
+            self._seconds,
+            stop_reason,
+            self._commits,
+            anew=revise,
+        )
         self._committed, self._committed_failures = len(archive), len(self._failures)
+        self._kept = kept
 
 
 def load_result(store: Store, name: str, problem: Problem) -> Result:
@@ -478,19 +527,19 @@ def load_result(store: Store, name: str, problem: Problem) -> Result:
     stored = store.load(name)
     check_problem(stored.summary, problem)
     archive = Archive(problem)
-    _fill(archive, stored)
-    failures = [Failure(*failure) for failure in stored.batch.failures]
-    stop_reason: StopReason = stored.summary.stop_reason  # type: ignore[assignment]  # ours
+    fill(archive, stored)
     return Result.from_archive(
-        problem, archive, stored.summary.seconds, stop_reason, failures, name
+        problem,
+        archive,
+        stored.summary.seconds,
+        stored_stop_reason(stored.summary),
+        stored_failures(stored),
+        name,
     )
 
 
-def _fill(archive: Archive, stored: StoredStudy) -> None:
-    batch = stored.batch
-    if len(batch.genotypes):
-        keys = archive.problem.space.keys(batch.genotypes)
-        archive.append(keys, batch.genotypes, batch.values, batch.elapsed)
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _make(factory: StrategyFactory, problem: Problem, seed: int) -> Strategy:

@@ -9,8 +9,6 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import threading
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing import connection, process, reduction
@@ -18,6 +16,7 @@ from multiprocessing.util import Finalize
 from typing import Any
 
 from nastool.errors import InvalidInputError, NastoolError, in_one_line
+from nastool.leftovers import follow_parent, workers_begin
 from nastool.objective import Evaluated, Objective, evaluate
 from nastool.space import Genotypes
 
@@ -72,8 +71,9 @@ class Worker:
         # Forked copies of a process with threads (torch, BLAS) can hang: start fresh ones.
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, os.getpid()), name=_NAME)
-        self._process.start()
+        self._process = context.Process(target=_serve, args=(theirs,), name=_NAME)
+        with workers_begin():
+            self._process.start()
         theirs.close()
         self._objective = objective.name
         self._started = False
@@ -164,11 +164,9 @@ def answers(workers: Iterable[Worker]) -> Iterator[tuple[Worker, Evaluated | Die
             yield worker, answer
 
 
-def _serve(pipe: connection.Connection, parent: int) -> None:
+def _serve(pipe: connection.Connection) -> None:
     """Evaluate whatever comes through the pipe, in the worker."""
-    # Ctrl-C reaches every process of a terminal; the parent alone decides what to do.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
+    follow_parent(lambda: os._exit(1))
     # Its end is that the parent closes the pipe.
     with contextlib.suppress(EOFError, OSError):
         try:
@@ -198,10 +196,3 @@ def _answer(objective: Objective, genotypes: Genotypes) -> Evaluated | NastoolEr
     except NastoolError as error:
         # A class of a plugin need not survive the way to the other process.
         return error if type(error).__module__ == "nastool.errors" else NastoolError(str(error))
-
-
-def _follow(parent: int) -> None:
-    """End the worker when its parent was killed and could not end it."""
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os._exit(1)

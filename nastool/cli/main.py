@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import difflib
+import sys
 import textwrap
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import IO, Any
 
 import click
 
 from nastool import __version__
 from nastool.cli.options import plugin_option
+from nastool.cli.streams import BROKEN_PIPE, give_up_output, output_failure, standard_streams
 
 # Not nastool.plugins: the help page should not wait for numpy.
 from nastool.discovery import COMMANDS, available, find
 from nastool.errors import InvalidInputError, NastoolError
-
-_INTERRUPTED = 130
-"""Exit code of a command stopped by Ctrl-C, as shells have it."""
+from nastool.interrupt import INTERRUPTED, signals_interrupt, unraised_interrupts
 
 
 class _OneLineError(click.ClickException):
@@ -30,12 +30,22 @@ class _OneLineError(click.ClickException):
         return " ".join(self.message.split())
 
 
+class _Interrupted(click.ClickException):
+    """What a signal that ended a command becomes: one line on stderr."""
+
+    exit_code = INTERRUPTED
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        del file
+        click.echo(" ".join(f"Interrupted: {self.message or 'nothing was lost'}".split()), err=True)
+
+
 @contextmanager
 def _reporting(ctx: click.Context | None) -> Iterator[None]:
-    """Turn expected errors into one line, and an interruption into its exit code."""
+    """Turn expected errors and interruptions into one line."""
     try:
         yield
-    except click.exceptions.NoArgsIsHelpError:
+    except (click.exceptions.NoArgsIsHelpError, click.exceptions.Exit):
         raise
     except click.UsageError as error:
         where = error.ctx or ctx
@@ -44,8 +54,62 @@ def _reporting(ctx: click.Context | None) -> Iterator[None]:
     except NastoolError as error:
         raise _OneLineError(str(error)) from error
     except KeyboardInterrupt as error:
-        click.echo(" ".join(["Interrupted:", str(error) or "nothing was lost"]), err=True)
-        raise click.exceptions.Exit(_INTERRUPTED) from error
+        raise _Interrupted(str(error)) from error
+    except Exception as error:
+        if line := _foreign(error):
+            name = f"{ctx.command_path} {ctx.invoked_subcommand}: " if ctx else ""
+            raise _OneLineError(f"{name}{line}") from error
+        raise
+
+
+def _foreign(error: Exception) -> str:
+    """What the machine or its files do to a program, in words; empty for what is a fault of ours.
+
+    A net below the places that know what they do and say it better.
+    """
+    if isinstance(error, OSError):
+        if failure := output_failure():
+            if isinstance(failure, BrokenPipeError):
+                raise click.exceptions.Exit(BROKEN_PIPE) from error
+            return f"cannot write to the standard output: {failure.strerror or failure}"
+        names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        reason = error.strerror or str(error) or type(error).__name__
+        return ": ".join([" and ".join(names), reason] if names else [reason])
+    text = str(error)
+    # Of torch, which this module must not import.
+    allocation = isinstance(error, RuntimeError) and (
+        type(error).__name__ == "OutOfMemoryError" or "allocate memory" in text
+    )
+    if isinstance(error, MemoryError) or allocation:
+        first = (text.strip().splitlines() or [""])[0]
+        return "not enough memory" + (f": {first}" if first else "")
+    if isinstance(error, RecursionError):
+        return "something is nested too deeply to be read"
+    if isinstance(error, UnicodeError):
+        return f"a text is no UTF-8: {error}"
+    return ""
+
+
+def _run(command: Callable[[], object]) -> int:
+    """Run a command, say how it ended, and return its exit code."""
+    try:
+        try:
+            code = command()
+            sys.stdout.flush()
+        except click.ClickException as error:
+            error.show()
+            return error.exit_code
+        except (KeyboardInterrupt, click.Abort):
+            _Interrupted("").show()
+            return INTERRUPTED
+    except OSError as error:
+        give_up_output()
+        if isinstance(error, BrokenPipeError):
+            return BROKEN_PIPE
+        with suppress(OSError):
+            click.echo(f"Error: cannot write to the standard output: {error.strerror}", err=True)
+        return _OneLineError.exit_code
+    return code if isinstance(code, int) else 0
 
 
 class LazyGroup(click.Group):
@@ -86,6 +150,27 @@ class LazyGroup(click.Group):
         ]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        def command() -> object:
+            return super(LazyGroup, self).main(
+                args, prog_name, complete_var, standalone_mode=False, **extra
+            )
+
+        if not standalone_mode:
+            return command()
+        with standard_streams(), signals_interrupt(), unraised_interrupts():
+            code = _run(command)
+            if output_failure():
+                give_up_output()
+        sys.exit(code)
 
     def make_context(
         self,

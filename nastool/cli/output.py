@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import click
 
 from nastool.cli.tables import (
-    BARS,
     TABLE_ROWS,
     as_csv,
     as_json,
@@ -20,6 +19,7 @@ from nastool.cli.tables import (
     proxies,
 )
 from nastool.errors import InvalidInputError
+from nastool.files import is_file, is_folder, write_whole
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -126,7 +126,7 @@ class Destination:
             write_file(self.output, text)
             click.echo(f"Wrote {self.output}", err=True)
         else:
-            click.echo(_encodable(text))
+            click.echo(text)
         if self.format != "table":
             for line in proxies(problem):
                 click.echo(line, err=True)
@@ -157,17 +157,6 @@ def _rendered(make: Callable[[int], RenderableType], *, plain: bool) -> str:
     return "\n".join(line.rstrip() for line in text.rstrip("\n").split("\n"))
 
 
-def _encodable(text: str) -> str:
-    """A text that stdout can take: bars become blanks, what else it has no character for ``?``."""
-    encoding = sys.stdout.encoding or "utf-8"
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        blank = text.translate(dict.fromkeys(map(ord, BARS), " "))
-        return blank.encode(encoding, "replace").decode(encoding)
-    return text
-
-
 def check_page(plot: Path | None) -> None:
     """Check that a page of figures can be written there.
 
@@ -180,17 +169,23 @@ def check_page(plot: Path | None) -> None:
 
 
 def _check_folder(option: str, file: Path | None) -> None:
-    if file and not file.absolute().parent.is_dir():
+    if file is None:
+        return
+    folder = Path(os.path.realpath(file)).parent
+    if not is_folder(folder):
         raise InvalidInputError(f"{option}: folder {str(file.parent)!r} must exist")
+    if is_folder(file):
+        raise InvalidInputError(f"{option}: expected a file, got the folder {str(file)!r}")
+    # Replaced whole, a file needs its folder to be written to; a device or a pipe does not.
+    special = not is_file(file) and os.access(file, os.F_OK)
+    if not os.access(file if special else folder, os.W_OK):
+        raise InvalidInputError(f"{option}: {str(file)!r} must lie where one may write")
 
 
 def write_file(file: Path, text: str) -> None:
-    """Write a text.
+    """Write a text, names that are no UTF-8 as the bytes they are.
 
     Raises:
-        InvalidInputError: It cannot be written.
+        WriteError: It cannot be written; an earlier file is as it was.
     """
-    try:
-        file.write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InvalidInputError(f"cannot write {file}: {error.strerror or error}") from error
+    write_whole(file, f"{text}\n".encode("utf-8", "surrogateescape"))

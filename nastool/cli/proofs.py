@@ -64,9 +64,14 @@ def prove_fully(strategy: Strategy) -> None:
         InfeasibleError: See `prove_first`.
     """
     prove_first(strategy)
-    exact = _as_exact(strategy)
-    if exact is not None and (exact.certificate is None or not exact.certificate.is_complete):
+    if not is_proven(strategy):
         raise KeyboardInterrupt("the proof is not finished")
+
+
+def is_proven(strategy: Strategy) -> bool:
+    """Whether a strategy that proves something has; False where Ctrl-C ended its search."""
+    exact = _as_exact(strategy)
+    return exact is None or (exact.certificate is not None and exact.certificate.is_complete)
 
 
 def _as_exact(strategy: Strategy) -> Exact | None:

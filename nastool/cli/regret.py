@@ -67,7 +67,14 @@ def regret(
     content = _compare(result, proof)
     if output_format == "json":
         click.echo(json.dumps(content, indent=2))
-        return
+    else:
+        _print(result, content)
+    if not proof.certificate.is_complete:
+        kept = f"kept in {checkpoint}" if checkpoint else "nothing of it is kept"
+        raise KeyboardInterrupt(f"the proof is not finished, {kept}")
+
+
+def _print(result: Result, content: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -15,10 +14,15 @@ from typing import Any
 
 from nastool.cli.entrants import Contest
 from nastool.errors import NastoolError
+from nastool.interrupt import signals_interrupt
+from nastool.leftovers import follow_parent, workers_begin
 from nastool.store import open_store
 
 _LOOK = 0.2
 """Seconds between two looks at the workers."""
+
+_GRACE = 5.0
+"""Seconds that a worker without a parent has to keep what it has evaluated."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +63,12 @@ def run_in_processes(
         min(jobs, len(contest.runs)),
         mp_context=context,
         initializer=_initialize,
-        initargs=(shared.done, shared.stop, os.getpid()),
+        initargs=(shared.done, shared.stop),
     )
     waiting: set[Future[None]] = set()
     try:
-        waiting |= {pool.submit(_run, contest, url, index) for index in range(len(contest.runs))}
+        with workers_begin():
+            waiting |= {pool.submit(_run, contest, url, i) for i in range(len(contest.runs))}
         while waiting:
             finished, waiting = wait(waiting, timeout=_LOOK, return_when=FIRST_COMPLETED)
             progress(sum(shared.done))
@@ -73,25 +78,28 @@ def run_in_processes(
         raise NastoolError(
             "a worker process died; what was evaluated is kept, and the same command goes on"
         ) from error
-    finally:
-        # After an error or Ctrl-C: every run commits what it has and ends.
+    except BaseException:
+        # After an error or a signal: every run commits what it has and ends, though it evaluates.
         shared.stop.set()
+        for process in list((pool._processes or {}).values()):  # noqa: SLF001 - see executors.py
+            process.terminate()
+        raise
+    finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _initialize(done: Any, stop: Any, parent: int) -> None:
+def _initialize(done: Any, stop: Any) -> None:
     global _shared
     _shared = _Shared(done, stop)
-    # Ctrl-C reaches every process of a terminal; the parent alone decides what to do.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
+    follow_parent(_stop)
 
 
-def _follow(parent: int) -> None:
+def _stop() -> None:
     """Stop when the parent was killed and could not say so."""
-    while os.getppid() == parent:
-        time.sleep(1.0)
     _shared.stop.set()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_GRACE)
+    os._exit(1)
 
 
 def _run(contest: Contest, url: str, index: int) -> None:
@@ -101,6 +109,8 @@ def _run(contest: Contest, url: str, index: int) -> None:
         if _shared.stop.is_set():
             raise KeyboardInterrupt
 
-    if not _shared.stop.is_set():
-        with open_store(url) as store:
-            contest.run_one(store, index, report)
+    # Only here: between two runs a worker that is told to end has nothing to keep.
+    with signals_interrupt():
+        if not _shared.stop.is_set():
+            with open_store(url) as store:
+                contest.run_one(store, index, report)

@@ -165,7 +165,7 @@ class Pymoo(Strategy):
         return {
             **super().state_dict(),
             "seen": self._seen.state(),
-            "failed": self._failed.state(),
+            **({"failed": self._failed.state()} if len(self._failed) else {}),
             "queue": self._queue.copy(),
             "told": pack(self._told),
             "generation": algorithm.n_iter,
@@ -188,7 +188,6 @@ class Pymoo(Strategy):
 
         super().load_state_dict(state)
         self._seen.restore(state["seen"])
-        # Older states do not say what has failed.
         self._failed.restore(state.get("failed", self._seen.state()[:0]))
         self._queue = np.array(state["queue"], dtype=np.int64)
         self._told = unpack(state["told"])

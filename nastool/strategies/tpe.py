@@ -208,18 +208,17 @@ class OptunaSampler(Strategy):
 
     def state_dict(self) -> State:
         self._told = [Evaluations.concatenate(self._told)]
-        return {
-            **super().state_dict(),
-            "told": pack(self._told[0]),
-            "seen": self._seen.state(),
-        }
+        state = {**super().state_dict(), "told": pack(self._told[0])}
+        # Also what has failed, where anything has.
+        if len(self._seen) > len(self._told[0]):
+            state["seen"] = self._seen.state()
+        return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
         self._begin()
         told = unpack(state["told"])
         self._add(told)
-        # Older states do not say what has failed.
         self._seen.restore(state.get("seen", told.genotypes))
 
 

@@ -5,23 +5,31 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import signal
-import subprocess
-import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nastool.deployment import Deployment
 from nastool.devices import Device, Timing
 from nastool.errors import InvalidInputError, NastoolError
+from nastool.files import reading
+from nastool.leftovers import started, temporary_folder
 from nastool_objectives.latency.export import export_onnx, export_torchscript
 
 _FORMATS = {"onnx": export_onnx, "torchscript": export_torchscript}
 _SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt"}
+
+_MOST_OUTPUT = 1 << 20
+"""Bytes on standard output at which a call has failed: nobody times so many passes in a visit."""
+
+_KEPT_ERRORS = 1 << 16
+"""Last bytes of standard error that are kept."""
+
+_LONGEST = 200
+"""Characters of a device's words in a message."""
 
 
 class Command(Device):
@@ -31,7 +39,8 @@ class Command(Device):
     ``NASTOOL_WARMUP`` and ``NASTOOL_REPEATS`` passes, ``NASTOOL_BATCH_SIZE``,
     ``NASTOOL_SEQUENCE_LENGTH``, and ``NASTOOL_INPUTS``, the names of the inputs, int64 of shape
     (batch size, sequence length), separated by commas. On its standard output it prints the
-    milliseconds of each timed pass, separated by white space, and nothing else.
+    milliseconds of each timed pass, separated by white space, and nothing else. What it started
+    ends with it.
 
     Args:
         argument: The executable: a path, or a name on the PATH.
@@ -65,7 +74,8 @@ class Command(Device):
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        content = self.executable.read_bytes()
+        with reading(self.executable):
+            content = self.executable.read_bytes()
         return {
             "executable": self.executable.name,
             "sha256": hashlib.sha256(content).hexdigest()[:16],
@@ -81,46 +91,38 @@ class Command(Device):
             "NASTOOL_SEQUENCE_LENGTH": str(deployment.workload.sequence_length),
             "NASTOOL_INPUTS": ",".join(deployment.inputs),
         }
-        with tempfile.TemporaryDirectory(prefix="nastool-") as folder:
-            path = Path(folder, f"model{_SUFFIXES[self.format]}")
+        with temporary_folder() as folder:
+            path = folder / f"model{_SUFFIXES[self.format]}"
             _FORMATS[self.format](deployment, path)
             code, output, errors = self._run(path, environment)
         if code != 0:
             last = (errors.strip().splitlines() or ["no message"])[-1]
-            raise NastoolError(f"{self._name} failed with exit code {code}: {last}")
-        return Timing(self._seconds(output))
+            raise NastoolError(f"{self._name} failed with exit code {code}: {last[:_LONGEST]}")
+        return Timing(self._seconds(output, repeats))
 
     def _run(self, path: Path, environment: Mapping[str, str]) -> tuple[int, str, str]:
-        """Exit code, standard output and standard error of a call."""
+        """Exit code, standard output and the end of standard error of a call."""
+        words = [str(self.executable), str(path)]
         try:
-            with subprocess.Popen(  # noqa: S603 - running it is what the user asked for
-                [str(self.executable), str(path)],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                errors="replace",
-                # A group of its own, to be ended as one: what a script has started, such as an
-                # ssh, would live on beside the next visit.
-                start_new_session=True,
-            ) as process:
-                try:
-                    output, errors = process.communicate(timeout=self.timeout)
-                except BaseException:  # an interrupt does not reach another session, either
-                    _end(process)
-                    raise
-        except subprocess.TimeoutExpired as error:
+            with started(words, environment) as process:
+                output, errors = process.collect(self.timeout, _MOST_OUTPUT, _KEPT_ERRORS)
+        except TimeoutError as error:
             raise NastoolError(f"{self._name} took longer than {self.timeout:g} s") from error
+        except OverflowError as error:
+            raise NastoolError(
+                f"{self._name} must print the milliseconds of each pass, got more than "
+                f"{_MOST_OUTPUT:,} bytes"
+            ) from error
         except OSError as error:
             raise NastoolError(f"{self._name} cannot be run: {error.strerror}") from error
-        return process.returncode, output, errors
+        code = process.exit_code
+        return code, output.decode(errors="replace"), errors.decode(errors="replace")
 
     @property
     def _name(self) -> str:
         return f"command {self.executable.name}"
 
-    def _seconds(self, text: str) -> Any:
+    def _seconds(self, text: str, repeats: int) -> NDArray[np.float64]:
         words = text.split()
         try:
             milliseconds = np.array([float(word) for word in words])
@@ -128,17 +130,13 @@ class Command(Device):
             milliseconds = np.empty(0)
         if not len(milliseconds) or not (np.isfinite(milliseconds) & (milliseconds > 0)).all():
             got = " ".join(words)
-            got = got if len(got) <= 60 else f"{got[:60]}..."
+            got = got if len(got) <= _LONGEST else f"{got[:_LONGEST]}..."
             raise NastoolError(
                 f"{self._name} must print the milliseconds of each pass, got {got!r}"
             )
+        if len(milliseconds) != repeats:
+            raise NastoolError(
+                f"{self._name} must print one number for each of the {repeats} timed passes, got "
+                f"{len(milliseconds)}"
+            )
         return milliseconds / 1e3
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    """Kill a process that leads a group, and the group."""
-    if hasattr(os, "killpg"):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    else:
-        process.kill()
