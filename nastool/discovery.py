@@ -61,6 +61,7 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "show": "nastool.cli.show:show",
         "space": "nastool.cli.space:space",
         "studies": "nastool.cli.studies:studies",
+        "sweep": "nastool.cli.sweep:sweep",
         "to-optuna": "nastool.cli.to_optuna:to_optuna",
         "verify": "nastool.cli.verify:verify",
     },

@@ -20,7 +20,7 @@ from nastool.memory import Memory
 from nastool.objective import Evaluated, Kind, Objective, Provenance, check_objective, evaluate
 from nastool.space import Genotypes, SearchSpace, check_space
 
-_COLUMNS = ("shape", "feasible")
+_COLUMNS = ("shape", "feasible", "failed", "strategy", "seed", "order", "name")
 """Columns of every table beside the metrics."""
 
 _FEW = 32
@@ -114,8 +114,8 @@ class Problem:
         for metric in self.reported:
             if metric.name in _COLUMNS:
                 raise InvalidInputError(
-                    f"a metric's name must not be {' or '.join(_COLUMNS)}, which tables call "
-                    f"columns of their own, got {metric.name}"
+                    f"a metric's name must not be {', '.join(_COLUMNS[:-1])} or {_COLUMNS[-1]}, "
+                    f"which tables call columns of their own, got {metric.name}"
                 )
         _ = self._budgets  # proves chain constraints feasible, or raises
 

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from nastool.archive import Archive
 from nastool.errors import InvalidInputError, StoreError
 from nastool.problem import Problem
@@ -90,3 +92,15 @@ def stored_stop_reason(summary: StudySummary) -> StopReason:
     raise summary.damaged(
         "stop_reason", f"be one of {', '.join(filter(None, STOP_MESSAGES))}", summary.stop_reason
     )
+
+
+def check_named(summary: StudySummary, problem: Problem) -> None:
+    """Raise StoreError unless the names of a fixed list stand beside genotypes of the space."""
+    named = summary.description.get("named", [])
+    try:
+        if not all(isinstance(name, str) for name, _ in named):
+            raise InvalidInputError("a name is no text")
+        if named:
+            problem.space.validate(np.array([genotype for _, genotype in named]))
+    except (InvalidInputError, TypeError, ValueError) as error:
+        raise summary.damaged("named", "hold names and genotypes", named) from error

@@ -22,6 +22,7 @@ from nastool.objective import NO_NUMBER, Objective, read_only
 from nastool.problem import Problem
 from nastool.reopening import (
     STARTING_STATE,
+    check_named,
     check_problem,
     compare_identities,
     fill,
@@ -184,7 +185,13 @@ class Study:
                 self._commit("", boundary=False)
             raise
         return Result.from_archive(
-            self.problem, self._archive, self._seconds, stop_reason, self._failures, self.name
+            self.problem,
+            self._archive,
+            self._seconds,
+            stop_reason,
+            self._failures,
+            self.name,
+            self.description,
         )
 
     def _step(self, budget: int, batch_size: int, interrupt: Interrupt, zero: float) -> StopReason:
@@ -528,6 +535,7 @@ def load_result(store: Store, name: str, problem: Problem) -> Result:
     check_problem(stored.summary, problem)
     archive = Archive(problem)
     fill(archive, stored)
+    check_named(stored.summary, problem)
     return Result.from_archive(
         problem,
         archive,
@@ -535,6 +543,7 @@ def load_result(store: Store, name: str, problem: Problem) -> Result:
         stored_stop_reason(stored.summary),
         stored_failures(stored),
         name,
+        stored.summary.description,
     )
 
 
@@ -569,6 +578,8 @@ def _describe(
         "seed": seed,
         **(given or {}),
     }
+    if strategy.named:
+        description["named"] = [[name, list(map(int, row))] for name, row in strategy.named]
     try:
         json.dumps(description)
     except TypeError as error:
