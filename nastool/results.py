@@ -7,7 +7,7 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,9 +18,9 @@ from nastool import pareto
 from nastool.archive import Archive, as_evaluations
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
 from nastool.evaluations import Evaluations
-from nastool.objective import evaluate
+from nastool.objective import NO_NUMBER, evaluate
 from nastool.problem import Problem
-from nastool.space import Genotypes, SearchSpace
+from nastool.space import Genotypes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +40,7 @@ STOP_MESSAGES: dict[StopReason, str] = {
 
 @dataclass(frozen=True)
 class Failure:
-    """An evaluation that raised.
+    """An evaluation that raised; see `Result.failed` for all that have failed.
 
     Args:
         architecture: As text.
@@ -132,9 +132,36 @@ class Result:
             evaluations=self.evaluations.take(slice(n)),
             metrics=self.metrics[:n],
             elapsed=self.elapsed[:n],
+            failures=self._failures_of(slice(n)),
             seconds=float(self.elapsed[n - 1]),
             stop_reason="budget",
         )
+
+    def _failures_of(self, rows: slice) -> tuple[Failure, ...]:
+        if not self.failures:
+            return ()
+        shapes = set(self.problem.space.texts(self.evaluations.genotypes[rows]))
+        return tuple(failure for failure in self.failures if failure.architecture in shapes)
+
+    @cached_property
+    def failed(self) -> NDArray[np.bool_]:
+        """Which evaluations have failed, whether they raised or not: a metric is NaN, shape (n,).
+
+        The one meaning that tables, files, pages and exports give the word.
+        """
+        failed: NDArray[np.bool_] = np.any(np.isnan(self.metrics), axis=1)
+        return failed
+
+    @property
+    def first_failure(self) -> Failure | None:
+        """The earliest evaluation that has failed; None where none has."""
+        if not self.failed.any():
+            return None
+        row = int(self.failed.argmax())
+        metric = self.problem.reported[int(np.isnan(self.metrics[row]).argmax())].name
+        shape = self.problem.space.texts(self.evaluations.genotypes[[row]])[0]
+        known = (f for f in self.failures if (f.architecture, f.metric) == (shape, metric))
+        return next(known, Failure(shape, metric, NO_NUMBER))
 
     def front(self) -> Evaluations:
         """Feasible evaluations that no other feasible one dominates, by the first objective."""
@@ -223,7 +250,7 @@ class Result:
         values = np.full((len(listed), len(problem.reported)), np.nan)
         for column, metric in enumerate(problem.reported):
             if metric.is_cheap and len(listed):
-                values[:, column] = evaluate(metric, listed)
+                values[:, column] = evaluate(metric, listed).values
         return listed, values
 
     @property
@@ -262,7 +289,7 @@ class Result:
         shown, metrics = self.evaluations.genotypes[rows], self.metrics[rows]
         feasible = [bool(flag) for flag in self.evaluations.feasible[rows]]
         order: list[int | None] = (rows + 1).tolist()
-        failed = [bool(np.isnan(row).any()) for row in metrics]
+        failed: list[bool] = np.any(np.isnan(metrics), axis=1).tolist()
         if everything and genotypes is None:
             more, values = self.ruled_out
             shown, metrics = np.concatenate([shown, more]), np.concatenate([metrics, values])
@@ -271,7 +298,7 @@ class Result:
             order += [None] * len(more)
         names = [metric.name for metric in self.problem.reported]
         table: dict[str, list[Any]] = {"name": self._names(shown)} if self.named else {}
-        table["shape"] = _formatted(self.problem.space, shown)
+        table["shape"] = self.problem.space.texts(shown)
         table.update(zip(names, metrics.T.tolist(), strict=True))
         table["feasible"] = feasible
         if everything:
@@ -306,6 +333,7 @@ class Result:
 
     def to_json(self, genotypes: Genotypes | None = None, *, everything: bool = False) -> str:
         """The table and what its numbers are, as JSON; failed values are null."""
+        first = self.first_failure
         records = self.records(genotypes, everything=everything)
         content = {
             "study": self.name or None,
@@ -313,11 +341,23 @@ class Result:
             "constraints": [str(constraint) for constraint in self.problem.constraints],
             "metrics": describe_metrics(self.problem),
             "evaluations": len(self),
+            "failed": int(self.failed.sum()),
+            "first_failure": None if first is None else asdict(first),
             "seconds": round(self.seconds, 3),
             "stop_reason": self.stop_reason,
             "architectures": [json_record(record) for record in records],
         }
         return json.dumps(content, indent=2, allow_nan=False)
+
+
+def failed_note(result: Result) -> str:
+    """How many evaluations have failed, and which one first and why; empty where none has."""
+    first = result.first_failure
+    if first is None:
+        return ""
+    count = int(result.failed.sum())
+    message = " ".join(first.message.split())
+    return f"{count:,} failed, the first {first.architecture} ({first.metric}: {message})"
 
 
 def rows_of(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
@@ -353,12 +393,6 @@ def describe_metrics(problem: Problem) -> list[dict[str, Any]]:
         }
         for metric in problem.reported
     ]
-
-
-def _formatted(space: SearchSpace, genotypes: Genotypes) -> list[str]:
-    if type(space).format is SearchSpace.format:
-        return ["-".join(map(str, choices)) for choices in space.decode(genotypes)]
-    return [space.format(genotype) for genotype in genotypes]
 
 
 def _cell(value: Any) -> Any:

@@ -125,8 +125,11 @@ class Destination:
 
         def page() -> str:
             from nastool.plots.report import study_page
+            from nastool.results import failed_note
 
-            run = {"evaluations": len(result), "seconds": result.seconds}
+            run: dict[str, Any] = {"evaluations": len(result), "seconds": result.seconds}
+            if failed := failed_note(result):
+                run["failed"] = failed
             return study_page(result.name or "study", result, {**facts, **run}, clouds)
 
         self.send(formats, page, result.problem)

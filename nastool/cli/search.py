@@ -21,6 +21,7 @@ from nastool.cli.options import (
     strategy_option,
 )
 from nastool.cli.refine import Refining, refining_options
+from nastool.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from nastool.cli.plan import Plan
@@ -43,6 +44,11 @@ if TYPE_CHECKING:
     help="Name to keep the evaluations under. By default it follows from what is searched and "
     "how, so that the same search again goes on where it stopped.",
 )
+@click.option(
+    "--retry-failed",
+    is_flag=True,
+    help="Begin by evaluating again what failed in the stored study, once.",
+)
 @output_options
 @plugin_option
 def search(
@@ -59,6 +65,7 @@ def search(
     refining: Refining | None,
     storage: str,
     study_name: str | None,
+    retry_failed: bool,
     everything: bool,
     cloud: Path | None,
     output_format: str | None,
@@ -83,7 +90,9 @@ def search(
     objectives = objective_texts or DEFAULT_OBJECTIVES
     problem = make_problem(space_text, objectives, constraints)
     clouds = destination.clouds(cloud, problem)
-    plan = Plan(problem, strategy_text, settings_texts, seed, batch_size)
+    if retry_failed and storage == "none":
+        raise InvalidInputError("--retry-failed: expected a study in a store, got --storage none")
+    plan = Plan(problem, strategy_text, settings_texts, seed, batch_size, retry_failed)
     description: Mapping[str, Any] = {
         "space": space_text,
         "objectives": list(objectives),

@@ -16,7 +16,7 @@ from nastool import pareto
 from nastool.constraint import format_quantity
 from nastool.errors import NastoolError
 from nastool.problem import Problem
-from nastool.results import STOP_MESSAGES, Result
+from nastool.results import STOP_MESSAGES, Result, failed_note
 from nastool.space import Genotypes
 
 if TYPE_CHECKING:
@@ -263,8 +263,8 @@ def _caption(view: FrontView) -> RenderableType:
     run = f"{len(result):,} evaluations in {result.seconds:,.2f} s"
     if result.stop_reason not in ("budget", ""):
         run += f" ({STOP_MESSAGES[result.stop_reason]})"
-    failed = len(result.failures)
-    grid.add_row("search", Text(f"{run}, {failed:,} failed" if failed else run))
+    failed = failed_note(result)
+    grid.add_row("search", Text(f"{run}, {failed}" if failed else run))
     if result.name:
         grid.add_row("study", Text(result.name))
     for label, value in view.facts.items():

@@ -337,8 +337,7 @@ class _Trials:
         self.choices = [gene.choices for gene in problem.space.genes]
         self.distributions = {gene.name: _distribution(gene) for gene in problem.space.genes}
         self.metrics: NDArray[np.float64] = result.metrics[:, : len(problem.objectives)]
-        failed = np.any(np.isnan(result.metrics), axis=1)
-        self.failed: list[bool] = failed.tolist()
+        self.failed: list[bool] = result.failed.tolist()
         self._violations = evaluations.violations
         columns = result.columns()
         others = [metric.name for metric in problem.reported[len(problem.objectives) :]]

@@ -63,7 +63,7 @@ def named_shapes(problem: Problem, x: str, y: str) -> tuple[Cloud, ...]:
         return ()
     clouds = []
     for family, genotypes in problem.space.heuristics.items():
-        along, up = (evaluate(metric, genotypes) for metric in metrics)
+        along, up = (evaluate(metric, genotypes).values for metric in metrics)
         texts = tuple(f"{family}: {problem.space.format(genotype)}" for genotype in genotypes)
         clouds.append(Cloud(family.replace("_", " "), along, up, texts, marked=True))
     return tuple(clouds)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nastool.attributes import attribute
 from nastool.errors import InvalidInputError
 from nastool.evaluations import Evaluations
 from nastool.problem import Problem
@@ -33,12 +34,12 @@ class Strategy(ABC):
         self.problem = problem
         self.rng = np.random.default_rng(seed)
 
-    @property
+    @attribute
     def batch_size(self) -> int:
         """How many genotypes `ask` is best called for."""
         return 100
 
-    @property
+    @attribute
     def revision(self) -> int:
         """Raised when the same settings and seed begin to propose something else.
 

@@ -364,14 +364,10 @@ def _prepare(
                 "special_ids": sorted(int(i) for i in tokenizer.all_special_ids),
                 "digests": {name: digest(new / name) for name in files},
             }
-<<<<<<< HEAD
             if gaps := vocabulary_gaps(tokenizer):
                 card["vocabulary_gaps"] = gaps
-            write_text_atomically(folder / _CARD, json.dumps(card, indent=2) + "\n")
-=======
             write_whole(new / _CARD, json.dumps(card, indent=2) + "\n")
             _move_in(new, folder)
->>>>>>> runs
             remove_parts(folder)
     except InvalidInputError:
         # Such text cannot be gone on with.

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.deployment import Workload
-from nastool.devices import Device, Timing
+from nastool.devices import Device, Timing, timing_of
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
 from nastool.files import owned
 from nastool.space import Genotypes, SearchSpace
@@ -209,7 +209,7 @@ def _visit(
 ) -> Visit:
     deployment = space.deploy(genotype, workload)
     try:
-        timing = device.measure(deployment, plan.warmup, plan.repeats)
+        timing = timing_of(device, deployment, plan.warmup, plan.repeats)
     except (InvalidInputError, MissingDependencyError):
         raise
     except NastoolError as error:

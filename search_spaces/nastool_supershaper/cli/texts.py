@@ -11,11 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nastool.errors import InvalidInputError
-<<<<<<< HEAD
-from nastool.files import is_file
-=======
 from nastool.files import is_file, read_json_object
->>>>>>> runs
 from nastool_supershaper.parallel import ALONE, Workers
 
 if TYPE_CHECKING:

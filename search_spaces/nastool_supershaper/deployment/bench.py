@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from transformers import PretrainedConfig, PreTrainedModel
 
 from nastool.deployment import Deployment, Workload
-from nastool.devices import Device
+from nastool.devices import Device, timing_of
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
 from nastool.files import read_json_object
 from nastool.plugins import load_device
@@ -274,7 +274,7 @@ def measure(
             one = measured[index]
             progress(step, total, f"timing {one.model}, {one.form}")
             try:
-                timing = one.device.measure(one.deployment, plan.warmup, plan.repeats)
+                timing = timing_of(one.device, one.deployment, plan.warmup, plan.repeats)
             except NastoolError as error:
                 raise NastoolError(f"{one.model}, {one.form}: {error}") from error
             seconds[index].append(timing.seconds)
