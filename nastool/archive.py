@@ -89,6 +89,10 @@ class Archive:
         self._rows.update(zip(keys, range(begin, end), strict=True))
         self._length = end
 
+    def replace(self, rows: NDArray[np.int64], values: NDArray[np.float64]) -> None:
+        """Give rows (k,) other values (k, r)."""
+        self._values[rows] = values
+
     def evaluations(self, rows: NDArray[np.int64] | slice) -> Evaluations:
         """These rows as a strategy sees them: minimised, with violations; copies."""
         return as_evaluations(self.problem, self.genotypes[rows].copy(), self.values[rows])

@@ -30,8 +30,9 @@ from nastool.indicators import (
 )
 from nastool.objective import Direction
 from nastool.problem import Problem
+from nastool.reopening import check_problem
 from nastool.results import Result
-from nastool.study import StrategyFactory, Study, check_problem, load_result
+from nastool.study import StrategyFactory, Study, load_result
 
 if TYPE_CHECKING:
     from nastool.store import Store, StudySummary

@@ -37,7 +37,8 @@ _UNITS = {
 _DECIMALS = Context(prec=60, traps=[])
 _BASE_UNITS = ("", *dict.fromkeys(base for _, base in _UNITS.values()))
 _GREEK_MU, _MICRO_SIGN = "\N{GREEK SMALL LETTER MU}", "\N{MICRO SIGN}"
-_QUANTITY = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-zµ]*)")
+# One way only to read any digit: a second one would be tried for each digit of a long text.
+_QUANTITY = re.compile(r"([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-zµ]*)")
 _CONSTRAINT = re.compile(
     r"\s*(?P<name>[A-Za-z_][\w.-]*)"
     r"(?:\[(?P<brackets>[^\[\]]+)\]|:(?P<colon>[^\[\]<=>\n]*[^\[\]<=>\s]))?"
@@ -112,7 +113,7 @@ def parse_quantity(text: str) -> Quantity:
     """
     quantity = _read(text)
     if not math.isfinite(quantity.value):
-        raise InvalidInputError(f"expected a number with an optional unit, got {text!r}")
+        raise InvalidInputError(f"expected a number with an optional unit, got {text!r:.200}")
     return quantity
 
 
@@ -128,7 +129,7 @@ def _read(text: str) -> Quantity:
         factor, base = _UNITS[suffix]
     else:
         known = ", ".join([p for p in _PREFIXES if p] + list(_UNITS))
-        raise InvalidInputError(f"unknown unit {suffix!r} in {text!r}; known: {known}")
+        raise InvalidInputError(f"unknown unit {suffix!r:.40} in {text!r:.200}; known: {known}")
     product = _DECIMALS.multiply(_DECIMALS.create_decimal(number), Decimal(factor))
     return Quantity(float(product), base)
 
@@ -149,7 +150,7 @@ def parse_constraint(text: str) -> Constraint:
     """
     match = _CONSTRAINT.fullmatch(text)
     if match is None:
-        raise InvalidInputError(f"expected METRIC<=NUMBER or METRIC>=NUMBER, got {text!r}")
+        raise InvalidInputError(f"expected METRIC<=NUMBER or METRIC>=NUMBER, got {text!r:.200}")
     quantity = parse_quantity(match["bound"])
     sense: Sense = "<=" if match["sense"] == "<=" else ">="
     # latency:pixel7 is the metric latency[pixel7], without brackets for the shell to expand.
@@ -166,13 +167,13 @@ def parse_bound(text: str, sense: Sense) -> Constraint:
     """
     metric, equals, number = text.partition("=")
     if not equals or metric.endswith(("<", ">")):
-        raise InvalidInputError(f"expected METRIC=NUMBER, got {text!r}")
+        raise InvalidInputError(f"expected METRIC=NUMBER, got {text!r:.200}")
     try:
         return parse_constraint(f"{metric}{sense}{number}")
     except InvalidInputError as error:
         if "unknown unit" in str(error) or "a number" in str(error):
             raise
-        raise InvalidInputError(f"expected METRIC=NUMBER, got {text!r}") from error
+        raise InvalidInputError(f"expected METRIC=NUMBER, got {text!r:.200}") from error
 
 
 def format_quantity(value: float, unit: str = "") -> str:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nastool.attributes import attribute
 from nastool.deployment import Deployment
-from nastool.errors import InvalidInputError
+from nastool.errors import InvalidInputError, NastoolError, naming
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +52,7 @@ class Device(ABC):
     which order architectures take turns is the campaign's business, not the device's.
     """
 
-    @property
+    @attribute
     @abstractmethod
     def facts(self) -> Mapping[str, Any]:
         """What its numbers depend on, as JSON values: processor, runtime, versions, threads."""
@@ -68,3 +69,24 @@ class Device(ABC):
         Raises:
             NastoolError: The architecture cannot be run here.
         """
+
+
+def timing_of(device: Device, deployment: Deployment, warmup: int, repeats: int) -> Timing:
+    """Time one architecture on a device that nobody has checked.
+
+    Args:
+        device: Where it runs.
+        deployment: What to run.
+        warmup: Passes before the timed ones.
+        repeats: Timed passes.
+
+    Raises:
+        NastoolError: The architecture cannot be run there; the device raised something, ended in
+            ``sys.exit()`` or returned something else than a timing.
+    """
+    what = f"device {type(device).__name__}"
+    with naming(what):
+        timing: object = device.measure(deployment, warmup, repeats)
+    if not isinstance(timing, Timing):
+        raise NastoolError(f"{what} must return a Timing, got {type(timing).__name__}")
+    return timing

@@ -31,18 +31,34 @@ class WriteError(NastoolError):
 
 
 @contextmanager
-def naming(what: str) -> Iterator[None]:
+def naming(
+    what: str, verb: str = "failed", kind: type[NastoolError] = NastoolError
+) -> Iterator[None]:
     """Within this block, what foreign code raises is one line that names it.
+
+    ``sys.exit()`` counts as failing, too: a plugin does not decide when nastool ends. Ctrl-C does.
 
     Args:
         what: E.g. ``strategy mine``; begins the message.
+        verb: What happened to it.
+        kind: What is raised.
 
     Raises:
         NastoolError: The block raised something else; that is the cause, with its traceback.
     """
     try:
         yield
-    except NastoolError:
+    except (NastoolError, KeyboardInterrupt, GeneratorExit):
         raise
-    except Exception as error:
-        raise NastoolError(f"{what} failed: {type(error).__name__}: {error}") from error
+    except BaseException as error:
+        raise kind(f"{what} {verb}: {in_one_line(error)}") from error
+
+
+def in_one_line(error: BaseException) -> str:
+    """Type and text of an exception that foreign code raised, without line breaks."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001  # a text that cannot be made must not hide its type
+        text = ""
+    name = "sys.exit()" if isinstance(error, SystemExit) else type(error).__name__
+    return " ".join(f"{name}: {text}".split()).removesuffix(":")

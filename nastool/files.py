@@ -497,6 +497,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
             try:
                 aside.mkdir()
                 yield aside
+                _sync_files(aside)
                 if parent == target:
                     check_free(target)
                     for item in sorted(aside.iterdir()):
@@ -577,6 +578,43 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+def digest(path: Path) -> str:
+    """Return a hash of a file's content.
+
+    Raises:
+        InvalidInputError: As `reading`.
+    """
+    found = hashlib.blake2b(digest_size=16)
+    with reading(path), path.open("rb") as file:
+        while chunk := file.read(1 << 22):
+            found.update(chunk)
+    return found.hexdigest()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed writers left beside their targets; only the folder's owner may.
+
+    Args:
+        folder: Where `write_whole` and `whole_folder` wrote to.
+    """
+    for path in folder.glob(".*.partial-*"):
+        with contextlib.suppress(OSError):
+            if is_folder(path):
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+def _sync_files(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
 def _mode(path: Path) -> int | None:
     try:
         return path.stat().st_mode
@@ -595,28 +633,50 @@ def _is_fixed(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def owned(
-    folder: Path,
+    target: Path,
     what: str,
     *,
     wait: float = 0.0,
     say: Callable[[str], None] | None = None,
+    is_file: bool = False,
+    lasting: bool = True,
 ) -> Iterator[None]:
-    """Within this block, this process alone may write to a folder.
+    """Within this block, this process alone may write to a folder, or to a file.
 
-    The lock is the system's, so that it ends with its process; who holds it lies beside it.
+    The lock is the system's, so that it ends with its process; who holds it lies beside it. The
+    same thread may own a target within a block that owns it.
 
     Args:
-        folder: Existing folder; ``.lock`` and ``.lock.owner`` are written there.
+        target: A folder, made where it is missing and removed again where the block fails before it
+            has written anything; ``.lock`` and ``.lock.owner`` are written there. Of a file,
+            ``.NAME.lock`` and ``.NAME.lock.owner`` beside it.
         what: E.g. ``run``; for the message.
         wait: Seconds to wait for another owner to end.
         say: Told in one line that another owner is waited for, or died without a word.
+        is_file: Whether the target is a file.
+        lasting: Whether ``.lock`` stays in the folder; the thread may own it again only then.
 
     Raises:
         InvalidInputError: Another process owns it; the message names host and process.
         WriteError: The lock cannot be written.
     """
-    with _held(folder / ".lock", f"{what} {folder}", wait=wait, say=say):
-        yield
+    folder = target.parent if is_file else target
+    lock = folder / (f"{_hidden(target)}{_LOCK}" if is_file else _LOCK)
+    with writing(folder):
+        made = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with _held(lock, f"{what} {target}", wait=wait, say=say, lasting=lasting) as is_taken_over:
+            if is_taken_over and not is_file:
+                remove_leftovers(folder)
+            yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            if made and set(os.listdir(folder)) <= {lock.name}:
+                lock.unlink(missing_ok=True)
+                for path in made:
+                    path.rmdir()
+        raise
 
 
 @contextlib.contextmanager
@@ -627,8 +687,8 @@ def _held(
     wait: float = 0.0,
     say: Callable[[str], None] | None = None,
     lasting: bool = True,
-) -> Iterator[None]:
-    """Within this block, this process alone holds a lock.
+) -> Iterator[bool]:
+    """Within this block, this process alone holds a lock; a lasting one its thread may hold again.
 
     Args:
         lock: File of the lock; who holds it lies beside it, with ``.owner`` behind its name.
@@ -636,11 +696,15 @@ def _held(
         wait: As for `owned`.
         say: As for `owned`.
         lasting: Whether the file stays.
+
+    Yields:
+        Whether its holder before ended without a word.
     """
     from filelock import FileLock, Timeout
 
     note = lock.with_name(f"{lock.name}.owner")
-    held = FileLock(lock, mode=0o666)
+    held = FileLock(lock, mode=0o666, is_singleton=lasting)
+    is_inner = held.is_locked
     with writing(lock.parent):
         try:
             held.acquire(timeout=0)
@@ -653,8 +717,15 @@ def _held(
                 raise InvalidInputError(
                     f"{what} is in use by {_owner(note)}; one process at a time may write to it"
                 ) from error
+    if is_inner:
+        try:
+            yield False
+        finally:
+            held.release()
+        return
     try:
-        if say and is_file(note):
+        is_taken_over = is_file(note)
+        if say and is_taken_over:
             say(f"Taking over {what} from {_owner(note)}, which ended without a word")
         facts = {
             "host": socket.gethostname(),
@@ -662,7 +733,7 @@ def _held(
             "since": time.strftime("%Y-%m-%d %H:%M:%S"),
         }
         write_whole(note, json.dumps(facts) + "\n")
-        yield
+        yield is_taken_over
     finally:
         for path in (note,) if lasting else (note, lock):
             with contextlib.suppress(OSError):

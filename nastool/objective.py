@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool.errors import InvalidInputError, naming
-from nastool.space import Genotypes
+from nastool.attributes import attribute
+from nastool.errors import InvalidInputError, NastoolError, in_one_line, naming
+from nastool.space import Genotypes, check_name
+
+NO_NUMBER = "no finite number"
+"""What is said of an evaluation that failed without raising."""
 
 
 class Direction(enum.Enum):
@@ -49,6 +54,17 @@ class Provenance:
     error: str = ""
     proxy: str = ""
 
+    def __post_init__(self) -> None:
+        kind: object = self.kind
+        if not isinstance(kind, Kind):
+            known = ", ".join(f"Kind.{member.name}" for member in Kind)
+            raise InvalidInputError(f"a provenance's kind must be one of {known}, got {kind!r}")
+        for name in ("by", "error", "proxy"):
+            if not isinstance(getattr(self, name), str):
+                raise InvalidInputError(
+                    f"a provenance's {name} must be a text, got {getattr(self, name)!r}"
+                )
+
     def __str__(self) -> str:
         parts = [f"{self.kind.value} ({self.by}", f", {self.error})" if self.error else ")"]
         return "".join(parts) + (f"; PROXY: {self.proxy}" if self.proxy else "")
@@ -57,35 +73,36 @@ class Provenance:
 class Objective(ABC):
     """A number for every architecture of a space.
 
-    A subclass defines the abstract members; `nastool.testing.ObjectiveConformance` checks it.
+    A subclass defines `name`, `provenance` and `fingerprint`, as attributes of the class or of
+    instances or as properties, and `evaluate`; `nastool.testing.ObjectiveConformance` checks it.
     """
 
-    @property
+    @attribute
     @abstractmethod
     def name(self) -> str:
         """The metric's name as users type it, e.g. ``latency[pixel7]``."""
 
-    @property
+    @attribute
     def unit(self) -> str:
         """SI base unit of the values: ``s``, ``B``, ``J``; empty for plain numbers."""
         return ""
 
-    @property
+    @attribute
     def direction(self) -> Direction:
         """Which way is better; minimised unless overridden."""
         return Direction.MINIMIZE
 
-    @property
+    @attribute
     @abstractmethod
     def provenance(self) -> Provenance:
         """How the values come about."""
 
-    @property
+    @attribute
     def is_cheap(self) -> bool:
         """Whether evaluating costs so little that a constraint on it is enforced beforehand."""
         return self.provenance.kind is not Kind.MEASURED
 
-    @property
+    @attribute
     def interval(self) -> float | None:
         """Half-width that holds 90% of new measurements; None where it is not known."""
         return None
@@ -110,7 +127,7 @@ class Objective(ABC):
         """By which share of its value the best of many is likely worse; None if not known."""
         return None
 
-    @property
+    @attribute
     @abstractmethod
     def fingerprint(self) -> str:
         """Identity of the values: equal fingerprints promise equal values."""
@@ -127,20 +144,55 @@ class Objective(ABC):
         """
 
 
-def evaluate(objective: Objective, genotypes: Genotypes) -> NDArray[np.float64]:
-    """Values of an objective that nobody has checked, shape (n,); NaN where it failed.
+@dataclass(frozen=True)
+class Evaluated:
+    """What came of evaluating a batch.
 
     Args:
-        objective: One of which no evaluation may raise.
-        genotypes: Shape (n, d).
-
-    Raises:
-        InvalidInputError: It returned something else than n real numbers.
-        NastoolError: It raised; the message names it.
+        values: Shape (n,), natural sign and base unit; NaN where the evaluation failed.
+        messages: Why, by row, where it raised.
     """
-    with naming(f"objective {objective.name}"):
-        returned = objective.evaluate(genotypes)
-    return checked_values(objective, returned, len(genotypes))
+
+    values: NDArray[np.float64]
+    messages: dict[int, str] = field(default_factory=dict)
+
+
+def evaluate(objective: Objective, genotypes: Genotypes) -> Evaluated:
+    """Evaluate a batch with code that nobody has checked; what goes wrong costs one shape only.
+
+    An objective that raises, calls ``sys.exit()`` or returns something else than a real number
+    each is asked again for one shape at a time. Errors of nastool, which a user can act on, are
+    raised.
+
+    Args:
+        objective: What to evaluate.
+        genotypes: Shape (n, d); handed on read-only.
+    """
+    given = read_only(genotypes)
+    n = len(genotypes)
+    try:
+        returned = objective.evaluate(given)
+    except (NastoolError, KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # noqa: BLE001  # whatever one architecture raises is its own
+        message = in_one_line(error)
+    else:
+        try:
+            return Evaluated(checked_values(objective, returned, n))
+        except InvalidInputError as error:
+            message = str(error)
+    if n <= 1:
+        return Evaluated(np.full(n, np.nan), dict.fromkeys(range(n), message))
+    singles = [evaluate(objective, genotypes[k : k + 1]) for k in range(n)]
+    messages = {k: single.messages[0] for k, single in enumerate(singles) if single.messages}
+    return Evaluated(np.concatenate([single.values for single in singles]), messages)
+
+
+def read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """The same array for code that is to look, not to change it."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def checked_values(objective: Objective, values: object, n: int) -> NDArray[np.float64]:
@@ -164,3 +216,46 @@ def checked_values(objective: Objective, values: object, n: int) -> NDArray[np.f
     if finite.all():
         return array.astype(np.float64, copy=False)
     return np.where(finite, array, np.nan).astype(np.float64)
+
+
+def check_objective(objective: object) -> Objective:
+    """Check what an objective says of itself, where it enters.
+
+    Raises:
+        InvalidInputError: It is no objective, or an attribute is missing or of another kind.
+        NastoolError: It raised while it was asked.
+    """
+    if not isinstance(objective, Objective):
+        raise InvalidInputError(
+            "an objective must derive from nastool.objective.Objective, got "
+            f"{type(objective).__name__}"
+        )
+    kind = f"objective {type(objective).__name__}"
+    with naming(kind):
+        name = objective.name
+    check_name(f"{kind}: the name", name)
+    expected: tuple[tuple[str, type | tuple[type, ...], str], ...] = (
+        ("unit", str, "a text, such as 's'"),
+        ("fingerprint", str, "a text"),
+        ("direction", Direction, "Direction.MINIMIZE or Direction.MAXIMIZE"),
+        ("provenance", Provenance, "a Provenance"),
+        ("is_cheap", (bool, np.bool_), "True or False"),
+    )
+    for said, types, words in expected:
+        with naming(kind):
+            value = getattr(objective, said)
+        if not isinstance(value, types):
+            raise InvalidInputError(f"objective {name}: {said} must be {words}, got {value!r:.60}")
+    with naming(kind):
+        interval = objective.interval
+    if not objective.fingerprint:
+        raise InvalidInputError(f"objective {name}: fingerprint must not be empty")
+    if interval is not None and not (_is_number(interval) and interval >= 0):
+        raise InvalidInputError(
+            f"objective {name}: interval must be None or a number >= 0, got {interval!r:.60}"
+        )
+    return objective
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)

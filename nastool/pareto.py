@@ -6,13 +6,13 @@ of a front and adds nothing to an indicator.
 
 from __future__ import annotations
 
-import itertools
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nastool.errors import InvalidInputError
+from nastool.hypervolume import volume
 
 Points = NDArray[np.float64]
 
@@ -229,6 +229,10 @@ def hypervolume(points: ArrayLike, reference: ArrayLike) -> float:
     Args:
         points: Shape (n, m).
         reference: Shape (m,), finite; points that are not better in every objective add nothing.
+
+    Raises:
+        InvalidInputError: A reference point of another form, or so many points of so many
+            objectives that the memory would not do.
     """
     array = _points(points)
     corner = np.asarray(reference, dtype=np.float64)
@@ -237,52 +241,7 @@ def hypervolume(points: ArrayLike, reference: ArrayLike) -> float:
             f"the reference point must be {array.shape[1]} finite numbers, got {corner.tolist()}"
         )
     inside = array[np.all(array < corner, axis=1)]
-    return _volume(np.unique(inside[non_dominated(inside)], axis=0), corner)
-
-
-def _volume(front: Points, corner: NDArray[np.float64]) -> float:
-    """Hypervolume of distinct, mutually non-dominated points in lexicographic order."""
-    if len(front) == 0:
-        return 0.0
-    m = front.shape[1]
-    if m == 1:
-        return float(corner[0] - front[0, 0])
-    if m == 2:
-        heights = np.append(corner[1], front[:-1, 1]) - front[:, 1]
-        return float(((corner[0] - front[:, 0]) * heights).sum())
-    # Sweep along the last objective: between two points the cross-section stays the same.
-    front = front[front[:, -1].argsort(kind="stable")]
-    depths = np.append(front[1:, -1], corner[-1]) - front[:, -1]
-    if m == 3:
-        return float((np.array(_areas(front[:, :2], corner)) * depths).sum())
-    total = 0.0
-    for row, depth in enumerate(depths):
-        if depth > 0:
-            section = front[: row + 1, :-1]
-            section = np.unique(section[non_dominated(section)], axis=0)
-            total += float(depth) * _volume(section, corner[:-1])
-    return total
-
-
-def _areas(points: Points, corner: NDArray[np.float64]) -> list[float]:
-    """Area dominated by the first 1, 2, ... points (n, 2)."""
-    # The current front as a staircase between two sentinels: xs ascend, ys descend.
-    xs, ys = [-np.inf, float(corner[0])], [float(corner[1]), -np.inf]
-    area, areas = 0.0, []
-    for x, y in points.tolist():
-        begin = bisect_left(xs, x)
-        if ys[begin - 1] > y and not (xs[begin] == x and ys[begin] <= y):
-            end = begin
-            while ys[end] >= y:
-                end += 1
-            edges = [x, *xs[begin:end], xs[end]]
-            tops = [ys[begin - 1], *ys[begin:end]]
-            for (left, right), top in zip(itertools.pairwise(edges), tops, strict=True):
-                area += (right - left) * (top - y)
-            xs[begin:end] = [x]
-            ys[begin:end] = [y]
-        areas.append(area)
-    return areas
+    return volume(np.unique(inside[non_dominated(inside)], axis=0), corner)
 
 
 def _distances(points: ArrayLike, reference_front: ArrayLike) -> Points | None:

@@ -16,11 +16,15 @@ from nastool.chain import ChainBudget, ChainCost
 from nastool.constraint import Constraint, format_quantity
 from nastool.errors import InfeasibleError, InvalidInputError
 from nastool.evaluations import Evaluations
-from nastool.objective import Kind, Objective, Provenance, evaluate
-from nastool.space import Genotypes, SearchSpace
+from nastool.memory import Memory
+from nastool.objective import Evaluated, Kind, Objective, Provenance, check_objective, evaluate
+from nastool.space import Genotypes, SearchSpace, check_space
 
-_COLUMNS = ("shape", "feasible")
+_COLUMNS = ("shape", "feasible", "failed", "strategy", "seed", "order", "name")
 """Columns of every table beside the metrics."""
+
+_FEW = 32
+"""Draws looked at first; twice as many each time after."""
 
 _DRAWS = 2_000
 """Rounds of drawing after which a feasible set that rejects everything counts as not found."""
@@ -77,7 +81,8 @@ class Problem:
         metrics: Objectives that are only constrained; chain costs of the space need not be given.
 
     Raises:
-        InvalidInputError: No objectives, repeated names, the name of another column of tables, a
+        InvalidInputError: A space or an objective that says something else of itself than it
+            must, no objectives, repeated names, the name of another column of tables, a
             constraint on an unknown metric or in the wrong unit.
         InfeasibleError: A constraint that provably no architecture satisfies.
     """
@@ -91,6 +96,9 @@ class Problem:
         object.__setattr__(self, "objectives", tuple(self.objectives))
         object.__setattr__(self, "constraints", tuple(self.constraints))
         object.__setattr__(self, "metrics", tuple(self.metrics))
+        check_space(self.space)
+        for objective in (*self.objectives, *self.metrics):
+            check_objective(objective)
         if not self.objectives:
             raise InvalidInputError("a problem must have at least one objective, got none")
         names = [objective.name for objective in self.objectives]
@@ -106,8 +114,8 @@ class Problem:
         for metric in self.reported:
             if metric.name in _COLUMNS:
                 raise InvalidInputError(
-                    f"a metric's name must not be {' or '.join(_COLUMNS)}, which tables call "
-                    f"columns of their own, got {metric.name}"
+                    f"a metric's name must not be {', '.join(_COLUMNS[:-1])} or {_COLUMNS[-1]}, "
+                    f"which tables call columns of their own, got {metric.name}"
                 )
         _ = self._budgets  # proves chain constraints feasible, or raises
 
@@ -181,17 +189,45 @@ class Problem:
             budgets.append(ChainBudget(metric.cost, upper, lower))
         return tuple(sorted(budgets, key=lambda b: b.count.high))
 
+    @cached_property
+    def _memories(self) -> dict[str, Memory]:
+        """Of metrics with a bound: what they were worth, for every shape that was looked at.
+
+        A chain cost needs none: it takes no longer than looking it up.
+        """
+        names = dict.fromkeys(c.metric for c in self.hard_constraints)
+        metrics = map(self.metric, names)
+        return {m.name: Memory(m) for m in metrics if not isinstance(m, CostObjective)}
+
+    def compute(self, metric: Objective, genotypes: Genotypes) -> Evaluated:
+        """Evaluate a cheap metric; one with a bound is computed once a shape, within reason.
+
+        Args:
+            metric: One of the problem's.
+            genotypes: Shape (n, d).
+
+        Raises:
+            NastoolError: It raised one, or failed for whatever it was asked so far.
+        """
+        memory = self._memories.get(metric.name)
+        if memory is None or memory.metric is not metric:
+            return evaluate(metric, genotypes)
+        canonical = self.space.canonicalize(genotypes)
+        return memory.evaluate(canonical, self.space.keys(canonical), self.space)
+
     def admissible(self, genotypes: Genotypes) -> NDArray[np.bool_]:
         """Which genotypes (n, d) satisfy every hard constraint, shape (n,).
 
+        A shape for which a constrained metric fails satisfies none.
+
         Raises:
-            NastoolError: A constrained metric raised, or returned something else than n numbers.
+            NastoolError: A constrained metric raised one, or failed for all shapes so far.
         """
         mask = np.ones(len(genotypes), dtype=bool)
         values: dict[str, NDArray[np.float64]] = {}
         for c in self.hard_constraints:
             if c.metric not in values:
-                values[c.metric] = evaluate(self.metric(c.metric), genotypes)
+                values[c.metric] = self.compute(self.metric(c.metric), genotypes).values
             mask &= c.violation(values[c.metric]) <= 0
         return mask
 
@@ -214,11 +250,17 @@ class Problem:
             return self.space.canonicalize(draw(n, rng))
         found: list[Genotypes] = []
         missing = n
+        # Not all that is drawn need be looked at, where a look may take a moment.
+        part = max(missing, _FEW)
         for _ in range(_DRAWS):
             drawn = draw(max(2 * missing, 256), rng)
-            drawn = drawn[self.admissible(drawn)][:missing]
-            found.append(drawn)
-            missing -= len(drawn)
+            begin = 0
+            while begin < len(drawn) and missing > 0:
+                looked_at = drawn[begin : begin + part]
+                looked_at = looked_at[self.admissible(looked_at)][:missing]
+                found.append(looked_at)
+                missing -= len(looked_at)
+                begin, part = begin + part, 2 * part
             if missing <= 0:
                 break
         if n - missing >= (n if least is None else least):
@@ -241,7 +283,7 @@ class Problem:
         Raises:
             InvalidInputError: A metric returned something else than n numbers.
         """
-        run = evaluator or (lambda objective, batch: objective.evaluate(batch))
+        run = evaluator or (lambda objective, batch: evaluate(objective, batch).values)
         values = {metric.name: run(metric, genotypes) for metric in self.reported}
         for name, column in values.items():
             if np.shape(column) != (len(genotypes),):

@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nastool.attributes import attribute
 from nastool.chain import ChainCost
 from nastool.deployment import Deployment, Workload
-from nastool.errors import InvalidInputError
+from nastool.errors import InvalidInputError, naming
 
 Genotypes = NDArray[np.int64]
 """Shape (n, d): row i holds, gene by gene, the index of the choice taken."""
@@ -30,17 +31,23 @@ Choice = int | float | str
 Architecture = tuple[Choice, ...]
 
 
+_MOST_CHOICES = 1_000_000
+_MOST_GENES = 10_000
+"""Far beyond what any space needs: a slip of the keyboard is refused before it fills the memory."""
+
+
 @dataclass(frozen=True)
 class Gene:
     """One decision of a space.
 
     Args:
         name: Unique within the space, e.g. ``layer_1``.
-        choices: At least one, without repetition; as text free of commas and white space.
+        choices: At least one, without repetition; as text free of commas and white space. Any
+            sequence of finite numbers or texts, NumPy's included; kept as a tuple of Python's own.
         ordered: Whether neighbouring choices are similar (widths are, operator names are not).
 
     Raises:
-        InvalidInputError: No choices, repeated ones, or one that cannot be written down.
+        InvalidInputError: No name, no choices, repeated ones, or one that cannot be written down.
     """
 
     name: str
@@ -48,18 +55,25 @@ class Gene:
     ordered: bool = False
 
     def __post_init__(self) -> None:
-        if not self.choices:
-            raise InvalidInputError(f"gene {self.name!r} must have at least one choice, got none")
-        texts = [str(choice) for choice in self.choices]
-        if min(len(set(self.choices)), len(set(texts))) != len(self.choices):
-            raise InvalidInputError(
-                f"gene {self.name!r}: choices must be distinct, got {self.choices}"
-            )
+        check_name("a gene's name", self.name)
+        what = f"gene {self.name!r}"
+        choices = tuple(_plain_choice(choice, what) for choice in _members(self.choices, what))
+        object.__setattr__(self, "name", str(self.name))
+        object.__setattr__(self, "choices", choices)
+        object.__setattr__(self, "ordered", bool(self.ordered))
+        if not choices:
+            raise InvalidInputError(f"{what} must have at least one choice, got none")
+        texts = [str(choice) for choice in choices]
+        if min(len(set(choices)), len(set(texts))) != len(choices):
+            known: set[object] = set()
+            for choice, text in zip(choices, texts, strict=True):
+                if choice in known or text in known:
+                    raise InvalidInputError(f"{what}: choices must be distinct, got {text} twice")
+                known |= {choice, text}
         for text in texts:
             if "," in text or text.split() != [text]:
                 raise InvalidInputError(
-                    f"gene {self.name!r}: a choice must be free of commas and white space, "
-                    f"got {text!r}"
+                    f"{what}: a choice must be free of commas and white space, got {text!r}"
                 )
 
     @property
@@ -68,29 +82,75 @@ class Gene:
         return all(isinstance(choice, (int, float)) for choice in self.choices)
 
 
+def _members(choices: object, what: str) -> Sequence[Any]:
+    if isinstance(choices, np.ndarray) and choices.ndim > 0:
+        choices = list(choices[: _MOST_CHOICES + 1])
+    if not isinstance(choices, (tuple, list, range)):
+        raise InvalidInputError(
+            f"{what}: choices must be a tuple of numbers or texts, got {type(choices).__name__}"
+        )
+    if len(choices) > _MOST_CHOICES:
+        raise InvalidInputError(
+            f"{what} must have at most {_MOST_CHOICES:,} choices, got {len(choices):,}"
+        )
+    return choices
+
+
+def _plain_choice(choice: object, what: str) -> Choice:
+    """A choice as Python's own int, float or str: it is hashed, written to JSON and read back."""
+    if isinstance(choice, np.generic) or (isinstance(choice, np.ndarray) and choice.ndim == 0):
+        choice = choice.item()
+    if isinstance(choice, str):
+        return str.__str__(choice)
+    if isinstance(choice, (bool, int)):
+        # Features are floats.
+        if abs(choice) <= 2**1023:
+            return choice if isinstance(choice, bool) else int(choice)
+    elif isinstance(choice, float) and math.isfinite(choice):
+        return float(choice)
+    kind = "a number that is too large" if isinstance(choice, int) else f"{choice!r:.60}"
+    raise InvalidInputError(f"{what}: a choice must be a finite number or a text, got {kind}")
+
+
+def check_name(what: str, name: object) -> None:
+    """Raise InvalidInputError unless a name is a text that can be read in a table.
+
+    Args:
+        what: Whose it is; begins the message.
+        name: To be checked.
+    """
+    if not isinstance(name, str):
+        raise InvalidInputError(f"{what} must be a text, got {type(name).__name__}")
+    if not name or name != name.strip() or not name.isprintable():
+        raise InvalidInputError(
+            f"{what} must have characters that can be seen and no blanks around them, got {name!r}"
+        )
+
+
 class SearchSpace(ABC):
     """The set of architectures a study chooses from.
 
-    A subclass defines `name` and `genes`; everything else has a default that a space overrides
-    when it knows better. `nastool.testing.SearchSpaceConformance` checks an implementation.
+    A subclass defines `name` and `genes`, as attributes of the class or of instances or as
+    properties; everything else has a default that a space overrides when it knows better.
+    `nastool.testing.SearchSpaceConformance` checks an implementation.
     """
 
-    @property
+    @attribute
     @abstractmethod
     def name(self) -> str:
         """Short identifier shown to users."""
 
-    @property
+    @attribute
     @abstractmethod
     def genes(self) -> tuple[Gene, ...]:
         """The decisions, in order."""
 
-    @property
+    @attribute
     def costs(self) -> Mapping[str, ChainCost]:
         """Exact costs that are sums of terms in neighbouring genes, by metric name."""
         return {}
 
-    @property
+    @attribute
     def heuristics(self) -> Mapping[str, Genotypes]:
         """Named hand-crafted families, each of shape (n, d)."""
         return {}
@@ -187,7 +247,6 @@ class SearchSpace(ABC):
         Raises:
             InvalidInputError: Wrong length, or a choice that its gene does not have.
         """
-        indices = [{choice: i for i, choice in enumerate(gene.choices)} for gene in self.genes]
         rows = []
         for architecture in architectures:
             if len(architecture) != len(self.genes):
@@ -195,12 +254,28 @@ class SearchSpace(ABC):
                     f"an architecture of {self.name} must have {len(self.genes)} choices, "
                     f"got {len(architecture)}"
                 )
-            for gene, index, choice in zip(self.genes, indices, architecture, strict=True):
-                if choice not in index:
+            row = []
+            for gene, index, choice in zip(self.genes, self._indices, architecture, strict=True):
+                try:
+                    place = index.get(choice)
+                except TypeError:  # what is not hashable, such as a list, is no choice either
+                    place = None
+                if place is None:
                     known = ", ".join(map(str, gene.choices))
                     raise InvalidInputError(f"{gene.name} must be one of {known}, got {choice!r}")
-            rows.append([index[c] for index, c in zip(indices, architecture, strict=True)])
+                row.append(place)
+            rows.append(row)
         return np.array(rows, dtype=np.int64).reshape(-1, len(self.genes))
+
+    @cached_property
+    def _indices(self) -> tuple[dict[Choice, int], ...]:
+        """Index of every choice, gene by gene."""
+        return tuple({choice: i for i, choice in enumerate(g.choices)} for g in self.genes)
+
+    @cached_property
+    def _by_text(self) -> tuple[dict[str, Choice], ...]:
+        """Every choice by its text, gene by gene."""
+        return tuple({str(choice): choice for choice in gene.choices} for gene in self.genes)
 
     @cached_property
     def _values(self) -> NDArray[np.float64]:
@@ -240,8 +315,18 @@ class SearchSpace(ABC):
         Returns:
             Choices joined by dashes, by commas where a choice has a dash of its own.
         """
-        separator = "," if self._dashed else "-"
-        return separator.join(map(str, self.decode(genotype[None])[0]))
+        return self._separator.join(map(str, self.decode(genotype[None])[0]))
+
+    def texts(self, genotypes: Genotypes) -> list[str]:
+        """What `format` makes of each row (n, d): how tables, files and messages name a shape."""
+        if type(self).format is not SearchSpace.format:
+            return [self.format(genotype) for genotype in genotypes]
+        separator = self._separator
+        return [separator.join(map(str, choices)) for choices in self.decode(genotypes)]
+
+    @cached_property
+    def _separator(self) -> str:
+        return "," if self._dashed else "-"
 
     @cached_property
     def _dashed(self) -> bool:
@@ -260,10 +345,43 @@ class SearchSpace(ABC):
             InvalidInputError: A choice is unknown or the number of choices is wrong.
         """
         words = text.replace(",", " ").replace("-", "-" if self._dashed else " ").split()
-        known = [{str(choice): choice for choice in gene.choices} for gene in self.genes]
         if len(words) != len(self.genes):
             raise InvalidInputError(
                 f"an architecture of {self.name} must have {len(self.genes)} choices, "
-                f"got {len(words)} in {text!r}"
+                f"got {len(words)} in {text!r:.200}"
             )
-        return self.encode([[by.get(w, w) for by, w in zip(known, words, strict=True)]])
+        return self.encode([[by.get(w, w) for by, w in zip(self._by_text, words, strict=True)]])
+
+
+def check_space(space: object) -> SearchSpace:
+    """Check what a space says of itself, where it enters.
+
+    Raises:
+        InvalidInputError: It is no space, has no name or no genes, or a gene's name twice.
+        NastoolError: It raised while it was asked.
+    """
+    if not isinstance(space, SearchSpace):
+        raise InvalidInputError(
+            f"a search space must derive from nastool.space.SearchSpace, got {type(space).__name__}"
+        )
+    kind = f"space {type(space).__name__}"
+    with naming(kind):
+        name = space.name
+        genes: object = space.genes
+    check_name(f"{kind}: the name", name)
+    if not isinstance(genes, (tuple, list)) or not all(isinstance(g, Gene) for g in genes):
+        raise InvalidInputError(
+            f"space {name}: genes must be a tuple of Gene, got {type(genes).__name__}"
+        )
+    if not 0 < len(genes) <= _MOST_GENES:
+        raise InvalidInputError(
+            f"space {name} must have at least one gene and at most {_MOST_GENES:,}, "
+            f"got {len(genes) or 'none'}"
+        )
+    names = [gene.name for gene in genes]
+    if len(set(names)) < len(names):
+        twice = next(n for i, n in enumerate(names) if n in names[:i])
+        raise InvalidInputError(
+            f"space {name}: genes must have distinct names, got {twice!r} twice"
+        )
+    return space

@@ -18,14 +18,24 @@ from nastool.errors import InvalidInputError, NastoolError, StoreError, naming
 from nastool.evaluations import Evaluations
 from nastool.executors import Executor, InProcess
 from nastool.interrupt import Interrupt
-from nastool.objective import Objective, evaluate
+from nastool.objective import NO_NUMBER, Objective, read_only
 from nastool.problem import Problem
-from nastool.results import STOP_MESSAGES, Failure, Result, StopReason, describe_metrics
+from nastool.reopening import (
+    STARTING_STATE,
+    check_named,
+    check_problem,
+    compare_identities,
+    fill,
+    problem_identity,
+    stored_failures,
+    stored_stop_reason,
+)
+from nastool.results import Failure, Result, StopReason, describe_metrics
 from nastool.space import Genotypes
 from nastool.strategies.base import Strategy
 
 if TYPE_CHECKING:
-    from nastool.store import Store, StoredStudy, StudySummary
+    from nastool.store import Store, StoredStudy
 
 Progress = Callable[[int, int], None]
 """Called after every batch with the number of evaluations so far and the budget."""
@@ -38,8 +48,6 @@ _COMMIT_SECONDS = 0.5
 
 _STALE_LIMIT = 100
 """Consecutive batches without a new genotype after which a strategy counts as stalled."""
-
-_STARTING_STATE = "starting state of the strategy"
 
 _HOPELESS = 8
 """Number of architectures of which one at least must not raise."""
@@ -117,8 +125,18 @@ class Study:
     def __len__(self) -> int:
         return len(self._archive)
 
+    @property
+    def failed(self) -> int:
+        """How many of its evaluations have failed; `run` can try them again."""
+        return int(np.isnan(self._archive.values).any(axis=1).sum())
+
     def run(
-        self, budget: int, batch_size: int | None = None, progress: Progress | None = None
+        self,
+        budget: int,
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+        *,
+        retry_failed: bool = False,
     ) -> Result:
         """Evaluate until the study holds that many distinct genotypes.
 
@@ -130,12 +148,13 @@ class Study:
             batch_size: How many genotypes the strategy is asked for at a time; the strategy's own
                 choice by default. It belongs to the study: a later run must not change it.
             progress: Told after every batch.
+            retry_failed: Whether to begin by evaluating again, once, what has failed in earlier
+                runs; what comes of it takes the place of the failures.
 
         Raises:
             InvalidInputError: A budget or batch size below 1, another batch size than before, or
-                a strategy or objective that returns something else than it must.
-            NastoolError: Every architecture so far failed, or the strategy or a cheap objective
-                raised.
+                a strategy that returns something else than it must.
+            NastoolError: Every architecture so far failed, or the strategy raised.
             StoreError: The store cannot be written.
         """
         if budget < 1:
@@ -147,6 +166,8 @@ class Study:
         stop_reason: StopReason = ""
         try:
             with Interrupt() as interrupt:
+                if retry_failed and self.failed:
+                    stop_reason = self._retry(interrupt)
                 while not stop_reason:
                     if interrupt.requested:
                         stop_reason = "interrupted"
@@ -164,7 +185,13 @@ class Study:
                 self._commit("", boundary=False)
             raise
         return Result.from_archive(
-            self.problem, self._archive, self._seconds, stop_reason, self._failures, self.name
+            self.problem,
+            self._archive,
+            self._seconds,
+            stop_reason,
+            self._failures,
+            self.name,
+            self.description,
         )
 
     def _step(self, budget: int, batch_size: int, interrupt: Interrupt, zero: float) -> StopReason:
@@ -219,16 +246,35 @@ class Study:
             raise InvalidInputError(
                 f"{what} must propose at most {n} genotypes, got {len(genotypes)}"
             )
-        return space.canonicalize(genotypes)
+        with naming(f"space {space.name}"):
+            return space.canonicalize(read_only(genotypes))
 
     def _tell(self, evaluations: Evaluations) -> None:
+        told = Evaluations(
+            read_only(evaluations.genotypes),
+            read_only(evaluations.objectives),
+            read_only(evaluations.violations),
+        )
         with naming(f"strategy {self.description['strategy']}"):
-            self.strategy.tell(evaluations)
+            self.strategy.tell(told)
 
-    def _evaluate(self, genotypes: Genotypes, interrupt: Interrupt) -> NDArray[np.float64]:
-        """Values (k, r) of the first k genotypes (n, d); k = n unless interrupted."""
+    def _evaluate(
+        self,
+        genotypes: Genotypes,
+        interrupt: Interrupt,
+        known: NDArray[np.float64] | None = None,
+    ) -> NDArray[np.float64]:
+        """Values (k, r) of the first k genotypes (n, d); k = n unless interrupted.
+
+        Args:
+            genotypes: Shape (n, d).
+            interrupt: Cuts it short.
+            known: Values that are kept, shape (n, r); NaN for what is to be evaluated.
+        """
         reported = self.problem.reported
         values = np.full((len(genotypes), len(reported)), np.nan)
+        if known is not None:
+            values[:] = known
         ready = [0] * len(reported)
         failures: list[tuple[int, Failure]] = []
         # The slow ones last: where they are cut short, their first rows are complete.
@@ -237,15 +283,58 @@ class Study:
             for column in order:
                 objective = reported[column]
                 if objective.is_cheap:
-                    values[:, column] = evaluate(objective, genotypes)
+                    missing = np.flatnonzero(np.isnan(values[:, column]))
+                    made = self.problem.compute(objective, genotypes[missing])
+                    values[missing, column] = made.values
+                    failures += self._failed(objective, genotypes[missing], made.messages, missing)
                     ready[column] = len(genotypes)
                 else:
                     rows = self._measure(objective, genotypes, values[:, column], failures)
-                    for known in rows:
-                        ready[column] = known
-                    self._check_hope(column, values[:, column], failures)
+                    for count in rows:
+                        ready[column] = count
+                self._check_hope(column, values[:, column], failures)
         self._failures += [failure for row, failure in failures if row < min(ready)]
         return values[: min(ready)]
+
+    def _failed(
+        self,
+        objective: Objective,
+        genotypes: Genotypes,
+        messages: Mapping[int, str],
+        rows: NDArray[np.int64],
+    ) -> list[tuple[int, Failure]]:
+        """What went wrong with some of the genotypes (k, d), by their rows (k,) in the batch."""
+        if not messages:
+            return []
+        shapes = self.problem.space.texts(genotypes[list(messages)])
+        return [
+            (int(rows[k]), Failure(shape, objective.name, message))
+            for shape, (k, message) in zip(shapes, messages.items(), strict=True)
+        ]
+
+    def _retry(self, interrupt: Interrupt) -> StopReason:
+        """Evaluate again what has failed; returns why to stop, empty to go on."""
+        archive = self._archive
+        failed = np.flatnonzero(np.isnan(archive.values).any(axis=1))
+        before = self._failures
+        self._failures = []
+        try:
+            genotypes = archive.genotypes[failed]
+            values = self._evaluate(genotypes, interrupt, archive.values[failed])
+            retried = set(self.problem.space.texts(genotypes[: len(values)]))
+        except BaseException:
+            self._failures = before
+            raise
+        kept = [failure for failure in before if failure.architecture not in retried]
+        self._failures = kept + self._failures
+        rows = failed[: len(values)]
+        archive.replace(rows, values)
+        # Of what the archive is ahead of it after a kill, the strategy will be told in its turn.
+        told = rows[rows < self._told]
+        if len(told):
+            self._tell(archive.evaluations(told))
+        self._commit("", revise=True)
+        return "interrupted" if len(rows) < len(failed) else ""
 
     def _measure(
         self,
@@ -259,7 +348,7 @@ class Study:
             known = self._store.measurements(
                 self.problem.space.fingerprint, objective.fingerprint, genotypes
             )
-            values[:] = known
+            values[:] = np.where(np.isnan(values), known, values)
         missing = np.flatnonzero(np.isnan(values))
         saved = done = 0
         saved_at = time.perf_counter()
@@ -269,10 +358,8 @@ class Study:
                 for chunk in chunks:
                     values[missing[chunk.first : chunk.first + len(chunk.values)]] = chunk.values
                     done = chunk.first + len(chunk.values)
-                    for k, message in chunk.messages.items():
-                        row = int(missing[chunk.first + k])
-                        shape = self.problem.space.format(genotypes[row])
-                        failures.append((row, Failure(shape, objective.name, message)))
+                    rows = missing[chunk.first : done]
+                    failures += self._failed(objective, genotypes[rows], chunk.messages, rows)
                     if time.perf_counter() - saved_at >= _COMMIT_SECONDS:
                         self._save(objective, genotypes, values, missing[saved:done])
                         saved, saved_at = done, time.perf_counter()
@@ -300,15 +387,15 @@ class Study:
     def _check_hope(
         self, column: int, values: NDArray[np.float64], failures: list[tuple[int, Failure]]
     ) -> None:
-        """Refuse to spend a whole budget on an objective that always raises."""
+        """Refuse to spend a whole budget on an objective that always fails."""
         before = self._archive.values[:, column]
         count = len(before) + len(values)
-        if failures and count >= _HOPELESS and np.isnan(before).all() and np.isnan(values).all():
-            last = failures[-1][1]
-            raise NastoolError(
-                f"{last.metric} failed on all of the first {count} architectures, "
-                f"{last.architecture} with {last.message}"
-            )
+        if count < _HOPELESS or np.isfinite(values).any() or np.isfinite(before).any():
+            return
+        name = self.problem.reported[column].name
+        mine = [failure for _, failure in failures if failure.metric == name]
+        which = f", {mine[-1].architecture} with {mine[-1].message}" if mine else f": {NO_NUMBER}"
+        raise NastoolError(f"{name} failed on all of the first {count} architectures{which}")
 
     def _settle_batch_size(self, batch_size: int | None) -> int:
         if batch_size is not None and batch_size < 1:
@@ -328,25 +415,25 @@ class Study:
 
         state = encode_state(self.strategy.state_dict())
         return {
-            **_problem_identity(self.problem),
+            **problem_identity(self.problem),
             "strategy": self.description["strategy"],
             "settings": self.description["settings"],
             "seed": self.seed,
             # Tells apart what the description leaves out.
-            _STARTING_STATE: hashlib.sha256(state.encode()).hexdigest()[:16],
+            STARTING_STATE: hashlib.sha256(state.encode()).hexdigest()[:16],
         }
 
     def _restore(self, stored: StoredStudy) -> None:
         known = dict(stored.summary.identity)
         batch_size = known.pop("batch_size", None)
-        _compare_identities(self.name, known, self._identity)
+        compare_identities(self.name, known, self._identity)
         if not _is_count(batch_size) or batch_size < 1:
             raise stored.summary.damaged("batch_size", "be a number of at least 1", batch_size)
         self._key = stored.key
         self._batch_size = batch_size
         self._commits = stored.commits
-        _fill(self._archive, stored)
-        self._failures = _failures(stored)
+        fill(self._archive, stored)
+        self._failures = stored_failures(stored)
         self._committed, self._committed_failures = len(self._archive), len(self._failures)
         self._seconds = stored.summary.seconds
         if stored.state is not None:
@@ -390,14 +477,21 @@ class Study:
                 self.name = name
                 return
 
-    def _commit(self, stop_reason: StopReason, boundary: bool = True) -> None:
-        """Write what is new; the strategy's state too, unless it is within a batch."""
+    def _commit(self, stop_reason: StopReason, boundary: bool = True, revise: bool = False) -> None:
+        """Write what is new, or everything anew; the strategy's state too, unless within a batch.
+
+        Args:
+            stop_reason: Why the run ended; empty while it goes on.
+            boundary: Whether the strategy is between two batches.
+            revise: Whether evaluations that the store has are others now.
+        """
         self._committed_at = time.perf_counter()
         if self._store is None or self._key is None:
             return
         from nastool.store import Batch
 
-        archive, begin = self._archive, self._committed
+        archive = self._archive
+        begin, failed = (0, 0) if revise else (self._committed, self._committed_failures)
         state = None
         if boundary and self._pending is None:
             state = {
@@ -405,9 +499,7 @@ class Study:
                 "told": self._told,
                 "stale": self._stale,
             }
-        failures = [
-            list(asdict(failure).values()) for failure in self._failures[self._committed_failures :]
-        ]
+        failures = [list(asdict(failure).values()) for failure in self._failures[failed:]]
         kept = self._kept if state is None else (self._told, self._stale, stop_reason)
         if begin == len(archive) and not failures and kept == self._kept:
             return
@@ -415,7 +507,14 @@ class Study:
             archive.genotypes[begin:], archive.values[begin:], archive.elapsed[begin:], failures
         )
         self._commits = self._store.commit(
-            self._key, begin, batch, state, self._seconds, stop_reason, self._commits
+            self._key,
+            self._committed,
+            batch,
+            state,
+            self._seconds,
+            stop_reason,
+            self._commits,
+            anew=revise,
         )
         self._committed, self._committed_failures = len(archive), len(self._failures)
         self._kept = kept
@@ -435,88 +534,21 @@ def load_result(store: Store, name: str, problem: Problem) -> Result:
     stored = store.load(name)
     check_problem(stored.summary, problem)
     archive = Archive(problem)
-    _fill(archive, stored)
+    fill(archive, stored)
+    check_named(stored.summary, problem)
     return Result.from_archive(
         problem,
         archive,
         stored.summary.seconds,
-        _stop_reason(stored.summary),
-        _failures(stored),
+        stored_stop_reason(stored.summary),
+        stored_failures(stored),
         name,
-    )
-
-
-def check_problem(summary: StudySummary, problem: Problem) -> None:
-    """Raise InvalidInputError unless a stored study was made for that problem."""
-    _compare_identities(summary.name, summary.identity, _problem_identity(problem))
-
-
-def _fill(archive: Archive, stored: StoredStudy) -> None:
-    batch, space = stored.batch, archive.problem.space
-    if not len(batch.genotypes):
-        return
-    columns = len(archive.problem.reported)
-    if batch.values.shape[1] != columns:
-        raise stored.summary.damaged("evaluations", f"have {columns} values", batch.values.shape[1])
-    try:
-        genotypes = space.validate(batch.genotypes)
-    except InvalidInputError as error:
-        raise StoreError(f"study {stored.summary.name!r} is damaged: {error}") from error
-    keys = space.keys(genotypes)
-    if len(set(keys)) < len(keys):
-        raise stored.summary.damaged("evaluations", "be of distinct architectures", len(keys))
-    archive.append(keys, genotypes, batch.values, batch.elapsed)
-
-
-def _failures(stored: StoredStudy) -> list[Failure]:
-    for failure in stored.batch.failures:
-        texts = failure if isinstance(failure, list) else [failure]
-        if len(texts) != 3 or not all(isinstance(text, str) for text in texts):
-            raise stored.summary.damaged("failures", "be three texts each", failure)
-    return [Failure(*failure) for failure in stored.batch.failures]
-
-
-def _stop_reason(summary: StudySummary) -> StopReason:
-    for reason in STOP_MESSAGES:
-        if reason == summary.stop_reason:
-            return reason
-    raise summary.damaged(
-        "stop_reason", f"be one of {', '.join(filter(None, STOP_MESSAGES))}", summary.stop_reason
+        stored.summary.description,
     )
 
 
 def _is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _problem_identity(problem: Problem) -> dict[str, Any]:
-    return {
-        "space": [problem.space.name, problem.space.fingerprint],
-        "objectives": [[o.name, o.direction.value, o.fingerprint] for o in problem.objectives],
-        "constraints": [
-            [c.metric, c.sense, c.bound, problem.metric(c.metric).fingerprint]
-            for c in problem.constraints
-        ],
-    }
-
-
-def _compare_identities(name: str, stored: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    for key, ours in given.items():
-        if _as_kept(stored.get(key)) != _as_kept(ours):
-            if key == _STARTING_STATE:
-                raise InvalidInputError(
-                    f"study {name!r} began with another starting state of the strategy "
-                    f"{given['strategy']} (other settings or another version): take another name"
-                )
-            raise InvalidInputError(
-                f"study {name!r} was made with {key} {stored.get(key)}, got {ours}: take another "
-                "name, or the problem, strategy and seed of the study"
-            )
-
-
-def _as_kept(value: Any) -> Any:
-    """A value as JSON keeps it, floats to the 15 digits that every way of writing them shares."""
-    return json.loads(json.dumps(value), parse_float=lambda text: float(f"{float(text):.15g}"))
 
 
 def _make(factory: StrategyFactory, problem: Problem, seed: int) -> Strategy:
@@ -546,6 +578,8 @@ def _describe(
         "seed": seed,
         **(given or {}),
     }
+    if strategy.named:
+        description["named"] = [[name, list(map(int, row))] for name, row in strategy.named]
     try:
         json.dumps(description)
     except TypeError as error:

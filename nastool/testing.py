@@ -24,9 +24,9 @@ from nastool.constraint import Constraint, format_quantity, parse_constraint
 from nastool.deployment import Deployment
 from nastool.devices import Device, Timing
 from nastool.errors import InvalidInputError
-from nastool.objective import Direction, Kind, Objective, Provenance
+from nastool.objective import Direction, Kind, Objective, Provenance, check_objective, read_only
 from nastool.problem import Problem
-from nastool.space import Gene, Genotypes, SearchSpace
+from nastool.space import Gene, Genotypes, SearchSpace, check_space
 from nastool.store.encoding import decode_state, encode_state
 from nastool.strategies.base import State, Strategy
 
@@ -43,9 +43,7 @@ class SearchSpaceConformance(ABC):
         return self.make().sample(n, np.random.default_rng(0))
 
     def test_genes_have_distinct_names(self) -> None:
-        names = [gene.name for gene in self.make().genes]
-        assert names
-        assert len(set(names)) == len(names)
+        check_space(self.make())
 
     def test_samples_are_valid_and_follow_the_seed(self) -> None:
         space, genotypes = self.make(), self.sample()
@@ -66,8 +64,14 @@ class SearchSpaceConformance(ABC):
 
     def test_format_and_parse_are_inverse(self) -> None:
         space = self.make()
-        for genotype in self.sample(20):
-            assert np.array_equal(space.parse(space.format(genotype))[0], genotype)
+        # Every choice of every gene, beside what is drawn.
+        each = np.arange(int(space.cardinalities.max()))[:, None] % space.cardinalities
+        genotypes = np.concatenate([self.sample(20), each[:1_000]])
+        texts = space.texts(genotypes)
+        assert len(set(texts)) == len(np.unique(genotypes, axis=0)), "two shapes share a name"
+        for genotype, text in zip(genotypes, texts, strict=True):
+            assert space.format(genotype) == text
+            assert np.array_equal(space.parse(text)[0], genotype)
 
     def test_keys_identify_genotypes(self) -> None:
         genotypes = self.sample()
@@ -128,7 +132,7 @@ class ObjectiveConformance(ABC):
     def test_evaluate_returns_one_value_for_each_genotype(self) -> None:
         genotypes = self._genotypes()
         before = genotypes.copy()
-        values = self.make().evaluate(genotypes)
+        values = self.make().evaluate(read_only(genotypes))
         assert values.shape == (len(genotypes),)
         assert values.dtype == np.float64
         assert not np.all(np.isnan(values))
@@ -157,10 +161,8 @@ class ObjectiveConformance(ABC):
 
     def test_description_is_complete_and_stable(self) -> None:
         one, other = self.make(), self.make()
-        assert isinstance(one.direction, Direction)
-        assert isinstance(one.provenance, Provenance)
+        check_objective(one)
         assert one.provenance.by
-        assert one.fingerprint
         assert (one.name, one.unit, one.fingerprint) == (other.name, other.unit, other.fingerprint)
 
 
@@ -276,6 +278,33 @@ class StrategyConformance(ABC):
             strategy.tell(evaluated.take(slice(half, None)))
             strategy.tell(evaluated.take(slice(0, half // 2)))
             late = evaluated.genotypes[half // 2 : half]
+
+    def failing(self) -> Problem:
+        """A problem of which a quarter fails; override it for a strategy that cannot solve it."""
+        return example_problems()["quarter-failing"]
+
+    def test_what_has_failed_is_not_proposed_again(self) -> None:
+        """A study skips what it knows, and ends where nothing else is proposed for long."""
+        problem = self.failing()
+        space = problem.space
+        try:
+            strategy = self.make(problem, 0)
+        except InvalidInputError as error:
+            pytest.skip(f"override `failing`: {error}")
+        failed: set[object] = set()
+        known: set[object] = set()
+        for _ in range(40):
+            asked = strategy.ask(self.batch)
+            keys = space.keys(asked)
+            assert failed.isdisjoint(keys), "a shape that has failed is proposed again"
+            known |= set(keys)
+            if len(known) >= 100 or not len(asked):
+                break
+            evaluations = problem.evaluate(asked)
+            lost = np.flatnonzero(np.any(np.isnan(evaluations.objectives), axis=1))
+            failed |= {keys[row] for row in lost.tolist()}
+            strategy.tell(evaluations)
+        assert len(known) >= 100 or not len(asked), f"only {len(known)} different shapes proposed"
 
     def _run(self, strategy: Strategy, problem: Problem) -> Genotypes:
         asked = []
@@ -432,6 +461,11 @@ def _flaky(genotypes: Genotypes) -> NDArray[np.float64]:
     return values
 
 
+def _narrow_fails(genotypes: Genotypes) -> NDArray[np.float64]:
+    values: NDArray[np.float64] = np.where(genotypes[:, 0] == 0, np.nan, _total(genotypes))
+    return values
+
+
 def _total(genotypes: Genotypes) -> NDArray[np.float64]:
     indices: NDArray[np.int64] = genotypes.sum(axis=1)
     return indices.astype(np.float64)
@@ -455,6 +489,7 @@ def example_problems() -> dict[str, Problem]:
         "single-hard": Problem(widths, (loss,), (Constraint("params", "<=", 60),)),
         "single-soft": Problem(mixed, (loss,), (Constraint("sum", ">=", 6),), metrics=(slow,)),
         "failing": Problem(widths, (Formula("loss", _flaky),)),
+        "quarter-failing": Problem(Widths(4, (1, 2, 3, 5)), (Formula("loss", _narrow_fails),)),
         "pair": Problem(widths, (score, params)),
         "pair-hard": Problem(
             widths,

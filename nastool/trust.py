@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ class Trust:
     halves: Floats | None
     outside: NDArray[np.bool_]
 
-    @property
+    @cached_property
     def corrected(self) -> Floats | None:
         """Values worse by what the best of many predictions flatters, (n,); None if not known."""
         optimism = self.metric.optimism

@@ -16,10 +16,10 @@ for library in ("OMP", "MKL", "OPENBLAS"):
 def _no_plugin_files():
     """Forget what a file of tests loaded with `--plugin`: names of different files would clash."""
     yield
-    plugins = sys.modules.get("nastool.plugins")
-    if plugins is None:
+    discovery = sys.modules.get("nastool.discovery")
+    if discovery is None:
         return
     for name in [name for name in sys.modules if name.startswith("nastool_plugin_")]:
         del sys.modules[name]
-        for key in [key for key in plugins._registered if key[2] == name]:
-            del plugins._registered[key]
+        for key in [key for key in discovery._registered if key[2] == name]:
+            del discovery._registered[key]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -15,6 +15,7 @@ from nastool.cli.tables import (
     as_csv,
     as_json,
     as_table,
+    everything_view,
     front_view,
     proxies,
 )
@@ -24,6 +25,7 @@ from nastool.files import is_file, is_folder, write_whole
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+    from nastool.plots.front import Cloud
     from nastool.problem import Problem
     from nastool.results import Result
 
@@ -50,6 +52,7 @@ class Destination:
         limit: Rows shown at most, or None for the format's default.
         output: File that takes the place of stdout.
         plot: HTML page to write as well.
+        everything: Whether all evaluations are shown instead of the best of them.
         corrected: Whether to show corrected predictions, too; see `FrontView`.
 
     Raises:
@@ -60,12 +63,28 @@ class Destination:
     limit: int | None = None
     output: Path | None = None
     plot: Path | None = None
+    everything: bool = False
     corrected: bool = False
 
     def __post_init__(self) -> None:
         # A search may take long; that its result cannot be written must show before it starts.
         check_page(self.plot)
         _check_folder("--output", self.output)
+
+    def check_cloud(self, cloud: Path | None) -> None:
+        """Raise InvalidInputError where a table is to be drawn and no page is wanted."""
+        if cloud is not None and self.plot is None:
+            raise InvalidInputError(f"--cloud: is drawn on a page, which needs --plot, got {cloud}")
+
+    def clouds(self, cloud: Path | None, problem: Problem) -> tuple[Cloud, ...]:
+        """What ``--cloud`` names, read before anything takes long."""
+        self.check_cloud(cloud)
+        if cloud is None:
+            return ()
+        from nastool.plots.axes import metric_names
+        from nastool.plots.clouds import measured_cloud
+
+        return (measured_cloud(cloud, problem, *metric_names(problem)),)
 
     @property
     def format(self) -> str:
@@ -78,6 +97,7 @@ class Destination:
         result: Result,
         facts: Mapping[str, str | int],
         verification: Mapping[str, Any] | None = None,
+        clouds: Sequence[Cloud] = (),
     ) -> None:
         """Show a result.
 
@@ -85,15 +105,20 @@ class Destination:
             result: Of a study.
             facts: What to say about it, by label.
             verification: What the store knows of measurements of its front.
+            clouds: Further points for the figure of the front.
         """
         from nastool.verification import verification_status
 
         if status := verification_status(result, verification):
             facts = {**facts, "verified": status}
         limit = self.limit
-        if limit is None and self.format == "table" and len(result.problem.objectives) > 1:
-            limit = TABLE_ROWS
-        view = front_view(result, limit, facts, corrected=self.corrected)
+        several = len(result.problem.objectives) > 1
+        if self.everything:
+            view = everything_view(result, limit, facts)
+        else:
+            if limit is None and self.format == "table" and several and not result.named:
+                limit = TABLE_ROWS
+            view = front_view(result, limit, facts, corrected=self.corrected)
         formats: Formats = {
             "json": lambda: as_json(view),
             "csv": lambda: as_csv(view),
@@ -102,9 +127,12 @@ class Destination:
 
         def page() -> str:
             from nastool.plots.report import study_page
+            from nastool.results import failed_note
 
-            run = {"evaluations": len(result), "seconds": result.seconds}
-            return study_page(result.name or "study", result, {**facts, **run})
+            run: dict[str, Any] = {"evaluations": len(result), "seconds": result.seconds}
+            if failed := failed_note(result):
+                run["failed"] = failed
+            return study_page(result.name or "study", result, {**facts, **run}, clouds)
 
         self.send(formats, page, result.problem)
         if self.format != "table":
@@ -155,7 +183,8 @@ def wide_console(*, plain: bool = False) -> Console:
 def _rendered(make: Callable[[int], RenderableType], *, plain: bool) -> str:
     console = wide_console(plain=plain)
     with console.capture() as capture:
-        console.print(make(console.width))
+        # What fits is made to fit; rows of a table of any length stay whole.
+        console.print(make(console.width), crop=False)
     text = capture.get()
     return "\n".join(line.rstrip() for line in text.rstrip("\n").split("\n"))
 

@@ -33,6 +33,7 @@ class Plan:
         settings_texts: Of the strategy, each ``key=value``.
         seed: Fixes everything that is drawn.
         batch_size: Candidates asked for at a time; None for the strategy's choice.
+        retry_failed: Whether to begin with what has failed in the stored study.
     """
 
     problem: Problem
@@ -40,6 +41,7 @@ class Plan:
     settings_texts: tuple[str, ...]
     seed: int
     batch_size: int | None
+    retry_failed: bool = False
 
     def study(self, storage: str, name: str | None, description: Mapping[str, Any]) -> Study:
         """The study, with what the store already holds of it."""
@@ -79,23 +81,34 @@ class Plan:
         kind = self.strategy_text.partition("[")[0].partition(":")[0]
         return f"{space}-{kind}-{digest}"
 
-    def run(self, study: Study, budget: int, storage: str) -> Result:
-        """Run the study up to the budget and say what was there before."""
-        before = len(study)
-        with ProgressBar("searching") as progress:
-            result = study.run(budget, self.batch_size, progress)
-        if 0 < before == len(result):
+    def run(self, study: Study, budget: int, storage: str, label: str = "") -> Result:
+        """Run the study up to the budget and, unless it is one of many, say what was there before.
+
+        Args:
+            study: From `study`.
+            budget: Evaluations.
+            storage: Where it is kept, for the message.
+            label: Which of many searches it is; empty for one by itself.
+        """
+        before, failed = len(study), study.failed
+        where = f"Study {study.name} in {showable(storage)}"
+        with ProgressBar(f"searching, {label}" if label else "searching") as progress:
+            result = study.run(budget, self.batch_size, progress, retry_failed=self.retry_failed)
+        if label:
+            return result.first(budget)
+        if self.retry_failed:
+            mended = failed - int(result.failed[:before].sum())
+            click.echo(
+                f"{where}: of {failed:,} failed evaluations, {mended:,} have a value now.", err=True
+            )
+        elif 0 < before == len(result):
             held = min(before, budget)
             click.echo(
-                f"Study {study.name} in {showable(storage)} holds these {held:,} evaluations "
-                "already; nothing was evaluated.",
+                f"{where} holds these {held:,} evaluations already; nothing was evaluated.",
                 err=True,
             )
-        elif before:
-            click.echo(
-                f"Study {study.name} in {showable(storage)} went on after {before:,} evaluations.",
-                err=True,
-            )
+        if 0 < before < len(result):
+            click.echo(f"{where} went on after {before:,} evaluations.", err=True)
         return result.first(budget)
 
 

@@ -1,4 +1,4 @@
-"""A progress bar on stderr that quick work and pipes never see."""
+"""How far long work is, on stderr: a bar on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+import click
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
 _PATIENCE = 1.0
 """Seconds before the bar appears."""
 
+_FIRST_LINE = 5.0
+"""Seconds before the first line where there is no terminal; the next one takes twice as long."""
+
 
 class ProgressBar:
-    """Shows evaluations done of a budget, on a terminal and only when it takes a while.
+    """Shows evaluations done of a budget, only when it takes a while.
 
     Args:
         label: What is being done.
@@ -24,7 +29,8 @@ class ProgressBar:
     def __init__(self, label: str) -> None:
         self._label = label
         self._start = time.perf_counter()
-        self._wanted = sys.stderr.isatty()
+        self._terminal = sys.stderr.isatty()
+        self._next_line = _FIRST_LINE
         self._bar: Progress | None = None
 
     def __enter__(self) -> Self:
@@ -32,7 +38,13 @@ class ProgressBar:
 
     def __call__(self, done: int, total: int, label: str | None = None) -> None:
         """Say how far the work is, and where a label is given, at what."""
-        if not self._wanted or time.perf_counter() - self._start < _PATIENCE:
+        passed = time.perf_counter() - self._start
+        if not self._terminal:
+            if passed >= self._next_line:
+                self._next_line = 2 * passed
+                click.echo(f"{label or self._label}: {done:,} of {total:,}", err=True)
+            return
+        if passed < _PATIENCE:
             return
         if self._bar is None:
             self._bar = _start(self._label)

@@ -22,6 +22,7 @@ from nastool.cli.options import (
     strategy_option,
 )
 from nastool.cli.refine import Refining, refining_options
+from nastool.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from nastool.cli.plan import Plan
@@ -44,6 +45,11 @@ if TYPE_CHECKING:
     help="Name to keep the evaluations under. By default it follows from what is searched and "
     "how, so that the same search again goes on where it stopped.",
 )
+@click.option(
+    "--retry-failed",
+    is_flag=True,
+    help="Begin by evaluating again what failed in the stored study, once.",
+)
 @output_options
 @corrected_option
 @plugin_option
@@ -61,6 +67,9 @@ def search(
     refining: Refining | None,
     storage: str,
     study_name: str | None,
+    retry_failed: bool,
+    everything: bool,
+    cloud: Path | None,
     output_format: str | None,
     limit: int | None,
     output: Path | None,
@@ -79,11 +88,14 @@ def search(
     from nastool.store.urls import showable
     from nastool.study import Study
 
-    destination = Destination(output_format, limit, output, plot, corrected)
+    destination = Destination(output_format, limit, output, plot, everything, corrected=corrected)
     constraints = read_constraints(constraint_texts, upper_texts, lower_texts)
     objectives = objective_texts or DEFAULT_OBJECTIVES
     problem = make_problem(space_text, objectives, constraints)
-    plan = Plan(problem, strategy_text, settings_texts, seed, batch_size)
+    clouds = destination.clouds(cloud, problem)
+    if retry_failed and storage == "none":
+        raise InvalidInputError("--retry-failed: expected a study in a store, got --storage none")
+    plan = Plan(problem, strategy_text, settings_texts, seed, batch_size, retry_failed)
     description: Mapping[str, Any] = {
         "space": space_text,
         "objectives": list(objectives),
@@ -116,8 +128,8 @@ def search(
         **({} if refining is None else {"refined": str(refining)}),
     }
     finished = proven and result.stop_reason != "interrupted"
-    if finished or len(result.listed().genotypes):
-        destination.write(result, facts, verification)
+    if finished or everything or len(result.listed().genotypes):
+        destination.write(result, facts, verification, clouds)
     _check_finished(result, budget, storage, study.name)
     if not proven:
         raise KeyboardInterrupt("the proof is not finished, and nothing is kept of it")

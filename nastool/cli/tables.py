@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from nastool import pareto
 from nastool.constraint import format_quantity
 from nastool.errors import NastoolError
 from nastool.problem import Problem
-from nastool.results import STOP_MESSAGES, Result
+from nastool.results import STOP_MESSAGES, Result, failed_note
 from nastool.space import Genotypes
 from nastool.trust import Trust, rounded
 
@@ -44,6 +44,7 @@ class FrontView:
         genotypes: Shape (n, d), in the order shown.
         total: How many there are; n of them are shown.
         facts: What else to say about the study, by label.
+        everything: Whether these are evaluations of any worth, with all that is known of them.
         corrected: Whether to show what predicted values become that allow for how they flatter.
     """
 
@@ -51,20 +52,50 @@ class FrontView:
     genotypes: Genotypes
     total: int
     facts: Mapping[str, str | int]
+    everything: bool = False
     corrected: bool = False
+
+    @property
+    def chosen(self) -> Genotypes | None:
+        """The rows as `Result.columns` wants them: None for every evaluation."""
+        whole = self.everything and len(self.genotypes) == len(self.result)
+        return None if whole else self.genotypes
 
     @property
     def title(self) -> str:
         """One line that says what the rows are."""
         problem = self.result.problem
         shown = len(self.genotypes)
-        if len(problem.objectives) == 1:
+        if self.everything:
+            what = f"All {self.total:,} evaluations"
+            if shown < self.total:
+                what = f"{shown:,} of the {self.total:,} evaluations, evenly spread"
+            elif more := len(self.result.ruled_out[0]):
+                what += f", and {more} that the constraints rule out"
+        elif self.result.named:
+            what = f"{shown} of the {len(self.result.named)} shapes of {self.result.strategy}"
+        elif len(problem.objectives) == 1:
             what = f"The {shown} best of {self.total:,} by {problem.objectives[0].name}"
         elif shown < self.total:
             what = f"Pareto front: {shown} of its {self.total:,} shapes, evenly spread"
         else:
             what = f"Pareto front: {self.total:,} shapes"
         return ", ".join([what, *map(str, problem.constraints)])
+
+
+def everything_view(result: Result, limit: int | None, facts: Mapping[str, str | int]) -> FrontView:
+    """Every evaluation in its order, or that many of them.
+
+    Args:
+        result: Of a study.
+        limit: At most that many rows, evenly spread; None for all.
+        facts: See `FrontView`.
+    """
+    total = len(result)
+    genotypes = result.evaluations.genotypes
+    if limit is not None:
+        genotypes = genotypes[pareto.spread(total, limit)]
+    return FrontView(result, genotypes, total, facts, everything=True)
 
 
 def front_view(
@@ -76,6 +107,8 @@ def front_view(
 ) -> FrontView:
     """Choose the rows: spread evenly over the front, or the best by a single objective.
 
+    Of a strategy that proposes a fixed list all members are shown, in its order.
+
     Args:
         result: Of a study.
         limit: At most that many rows; None for all of a front and `BEST_ROWS` of a ranking.
@@ -85,29 +118,31 @@ def front_view(
     Raises:
         NastoolError: No evaluation is feasible.
     """
-    listed = result.listed().genotypes
+    listed = result.listed_members if result.named else result.listed().genotypes
     if len(listed) == 0:
         raise NastoolError(
             f"none of the {len(result):,} evaluated architectures satisfies "
             f"{', '.join(map(str, result.problem.constraints)) or 'every objective'}"
         )
-    if len(result.problem.objectives) == 1:
+    if result.named:
+        rows = listed[:limit]
+    elif len(result.problem.objectives) == 1:
         rows = listed[: BEST_ROWS if limit is None else limit]
     else:
         rows = listed if limit is None else listed[pareto.spread(len(listed), limit)]
-    return FrontView(result, rows, len(listed), facts, corrected)
+    return FrontView(result, rows, len(listed), facts, corrected=corrected)
 
 
 def as_json(view: FrontView) -> str:
     """The rows, what their numbers are, and the facts."""
-    content = json.loads(view.result.to_json(view.genotypes))
+    content = json.loads(view.result.to_json(view.chosen, everything=view.everything))
     head = {"study": content.pop("study"), **view.facts, "total": view.total}
     return json.dumps({**head, **content}, indent=2)
 
 
 def as_csv(view: FrontView) -> str:
     """A header and a line a row: the shape as text, then each metric in its base unit."""
-    return view.result.to_csv(view.genotypes).removesuffix("\n")
+    return view.result.to_csv(view.chosen, everything=view.everything).removesuffix("\n")
 
 
 def bars(problem: Problem, genotypes: Genotypes) -> list[str]:
@@ -166,6 +201,10 @@ def as_table(view: FrontView, width: int) -> RenderableType:
     from rich.text import Text
 
     problem = view.result.problem
+    if view.everything:
+        columns = view.result.columns(view.chosen, everything=True)
+        rows = Text(plain_table(columns, problem), no_wrap=True, overflow="ignore")
+        return Group(Text(view.title, style="bold"), Text(""), rows, Text(""), _caption(view))
     values = view.result.values(view.genotypes)
     columns = {"shape": [problem.space.format(genotype) for genotype in view.genotypes]}
     glyphs = bars(problem, view.genotypes)
@@ -180,6 +219,8 @@ def as_table(view: FrontView, width: int) -> RenderableType:
             columns |= _predicted(metric.name, cells, worth[metric.name], heading)
         else:
             columns[metric.name] = cells
+    if view.result.named:
+        columns["name"] = view.result.columns(view.genotypes)["name"]
     if _width(columns, gap=1) > width:
         columns.pop("", None)
     gap = 2 if _width(columns, gap=2) <= width else 1
@@ -188,7 +229,7 @@ def as_table(view: FrontView, width: int) -> RenderableType:
         if name == "shape":
             table.add_column(name, overflow="fold")
         else:
-            justify: Literal["left", "right"] = "right" if name else "left"
+            justify: Literal["left", "right"] = "left" if name in ("", "name") else "right"
             table.add_column(Text(name), justify=justify, no_wrap=True)
     for row in zip(*columns.values(), strict=True):
         table.add_row(*(Text(cell) for cell in row))
@@ -206,6 +247,34 @@ def _predicted(
     if heading and worth.corrected is not None:
         columns[heading] = formatted(worth.corrected, worth.metric.unit)
     return columns
+
+
+def plain_table(columns: Mapping[str, Sequence[Any]], problem: Problem) -> str:
+    """A table of any length as aligned text; what is missing is a dash.
+
+    Args:
+        columns: As `Result.columns` has them.
+        problem: Says in which unit each metric is.
+    """
+    units = {metric.name: metric.unit for metric in problem.reported}
+    texts = []
+    for name, cells in columns.items():
+        shown = [_plain(cell) for cell in cells]
+        if name in units:
+            values = np.array(cells, dtype=np.float64)
+            known = np.flatnonzero(np.isfinite(values))
+            for row, text in zip(known, formatted(values[known], units[name]), strict=True):
+                shown[row] = text
+        width = max(map(len, [name, *shown]))
+        left = name in ("shape", "name", "strategy")
+        texts.append([cell.ljust(width) if left else cell.rjust(width) for cell in [name, *shown]])
+    return "\n".join("  ".join(row).rstrip() for row in zip(*texts, strict=True))
+
+
+def _plain(cell: Any) -> str:
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    return "-" if cell is None or cell != cell else str(cell)
 
 
 def _width(columns: Mapping[str, list[str]], gap: int) -> int:
@@ -229,8 +298,8 @@ def _caption(view: FrontView) -> RenderableType:
     run = f"{len(result):,} evaluations in {result.seconds:,.2f} s"
     if result.stop_reason not in ("budget", ""):
         run += f" ({STOP_MESSAGES[result.stop_reason]})"
-    failed = len(result.failures)
-    grid.add_row("search", Text(f"{run}, {failed:,} failed" if failed else run))
+    failed = failed_note(result)
+    grid.add_row("search", Text(f"{run}, {failed}" if failed else run))
     if result.name:
         grid.add_row("study", Text(result.name))
     for label, value in view.facts.items():

@@ -14,8 +14,6 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from zipfile import BadZipFile
@@ -23,10 +21,12 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool.errors import InvalidInputError
+from nastool.discovery import PREDICTORS, available, find
+from nastool.errors import InvalidInputError, naming
 from nastool.files import is_file, parse_json, read_text, reading, writing
 from nastool.objective import Direction
 from nastool.predictors.conformal import Widths
+from nastool.predictors.digests import check_digests, write_digests
 from nastool.predictors.evaluation import Scores
 from nastool.predictors.region import Region
 from nastool.space import Choice, Genotypes
@@ -37,17 +37,6 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 CARD = "card.json"
-
-GROUP = "nastool.predictors"
-
-_BUILT_IN = {
-    "ensemble": "nastool.predictors.ensemble:Ensemble",
-    "gaussian-process": "nastool.predictors.gaussian_process:GaussianProcess",
-    "linear": "nastool.predictors.linear:linear",
-    "pairwise": "nastool.predictors.linear:pairwise_additive",
-    "transfer": "nastool.predictors.transfer:Recalibrated",
-    "xgboost": "nastool.predictors.boosted_trees:BoostedTrees",
-}
 
 
 @dataclass(frozen=True)
@@ -297,7 +286,7 @@ class Card:
 
 def known_predictors() -> tuple[str, ...]:
     """Kinds that `create_predictor` knows, in alphabetical order."""
-    return tuple(sorted({*_BUILT_IN, *entry_points(group=GROUP).names}))
+    return tuple(dict.fromkeys(plugin.name for plugin in available(PREDICTORS)))
 
 
 def create_predictor(kind: str) -> Predictor:
@@ -307,19 +296,17 @@ def create_predictor(kind: str) -> Predictor:
         kind: A built-in kind, or a name in the entry-point group ``nastool.predictors``.
 
     Raises:
-        InvalidInputError: Unknown kind; the message lists the known ones.
+        InvalidInputError: Unknown kind; the message lists the known ones. Or a plugin that two
+            distributions offer, that cannot be loaded, or that makes something else.
     """
-    if kind in _BUILT_IN:
-        module, _, name = _BUILT_IN[kind].partition(":")
-        made = getattr(import_module(module), name)()
-    else:
-        plugins = entry_points(group=GROUP)
-        if kind not in plugins.names:
-            known = ", ".join(known_predictors())
-            raise InvalidInputError(f"predictor must be one of {known}, got {kind!r}")
-        made = plugins[kind].load()()
+    plugin = find(PREDICTORS, kind)
+    factory = plugin.load()
+    if not callable(factory):
+        raise InvalidInputError(f"{plugin} must be callable, got {type(factory).__name__}")
+    with naming(str(plugin), kind=InvalidInputError):
+        made = factory()
     if not isinstance(made, Predictor):
-        raise InvalidInputError(f"predictor {kind!r} must be a Predictor, got {type(made)}")
+        raise InvalidInputError(f"{plugin} must make a Predictor, got {type(made).__name__}")
     return made
 
 
@@ -381,6 +368,7 @@ def save_predictor(
                 from nastool.predictors.tables import TABLE
 
                 (new / TABLE).write_text(data.to_csv(), encoding="utf-8")
+            write_digests(new)
             if target.exists():
                 target.rename(old)
             new.rename(target)
@@ -397,6 +385,7 @@ def load_predictor(folder: str | Path) -> tuple[Predictor, Card]:
     path = Path(folder)
     if not is_file(path / CARD):
         raise InvalidInputError(f"{path} must be a folder with a predictor, got no {CARD} there")
+    check_digests(path)
     card = Card.from_json(read_text(path / CARD))
     predictor = create_predictor(card.kind)
     with reading(f"the predictor in {path}"):

@@ -331,6 +331,8 @@ class Store:
         seconds: float,
         stop_reason: str = "",
         after: int | None = None,
+        *,
+        anew: bool = False,
     ) -> int:
         """Write evaluations and the strategy's state in one transaction.
 
@@ -343,6 +345,8 @@ class Store:
             stop_reason: Why the run ended; empty while it goes on.
             after: How often the study had been committed to when its number of evaluations and its
                 state were read; None where only its number of evaluations is compared.
+            anew: Whether the batch is all that the study has, in the place of what is there:
+                evaluations that had failed have other values now.
 
         Returns:
             How often it has been committed to now.
@@ -371,10 +375,13 @@ class Store:
                     raise late
                 if after is not None and study["commits"] != after:
                     raise late
+                begin = 0 if anew else first
+                if anew:
+                    connection.execute(delete(batches).where(batches.c.study == key))
                 if len(batch.genotypes):
                     row = {
                         "study": key,
-                        "first": first,
+                        "first": begin,
                         "genotypes": pack_array(_compact(batch.genotypes)),
                         "values": pack_array(batch.values),
                         "elapsed": pack_array(batch.elapsed),
@@ -386,7 +393,7 @@ class Store:
                     connection.execute(delete(states).where(states.c.study == key))
                     connection.execute(insert(states).values(rows.signed(states, row)))
                 study |= {
-                    "evaluations": first + len(batch.genotypes),
+                    "evaluations": begin + len(batch.genotypes),
                     "seconds": float(seconds),
                     "stop_reason": stop_reason,
                     "commits": study["commits"] + 1,

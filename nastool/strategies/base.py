@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from nastool.attributes import attribute
 from nastool.errors import InvalidInputError
 from nastool.evaluations import Evaluations
 from nastool.problem import Problem
@@ -33,18 +34,26 @@ class Strategy(ABC):
         self.problem = problem
         self.rng = np.random.default_rng(seed)
 
-    @property
+    @attribute
     def batch_size(self) -> int:
         """How many genotypes `ask` is best called for."""
         return 100
 
-    @property
+    @attribute
     def revision(self) -> int:
         """Raised when the same settings and seed begin to propose something else.
 
         A study is not continued by another revision of its strategy than it began with.
         """
         return 1
+
+    @property
+    def named(self) -> Sequence[tuple[str, Sequence[int]]]:
+        """Name and genotype of each member of a fixed list; nothing for a strategy that searches.
+
+        Members that the constraints rule out are listed too, though never proposed.
+        """
+        return ()
 
     @abstractmethod
     def ask(self, n: int) -> Genotypes:

@@ -103,6 +103,23 @@ class Seen:
         self._batches.append(_narrow(genotypes[mask]))
         return mask
 
+    def unlearned(self, evaluations: Evaluations, held: Evaluations) -> Evaluations:
+        """Remember evaluations with canonical genotypes; what is left is to be learned from.
+
+        What is told again, such as an evaluation that failed and was tried once more, counts
+        unless it is held already.
+
+        Args:
+            evaluations: What is told.
+            held: What the strategy still has of what it was told before.
+        """
+        new = self.add(evaluations.genotypes)
+        if not new.all():
+            known = Seen(self._space)
+            known.add(held.genotypes)
+            new = known.novel(evaluations.genotypes)
+        return evaluations.take(new)
+
     @property
     def genotypes(self) -> Genotypes:
         """All that were seen, in order, shape (n, d)."""

@@ -67,8 +67,8 @@ class LocalSearch(Strategy):
 
     def tell(self, evaluations: Evaluations) -> None:
         told = canonical(self.problem, evaluations)
-        new = self._seen.add(told.genotypes)
-        merged = Evaluations.concatenate([self._front, told.take(new)])
+        new = self._seen.unlearned(told, self._front)
+        merged = Evaluations.concatenate([self._front, new])
         self._front = merged.take(front(merged))
 
     def state_dict(self) -> State:

@@ -71,8 +71,9 @@ class Pymoo(Strategy):
         if population_size < 2:
             raise InvalidInputError(f"population_size must be at least 2, got {population_size}")
         self._population_size = population_size
-        self._algorithm = self._make(argument)
         self._seen = Seen(problem.space)
+        self._failed = Seen(problem.space)
+        self._algorithm = self._make(argument)
         self._queue = problem.space.sample(0, self.rng)
         self._bred: tuple[Any, Genotypes] | None = None
         self._told = nothing(problem)
@@ -89,7 +90,8 @@ class Pymoo(Strategy):
             raise MissingDependencyError(
                 f"pymoo is needed for this strategy: pip install 'nastool[strategies]' ({error})"
             ) from error
-        algorithm = kind(pop_size=self._population_size, **make_operators(self.problem))
+        operators = make_operators(self.problem, self._failed)
+        algorithm = kind(pop_size=self._population_size, **operators)
         algorithm.setup(make_problem(self.problem), termination=NoTermination())
         # Where nearly all of a space is in the population, a hundred rounds of mating find nothing.
         algorithm.mating.n_max_iterations = _MATINGS
@@ -151,6 +153,9 @@ class Pymoo(Strategy):
     def tell(self, evaluations: Evaluations) -> None:
         told = canonical(self.problem, evaluations)
         self._seen.add(told.genotypes)
+        failed = np.isinf(told.total_violation)
+        if failed.any():
+            self._failed.add(told.genotypes[failed])
         self._told = Evaluations.concatenate([self._told, told])
 
     def state_dict(self) -> State:
@@ -160,6 +165,7 @@ class Pymoo(Strategy):
         return {
             **super().state_dict(),
             "seen": self._seen.state(),
+            **({"failed": self._failed.state()} if len(self._failed) else {}),
             "queue": self._queue.copy(),
             "told": pack(self._told),
             "generation": algorithm.n_iter,
@@ -182,6 +188,7 @@ class Pymoo(Strategy):
 
         super().load_state_dict(state)
         self._seen.restore(state["seen"])
+        self._failed.restore(state.get("failed", self._seen.state()[:0]))
         self._queue = np.array(state["queue"], dtype=np.int64)
         self._told = unpack(state["told"])
         self._bred = None

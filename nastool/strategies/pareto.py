@@ -111,7 +111,8 @@ class ParetoSearch(Strategy):
 
     def tell(self, evaluations: Evaluations) -> None:
         told = canonical(self.problem, evaluations)
-        merged = Evaluations.concatenate([self._parents, told.take(self._seen.add(told.genotypes))])
+        new = self._seen.unlearned(told, self._parents)
+        merged = Evaluations.concatenate([self._parents, new])
         best = front(merged)
         if best.sum() < _PARENTS:
             self._parents = merged.take(np.argsort(ranking(merged))[:_PARENTS])

@@ -18,6 +18,7 @@ from pymoo.operators.repair.rounding import RoundingRepair
 
 from nastool.problem import Problem
 from nastool.space import SearchSpace
+from nastool.strategies.history import Seen
 
 
 def make_problem(problem: Problem) -> PymooProblem:
@@ -31,14 +32,19 @@ def make_problem(problem: Problem) -> PymooProblem:
     )
 
 
-def make_operators(problem: Problem) -> dict[str, Any]:
-    """Take pymoo's stock operators for integers, and sensible ones for genes without an order."""
+def make_operators(problem: Problem, failed: Seen) -> dict[str, Any]:
+    """Take pymoo's stock operators for integers, and sensible ones for genes without an order.
+
+    Args:
+        problem: Knows the genes and the hard constraints.
+        failed: What is not to be bred again.
+    """
     unordered = np.flatnonzero([not gene.ordered for gene in problem.space.genes])
     settings = {"prob": 1.0, "eta": 3.0, "vtype": float, "repair": RoundingRepair()}
     return {
         "crossover": _Crossover(unordered, **settings) if len(unordered) else SBX(**settings),
         "mutation": _Mutation(unordered, **settings) if len(unordered) else PM(**settings),
-        "eliminate_duplicates": _Filter(problem),
+        "eliminate_duplicates": _Filter(problem, failed),
     }
 
 
@@ -74,17 +80,19 @@ class _Mutation(PM):  # type: ignore[misc]  # pymoo has no types
 
 
 class _Filter(DefaultDuplicateElimination):  # type: ignore[misc]  # pymoo has no types
-    """Drops duplicates, and with them what a hard constraint forbids: pymoo breeds again."""
+    """Drops duplicates, and with them what is forbidden or has failed: pymoo breeds again."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, failed: Seen) -> None:
         super().__init__()
         self._problem = problem
+        self._failed = failed
         overridden = type(problem.space).canonicalize is not SearchSpace.canonicalize
         self._needed = overridden or len(problem.hard_constraints) > 0
 
     def do(self, pop: Population, *args: Any, **kwargs: Any) -> Population:
-        if self._needed and len(pop):
+        if (self._needed or len(self._failed)) and len(pop):
             genotypes = self._problem.space.canonicalize(pop.get("X").astype(np.int64))
             pop.set("X", genotypes)
-            pop = pop[self._problem.admissible(genotypes)]
+            known = self._failed.known(genotypes)
+            pop = pop[self._problem.admissible(genotypes) & ~known]
         return super().do(pop, *args, **kwargs)

@@ -139,6 +139,8 @@ class OptunaSampler(Strategy):
 
     def tell(self, evaluations: Evaluations) -> None:
         told = canonical(self.problem, evaluations)
+        # What has failed teaches the sampler nothing; but it is not to be proposed again.
+        self._seen.add(told.genotypes)
         told = told.take(np.isfinite(told.total_violation))
         names = list(self._distributions)
         running = [[trial.params[name] for name in names] for trial in self._running]
@@ -147,7 +149,7 @@ class OptunaSampler(Strategy):
                 for trial, values in zip(self._running, told.objectives.tolist(), strict=True):
                     self._study.tell(trial, values)
             self._running = []
-            self._remember(told)
+            self._told.append(told)
         elif len(told):
             # Other trials than those asked for, or with more to say: they are told as new ones.
             with self._quiet():
@@ -176,11 +178,7 @@ class OptunaSampler(Strategy):
                     **settings,
                 )
                 self._study.add_trial(trial)
-        self._remember(evaluations)
-
-    def _remember(self, evaluations: Evaluations) -> None:
         self._told.append(evaluations)
-        self._seen.add(evaluations.genotypes)
 
     def _genotype(self, params: Mapping[str, int]) -> Genotypes:
         row = np.array([[params[name] for name in self._distributions]], dtype=np.int64)
@@ -210,15 +208,18 @@ class OptunaSampler(Strategy):
 
     def state_dict(self) -> State:
         self._told = [Evaluations.concatenate(self._told)]
-        return {
-            **super().state_dict(),
-            "told": pack(self._told[0]),
-        }
+        state = {**super().state_dict(), "told": pack(self._told[0])}
+        # Also what has failed, where anything has.
+        if len(self._seen) > len(self._told[0]):
+            state["seen"] = self._seen.state()
+        return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
         self._begin()
-        self._add(unpack(state["told"]))
+        told = unpack(state["told"])
+        self._add(told)
+        self._seen.restore(state.get("seen", told.genotypes))
 
 
 TPE = OptunaSampler  # the default sampler, under the name that people look for

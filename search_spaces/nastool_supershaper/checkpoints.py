@@ -6,16 +6,22 @@ it loads like any model), ``optimizer.safetensors``, ``state.json`` and ``checks
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nastool.errors import InvalidInputError, NastoolError
+from nastool.files import (
+    digest,
+    is_file,
+    read_json_object,
+    whole_file,
+    whole_folder,
+    write_whole,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _PREFIX = "step-"
 _CHECKSUMS = "checksums.json"
+_FILES = frozenset(("config.json", "model.safetensors", "optimizer.safetensors", "state.json"))
 
 
 @dataclass(frozen=True)
@@ -68,28 +75,24 @@ def save_checkpoint(
     from safetensors.torch import save_file
 
     final = folder / f"{_PREFIX}{step:08d}"
-    partial = folder / f".partial-{step:08d}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for leftover in folder.glob(".partial-*"):
+        # Of a process that was killed: a run has one owner.
+        for leftover in (*folder.glob(".*.partial-*"), *folder.glob(".partial-*")):
             shutil.rmtree(leftover)
-        partial.mkdir()
-        save_model(model, partial)
-        save_file(_optimizer_tensors(model, optimizer), partial / "optimizer.safetensors")
-        (partial / "state.json").write_text(json.dumps(state, indent=2))
-        checksums = {p.name: _checksum(p) for p in sorted(partial.iterdir())}
-        (partial / _CHECKSUMS).write_text(json.dumps(checksums, indent=2))
-        for path in (*partial.iterdir(), partial):
-            _sync(path)
         if final.exists():
             shutil.rmtree(final)
-        os.replace(partial, final)
-        _sync(folder)
+        with whole_folder(final) as partial:
+            save_model(model, partial)
+            save_file(_optimizer_tensors(model, optimizer), partial / "optimizer.safetensors")
+            (partial / "state.json").write_text(json.dumps(state, indent=2), encoding="utf-8")
+            checksums = {path.name: digest(path) for path in sorted(partial.iterdir())}
+            (partial / _CHECKSUMS).write_text(json.dumps(checksums, indent=2), encoding="utf-8")
     # safetensors reports a full disk by an exception of its own.
     except Exception as error:
-        shutil.rmtree(partial, ignore_errors=True)
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise NastoolError(
-            f"cannot write checkpoint {final}: {error}; earlier checkpoints are kept"
+            f"cannot write checkpoint {final}: {reason}; earlier checkpoints are kept"
         ) from error
     # Later ones are damaged: the run went on from one before them.
     kept = [path for path in _folders(folder) if path.name <= final.name][:keep]
@@ -108,7 +111,7 @@ def latest_checkpoint(folder: Path) -> Checkpoint | None:
     for path in _folders(folder):
         reason = _damage(path)
         if reason is None:
-            return Checkpoint(path, json.loads((path / "state.json").read_text()))
+            return Checkpoint(path, read_json_object(path / "state.json"))
         _log.warning("checkpoint %s is damaged (%s) and left out", path, reason)
     return None
 
@@ -133,7 +136,7 @@ def resumable_checkpoint(output: Path, resume: bool) -> Checkpoint | None:
                 "add --resume to go on, or give another folder"
             )
         return checkpoint
-    if (output / "model.safetensors").exists():
+    if is_file(output / "model.safetensors"):
         raise InvalidInputError(
             f"{output} already holds a model, and no whole checkpoint to go on from: give another "
             "folder; the model can be what it starts from (--supernet)"
@@ -197,7 +200,7 @@ def load_supernet(path: str | Path) -> SuperShaperForMaskedLM:
     from nastool_supershaper.modeling import SuperShaperConfig, SuperShaperForMaskedLM
 
     folder = Path(path)
-    if not (folder / "model.safetensors").is_file():
+    if not is_file(folder / "model.safetensors"):
         checkpoint = latest_checkpoint(folder / "checkpoints")
         if checkpoint is None:
             raise InvalidInputError(
@@ -205,8 +208,10 @@ def load_supernet(path: str | Path) -> SuperShaperForMaskedLM:
                 f"in {folder}, found neither"
             )
         folder = checkpoint.path
+    if is_file(folder / _CHECKSUMS) and (reason := _damage(folder)):
+        raise InvalidInputError(f"checkpoint {folder} is damaged ({reason})")
     try:
-        kind = json.loads((folder / "config.json").read_text())["model_type"]
+        kind = read_json_object(folder / "config.json")["model_type"]
         if kind != SuperShaperConfig.model_type:
             raise InvalidInputError(f"{folder}: expected a supershaper model, got {kind}")
         model = SuperShaperForMaskedLM(SuperShaperConfig.from_pretrained(folder))
@@ -228,14 +233,12 @@ def save_config(model: PreTrainedModel, folder: Path) -> None:
         model: Whose it is.
         folder: Existing folder.
     """
-    model.config.save_pretrained(folder)
-    path = folder / "config.json"
-    config = json.loads(path.read_text())
+    config = json.loads(model.config.to_json_string())
     config["architectures"] = [type(model).__name__]
     # Where it once was loaded from may have had another precision: that of the weights counts.
     config.pop("dtype", None)
     config.pop("torch_dtype", None)
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    write_whole(folder / "config.json", json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def save_model(model: PreTrainedModel, folder: Path) -> None:
@@ -244,18 +247,17 @@ def save_model(model: PreTrainedModel, folder: Path) -> None:
     Args:
         model: Model to save, in the precision it has.
         folder: Existing folder.
+
+    Raises:
+        WriteError: They cannot be written.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     save_config(model, folder)
     weights = {n: p.detach().cpu().contiguous() for n, p in model.named_parameters()}
     # A process killed here leaves the weights that were there, or none.
-    partial = folder / ".model.safetensors.partial"
-    save_file(weights, partial, metadata={"format": "pt"})
-    # safetensors lets nobody else read what it writes.
-    partial.chmod((folder / "config.json").stat().st_mode)
-    _sync(partial)
-    os.replace(partial, folder / "model.safetensors")
+    with whole_file(folder / "model.safetensors") as file:
+        file.write(save(weights, metadata={"format": "pt"}))
 
 
 def _optimizer_tensors(
@@ -278,26 +280,12 @@ def _folders(folder: Path) -> list[Path]:
 
 def _damage(path: Path) -> str | None:
     try:
-        checksums = json.loads((path / _CHECKSUMS).read_text())
-        for name in ("model.safetensors", "optimizer.safetensors", "state.json"):
-            if _checksum(path / name) != checksums[name]:
+        checksums = read_json_object(path / _CHECKSUMS)
+        for name in sorted(_FILES | checksums.keys()):
+            if digest(path / name) != checksums[name]:
                 return f"{name} does not match its checksum"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except InvalidInputError as error:
         return str(error)
+    except KeyError as error:
+        return f"{_CHECKSUMS} lacks {error}"
     return None
-
-
-def _checksum(path: Path) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    with open(path, "rb") as file:
-        while chunk := file.read(1 << 22):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -35,6 +35,9 @@ class MeasuredPerplexity(Objective):
         name: The metric's name as users type it.
         batch_size: Blocks at a time.
         dtype: ``float32``, ``bfloat16`` or ``auto``.
+
+    Raises:
+        InvalidInputError: The text has positions that the supernet was not trained on.
     """
 
     def __init__(
@@ -49,6 +52,9 @@ class MeasuredPerplexity(Objective):
         batch_size: int = 64,
         dtype: str = "auto",
     ) -> None:
+        from nastool_supershaper.masked_text import check_length
+
+        check_length(model.config, input_ids.shape[1], source)
         self.space = space
         self._model = model
         self._input_ids, self._labels = input_ids, labels

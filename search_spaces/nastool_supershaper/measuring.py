@@ -7,13 +7,12 @@ and up to rounding those of whole forward passes.
 
 from __future__ import annotations
 
-import csv
 import glob
 import hashlib
 import json
+import logging
 import math
-import os
-import zlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +21,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool.errors import InvalidInputError, NastoolError
-from nastool_supershaper.data import write_text_atomically
+from nastool.errors import InvalidInputError
+from nastool.files import is_file, read_json_object, reading, whole_file, write_whole
+from nastool.files import read_table as read_rows
+from nastool_supershaper.data import PATIENCE
+from nastool_supershaper.masked_text import check_length
 from nastool_supershaper.parallel import ALONE, Workers
 from nastool_supershaper.precision import autocast, resolve_dtype
 from nastool_supershaper.training_rules import Shape, random_shape
@@ -33,6 +35,15 @@ if TYPE_CHECKING:
 
     from nastool_supershaper.modeling import SuperShaperForMaskedLM
 
+
+_log = logging.getLogger(__name__)
+
+_COMPARED = {
+    "supernet_fingerprint": ("supernet", "widths"),
+    "text_fingerprint": ("text", "blocks", "tokens", "mask_seed"),
+    "dtype": ("dtype",),
+}
+"""What tables must share, and what of their cards says it in words."""
 
 _SUBTREES = 64
 """At least so many subtrees of prefixes are measured in the order that was asked for."""
@@ -207,6 +218,7 @@ def measure(
     chunk_size: int = 64,
     progress: Callable[[MeasuringProgress], None] | None = None,
     workers: Workers = ALONE,
+    max_time: float | None = None,
 ) -> Path:
     """Measure shapes into a table; shapes that the table already holds are not measured again.
 
@@ -227,17 +239,21 @@ def measure(
         progress: Called after every chunk, with what this process knows of.
         workers: The processes that share the shapes; each calls this with the same arguments and
             keeps a table of its own until all are done.
+        max_time: Seconds in which it is to end, with the shapes that it came to, the largest and
+            the smallest first; None takes as long as all of them need.
 
     Returns:
         The table's path.
 
     Raises:
-        InvalidInputError: If the table holds measurements of something else.
+        InvalidInputError: If the table holds measurements of something else, or the blocks are
+            longer than those that the supernet was trained on.
     """
     path = Path(table_path)
-    columns = [*(f"layer_{i + 1}" for i in range(model.config.num_hidden_layers)), "perplexity"]
     if not path.name.endswith((".csv", ".csv.gz", ".parquet")):
         raise InvalidInputError(f"the table must end with .csv, .csv.gz or .parquet, got {path}")
+    check_length(model.config, input_ids.shape[1], "the supernet")
+    end = None if max_time is None else time.monotonic() + max_time
     dtype = resolve_dtype(model.device.type, dtype)
     full_card = {
         **(card or {}),
@@ -248,46 +264,99 @@ def measure(
         "masked_tokens": int((labels != -100).sum()),
         "dtype": dtype,
     }
-    if workers.is_first:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InvalidInputError(f"cannot make folder {path.parent}: {error}") from error
-        done = _open_table(path, full_card, columns)
-        # What other processes had measured when they were stopped.
-        for part in _parts(path):
-            done |= _open_table(part, full_card, columns)
-        write_text_atomically(_card_path(path), json.dumps(full_card, indent=2) + "\n")
-        if done:
-            write_table(path, done)
-    workers.wait()
-    done = _open_table(path, full_card, columns)
-    workers.wait()
-    wanted = set(shapes)
-    todo = share_prefixes([shape for shape in dict.fromkeys(shapes) if shape not in done])
-    share = workers.share(len(todo))
-    total = len(wanted & set(done)) + len(share)
-    mine = path if workers.is_first else path.with_name(f".part-{workers.rank}.{path.name}")
-    for start in range(share.start, share.stop, chunk_size):
-        chunk = todo[start : min(start + chunk_size, share.stop)]
-        values = perplexities(model, input_ids, labels, chunk, batch_size=batch_size, dtype=dtype)
-        done.update(zip(chunk, values.tolist(), strict=True))
-        write_text_atomically(_card_path(mine), json.dumps(full_card, indent=2) + "\n")
-        write_table(mine, done)
-        if progress is not None:
-            progress(MeasuringProgress(len(wanted & set(done)), total))
-    workers.wait()
-    if workers.is_first:
-        parts = _parts(path)
-        for part in parts:
-            done |= _open_table(part, full_card, columns)
-        if parts:
-            write_table(path, done)
-        for part in parts:
-            part.unlink()
-            _card_path(part).unlink()
-    workers.wait()
+
+    def values(shapes: Sequence[Shape]) -> list[float]:
+        found = perplexities(model, input_ids, labels, shapes, batch_size=batch_size, dtype=dtype)
+        return [float(value) for value in found]
+
+    # A table of something else is refused before a lock is written beside it.
+    _open_table(path, full_card, model.config.num_hidden_layers)
+    with workers.owning(path, "table", PATIENCE, _log.warning, is_file=True):
+        table = _Table(path, full_card, model.config.num_hidden_layers, workers)
+        first = (model.config.largest, model.config.smallest)
+        table.fill(shapes, values, chunk_size, first, end, progress)
     return path
+
+
+class _Table:
+    """A table that several processes fill, each its share."""
+
+    def __init__(self, path: Path, card: dict[str, Any], n_layers: int, workers: Workers) -> None:
+        self._path, self._card, self._n_layers, self._workers = path, card, n_layers, workers
+        if workers.is_first:
+            done = self._read(path)
+            # What other processes had measured when they were stopped.
+            for part in _parts(path):
+                done |= self._read(part)
+            self._write(path, done)
+        workers.wait()
+        self._done = self._read(path)
+        workers.wait()
+
+    def _read(self, path: Path) -> dict[Shape, float]:
+        return _open_table(path, self._card, self._n_layers)
+
+    def _write(self, path: Path, values: dict[Shape, float]) -> None:
+        write_whole(_card_path(path), json.dumps(self._card, indent=2) + "\n")
+        if values:
+            write_table(path, values)
+
+    def fill(
+        self,
+        shapes: Sequence[Shape],
+        measured: Callable[[Sequence[Shape]], list[float]],
+        chunk_size: int,
+        first: Sequence[Shape],
+        end: float | None,
+        progress: Callable[[MeasuringProgress], None] | None,
+    ) -> None:
+        """Measure what is missing.
+
+        Args:
+            shapes: What is asked for.
+            measured: Gives the perplexities of shapes.
+            chunk_size: Shapes between two writes.
+            first: What comes first where the time is limited.
+            end: When to stop, by the monotonic clock.
+            progress: Called after every chunk.
+        """
+        workers, done, wanted = self._workers, self._done, set(shapes)
+        todo = share_prefixes([shape for shape in dict.fromkeys(shapes) if shape not in done])
+        share = workers.share(len(todo))
+        total = len(wanted & set(done)) + len(share)
+        mine = self._path
+        if not workers.is_first:
+            mine = mine.with_name(f".part-{workers.rank}.{mine.name}")
+        rest = todo[share.start : share.stop]
+        if end is not None:
+            rest.sort(key=lambda shape: shape not in first)
+        pace = 0.0
+        while rest:
+            size = chunk_size
+            if end is not None:
+                began = time.monotonic()
+                # The first shapes tell how long one takes.
+                size = min(size, int((end - began) / pace) if pace else len(first))
+                if size < 1 or began >= end:
+                    break
+            chunk, rest = rest[:size], rest[size:]
+            done.update(zip(chunk, measured(chunk), strict=True))
+            if end is not None:
+                pace = (time.monotonic() - began) / len(chunk)
+            self._write(mine, done)
+            if progress is not None:
+                progress(MeasuringProgress(len(wanted & set(done)), total))
+        workers.wait()
+        if workers.is_first:
+            parts = _parts(self._path)
+            for part in parts:
+                done |= self._read(part)
+            if parts:
+                self._write(self._path, done)
+            for part in parts:
+                part.unlink()
+                _card_path(part).unlink()
+        workers.wait()
 
 
 def share_prefixes(shapes: Sequence[Shape]) -> list[Shape]:
@@ -338,11 +407,12 @@ def read_table(path: str | Path) -> tuple[NDArray[np.int64], NDArray[np.float64]
 
     path = Path(path)
     try:
-        frame = pandas.read_parquet(path) if path.suffix == ".parquet" else pandas.read_csv(path)
-        shapes = frame[[c for c in frame.columns if c.startswith("layer_")]].to_numpy(np.int64)
-        return shapes, frame["perplexity"].to_numpy(np.float64)
-    # EOFError and zlib.error: a .gz file that is cut short or damaged.
-    except (OSError, ValueError, KeyError, EOFError, zlib.error) as error:
+        with reading(path):
+            read = pandas.read_parquet if path.suffix == ".parquet" else pandas.read_csv
+            frame = read(path)
+            shapes = frame[[c for c in frame.columns if c.startswith("layer_")]].to_numpy(np.int64)
+            return shapes, frame["perplexity"].to_numpy(np.float64)
+    except (InvalidInputError, KeyError) as error:
         raise InvalidInputError(f"{path} is no table of measurements: {error}") from error
 
 
@@ -354,7 +424,7 @@ def write_table(path: Path, values: dict[Shape, float]) -> None:
         values: Perplexity by shape.
 
     Raises:
-        NastoolError: If it cannot be written; the old table stays.
+        WriteError: If it cannot be written; the old table stays.
     """
     import pandas
 
@@ -363,17 +433,12 @@ def write_table(path: Path, values: dict[Shape, float]) -> None:
         np.asarray(shapes, np.int64), columns=[f"layer_{i + 1}" for i in range(len(shapes[0]))]
     )
     frame["perplexity"] = [values[s] for s in shapes]
-    partial = path.with_name(f".partial.{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as file:
         if path.suffix == ".parquet":
-            frame.to_parquet(partial, index=False)
+            frame.to_parquet(file, index=False)
         else:
-            frame.to_csv(partial, index=False)
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise NastoolError(f"cannot write {path}: {error}; the table before is kept") from error
+            packed = "gzip" if path.suffix == ".gz" else None
+            frame.to_csv(file, index=False, mode="wb", compression=packed)
 
 
 def read_shapes(path: str | Path, n_layers: int) -> list[Shape]:
@@ -384,17 +449,19 @@ def read_shapes(path: str | Path, n_layers: int) -> list[Shape]:
         n_layers: Layers of the supernet.
 
     Raises:
-        InvalidInputError: If a column is missing or a width is no integer.
+        InvalidInputError: If a column is missing or a width is no integer; names the line.
     """
     names = [f"layer_{i + 1}" for i in range(n_layers)]
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            return [tuple(int(row[name]) for name in names) for row in csv.DictReader(file)]
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise InvalidInputError(
-            f"{path}: expected a CSV file with integer columns layer_1 ... layer_{n_layers}, "
-            f"got {type(error).__name__}: {error}"
-        ) from error
+    shapes = []
+    for row in read_rows(Path(path)):
+        try:
+            shapes.append(tuple(int(row.cells[name]) for name in names))
+        except (KeyError, ValueError) as error:
+            raise InvalidInputError(
+                f"{path}, line {row.line}: expected integer columns layer_1 ... layer_{n_layers}, "
+                f"got {type(error).__name__}: {error}"
+            ) from error
+    return shapes
 
 
 def model_fingerprint(model: SuperShaperForMaskedLM) -> str:
@@ -426,26 +493,28 @@ def _parts(path: Path) -> list[Path]:
     return list(path.parent.glob(f".part-*.{glob.escape(path.name)}"))
 
 
-def _open_table(path: Path, card: dict[str, Any], columns: list[str]) -> dict[Shape, float]:
-    if not path.exists():
+def _open_table(path: Path, card: dict[str, Any], n_layers: int) -> dict[Shape, float]:
+    if not is_file(path):
         return {}
-    card_path = _card_path(path)
     try:
-        old = json.loads(card_path.read_text())
-    except (OSError, ValueError) as error:
+        old = read_json_object(_card_path(path))
+    except InvalidInputError as error:
         raise InvalidInputError(
-            f"{path} exists without a readable card {card_path.name}: {error}; "
-            "give another name or remove it"
+            f"{path} exists without a readable card ({error}); give another name or remove it"
         ) from error
-    keys = ("supernet_fingerprint", "text_fingerprint", "dtype")
-    different = [key for key in keys if old.get(key) != card[key]]
+    different = []
+    for key, names in _COMPARED.items():
+        if old.get(key) != card[key]:
+            facts = [
+                f"{n}={old.get(n)}, not {card.get(n)}" for n in names if old.get(n) != card.get(n)
+            ]
+            different.append(f"another {key}" + (f" ({'; '.join(facts)})" if facts else ""))
     if different:
         raise InvalidInputError(
-            f"{path} holds measurements with another {', '.join(different)}; "
-            "give another name or remove it"
+            f"{path} holds measurements with {', '.join(different)}; give another name or remove it"
         )
     measured = read_measured(path)
-    n_layers = {len(shape) for shape in measured}
-    if n_layers - {len(columns) - 1}:
-        raise InvalidInputError(f"{path}: expected {len(columns) - 1} layers, got {n_layers}")
+    found = {len(shape) for shape in measured}
+    if found - {n_layers}:
+        raise InvalidInputError(f"{path}: expected {n_layers} layers, got {found}")
     return {shape: value for shape, value in measured.items() if not math.isnan(value)}

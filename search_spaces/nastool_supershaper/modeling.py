@@ -385,7 +385,10 @@ class SuperShaperForMaskedLM(SuperShaperPreTrainedModel):
             widths = _scaled_widths(old.hidden_size, old.num_attention_heads)
         model = cls(
             SuperShaperConfig(
-                widths=widths, num_hidden_layers=old.num_hidden_layers, **_common(old)
+                widths=widths,
+                num_hidden_layers=old.num_hidden_layers,
+                trained_positions=old.max_position_embeddings,
+                **_common(old),
             )
         )
         # What the checkpoint lacks keeps its fresh start: the bottlenecks, sometimes the head.
@@ -406,7 +409,8 @@ class SuperShaperForMaskedLM(SuperShaperPreTrainedModel):
         """
         config = self.config
         shape = config.check_shape(shape)
-        subnet = ShapedBertForMaskedLM(ShapedBertConfig(shape=shape, **_common(config)))
+        sizes = _common(config) | {"trained_positions": config.trained_positions}
+        subnet = ShapedBertForMaskedLM(ShapedBertConfig(shape=shape, **sizes))
         # transformers wraps `to` in a way mypy cannot see through.
         subnet.to(device=self.device, dtype=self.dtype)  # type: ignore[call-arg]
         subnet.bert.embeddings.load_state_dict(self.supershaper.embeddings.state_dict())

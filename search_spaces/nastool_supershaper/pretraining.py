@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
+import logging
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -18,7 +17,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool.errors import InvalidInputError, NastoolError
+from nastool.errors import InvalidInputError, NastoolError, WriteError
+from nastool.files import write_whole, writing
 from nastool_supershaper.checkpoints import (
     Checkpoint,
     latest_checkpoint,
@@ -29,6 +29,14 @@ from nastool_supershaper.checkpoints import (
     save_model,
 )
 from nastool_supershaper.gradients import accumulate_gradients
+from nastool_supershaper.identity import (
+    describe_blocks,
+    describe_net,
+    differences,
+    is_same_text,
+)
+from nastool_supershaper.interruption import flushed_denormals as _flushed_denormals
+from nastool_supershaper.interruption import stop_signals as _stop_signals
 from nastool_supershaper.masking import (
     SHAPE_STREAM,
     Blocks,
@@ -54,6 +62,7 @@ from nastool_supershaper.utilisation import measure_peak_flops, training_flops
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedTokenizerFast
 
     from nastool_supershaper.modeling import SuperShaperConfig, SuperShaperForMaskedLM
 
@@ -70,6 +79,14 @@ __all__ = [
     "pretrain",
 ]
 
+_log = logging.getLogger(__name__)
+
+CARD = "run.json"
+"""File in the folder of a run that says what it is made of."""
+
+WAIT = 10.0
+"""Seconds to wait for another process that trains in the same folder: it may be ending."""
+
 
 def pretrain(
     model: SuperShaperForMaskedLM,
@@ -83,7 +100,8 @@ def pretrain(
     on_step: Callable[[StepReport], None] | None = None,
     workers: Workers = ALONE,
     trackers: Sequence[str] | None = None,
-    tokenizer: str | Path | None = None,
+    tokenizer: str | Path | PreTrainedTokenizerFast | None = None,
+    origin: Mapping[str, Any] | None = None,
 ) -> PretrainingResult:
     """Train a supernet; stopped at any moment and resumed, it ends as if never stopped.
 
@@ -102,23 +120,38 @@ def pretrain(
         workers: The processes that share the batches; each calls this with the same arguments. The
             first one writes; the numbers are those of a single process up to rounding.
         trackers: See `open_trackers`; None takes what is installed.
-        tokenizer: Folder of the text's tokenizer, to lie beside the model from the start.
+        tokenizer: The text's tokenizer, or its folder, to lie beside the model from the start.
+        origin: What else the run is known by, as JSON, e.g. what its weights start from. What is
+            named here must be the same where the run goes on.
 
     Returns:
         How the run ended. SIGINT and SIGTERM end it after the current step, with a checkpoint.
 
     Raises:
         InvalidInputError: If the folder holds another run, one that cannot go on, or one and
-            `resume` is False.
+            `resume` is False; or another process trains there.
         NastoolError: If a loss or a weight is not finite, or a checkpoint cannot be written.
     """
+    output = Path(output)
+    with workers.owning(output, "run", WAIT, _log.warning):
+        config = replace(config, dtype=resolve_dtype(model.device.type, config.dtype))
+        rated = replace(masking, rate=config.masking_rate)
+        run = _Run(model, blocks, rated, config, output, workers, origin or {})
+        start = run.start(resume, tokenizer)
+        return _train(run, start, evaluation, on_step, trackers)
+
+
+def _train(
+    run: _Run,
+    start: int,
+    evaluation: Evaluation | None,
+    on_step: Callable[[StepReport], None] | None,
+    trackers: Sequence[str] | None,
+) -> PretrainingResult:
+    """Make the steps that are left."""
     import torch
 
-    output = Path(output)
-    config = replace(config, dtype=resolve_dtype(model.device.type, config.dtype))
-    rated = replace(masking, rate=config.masking_rate)
-    run = _Run(model, blocks, rated, config, output, workers)
-    start = run.start(resume, tokenizer)
+    model, config, workers = run.model, run.config, run.workers
     done, perplexity = start, run.last_perplexities
     clock, before = time.perf_counter(), run.seconds
     with (
@@ -155,14 +188,14 @@ def pretrain(
     # Stopped before the first step there is nothing that a run could not start from again.
     if workers.is_first and done > 0:
         try:
-            save_model(model, output)
+            save_model(model, run.output)
         # safetensors reports a full disk by an exception of its own.
         except Exception as error:
             raise NastoolError(
-                f"cannot write the model to {output}: {error}; it is in the newest checkpoint"
+                f"cannot write the model to {run.output}: {error}; it is in the newest checkpoint"
             ) from error
     workers.wait()
-    tokens = done * config.batch_size * blocks.shape[1]
+    tokens = done * config.batch_size * run.sequence_length
     return PretrainingResult(done, done == config.steps, tokens, run.seconds, perplexity)
 
 
@@ -177,6 +210,7 @@ class _Run:
         config: PretrainingConfig,
         output: Path,
         workers: Workers,
+        origin: Mapping[str, Any],
     ) -> None:
         if masking.vocab_size > model.config.vocab_size:
             raise InvalidInputError(
@@ -199,7 +233,8 @@ class _Run:
         self._peak_flops = 0.0
         self.batches = MaskedBatches(blocks, masking, config.batch_size, config.seed)
         self.optimizer = build_optimizer(model, config)
-        self.data = _data_fingerprint(blocks)
+        self._blocks, self._origin = blocks, dict(origin)
+        self._card: dict[str, Any] = {}
         self.seconds = 0.0
         self.last_perplexities: dict[str, float] = {}
         self._widths = tuple(model.config.widths)
@@ -208,17 +243,18 @@ class _Run:
         model.supershaper.gradient_checkpointing = config.gradient_checkpointing
 
     @property
+    def sequence_length(self) -> int:
+        """Tokens a block."""
+        return int(self._blocks.shape[1])
+
+    @property
     def _checkpoints(self) -> Path:
         return self.output / "checkpoints"
 
-    def start(self, resume: bool, tokenizer: str | Path | None) -> int:
+    def start(self, resume: bool, tokenizer: str | Path | PreTrainedTokenizerFast | None) -> int:
         """Return the step to begin with, having restored what was saved there."""
         import torch
 
-        try:
-            self.output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InvalidInputError(f"cannot make folder {self.output}: {error}") from error
         checkpoint = resumable_checkpoint(self.output, resume)
         found = 0 if checkpoint is None else int(checkpoint.state["step"])
         first = torch.tensor([found], device=self.model.device)
@@ -228,6 +264,16 @@ class _Run:
                 f"{self.output}: expected a checkpoint of the same step for every process, got "
                 f"{found} here and {first.item()} for the first; all must see the same folder"
             )
+        if checkpoint is not None:
+            self._check_continues(checkpoint)
+        net = self.model.config
+        net.trained_positions = max(net.trained_positions, self.sequence_length)
+        self._card = {
+            "config": self.config.describe(),
+            "data": describe_blocks(self._blocks),
+            "net": describe_net(net),
+            "origin": (checkpoint.state.get("origin", {}) if checkpoint else {}) | self._origin,
+        }
         if checkpoint is None:
             if self.workers.is_first:
                 self._log.clear()
@@ -238,25 +284,44 @@ class _Run:
             self._save_description(tokenizer)
         return found
 
-    def _go_on(self, checkpoint: Checkpoint) -> None:
-        state = checkpoint.state
-        self.config.check_continues(state["config"], str(self.output))
-        if state["data"] != self.data:
-            raise InvalidInputError(f"{self.output} was trained on other text; give another folder")
-        load_checkpoint(checkpoint, self.model, self.optimizer)
-        self.seconds = state["seconds"]
-        self.last_perplexities = state["perplexities"]
-        if self.workers.is_first:
-            self._log.cut(state["step"])
+    def _check_continues(self, checkpoint: Checkpoint) -> None:
+        """Check that this is the run that the checkpoint is of."""
+        from nastool_supershaper.supernet_config import SuperShaperConfig
 
-    def _save_description(self, tokenizer: str | Path | None) -> None:
-        """Save what the folder of an unfinished run is read with: sizes and tokenizer."""
-        try:
-            save_config(self.model, self.output)
-        except OSError as error:
-            raise NastoolError(f"cannot write the sizes to {self.output}: {error}") from error
+        state = checkpoint.state
+        saved = SuperShaperConfig.from_pretrained(checkpoint.path)
+        origin = state.get("origin", {})
+        compared = {name: value for name, value in self._origin.items() if name in origin}
+        found = [
+            *differences(describe_net(saved), describe_net(self.model.config)),
+            *self.config.changes(state["config"]),
+            *differences(origin, compared),
+        ]
+        if found:
+            raise InvalidInputError(
+                f"{self.output} was trained with {'; '.join(found)}: resume with the same, or give "
+                "another folder"
+            )
+        if not is_same_text(state["data"], self._blocks):
+            raise InvalidInputError(
+                f"{self.output} was trained on other text (blocks {state['data']['blocks']}, got "
+                f"{list(self._blocks.shape)}); give another folder"
+            )
+
+    def _go_on(self, checkpoint: Checkpoint) -> None:
+        load_checkpoint(checkpoint, self.model, self.optimizer)
+        self.seconds = checkpoint.state["seconds"]
+        self.last_perplexities = checkpoint.state["perplexities"]
+        if self.workers.is_first:
+            self._log.cut(checkpoint.state["step"])
+
+    def _save_description(self, tokenizer: str | Path | PreTrainedTokenizerFast | None) -> None:
+        """Save what the folder of an unfinished run is read with: sizes, card and tokenizer."""
+        save_config(self.model, self.output)
+        write_whole(self.output / CARD, json.dumps(self._card, indent=2) + "\n")
         if tokenizer is not None:
-            save_tokenizer(load_tokenizer(tokenizer), self.output)
+            is_path = isinstance(tokenizer, str | Path)
+            save_tokenizer(load_tokenizer(tokenizer) if is_path else tokenizer, self.output)
 
     def step(
         self, step: int, input_ids: NDArray[np.int64], labels: NDArray[np.int64]
@@ -327,12 +392,30 @@ class _Run:
             self.workers.count * measure_peak_flops(self.model.device, config.dtype)
         )
         if self.workers.is_first:
-            self.trackers = open_trackers(names, self.output, start, config.describe())
+            with writing(self.output):
+                self.trackers = open_trackers(names, self.output, start, config.describe())
         try:
             yield
-        finally:
+        except BaseException:
+            # What ended the run is told, not that the trackers end with it.
             for tracker in self.trackers:
+                with suppress(Exception):
+                    tracker.close()
+            raise
+        for tracker in self.trackers:
+            with self._tracking(tracker):
                 tracker.close()
+
+    @contextmanager
+    def _tracking(self, tracker: Tracker) -> Iterator[None]:
+        """Turn what a tracker raises, in types of its own, into one line."""
+        try:
+            yield
+        except Exception as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise WriteError(
+                f"cannot write curves to {tracker.name}: {reason}; {self._what_is_kept()}"
+            ) from error
 
     def evaluate(self, evaluation: Evaluation) -> dict[str, float]:
         """Return held-out perplexities by name of shape."""
@@ -361,7 +444,8 @@ class _Run:
         except NastoolError as error:
             raise NastoolError(f"{error}; {self._what_is_kept()}") from error
         for tracker in self.trackers:
-            tracker.log(report.step, numbers)
+            with self._tracking(tracker):
+                tracker.log(report.step, numbers)
 
     def checkpoint(self, step: int, perplexity: dict[str, float]) -> None:
         """Save everything that resuming needs."""
@@ -378,8 +462,7 @@ class _Run:
             "step": step,
             "seconds": self.seconds,
             "perplexities": perplexity,
-            "config": self.config.describe(),
-            "data": self.data,
+            **self._card,
         }
         save_checkpoint(
             self._checkpoints,
@@ -429,47 +512,3 @@ def build_optimizer(
         eps=config.eps,
         fused=True,
     )
-
-
-def _data_fingerprint(blocks: Blocks) -> dict[str, Any]:
-    sample = np.ascontiguousarray(blocks[:: max(1, len(blocks) // 1024)])
-    return {
-        "blocks": list(blocks.shape),
-        "sample": hashlib.blake2b(sample.astype("<u4").tobytes(), digest_size=16).hexdigest(),
-    }
-
-
-@contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """Turn the first SIGINT or SIGTERM into a request; a second one acts as usual."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    old: dict[signal.Signals, Any] = {}
-
-    def request(number: int, frame: object) -> None:
-        del number, frame
-        stop.set()
-        for known, handler in old.items():
-            signal.signal(known, handler)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        old[number] = signal.signal(number, request)
-    try:
-        yield stop
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _flushed_denormals() -> Iterator[None]:
-    """Treat denormal numbers as zero: on CPUs they are slow, and no training needs them."""
-    import torch
-
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)

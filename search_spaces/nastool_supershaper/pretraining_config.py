@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from nastool.errors import InvalidInputError
 from nastool_supershaper.precision import DTYPES
-from nastool_supershaper.training_rules import Distillation, Sandwich, TrainingRule
+from nastool_supershaper.training_rules import (
+    Distillation,
+    LargestOnly,
+    RandomOnly,
+    Sandwich,
+    SizeAware,
+    TrainingRule,
+    Uniform,
+)
 
 # What may differ between a run and its continuation without changing the weights.
-_FREE_ON_RESUME = frozenset(
-    {"log_every", "evaluate_every", "checkpoint_every", "keep_checkpoints", "peak_flops"}
+FREE_ON_RESUME = frozenset(
+    {
+        "micro_batch_size",
+        "gradient_checkpointing",
+        "log_every",
+        "evaluate_every",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "peak_flops",
+    }
 )
 
 
@@ -117,26 +134,53 @@ class PretrainingConfig:
         described["betas"] = list(self.betas)
         return described
 
-    def check_continues(self, saved: dict[str, Any], where: str) -> None:
-        """Check that a run described so can go on with this configuration.
+    @classmethod
+    def of(cls, described: Mapping[str, Any]) -> PretrainingConfig:
+        """Return the configuration that was described so.
+
+        Args:
+            described: What `describe` returned, possibly of an older version: a field that it lacks
+                counts as its default.
+
+        Raises:
+            InvalidInputError: If a value is out of range, or the rule none that has a name.
+        """
+        names = {part.name for part in fields(cls)}
+        values = {name: value for name, value in described.items() if name in names}
+        rule = dict(values.get("rule", Sandwich().describe()))
+        kinds = {kind.__name__: kind for kind in (Sandwich, RandomOnly, LargestOnly)}
+        samplings = {kind.__name__: kind for kind in (Uniform, SizeAware)}
+        try:
+            kind = kinds[rule.pop("name")]
+            if "sampling" in rule:
+                sampling = dict(rule["sampling"])
+                rule["sampling"] = samplings[sampling.pop("name")](**sampling)
+            values["rule"] = kind(**rule)
+            values["betas"] = tuple(values.get("betas", cls.betas))
+            if values.get("distillation") is not None:
+                values["distillation"] = Distillation(**values["distillation"])
+            return cls(**values)
+        except (KeyError, TypeError) as error:
+            raise InvalidInputError(f"no hyperparameters of a training run: {error}") from error
+
+    def changes(self, saved: Mapping[str, Any]) -> list[str]:
+        """Say what keeps a run described so from going on with this configuration.
 
         A field that the description lacks counts as its default: the run is then older than it.
 
         Args:
             saved: What `describe` returned, possibly of an older version.
-            where: What holds the run, for the message.
 
-        Raises:
-            InvalidInputError: If a field differs that changes the weights.
+        Returns:
+            Each field that differs and changes the weights, with both values.
         """
         rule = {**type(self.rule)().describe(), **saved.get("rule", {})}
         then = {**PretrainingConfig().describe(), **saved, "rule": rule}
-        for name, value in self.describe().items():
-            if name not in _FREE_ON_RESUME and then[name] != value:
-                raise InvalidInputError(
-                    f"{where} was trained with {name}={then[name]!r}, got {value!r}: resume with "
-                    "the same value, or give another folder"
-                )
+        return [
+            f"{name}={then[name]!r}, got {value!r}"
+            for name, value in self.describe().items()
+            if name not in FREE_ON_RESUME and then[name] != value
+        ]
 
 
 PRESETS: dict[str, PretrainingConfig] = {

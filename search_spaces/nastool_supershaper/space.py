@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from nastool.chain import ChainCost
 from nastool.deployment import Deployment, Workload
 from nastool.errors import InvalidInputError, MissingDependencyError
+from nastool.files import is_file, is_folder, read_json_object
 from nastool.space import Gene, Genotypes, SearchSpace
 
 PUBLISHED_WIDTHS = (120, 240, 360, 480, 540, 600, 768)
@@ -23,6 +23,19 @@ PUBLISHED_WIDTHS = (120, 240, 360, 480, 540, 600, 768)
 
 SEQUENCE_LENGTH = 128
 """Tokens of the forward pass that `macs` and `flops` count, as in pre-training."""
+
+_MOST: Mapping[str, int] = {
+    "layers": 1_000,
+    "ffn": 1_000_000,
+    "heads": 65_536,
+    "vocabulary": 10_000_000,
+    "positions": 10_000_000,
+    "segments": 65_536,
+}
+_MOST_WIDTHS = 256
+_LARGEST_WIDTH = 65_536
+_DIGITS = 18
+"""Beyond every model there is: a slip of the keyboard, or a damaged file, is refused at once."""
 
 _REFERENCE = Path(__file__).parent / "reference"
 _BYTES_PER_WEIGHT = 4
@@ -44,8 +57,8 @@ class SuperShaperSpace(SearchSpace):
         name: Identifier; by default the text that `create` reads the space back from.
 
     Raises:
-        InvalidInputError: A size is not positive, or the widths are not ascending multiples of
-            the number of heads.
+        InvalidInputError: A size is not positive or larger than that of any model, or the widths
+            are not ascending multiples of the number of heads.
     """
 
     layers: int = 12
@@ -58,11 +71,17 @@ class SuperShaperSpace(SearchSpace):
     name: str = ""
 
     def __post_init__(self) -> None:
-        for field in ("layers", "ffn", "heads", "vocabulary", "positions", "segments"):
+        for field, most in _MOST.items():
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InvalidInputError(f"{field} must be a positive integer, got {value!r}")
+                raise InvalidInputError(f"{field} must be a positive integer, got {_shown(value)}")
+            if value > most:
+                raise InvalidInputError(f"{field} must be at most {most:,}, got {_shown(value)}")
         widths: tuple[object, ...] = tuple(self.widths)
+        if len(widths) > _MOST_WIDTHS:
+            raise InvalidInputError(
+                f"widths must be at most {_MOST_WIDTHS} sizes, got {len(widths):,}"
+            )
         numbers = [w for w in widths if isinstance(w, int) and not isinstance(w, bool)]
         if (
             not widths
@@ -72,7 +91,11 @@ class SuperShaperSpace(SearchSpace):
         ):
             raise InvalidInputError(
                 f"widths must be ascending positive multiples of {self.heads} heads, "
-                f"got {'/'.join(map(str, widths)) or 'none'}"
+                f"got {'/'.join(map(_shown, widths)) or 'none'}"
+            )
+        if numbers[-1] > _LARGEST_WIDTH:
+            raise InvalidInputError(
+                f"widths must be at most {_LARGEST_WIDTH:,}, got {_shown(numbers[-1])}"
             )
         object.__setattr__(self, "widths", widths)
         if not self.name:
@@ -214,6 +237,13 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 """The paper's space, and those of the two supernets that start from a 6-layer MiniLM."""
 
 
+def _shown(size: object) -> str:
+    """A size in a message: Python itself refuses to write thousands of digits."""
+    if isinstance(size, int) and abs(size) >= 10**_DIGITS:
+        return f"a number of more than {_DIGITS} digits"
+    return f"{size!r:.60}"
+
+
 def create(argument: str | None = None) -> SuperShaperSpace:
     """A BERT with a width of its own in every layer: the paper's space, a preset, or a supernet's.
 
@@ -229,13 +259,13 @@ def create(argument: str | None = None) -> SuperShaperSpace:
     if argument in PRESETS:
         return SuperShaperSpace(**PRESETS[argument])
     folder = Path(argument)
-    if folder.is_dir():
+    if is_folder(folder):
         return _from_folder(folder)
     if "=" in argument:
         return _from_text(argument)
     raise InvalidInputError(
         f"supershaper: expected a preset ({', '.join(PRESETS)}), the folder of a supernet or "
-        f"sizes such as 'layers=6,widths=120/240', got {argument!r}"
+        f"sizes such as 'layers=6,widths=120/240', got {argument!r:.200}"
     )
 
 
@@ -292,9 +322,9 @@ def shipped_reference(root: Path, name: str, metric: str) -> Path | None:
     if not declared.is_file():
         return None
     try:
-        proxies = json.loads(declared.read_text(encoding="utf-8"))
+        proxies = read_json_object(declared)
         proxy = root / proxies[name] / metric if name in proxies else None
-    except (ValueError, TypeError) as error:
+    except (InvalidInputError, TypeError) as error:
         raise InvalidInputError(
             f"{declared.name} must map names of spaces to names of spaces: {error}"
         ) from error
@@ -303,14 +333,9 @@ def shipped_reference(root: Path, name: str, metric: str) -> Path | None:
 
 def _from_folder(folder: Path) -> SuperShaperSpace:
     path = folder / "config.json"
-    if not path.is_file():
+    if not is_file(path):
         raise InvalidInputError(f"expected the folder of a supernet, but {path} does not exist")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InvalidInputError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise InvalidInputError(f"{path} must hold an object, got {type(config).__name__}")
+    config = read_json_object(path)
     try:
         return from_config(config)
     except InvalidInputError as error:
@@ -324,15 +349,15 @@ def _from_text(text: str) -> SuperShaperSpace:
         key, _, value = (piece.strip() for piece in part.partition("="))
         if key not in known:
             raise InvalidInputError(
-                f"supershaper: unknown size {key!r} in {text!r}; known: {', '.join(known)}"
+                f"supershaper: unknown size {key!r:.60} in {text!r:.200}; known: {', '.join(known)}"
             )
         if key in sizes:
-            raise InvalidInputError(f"supershaper: {key} is given twice in {text!r}")
+            raise InvalidInputError(f"supershaper: {key} is given twice in {text!r:.200}")
         numbers = value.split("/")
-        if not all(number.isdecimal() for number in numbers) or (
+        if not all(number.isdecimal() and len(number) <= _DIGITS for number in numbers) or (
             key != "widths" and len(numbers) > 1
         ):
             form = "integers joined by '/'" if key == "widths" else "an integer"
-            raise InvalidInputError(f"supershaper: {key} must be {form}, got {value!r}")
+            raise InvalidInputError(f"supershaper: {key} must be {form}, got {value!r:.200}")
         sizes[key] = tuple(map(int, numbers)) if key == "widths" else int(value)
     return SuperShaperSpace(**sizes)

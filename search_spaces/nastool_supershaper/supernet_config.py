@@ -15,6 +15,7 @@ class SuperShaperConfig(PretrainedConfig):
 
     Args:
         widths: Hidden sizes a layer can take, ascending; the last one is `hidden_size`.
+        trained_positions: Positions that training has seen, from the first; 0 where nobody said.
 
     Raises:
         InvalidInputError: If a size or the widths break a rule.
@@ -35,6 +36,7 @@ class SuperShaperConfig(PretrainedConfig):
         pad_token_id: int | None = 0,
         initializer_range: float = 0.02,
         widths: Sequence[int] = (120, 240, 360, 480, 540, 600, 768),
+        trained_positions: int = 0,
         **kwargs: Any,
     ) -> None:
         sizes: dict[str, Any] = {
@@ -69,6 +71,7 @@ class SuperShaperConfig(PretrainedConfig):
         self.type_vocab_size = type_vocab_size
         self.layer_norm_eps = layer_norm_eps
         self.initializer_range = initializer_range
+        self.trained_positions = trained_positions
         # The base class takes any keyword.
         super().__init__(pad_token_id=pad_token_id, **kwargs)  # type: ignore[call-arg]
 

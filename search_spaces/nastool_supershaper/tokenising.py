@@ -163,16 +163,15 @@ def tokenise_share(
         write_note(finished=True)
 
 
-def join_parts(
-    sources: Sequence[Source], folder: Path, request: dict[str, Any], dtype: np.dtype[Any]
+def count_parts(
+    sources: Sequence[Source], folder: Path, request: dict[str, Any]
 ) -> tuple[list[dict[str, Any]], list[int]]:
-    """Put the parts of all processes together, as ``train.npy`` and ``held_out.npy``.
+    """Count what the parts of all processes hold.
 
     Args:
         sources: Where the text came from.
         folder: The corpus's folder.
         request: What was asked for.
-        dtype: Of the token ids on disk.
 
     Returns:
         Counts of every source, and the blocks of training and held-out text.
@@ -187,19 +186,6 @@ def join_parts(
             "all processes must see the same folder"
         )
     blocks = [sum(note["blocks"][k] for note in done) for k in range(len(KINDS))]
-    for kind, n in zip(KINDS, blocks, strict=True):
-        header = {
-            "descr": np.lib.format.dtype_to_descr(dtype),
-            "fortran_order": False,
-            "shape": (n, request["sequence_length"]),
-        }
-        with open(folder / f"{kind}.npy", "wb") as whole:
-            np.lib.format.write_array_header_1_0(whole, header)
-            for rank in range(count):
-                with open(_part_path(folder, kind, rank), "rb") as part:
-                    shutil.copyfileobj(part, whole, 1 << 22)
-            whole.flush()
-            os.fsync(whole.fileno())
     counts = [
         {
             "name": source.name,
@@ -212,36 +198,47 @@ def join_parts(
     return counts, blocks
 
 
-def remove_parts(folder: Path) -> None:
+def join_parts(
+    folder: Path, kind: str, n: int, length: int, dtype: np.dtype[Any], target: Path
+) -> None:
+    """Put the parts of all processes together.
+
+    Args:
+        folder: The corpus's folder.
+        kind: ``train`` or ``held_out``.
+        n: Blocks in all parts.
+        length: Tokens a block.
+        dtype: Of the token ids on disk.
+        target: File that is written.
+    """
+    header = {
+        "descr": np.lib.format.dtype_to_descr(dtype),
+        "fortran_order": False,
+        "shape": (n, length),
+    }
+    # Parts of an earlier attempt by more processes may lie there, too.
+    count = (_read_note(_note_path(folder, 0)) or {})["processes"]
+    with open(target, "wb") as whole:
+        np.lib.format.write_array_header_1_0(whole, header)
+        for rank in range(count):
+            with open(_part_path(folder, kind, rank), "rb") as part:
+                shutil.copyfileobj(part, whole, 1 << 22)
+        whole.flush()
+        os.fsync(whole.fileno())
+
+
+def remove_parts(folder: Path, rank: int | None = None) -> None:
     """Remove parts and notes, those of earlier attempts included.
 
     Args:
         folder: The corpus's folder.
+        rank: Only those of one process.
     """
-    for path in folder.glob(".part-*"):
-        path.unlink()
-
-
-def write_text_atomically(path: Path, text: str) -> None:
-    """Replace a text file so that a reader sees the old or the new content, never a part.
-
-    Args:
-        path: File to write.
-        text: Its new content.
-
-    Raises:
-        NastoolError: If the file cannot be written, e.g. on a full disk.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with open(partial, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise NastoolError(f"cannot write {path}: {error}") from error
+    for path in folder.glob(".part-*" if rank is None else f".part-{rank}.*"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 class _Piece(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -18,6 +19,9 @@ TRACKERS = ("tensorboard", "wandb")
 
 class Tracker(ABC):
     """Take numbers as training goes."""
+
+    name: str
+    """Where the numbers go; for messages."""
 
     @abstractmethod
     def log(self, step: int, values: Mapping[str, float]) -> None:
@@ -39,14 +43,25 @@ class TensorBoard(Tracker):
     def __init__(self, output: Path, start: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
+        self.name = str(output / "tensorboard")
+        # Its thread prints what stops it, e.g. a full disk, and also hands it to the next call.
+        self._hook = threading.excepthook
+        threading.excepthook = self._report
         self._writer: Any = SummaryWriter(str(output / "tensorboard"), purge_step=start + 1)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
 
+    def _report(self, failure: threading.ExceptHookArgs) -> None:
+        if not type(failure.thread).__module__.startswith("tensorboard"):
+            self._hook(failure)
+
     def close(self) -> None:
-        self._writer.close()
+        try:
+            self._writer.close()
+        finally:
+            threading.excepthook = self._hook
 
 
 class WeightsAndBiases(Tracker):
@@ -58,6 +73,7 @@ class WeightsAndBiases(Tracker):
     """
 
     def __init__(self, output: Path, config: Mapping[str, Any]) -> None:
+        self.name = "Weights & Biases"
         # By name: it may be missing where types are checked.
         wandb = import_module("wandb")
         folder = str(output.resolve())

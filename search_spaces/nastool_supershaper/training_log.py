@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nastool.errors import NastoolError
+from nastool.files import is_file, read_text, write_whole, writing
 from nastool_supershaper.pretraining_report import StepReport
-from nastool_supershaper.tokenising import write_text_atomically
 
 
 class TrainingLog:
@@ -23,20 +22,21 @@ class TrainingLog:
 
     def clear(self) -> None:
         """Forget what an earlier run left there."""
-        self._path.unlink(missing_ok=True)
+        with writing(self._path):
+            self._path.unlink(missing_ok=True)
 
     def cut(self, step: int) -> None:
         """Drop what comes after a step: a resumed run writes it again."""
-        if not self._path.exists():
+        if not is_file(self._path):
             return
         kept = []
-        for line in self._path.read_text(encoding="utf-8").splitlines():
+        for line in read_text(self._path).splitlines():
             try:
                 if json.loads(line)["step"] <= step:
                     kept.append(line + "\n")
-            except (ValueError, KeyError):
+            except (ValueError, KeyError, TypeError):
                 break  # the line that a killed run was writing
-        write_text_atomically(self._path, "".join(kept))
+        write_whole(self._path, "".join(kept))
 
     def append(self, report: StepReport, tokens: int, seconds: float) -> dict[str, float]:
         """Write a step's record; return its numbers by name, for curves.
@@ -47,7 +47,7 @@ class TrainingLog:
             seconds: Time spent so far, in all runs.
 
         Raises:
-            NastoolError: If it cannot be written, e.g. on a full disk.
+            WriteError: If it cannot be written, e.g. on a full disk.
         """
         numbers = {
             "learning_rate": report.learning_rate,
@@ -65,11 +65,8 @@ class TrainingLog:
             "subnets": [subnet._asdict() for subnet in report.subnets],
             **by_name,
         }
-        try:
-            with open(self._path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
-        except OSError as error:
-            raise NastoolError(f"cannot write {self._path}: {error}") from error
+        with writing(self._path), self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
         for kind, values in by_name.items():
             numbers |= {f"{kind}/{name}": value for name, value in values.items()}
         return numbers

@@ -55,6 +55,13 @@ class Careless(RandomSearch):
         return self.problem.space.sample(n, self.rng)
 
 
+class Stubborn(RandomSearch):
+    """Proposes what has failed again: it only remembers what it has learned from."""
+
+    def tell(self, evaluations):
+        super().tell(evaluations.take(np.isfinite(evaluations.objectives[:, 0])))
+
+
 def suite(kind):
     class Suite(StrategyConformance):
         def make(self, problem, seed):
@@ -74,6 +81,45 @@ def test_a_strategy_that_breaks_constraints_is_caught():
             suite(Careless).test_asked_genotypes_are_canonical_and_admissible(
                 example_problems()[name]
             )
+
+
+def test_a_strategy_that_proposes_what_has_failed_is_caught():
+    with pytest.raises(AssertionError, match="failed is proposed again"):
+        suite(Stubborn).test_what_has_failed_is_not_proposed_again()
+
+
+def test_a_strategy_that_runs_in_circles_is_caught():
+    class Circling(RandomSearch):
+        def ask(self, n):
+            return np.full((1, 4), 1)
+
+    with pytest.raises(AssertionError, match="only 1 different shapes"):
+        suite(Circling).test_what_has_failed_is_not_proposed_again()
+
+
+def test_a_space_whose_names_are_not_read_back_is_caught():
+    class Mumbling(Mixed):
+        def format(self, genotype):
+            return super().format(genotype).replace("conv", "attention")
+
+    class Suite(SearchSpaceConformance):
+        def make(self):
+            return Mumbling()
+
+    with pytest.raises(AssertionError):
+        Suite().test_format_and_parse_are_inverse()
+
+
+def test_an_objective_that_sorts_its_input_is_caught():
+    class Suite(ObjectiveConformance):
+        def make(self):
+            return Formula("rank", lambda g: g.sort(axis=1) or g[:, 0] * 1.0)
+
+        def space(self):
+            return Widths()
+
+    with pytest.raises(ValueError, match="read-only"):
+        Suite().test_evaluate_returns_one_value_for_each_genotype()
 
 
 def test_an_objective_that_depends_on_the_batch_is_caught():

@@ -214,3 +214,12 @@ def test_violation_is_relative_and_signed():
     np.testing.assert_array_equal(lower, [0.5, 0.0, -0.5, np.nan])
     np.testing.assert_array_equal(Constraint("m", "<=", 0.0).violation(values[:1]), [50.0])
     np.testing.assert_array_equal(Constraint("m", "<=", -100.0).violation(values[:1]), [1.5])
+
+
+@pytest.mark.parametrize("read", [parse_quantity, parse_constraint])
+@pytest.mark.parametrize("text", ["1" * 1_000_000 + "!", "a<=" + "1" * 1_000_000 + "!"])
+def test_long_texts_are_refused_in_a_short_line(read, text):
+    # A reader that tries every split of a number would take hours for these.
+    with pytest.raises(InvalidInputError) as caught:
+        read(text)
+    assert len(str(caught.value)) < 400

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -46,6 +47,10 @@ class Scripted(Objective):
                 raise ValueError(f"no {number}")
             if action == "die":
                 os._exit(9)
+            if action == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if action == "exit":
+                sys.exit(0)
             if action == "sleep":
                 time.sleep(60)
             if action == "refuse":
@@ -131,13 +136,53 @@ def test_errors_a_user_can_act_on_are_raised(executor):
         gather(executor, Scripted({4: "refuse"}), range(8))
 
 
-def test_a_dead_worker_costs_its_chunk():
-    with ProcessPool(2, 1) as pool:
-        values, messages = gather(pool, Scripted({3: "die"}), range(6))
-    assert np.isnan(values[3])
-    assert values[:3] + values[4:] == [0, 2, 4, 8, 10]
-    assert list(messages) == [3]
-    assert "died" in messages[3]
+@pytest.mark.parametrize("chunk_size", [1, 4, 8])
+def test_a_death_costs_the_shape_that_caused_it(chunk_size):
+    with ProcessPool(2, chunk_size) as pool:
+        values, messages = gather(pool, Scripted({3: "die", 5: "kill"}), range(12))
+        assert np.isnan(values[3])
+        assert np.isnan(values[5])
+        good = [k for k in range(12) if k not in (3, 5)]
+        assert [values[k] for k in good] == [2.0 * k for k in good]
+        assert messages == {
+            3: "the worker process died with exit code 9",
+            5: "the worker process was ended by SIGKILL",
+        }
+        # And it goes on.
+        assert gather(pool, Scripted(), range(3)) == ([0.0, 2.0, 4.0], {})
+
+
+def test_sys_exit_in_a_worker_is_a_failure_and_no_death():
+    with ProcessPool(1, 4) as pool:
+        values, messages = gather(pool, Scripted({2: "exit"}), range(4))
+    assert np.isnan(values[2])
+    assert messages == {2: "sys.exit(): 0"}
+
+
+def test_the_first_death_of_a_worker_names_the_guard(tmp_path):
+    script = tmp_path / "mine.py"
+    script.write_text(
+        "import numpy as np\n"
+        "from test_executors import Scripted\n"
+        "from nastool.executors import ProcessPool\n"
+        "open('runs', 'a').write('x')\n"
+        "print(len(list(ProcessPool(2).run(Scripted(), np.zeros((9, 1), dtype=np.int64)))))\n"
+    )
+    command = [sys.executable, script.name]
+    run = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert run.returncode == 1
+    assert '`if __name__ == "__main__":`' in run.stderr.strip().splitlines()[-1]
+    assert run.stderr.count("Traceback") == 1
+    assert len((tmp_path / "runs").read_text()) <= 3
+
+
+def test_an_objective_that_a_worker_cannot_import_is_named(monkeypatch):
+    monkeypatch.setattr(Scripted, "__module__", "nowhere_to_be_found")
+    monkeypatch.setitem(sys.modules, "nowhere_to_be_found", sys.modules[__name__])
+    with ProcessPool(1) as pool, pytest.raises(InvalidInputError, match="module that they can"):
+        gather(pool, Scripted(), [1])
 
 
 class Interrupting(ProcessPool):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import numpy as np
@@ -129,7 +130,30 @@ def test_hypervolume_equals_counted_unit_cubes(points, corner):
     assert volume == pytest.approx(dominated.sum())
 
 
-@pytest.mark.parametrize("m", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("m", [4, 5, 6, 7])
+@pytest.mark.parametrize("resolution", [3, 1_000_000])
+def test_hypervolume_of_many_objectives_equals_inclusion_and_exclusion(m, resolution):
+    rng = np.random.default_rng([m, resolution])
+    for _ in range(5):
+        points = rng.integers(0, resolution, (9, m)).astype(float)
+        corner = np.full(m, float(resolution))
+        expected = 0.0
+        for size in range(1, len(points) + 1):
+            chosen = np.array(list(itertools.combinations(points, size)))
+            shared = np.prod(corner - chosen.max(axis=1), axis=1).sum()
+            expected += shared if size % 2 else -shared
+        assert pareto.hypervolume(points, corner) == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_hypervolume_beyond_the_memory_is_refused(monkeypatch):
+    monkeypatch.setattr("nastool.hypervolume._MOST_NUMBERS", 10_000)
+    points = np.abs(np.random.default_rng(0).normal(size=(60, 6)))
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    with pytest.raises(InvalidInputError, match="fewer points or objectives, got 60 points of 6"):
+        pareto.hypervolume(points, np.full(6, 1.1))
+
+
+@pytest.mark.parametrize("m", [1, 2, 3, 4, 5, 6])
 def test_hypervolume_equals_pymoo(m):
     indicators = pytest.importorskip("pymoo.indicators.hv")
     rng = np.random.default_rng(m)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from nastool import plugins
+from nastool import discovery
 from nastool.cli.list import list_plugins
 from nastool.cli.space import count_feasible, space
 from nastool.constraint import parse_constraint
@@ -29,6 +29,7 @@ from nastool.plugins import (
     load_strategy,
     parse_spec,
 )
+from nastool.predictors import create_predictor, known_predictors
 from nastool.problem import CostObjective, Problem
 from nastool.testing import Widths
 
@@ -68,10 +69,10 @@ class FileStrategy(Strategy):
 @pytest.fixture(autouse=True)
 def _forget(monkeypatch):
     """Every test starts without files and sees entry points afresh."""
-    monkeypatch.setattr(plugins, "_registered", {})
-    plugins._installed.cache_clear()
+    monkeypatch.setattr(discovery, "_registered", {})
+    discovery._installed.cache_clear()
     yield
-    plugins._installed.cache_clear()
+    discovery._installed.cache_clear()
     for name in [name for name in sys.modules if name.startswith("nastool_plugin_")]:
         del sys.modules[name]
 
@@ -88,7 +89,7 @@ def points(monkeypatch):
     """Entry points that replace the installed ones."""
     declared = []
     monkeypatch.setattr(
-        plugins, "entry_points", lambda group: [p for p in declared if p.group == group]
+        discovery, "_entry_points", lambda group: [p for p in declared if p.group == group]
     )
     return lambda group, name, value: declared.append(EntryPoint(name, value, group))
 
@@ -185,6 +186,63 @@ def test_a_file_is_run_once(file):
     assert len([p for p in available(SEARCH_SPACES) if p.name == "file-widths"]) == 1
 
 
+def test_files_whose_names_are_alike_are_two(tmp_path):
+    for name in ("a-b", "a_b", "a b"):
+        (tmp_path / f"{name}.py").write_text(FILE.replace("file-", f"{name.replace(' ', '.')}-"))
+        load_file(tmp_path / f"{name}.py")
+    spaces = {p.name for p in available(SEARCH_SPACES)}
+    assert {"a-b-widths", "a_b-widths", "a.b-widths"} <= spaces
+
+
+@pytest.mark.parametrize("code", ["0", "1", "'no'"])
+def test_a_file_that_ends_in_sys_exit_is_refused(tmp_path, code):
+    path = tmp_path / "mine.py"
+    path.write_text(FILE + f"\nimport sys\nsys.exit({code})\n")
+    with pytest.raises(InvalidInputError, match=r"mine\.py cannot be run: sys\.exit\(\)"):
+        load_file(path)
+    assert not [p for p in available(SEARCH_SPACES) if p.name == "file-widths"]
+
+
+def test_predictors_have_one_place_too(points):
+    points(PREDICTORS, "mine", "nastool.predictors.linear:linear")
+    assert create_predictor("mine").kind == "linear"
+    assert {"mine", "linear"} <= set(known_predictors())
+    points(PREDICTORS, "xgboost", "nastool.predictors.linear:linear")
+    points(PREDICTORS, "gone", "nowhere_at_all:create")
+    points(PREDICTORS, "odd", "builtins:dict")
+    discovery._installed.cache_clear()
+    for kind, message in (
+        ("xgboost", "'xgboost' must come from one place, got it from nastool"),
+        ("gone", "predictor 'gone' of .* cannot be loaded: ModuleNotFoundError"),
+        ("odd", "predictor 'odd' of .* must make a Predictor, got dict"),
+        ("none", "unknown predictor 'none'; known: "),
+    ):
+        with pytest.raises(InvalidInputError, match=message):
+            create_predictor(kind)
+
+
+def test_what_a_plugin_makes_is_checked_where_it_enters(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        FILE
+        + """
+from nastool.space import SearchSpace
+@register_space("empty")
+class Empty(SearchSpace):
+    name, genes = "empty", ()
+    def __init__(self, argument=None): pass
+@register_objective("unnamed")
+def unnamed(space, argument=None):
+    return Formula("", len)
+"""
+    )
+    load_file(path)
+    with pytest.raises(InvalidInputError, match="space empty must have at least one gene"):
+        load_space("empty")
+    with pytest.raises(InvalidInputError, match="objective Formula: the name must have"):
+        load_objective("unnamed", Widths())
+
+
 def test_settings_and_argument_reach_the_strategy(file):
     load_file(file)
     assert load_strategy("file-strategy", a_problem()).given == ("none", 1)
@@ -208,9 +266,9 @@ def test_an_argument_that_a_strategy_does_not_take(points):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("import nowhere_at_all", r"mine\.py: ModuleNotFoundError: No module named"),
-        ("def f(:", r"mine\.py: SyntaxError"),
-        ("1 / 0", r"mine\.py: ZeroDivisionError: division by zero"),
+        ("import nowhere_at_all", r"mine\.py cannot be run: ModuleNotFoundError: No module named"),
+        ("def f(:", r"mine\.py cannot be run: SyntaxError"),
+        ("1 / 0", r"mine\.py cannot be run: ZeroDivisionError: division by zero"),
         ("x = 1", "expected at least one register_space"),
         (
             "from nastool.plugins import register_space\nregister_space('a b')(print)",

@@ -1,3 +1,4 @@
+import copy
 import itertools
 
 import numpy as np
@@ -6,10 +7,11 @@ from scipy.stats import chisquare
 
 from nastool.chain import ChainCost
 from nastool.constraint import Constraint, parse_constraint
-from nastool.errors import InfeasibleError, InvalidInputError
+from nastool.errors import InfeasibleError, InvalidInputError, NastoolError
 from nastool.objective import Direction, Kind, Objective, Provenance
 from nastool.problem import CostObjective, Problem
 from nastool.space import Gene, SearchSpace
+from nastool.testing import Formula, Mixed
 
 WIDTHS = (1, 2, 4, 8)
 
@@ -108,7 +110,7 @@ def test_a_constrained_metric_of_the_wrong_shape_is_refused():
             return np.zeros((len(genotypes), 1))
 
     toy = problem("odd<=9", metrics=(Scalar("odd"),))
-    with pytest.raises(InvalidInputError, match=r"objective odd must return 256 real numbers"):
+    with pytest.raises(NastoolError, match=r"first 256 .* odd must return 1 real numbers"):
         toy.admissible(EVERY)
 
 
@@ -190,13 +192,13 @@ def test_fewer_draws_are_enough_where_said(monkeypatch):
     [
         ({"objectives": ()}, "at least one objective"),
         ({"objectives": (Fake(), Fake())}, "distinct names, got score, score"),
-        ({"objectives": (Fake(), Fake("shape"))}, "must not be shape or feasible, .* got shape"),
+        ({"objectives": (Fake(), Fake("shape"))}, "must not be shape, .* or name, .* got shape"),
         (
             {
                 "metrics": (Fake("feasible", Kind.MEASURED),),
                 "constraints": (Constraint("feasible", "<=", 1.0),),
             },
-            "must not be shape or feasible, .* got feasible",
+            "must not be shape, .* or name, .* got feasible",
         ),
         (
             {"constraints": (Constraint("speed", "<=", 1.0),)},
@@ -242,3 +244,66 @@ def test_provenance_reads_as_a_sentence():
     assert str(exact) == "computed (closed form)"
     proxy = Provenance(Kind.PREDICTED, "trees", "held-out R2 0.99", "minilm-12")
     assert str(proxy) == "predicted (trees, held-out R2 0.99); PROXY: minilm-12"
+
+
+# Computed is not cheap
+
+
+class Counting(Fake):
+    """Counts how often it is asked for each shape."""
+
+    def __init__(self, name):
+        super().__init__(name)
+        self.asked = {}
+
+    def evaluate(self, genotypes):
+        for row in genotypes.tolist():
+            self.asked[tuple(row)] = self.asked.get(tuple(row), 0) + 1
+        return super().evaluate(genotypes)
+
+
+def test_a_bounded_metric_is_computed_once_a_shape():
+    counting = Counting("odd")
+    toy = problem("odd<=9", metrics=(counting,))
+    plain = problem("odd<=9", metrics=(Fake("odd"),))
+    expected = Fake("odd").evaluate(EVERY) <= 9
+    for _ in range(3):
+        np.testing.assert_array_equal(toy.admissible(EVERY), expected)
+        rng, other = np.random.default_rng(1), np.random.default_rng(1)
+        np.testing.assert_array_equal(toy.sample(50, rng), plain.sample(50, other))
+    values = toy.compute(counting, EVERY[::3]).values
+    np.testing.assert_array_equal(values, Fake("odd").evaluate(EVERY[::3]))
+    assert set(counting.asked.values()) == {1}
+
+
+def test_not_all_that_is_drawn_is_looked_at():
+    counting = Counting("odd")
+    toy = problem("odd<=1e9", metrics=(counting,))
+    assert len(toy.sample(1, np.random.default_rng(0))) == 1
+    assert sum(counting.asked.values()) <= 32
+
+
+def test_what_is_remembered_is_bounded(monkeypatch):
+    monkeypatch.setattr("nastool.memory._CAPACITY", 64)
+    counting = Counting("odd")
+    toy = problem("odd<=9", metrics=(counting,))
+    expected = Fake("odd").evaluate(EVERY) <= 9
+    for _ in range(2):
+        for begin in range(0, len(EVERY), 16):
+            rows = slice(begin, begin + 16)
+            np.testing.assert_array_equal(toy.admissible(EVERY[rows]), expected[rows])
+    memory = toy._memories["odd"]
+    assert len(memory._recent) + len(memory._older) <= 2 * 64
+    # In another process it is computed anew.
+    assert not copy.deepcopy(memory)._recent
+
+
+def test_equivalent_shapes_are_computed_once():
+    counting = Formula("sum", lambda g: asked.extend(g.tolist()) or g.sum(axis=1) * 1.0)
+    asked = []
+    mixed = Mixed()
+    toy = Problem(mixed, (Formula("loss", len),), (Constraint("sum", "<=", 6),), (counting,))
+    # The kernel means nothing where the operator is skipped.
+    same = np.array([[2, kernel, 3, 0, 1] for kernel in range(4)])
+    assert toy.admissible(same).tolist() == [True] * 4
+    assert asked == [[2, 0, 3, 0, 1]]

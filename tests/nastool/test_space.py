@@ -1,10 +1,12 @@
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nastool.errors import InvalidInputError
-from nastool.space import Gene, SearchSpace
+from nastool.space import Gene, SearchSpace, check_space
 
 
 class Space(SearchSpace):
@@ -43,6 +45,113 @@ NAMED = Space([WIDTHS, OPERATORS, RATIO])
 def test_a_gene_refuses_choices_that_are_ambiguous(choices, message):
     with pytest.raises(InvalidInputError, match=message):
         Gene("g", choices)
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        np.arange(64, 257, 64),
+        tuple(np.arange(64, 257, 64)),
+        list(np.arange(64, 257, 64, dtype=np.int32)),
+        range(64, 257, 64),
+        [np.array(64), np.int16(128), 192, np.uint64(256)],
+    ],
+)
+def test_choices_of_numpy_become_python_s_own(choices):
+    gene = Gene("w", choices, np.True_)
+    assert gene == Gene("w", (64, 128, 192, 256), True)
+    assert {type(choice) for choice in gene.choices} == {int}
+    assert Space([gene]).fingerprint == Space([Gene("w", (64, 128, 192, 256), True)]).fingerprint
+    floats = Gene("f", np.array([0.25, 0.5], dtype=np.float32)).choices
+    assert [type(choice) for choice in floats] == [float, float]
+    assert [type(choice) for choice in Gene("t", np.array(["a", "b"])).choices] == [str, str]
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        (([1, 2], [3, 4]), "finite number or a text"),
+        ((None, 1), "finite number or a text"),
+        ((1.0, float("nan")), "finite number or a text, got nan"),
+        ((np.float64("inf"), 1), "finite number or a text, got inf"),
+        ((1j,), "finite number or a text"),
+        ((10**5000, 1), "number that is too large"),
+        ("abc", "must be a tuple of numbers or texts, got str"),
+        (5, "must be a tuple of numbers or texts, got int"),
+        ({1, 2}, "must be a tuple of numbers or texts, got set"),
+        (np.array(5), "must be a tuple of numbers or texts"),
+        (np.eye(2), "finite number or a text"),
+        (range(10**12), "at most 1,000,000 choices"),
+    ],
+)
+def test_a_gene_refuses_what_is_no_choice_in_one_line(choices, message):
+    with pytest.raises(InvalidInputError, match=message) as caught:
+        Gene("g", choices)
+    assert len(str(caught.value).splitlines()) == 1
+    assert "gene 'g'" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", " ", "a ", "a\nb", "\t", None, 5, b"a"])
+def test_a_gene_must_have_a_name(name):
+    with pytest.raises(InvalidInputError, match="a gene's name must"):
+        Gene(name, (1, 2))
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        (Space([]), "space toy must have at least one gene and at most 10,000, got none"),
+        (Space([WIDTHS, RATIO, WIDTHS]), "distinct names, got 'width' twice"),
+        (Space([WIDTHS, "depth"]), "genes must be a tuple of Gene"),
+        (Space([Gene(f"g{k}", (1, 2)) for k in range(10_001)]), "got 10001"),
+        (Space([WIDTHS], name=""), "space Space: the name must have characters"),
+        (Space([WIDTHS], name=7), "space Space: the name must be a text, got int"),
+        (object(), "must derive from nastool.space.SearchSpace, got object"),
+    ],
+)
+def test_a_space_says_what_it_must(space, message):
+    with pytest.raises(InvalidInputError, match=message):
+        check_space(space)
+
+
+def test_attributes_of_instances_are_accepted():
+    class Plain(SearchSpace):
+        def __init__(self, genes):
+            self.name = "plain"
+            self.genes = tuple(genes)
+            self.heuristics = {"first": np.zeros((1, len(genes)), dtype=np.int64)}
+
+    @dataclass(frozen=True)
+    class Fields(SearchSpace):
+        name: str
+        genes: tuple[Gene, ...]
+
+    for space in (Plain([WIDTHS, RATIO]), Fields("fields", (WIDTHS, RATIO))):
+        assert check_space(space) is space
+        assert (space.size, len(space.costs)) == (6, 0)
+
+    class Nameless(SearchSpace):
+        genes = (WIDTHS,)
+
+    with pytest.raises(InvalidInputError, match="Nameless must have 'name': an attribute of the"):
+        check_space(Nameless())
+    assert not hasattr(Nameless(), "name")
+
+
+def test_every_shape_has_a_name_of_its_own_that_is_read_back():
+    space = Space(
+        [
+            Gene("a", ("conv", "conv-3")),
+            Gene("b", ("3-pool", "pool")),
+            Gene("c", (-1, 1e-7, 2.5)),
+        ]
+    )
+    every = np.indices(tuple(space.cardinalities)).reshape(3, -1).T
+    texts = space.texts(every)
+    assert texts == [space.format(row) for row in every]
+    assert len(set(texts)) == space.size
+    for row, text in zip(every, texts, strict=True):
+        assert space.parse(text)[0].tolist() == row.tolist()
 
 
 def test_a_gene_knows_whether_it_is_numeric():

@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 
 from nastool import pareto
 from nastool.constraint import Constraint, parse_constraint
-from nastool.errors import InvalidInputError, NastoolError
+from nastool.errors import InvalidInputError, NastoolError, StoreError
 from nastool.objective import Direction, Kind, Objective, Provenance
 from nastool.problem import Problem
+from nastool.results import failed_note
 from nastool.space import Gene, SearchSpace
 from nastool.store import open_store
 from nastool.strategies.base import Strategy
@@ -429,27 +430,48 @@ def test_a_strategy_that_raises_is_named_as_it_was_asked_for():
         Study(make_problem(), Broken, description={"strategy": "mine"}).run(10)
 
 
-@pytest.mark.parametrize("bounds", [(), (Constraint("distance", "<=", 9.0),)])
-def test_a_cheap_objective_that_raises_is_named_and_nothing_before_is_lost(tmp_path, bounds):
-    class Broken(Distance):
-        armed = False
+def test_a_cheap_objective_that_raises_costs_what_it_raises_for(tmp_path):
+    url = f"sqlite:///{tmp_path}/a.db"
+    problem = Problem(Grid(), (Fragile(),))
+    result = Study(problem, Uniform, url, "a").run(60)
+    failed = result.evaluations.genotypes[:, 0] == 0
+    assert 0 < failed.sum() < 60
+    np.testing.assert_array_equal(np.isnan(result.metrics[:, 0]), failed)
+    assert len(result.failures) == failed.sum()
+    assert result.failures[0].message == "ValueError: zero width"
+    with open_store(url) as store:
+        assert load_result(store, "a", problem).failures == result.failures
 
+
+def test_a_bounded_metric_that_raises_allows_nothing_there():
+    problem = Problem(Grid(), (Fragile(),), (Constraint("distance", "<=", 100.0),))
+    result = Study(problem, Uniform).run(60)
+    assert len(result) == 60
+    assert result.evaluations.genotypes[:, 0].all()
+    assert not result.failed.any()
+
+
+@pytest.mark.parametrize("code", [0, 1, "out of memory"])
+def test_sys_exit_in_an_objective_is_a_failure(code):
+    class Leaving(Distance):
         def evaluate(self, genotypes):
-            if self.armed:
-                raise ZeroDivisionError("no width")
+            if np.any(genotypes[:, 0] == 0):
+                sys.exit(code)
             return super().evaluate(genotypes)
 
-    url = f"sqlite:///{tmp_path}/a.db"
-    objective = Broken()
-    study = Study(Problem(Grid(), (objective,), bounds), Uniform, url, "a")
-    study.run(20)
-    objective.armed = True
-    message = r"^objective distance failed: ZeroDivisionError: no width$"
-    with pytest.raises(NastoolError, match=message) as raised:
-        study.run(40)
-    assert isinstance(raised.value.__cause__, ZeroDivisionError)
-    with open_store(url) as store:
-        assert len(load_result(store, "a", study.problem)) == 20
+    for kind in (Kind.COMPUTED, Kind.MEASURED):
+        result = Study(Problem(Grid(), (Leaving(kind=kind),)), Uniform).run(60)
+        assert len(result) == 60
+        assert result.failures[0].message == f"sys.exit(): {code}"
+
+
+def test_sys_exit_in_a_strategy_is_one_line():
+    class Leaving(Uniform):
+        def tell(self, evaluations):
+            sys.exit()
+
+    with pytest.raises(NastoolError, match=r"^strategy Leaving failed: sys\.exit\(\)$"):
+        Study(make_problem(), Leaving).run(20, batch_size=5)
 
 
 # Measurements and failures
@@ -512,6 +534,138 @@ def test_infinite_values_count_as_failed():
     assert not np.isinf(result.metrics).any()
 
 
+# Failures that are tried again
+
+
+class Repaired(Distance):
+    """Fails for a quarter of the grid until it is mended; counts what it is asked."""
+
+    def __init__(self, kind=Kind.MEASURED):
+        super().__init__(kind=kind)
+        self.broken = True
+
+    def evaluate(self, genotypes):
+        values = super().evaluate(genotypes)
+        return np.where(self.broken & (genotypes[:, 0] == 0), np.nan, values)
+
+
+@pytest.mark.parametrize("kind", [Kind.COMPUTED, Kind.MEASURED])
+@pytest.mark.parametrize("strategy", [Uniform, Climber])
+def test_what_has_failed_is_evaluated_again_once(tmp_path, kind, strategy):
+    url = f"sqlite:///{tmp_path}/a.db"
+    objective = Repaired(kind)
+    problem = Problem(Grid(), (objective,))
+    first = Study(problem, strategy, url, "a").run(60)
+    failed = first.evaluations.genotypes[first.failed]
+    assert 0 < len(failed) < 60
+    objective.broken, objective.asked = False, []
+    assert Study(problem, strategy, url, "a").run(60).failed.sum() == len(failed)
+    result = Study(problem, strategy, url, "a").run(60, retry_failed=True)
+    assert objective.asked == failed.tolist()
+    assert not result.failed.any()
+    assert result.failures == ()
+    expected = ((result.evaluations.genotypes - 1.0) ** 2).sum(axis=1)
+    np.testing.assert_array_equal(result.metrics[:, 0], expected)
+    np.testing.assert_array_equal(result.evaluations.genotypes, first.evaluations.genotypes)
+    with open_store(url) as store:
+        stored = load_result(store, "a", problem)
+    np.testing.assert_array_equal(stored.metrics, result.metrics)
+    assert stored.failures == ()
+
+
+def test_what_fails_again_is_counted_once(tmp_path):
+    url = f"sqlite:///{tmp_path}/a.db"
+    problem = Problem(Grid(), (Fragile(kind=Kind.MEASURED),))
+    first = Study(problem, Uniform, url, "a").run(60)
+    again = Study(problem, Uniform, url, "a").run(60, retry_failed=True)
+    assert sorted(f.architecture for f in again.failures) == sorted(
+        f.architecture for f in first.failures
+    )
+    assert again.failed.sum() == len(again.failures) > 0
+
+
+def test_a_study_goes_on_after_a_retry_as_if_it_had_never_stopped(tmp_path):
+    def begun(name):
+        objective = Repaired()
+        problem = Problem(Grid(), (objective,))
+        Study(problem, Climber, f"sqlite:///{tmp_path}/{name}.db", "a").run(40)
+        objective.broken = False
+        return problem, f"sqlite:///{tmp_path}/{name}.db"
+
+    problem, url = begun("whole")
+    whole = Study(problem, Climber, url, "a").run(100, retry_failed=True)
+    problem, url = begun("parts")
+    Study(problem, Climber, url, "a").run(40, retry_failed=True)
+    Study(problem, Climber, url, "a").run(64)
+    assert same(Study(problem, Climber, url, "a").run(100), whole)
+
+
+def test_a_retry_beside_another_process_is_refused(tmp_path):
+    url = f"sqlite:///{tmp_path}/a.db"
+    objective = Repaired()
+    problem = Problem(Grid(), (objective,))
+    Study(problem, Uniform, url, "a").run(40)
+    stale = Study(problem, Uniform, url, "a")
+    Study(problem, Uniform, url, "a").run(60)
+    objective.broken = False
+    with pytest.raises(StoreError, match="continued or deleted by another process"):
+        stale.run(40, retry_failed=True)
+    with open_store(url) as store:
+        assert len(load_result(store, "a", problem)) == 60
+
+
+# What counts as failed
+
+
+def test_failures_are_counted_alike_whether_they_raise_or_not():
+    class Silent(Distance):
+        def evaluate(self, genotypes):
+            return np.where(genotypes[:, 0] == 0, np.nan, super().evaluate(genotypes))
+
+    silent = Study(Problem(Grid(), (Silent(),)), Uniform).run(60)
+    loud = Study(Problem(Grid(), (Fragile(),)), Uniform).run(60)
+    count = int((silent.evaluations.genotypes[:, 0] == 0).sum())
+    assert silent.failed.sum() == loud.failed.sum() == count > 0
+    shape = silent.problem.space.format(silent.evaluations.genotypes[silent.failed][0])
+    assert failed_note(silent) == (
+        f"{count} failed, the first {shape} (distance: no finite number)"
+    )
+    assert failed_note(loud).endswith(f"{shape} (distance: ValueError: zero width)")
+    content = json.loads(silent.to_json(silent.evaluations.genotypes))
+    assert content["failed"] == count
+    assert content["first_failure"]["architecture"] == shape
+    empty = [line for line in silent.to_csv().splitlines() if ",," in line]
+    assert len(empty) == count
+    assert failed_note(silent.first(1)) == ("" if shape != silent.columns()["shape"][0] else shape)
+
+
+def test_an_objective_without_a_number_for_anything_does_not_eat_the_budget():
+    class Nothing(Distance):
+        def evaluate(self, genotypes):
+            return np.full(len(genotypes), np.nan)
+
+    with pytest.raises(NastoolError, match=r"failed on all of the first 20 .*: no finite number"):
+        Study(Problem(Grid(), (Nothing(),)), Uniform).run(1000, batch_size=20)
+
+
+@pytest.mark.parametrize("kind", [Kind.COMPUTED, Kind.MEASURED])
+def test_arrays_reach_plugins_read_only(kind):
+    class Sorting(Distance):
+        def evaluate(self, genotypes):
+            genotypes.sort(axis=1)
+            return genotypes[:, 0]
+
+    with pytest.raises(NastoolError, match="read-only"):
+        Study(Problem(Grid(), (Sorting(kind=kind),)), Uniform).run(20)
+
+    class Greedy(Uniform):
+        def tell(self, evaluations):
+            evaluations.objectives[:] = 0.0
+
+    with pytest.raises(NastoolError, match=r"strategy Greedy failed: .*read-only"):
+        Study(make_problem(), Greedy).run(20, batch_size=5)
+
+
 # What is refused
 
 
@@ -542,7 +696,7 @@ def test_an_objective_must_return_a_number_each(returned):
         def evaluate(self, genotypes):
             return returned
 
-    with pytest.raises(InvalidInputError, match=r"must return 10 real numbers of shape \(10,\)"):
+    with pytest.raises(NastoolError, match=r"must return 1 real numbers of shape \(1,\)"):
         Study(Problem(Grid(), (Odd(),)), Uniform).run(100, batch_size=10)
 
 

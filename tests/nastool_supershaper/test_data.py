@@ -173,7 +173,7 @@ class TestCorpus:
         with pytest.raises(InvalidInputError, match=r"sequence_length=16, not 32\): ask for the"):
             prepare_corpus([source], tokenizer, folder, sequence_length=32, replace=False)
         write_documents(tmp_path / "a.jsonl", 40)
-        with pytest.raises(InvalidInputError, match=r"something else \(sources\)"):
+        with pytest.raises(InvalidInputError, match=r"else \(another content of a.jsonl\)"):
             prepare_corpus([source], tokenizer, folder, sequence_length=16, replace=False)
         assert np.array_equal(load_corpus(folder).train, kept.train)
 

@@ -17,7 +17,7 @@ from nastool_supershaper.cli.pretrain import pretrain as pretrain_command
 from nastool_supershaper.parallel import ALONE, Workers, joined_workers, own_device
 
 SCRIPT = """
-import json, os, sys
+import json, os, signal, sys
 sys.path[:0] = {path!r}
 import torch
 from dataclasses import replace
@@ -58,13 +58,24 @@ def work(name, workers):
         else:
             raise AssertionError("folders that are not the same were not noticed")
 
+def stopped(name, workers):
+    stop = lambda report: report.step == 5 and os.kill(os.getpid(), signal.SIGINT)
+    _, result = train(folder / name, CONFIG, tiny(), workers=workers, trackers=[], on_step=stop)
+    assert (result.step, result.finished) == (5, False)
+
 child = os.fork()
 os.environ.update(WORLD_SIZE="2", RANK=str(int(child == 0)))
 with joined_workers("cpu") as workers:
     work("two", workers)
+    stopped("two-then-one", workers)
+    if workers.is_first:
+        stopped("one-then-two", ALONE)
+    workers.wait()
+    train(folder / "one-then-two", CONFIG, tiny(seed=9), workers=workers, trackers=[])
 if child == 0:
     os._exit(0)
 status = os.waitpid(child, 0)[1]
+train(folder / "two-then-one", CONFIG, tiny(seed=9), trackers=[])
 work("one", ALONE)
 sys.exit(status)
 """
@@ -105,6 +116,14 @@ def test_two_processes_train_what_one_trains(tmp_path):
     for one, two in zip(*logs, strict=True):
         assert [x["shape"] for x in one["subnets"]] == [x["shape"] for x in two["subnets"]]
         assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)
+
+    # Stopped and gone on with another number of processes.
+    one = load_file(tmp_path / "one" / "model.safetensors")
+    for name in ("one-then-two", "two-then-one"):
+        other = load_file(tmp_path / name / "model.safetensors")
+        for part, expected in one.items():
+            if not part.endswith("key.bias"):
+                torch.testing.assert_close(other[part], expected, rtol=1e-6, atol=1e-6, msg=part)
 
 
 def test_the_command_under_torchrun(tmp_path):
@@ -148,8 +167,36 @@ def test_bad_environment_is_named(monkeypatch):
     with pytest.raises(InvalidInputError, match=r"RANK in \[0, 2\), got 2"), joined_workers("cpu"):
         pass
     monkeypatch.setenv("RANK", "x")
-    with pytest.raises(InvalidInputError, match="whole numbers"), joined_workers("cpu"):
+    with (
+        pytest.raises(InvalidInputError, match="RANK: expected a whole number, got 'x'"),
+        joined_workers("cpu"),
+    ):
         pass
+    monkeypatch.delenv("RANK")
+    # What a pod sets for all that runs in it.
+    with (
+        pytest.raises(InvalidInputError, match="WORLD_SIZE=2, but not RANK"),
+        joined_workers("cpu"),
+    ):
+        pass
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    for port, message in (("70000", r"in \[1, 65535\], got 70000"), ("x", "whole number, got 'x'")):
+        monkeypatch.setenv("MASTER_PORT", port)
+        with pytest.raises(InvalidInputError, match=f"MASTER_PORT: .*{message}"):
+            joined_workers("cpu").__enter__()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        monkeypatch.setenv("MASTER_PORT", str(taken.getsockname()[1]))
+        with pytest.raises(InvalidInputError, match="process 0 of 2 cannot meet the others"):
+            joined_workers("cpu").__enter__()
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    with joined_workers("cpu") as workers:
+        assert workers == ALONE
+    monkeypatch.setenv("LOCAL_RANK", "x")
+    with pytest.raises(InvalidInputError, match="LOCAL_RANK: expected a whole number"):
+        own_device("cuda")
     assert own_device("cuda:3") == "cuda:3"
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert own_device("cuda") == "cuda:1"

@@ -414,7 +414,7 @@ class TestResume:
         def full(path):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(checkpoints, "_checksum", full)
+        monkeypatch.setattr(checkpoints, "digest", full)
         with pytest.raises(NastoolError, match=r"No space left on device.*earlier checkpoints"):
             checkpoints.save_checkpoint(
                 tmp_path / "checkpoints", 4, model, build_optimizer(model, CONFIG), {"step": 4}
@@ -465,7 +465,7 @@ class TestResume:
         del state["config"]["rule"]["sampling"]
         (folder / "state.json").write_text(json.dumps(state))
         checksums = json.loads((folder / "checksums.json").read_text())
-        checksums["state.json"] = checkpoints._checksum(folder / "state.json")
+        checksums["state.json"] = checkpoints.digest(folder / "state.json")
         (folder / "checksums.json").write_text(json.dumps(checksums))
         with pytest.raises(InvalidInputError, match="with distillation=None, got"):
             train(tmp_path, replace(CONFIG, distillation=Distillation()))
@@ -600,7 +600,7 @@ class TestCommand:
         (tmp_path / "bert").mkdir()
         (tmp_path / "bert" / "config.json").write_text('{"model_type": "bert"}')
         opened = open_corpus(
-            [], None, tmp_path / "corpus", 16, 0, None, start=str(tmp_path / "bert")
+            [], None, tmp_path / "corpus", 16, None, None, start=str(tmp_path / "bert")
         )
         assert len(opened.train)
 

@@ -208,8 +208,8 @@ def test_space_of_a_supernet(tmp_path):
     [
         ('{"model_type": "bert"}', "model_type 'bert'"),
         ('{"model_type": "supershaper"}', "lacks num_hidden_layers"),
-        ("[]", "must hold an object"),
-        ("{", "not valid JSON"),
+        ("[]", "expected an object, got list"),
+        ("{", r"config\.json: no JSON: .* line 1"),
     ],
 )
 def test_folders_without_a_supernet_are_rejected(tmp_path, content, message):
@@ -267,3 +267,57 @@ def test_broken_proxies_are_one_line(tmp_path):
     (tmp_path / "proxies.json").write_text("{")
     with pytest.raises(InvalidInputError, match=r"proxies\.json must map"):
         shipped_reference(tmp_path, "supershaper", "perplexity")
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("layers=30000000", "layers must be at most 1,000, got 30000000"),
+        ("layers=" + "9" * 5000, "layers must be an integer"),
+        ("layers=" + "9" * 18, "layers must be at most 1,000"),
+        ("widths=12/1200000", "widths must be at most 65,536, got 1200000"),
+        ("widths=" + "/".join(str(12 * k) for k in range(1, 300)), "at most 256 sizes, got 299"),
+        ("heads=65537", "heads must be at most 65,536"),
+        ("vocabulary=30000000", "vocabulary must be at most 10,000,000"),
+        ("positions=99999999999", "positions must be at most 10,000,000"),
+        ("segments=99999999", "segments must be at most 65,536"),
+        ("ffn=30000000", "ffn must be at most 1,000,000"),
+        ("x" * 5000, "expected a preset"),
+    ],
+)
+def test_sizes_beyond_every_model_are_refused(argument, message):
+    with pytest.raises(InvalidInputError, match=message) as caught:
+        create(argument)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("num_hidden_layers", 30_000_000),
+        ("num_hidden_layers", 10**4000),
+        ("vocab_size", 10**12),
+        ("num_attention_heads", 10**9),
+        ("intermediate_size", 10**9),
+        ("max_position_embeddings", 10**9),
+        ("type_vocab_size", 10**9),
+        ("widths", [12, 12 * 10**9]),
+        ("widths", [12] * 100_000),
+        ("widths", [-(10**4000)]),
+    ],
+)
+def test_a_damaged_configuration_is_refused_at_once(tmp_path, key, value):
+    sizes = {
+        "model_type": "supershaper",
+        "num_hidden_layers": 2,
+        "widths": [12, 24],
+        "intermediate_size": 10,
+        "num_attention_heads": 12,
+        "vocab_size": 10,
+        "max_position_embeddings": 10,
+        "type_vocab_size": 2,
+    }
+    (tmp_path / "config.json").write_text(json.dumps({**sizes, key: value}))
+    with pytest.raises(InvalidInputError, match=r"config\.json: .* must be") as caught:
+        create(str(tmp_path))
+    assert len(str(caught.value)) < 500

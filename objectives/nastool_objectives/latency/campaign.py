@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.deployment import Workload
-from nastool.devices import Device, Timing
+from nastool.devices import Device, Timing, timing_of
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
+from nastool.files import owned
 from nastool.space import Genotypes, SearchSpace
 from nastool_objectives.latency import sampling, system
 
@@ -165,9 +166,21 @@ def run(
         All visits, in order.
 
     Raises:
-        InvalidInputError: The file holds another campaign.
+        InvalidInputError: The file holds another campaign, or another process measures it.
         NastoolError: The first visits all failed.
     """
+    with owned(visits_path.parent, "campaign"):
+        return _run(space, device, workload, plan, visits_path, progress)
+
+
+def _run(
+    space: SearchSpace,
+    device: Device,
+    workload: Workload,
+    plan: Plan,
+    visits_path: Path,
+    progress: Progress | None,
+) -> list[Visit]:
     genotypes, n_anchors = plan.architectures(space)
     order = plan.order(len(genotypes), n_anchors)
     visits = _resume(visits_path, order)
@@ -196,7 +209,7 @@ def _visit(
 ) -> Visit:
     deployment = space.deploy(genotype, workload)
     try:
-        timing = device.measure(deployment, plan.warmup, plan.repeats)
+        timing = timing_of(device, deployment, plan.warmup, plan.repeats)
     except (InvalidInputError, MissingDependencyError):
         raise
     except NastoolError as error:

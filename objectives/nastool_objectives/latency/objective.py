@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool.devices import Device
+from nastool.devices import Device, timing_of
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
 from nastool.objective import Kind, Objective, Provenance
 from nastool.space import Genotypes, SearchSpace
@@ -116,7 +116,7 @@ class MeasuredLatency(Objective):
             for row in rng.permutation(len(genotypes)):
                 deployment = self.space.deploy(genotypes[row], self.workload)
                 try:
-                    timing = self.device.measure(deployment, self.warmup, self.repeats)
+                    timing = timing_of(self.device, deployment, self.warmup, self.repeats)
                 except (InvalidInputError, MissingDependencyError):
                     raise
                 except NastoolError as error:

@@ -9,6 +9,7 @@ import click
 
 from nastool.errors import InvalidInputError
 from nastool_supershaper.cli.supernets import move, torch_needed
+from nastool_supershaper.cli.training_options import parse_time
 
 _COUNT = click.IntRange(min=0)
 _POSITIVE = click.IntRange(min=1)
@@ -38,6 +39,11 @@ _POSITIVE = click.IntRange(min=1)
 @click.option("--dtype", default="auto", show_default=True, help="auto, float32 or bfloat16.")
 @click.option("--device", help="Torch device. Default: cuda if there is one, else cpu.")
 @click.option(
+    "--max-time",
+    metavar="TIME",
+    help="Stop in time, e.g. after 90s, 7m or 2h, with the shapes measured so far.",
+)
+@click.option(
     "--output",
     required=True,
     type=click.Path(path_type=Path),
@@ -56,6 +62,7 @@ def measure(
     batch_size: int | None,
     dtype: str,
     device: str | None,
+    max_time: str | None,
     output: Path,
 ) -> None:
     """Measure the perplexity of many shapes on held-out text, masked once.
@@ -66,8 +73,9 @@ def measure(
     """
     with torch_needed():
         from nastool_supershaper.checkpoints import load_supernet
+        from nastool_supershaper.cli.processes import say, shared_work
         from nastool_supershaper.masked_text import masked_text
-        from nastool_supershaper.parallel import joined_workers, own_device
+        from nastool_supershaper.parallel import own_device
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
@@ -75,8 +83,8 @@ def measure(
 
     if text and corpus is not None:
         raise InvalidInputError("expected --text or --corpus, got both")
+    limit = None if max_time is None else parse_time("--max-time", max_time)
     device = own_device(device)
-    workers = click.get_current_context().with_resource(joined_workers(device))
     model = load_supernet(supernet)
     move(model, device)
     config = model.config
@@ -106,9 +114,12 @@ def measure(
     }
     console = Console(stderr=True, highlight=False)
     columns = ("Measuring", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(
-        *columns, console=console, disable=not (console.is_terminal and workers.is_first)
-    ) as bar:
+    with (
+        shared_work(device) as workers,
+        Progress(
+            *columns, console=console, disable=not (console.is_terminal and workers.is_first)
+        ) as bar,
+    ):
         task = bar.add_task("", total=len(set(wanted)))
         measuring.measure(
             model,
@@ -121,10 +132,19 @@ def measure(
             dtype=dtype,
             progress=lambda p: bar.update(task, completed=p.done, total=p.total),
             workers=workers,
+            max_time=limit,
         )
     if not workers.is_first:
         return
     table = measuring.read_measured(output)
+    missing = len(set(wanted) - set(table))
+    if missing:
+        say(
+            f"Stopped after {max_time}: {len(set(wanted)) - missing:,} of {len(set(wanted)):,} "
+            "shapes are measured; the same command goes on"
+        )
+    if not {config.largest, config.smallest} <= set(table):
+        return
     largest, smallest = table[config.largest], table[config.smallest]
     n_masked = int((labels != -100).sum())
     click.echo(

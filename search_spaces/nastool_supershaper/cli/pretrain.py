@@ -12,6 +12,7 @@ import click
 from nastool.errors import InvalidInputError
 from nastool_supershaper.cli.supernets import (
     SIZES,
+    check_net,
     followed_shapes,
     move,
     new_supernet,
@@ -22,6 +23,9 @@ from nastool_supershaper.cli.texts import named_sources, open_corpus
 from nastool_supershaper.cli.training_options import configuration, distillation, training_rule
 
 if TYPE_CHECKING:
+    from nastool_supershaper.checkpoints import Checkpoint
+    from nastool_supershaper.data import Corpus
+    from nastool_supershaper.modeling import SuperShaperForMaskedLM
     from nastool_supershaper.pretraining import StepReport
 
 _RULES = ("sandwich", "random", "largest")
@@ -50,7 +54,7 @@ _INTERRUPTED = 130
 @click.option(
     "--dataset", multiple=True, metavar="NAME[:CONFIG]", help="Hub or local data set; repeatable."
 )
-@click.option("--text-field", default="text", show_default=True, help="Name of the text column.")
+@click.option("--text-field", help="Name of the text column. Default: text.")
 @click.option("--streaming", is_flag=True, help="Read data sets while they download.")
 @click.option("--max-tokens", type=int, help="Stop reading at so many tokens.")
 @click.option(
@@ -63,9 +67,9 @@ _INTERRUPTED = 130
     metavar="PATH_OR_HUB",
     help="Tokenizer, or train:SIZE for a new one. Default: that of --bert, else train:16000.",
 )
-@click.option("--sequence-length", type=int, default=128, show_default=True)
-@click.option("--held-out", type=float, default=0.01, show_default=True, help="Share held out.")
-@click.option("--preset", default="laptop", show_default=True, help="supershaper, laptop or smoke.")
+@click.option("--sequence-length", type=int, help="Tokens a block. Default: 128.")
+@click.option("--held-out", type=float, help="Share of the text held out. Default: 0.01.")
+@click.option("--preset", help="supershaper, laptop or smoke. Default: laptop.")
 @click.option("--steps", type=int, help="Optimizer steps.")
 @click.option("--batch-size", type=int, help="Blocks an optimizer step.")
 @click.option("--micro-batch-size", type=int, help="Blocks a forward pass.")
@@ -122,14 +126,14 @@ def pretrain(
     reorder: bool,
     text: tuple[str, ...],
     dataset: tuple[str, ...],
-    text_field: str,
+    text_field: str | None,
     streaming: bool,
     max_tokens: int | None,
     corpus: str | None,
     tokenizer: str | None,
-    sequence_length: int,
-    held_out: float,
-    preset: str,
+    sequence_length: int | None,
+    held_out: float | None,
+    preset: str | None,
     rule: str | None,
     random_shapes: int | None,
     sampling: str | None,
@@ -152,79 +156,124 @@ def pretrain(
     with torch_needed():
         import torch
 
-        from nastool_supershaper.checkpoints import load_supernet, resumable_checkpoint
+        from nastool_supershaper.checkpoints import resumable_checkpoint
+        from nastool_supershaper.cli.processes import say, shared_work
         from nastool_supershaper.data import fixed_masks
-        from nastool_supershaper.parallel import joined_workers, own_device
-        from nastool_supershaper.pretraining import Evaluation
+        from nastool_supershaper.parallel import own_device
+        from nastool_supershaper.pretraining import WAIT, Evaluation
         from nastool_supershaper.pretraining import pretrain as train
     overrides["distillation"] = distillation(distillation_mix, temperature)
     overrides["rule"] = training_rule(preset, rule, random_shapes, sampling)
     overrides["compile"] = compiled
-    config = configuration(preset, overrides)
     saved = resumable_checkpoint(output, resume)
+    configuration(preset, overrides, saved.state["config"] if saved else None)
     starts = [s for s in (bert, size, supernet) if s is not None]
-    if len(starts) != 1 and saved is None:
+    if len(starts) > 1 or (not starts and saved is None):
         raise InvalidInputError(
             f"expected exactly one of --bert, --config and --supernet, got {len(starts)}"
         )
     device = own_device(device)
-    workers = click.get_current_context().with_resource(joined_workers(device))
-    sources = named_sources(text, dataset, text_field, streaming)
+    sources = named_sources(text, dataset, text_field or "text", streaming)
     corpus_folder = Path(corpus) if corpus else output / "corpus"
     start = bert or supernet
-    if resume:
-        tokenizer = _known_tokenizer(tokenizer, start, output, corpus_folder, saved is not None)
-    tokenised = open_corpus(
-        sources,
-        tokenizer,
-        corpus_folder,
-        sequence_length,
-        held_out,
-        max_tokens,
-        start=start,
-        workers=workers,
-        # What a run was trained on does not give way to what it cannot go on with.
-        replace=saved is None,
-    )
-    torch.manual_seed(config.seed)
-    if saved is not None:
-        model = load_supernet(saved.path)
-    else:
-        model = new_supernet(bert, size, supernet, widths, layers, tokenised)
-        if reorder:
-            sort_hidden(model, tokenised)
-    move(model, device)
-    evaluation = None
-    if len(tokenised.held_out):
-        masked = fixed_masks(tokenised, "held_out", evaluation_blocks, 0)
-        evaluation = Evaluation(*masked, shapes=followed_shapes(model))
-    with _step_display(config.steps, config.log_every) as on_step:
-        result = train(
-            model,
-            tokenised.train,
-            tokenised.masking(config.masking_rate),
-            config,
-            output,
-            evaluation=evaluation,
-            resume=resume,
-            on_step=on_step if workers.is_first else None,
+    with shared_work(device) as workers, workers.owning(output, "run", WAIT, say):
+        # Nobody else writes there now.
+        saved = resumable_checkpoint(output, resume)
+        config = configuration(preset, overrides, saved.state["config"] if saved else None)
+        if workers.is_first and config.head_steps >= config.steps:
+            say(
+                f"All {config.steps} steps are those of the head stage: only the largest net is "
+                "trained (--head-steps)"
+            )
+        if resume:
+            tokenizer = _known_tokenizer(tokenizer, start, output, corpus_folder, saved is not None)
+        tokenised = open_corpus(
+            sources,
+            tokenizer,
+            corpus_folder,
+            sequence_length,
+            held_out,
+            max_tokens,
+            start=start,
             workers=workers,
-            trackers=[name for name in trackers if name != "none"] if trackers else None,
-            tokenizer=tokenised.tokenizer_path,
+            # What a run was trained on does not give way to what it cannot go on with.
+            replace=saved is None,
+            text_field=text_field,
         )
-    workers.wait()  # launchers end the others when one has ended with a code that is not 0
+        torch.manual_seed(config.seed)
+        model, origin = _net(
+            saved, bool(starts), (bert, size, supernet, widths, layers), reorder, tokenised
+        )
+        move(model, device)
+        evaluation = None
+        if len(tokenised.held_out):
+            masked = fixed_masks(tokenised, "held_out", evaluation_blocks, 0)
+            evaluation = Evaluation(*masked, shapes=followed_shapes(model))
+        with _step_display(config.steps, config.log_every) as on_step:
+            result = train(
+                model,
+                tokenised.train,
+                tokenised.masking(config.masking_rate),
+                config,
+                output,
+                evaluation=evaluation,
+                resume=resume,
+                on_step=on_step if workers.is_first else None,
+                workers=workers,
+                trackers=[name for name in trackers if name != "none"] if trackers else None,
+                tokenizer=tokenised.tokenizer(),
+                origin=origin,
+            )
+        workers.wait()  # launchers end the others when one has ended with a code that is not 0
     if not result.finished:
         if workers.is_first:
-            click.echo(
-                f"Stopped after step {result.step}; nothing is lost: add --resume to continue",
-                err=True,
-            )
+            say(f"Stopped after step {result.step}; nothing is lost: add --resume to continue")
         raise click.exceptions.Exit(_INTERRUPTED)
     if not workers.is_first:
         return
     click.echo(f"Trained {result.step} steps on {result.tokens:,} tokens: {output}")
     for name, value in result.perplexities.items():
         click.echo(f"  held-out perplexity, {name}: {value:,.2f}")
+
+
+def _net(
+    saved: Checkpoint | None,
+    is_named: bool,
+    names: tuple[str | None, str | None, str | None, str | None, int | None],
+    reorder: bool,
+    corpus: Corpus,
+) -> tuple[SuperShaperForMaskedLM, dict[str, Any]]:
+    """Make the net that training starts from, or that of the run that goes on.
+
+    Args:
+        saved: The checkpoint of a run that goes on.
+        is_named: Whether the options name a start; it must then be the run's.
+        names: Those of --bert, --config, --supernet, --widths and --layers.
+        reorder: Whether the hidden dimensions are sorted first.
+        corpus: The training text.
+
+    Returns:
+        The net, and what its start is known by.
+    """
+    from nastool_supershaper.checkpoints import load_supernet
+    from nastool_supershaper.measuring import model_fingerprint
+
+    if saved is not None and not is_named:
+        model = load_supernet(saved.path)
+        check_net(model, *names[3:])
+        return model, {"reorder": True} if reorder else {}
+    try:
+        model = new_supernet(*names, corpus)
+    except InvalidInputError as error:
+        if saved is None:
+            raise
+        raise InvalidInputError(
+            f"{error}; a run that goes on needs no --bert, --config or --supernet"
+        ) from error
+    origin = {"weights at the start": model_fingerprint(model), "reorder": reorder}
+    if reorder and saved is None:
+        sort_hidden(model, corpus)
+    return model, origin
 
 
 def _known_tokenizer(

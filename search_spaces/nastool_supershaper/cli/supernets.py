@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nastool.errors import InvalidInputError, MissingDependencyError
+from nastool.files import read_json_object
 
 if TYPE_CHECKING:
     import torch
@@ -122,24 +122,58 @@ def new_supernet(
         raise InvalidInputError("--widths: expected --bert or --config beside it, got --supernet")
     if layers is not None and size is not None:
         raise InvalidInputError("--layers: expected --bert or --supernet beside it, got --config")
-    parsed = None
-    if widths is not None:
-        try:
-            parsed = [int(w) for w in widths.split(",")]
-        except ValueError as error:
-            raise InvalidInputError(
-                f"--widths: expected whole numbers with commas between, got {widths!r}"
-            ) from error
+    parsed = None if widths is None else parse_widths(widths)
     if bert is not None:
         model = SuperShaperForMaskedLM.from_bert(bert, widths=parsed)
     elif supernet is not None:
         model = load_supernet(supernet)
+        # Older nets do not say what they were trained on.
+        known = model.config.trained_positions or model.config.max_position_embeddings
+        model.config.trained_positions = known
     else:
         sizes = {"vocab_size": corpus.card["vocab_size"], **read_sizes(str(size))}
         if parsed is not None:
             sizes["widths"] = parsed
         return SuperShaperForMaskedLM(SuperShaperConfig(**sizes))
     return model if layers is None else grow(model, layers)
+
+
+def parse_widths(text: str) -> list[int]:
+    """Read the widths that an option names.
+
+    Raises:
+        InvalidInputError: If they are no whole numbers with commas between.
+    """
+    try:
+        return [int(width) for width in text.split(",")]
+    except ValueError as error:
+        raise InvalidInputError(
+            f"--widths: expected whole numbers with commas between, got {text!r}"
+        ) from error
+
+
+def check_net(model: SuperShaperForMaskedLM, widths: str | None, layers: int | None) -> None:
+    """Check that the net of a run that goes on is the one that options name.
+
+    Args:
+        model: The net.
+        widths: Hidden sizes a layer can take, with commas between; None where nothing is named.
+        layers: Number of layers, likewise.
+
+    Raises:
+        InvalidInputError: If it is another one.
+    """
+    config = model.config
+    if widths is not None and parse_widths(widths) != list(config.widths):
+        raise InvalidInputError(
+            f"--widths: the run has {','.join(map(str, config.widths))}, got {widths}: resume with "
+            "the same, or give another folder"
+        )
+    if layers is not None and layers != config.num_hidden_layers:
+        raise InvalidInputError(
+            f"--layers: the run has {config.num_hidden_layers}, got {layers}: resume with the "
+            "same, or give another folder"
+        )
 
 
 def read_sizes(name: str) -> dict[str, Any]:
@@ -156,13 +190,11 @@ def read_sizes(name: str) -> dict[str, Any]:
     if name in SIZES:
         return SIZES[name]
     try:
-        sizes = json.loads(Path(name).read_text())
-    except (OSError, ValueError) as error:
+        sizes = read_json_object(Path(name))
+    except InvalidInputError as error:
         raise InvalidInputError(
-            f"--config: expected {', '.join(SIZES)} or a JSON file of sizes, got {name!r}"
+            f"--config: expected {', '.join(SIZES)} or a JSON file of sizes, got {name!r}: {error}"
         ) from error
-    if not isinstance(sizes, dict):
-        raise InvalidInputError(f"--config: expected a JSON object in {name}")
     # The configuration takes any name, as transformers has it: a misspelt one would go unnoticed.
     unknown = sizes.keys() - SuperShaperConfig().to_dict().keys()
     if unknown:

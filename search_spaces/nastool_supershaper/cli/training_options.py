@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,23 +15,41 @@ if TYPE_CHECKING:
     from nastool_supershaper.training_rules import Distillation, TrainingRule
 
 
-def configuration(preset: str, overrides: dict[str, Any]) -> PretrainingConfig:
-    """Return a preset with some values replaced.
+_USUAL = "laptop"
+_SCALED = ("warmup_steps", "head_steps")
+
+
+def configuration(
+    preset: str | None, overrides: dict[str, Any], saved: Mapping[str, Any] | None = None
+) -> PretrainingConfig:
+    """Return a preset with some values replaced, or those of a run that goes on.
+
+    The head stage and the warm-up are at most a tenth of the steps where only the steps are given:
+    a short run must not end before its schedule has begun.
 
     Args:
-        preset: Its name.
+        preset: Its name; None for the usual one, or for what the run has.
         overrides: Values by name; those of None count as not given.
+        saved: What a run that goes on was described by, whose values hold where none is given.
     """
+    from nastool_supershaper.pretraining_config import PretrainingConfig
+
     given = {name: value for name, value in overrides.items() if value is not None}
-    # A short run named by --steps alone must not be all warm-up.
-    config = _preset(preset)
-    if "steps" in given and "warmup_steps" not in given:
-        given["warmup_steps"] = min(config.warmup_steps, given["steps"] // 10)
+    config = _preset(preset or _USUAL)
+    if saved is not None:
+        then = PretrainingConfig.of(saved)
+        if preset is None:
+            return replace(then, **given)
+        # Of a preset's values those that the steps decide are the run's.
+        given |= {name: getattr(then, name) for name in _SCALED if name not in given}
+    elif "steps" in given:
+        for name in _SCALED:
+            given.setdefault(name, min(getattr(config, name), given["steps"] // 10))
     return replace(config, **given)
 
 
 def training_rule(
-    preset: str, name: str | None, random_shapes: int | None, sampling: str | None
+    preset: str | None, name: str | None, random_shapes: int | None, sampling: str | None
 ) -> TrainingRule | None:
     """Return the rule that the options name, or None where they name nothing.
 
@@ -49,7 +70,7 @@ def training_rule(
     if name is None and random_shapes is None and sampling is None:
         return None
     rules = {"sandwich": Sandwich, "random": RandomOnly, "largest": LargestOnly}
-    kind = type(_preset(preset).rule) if name is None else rules[name]
+    kind = type(_preset(preset or _USUAL).rule) if name is None else rules[name]
     settings: dict[str, Any] = {}
     if random_shapes is not None:
         settings["n_random"] = random_shapes
@@ -75,6 +96,28 @@ def distillation(mix: float | None, temperature: float | None) -> Distillation |
             raise InvalidInputError("--temperature: expected --distil beside it")
         return None
     return Distillation(mix) if temperature is None else Distillation(mix, temperature)
+
+
+def parse_time(option: str, text: str) -> float:
+    """Read a duration.
+
+    Args:
+        option: Names it; begins the message.
+        text: A number with s, m or h behind it, e.g. ``7m`` or ``1.5h``.
+
+    Returns:
+        Seconds.
+
+    Raises:
+        InvalidInputError: If it is none, or not positive.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([smh])", text.strip())
+    seconds = float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
+    if not 0 < seconds < math.inf:
+        raise InvalidInputError(
+            f"{option}: expected a time such as 90s, 7m or 1.5h, longer than none, got {text!r}"
+        )
+    return seconds
 
 
 def _preset(name: str) -> PretrainingConfig:

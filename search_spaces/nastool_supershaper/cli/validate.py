@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nastool.cli.options import count, plugin_option, storage_option
-from nastool.errors import InvalidInputError
+from nastool.errors import InvalidInputError, NastoolError
 from nastool_supershaper.cli.supernets import move, named_supernet, torch_needed
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nastool_supershaper.finetuning.report import Report
     from nastool_supershaper.finetuning.subnets import Mode, Pretraining
     from nastool_supershaper.finetuning.tasks import Task
+    from nastool_supershaper.finetuning.workbench import Workbench
     from nastool_supershaper.modeling import SuperShaperForMaskedLM
     from nastool_supershaper.space import SuperShaperSpace
     from nastool_supershaper.training_rules import Distillation, Shape
@@ -211,7 +212,7 @@ def validate(
     from nastool_supershaper.data import load_corpus
     from nastool_supershaper.finetuning import report as reports
     from nastool_supershaper.finetuning.subnets import Mode
-    from nastool_supershaper.masked_text import check_corpus
+    from nastool_supershaper.masked_text import check_corpus, known_positions
     from nastool_supershaper.precision import resolve_dtype
     from nastool_supershaper.text import load_tokenizer
 
@@ -281,6 +282,7 @@ def validate(
                 f"to start or learn from: {_line(cell, outcome)}", err=True
             ),
         )
+        _say_untrained(bench, names, known_positions(model.config))
         found = fine_tune_all(
             bench,
             shapes,
@@ -302,6 +304,22 @@ def validate(
         )
         store.annotate(study, "validation", reports.content(report))
     _send(destination, report, result)
+    if bench.unkept:
+        raise NastoolError(
+            f"{len(bench.unkept)} of the models could not be kept, their scores are; the first: "
+            f"{bench.unkept[0]}"
+        )
+
+
+def _say_untrained(bench: Workbench, names: Sequence[str], known: int) -> None:
+    """Say which tasks have texts longer than all that the supernet was trained on."""
+    lengths = {name: bench.task(name).settings.max_length for name in names}
+    if longer := [f"{name} ({length})" for name, length in lengths.items() if length > known]:
+        click.echo(
+            f"Texts of {', '.join(longer)} may be longer than the {known} tokens that the supernet "
+            "was trained on: fine-tuning meets later positions untrained (--max-length)",
+            err=True,
+        )
 
 
 def _announce(cell: Any, outcome: Any, known: bool, number: int, total: int) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nastool.errors import InvalidInputError
+from nastool.files import is_file, is_folder, read_text
 
 
 class Kind(StrEnum):
@@ -241,10 +242,10 @@ def read_task_file(path: Path, known: Mapping[str, Task]) -> dict[str, Task]:
         InvalidInputError: The file cannot be read, or breaks a rule.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidInputError(f"cannot read tasks from {path}: {error.strerror}") from error
-    except ValueError as error:  # bytes that are no text, or text that is no TOML
+        content = tomllib.loads(read_text(path).replace("\r\n", "\n"))
+    except InvalidInputError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise InvalidInputError(f"{path} is not valid TOML: {error}") from error
     tasks = {}
     for name, table in content.items():
@@ -302,7 +303,7 @@ def _parse_source(table: dict[str, Any], folder: Path, known: Task | None) -> Fi
             for key in ("config", "train", "dev")
             if key in table
         }
-        path = str(folder / path) if (folder / path).is_dir() else path
+        path = str(folder / path) if is_folder(folder / path) else path
         return replace(usual if isinstance(usual, Hub) else Hub(path), path=path, **splits)
     files: dict[str, tuple[Path, ...]] = {}
     for part in ("train", "dev"):
@@ -310,7 +311,7 @@ def _parse_source(table: dict[str, Any], folder: Path, known: Task | None) -> Fi
             raise InvalidInputError(f'expected {part} = "FILE", got none')
         files[part] = tuple(folder / file for file in _strings(part, table[part]))
         for file in files[part]:
-            if not file.is_file():
+            if not is_file(file):
                 raise InvalidInputError(f"{part}: no such file: {file}")
     return Files(files["train"], files["dev"])
 

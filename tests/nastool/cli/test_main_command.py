@@ -1,6 +1,7 @@
+import json
+import os
 import subprocess
 import sys
-from importlib.metadata import EntryPoint
 
 import click
 import pytest
@@ -95,23 +96,80 @@ def test_interruption_says_what_was_kept(nastool):
     assert (result.exit_code, result.stderr) == (130, "Interrupted: 3 of 5 are kept\n")
 
 
-def test_plugin_command_is_summarised_without_being_imported(tmp_path, monkeypatch):
-    (tmp_path / "toy_command.py").write_text(
-        'raise RuntimeError("imported")\n\ndef go():\n    """Go somewhere.\n\n    More."""\n'
+@pytest.fixture
+def package(tmp_path):
+    """Makes an installed package of entry points; returns what starts nastool beside them."""
+
+    def make(name, source, points):
+        (tmp_path / f"{name}.py").write_text(source)
+        info = tmp_path / f"{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(points)
+
+    def run(*words):
+        path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+        return subprocess.run(
+            [sys.executable, "-m", "nastool", *words],
+            env=os.environ | {"PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    make.run = run
+    return make
+
+
+COMMAND = """import click
+@click.command()
+def go():
+    \"\"\"Go to {0}.
+
+    More.\"\"\"
+    click.echo("{0}")
+"""
+
+
+def test_packages_that_break_cost_only_their_own_commands(package):
+    package(
+        "breaks", 'raise RuntimeError("no\\ndriver")\n', "[nastool.commands]\nbad = breaks:go\n"
     )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    point = EntryPoint("go", "toy_command:go", "nastool.commands")
-    assert module._summary(point) == "Go somewhere."
-    assert "toy_command" not in sys.modules
+    package("leaves", "import sys\nsys.exit(0)\n", "[nastool.commands]\nleaving = leaves:go\n")
+    package("inner", "x = 1\n", "[nastool.commands]\ndeep = inner.nowhere:go\nodd = inner:x\n")
+    package("garbled", "", "[nastool.commands]\nno equals sign\n")
+    package("good", COMMAND.format("town"), "[nastool.commands]\ngo = good:go\n")
+    shown = package.run("--help")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "Go to town" in shown.stdout
+    assert {"bad", "leaving", "deep"} <= {line.strip() for line in shown.stdout.splitlines()}
+    assert package.run("go").stdout == "town\n"
+    for name, reason in (
+        ("bad", "cannot be loaded: RuntimeError: no driver"),
+        ("leaving", "cannot be loaded: sys.exit(): 0"),
+        ("deep", "cannot be loaded: ModuleNotFoundError"),
+        ("odd", "must be a click.Command, got int"),
+    ):
+        run = package.run(name)
+        assert (run.returncode, run.stdout, len(run.stderr.splitlines())) == (2, "", 1)
+        assert f"command '{name}' of" in run.stderr
+        assert reason in run.stderr
 
 
-def test_broken_plugin_command_is_one_line(nastool, monkeypatch):
-    point = EntryPoint("go", "no_such_module:go", "nastool.commands")
-    monkeypatch.setitem(vars(module.main), "_plugins", {"go": point})
-    result = nastool("go")
-    assert result.exit_code == 2
-    assert len(result.stderr.splitlines()) == 1
-    assert "no_such_module" in result.stderr
+def test_a_command_of_two_packages_is_an_error_that_names_both(package):
+    points = "[nastool.commands]\ntwice = {0}:go\nspace = {0}:go\n"
+    package("alpha", COMMAND.format("alpha"), points.format("alpha"))
+    package("beta", COMMAND.format("beta"), points.format("beta"))
+    for name, other in (("twice", "beta 1.0"), ("space", "nastool")):
+        run = package.run(name)
+        assert (run.returncode, run.stdout, len(run.stderr.splitlines())) == (2, "", 1)
+        assert "alpha 1.0" in run.stderr
+        assert other in run.stderr
+    assert package.run("--help").returncode == 0
+    listed = json.loads(package.run("list", "--format", "json").stdout)
+    mine = [row["origin"] for row in listed if row["name"] == "twice"]
+    assert mine == ["alpha 1.0", "beta 1.0"]
 
 
 def test_plugin_file_that_does_not_exist(nastool):

@@ -283,3 +283,36 @@ def test_narrow_terminal_loses_the_bars_before_it_breaks_a_row(search):
     assert len(wide) == len(narrow) == 3
     assert all("▁" in line or "█" in line or "▂" in line for line in wide)
     assert not any("▁" in line or "█" in line or "▂" in line for line in narrow)
+
+
+@pytest.mark.parametrize("way", ["nan", "exits"])
+def test_failed_evaluations_are_counted_and_tried_again(nastool, monkeypatch, way):
+    command = ("search", "--space", "toy", "--objective", "flaky", "--strategy", "random")
+    command += ("--budget", "80")
+    monkeypatch.setenv("FLAKY", way)
+    first = nastool(*command)
+    assert first.exit_code == 0, first.output
+    content = json.loads(nastool(*command, "--format", "json").stdout)
+    count, shape = content["failed"], content["first_failure"]["architecture"]
+    assert 0 < count < 80
+    assert shape.startswith("8-")
+    said = " ".join(first.stdout.split())
+    reason = "no finite number" if way == "nan" else "sys.exit(): 1"
+    assert f"{count} failed, the first {shape} (flaky: {reason})" in said
+    again = nastool(*command, "--retry-failed")
+    assert f"of {count} failed evaluations, 0 have a value now" in again.stderr
+    monkeypatch.delenv("FLAKY")
+    mended = nastool(*command, "--retry-failed")
+    assert mended.exit_code == 0, mended.output
+    assert f"of {count} failed evaluations, {count} have a value now" in mended.stderr
+    assert "failed" not in mended.stdout
+    content = json.loads(nastool(*command, "--format", "json").stdout)
+    assert (content["failed"], content["first_failure"], content["evaluations"]) == (0, None, 80)
+
+
+def test_nothing_can_be_tried_again_without_a_store(nastool):
+    result = nastool(
+        "search", "--space", "toy", "--objective", "loss", "--storage", "none", "--retry-failed"
+    )
+    assert result.exit_code == 2
+    assert "--retry-failed: expected a study in a store" in result.stderr

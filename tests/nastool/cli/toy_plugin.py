@@ -1,5 +1,8 @@
 """A space of 4^5 shapes with a chain cost, and objectives on it, as a plugin file offers them."""
 
+import os
+import sys
+
 import numpy as np
 
 from nastool.chain import ChainCost
@@ -63,6 +66,20 @@ class Interrupted(Loss):
         return super().evaluate(genotypes)
 
 
+class Flaky(Loss):
+    """Has no number for a quarter of the shapes while FLAKY is set."""
+
+    name = "flaky"
+    fingerprint = "toy-flaky-1"
+    provenance = Provenance(Kind.MEASURED, "a formula")
+
+    def evaluate(self, genotypes):
+        values = super().evaluate(genotypes)
+        if os.environ.get("FLAKY") == "exits" and (genotypes[:, 0] == 0).any():
+            sys.exit(1)
+        return np.where((genotypes[:, 0] == 0) & ("FLAKY" in os.environ), np.nan, values)
+
+
 @register_space("toy")
 def make_space(argument):
     return ToySpace()
@@ -71,6 +88,11 @@ def make_space(argument):
 @register_objective("loss")
 def make_loss(space, argument):
     return Loss(space)
+
+
+@register_objective("flaky")
+def make_flaky(space, argument):
+    return Flaky(space)
 
 
 @register_objective("throughput")

@@ -253,10 +253,10 @@ def test_a_damaged_gz_file_is_refused(tmp_path):
 
 
 def test_auto_reports_all_and_keeps_the_best(tmp_path, monkeypatch):
-    from nastool.predictors import base
+    from nastool.predictors import selection
 
-    kinds = {kind: base._BUILT_IN[kind] for kind in ("linear", "xgboost")}
-    monkeypatch.setattr(base, "_BUILT_IN", kinds)
+    kinds = ("linear", "xgboost")
+    monkeypatch.setattr(selection, "known_predictors", lambda: kinds)
     table = write(tmp_path / "t.csv", *rows())
     result = run(table, "--model", "auto", "--output", tmp_path / "p")
     assert all(kind in result.output for kind in kinds)

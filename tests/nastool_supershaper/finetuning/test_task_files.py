@@ -6,8 +6,23 @@ import json
 import pytest
 
 from nastool.errors import InvalidInputError
-from nastool_supershaper.finetuning.data import Answer, load_task, read_rows
-from nastool_supershaper.finetuning.tasks import Hub, Kind, published_tasks, read_task_file
+from nastool_supershaper.finetuning.data import (
+    Answer,
+    Example,
+    TaskData,
+    load_task,
+    read_rows,
+    to_examples,
+)
+from nastool_supershaper.finetuning.encoding import encode
+from nastool_supershaper.finetuning.tasks import (
+    Files,
+    Hub,
+    Kind,
+    Task,
+    published_tasks,
+    read_task_file,
+)
 
 
 def read(path):
@@ -146,9 +161,14 @@ def test_broken_task_files_are_one_line(tmp_path, table, message):
     ("kind", "name", "content", "message"),
     [
         ("sentence", "a.tsv", "text\tlabel\na\t1\nb\t0\n", "expected a column 'sentence'"),
-        ("sentence", "a.tsv", "sentence\tlabel\na\n", "expected a column 'label'"),
+        ("sentence", "a.tsv", "sentence\tlabel\na\n", "line 2: expected 2 cells, got 1"),
         ("sentence", "a.tsv", "sentence\tlabel\na\t1\n", "must hold two classes"),
-        ("sentence", "a.tsv", "sentence\tlabel\na\t1\nb\tc\t0\n", "line 3: expected 2 columns"),
+        (
+            "sentence",
+            "a.tsv",
+            "sentence\tlabel\na\t1\nb\tc\t0\n",
+            "line 3: expected 2 cells, got 3",
+        ),
         ("sentence", "a.tsv", "sentence\tlabel\n", "two classes"),
         ("sentence", "a.txt", "a", "expected a file in .tsv"),
         (
@@ -157,9 +177,9 @@ def test_broken_task_files_are_one_line(tmp_path, table, message):
             '{"sentence": 3, "label": 1}\n{"sentence": "", "label": 0}',
             "text",
         ),
-        ("sentence", "a.json", "{}", "expected a list of objects, or SQuAD's"),
+        ("sentence", "a.json", "{}", "record 1: expected a column 'label'"),
         ("sentence", "a.jsonl", "[1]", "expected an object in every row"),
-        ("sentence", "a.json", "[", "cannot read"),
+        ("sentence", "a.json", "[", "no JSON"),
         ("sentence", "a.tsv.gz", "no gzip", "cannot read"),
         ("regression", "a.csv", "sentence1,sentence2,label\na,b,high\n", "must be a number"),
         (
@@ -248,3 +268,127 @@ def test_a_damaged_archive_is_one_line(tmp_path):
     (tmp_path / "a.tsv.gz").write_bytes(content)
     with pytest.raises(InvalidInputError, match=r"cannot read .*a\.tsv\.gz"):
         read_rows(tmp_path / "a.tsv.gz")
+
+
+QUESTIONS = Task("q", Kind.QUESTION_ANSWERING, Files((), ()))
+SKY = "The sky is so blue, and blue is the sea."
+
+
+def question(text, start, context=SKY):
+    answers = [{"text": text, "answer_start": start}]
+    return {"question": "which?", "context": context, "answers": answers}
+
+
+@pytest.mark.parametrize(
+    ("text", "start", "place"),
+    [
+        ("blue", 14, 14),
+        ("blue", 24, 24),
+        ("blue", 4, 14),
+        ("blue", 15, 14),
+        ("blue", 19, 14),
+        ("blue", 20, 24),
+        ("blue", 25, 24),
+        ("blue", 900, 24),
+        ("blue", -1, 14),
+        ("The", 3, 0),
+        ("sea.", 40, 36),
+    ],
+)
+def test_answers_move_to_the_nearest_place_where_they_stand(text, start, place, caplog):
+    (found,) = to_examples(QUESTIONS, [question(text, start)])
+    assert found.label == (Answer(text, place),)
+    assert SKY.startswith(text, place)
+    said = [record.getMessage() for record in caplog.records]
+    assert ["1 answer of 1 rows" in line for line in said] == [True] * (start != place)
+
+
+@pytest.mark.parametrize(
+    ("text", "start"), [("green", 4), ("blue and more", 15), ("Blue", 14), ("", 3)]
+)
+def test_answers_that_stand_nowhere_are_refused_by_place(text, start):
+    with pytest.raises(InvalidInputError, match="example 2: expected answers that lie"):
+        to_examples(QUESTIONS, [question("blue", 14), question(text, start)])
+
+
+def test_moved_answers_are_counted_in_one_line_that_names_the_first(tmp_path, caplog):
+    squad = {"paragraphs": [{"context": SKY, "qas": []}]}
+    for start in (14, 13, 12, 24):
+        squad["paragraphs"][0]["qas"].append(question("blue", start))
+    (tmp_path / "a.json").write_text(json.dumps({"data": [squad]}))
+    (tmp_path / "t.toml").write_text("[squad]\ntrain = 'a.json'\ndev = 'a.json'\n")
+    load_task(read(tmp_path / "t.toml")["squad"])
+    train, dev = (record.getMessage() for record in caplog.records)
+    assert train == dev
+    assert train == (
+        "task squad: 2 answers of 4 rows did not stand where answer_start says, and moved to the "
+        "nearest place in the context (first: a.json, record 1, paragraph 1, question 2)"
+    )
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.tsv", "sentence \t label\r\nTEXT\t1\r\n"),
+        ("a.CSV", ' "sentence", label\rTEXT, 1\r'),
+        ("a.jsonl", '{"sentence": "TEXT", "label": 1}\n'),
+        ("A.JSON", '[{"sentence": "TEXT", "label": "1"}]'),
+        ("a.json", '{"sentence": "TEXT", "label": 1}\n{"sentence": "TEXT", "label": 1}\n'),
+    ],
+)
+def test_files_however_they_were_written(tmp_path, name, content, encoding, packed):
+    text = "grün\u2028 " * 30_000 + "end"
+    path = tmp_path / (f"{name}.GZ" if packed else name)
+    data = content.replace("TEXT", text).encode(encoding)
+    path.write_bytes(gzip.compress(data) if packed else data)
+    rows = read_rows(path)
+    assert {row["sentence"] for row in rows} == {text}
+    assert {str(row["label"]) for row in rows} == {"1"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "a.jsonl",
+            '{"sentence": "a", "label": 1}\n' * 6 + "{bad\n",
+            r"a\.jsonl, line 7: expected",
+        ),
+        ("a.jsonl", '{"sentence": "a", "label": 1}\n\n[1]\n', r"a\.jsonl, line 3: expected an obj"),
+        ("a.tsv", "sentence\tlabel\na\t1\n\t1\nb\t\n", r"a\.tsv, line 4: 'label' must be a class"),
+        ("a.jsonl", '{"sentence": "a", "label": NaN}', r"line 1: 'label' must be a class, got nan"),
+        ("a.jsonl", '{"sentence": "a", "label": null}', r"line 1: expected a column 'label'"),
+        ("a.jsonl", '{"sentence": null, "label": 1}', r"line 1: expected a column 'sentence'"),
+        ("a.jsonl", '{"sentence": 5, "label": 1}', r"line 1: column 'sentence' must hold text"),
+        ("a.csv.zst", "x", r"expected a file in \.tsv.*got a\.csv\.zst"),
+    ],
+)
+def test_errors_in_files_say_where(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    task = Task("t", Kind.SENTENCE, Files((), ()))
+    with pytest.raises(InvalidInputError, match=message):
+        to_examples(task, read_rows(tmp_path / name), ("1",))
+
+
+def test_half_a_character_becomes_a_whole_one():
+    rows = [{"sentence": "half \ud83d of it", "label": "1"}]
+    (found,) = to_examples(Task("t", Kind.SENTENCE, Files((), ())), rows, ("1",))
+    assert found.texts == ("half \ufffd of it",)
+
+
+def test_a_task_file_may_begin_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "t.toml").write_text("[cola]\nepochs = 3\n", encoding="utf-8-sig")
+    assert read(tmp_path / "t.toml")["cola"].settings.epochs == 3
+
+
+@pytest.mark.parametrize(("segments", "expected"), [(1, set()), (2, {0, 1}), (3, {0, 1})])
+@pytest.mark.parametrize("kind", [Kind.PAIR, Kind.QUESTION_ANSWERING])
+def test_pairs_have_the_segments_that_a_model_tells_apart(tokenizer, kind, segments, expected):
+    pair = ("a lovely film", "a dull book . " * 4)
+    label = (Answer("dull", 2),) if kind is Kind.QUESTION_ANSWERING else 0
+    data = TaskData((Example(pair, label),), (Example(pair, label),), ("0", "1"), ("0", "1"))
+    encoded = encode(Task("t", kind, Files((), ())), data, tokenizer, 32, segments)
+    for rows in (encoded.train, encoded.dev):
+        assert {segment for row in rows for segment in row.get("token_type_ids", ())} == expected

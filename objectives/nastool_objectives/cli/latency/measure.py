@@ -9,6 +9,7 @@ import click
 
 from nastool.cli.options import count, plugin_option
 from nastool.errors import InvalidInputError, NastoolError
+from nastool.files import owned
 from nastool_objectives.cli.latency.options import (
     devices_option,
     fit_options,
@@ -118,18 +119,19 @@ def measure(
     folder = devices_folder(devices_dir) / card.name
     known = [find_device(source, devices_dir) for source in sources]
     check_fit(folder, space, model, known)
-    _begin(folder, card)
-    try:
-        with ProgressBar("measuring") as progress:
-            visits = run(space, device, workload, plan, folder / VISITS, progress)
-    except NastoolError:
-        _forget(folder)
-        raise
-    genotypes, n_anchors = plan.architectures(space)
-    table = tabulate(visits, genotypes, n_anchors, plan.rounds)
-    judged = keep(folder, space, card, table, force=force)
-    echo_table(judged, table)
-    fit_and_echo(folder, space, model, known, force=force)
+    with owned(folder, "campaign", say=lambda line: click.echo(line, err=True)):
+        _begin(folder, card)
+        try:
+            with ProgressBar("measuring") as progress:
+                visits = run(space, device, workload, plan, folder / VISITS, progress)
+        except NastoolError:
+            _forget(folder)
+            raise
+        genotypes, n_anchors = plan.architectures(space)
+        table = tabulate(visits, genotypes, n_anchors, plan.rounds)
+        judged = keep(folder, space, card, table, force=force)
+        echo_table(judged, table)
+        fit_and_echo(folder, space, model, known, force=force)
 
 
 def _settings(device_text: str, texts: tuple[str, ...], threads: int | None) -> dict[str, Any]:
@@ -157,7 +159,8 @@ def _forget(folder: Path) -> None:
     from nastool_objectives.latency.campaign import read_visits
     from nastool_objectives.latency.registry import CARD, VISITS
 
-    names = {path.name for path in folder.iterdir()}
+    # The lock is this process's own.
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(".lock")}
     if names <= {CARD, VISITS} and not (VISITS in names and read_visits(folder / VISITS)):
         shutil.rmtree(folder)
 
