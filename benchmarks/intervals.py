@@ -14,10 +14,10 @@ import argparse
 import platform
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import xgboost
 
 import nastool_supershaper
 from nastool.objective import Direction
@@ -54,7 +54,7 @@ def main() -> None:
                 line = judged(path, column, model, rows, options.repeats)
                 if line:
                     print(f"| {label} | {model} | {rows} | {line} |", flush=True)
-    packages = ", ".join(f"{p} {version(p)}" for p in ("numpy", "xgboost"))
+    packages = f"numpy {np.__version__}, xgboost {xgboost.__version__}"
     print(
         f"\n{time.perf_counter() - begin:.0f} s on {platform.processor() or platform.machine()}; "
         f"Python {platform.python_version()}, {packages}; {options.repeats} draws each; "
