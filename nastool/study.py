@@ -173,7 +173,13 @@ class Study:
         if self._pending is None:
             if self._told >= self._size:
                 return "exhausted"
-            proposals = self._ask(batch_size)
+            try:
+                with interrupt.cutting_short(self.strategy.can_be_interrupted):
+                    proposals = self._ask(batch_size)
+            except KeyboardInterrupt:
+                if not interrupt.requested or not self.strategy.can_be_interrupted:
+                    raise
+                return "interrupted"
             if len(proposals) == 0:
                 return "exhausted"
             self._pending = proposals, self.problem.space.keys(proposals)
