@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nastool.cli.options import plugin_option
+from nastool.cli.options import plugin_option, whole
 from nastool.cli.predictor_plot import plot_option, write_page
 from nastool.errors import InvalidInputError
 
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--seed",
-    type=click.IntRange(min=0),
+    type=whole,
     default=0,
     show_default=True,
     help="Fixes the held-out split.",

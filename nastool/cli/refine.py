@@ -166,7 +166,8 @@ def refining_options(command: _F) -> _F:
             refining = Refining(rounds, shapes or _SHAPES, folder, measuring)
         elif shapes or folder or measuring:
             raise InvalidInputError(
-                "--refine-shapes, --refined, --supernet, --text and --measure need --refine N"
+                "--refine-shapes, --refined, --supernet, --text, --blocks and --measure need "
+                "--refine N"
             )
         return command(*arguments, refining=refining, **options)
 

@@ -18,6 +18,7 @@ from nastool.cli.options import (
     plugin_option,
     problem_options,
     storage_option,
+    whole,
 )
 from nastool.cli.refine import Refining, refining_options
 from nastool.errors import InvalidInputError
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--seed",
-    type=click.IntRange(min=0),
+    type=whole,
     metavar="N",
     default=0,
     show_default=True,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from nastool.chain import ChainCost
 from nastool.deployment import Deployment, Workload
 from nastool.errors import InvalidInputError, MissingDependencyError
+from nastool.leftovers import shipped_folder
 from nastool.space import Gene, Genotypes, SearchSpace
 
 PUBLISHED_WIDTHS = (120, 240, 360, 480, 540, 600, 768)
@@ -24,7 +25,6 @@ PUBLISHED_WIDTHS = (120, 240, 360, 480, 540, 600, 768)
 SEQUENCE_LENGTH = 128
 """Tokens of the forward pass that `macs` and `flops` count, as in pre-training."""
 
-_REFERENCE = Path(__file__).parent / "reference"
 _BYTES_PER_WEIGHT = 4
 
 
@@ -131,7 +131,7 @@ class SuperShaperSpace(SearchSpace):
         A space without one of its own may name another, of equal genes, in
         ``reference/proxies.json``; the predictor's card says what it was fitted on.
         """
-        return shipped_reference(_REFERENCE, self.name, metric)
+        return shipped_reference(shipped_folder(__package__, "reference"), self.name, metric)
 
     def deploy(self, genotype: NDArray[np.int64], workload: Workload) -> Deployment:
         """Build the merged subnet, without masked-LM head, with random weights."""

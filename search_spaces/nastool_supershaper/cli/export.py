@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nastool.cli.options import count, format_option, plugin_option, storage_option
+from nastool.cli.options import (
+    WholeNumber,
+    count,
+    format_option,
+    plugin_option,
+    storage_option,
+    whole,
+)
 from nastool.errors import InvalidInputError
 from nastool_supershaper.cli.supernets import named_supernet, torch_needed
 
@@ -82,16 +89,14 @@ _HEADS = ("masked-lm", "classification", "regression", "question-answering")
 )
 @click.option(
     "--max-length",
-    type=click.IntRange(min=8),
+    type=WholeNumber(8),
     metavar="N",
     help="Tokens of an example at most. Default: as many as the model takes.",
 )
 @click.option("--licence", default="", metavar="ID", help="Licence of the weights, for the card.")
 @click.option("--push", metavar="USER/NAME", help="Upload the folder to the hub as well.")
 @click.option("--private", is_flag=True, help="Make a new repository on the hub private.")
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of new heads."
-)
+@click.option("--seed", type=whole, default=0, show_default=True, help="Of new heads.")
 @format_option
 @storage_option
 @plugin_option

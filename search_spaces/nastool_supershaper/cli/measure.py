@@ -7,11 +7,9 @@ from typing import Any
 
 import click
 
+from nastool.cli.options import count, whole
 from nastool.errors import InvalidInputError
 from nastool_supershaper.cli.supernets import move, torch_needed
-
-_COUNT = click.IntRange(min=0)
-_POSITIVE = click.IntRange(min=1)
 
 
 @click.command()
@@ -24,17 +22,17 @@ _POSITIVE = click.IntRange(min=1)
 )
 @click.option("--text-field", default="text", show_default=True, help="Name of the text column.")
 @click.option("--corpus", type=click.Path(path_type=Path), help="Prepared corpus to take it from.")
-@click.option("--shapes", type=_COUNT, default=3000, show_default=True, help="Random shapes.")
-@click.option("--seed", type=_COUNT, default=0, show_default=True, help="Seed of the shapes.")
-@click.option("--mask-seed", type=_COUNT, default=0, show_default=True, help="Seed of the masks.")
+@click.option("--shapes", type=whole, default=3000, show_default=True, help="Random shapes.")
+@click.option("--seed", type=whole, default=0, show_default=True, help="Seed of the shapes.")
+@click.option("--mask-seed", type=whole, default=0, show_default=True, help="Seed of the masks.")
 @click.option(
     "--shapes-from",
     multiple=True,
     type=click.Path(path_type=Path),
     help="CSV file with columns layer_1, layer_2, ...: further shapes; repeatable.",
 )
-@click.option("--blocks", type=_POSITIVE, help="Blocks of text to measure on. Default: all.")
-@click.option("--batch-size", type=_POSITIVE, help="Blocks at a time. Default: 64, on a GPU 512.")
+@click.option("--blocks", type=count, help="Blocks of text to measure on. Default: all.")
+@click.option("--batch-size", type=count, help="Blocks at a time. Default: 64, on a GPU 512.")
 @click.option("--dtype", default="auto", show_default=True, help="auto, float32 or bfloat16.")
 @click.option("--device", help="Torch device. Default: cuda if there is one, else cpu.")
 @click.option(

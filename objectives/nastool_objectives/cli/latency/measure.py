@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nastool.cli.options import count, plugin_option
+from nastool.cli.options import count, plugin_option, whole
 from nastool.errors import InvalidInputError, NastoolError
 from nastool_objectives.cli.latency.options import (
     devices_option,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @click.option("--shapes", type=count, default="300", show_default=True, help="Shapes to measure.")
 @click.option("--anchors", type=count, default="5", show_default=True, help="Anchor shapes.")
 @click.option("--rounds", type=count, default="4", show_default=True, help="Visits of a shape.")
-@click.option("--warmup", type=int, default=2, show_default=True, help="Passes before timing.")
+@click.option("--warmup", type=whole, default=2, show_default=True, help="Passes before timing.")
 @click.option("--repeats", type=count, default="3", show_default=True, help="Passes of a visit.")
 @click.option(
     "--choose",
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Shapes of every size, or the few that tell most about all others.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--seed", type=whole, default=0, show_default=True)
 @click.option(
     "--option",
     "settings_texts",

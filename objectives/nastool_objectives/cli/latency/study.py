@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from nastool.cli.options import count, plugin_option
+from nastool.cli.options import count, plugin_option, whole
 from nastool_objectives.cli.latency.options import devices_option, space_option
 
 
@@ -28,7 +28,7 @@ from nastool_objectives.cli.latency.options import devices_option, space_option
     show_default=True,
     help="Evaluations of each of the two searches for a device.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--seed", type=whole, default=0, show_default=True)
 @click.option(
     "--output",
     metavar="FILE.html",
