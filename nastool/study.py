@@ -113,6 +113,13 @@ class Study:
     def __len__(self) -> int:
         return len(self._archive)
 
+    def __repr__(self) -> str:
+        name = f" {self.name!r}" if self.name else ""
+        return (
+            f"<Study{name}: {len(self):,} evaluations of {self.problem.summary} by "
+            f"{self.description['strategy']}, seed {self.seed}>"
+        )
+
     def run(
         self, budget: int, batch_size: int | None = None, progress: Progress | None = None
     ) -> Result:

@@ -83,6 +83,9 @@ class Predictor(ABC):
     label: str
     """What people call it."""
 
+    def __repr__(self) -> str:
+        return f"<Predictor {self.kind}: {self.label}>"
+
     @abstractmethod
     def fit(self, features: Floats, targets: Floats, *, genes: int | None = None) -> None:
         """Learn from measurements.
