@@ -436,16 +436,29 @@ def runs_of(store: Store, name: str) -> list[StudySummary]:
     """The runs of a stored comparison, oldest first; none where no comparison has that name."""
     return [
         summary
-        for summary in store.list_studies()
-        if (summary.description.get("comparison") or {}).get("name") == name
+        # Each is named after it: a damaged study elsewhere is not its concern.
+        for summary in store.list_studies(f"{name}/")
+        if (summary.comparison or ("",))[0] == name
     ]
+
+
+def run_of(run: StudySummary) -> tuple[str, int]:
+    """Strategy and seed of a run of a comparison.
+
+    Raises:
+        StoreError: The run is damaged.
+    """
+    seed = run.identity.get("seed")
+    if run.comparison is None or not isinstance(seed, int):
+        raise run.damaged("seed", "be a whole number", seed)
+    return run.comparison[1], seed
 
 
 def check_name(store: Store, name: str, problem: Problem) -> None:
     """Raise InvalidInputError if the store keeps a study or another problem's runs by that name."""
     for run in (runs := runs_of(store, name)):
         check_problem(run, problem)
-    if not runs and any(summary.name == name for summary in store.list_studies()):
+    if not runs and name in store.names():
         raise InvalidInputError(
             f"a comparison must have a name of its own, got {name!r}, a study in {store.url}"
         )
@@ -502,8 +515,8 @@ def load_comparison(
     runs: dict[str, dict[int, str]] = {}
     for run in runs_of(store, name):
         if run.stop_reason not in ("", "interrupted"):
-            strategy = run.description["comparison"]["strategy"]
-            runs.setdefault(strategy, {})[int(run.identity["seed"])] = run.name
+            strategy, seed = run_of(run)
+            runs.setdefault(strategy, {})[seed] = run.name
     seeds = sorted(set.intersection(*map(set, runs.values()))) if runs else []
     if not seeds:
         raise InvalidInputError(

@@ -7,10 +7,13 @@ there. A folder that one process at a time may write to has an owner.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import csv
 import gzip
+import hashlib
 import io
+import itertools
 import json
 import os
 import secrets
@@ -19,7 +22,7 @@ import socket
 import stat
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
@@ -32,11 +35,20 @@ GZIP = (".gz", ".gzip")
 MOST_UNPACKED = 8 << 30
 """Bytes that a compressed file may unpack to where it is read whole; more is taken for a bomb."""
 
+LONGEST_LINE = 1 << 28
+"""Characters that a line may have where lines are read one by one."""
+
+LONGEST_JSON = 1 << 30
+"""Characters that JSON may have where it is read whole."""
+
 _LONGEST_FIELD = 1 << 30
 """Characters that a cell of a table may have."""
 
-_LONGEST_NAME = 255
-"""Bytes of a file's name that common file systems take."""
+_LONGEST_STEM = 200
+"""Bytes of a file's name that names beside it repeat; common file systems take 255 in all."""
+
+_PARTIAL, _LOCK = ".partial-", ".lock"
+"""What follows in names beside a target."""
 
 
 def is_file(path: Path) -> bool:
@@ -55,6 +67,11 @@ def is_folder(path: Path) -> bool:
         return False
 
 
+def first_line(error: BaseException) -> str:
+    """What a foreign exception says, in one line; the name of its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 @contextlib.contextmanager
 def reading(what: str | Path) -> Iterator[None]:
     """Within this block, what reading a file raises is one line that begins with its name.
@@ -71,10 +88,11 @@ def reading(what: str | Path) -> Iterator[None]:
         raise
     except UnicodeDecodeError as error:
         raise InvalidInputError(
-            f"{what}: must be UTF-8, but byte {error.start + 1} is {error.object[error.start]:#04x}"
+            f"{what}: must be {error.encoding.upper()}, but byte {error.start + 1} is "
+            f"{error.object[error.start]:#04x}"
         ) from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InvalidInputError(f"{what}: damaged or no gzip file: {error}") from error
+        raise InvalidInputError(f"cannot read {what}: damaged or no gzip file: {error}") from error
     except OSError as error:
         reason = error.strerror or str(error)
         raise InvalidInputError(f"cannot read {what}: {reason}") from error
@@ -82,28 +100,93 @@ def reading(what: str | Path) -> Iterator[None]:
         raise InvalidInputError(f"{what}: too large for the memory of this machine") from error
     except ValueError as error:
         # E.g. a null byte in the path.
-        raise InvalidInputError(f"cannot read {what}: {error}") from error
+        raise InvalidInputError(f"cannot read {what}: {first_line(error)}") from error
 
 
 @contextlib.contextmanager
 def open_text(path: Path) -> Iterator[TextIO]:
     """Open a text in UTF-8 with or without a byte-order mark, compressed by gzip or not.
 
+    What begins with the mark of UTF-16 or UTF-32, as some Windows programs write, is read as such.
     Line ends are left as they are (``newline=""``), as `csv` wants it.
 
     Raises:
-        InvalidInputError: As `reading`; also where it is found while reading within the block.
+        InvalidInputError: As `reading`; also where it is found while reading within the block. What
+            is no UTF-8 is named by its line.
     """
     with reading(path):
-        if path.suffix.lower() in GZIP:
+        try:
             with (
-                gzip.open(path, "rb") as packed,
-                io.TextIOWrapper(packed, encoding="utf-8-sig", newline="") as file,
+                _open_bytes(path) as content,
+                io.TextIOWrapper(content, encoding=_encoding(content), newline="") as file,
             ):
                 yield file
-        else:
-            with path.open(encoding="utf-8-sig", newline="") as file:
-                yield file
+        except UnicodeDecodeError as error:
+            if line := _first_undecodable_line(path):
+                raise InvalidInputError(
+                    f"{path}, line {line}: must be UTF-8, but holds the byte "
+                    f"{error.object[error.start]:#04x}"
+                ) from error
+            raise
+
+
+def _open_bytes(path: Path) -> gzip.GzipFile | io.BufferedReader:
+    return gzip.open(path, "rb") if path.suffix.lower() in GZIP else path.open("rb")
+
+
+def _encoding(content: gzip.GzipFile | io.BufferedReader) -> str:
+    head = bytes(content.peek(4)[:4])
+    # That of UTF-32 begins with that of UTF-16.
+    if head in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE):
+        return "utf-32"
+    if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return "utf-16"
+    return "utf-8-sig"
+
+
+def _first_undecodable_line(path: Path) -> int | None:
+    """Line of the first byte that is no UTF-8; None in a text of another encoding."""
+    with _open_bytes(path) as content:
+        if _encoding(content) != "utf-8-sig":
+            return None
+        decoder, number, chunk = codecs.getincrementaldecoder("utf-8")(), 1, b"-"
+        while chunk:
+            chunk = content.read(1 << 20)
+            try:
+                decoder.decode(chunk, final=not chunk)
+            except UnicodeDecodeError as error:
+                return number + error.object[: error.start].count(b"\n")
+            number += chunk.count(b"\n")
+    return None
+
+
+def unpacked_digest(path: Path) -> str:
+    """Hex digest of a file's content, which for a packed one is what it unpacks to.
+
+    Raises:
+        InvalidInputError: As `reading`.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    with reading(path), _open_bytes(path) as file:
+        while chunk := file.read(1 << 22):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def lines(file: TextIO, name: str | Path) -> Iterator[str]:
+    """Yield the lines of an open text with their ends; U+2028 and its like end none.
+
+    Raises:
+        InvalidInputError: A line is longer than `LONGEST_LINE`.
+    """
+    number = 0
+    while line := file.readline(LONGEST_LINE + 1):
+        number += 1
+        if len(line) > LONGEST_LINE:
+            raise InvalidInputError(
+                f"{name}, line {number}: must have at most {LONGEST_LINE:,} characters, it has more"
+            )
+        yield line
 
 
 def read_text(path: Path, most: int = MOST_UNPACKED) -> str:
@@ -117,10 +200,19 @@ def read_text(path: Path, most: int = MOST_UNPACKED) -> str:
         InvalidInputError: As `reading`, or it is longer.
     """
     with open_text(path) as file:
-        text = file.read(most + 1)
+        text = _read(file, most + 1)
     if len(text) > most:
         raise InvalidInputError(f"{path}: must have at most {most:,} characters, it has more")
     return text
+
+
+def _read(file: TextIO, most: int) -> str:
+    """Read what is left, or so many characters; piecewise, as memory for all is taken at once."""
+    pieces: list[str] = []
+    while most > 0 and (piece := file.read(min(most, 1 << 20))):
+        pieces.append(piece)
+        most -= len(piece)
+    return "".join(pieces)
 
 
 def parse_json(text: str | bytes, where: str | Path) -> Any:
@@ -148,6 +240,86 @@ def parse_json(text: str | bytes, where: str | Path) -> Any:
     except ValueError as error:
         # A number of more digits than Python converts.
         raise InvalidInputError(f"{where}: no JSON: {error}") from error
+
+
+def json_lines(path: Path) -> Iterator[tuple[str, Any]]:
+    """Read a file with a JSON value a line.
+
+    Returns:
+        ``line 7`` and the value, for each line that is not empty.
+
+    Raises:
+        InvalidInputError: As `open_text`, or a line is no JSON.
+    """
+    with open_text(path) as file:
+        yield from _numbered_values(lines(file, path), path)
+
+
+def json_records(path: Path) -> Iterator[tuple[str, Any]]:
+    """Read a JSON file: a list of records, or one record a line, as many tools have it.
+
+    The list may also be the member ``data`` of one object; another object is one record.
+
+    Returns:
+        ``record 7`` or ``line 7``, and the value.
+
+    Raises:
+        InvalidInputError: As `open_text`, or it is no JSON, or something else.
+    """
+    with open_text(path) as file:
+        rows = lines(file, path)
+        head = _until_next(rows)
+        # A value of its own, and more follow.
+        if head and _is_json(head[-1]):
+            head += (more := _until_next(rows))
+            if more and more[-1].strip():
+                yield from _numbered_values(itertools.chain(head, rows), path)
+                return
+        text = "".join(head) + _read(file, LONGEST_JSON)
+    if len(text) > LONGEST_JSON:
+        raise InvalidInputError(
+            f"{path}: must have at most {LONGEST_JSON:,} characters, it has more; with one record "
+            "a line (.jsonl) it may have any number"
+        )
+    content = parse_json(text, path)
+    records = content.get("data", [content]) if isinstance(content, dict) else content
+    if not isinstance(records, list):
+        raise InvalidInputError(
+            f"{path}: expected a list of JSON records, got {str(records)[:40]!r}"
+        )
+    for number, value in enumerate(records, 1):
+        yield f"record {number}", value
+
+
+def _until_next(rows: Iterator[str]) -> list[str]:
+    """The lines up to the next one that is not empty, that one included."""
+    found: list[str] = []
+    for line in rows:
+        found.append(line)
+        if line.strip():
+            break
+    return found
+
+
+def _numbered_values(rows: Iterable[str], path: Path) -> Iterator[tuple[str, Any]]:
+    for number, line in enumerate(rows, 1):
+        if line.strip():
+            place = f"line {number}"
+            try:
+                value = parse_json(line.lstrip("\ufeff"), place)
+            except InvalidInputError as error:
+                raise InvalidInputError(
+                    f"{path}, {place}: expected a JSON record, got {line[:40]!r}"
+                ) from error
+            yield place, value
+
+
+def _is_json(text: str) -> bool:
+    try:
+        parse_json(text, "")
+    except InvalidInputError:
+        return False
+    return True
 
 
 def read_json(path: Path) -> Any:
@@ -188,6 +360,7 @@ def read_table(path: Path, delimiter: str = ",", *, quotes: bool = True) -> Iter
     """Read the rows of a table with a header, as spreadsheets and libraries write them.
 
     A byte-order mark, blanks around names and cells, empty lines and fields of any length are read.
+    A column without a name is left out where it is the first, as pandas and R name rows, or empty.
 
     Args:
         path: The file, compressed or not.
@@ -202,7 +375,10 @@ def read_table(path: Path, delimiter: str = ",", *, quotes: bool = True) -> Iter
     csv.field_size_limit(_LONGEST_FIELD)
     quoting: Any = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
     with open_text(path) as file:
-        reader = csv.reader(file, delimiter=delimiter, quoting=quoting)
+        # Strict: a quotation mark that is never closed would take the rows below into its cell.
+        reader = csv.reader(
+            file, delimiter=delimiter, quoting=quoting, skipinitialspace=quotes, strict=True
+        )
         header: list[str] | None = None
         before = 0
         while True:
@@ -211,7 +387,7 @@ def read_table(path: Path, delimiter: str = ",", *, quotes: bool = True) -> Iter
             except StopIteration:
                 break
             except csv.Error as error:
-                raise InvalidInputError(f"{path}, line {reader.line_num}: {error}") from error
+                raise InvalidInputError(f"{path}, line {before + 1}: {error}") from error
             line, before = before + 1, reader.line_num
             if not any(cell.strip() for cell in cells):
                 continue
@@ -222,17 +398,26 @@ def read_table(path: Path, delimiter: str = ",", *, quotes: bool = True) -> Iter
                 raise InvalidInputError(
                     f"{path}, line {line}: expected {len(header)} cells, got {len(cells)}"
                 )
-            yield Row(line, dict(zip(header, map(str.strip, cells), strict=True)))
+            yield Row(line, _named_cells(header, [cell.strip() for cell in cells], path, line))
     if header is None:
-        raise InvalidInputError(f"{path}: expected a header and rows, the file is empty")
+        raise InvalidInputError(
+            f"{path}: expected a header and at least one row, the file is empty"
+        )
 
 
 def _header(names: list[str], path: Path) -> list[str]:
-    if "" in names:
-        raise InvalidInputError(f"{path}: column {names.index('') + 1} of the header has no name")
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    if twice := sorted({name for name in names if name and names.count(name) > 1}):
         raise InvalidInputError(f"{path}: column {twice[0]!r} stands twice in the header")
     return names
+
+
+def _named_cells(header: list[str], cells: list[str], path: Path, line: int) -> dict[str, str]:
+    for column, (name, cell) in enumerate(zip(header, cells, strict=True), 1):
+        if cell and not name and column > 1:
+            raise InvalidInputError(
+                f"{path}: column {column} of the header has no name, but line {line} has {cell!r}"
+            )
+    return {name: cell for name, cell in zip(header, cells, strict=True) if name}
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -299,23 +484,37 @@ def whole_folder(target: Path) -> Iterator[Path]:
     with writing(target):
         target = Path(os.path.realpath(target))
         check_free(target)
-        parent = target if is_folder(target) and _is_fixed(target) else target.parent
+        mode = _mode(target)
+        parent = target if mode is not None and _is_fixed(target) else target.parent
         parent.mkdir(parents=True, exist_ok=True)
-        aside = beside(target, parent)
-        try:
-            aside.mkdir()
-            yield aside
-            if parent == target:
-                for item in sorted(aside.iterdir()):
-                    item.replace(target / item.name)
-                aside.rmdir()
-            else:
-                if target.exists():
-                    target.rmdir()
-                aside.replace(target)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
-        sync_folder(parent)
+        lock = parent / f"{_hidden(target)}{_LOCK}"
+        with _held(lock, f"folder {target}", lasting=False):
+            # Another process may have filled it just now, or died on the way.
+            check_free(target)
+            for left in _left_aside(target, parent):
+                shutil.rmtree(left, ignore_errors=True)
+            aside = beside(target, parent)
+            try:
+                aside.mkdir()
+                yield aside
+                if parent == target:
+                    check_free(target)
+                    for item in sorted(aside.iterdir()):
+                        item.replace(target / item.name)
+                    aside.rmdir()
+                else:
+                    if mode is not None:
+                        aside.chmod(stat.S_IMODE(mode))
+                        target.rmdir()
+                    aside.replace(target)
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+            sync_folder(parent)
+
+
+def _left_aside(target: Path, parent: Path) -> list[Path]:
+    start = f"{_hidden(target)}{_PARTIAL}"
+    return [path for path in parent.iterdir() if path.name.startswith(start)]
 
 
 def check_free(target: Path) -> None:
@@ -325,12 +524,20 @@ def check_free(target: Path) -> None:
         InvalidInputError: It holds something, or is a file.
     """
     with reading(target):
-        if target.is_dir() and any(target.iterdir()):
+        if target.is_dir() and any(not _is_nothing(path, target) for path in target.iterdir()):
             raise InvalidInputError(
                 f"expected an empty folder or a new one, but {target} holds files"
             )
         if target.exists() and not target.is_dir():
             raise InvalidInputError(f"expected a folder, got the file {target}")
+
+
+def _is_nothing(path: Path, target: Path) -> bool:
+    """Whether it is what a file system or `whole_folder` puts into a folder that is empty."""
+    start = _hidden(Path(os.path.realpath(target)))
+    return path.name == "lost+found" or path.name.startswith(
+        (f"{start}{_PARTIAL}", f"{start}{_LOCK}")
+    )
 
 
 @contextlib.contextmanager
@@ -351,9 +558,13 @@ def writing(what: str | Path) -> Iterator[None]:
 
 def beside(target: Path, folder: Path | None = None) -> Path:
     """Return a name of its own for what becomes the target, in its folder, not to be listed."""
-    mark = f".partial-{os.getpid()}-{secrets.token_hex(4)}"
-    name = target.name.encode()[: _LONGEST_NAME - len(mark) - 1].decode(errors="ignore")
-    return (folder or target.parent) / f".{name}{mark}"
+    mark = f"{_PARTIAL}{os.getpid()}-{secrets.token_hex(4)}"
+    return (folder or target.parent) / f"{_hidden(target)}{mark}"
+
+
+def _hidden(target: Path) -> str:
+    """What names beside a target begin with, short enough for what follows."""
+    return "." + target.name.encode()[:_LONGEST_STEM].decode(errors="ignore")
 
 
 def sync_folder(folder: Path) -> None:
@@ -404,26 +615,47 @@ def owned(
         InvalidInputError: Another process owns it; the message names host and process.
         WriteError: The lock cannot be written.
     """
+    with _held(folder / ".lock", f"{what} {folder}", wait=wait, say=say):
+        yield
+
+
+@contextlib.contextmanager
+def _held(
+    lock: Path,
+    what: str,
+    *,
+    wait: float = 0.0,
+    say: Callable[[str], None] | None = None,
+    lasting: bool = True,
+) -> Iterator[None]:
+    """Within this block, this process alone holds a lock.
+
+    Args:
+        lock: File of the lock; who holds it lies beside it, with ``.owner`` behind its name.
+        what: What it is the lock of.
+        wait: As for `owned`.
+        say: As for `owned`.
+        lasting: Whether the file stays.
+    """
     from filelock import FileLock, Timeout
 
-    note = folder / ".lock.owner"
-    lock = FileLock(folder / ".lock", mode=0o666)
-    with writing(folder):
+    note = lock.with_name(f"{lock.name}.owner")
+    held = FileLock(lock, mode=0o666)
+    with writing(lock.parent):
         try:
-            lock.acquire(timeout=0)
+            held.acquire(timeout=0)
         except Timeout:
             if wait > 0 and say:
-                say(f"Waiting for {_owner(note)}, which owns {what} {folder}")
+                say(f"Waiting for {_owner(note)}, which owns {what}")
             try:
-                lock.acquire(timeout=wait)
+                held.acquire(timeout=wait)
             except Timeout as error:
                 raise InvalidInputError(
-                    f"{what} {folder} is in use by {_owner(note)}; one process at a time may "
-                    "write to it"
+                    f"{what} is in use by {_owner(note)}; one process at a time may write to it"
                 ) from error
     try:
         if say and is_file(note):
-            say(f"Taking over {what} {folder} from {_owner(note)}, which ended without a word")
+            say(f"Taking over {what} from {_owner(note)}, which ended without a word")
         facts = {
             "host": socket.gethostname(),
             "process": os.getpid(),
@@ -432,9 +664,10 @@ def owned(
         write_whole(note, json.dumps(facts) + "\n")
         yield
     finally:
-        with contextlib.suppress(OSError):
-            note.unlink(missing_ok=True)
-        lock.release()
+        for path in (note,) if lasting else (note, lock):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+        held.release()
 
 
 def _owner(note: Path) -> str:

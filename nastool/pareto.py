@@ -151,19 +151,13 @@ def fast_non_dominated_rank(
 def _rank_fronts(points: Points) -> NDArray[np.int64]:
     if len(points) == 0:
         return np.empty(0, dtype=np.int64)
+    if points.shape[1] == 2:
+        return _rank_pairs(points)
     unique, inverse = np.unique(points, axis=0, return_inverse=True)
     n, m = unique.shape
     ranks = np.zeros(n, dtype=np.int64)
     if m == 1:
         ranks = np.arange(n)
-    elif m == 2:
-        # Lexicographic order: a front dominates a point exactly if its lowest y so far does not
-        # exceed the point's, and these lowest values increase from front to front.
-        lowest: list[float] = []
-        for row, y in enumerate(unique[:, 1].tolist()):
-            rank = bisect_right(lowest, y)
-            lowest[rank : rank + 1] = [y]
-            ranks[row] = rank
     elif n <= _MATRIX_LIMIT:
         matrix = dominates(unique[:, None], unique[None])
         dominators = matrix.sum(axis=0)
@@ -182,6 +176,26 @@ def _rank_fronts(points: Points) -> NDArray[np.int64]:
             rows = rows[~front]
             rank += 1
     return ranks[inverse.reshape(-1)]
+
+
+def _rank_pairs(points: Points) -> NDArray[np.int64]:
+    """The front of each point (n, 2), shape (n,)."""
+    order = np.lexsort((points[:, 1], points[:, 0]))
+    # In this order a front dominates a point exactly if its lowest y so far does not exceed the
+    # point's, and these lowest values increase from front to front.
+    lowest: list[float] = []
+    found: list[int] = []
+    rank, before = 0, [np.nan, np.nan]
+    for point in points[order].tolist():
+        if point != before:
+            y = point[1]
+            rank = bisect_right(lowest, y)
+            lowest[rank : rank + 1] = [y]
+            before = point
+        found.append(rank)
+    ranks = np.empty(len(points), dtype=np.int64)
+    ranks[order] = found
+    return ranks
 
 
 def crowding_distance(points: ArrayLike) -> NDArray[np.float64]:

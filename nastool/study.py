@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from nastool.executors import Executor, InProcess
 from nastool.interrupt import Interrupt
 from nastool.objective import Objective, evaluate
 from nastool.problem import Problem
-from nastool.results import Failure, Result, StopReason, describe_metrics
+from nastool.results import STOP_MESSAGES, Failure, Result, StopReason, describe_metrics
 from nastool.space import Genotypes
 from nastool.strategies.base import Strategy
 
@@ -38,6 +38,8 @@ _COMMIT_SECONDS = 0.5
 
 _STALE_LIMIT = 100
 """Consecutive batches without a new genotype after which a strategy counts as stalled."""
+
+_STARTING_STATE = "starting state of the strategy"
 
 _HOPELESS = 8
 """Number of architectures of which one at least must not raise."""
@@ -99,6 +101,8 @@ class Study:
         self._committed = 0
         self._committed_failures = 0
         self._committed_at = 0.0
+        self._commits = 0
+        self._kept: tuple[int, int, str] | None = None
         self._key: int | None = None
         self._store: Store | None = None
         if store is not None:
@@ -342,33 +346,62 @@ class Study:
             "settings": self.description["settings"],
             "seed": self.seed,
             # Tells apart what the description leaves out.
-            "starting state of the strategy": hashlib.sha256(state.encode()).hexdigest()[:16],
+            _STARTING_STATE: hashlib.sha256(state.encode()).hexdigest()[:16],
         }
 
     def _restore(self, stored: StoredStudy) -> None:
         known = dict(stored.summary.identity)
-        batch_size = known.pop("batch_size")
+        batch_size = known.pop("batch_size", None)
         _compare_identities(self.name, known, self._identity)
+        if not _is_count(batch_size) or batch_size < 1:
+            raise stored.summary.damaged("batch_size", "be a number of at least 1", batch_size)
         self._key = stored.key
         self._batch_size = batch_size
+        self._commits = stored.commits
         _fill(self._archive, stored)
-        self._failures = [Failure(*failure) for failure in stored.batch.failures]
+        self._failures = _failures(stored)
         self._committed, self._committed_failures = len(self._archive), len(self._failures)
         self._seconds = stored.summary.seconds
         if stored.state is not None:
-            self.strategy.load_state_dict(stored.state["strategy"])
-            self._told, self._stale = stored.state["told"], stored.state["stale"]
+            self._restore_state(stored)
+
+    def _restore_state(self, stored: StoredStudy) -> None:
+        state = stored.state or {}
+        told, stale = state.get("told"), state.get("stale")
+        if not _is_count(told) or not _is_count(stale) or told > len(self._archive):
+            raise stored.summary.damaged("state", "say how much the strategy was told", state)
+        try:
+            self.strategy.load_state_dict(state["strategy"])
+        except Exception as error:
+            # What a strategy makes of a state that is not its own is anything.
+            raise StoreError(
+                f"study {self.name!r} is damaged: its state is none of strategy "
+                f"{self.description['strategy']} ({type(error).__name__}: {error})"
+            ) from error
+        self._told, self._stale = told, stale
+        self._kept = told, stale, stored.summary.stop_reason
 
     def _create(self) -> None:
         if self._store is None or self._key is not None:
             return
-        if not self.name:
-            base = f"{self.problem.space.name}-{self.description['strategy']}"
-            taken = {study.name for study in self._store.list_studies()}
-            numbers = range(1, len(taken) + 2)
-            self.name = next(n for k in numbers if (n := f"{base}-{k}") not in taken)
         identity = {**self._identity, "batch_size": self._batch_size}
-        self._key = self._store.create_study(self.name, identity, self.description)
+        if self.name:
+            self._key = self._store.create_study(self.name, identity, self.description)
+            return
+        base = f"{self.problem.space.name}-{self.description['strategy']}"
+        while True:
+            taken = set(self._store.names())
+            numbers = range(1, len(taken) + 2)
+            name = next(n for k in numbers if (n := f"{base}-{k}") not in taken)
+            try:
+                self._key = self._store.create_study(name, identity, self.description)
+            except InvalidInputError:
+                # Another process has taken it in the meantime, or it cannot be a name.
+                if name not in self._store.names():
+                    raise
+            else:
+                self.name = name
+                return
 
     def _commit(self, stop_reason: StopReason, boundary: bool = True) -> None:
         """Write what is new; the strategy's state too, unless it is within a batch."""
@@ -388,11 +421,17 @@ class Study:
         failures = [
             list(asdict(failure).values()) for failure in self._failures[self._committed_failures :]
         ]
+        kept = self._kept if state is None else (self._told, self._stale, stop_reason)
+        if begin == len(archive) and not failures and kept == self._kept:
+            return
         batch = Batch(
             archive.genotypes[begin:], archive.values[begin:], archive.elapsed[begin:], failures
         )
-        self._store.commit(self._key, begin, batch, state, self._seconds, stop_reason)
+        self._commits = self._store.commit(
+            self._key, begin, batch, state, self._seconds, stop_reason, self._commits
+        )
         self._committed, self._committed_failures = len(archive), len(self._failures)
+        self._kept = kept
 
 
 def load_result(store: Store, name: str, problem: Problem) -> Result:
@@ -410,10 +449,13 @@ def load_result(store: Store, name: str, problem: Problem) -> Result:
     check_problem(stored.summary, problem)
     archive = Archive(problem)
     _fill(archive, stored)
-    failures = [Failure(*failure) for failure in stored.batch.failures]
-    stop_reason: StopReason = stored.summary.stop_reason  # type: ignore[assignment]  # ours
     return Result.from_archive(
-        problem, archive, stored.summary.seconds, stop_reason, failures, name
+        problem,
+        archive,
+        stored.summary.seconds,
+        _stop_reason(stored.summary),
+        _failures(stored),
+        name,
     )
 
 
@@ -423,10 +465,41 @@ def check_problem(summary: StudySummary, problem: Problem) -> None:
 
 
 def _fill(archive: Archive, stored: StoredStudy) -> None:
-    batch = stored.batch
-    if len(batch.genotypes):
-        keys = archive.problem.space.keys(batch.genotypes)
-        archive.append(keys, batch.genotypes, batch.values, batch.elapsed)
+    batch, space = stored.batch, archive.problem.space
+    if not len(batch.genotypes):
+        return
+    columns = len(archive.problem.reported)
+    if batch.values.shape[1] != columns:
+        raise stored.summary.damaged("evaluations", f"have {columns} values", batch.values.shape[1])
+    try:
+        genotypes = space.validate(batch.genotypes)
+    except InvalidInputError as error:
+        raise StoreError(f"study {stored.summary.name!r} is damaged: {error}") from error
+    keys = space.keys(genotypes)
+    if len(set(keys)) < len(keys):
+        raise stored.summary.damaged("evaluations", "be of distinct architectures", len(keys))
+    archive.append(keys, genotypes, batch.values, batch.elapsed)
+
+
+def _failures(stored: StoredStudy) -> list[Failure]:
+    for failure in stored.batch.failures:
+        texts = failure if isinstance(failure, list) else [failure]
+        if len(texts) != 3 or not all(isinstance(text, str) for text in texts):
+            raise stored.summary.damaged("failures", "be three texts each", failure)
+    return [Failure(*failure) for failure in stored.batch.failures]
+
+
+def _stop_reason(summary: StudySummary) -> StopReason:
+    for reason in STOP_MESSAGES:
+        if reason == summary.stop_reason:
+            return reason
+    raise summary.damaged(
+        "stop_reason", f"be one of {', '.join(filter(None, STOP_MESSAGES))}", summary.stop_reason
+    )
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _problem_identity(problem: Problem) -> dict[str, Any]:
@@ -443,6 +516,11 @@ def _problem_identity(problem: Problem) -> dict[str, Any]:
 def _compare_identities(name: str, stored: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     for key, ours in given.items():
         if _as_kept(stored.get(key)) != _as_kept(ours):
+            if key == _STARTING_STATE:
+                raise InvalidInputError(
+                    f"study {name!r} began with another starting state of the strategy "
+                    f"{given['strategy']} (other settings or another version): take another name"
+                )
             raise InvalidInputError(
                 f"study {name!r} was made with {key} {stored.get(key)}, got {ours}: take another "
                 "name, or the problem, strategy and seed of the study"

@@ -147,9 +147,10 @@ def write(destination: Destination, comparison: Comparison, name: str, storage: 
     """
     from nastool.cli.standings import as_csv, as_json, as_table
     from nastool.plots.standings import standings
+    from nastool.store.urls import showable
 
     found = standings(comparison)
-    kept = {} if storage == "none" else {"comparison": name, "storage": storage}
+    kept = {} if storage == "none" else {"comparison": name, "storage": showable(storage)}
 
     def page() -> str:
         from nastool.plots.comparison import comparison_page
@@ -194,12 +195,12 @@ def _run(contest: Contest, storage: str, jobs: int, true_front: bool) -> Compari
     there = _progress_of(contest, before)
     if sum(before.values()) == _total(contest):
         click.echo(
-            f"Comparison {contest.name} in {storage} holds these runs already; nothing was "
+            f"Comparison {contest.name} in {store.url} holds these runs already; nothing was "
             "evaluated.",
             err=True,
         )
     elif any(before.values()):
-        click.echo(f"Comparison {contest.name} in {storage} went on after {there}.", err=True)
+        click.echo(f"Comparison {contest.name} in {store.url} went on after {there}.", err=True)
     return comparison
 
 

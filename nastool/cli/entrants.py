@@ -21,6 +21,7 @@ from nastool.comparison import (
     check_bounds,
     check_name,
     compare,
+    run_of,
     runs_of,
     study_of,
 )
@@ -246,7 +247,7 @@ class Contest:
         budgets = {entrant.name: self.evaluations(entrant) for entrant in self.entrants}
         found = {}
         for run in runs_of(store, self.name):
-            strategy, seed = run.description["comparison"]["strategy"], int(run.identity["seed"])
+            strategy, seed = run_of(run)
             if strategy in budgets and seed in range(self.seeds):
                 done = run.evaluations
                 if run.stop_reason in ("exhausted", "stalled"):

@@ -123,6 +123,55 @@ def problem_options(command: _F) -> _F:
     return command
 
 
+def strategy_option(command: _F) -> _F:
+    """Add ``--strategy``: one, by name."""
+    return click.option(
+        "--strategy",
+        "strategy_text",
+        metavar="NAME",
+        default="evolution",
+        show_default=True,
+        help="How candidates are chosen; 'nastool list' names all.",
+    )(command)
+
+
+def budget_options(command: _F) -> _F:
+    """Add ``--budget``, ``--seed``, ``--batch-size`` and ``--option``: how long, and how."""
+    for option in (
+        click.option(
+            "--option",
+            "settings_texts",
+            metavar="KEY=VALUE",
+            multiple=True,
+            help="A setting of the strategy; repeatable.",
+        ),
+        click.option(
+            "--batch-size",
+            type=count,
+            metavar="N",
+            help="Candidates asked for at a time. Default: the strategy's.",
+        ),
+        click.option(
+            "--seed",
+            type=whole,
+            metavar="N",
+            default=0,
+            show_default=True,
+            help="Fixes everything that is drawn.",
+        ),
+        click.option(
+            "--budget",
+            type=count,
+            metavar="N",
+            default="30000",
+            show_default=True,
+            help="Architectures to evaluate; k and M allowed.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def output_options(command: _F) -> _F:
     """Add ``--format``, ``--limit``, ``--output`` and ``--plot``: how a front is shown."""
     limit = click.option(

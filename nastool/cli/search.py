@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,63 +13,27 @@ import click
 from nastool.cli.constraints import constraint_options, read_constraints
 from nastool.cli.options import (
     DEFAULT_OBJECTIVES,
-    count,
+    budget_options,
     output_options,
     plugin_option,
     problem_options,
     storage_option,
-    whole,
+    strategy_option,
 )
 from nastool.cli.refine import Refining, refining_options
-from nastool.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from nastool.cli.plan import Plan
     from nastool.objective import Objective
     from nastool.problem import Problem
     from nastool.results import Result
-    from nastool.study import Study
 
 
 @click.command()
 @problem_options
-@click.option(
-    "--strategy",
-    "strategy_text",
-    metavar="NAME",
-    default="evolution",
-    show_default=True,
-    help="How candidates are chosen; 'nastool list' names all.",
-)
+@strategy_option
 @constraint_options
-@click.option(
-    "--budget",
-    type=count,
-    metavar="N",
-    default="30000",
-    show_default=True,
-    help="Architectures to evaluate; k and M allowed.",
-)
-@click.option(
-    "--seed",
-    type=whole,
-    metavar="N",
-    default=0,
-    show_default=True,
-    help="Fixes everything that is drawn.",
-)
-@click.option(
-    "--batch-size",
-    type=count,
-    metavar="N",
-    help="Candidates asked for at a time. Default: the strategy's.",
-)
-@click.option(
-    "--option",
-    "settings_texts",
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="A setting of the strategy; repeatable.",
-)
+@budget_options
 @refining_options
 @storage_option
 @click.option(
@@ -106,15 +70,17 @@ def search(
     """
     # Here and not above: the help page must not wait for numpy.
     from nastool.cli.output import Destination
+    from nastool.cli.plan import Plan
     from nastool.cli.problems import make_problem
     from nastool.cli.proofs import cut_short, is_proven, prove_first
+    from nastool.store.urls import showable
     from nastool.study import Study
 
     destination = Destination(output_format, limit, output, plot)
     constraints = read_constraints(constraint_texts, upper_texts, lower_texts)
     objectives = objective_texts or DEFAULT_OBJECTIVES
     problem = make_problem(space_text, objectives, constraints)
-    plan = _Plan(problem, strategy_text, settings_texts, seed, batch_size)
+    plan = Plan(problem, strategy_text, settings_texts, seed, batch_size)
     description: Mapping[str, Any] = {
         "space": space_text,
         "objectives": list(objectives),
@@ -132,7 +98,7 @@ def search(
     proven = is_proven(study.strategy)
     if not proven:
         # To be shown, not kept: the same command would go on from what is not the answer.
-        study = Study(problem, study.strategy, None, study.name, seed)
+        study = Study(study.problem, study.strategy, None, study.name, seed)
     result = plan.run(study, budget, storage)
     if refining is not None and proven and result.stop_reason != "interrupted":
         verification = refining.verify(result, measured, storage)
@@ -141,7 +107,7 @@ def search(
     facts: dict[str, str | int] = {
         "strategy": ", ".join([strategy_text, *settings_texts]),
         "seed": seed,
-        "storage": "memory" if storage == "none" else storage,
+        "storage": "memory" if storage == "none" else showable(storage),
         **proof,
         **cut_short(study.strategy, result),
         **({} if refining is None else {"refined": str(refining)}),
@@ -164,14 +130,14 @@ def _check_finished(result: Result, budget: int, storage: str, name: str) -> Non
 
 
 def _refined(
-    plan: _Plan,
+    plan: Plan,
     refining: Refining,
     measured: dict[str, Objective],
     budget: int,
     storage: str,
     study_name: str | None,
     description: Mapping[str, Any],
-) -> tuple[_Plan, Mapping[str, Any]]:
+) -> tuple[Plan, Mapping[str, Any]]:
     """The plan and description of the search on predictors that the active loop has refitted."""
     from nastool.cli.proofs import prove_fully
 
@@ -204,85 +170,3 @@ def _verification(storage: str, name: str) -> Mapping[str, Any] | None:
     with open_store(storage) as store:
         found: Mapping[str, Any] | None = store.annotation(name, "verification")
     return found
-
-
-def _check_name(storage: str, name: str) -> None:
-    """Refuse the name of a comparison, which ``nastool show`` would show instead."""
-    from nastool.comparison import runs_of
-    from nastool.store import open_store
-
-    with open_store(storage) as store:
-        if runs_of(store, name):
-            raise InvalidInputError(
-                f"--study: expected a name of its own, got {name!r}, a comparison in {store.url}"
-            )
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """How a problem is to be searched."""
-
-    problem: Problem
-    strategy_text: str
-    settings_texts: tuple[str, ...]
-    seed: int
-    batch_size: int | None
-
-    def study(self, storage: str, name: str | None, description: Mapping[str, Any]) -> Study:
-        """The study, with what the store already holds of it."""
-        from nastool.plugins import load_strategy
-        from nastool.study import Study
-
-        settings = self.settings
-        strategy = load_strategy(self.strategy_text, self.problem, self.seed, settings)
-        description = {**description, "strategy": self.strategy_text, "settings": settings}
-        if storage == "none":
-            return Study(self.problem, strategy, None, name, self.seed, description=description)
-        if name:
-            _check_name(storage, name)
-        name = name or self.name
-        return Study(self.problem, strategy, storage, name, self.seed, description=description)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Of the strategy, as values."""
-        from nastool.cli.settings import strategy_settings
-        from nastool.plugins import STRATEGIES, find, parse_spec
-
-        if not self.settings_texts:
-            return {}
-        plugin = find(STRATEGIES, parse_spec(self.strategy_text).name)
-        return strategy_settings(plugin, self.settings_texts)
-
-    @property
-    def name(self) -> str:
-        """A name that two searches share exactly when they would find the same."""
-        import hashlib
-        import json
-
-        content = [self.problem.fingerprint, self.strategy_text, self.seed, self.batch_size]
-        text = json.dumps([*content, sorted(self.settings.items())])
-        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-        space = self.problem.space.name.partition("[")[0]
-        strategy = self.strategy_text.partition("[")[0].partition(":")[0]
-        return f"{space}-{strategy}-{digest}"
-
-    def run(self, study: Study, budget: int, storage: str) -> Result:
-        """Run the study up to the budget and say what was there before."""
-        from nastool.cli.progress import ProgressBar
-
-        before = len(study)
-        with ProgressBar("searching") as progress:
-            result = study.run(budget, self.batch_size, progress)
-        if 0 < before == len(result):
-            held = min(before, budget)
-            click.echo(
-                f"Study {study.name} in {storage} holds these {held:,} evaluations already; "
-                "nothing was evaluated.",
-                err=True,
-            )
-        elif before:
-            click.echo(
-                f"Study {study.name} in {storage} went on after {before:,} evaluations.", err=True
-            )
-        return result.first(budget)

@@ -63,14 +63,15 @@ def strategy_settings(plugin: Plugin, texts: Sequence[str]) -> dict[str, Any]:
 def _convert(text: str, hint: Any, where: str) -> Any:
     union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     alternatives = typing.get_args(hint) if union else (hint,)
-    if typing.get_origin(hint) is typing.Literal:
-        choices = typing.get_args(hint)
+    if type(None) in alternatives and text.lower() == "none":
+        return None
+    literals = [kind for kind in alternatives if typing.get_origin(kind) is typing.Literal]
+    if literals:
+        choices = [choice for kind in literals for choice in typing.get_args(kind)]
         if text not in choices:
             listed = ", ".join(map(str, choices))
             raise InvalidInputError(f"{where}: must be one of {listed}, got {text!r}")
         return text
-    if type(None) in alternatives and text.lower() == "none":
-        return None
     if bool in alternatives and text.lower() in ("true", "false", "yes", "no"):
         return text.lower() in ("true", "yes")
     if int in alternatives or float in alternatives:
@@ -86,5 +87,6 @@ def _convert(text: str, hint: Any, where: str) -> Any:
             return number
     if str in alternatives:
         return text
-    expected = " or ".join(getattr(kind, "__name__", str(kind)) for kind in alternatives)
+    kinds = [getattr(kind, "__name__", str(kind)) for kind in alternatives]
+    expected = " or ".join("none" if kind == "NoneType" else kind for kind in kinds)
     raise InvalidInputError(f"{where}: expected {expected}, got {text!r}")

@@ -46,21 +46,21 @@ def show(
                 raise InvalidInputError(
                     f"--limit: expected a study, which has a front, got the comparison {study!r}"
                 )
-            _show_comparison(destination, store, study, runs, storage)
+            _show_comparison(destination, store, study, runs)
             return
         summary = store.load(study).summary
         result = load_result(store, study, problem_of(summary))
         verification = store.annotation(study, "verification")
     facts = {
-        "strategy": summary.description["strategy"],
-        "seed": summary.description["seed"],
-        "storage": storage,
+        "strategy": summary.text("strategy"),
+        "seed": str(summary.description.get("seed")),
+        "storage": store.url,
     }
     destination.write(result, facts, verification)
 
 
 def _show_comparison(
-    destination: Destination, store: Store, name: str, runs: list[StudySummary], storage: str
+    destination: Destination, store: Store, name: str, runs: list[StudySummary]
 ) -> None:
     from nastool.cli.compare import write
     from nastool.cli.truth import beside, stored_front
@@ -68,11 +68,15 @@ def _show_comparison(
     from nastool.constraint import parse_constraint
 
     # The latest one knows what was asked for last.
-    bounds = [parse_constraint(text) for text in runs[-1].description.get("bounds", ())]
+    latest = runs[-1]
+    bounds = [
+        parse_constraint(text)
+        for text in (latest.texts("bounds") if "bounds" in latest.description else ())
+    ]
     problem = problem_of(runs[0])
     comparison = load_comparison(store, name, problem, bounds=bounds)
     comparison = beside(comparison, stored_front(store, name, problem))
-    write(destination, comparison, name, storage)
+    write(destination, comparison, name, store.url)
     finished = len(comparison.seeds) * len(comparison.results)
     if finished < len(runs):
         click.echo(
@@ -87,19 +91,21 @@ def problem_of(summary: StudySummary) -> Problem:
 
     Raises:
         InvalidInputError: A part is unknown; it may come from a plugin file that is not loaded.
+        StoreError: The description is damaged.
     """
     from nastool.cli.problems import make_problem
     from nastool.constraint import parse_constraint
     from nastool.errors import InvalidInputError
 
-    description = summary.description
+    refined = summary.description.get("refined")
+    if refined is not None and not (
+        isinstance(refined, dict) and all(isinstance(path, str) for path in refined.values())
+    ):
+        raise summary.damaged("refined", "name a folder for each metric", refined)
     try:
-        constraints = [parse_constraint(text) for text in description["constraints"]]
+        constraints = [parse_constraint(text) for text in summary.texts("constraints")]
         return make_problem(
-            description["space"],
-            description["objectives"],
-            constraints,
-            description.get("refined"),
+            summary.text("space"), summary.texts("objectives"), constraints, refined
         )
     except InvalidInputError as error:
         raise InvalidInputError(

@@ -38,10 +38,9 @@ def studies(storage: str, output_format: str) -> None:
     table.add_column("evaluations", justify="right")
     table.add_column("seconds", justify="right")
     for (name, is_comparison), runs in _grouped(found).items():
-        description = runs[0].description
-        wanted = ", ".join([*description["objectives"], *description["constraints"]])
+        wanted = ", ".join([*runs[0].texts("objectives"), *runs[0].texts("constraints")])
         if is_comparison:
-            strategies = dict.fromkeys(run.description["comparison"]["strategy"] for run in runs)
+            strategies = dict.fromkeys(run.comparison[1] for run in runs if run.comparison)
             wanted += f"; a comparison of {', '.join(strategies)}: {len(runs)} runs"
         cells = (
             name,
@@ -54,14 +53,14 @@ def studies(storage: str, output_format: str) -> None:
     if found:
         print_whole(console, table)
     else:
-        console.print(f"no studies in {storage}")
+        console.print(f"no studies in {store.url}")
 
 
 def _grouped(found: list[StudySummary]) -> dict[tuple[str, bool], list[StudySummary]]:
     """Studies by name, and the runs of a comparison under its name and True."""
     groups: dict[tuple[str, bool], list[StudySummary]] = {}
     for summary in found:
-        comparison = summary.description.get("comparison")
-        key = (comparison["name"], True) if comparison else (summary.name, False)
+        comparison = summary.comparison
+        key = (comparison[0], True) if comparison else (summary.name, False)
         groups.setdefault(key, []).append(summary)
     return groups

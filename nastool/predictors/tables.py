@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
-import json
 import re
-import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from nastool.errors import InvalidInputError, MissingDependencyError
+from nastool.files import is_file, read_json_object, read_table, reading
 from nastool.predictors.base import Floats
 from nastool.space import Choice, SearchSpace
 
@@ -87,53 +85,59 @@ class Measurements:
         return text.getvalue()
 
 
-def read_columns(path: Path) -> dict[str, list[Any]]:
+class Columns(dict[str, list[Any]]):
+    """Cells of a table by column, those of CSV files as text, and where each row stands.
+
+    Args:
+        cells: By column.
+        places: E.g. ``line 7``, for each row.
+    """
+
+    def __init__(self, cells: Mapping[str, list[Any]], places: Sequence[str]) -> None:
+        super().__init__(cells)
+        self.places = tuple(places)
+
+
+def read_columns(path: Path) -> Columns:
     """Read a table column by column; cells of CSV files stay text.
 
     Raises:
         InvalidInputError: No such file, another format, repeated columns or ragged rows.
         MissingDependencyError: A parquet file, and pyarrow is not installed.
     """
-    if not path.name.endswith(SUFFIXES):
+    if not path.name.lower().endswith(SUFFIXES):
         raise InvalidInputError(f"a table must end in {', '.join(SUFFIXES)}, got {path.name!r}")
-    try:
-        if path.suffix == ".parquet":
-            columns = _read_parquet(path)
-        else:
-            opened = gzip.open if path.suffix == ".gz" else open
-            with opened(path, "rt", encoding="utf-8", newline="") as file:
-                rows = list(csv.reader(file))
-            header = rows[0] if rows else []
-            if len(set(header)) != len(header):
-                raise InvalidInputError(f"{path}: column names must be distinct, got {header}")
-            rows = [row for row in rows[1:] if row]
-            ragged = next((i for i, r in enumerate(rows, 2) if len(r) != len(header)), None)
-            if ragged is not None:
-                raise InvalidInputError(
-                    f"{path}: every row must have {len(header)} cells, row {ragged} has not"
-                )
-            columns = {name: [row[i] for row in rows] for i, name in enumerate(header)}
-    # EOFError and zlib.error: a .gz file that is cut short or damaged.
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise InvalidInputError(f"cannot read {path}: {reason}") from error
-    if not columns or not next(iter(columns.values())):
+    if path.suffix.lower() == ".parquet":
+        columns = _read_parquet(path)
+    else:
+        rows = list(read_table(path))
+        names = rows[0].cells if rows else {}
+        columns = Columns(
+            {name: [row.cells[name] for row in rows] for name in names},
+            [f"line {row.line}" for row in rows],
+        )
+    if not columns.places:
         raise InvalidInputError(f"{path} must hold a header and at least one row, got none")
     return columns
 
 
-def _read_parquet(path: Path) -> dict[str, list[Any]]:
+def _read_parquet(path: Path) -> Columns:
     try:
         from pyarrow import ArrowException, parquet
     except ImportError as error:
         raise MissingDependencyError(
             "reading parquet needs pyarrow: pip install pyarrow, or give a CSV file"
         ) from error
-    try:
-        columns: dict[str, list[Any]] = parquet.read_table(path).to_pydict()
-    except ArrowException as error:
-        raise InvalidInputError(f"cannot read {path}: {error}") from error
-    return columns
+    with reading(path):
+        try:
+            table = parquet.read_table(path)
+            cells = {name.strip(): column for name, column in table.to_pydict().items()}
+        except ArrowException as error:
+            reason = str(error).strip().splitlines()[0]
+            raise InvalidInputError(f"cannot read {path}: {reason}") from error
+    if len(cells) != len(table.column_names):
+        raise InvalidInputError(f"{path}: column names must be distinct, got {table.column_names}")
+    return Columns(cells, [f"row {number}" for number in range(1, len(table) + 1)])
 
 
 def read_measurements(
@@ -155,11 +159,12 @@ def read_measurements(
     columns = read_columns(path)
     if target not in columns:
         raise InvalidInputError(f"{path}: expected a column {target!r}, got {', '.join(columns)}")
-    targets = _numbers(path, target, columns[target], missing=True)
+    targets = _numbers(path, target, columns[target], columns.places, missing=True)
     kept = np.flatnonzero(np.isfinite(targets))
     if not len(kept):
         raise InvalidInputError(f"{path}: column {target!r} must hold finite numbers, got none")
     source = read_source(path)
+    places = [columns.places[row] for row in kept]
 
     if space is None:
         genes = infer_genes(path, columns, target)
@@ -178,7 +183,7 @@ def read_measurements(
         choices = tuple(gene.choices for gene in space.genes)
         values = [_parse([columns[name][row] for row in kept]) for name in genes]
         name, fingerprint = space.name, space.fingerprint
-    genotypes = _indices(path, genes, choices, values)
+    genotypes = _indices(path, genes, choices, values, places)
 
     parts = [_feature_values(choices[i])[genotypes[:, i]] for i in range(len(genes))]
     for cost in costs:
@@ -186,7 +191,7 @@ def read_measurements(
             parts.append(space.costs[cost].evaluate(genotypes))
         elif cost in columns and cost not in genes and cost != target:
             column = [columns[cost][row] for row in kept]
-            parts.append(_numbers(path, cost, column, missing=False))
+            parts.append(_numbers(path, cost, column, places, missing=False))
         else:
             others = [name for name in columns if name not in genes and name != target]
             known = ", ".join(dict.fromkeys([*(space.costs if space else ()), *others])) or "none"
@@ -219,18 +224,12 @@ def read_source(path: Path) -> dict[str, Any]:
     """
     stem = path.name
     for suffix in sorted(SUFFIXES, key=len, reverse=True):
-        stem = stem.removesuffix(suffix)
+        if stem.lower().endswith(suffix):
+            stem = stem[: -len(suffix)]
     for name in (f"{path.name}.card.json", f"{stem}.json"):
         beside = path.with_name(name)
-        if not beside.is_file():
-            continue
-        try:
-            source = json.loads(beside.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InvalidInputError(f"{beside}: expected JSON, got {error}") from error
-        if not isinstance(source, dict):
-            raise InvalidInputError(f"{beside}: expected a JSON object, got {source!r:.40}")
-        return source
+        if is_file(beside):
+            return read_json_object(beside)
     return {}
 
 
@@ -258,18 +257,23 @@ def infer_genes(path: Path, columns: Iterable[str], target: str) -> tuple[str, .
     return complete[0]
 
 
-def _numbers(path: Path, name: str, cells: Sequence[Any], *, missing: bool) -> Floats:
+def _numbers(
+    path: Path, name: str, cells: Sequence[Any], places: Sequence[str], *, missing: bool
+) -> Floats:
     numbers = np.empty(len(cells))
-    for i, cell in enumerate(cells):
+    for i, (cell, place) in enumerate(zip(cells, places, strict=True)):
         empty = cell is None or (isinstance(cell, str) and not cell.strip())
         try:
             numbers[i] = np.nan if empty else float(cell)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise InvalidInputError(
-                f"{path}: column {name!r} must hold numbers, got {cell!r} in row {i + 1}"
+                f"{path}, {place}: column {name!r} must hold numbers, got {cell!r:.60}"
             ) from None
-    if not missing and not np.isfinite(numbers).all():
-        raise InvalidInputError(f"{path}: column {name!r} must hold finite numbers everywhere")
+        if not missing and not np.isfinite(numbers[i]):
+            raise InvalidInputError(
+                f"{path}, {place}: column {name!r} must hold finite numbers everywhere, "
+                f"got {cell!r}"
+            )
     return numbers
 
 
@@ -292,6 +296,7 @@ def _indices(
     genes: Sequence[str],
     choices: Sequence[tuple[Choice, ...]],
     values: Sequence[list[Choice]],
+    places: Sequence[str],
 ) -> Any:
     genotypes = np.empty((len(values[0]), len(genes)), dtype=np.int64)
     for i, (gene, known, column) in enumerate(zip(genes, choices, values, strict=True)):
@@ -302,7 +307,8 @@ def _indices(
             found = index.get(value, index.get(str(value)))
             if found is None:
                 raise InvalidInputError(
-                    f"{path}: {gene} must be one of {', '.join(map(str, known))}; got {value!r}"
+                    f"{path}, {places[row]}: {gene} must be one of "
+                    f"{', '.join(map(str, known))}; got {value!r}"
                 )
             genotypes[row, i] = found
     return genotypes

@@ -2,83 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool.errors import InvalidInputError, StoreError
+from nastool.errors import InvalidInputError, NastoolError, StoreError
 from nastool.space import Genotypes
-from nastool.store import engines
-from nastool.store.encoding import decode_state, encode_state, pack_array, unpack_array
+from nastool.store import engines, records, rows, urls
+from nastool.store.encoding import encode_state, pack_array
+from nastool.store.records import Batch, StoredStudy, StudySummary
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import ColumnElement, Connection, Table
 
 _KEYS_PER_QUERY = 500
 """Bound on the parameters of one query; SQLite takes at most 999 in old builds."""
-
-
-@dataclass(frozen=True)
-class StudySummary:
-    """What a list of studies shows.
-
-    Args:
-        name: Unique in the store.
-        created: UTC, ISO 8601.
-        evaluations: Distinct genotypes evaluated so far.
-        seconds: Time spent running.
-        stop_reason: Why the last run ended; empty while it runs or where it was killed.
-        identity: What must stay the same for the study to go on.
-        description: Enough to build the problem and the strategy again.
-    """
-
-    name: str
-    created: str
-    evaluations: int
-    seconds: float
-    stop_reason: str
-    identity: Mapping[str, Any]
-    description: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Consecutive evaluations of a study.
-
-    Args:
-        genotypes: Shape (n, d).
-        values: Every reported metric in its natural sign and base unit, shape (n, r).
-        elapsed: Seconds of the study after which each was known, shape (n,).
-        failures: Messages of evaluations that raised, as JSON values.
-    """
-
-    genotypes: Genotypes
-    values: NDArray[np.float64]
-    elapsed: NDArray[np.float64]
-    failures: Sequence[Any] = ()
-
-
-@dataclass(frozen=True)
-class StoredStudy:
-    """A study as it was last committed.
-
-    Args:
-        key: Number of the study in its store.
-        summary: Its description.
-        batch: All its evaluations in order.
-        state: The strategy's latest state; None before the first one was committed.
-    """
-
-    key: int
-    summary: StudySummary
-    batch: Batch
-    state: Mapping[str, Any] | None = field(default=None)
 
 
 class Store:
@@ -94,15 +37,28 @@ class Store:
     """
 
     def __init__(self, url: str | None = None, create: bool = True) -> None:
-        self._engine = engines.create(url or engines.DEFAULT_URL, create)
-        self.url = self._engine.url.render_as_string(hide_password=True)
         from nastool.store import migrations
 
-        with self._read() as connection:
-            version = migrations.schema_version(connection)
-        if version < len(migrations.MIGRATIONS):
+        self._address = url or engines.DEFAULT_URL
+        self.url = urls.showable(self._address)
+        self._engine = engines.create(self._address, create)
+        newest = len(migrations.MIGRATIONS)
+        self._version = newest
+        try:
+            with self._read() as connection:
+                version = migrations.schema_version(connection)
+        except NastoolError:
+            raise
+        except (TypeError, ValueError) as error:  # a driver about what the address asks of it
+            raise self._error(error, f"cannot be opened: {error}") from None
+        if version < newest and not (version and self._may_only_read()):
             with self._write() as connection:
                 migrations.migrate(connection)
+        else:
+            self._version = version
+
+    def __repr__(self) -> str:
+        return f"Store({self.url!r})"
 
     def __enter__(self) -> Self:
         return self
@@ -114,32 +70,74 @@ class Store:
         """Give the connections back; the store opens new ones when it is used again."""
         self._engine.dispose()
 
-    @contextmanager
+    def _may_only_read(self) -> bool:
+        """Whether this user may not write, so that an older schema stays as it is."""
+        if self._engine.dialect.name != "postgresql":
+            return engines.may_only_be_read(self._engine)
+        from sqlalchemy import text
+
+        # A role with fewer rights, or a server that repeats another one.
+        query = text(
+            "SELECT pg_is_in_recovery() OR NOT pg_has_role(tableowner, 'USAGE') FROM pg_tables "
+            "WHERE tablename = 'studies' AND schemaname = ANY (current_schemas(false))"
+        )
+        with self._read() as connection:
+            return bool(connection.execute(query).scalar())
+
+    @contextlib.contextmanager
     def _read(self) -> Iterator[Connection]:
-        with self._errors(), self._engine.connect() as connection:
+        reader = engines.for_reading(self._engine)
+        with self._errors(), engines.unchanged(reader), reader.connect() as connection:
             yield connection
 
-    @contextmanager
+    @contextlib.contextmanager
     def _write(self) -> Iterator[Connection]:
-        writer = self._engine.execution_options(nastool_write=True)
+        from nastool.store import migrations
+
+        if engines.may_only_be_read(self._engine) or self._version < len(migrations.MIGRATIONS):
+            raise StoreError(f"store {self.url}: must be writable for this, it may only be read")
+        writer = engines.for_writing(self._engine)
         with self._errors(), writer.begin() as connection:
             yield connection
 
-    @contextmanager
+    @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
+        """Turn what databases and drivers raise into one line, without what must not be shown."""
         from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
         try:
             yield
-        except DBAPIError as error:
-            lines = str(error.orig).strip().splitlines() or [type(error).__name__]
-            raise StoreError(f"store {self.url}: {lines[0]}") from error
-        except SQLAlchemyError as error:
-            raise StoreError(f"store {self.url}: {str(error).splitlines()[0]}") from error
+        except (SQLAlchemyError, OSError) as error:
+            text = str(error.orig if isinstance(error, DBAPIError) else error)
+            quotes = urls.redacted(text, self._address) != text
+            # A traceback shows the cause, too.
+            raise self._error(error, text) from (None if quotes else error)
         except StoreError as error:
             if str(error).startswith("store "):
                 raise
             raise StoreError(f"store {self.url} {error}") from error
+
+    def _error(self, error: Exception, text: str) -> StoreError:
+        lines = text.strip().splitlines() or [type(error).__name__]
+        shown = urls.redacted(lines[0], self._address)
+        return StoreError(f"store {self.url}: {shown}")
+
+    def _select(self, connection: Connection, table: Table, *where: Any) -> list[dict[str, Any]]:
+        """Rows of a table as the driver reads them, by their first columns."""
+        from sqlalchemy import select
+
+        query = select(*rows.columns(table, self._version)).select_from(table).where(*where)
+        query = query.order_by(*table.primary_key.columns)
+        # Where a row is read to be changed, others who would change it wait.
+        if connection.get_execution_options().get("nastool_write", False):
+            query = query.with_for_update()
+        return [dict(row) for row in connection.execute(query).mappings()]
+
+    def _study(self, connection: Connection, where: ColumnElement[bool]) -> dict[str, Any] | None:
+        from nastool.store.tables import studies
+
+        found = self._select(connection, studies, where)
+        return records.read_study(found[0]) if found else None
 
     def create_study(
         self, name: str, identity: Mapping[str, Any], description: Mapping[str, Any]
@@ -160,10 +158,13 @@ class Store:
         from sqlalchemy import insert
         from sqlalchemy.exc import IntegrityError
 
-        from nastool.store.tables import studies
+        from nastool.store.tables import NAME_LENGTH, studies
 
-        if not 0 < len(name) <= 255:
-            raise InvalidInputError(f"a study's name must have 1 to 255 characters, got {name!r}")
+        if not 0 < len(name) <= NAME_LENGTH or not rows.storable(name):
+            raise InvalidInputError(
+                f"a study's name must have 1 to {NAME_LENGTH} characters that UTF-8 knows, none of "
+                f"them null, got {rows.shortened(name)}"
+            )
         row = {
             "name": name,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -172,10 +173,11 @@ class Store:
             "evaluations": 0,
             "seconds": 0.0,
             "stop_reason": "",
+            "commits": 0,
         }
         try:
             with self._write() as connection:
-                result = connection.execute(insert(studies).values(row))
+                result = connection.execute(insert(studies).values(rows.signed(studies, row)))
                 return int(result.inserted_primary_key[0])  # type: ignore[index]  # rows have one
         except StoreError as error:
             if isinstance(error.__cause__, IntegrityError):
@@ -184,56 +186,62 @@ class Store:
                 ) from error
             raise
 
-    def list_studies(self) -> list[StudySummary]:
-        """All studies, oldest first."""
+    def names(self) -> list[str]:
+        """Names of all studies, oldest first."""
         from sqlalchemy import select
 
         from nastool.store.tables import studies
 
         with self._read() as connection:
-            rows = connection.execute(select(studies).order_by(studies.c.id)).all()
-        return [_summary(row) for row in rows]
+            found = connection.execute(select(studies.c.name).order_by(studies.c.id)).scalars()
+            return [str(name) for name in found]
+
+    def list_studies(self, prefix: str = "") -> list[StudySummary]:
+        """All studies, oldest first.
+
+        Args:
+            prefix: Of their names; others are not even read.
+
+        Raises:
+            StoreError: One is damaged.
+        """
+        from nastool.store.tables import studies
+
+        if not rows.storable(prefix):
+            return []
+        where = [studies.c.name.startswith(prefix, autoescape=True)] if prefix else []
+        with self._read() as connection:
+            found = self._select(connection, studies, *where)
+            summaries = [records.summarise(records.read_study(row)) for row in found]
+        # SQLite compares without regard to case.
+        return [summary for summary in summaries if summary.name.startswith(prefix)]
 
     def find(self, name: str) -> StoredStudy | None:
-        """The study of that name with all its evaluations, or None."""
-        from sqlalchemy import select
+        """The study of that name with all its evaluations, or None.
 
+        Raises:
+            StoreError: It is damaged.
+        """
         from nastool.store.tables import batches, states, studies
 
+        if not rows.storable(name):
+            return None
         with self._read() as connection:
-            row = connection.execute(select(studies).where(studies.c.name == name)).one_or_none()
+            row = self._study(connection, studies.c.name == name)
             if row is None:
                 return None
-            parts = (
-                connection.execute(
-                    select(batches).where(batches.c.study == row.id).order_by(batches.c.first)
-                )
-                .mappings()
-                .all()
-            )
-            state = connection.execute(
-                select(states.c.state).where(states.c.study == row.id)
-            ).scalar_one_or_none()
-        columns = [
-            [unpack_array(part[name]) for part in parts]
-            for name in ("genotypes", "values", "elapsed")
-        ]
-        begin = 0
-        for part, genotypes in zip(parts, columns[0], strict=True):
-            if part["first"] != begin:
+            summary = records.summarise(row)
+            parts = self._select(connection, batches, batches.c.study == row["id"])
+            batch = records.read_batches(name, parts)
+            # What has no digest may come from an older nastool, whose counts could be late.
+            if row["digest"] is not None and summary.evaluations != len(batch.genotypes):
                 raise StoreError(
-                    f"store {self.url}: study {name!r} must go on with evaluation {begin}, "
-                    f"got {part['first']}"
+                    f"holds a damaged study {name!r}: it must have {summary.evaluations:,} "
+                    f"evaluations, got {len(batch.genotypes):,}"
                 )
-            begin += len(genotypes)
-        batch = Batch(
-            np.concatenate(columns[0]).astype(np.int64) if parts else np.empty((0, 0), np.int64),
-            np.concatenate(columns[1]) if parts else np.empty((0, 0)),
-            np.concatenate(columns[2]) if parts else np.empty(0),
-            [failure for part in parts for failure in json.loads(part["failures"])],
-        )
-        decoded = None if state is None else decode_state(state)
-        return StoredStudy(int(row.id), _summary(row), batch, decoded)
+            kept = self._select(connection, states, states.c.study == row["id"])
+            state = records.read_state(name, kept[0] if kept else None)
+        return StoredStudy(row["id"], summary, batch, state, row["commits"])
 
     def load(self, name: str) -> StoredStudy:
         """The study of that name with all its evaluations.
@@ -256,6 +264,8 @@ class Store:
 
         from nastool.store.tables import studies
 
+        if not rows.storable(name):
+            raise self._unknown(name)
         with self._write() as connection:
             if connection.execute(delete(studies).where(studies.c.name == name)).rowcount == 0:
                 raise self._unknown(name)
@@ -271,39 +281,46 @@ class Store:
         Raises:
             InvalidInputError: There is no study of that name.
         """
-        from sqlalchemy import select, update
+        from sqlalchemy import update
 
         from nastool.store.tables import studies
 
+        if not rows.storable(name):
+            raise self._unknown(name)
         with self._write() as connection:
-            where = studies.c.name == name
-            row = connection.execute(select(studies.c.description).where(where)).one_or_none()
+            row = self._study(connection, studies.c.name == name)
             if row is None:
                 raise self._unknown(name)
-            text = json.dumps({**json.loads(row.description), key: value})
-            connection.execute(update(studies).where(where).values(description=text))
+            description = {**records.summarise(row).description, key: value}
+            row = rows.signed(studies, {**row, "description": json.dumps(description)})
+            connection.execute(update(studies).where(studies.c.id == row["id"]).values(row))
 
     def annotation(self, name: str, key: str) -> Any:
         """What the description of a study says under a key; None where study or key is missing."""
-        from sqlalchemy import select
-
         from nastool.store.tables import studies
 
+        if not rows.storable(name):
+            return None
         with self._read() as connection:
-            query = select(studies.c.description).where(studies.c.name == name)
-            text = connection.execute(query).scalar_one_or_none()
-        return None if text is None else json.loads(text).get(key)
+            row = self._study(connection, studies.c.name == name)
+            return None if row is None else records.summarise(row).description.get(key)
 
     def _unknown(self, name: str) -> InvalidInputError:
+        from nastool.store.tables import studies
+
         # The runs of a comparison are many, and go by its name.
         listed = {}
-        for study in self.list_studies():
-            comparison = study.description.get("comparison") or {}
-            listed[comparison.get("name", study.name)] = study.name
+        with self._read() as connection:
+            for row in self._select(connection, studies):
+                known = study = str(row["name"])
+                # A damaged study must not hide the others.
+                with contextlib.suppress(StoreError):
+                    known, _ = records.summarise(records.read_study(row)).comparison or (study, "")
+                listed[known] = study
         if name in listed:
             return InvalidInputError(f"expected a study such as {listed[name]!r}, got a comparison")
-        known = ", ".join([*listed][-10:]) or "none"
-        return InvalidInputError(f"unknown study {name!r} in {self.url}; known: {known}")
+        latest = ", ".join([*listed][-10:]) or "none"
+        return InvalidInputError(f"unknown study {name!r} in {self.url}; known: {latest}")
 
     def commit(
         self,
@@ -313,7 +330,8 @@ class Store:
         state: Mapping[str, Any] | None,
         seconds: float,
         stop_reason: str = "",
-    ) -> None:
+        after: int | None = None,
+    ) -> int:
         """Write evaluations and the strategy's state in one transaction.
 
         Args:
@@ -323,17 +341,36 @@ class Store:
             state: The strategy's state between two batches; None keeps the one that is there.
             seconds: Time the study has run.
             stop_reason: Why the run ended; empty while it goes on.
+            after: How often the study had been committed to when its number of evaluations and its
+                state were read; None where only its number of evaluations is compared.
+
+        Returns:
+            How often it has been committed to now.
 
         Raises:
+            InvalidInputError: An overlong reason.
             StoreError: Another process has continued or deleted the study in the meantime.
         """
         from sqlalchemy import delete, insert, update
         from sqlalchemy.exc import IntegrityError
 
-        from nastool.store.tables import batches, states, studies
+        from nastool.store.tables import STOP_REASON_LENGTH, batches, states, studies
 
+        if len(stop_reason) > STOP_REASON_LENGTH or not rows.storable(stop_reason):
+            raise InvalidInputError(
+                f"why a run ended must be said in at most {STOP_REASON_LENGTH} characters, got "
+                f"{rows.shortened(stop_reason)}"
+            )
+        late = StoreError(
+            f"store {self.url}: the study was continued or deleted by another process"
+        )
         try:
             with self._write() as connection:
+                study = self._study(connection, studies.c.id == key)
+                if study is None or study["evaluations"] != first:
+                    raise late
+                if after is not None and study["commits"] != after:
+                    raise late
                 if len(batch.genotypes):
                     row = {
                         "study": key,
@@ -343,24 +380,23 @@ class Store:
                         "elapsed": pack_array(batch.elapsed),
                         "failures": json.dumps(list(batch.failures)),
                     }
-                    connection.execute(insert(batches).values(row))
+                    connection.execute(insert(batches).values(rows.signed(batches, row)))
                 if state is not None:
+                    row = {"study": key, "state": encode_state(state)}
                     connection.execute(delete(states).where(states.c.study == key))
-                    connection.execute(insert(states).values(study=key, state=encode_state(state)))
-                connection.execute(
-                    update(studies)
-                    .where(studies.c.id == key)
-                    .values(
-                        evaluations=first + len(batch.genotypes),
-                        seconds=seconds,
-                        stop_reason=stop_reason,
-                    )
-                )
+                    connection.execute(insert(states).values(rows.signed(states, row)))
+                study |= {
+                    "evaluations": first + len(batch.genotypes),
+                    "seconds": float(seconds),
+                    "stop_reason": stop_reason,
+                    "commits": study["commits"] + 1,
+                }
+                row = rows.signed(studies, study)
+                connection.execute(update(studies).where(studies.c.id == key).values(row))
+                return int(study["commits"])
         except StoreError as error:
             if isinstance(error.__cause__, IntegrityError):
-                raise StoreError(
-                    f"store {self.url}: the study was continued or deleted by another process"
-                ) from error
+                raise late from error
             raise
 
     def measurements(self, space: str, objective: str, genotypes: Genotypes) -> NDArray[np.float64]:
@@ -374,21 +410,24 @@ class Store:
         Returns:
             Shape (n,), NaN where there is none.
         """
-        from sqlalchemy import select
-
         from nastool.store.tables import measurements as table
 
         keys = _genotype_keys(genotypes)
+        space, objective = _measurement_keys(space, objective)
         found: dict[bytes, float] = {}
         with self._read() as connection:
             for begin in range(0, len(keys), _KEYS_PER_QUERY):
-                query = select(table.c.genotype, table.c.value).where(
+                chosen = self._select(
+                    connection,
+                    table,
                     table.c.space == space,
                     table.c.objective == objective,
                     table.c.genotype.in_(keys[begin : begin + _KEYS_PER_QUERY]),
                 )
-                found.update((bytes(key), value) for key, value in connection.execute(query))
-        return np.array([found.get(key, np.nan) for key in keys], dtype=np.float64)
+                for row in chosen:
+                    read = rows.read(table, row, f"a value of {rows.shortened(objective)}")
+                    found[read["genotype"]] = read["value"]
+        return np.array([found.get(key, np.nan) for key in keys])
 
     def add_measurements(
         self, space: str, objective: str, genotypes: Genotypes, values: NDArray[np.float64]
@@ -404,20 +443,23 @@ class Store:
         from nastool.store.tables import measurements as table
 
         good = ~np.isnan(values)
-        rows = [
-            {"space": space, "objective": objective, "genotype": key, "value": value}
-            for key, value in zip(
-                _genotype_keys(genotypes[good]), values[good].tolist(), strict=True
+        space, objective = _measurement_keys(space, objective)
+        # In one order everywhere: writers of the same ones must not wait for each other in turn.
+        known = sorted(zip(_genotype_keys(genotypes[good]), values[good].tolist(), strict=True))
+        new = [
+            rows.signed(
+                table, {"space": space, "objective": objective, "genotype": key, "value": value}
             )
+            for key, value in known
         ]
-        if not rows:
+        if not new:
             return
         if self._engine.dialect.name == "sqlite":
             from sqlalchemy.dialects.sqlite import insert
         else:
             from sqlalchemy.dialects.postgresql import insert  # type: ignore[assignment]
         with self._write() as connection:
-            connection.execute(insert(table).on_conflict_do_nothing(), rows)
+            connection.execute(insert(table).on_conflict_do_nothing(), new)
 
 
 def open_store(url: str | None = None, create: bool = True) -> Store:
@@ -433,27 +475,23 @@ def open_store(url: str | None = None, create: bool = True) -> Store:
     return Store(url, create)
 
 
-def _summary(row: Any) -> StudySummary:
-    return StudySummary(
-        row.name,
-        row.created,
-        int(row.evaluations),
-        float(row.seconds),
-        row.stop_reason,
-        json.loads(row.identity),
-        json.loads(row.description),
-    )
-
-
 def _compact(genotypes: Genotypes) -> NDArray[Any]:
     """Genotypes in the smallest integer type that holds them."""
     return genotypes.astype(np.min_scalar_type(int(genotypes.max(initial=0))))
 
 
 def _genotype_keys(genotypes: Genotypes) -> list[bytes]:
+    from nastool.store.tables import GENOTYPE_LENGTH
+
     if genotypes.size and int(genotypes.max()) > 65_535:
         raise InvalidInputError(
             f"a gene whose measurements are stored must have at most 65,536 choices, got an index "
             f"of {int(genotypes.max())}"
         )
-    return [row.tobytes() for row in genotypes.astype("<u2")]
+    return [rows.key_bytes(row.tobytes(), GENOTYPE_LENGTH) for row in genotypes.astype("<u2")]
+
+
+def _measurement_keys(space: str, objective: str) -> tuple[str, str]:
+    from nastool.store.tables import OBJECTIVE_LENGTH, SPACE_LENGTH
+
+    return rows.key_text(space, SPACE_LENGTH), rows.key_text(objective, OBJECTIVE_LENGTH)

@@ -17,9 +17,9 @@ A state is JSON text; an array in it is ``{"$array": BASE64}`` of the bytes abov
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import math
+import re
 import struct
 from collections.abc import Mapping
 from typing import Any
@@ -31,6 +31,7 @@ from nastool.errors import InvalidInputError, StoreError
 
 _VERSION = 1
 _KINDS = "biuf"
+_DTYPE = re.compile(rf"[<|][{_KINDS}][1248]")
 _ARRAY = "$array"
 
 
@@ -61,14 +62,17 @@ def unpack_array(data: bytes) -> NDArray[Any]:
         version, length = struct.unpack_from("<BB", data)
         if version != _VERSION:
             raise StoreError(f"arrays in the store must have format {_VERSION}, got {version}")
-        dtype = np.dtype(data[2 : 2 + length].decode("ascii"))
+        text = data[2 : 2 + length].decode("ascii")
+        if not _DTYPE.fullmatch(text):
+            raise ValueError
+        dtype = np.dtype(text)
         (ndim,) = struct.unpack_from("<B", data, 2 + length)
         shape = struct.unpack_from(f"<{ndim}Q", data, 3 + length)
         begin = 3 + length + 8 * ndim
-        if dtype.kind not in _KINDS or len(data) - begin != dtype.itemsize * math.prod(shape):
+        if len(data) - begin != dtype.itemsize * math.prod(shape):
             raise ValueError
         array = np.frombuffer(data, dtype=dtype, offset=begin).reshape(shape)
-    except (struct.error, TypeError, ValueError) as error:
+    except (struct.error, TypeError, ValueError, OverflowError) as error:
         raise StoreError(f"the store holds a damaged array of {len(data)} bytes") from error
     return array.astype(dtype.newbyteorder("="))
 
@@ -118,7 +122,7 @@ def decode_state(text: str) -> dict[str, Any]:
     """
     try:
         state = json.loads(text, object_hook=_restore)
-    except (json.JSONDecodeError, binascii.Error) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise StoreError(f"the store holds a damaged state: {error}") from error
     if not isinstance(state, dict):
         raise StoreError("the store holds a damaged state: expected a JSON object")

@@ -1,4 +1,7 @@
-"""The tables of a store."""
+"""The tables of a store.
+
+The digest of a row is that of its other columns (`nastool.store.rows`); none (NULL) is not known.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,12 @@ from sqlalchemy import (
     Text,
 )
 
+NAME_LENGTH = 255
+STOP_REASON_LENGTH = 32
+SPACE_LENGTH = 64
+OBJECTIVE_LENGTH = 255
+GENOTYPE_LENGTH = 1024
+
 metadata = MetaData()
 
 schema = Table(
@@ -28,15 +37,20 @@ studies = Table(
     "studies",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("name", String(255), nullable=False, unique=True),
+    Column("name", String(NAME_LENGTH), nullable=False, unique=True),
     Column("created", String(32), nullable=False),
     Column("identity", Text, nullable=False),
     Column("description", Text, nullable=False),
     Column("evaluations", BigInteger, nullable=False),
     Column("seconds", Float, nullable=False),
-    Column("stop_reason", String(32), nullable=False),
+    Column("stop_reason", String(STOP_REASON_LENGTH), nullable=False),
+    Column("commits", BigInteger, nullable=False, server_default="0"),
+    Column("digest", String(16)),
 )
-"""One row a study; identity and description are JSON."""
+"""One row a study; identity and description are JSON.
+
+The number of commits tells apart two states of a study that hold the same evaluations.
+"""
 
 batches = Table(
     "batches",
@@ -47,6 +61,7 @@ batches = Table(
     Column("values", LargeBinary, nullable=False),
     Column("elapsed", LargeBinary, nullable=False),
     Column("failures", Text, nullable=False),
+    Column("digest", String(16)),
 )
 """One row a commit: consecutive evaluations from number `first` on, as packed arrays.
 
@@ -58,15 +73,20 @@ states = Table(
     metadata,
     Column("study", ForeignKey("studies.id", ondelete="CASCADE"), primary_key=True),
     Column("state", Text, nullable=False),
+    Column("digest", String(16)),
 )
 """One row a study: the strategy's latest state between two batches."""
 
 measurements = Table(
     "measurements",
     metadata,
-    Column("space", String(64), primary_key=True),
-    Column("objective", String(255), primary_key=True),
-    Column("genotype", LargeBinary(1024), primary_key=True),
+    Column("space", String(SPACE_LENGTH), primary_key=True),
+    Column("objective", String(OBJECTIVE_LENGTH), primary_key=True),
+    Column("genotype", LargeBinary(GENOTYPE_LENGTH), primary_key=True),
     Column("value", Float, nullable=False),
+    Column("digest", String(16)),
 )
-"""What expensive objectives returned, for every study to use; genotypes as ``<u2`` elements."""
+"""What expensive objectives returned, for every study to use; genotypes as ``<u2`` elements.
+
+Keys that are longer than their columns are replaced by a digest, see `nastool.store.rows`.
+"""

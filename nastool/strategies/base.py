@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from nastool.errors import InvalidInputError
 from nastool.evaluations import Evaluations
 from nastool.problem import Problem
 from nastool.space import Genotypes
@@ -43,6 +44,14 @@ class Strategy(ABC):
         """How many genotypes `ask` is best called for."""
         return 100
 
+    @property
+    def revision(self) -> int:
+        """Raised when the same settings and seed begin to propose something else.
+
+        A study is not continued by another revision of its strategy than it began with.
+        """
+        return 1
+
     @abstractmethod
     def ask(self, n: int) -> Genotypes:
         """Propose up to n canonical, admissible genotypes; learns nothing.
@@ -57,40 +66,17 @@ class Strategy(ABC):
 
     def state_dict(self) -> State:
         """Everything needed to go on exactly as if never stopped; subclasses extend it."""
-        return {"rng": self.rng.bit_generator.state}
+        state: State = {"rng": self.rng.bit_generator.state}
+        return state if self.revision == 1 else {**state, "revision": self.revision}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
+        """Restore what `state_dict` returned.
+
+        Raises:
+            InvalidInputError: It is of another revision.
+        """
+        if (found := state.get("revision", 1)) != self.revision:
+            raise InvalidInputError(
+                f"a state of {type(self).__name__} must be of revision {self.revision}, got {found}"
+            )
         self.rng.bit_generator.state = state["rng"]
-
-
-def admissible_children(
-    problem: Problem,
-    breed: Callable[[int], Genotypes],
-    n: int,
-    rng: np.random.Generator,
-    rounds: int = 10,
-) -> Genotypes:
-    """Breed n children that satisfy the hard constraints, in bounded time.
-
-    Args:
-        problem: Knows the constraints.
-        breed: Called with a number k, returns k children (k, d).
-        n: How many are needed.
-        rng: Source of the uniform draws that fill up what breeding did not yield.
-        rounds: How often children that break a constraint are bred again.
-
-    Returns:
-        Canonical genotypes of shape (n, d).
-    """
-    found: list[Genotypes] = []
-    missing = n
-    for _ in range(rounds):
-        children = problem.space.canonicalize(breed(missing))
-        children = children[problem.admissible(children)]
-        found.append(children)
-        missing -= len(children)
-        if missing <= 0:
-            return np.concatenate(found)
-    found.append(problem.sample(missing, rng))
-    return np.concatenate(found)

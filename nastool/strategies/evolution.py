@@ -1,4 +1,4 @@
-"""Evolutionary search: regularized evolution, and the elitist variant SuperShaper used."""
+"""Evolutionary search: regularized evolution, SuperShaper's, and one that keeps its best half."""
 
 from __future__ import annotations
 
@@ -15,36 +15,60 @@ from nastool.space import Genotypes
 from nastool.strategies.base import State, Strategy
 from nastool.strategies.history import Seen, canonical, nothing, pack, unpack
 from nastool.strategies.ranking import ranking
-from nastool.strategies.variation import resample_genes, step_genes, uniform_crossover
+from nastool.strategies.variation import (
+    change_one_gene,
+    resample_genes,
+    step_genes,
+    uniform_crossover,
+)
 
 Selection = Literal["aging", "elitist"]
 Mutation = Literal["uniform", "step"]
 
+_PAPER = "paper"
+
+_AT_ONCE = 5
+"""One in how many members is replaced by a batch under aging; the paper had more workers."""
+
+_AGING = 2
+"""Revision of regularized evolution, raised when the same seed begins to draw something else."""
+
 
 class Evolution(Strategy):
-    """Evolution with a population that forgets its oldest, or one that keeps its best.
+    """Regularized evolution; ``evolution:paper`` is the search of SuperShaper.
 
-    ``aging`` is regularized evolution (Real et al., 2019): the winner of a tournament is mutated
-    and the oldest member dies. ``elitist`` is the search of SuperShaper (section 3.1): the best
-    half of a population survives; one half of the children are mutated survivors, the other half
-    crossovers of two survivors. The defaults of population and mutation are the published ones.
-    Children that were already evaluated are bred again.
+    ``evolution`` is regularized evolution (Real et al., AAAI 2019, algorithm 1): the best of a
+    tournament is the parent of one child, which differs from it in one gene, and for every child
+    the oldest member dies, however good it is. A batch is bred by as many workers as it has
+    children, by default a fifth of the population; a batch of one is the published loop to the
+    letter.
 
-    A probability of 0.4 changes nearly five of twelve genes at once. Smaller steps search better:
-    ``mutation_probability=0.1, mutation="step"`` (docs/strategies.md has the numbers).
+    ``evolution:paper`` is the search of SuperShaper (section 3.1): of a population of 100 every
+    member may be a parent; 100 children are mutated parents, each gene drawn anew with probability
+    0.4, and 100 uniform crossovers of two; the best 100 of all these survive; 300 times.
+
+    ``selection=elitist`` is the same with a harder choice: half of the population survives and has
+    as many children of either kind.
+
+    Children that were already evaluated are bred again. Several objectives are ranked by
+    non-dominated front and crowding distance.
 
     Args:
         problem: What to optimise.
         seed: Fixes every draw.
-        population_size: How many members live, and how many genotypes are best asked for at once.
-        mutation_probability: Of each gene.
-        selection: ``aging`` or ``elitist``.
+        argument: ``paper`` or nothing.
+        population_size: How many members live.
+        mutation_probability: Of each gene. By default exactly one gene changes under ``aging``,
+            and 0.4 otherwise.
+        selection: ``aging`` or, with survivors by quality, ``elitist``.
         tournament_size: Members a parent is the best of under ``aging``; by default a quarter of
             the population, the proportion of Real et al.
         crossover: Share of the children that two parents have; by default none under ``aging``
-            and a half under ``elitist``.
+            and a half otherwise.
         mutation: ``uniform`` draws a new choice from all, ``step`` moves an ordered gene to a
             neighbouring choice.
+        iterations: Generations after which the search is over; by default 300 under ``paper`` and
+            no end otherwise.
 
     Raises:
         InvalidInputError: A setting is out of range.
@@ -55,22 +79,33 @@ class Evolution(Strategy):
         problem: Problem,
         seed: int = 0,
         *,
+        argument: str | None = None,
         population_size: int = 100,
-        mutation_probability: float = 0.4,
-        selection: Selection = "aging",
+        mutation_probability: float | None = None,
+        selection: Selection | None = None,
         tournament_size: int | None = None,
         crossover: float | None = None,
         mutation: Mutation = "uniform",
+        iterations: int | None = None,
     ) -> None:
         super().__init__(problem, seed)
+        paper = argument is not None
+        if argument not in (None, _PAPER):
+            raise InvalidInputError(f"evolution takes {_PAPER!r} or no argument, got {argument!r}")
+        if paper and selection not in (None, "elitist"):
+            raise InvalidInputError(f"evolution:{_PAPER} is elitist, got selection={selection}")
+        selection = selection or ("elitist" if paper else "aging")
+        if selection not in get_args(Selection):
+            raise InvalidInputError(f"selection must be aging or elitist, got {selection!r}")
+        aging = selection == "aging"
         if population_size < 2:
             raise InvalidInputError(f"population_size must be at least 2, got {population_size}")
-        if not 0 < mutation_probability <= 1:
+        if mutation_probability is None:
+            mutation_probability = 0.0 if aging else 0.4
+        elif not 0 < mutation_probability <= 1:
             raise InvalidInputError(
                 f"mutation_probability must be above 0 and at most 1, got {mutation_probability}"
             )
-        if selection not in get_args(Selection):
-            raise InvalidInputError(f"selection must be aging or elitist, got {selection!r}")
         if mutation not in get_args(Mutation):
             raise InvalidInputError(f"mutation must be uniform or step, got {mutation!r}")
         if tournament_size is None:
@@ -81,22 +116,34 @@ class Evolution(Strategy):
                 f"{population_size}, got {tournament_size}"
             )
         if crossover is None:
-            crossover = 0.0 if selection == "aging" else 0.5
+            crossover = 0.0 if aging else 0.5
         if not 0 <= crossover <= 1:
             raise InvalidInputError(f"crossover must be between 0 and 1, got {crossover}")
+        if iterations is None and paper:
+            iterations = 300
+        if iterations is not None and iterations < 1:
+            raise InvalidInputError(f"iterations must be at least 1, got {iterations}")
         self._population_size = population_size
         self._mutation_probability = mutation_probability
-        self._selection = selection
+        self._aging = aging
         self._tournament_size = tournament_size
         self._crossover = crossover
-        self._change = resample_genes if mutation == "uniform" else step_genes
+        self._mutation = mutation
+        # The paper breeds from all that survive, elitist evolution has room for half of them.
+        self._survivors = population_size if paper else max(population_size // 2, 2)
+        self._children = 2 * self._survivors if paper else population_size
+        self._most = None if iterations is None else population_size + iterations * self.batch_size
         self._seen = Seen(problem.space)
         self._population = nothing(problem)
         self._places = np.empty(0, dtype=np.int64)
 
     @property
     def batch_size(self) -> int:
-        return self._population_size
+        return max(self._population_size // _AT_ONCE, 1) if self._aging else self._children
+
+    @property
+    def revision(self) -> int:
+        return _AGING if self._aging else super().revision
 
     @property
     def population(self) -> Evaluations:
@@ -104,26 +151,35 @@ class Evolution(Strategy):
         return self._population
 
     def ask(self, n: int) -> Genotypes:
-        if len(self._seen) < self._population_size:
-            drawn = self._seen.sample_unseen(self.problem, n, self.rng)
+        if self._most is not None:
+            n = min(n, self._most - len(self._seen))
+        if n > 0 and (missing := self._population_size - len(self._seen)) > 0:
+            drawn = self._seen.sample_unseen(self.problem, min(n, missing), self.rng)
             if len(drawn):
                 return drawn
-        return self._seen.breed_unseen(self.problem, self._breed, n, self.rng)
+        return self._seen.breed_unseen(self.problem, self._breed, max(n, 0), self.rng)
 
     def _breed(self, n: int) -> Genotypes:
         crossed = round(self._crossover * n)
         parents = self._population.genotypes[self._choose_parents(n + crossed)]
         mutants, first, second = np.split(parents, [n - crossed, n])
-        mask = self.rng.random(mutants.shape) < self._mutation_probability
-        children = self._change(self.problem.space, mutants, mask, self.rng)
+        children = self._mutate(mutants)
         if not crossed:
             return children
         children = np.concatenate([children, uniform_crossover(first, second, self.rng)])
         return children[self.rng.permutation(n)]
 
+    def _mutate(self, parents: Genotypes) -> Genotypes:
+        space, rng = self.problem.space, self.rng
+        if not self._mutation_probability:
+            return change_one_gene(space, parents, rng, by_steps=self._mutation == "step")
+        mask = rng.random(parents.shape) < self._mutation_probability
+        change = resample_genes if self._mutation == "uniform" else step_genes
+        return change(space, parents, mask, rng)
+
     def _choose_parents(self, n: int) -> NDArray[np.int64]:
         size = len(self._places)
-        if self._selection == "elitist":
+        if not self._aging:
             return self.rng.integers(0, size, size=n)
         return tournament(self._places, min(self._tournament_size, size), n, self.rng)
 
@@ -131,13 +187,13 @@ class Evolution(Strategy):
         told = canonical(self.problem, evaluations)
         self._seen.add(told.genotypes)
         merged = Evaluations.concatenate([self._population, told])
-        if self._selection == "aging":
+        if self._aging:
             self._population = merged.take(slice(-self._population_size, None))
             self._places = ranking(self._population)
             return
         # Copies of the best would fill the places of the survivors.
         merged = merged.take(Seen(self.problem.space).novel(merged.genotypes))
-        survivors = np.argsort(ranking(merged))[: max(self._population_size // 2, 2)]
+        survivors = np.argsort(ranking(merged))[: self._survivors]
         self._population = merged.take(survivors)
         self._places = np.arange(len(survivors))
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.evaluations import Evaluations
-from nastool.pareto import crowding_distance, fast_non_dominated_rank, non_dominated
+from nastool.pareto import fast_non_dominated_rank, non_dominated
 
 
 def ranking(evaluations: Evaluations) -> NDArray[np.int64]:
@@ -28,13 +28,31 @@ def ranking(evaluations: Evaluations) -> NDArray[np.int64]:
         crowding = np.zeros(len(points))
         feasible = violation <= 0
         front[feasible] = fast_non_dominated_rank(points[feasible])
-        for rank in np.unique(front[feasible]):
-            members = np.flatnonzero(feasible & (front == rank))
-            crowding[members] = crowding_distance(points[members])
+        crowding[feasible] = _crowding(points[feasible], front[feasible])
         order = np.lexsort((-crowding, front, violation))
     places = np.empty(len(order), dtype=np.int64)
     places[order] = np.arange(len(order))
     return places
+
+
+def _crowding(points: NDArray[np.float64], fronts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """`nastool.pareto.crowding_distance` of each point (n, m) on its own front, all at once, (n,).
+
+    Evolution ranks its population after every few children; a call a front would be most of it.
+    """
+    n = len(points)
+    distance = np.zeros(n)
+    for column in points.T:
+        order = np.lexsort((column, fronts))
+        values, groups = column[order], fronts[order]
+        first = np.append(True, groups[1:] != groups[:-1])[:n]
+        last = np.append(first[1:], True)[:n]
+        extent = (values[last] - values[first])[np.cumsum(first) - 1]
+        extent[extent == 0] = 1.0
+        gaps = np.full(n, np.inf)
+        gaps[1:-1] = (values[2:] - values[:-2]) / extent[1:-1]
+        distance[order] += np.where(first | last, np.inf, gaps)
+    return distance
 
 
 def front(evaluations: Evaluations) -> NDArray[np.bool_]:

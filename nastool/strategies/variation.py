@@ -32,6 +32,33 @@ def step_genes(
     return np.where(mask, np.where(ordered, stepped, jumped), genotypes)
 
 
+def change_one_gene(
+    space: SearchSpace, genotypes: Genotypes, rng: np.random.Generator, *, by_steps: bool
+) -> Genotypes:
+    """Give exactly one gene of each row (n, d) another choice (Real et al., 2019, section 3.2).
+
+    Args:
+        space: Its genes; one with a single choice is never drawn.
+        genotypes: Shape (n, d).
+        rng: Draws genes and choices.
+        by_steps: Whether an ordered gene takes a neighbouring choice instead of any other.
+    """
+    changed = genotypes.copy()
+    free = np.flatnonzero(space.cardinalities > 1)
+    if not len(free):
+        return changed
+    rows = np.arange(len(genotypes))
+    columns = free[rng.integers(0, len(free), size=len(rows))]
+    if by_steps:
+        mask = np.zeros(genotypes.shape, dtype=bool)
+        mask[rows, columns] = True
+        return step_genes(space, genotypes, mask, rng)
+    sizes = space.cardinalities[columns]
+    shift = 1 + (rng.random(len(rows)) * (sizes - 1)).astype(np.int64)
+    changed[rows, columns] = (genotypes[rows, columns] + shift) % sizes
+    return changed
+
+
 def choose_genes(
     n: int, d: int, counts: NDArray[np.int64], rng: np.random.Generator
 ) -> NDArray[np.bool_]:

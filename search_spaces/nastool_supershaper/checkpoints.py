@@ -252,6 +252,8 @@ def save_model(model: PreTrainedModel, folder: Path) -> None:
     # A process killed here leaves the weights that were there, or none.
     partial = folder / ".model.safetensors.partial"
     save_file(weights, partial, metadata={"format": "pt"})
+    # safetensors lets nobody else read what it writes.
+    partial.chmod((folder / "config.json").stat().st_mode)
     _sync(partial)
     os.replace(partial, folder / "model.safetensors")
 

@@ -33,6 +33,8 @@ from nastool_supershaper.text import (
     save_tokenizer,
     text_files,
     train_tokenizer,
+    vocabulary_gaps,
+    vocabulary_size,
 )
 from nastool_supershaper.tokenising import (
     HeldOut,
@@ -95,6 +97,7 @@ class Corpus:
             mask_id=self.card["mask_id"],
             special_ids=tuple(self.card["special_ids"]),
             vocab_size=self.card["vocab_size"],
+            gaps=tuple((start, end) for start, end in self.card.get("vocabulary_gaps", ())),
             rate=rate,
         )
 
@@ -204,7 +207,7 @@ def prepare_corpus(
     if not sources:
         raise InvalidInputError("expected at least one source of text, got none")
     folder = Path(folder)
-    vocab_size = len(tokenizer)
+    vocab_size = vocabulary_size(tokenizer)
     request = {
         "sources": [{"name": s.name, "fingerprint": s.fingerprint()} for s in sources],
         "tokenizer": _tokenizer_fingerprint(tokenizer),
@@ -245,6 +248,7 @@ def prepare_corpus(
                 "train_blocks": blocks[0],
                 "held_out_blocks": blocks[1],
                 "vocab_size": vocab_size,
+                "vocabulary_gaps": vocabulary_gaps(tokenizer),
                 "mask_id": int(tokenizer.mask_token_id),
                 "special_ids": sorted(int(i) for i in tokenizer.all_special_ids),
             }

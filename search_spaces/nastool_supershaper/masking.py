@@ -44,7 +44,8 @@ class Masking:
     Args:
         mask_id: Id of [MASK].
         special_ids: Ids that are never chosen ([CLS], [SEP], [PAD] ...).
-        vocab_size: Number of tokens; random tokens are drawn from all of them.
+        vocab_size: Ids are below it; random tokens are drawn from all of them.
+        gaps: Ids that are no tokens, first and next after the last, in order.
         rate: Fraction of the tokens to predict, in (0, 1).
     """
 
@@ -52,6 +53,7 @@ class Masking:
     special_ids: tuple[int, ...]
     vocab_size: int
     rate: float = 0.15
+    gaps: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 < self.rate < 1:
@@ -90,7 +92,10 @@ class Masking:
         labels = np.full_like(tokens, IGNORED_LABEL)
         labels[rows, chosen] = np.where(valid, original, IGNORED_LABEL)
         fate = generator.random(chosen.shape, dtype=np.float32)
-        random_ids = generator.integers(0, self.vocab_size, chosen.shape)
+        n_tokens = self.vocab_size - sum(end - start for start, end in self.gaps)
+        random_ids = generator.integers(0, n_tokens, chosen.shape)
+        for start, end in self.gaps:
+            random_ids[random_ids >= start] += end - start
         replaced = np.where(fate < 0.8, self.mask_id, np.where(fate < 0.9, random_ids, original))
         tokens[rows, chosen] = np.where(valid, replaced, original)
         return tokens, labels

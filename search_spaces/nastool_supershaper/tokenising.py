@@ -16,20 +16,22 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
-from nastool.errors import NastoolError
+from nastool.errors import InvalidInputError, NastoolError
+from nastool.files import read_json_object, write_whole
 from nastool_supershaper.parallel import Workers
-from nastool_supershaper.text import Source
+from nastool_supershaper.text import Source, pieces
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 KINDS = ("train", "held_out")
 
-_DOCUMENTS_AT_ONCE = 256
+_PIECES_AT_ONCE = 256
+_CHARACTERS_AT_ONCE = 1 << 20
 _DOCUMENTS_A_NOTE = 1 << 15
 
 
@@ -126,7 +128,7 @@ def tokenise_share(
             note["blocks"] = [packer.n_blocks for packer in packers]
             note["pending"] = [packer.pending for packer in packers]
             note["finished"] = finished
-            write_text_atomically(note_path, json.dumps(note))
+            write_whole(note_path, json.dumps(note))
 
         def is_full() -> bool:
             return limit is not None and packers[0].n_blocks * length * workers.count >= limit
@@ -136,20 +138,28 @@ def tokenise_share(
                 break
             documents, noted = note["documents"][i], sum(note["documents"][i])
             rest = islice(source.documents(workers.rank, workers.count), noted, None)
-            for texts in _groups(rest, _DOCUMENTS_AT_ONCE):
-                encodings = backend.encode_batch_fast(texts, add_special_tokens=False)
-                for text, encoding in zip(texts, encodings, strict=True):
-                    is_held = held_out.holds(source, text)
-                    packers[is_held].add(encoding.ids)
-                    documents[is_held] += 1
+            is_held, is_begun = False, False
+            for group in _groups(_pieces(rest)):
+                encodings = backend.encode_batch_fast(
+                    [piece.text for piece in group], add_special_tokens=False
+                )
+                for piece, encoding in zip(group, encodings, strict=True):
+                    if piece.begins is not None:
+                        is_held, is_begun = held_out.holds(source, piece.begins), False
+                    packers[is_held].add(encoding.ids, begins=not is_begun)
+                    is_begun = is_begun or bool(encoding.ids)
                     note["tokens"][i] += len(encoding.ids)
+                    documents[is_held] += piece.ends
+                    if piece.ends and is_full():
+                        break
                 if progress is not None:
                     progress(source.name, note["tokens"][i])
-                if sum(documents) - noted >= _DOCUMENTS_A_NOTE:
-                    noted = sum(documents)
-                    write_note(finished=False)
                 if is_full():
                     break
+                # Within a document there is nothing to go on from.
+                if group[-1].ends and sum(documents) - noted >= _DOCUMENTS_A_NOTE:
+                    noted = sum(documents)
+                    write_note(finished=False)
         write_note(finished=True)
 
 
@@ -234,6 +244,14 @@ def write_text_atomically(path: Path, text: str) -> None:
         raise NastoolError(f"cannot write {path}: {error}") from error
 
 
+class _Piece(NamedTuple):
+    """A document or a part of one, the document itself where it begins, and whether it ends."""
+
+    text: str
+    begins: str | None
+    ends: bool
+
+
 class _Packer:
     """Pack documents into blocks, [CLS] ... [SEP], and append these to a file."""
 
@@ -255,11 +273,11 @@ class _Packer:
         self._file.truncate(end)
         self._file.seek(end)
 
-    def add(self, tokens: Sequence[int]) -> None:
+    def add(self, tokens: Sequence[int], *, begins: bool) -> None:
         # Data sets of lines have many empty ones: separators alone are nothing to learn from.
         if not tokens:
             return
-        if self.pending:
+        if self.pending and begins:
             self.pending.append(self._sep)
         self.pending.extend(tokens)
         body = self._length - 2
@@ -293,10 +311,9 @@ def _part_path(folder: Path, kind: str, rank: int) -> Path:
 
 def _read_note(path: Path) -> dict[str, Any] | None:
     try:
-        note = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json_object(path)
+    except InvalidInputError:
         return None
-    return note if isinstance(note, dict) else None
 
 
 def _document_hash(text: str) -> int:
@@ -318,12 +335,25 @@ def _first_hashes(source: Source, fraction: float) -> set[int]:
     return chosen
 
 
-def _groups(items: Iterable[str], size: int) -> Iterator[list[str]]:
-    group: list[str] = []
+def _pieces(documents: Iterable[str]) -> Iterator[_Piece]:
+    for document in documents:
+        begins: str | None = document
+        rest = pieces(document)
+        following = next(rest)
+        for text in rest:
+            yield _Piece(following, begins, ends=False)
+            following, begins = text, None
+        yield _Piece(following, begins, ends=True)
+
+
+def _groups(items: Iterable[_Piece]) -> Iterator[list[_Piece]]:
+    group: list[_Piece] = []
+    length = 0
     for item in items:
         group.append(item)
-        if len(group) == size:
+        length += len(item.text)
+        if len(group) == _PIECES_AT_ONCE or length >= _CHARACTERS_AT_ONCE:
             yield group
-            group = []
+            group, length = [], 0
     if group:
         yield group

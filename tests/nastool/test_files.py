@@ -1,3 +1,4 @@
+import codecs
 import contextlib
 import gzip
 import os
@@ -8,9 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from nastool import files
 from nastool.errors import InvalidInputError, WriteError
 from nastool.files import (
+    check_free,
     is_file,
+    json_lines,
+    json_records,
     owned,
     parse_json,
     read_json,
@@ -20,6 +25,65 @@ from nastool.files import (
     whole_folder,
     write_whole,
 )
+
+
+def test_names_of_rows_and_empty_columns_are_left_out(tmp_path):
+    (tmp_path / "a.csv").write_text(',"a","b",\n0,1, "x, y",\n1,2,z,\n')
+    rows = [row.cells for row in read_table(tmp_path / "a.csv")]
+    assert rows == [{"a": "1", "b": "x, y"}, {"a": "2", "b": "z"}]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_what_a_byte_order_mark_says_is_read(tmp_path, encoding):
+    (tmp_path / "a.csv").write_text("a,b\n1,grün\n", encoding=encoding)
+    assert [row.cells for row in read_table(tmp_path / "a.csv")] == [{"a": "1", "b": "grün"}]
+
+
+def test_what_is_no_utf_8_is_named_by_its_line(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"one\n" * 9_000 + "grün\n".encode("latin-1"))
+    with pytest.raises(InvalidInputError, match=r"a\.txt, line 9001: must be UTF-8.*0xfc"):
+        read_text(tmp_path / "a.txt")
+    (tmp_path / "b.txt").write_bytes(codecs.BOM_UTF16_LE + b"a\0b")
+    with pytest.raises(InvalidInputError, match=r"b\.txt: must be UTF-16"):
+        read_text(tmp_path / "b.txt")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("[1, 2]", [("record 1", 1), ("record 2", 2)]),
+        ('{"a":\n 1}', [("record 1", {"a": 1})]),
+        ('\n{"a": 1}\n\n', [("record 1", {"a": 1})]),
+        ('\n"a\u2028\u0085b"\r\n\r\n2', [("line 2", "a\u2028\u0085b"), ("line 4", 2)]),
+        ("1\r2\r", [("line 1", 1), ("line 2", 2)]),
+        ("", None),
+    ],
+)
+def test_json_files_are_a_list_an_object_or_a_record_a_line(tmp_path, content, expected):
+    (tmp_path / "a.json").write_bytes(content.encode())
+    if expected is None:
+        with pytest.raises(InvalidInputError, match="no JSON"):
+            list(json_records(tmp_path / "a.json"))
+    else:
+        assert list(json_records(tmp_path / "a.json")) == expected
+
+
+def test_a_record_that_is_no_json_is_named_by_its_line(tmp_path):
+    (tmp_path / "a.json").write_text("1\n2\n{bad\n")
+    for read in (json_records, json_lines):
+        with pytest.raises(InvalidInputError, match=r"a\.json, line 3: .*got '\{bad"):
+            list(read(tmp_path / "a.json"))
+
+
+def test_lines_and_json_beyond_all_measure_are_refused_while_they_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "LONGEST_LINE", 99)
+    monkeypatch.setattr(files, "LONGEST_JSON", 99)
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'1\n"' + b"0" * 100_000))
+    with pytest.raises(InvalidInputError, match="line 2: must have at most 99 characters"):
+        list(json_lines(tmp_path / "a.jsonl.gz"))
+    (tmp_path / "a.json.gz").write_bytes(gzip.compress(b"[\n" + b"1,\n" * 100_000))
+    with pytest.raises(InvalidInputError, match="at most 99 characters"):
+        list(json_records(tmp_path / "a.json.gz"))
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.txt.gz", "a.TXT.GZ"])
@@ -92,6 +156,7 @@ def test_a_table_as_spreadsheets_write_it(tmp_path):
         ("a,a\n1,2\n", "'a' stands twice"),
         ("a,\n1,2\n", "column 2 of the header has no name"),
         ("a,b\n1,2\n1,2,3\n", "line 3: expected 2 cells, got 3"),
+        ('a,b\n1,"2\n3,4\n5,6\n', "line 2: "),
     ],
 )
 def test_a_table_with_a_fault_names_the_place(tmp_path, text, says):
@@ -161,6 +226,41 @@ def test_the_current_folder_is_filled_in_place(tmp_path, monkeypatch):
         (folder / "a").write_text("x")
     assert os.listdir(tmp_path) == ["a"]
     assert tmp_path.stat().st_ino == inode
+
+
+def test_a_folder_keeps_its_mode_and_an_empty_volume_counts_as_empty(tmp_path):
+    target = tmp_path / "out"
+    target.mkdir(mode=0o700)
+    with whole_folder(target) as folder:
+        (folder / "a").write_text("x")
+    assert stat.S_IMODE(target.stat().st_mode) == 0o700
+    volume = tmp_path / "volume"
+    (volume / "lost+found").mkdir(parents=True)
+    check_free(volume)
+    (volume / "mine").touch()
+    with pytest.raises(InvalidInputError, match="holds files"):
+        check_free(volume)
+
+
+def test_a_folder_is_written_by_one_process_at_a_time(tmp_path):
+    target = tmp_path / ("n" * 255)
+    with whole_folder(target) as folder:
+        (folder / "a").write_text("first")
+        with (
+            pytest.raises(InvalidInputError, match=rf"in use by process {os.getpid()} on "),
+            whole_folder(target),
+        ):
+            pass
+    assert (target / "a").read_text() == "first"
+    assert os.listdir(tmp_path) == [target.name]
+
+
+def test_what_a_killed_process_left_beside_a_folder_is_removed(tmp_path):
+    (tmp_path / ".out.partial-1-00").mkdir()
+    (tmp_path / ".outer.partial-1-00").mkdir()
+    with whole_folder(tmp_path / "out"):
+        pass
+    assert sorted(os.listdir(tmp_path)) == [".outer.partial-1-00", "out"]
 
 
 _OWNER = """

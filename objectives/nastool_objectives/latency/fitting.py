@@ -26,7 +26,6 @@ from nastool_objectives.latency.registry import (
     DeviceCard,
     Verdict,
     read_card,
-    write_atomically,
     write_card,
 )
 from nastool_objectives.latency.repeatability import NoiseGate
@@ -109,9 +108,11 @@ def keep(
         anchors=table.repeats(anchors=True) if table.n_anchors else None,
     )
     text = table.to_csv(space)
-    if not (folder / TABLE).is_file() or (folder / TABLE).read_text(encoding="utf-8") != text:
+    if not is_file(folder / TABLE) or read_text(folder / TABLE) != text:
         _remove(folder / PREDICTOR)
-    write_atomically(folder / TABLE, text)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / TABLE, text)
     write_card(folder, judged)
     return judged
 

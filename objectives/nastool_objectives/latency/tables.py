@@ -178,20 +178,25 @@ def read_latencies(
         )
     known = [{str(choice): choice for choice in gene.choices} for gene in space.genes]
     rows = zip(*(columns[name] for name in names), strict=True)
+    genotypes, latency = [], []
+    for row, cell, place in zip(rows, columns[column], columns.places, strict=True):
+        architecture = tuple(_choice(by, cell) for by, cell in zip(known, row, strict=True))
+        try:
+            genotypes.append(space.encode([architecture]))
+            latency.append(_positive(cell, column) * UNITS[unit])
+        except InvalidInputError as error:
+            raise InvalidInputError(f"{path}, {place}: {error}") from error
+    return _distinct(space, space.canonicalize(np.concatenate(genotypes)), np.array(latency))
+
+
+def _positive(cell: object, column: str) -> float:
     try:
-        genotypes = space.encode(
-            tuple(_choice(by, cell) for by, cell in zip(known, row, strict=True)) for row in rows
-        )
-        latency = np.array([float(cell) for cell in columns[column]]) * UNITS[unit]
-    except (ValueError, TypeError) as error:
-        raise InvalidInputError(f"{path}: {error}") from error
-    bad = np.flatnonzero(~(np.isfinite(latency) & (latency > 0)))
-    if len(bad):
-        raise InvalidInputError(
-            f"{path}: latencies must be positive and finite, "
-            f"got {columns[column][bad[0]]!r} in row {bad[0] + 1}"
-        )
-    return _distinct(space, space.canonicalize(genotypes), latency)
+        number = float(str(cell))
+    except ValueError:
+        number = np.nan
+    if not 0 < number < np.inf:
+        raise InvalidInputError(f"{column} must be positive and finite, got {cell!r:.60}")
+    return number
 
 
 def _choice(known: Mapping[str, Choice], cell: object) -> Choice:

@@ -21,10 +21,10 @@ from nastool_supershaper.cli.supernets import named_supernet, torch_needed
 
 if TYPE_CHECKING:
     from nastool.results import Result
-    from nastool_supershaper.deployment.report import ExportReport, Metric
+    from nastool_supershaper.deployment.report import Evaluation, ExportReport, Metric
     from nastool_supershaper.space import SuperShaperSpace
 
-_HEADS = ("masked-lm", "classification", "regression", "question-answering")
+_HEADS = ("masked-lm", "classification", "regression", "question-answering", "encoder")
 
 
 @click.command()
@@ -50,7 +50,12 @@ _HEADS = ("masked-lm", "classification", "regression", "question-answering")
 @click.option(
     "--to", "target", required=True, type=click.Path(path_type=Path), help="New or empty folder."
 )
-@click.option("--head", type=click.Choice(_HEADS), help="Default: masked-lm.")
+@click.option(
+    "--head",
+    type=click.Choice(_HEADS),
+    help="What the model ends in; an encoder "
+    "ends in its hidden states, for embeddings. Default: masked-lm.",
+)
 @click.option(
     "--labels", metavar="N|NAME,...", help="Classes of a classification: how many, or names."
 )
@@ -63,7 +68,8 @@ _HEADS = ("masked-lm", "classification", "regression", "question-answering")
     type=click.FloatRange(min=0, min_open=True),
     default=1e-4,
     show_default=True,
-    help="Largest difference of logits that merging, ONNX and OpenVINO may make.",
+    help="Largest difference that merging, ONNX and OpenVINO may make, as a share of the spread of "
+    "the outputs.",
 )
 @click.option(
     "--text",
@@ -95,7 +101,9 @@ _HEADS = ("masked-lm", "classification", "regression", "question-answering")
 )
 @click.option("--licence", default="", metavar="ID", help="Licence of the weights, for the card.")
 @click.option("--push", metavar="USER/NAME", help="Upload the folder to the hub as well.")
-@click.option("--private", is_flag=True, help="Make a new repository on the hub private.")
+@click.option(
+    "--private", is_flag=True, help="The repository must be private; a new one is made so."
+)
 @click.option("--seed", type=whole, default=0, show_default=True, help="Of new heads.")
 @format_option
 @storage_option
@@ -133,7 +141,7 @@ def export(
     """
     with torch_needed():
         from nastool_supershaper.deployment import export as exporting
-        from nastool_supershaper.deployment.models import check_free
+    from nastool.files import check_free
     from nastool_supershaper.deployment.runtimes import FILES, require
 
     check_free(target)
@@ -143,6 +151,8 @@ def export(
         require(form)
     if private and push is None:
         raise InvalidInputError("--private: expected --push beside it")
+    if push is not None:
+        exporting.check_repository(push, private=private)
     if limit is not None and not text and corpus is None and examples is None:
         raise InvalidInputError("--limit: expected --text, --corpus or --examples beside it")
     if max_length is not None and examples is None:
@@ -150,9 +160,12 @@ def export(
     if (study is not None or supernet is not None) == (model is not None):
         raise InvalidInputError("expected a STUDY, --supernet or --model, and only one origin")
     if model is not None:
-        if shape is not None or head is not None or labels is not None:
-            raise InvalidInputError("--model brings its shape, head and labels along")
-        deployed, origin, merging = _opened(model, licence)
+        if shape is not None or head not in (None, "encoder") or labels is not None:
+            raise InvalidInputError(
+                "--model brings its shape, head and labels along; only --head encoder leaves its "
+                "head out"
+            )
+        deployed, origin, merging = _opened(model, licence, head)
         beside = model
     else:
         deployed, origin, merging, beside = _cut_out(
@@ -180,14 +193,16 @@ def export(
         click.echo(f"Uploaded to {exporting.push(target, push, private=private)}", err=True)
 
 
-def _opened(folder: Path, licence: str) -> tuple[Any, Any, None]:
-    """A deployed model as it lies there."""
-    from nastool_supershaper.deployment.models import head_of, load_deployed
+def _opened(folder: Path, licence: str, head: str | None) -> tuple[Any, Any, None]:
+    """A deployed model as it lies there, or without its head."""
+    from nastool_supershaper.deployment.models import load_deployed, read_scores, with_head
     from nastool_supershaper.deployment.report import Origin
 
     model = load_deployed(folder)
-    head_of(model)
-    return model, Origin(f"packed from the model {folder.resolve().name}", licence=licence), None
+    source, scores = f"packed from the model {folder.resolve().name}", read_scores(folder)
+    if head is not None:
+        model, source, scores = with_head(model, head), f"{source} without its head", ()
+    return model, Origin(source, licence=licence, evaluations=scores), None
 
 
 def _cut_out(
@@ -237,11 +252,32 @@ def _cut_out(
         source=f"cut out of supernet {supernet.resolve().name} and merged for deployment",
         study=study or "",
         metrics=_metrics(space, genotype, result),
-        trained_head=head == "masked-lm",
+        trained_head=head in ("masked-lm", "encoder"),
         licence=licence,
+        evaluations=_perplexities(genotype, result) if head == "masked-lm" else (),
     )
     merging = merging_difference(net, subnet)
     return with_head(subnet, head, _labels(labels), seed), origin, merging, supernet
+
+
+def _perplexities(genotype: Any, result: Result | None) -> tuple[Evaluation, ...]:
+    """Perplexities of a shape that the study measured, which are those of its masked-lm head."""
+    from nastool.objective import Kind
+    from nastool_supershaper.deployment.report import Evaluation
+
+    if result is None:
+        return ()
+    try:
+        values = {name: float(row[0]) for name, row in result.values(genotype).items()}
+    except InvalidInputError:
+        return ()  # the study did not come across it
+    return tuple(
+        Evaluation("perplexity", values[metric.name], metric.provenance.by)
+        for metric in result.problem.reported
+        if metric.name.startswith("measured_perplexity")
+        and metric.provenance.kind is Kind.MEASURED
+        and metric.name in values
+    )
 
 
 def _metrics(space: SuperShaperSpace, genotype: Any, result: Result | None) -> tuple[Metric, ...]:
@@ -284,9 +320,10 @@ def _labels(text: str | None) -> list[str]:
 
 
 def _tokenizer(given: str | None, beside: Path) -> Any:
+    from nastool.files import is_file
     from nastool_supershaper.text import load_tokenizer
 
-    if given is None and not (beside / "tokenizer.json").is_file():
+    if given is None and not is_file(beside / "tokenizer.json"):
         raise InvalidInputError(f"{beside} has no tokenizer.json: give one with --tokenizer")
     return load_tokenizer(given or beside)
 
@@ -313,7 +350,7 @@ def _quality(
         return perplexity_on_text(model, tokenizer, text, corpus, limit)
     if examples is None:
         return None
-    if head == "masked-lm":
+    if head in ("masked-lm", "encoder"):
         raise InvalidInputError(f"--examples measures the heads of tasks, got {head}")
     return score_on_examples(model, tokenizer, examples, limit, max_length)
 

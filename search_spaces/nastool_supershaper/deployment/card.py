@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 
-from huggingface_hub import ModelCardData
+from huggingface_hub import EvalResult, ModelCardData
 from transformers import PreTrainedModel
 
 from nastool import __version__
 from nastool_supershaper.deployment.models import CODE, head_of
-from nastool_supershaper.deployment.report import ExportReport, Origin
+from nastool_supershaper.deployment.report import Evaluation, ExportReport, Origin
 
 _TASKS = {
     "masked-lm": ("fill-mask", "AutoModelForMaskedLM"),
     "classification": ("text-classification", "AutoModelForSequenceClassification"),
     "regression": ("text-classification", "AutoModelForSequenceClassification"),
     "question-answering": ("question-answering", "AutoModelForQuestionAnswering"),
+    "encoder": ("feature-extraction", "AutoModel"),
 }
 
 _USES = {
@@ -35,6 +38,11 @@ inputs = tokenizer("What is asked?", "The text that answers.", return_tensors="p
 output = model(**inputs)
 start, end = output.start_logits.argmax().item(), output.end_logits.argmax().item()
 print(tokenizer.decode(inputs["input_ids"][0, start : end + 1]))""",
+    "encoder": """\
+inputs = tokenizer(["A text.", "Another text."], padding=True, return_tensors="pt")
+hidden = model(**inputs).last_hidden_state
+mask = inputs["attention_mask"][:, :, None]
+print((hidden * mask).sum(1) / mask.sum(1))  # an embedding a text: the mean over its tokens""",
 }
 
 
@@ -51,12 +59,12 @@ def model_card(model: PreTrainedModel, origin: Origin, report: ExportReport) -> 
     shape = "-".join(map(str, report.shape))
     config = model.config
     parts = [
-        _header(task, origin, report),
+        _header(task, f"BERT of shape {shape}", origin, report),
         f"# BERT of shape {shape}\n",
         f"A BERT of {len(report.shape)} layers whose hidden size differs from layer to layer "
         f"({shape}), {origin.source}"
         + (f"; the study *{origin.study}* found the shape" if origin.study else "")
-        + f". Head: {head}. {report.parameters:,} parameters, a vocabulary of "
+        + f". {_head(head)} {report.parameters:,} parameters, a vocabulary of "
         f"{config.vocab_size:,} tokens, at most {config.max_position_embeddings} tokens a text.\n",
     ]
     if not origin.trained_head:
@@ -71,14 +79,45 @@ def model_card(model: PreTrainedModel, origin: Origin, report: ExportReport) -> 
     return "\n".join(part for part in parts if part)
 
 
-def _header(task: str, origin: Origin, report: ExportReport) -> str:
+def _head(head: str) -> str:
+    return "Without head: an encoder." if head == "encoder" else f"Head: {head}."
+
+
+def _header(task: str, name: str, origin: Origin, report: ExportReport) -> str:
     tags = ["supershaper", "custom_code"]
+    measured = [
+        Evaluation(metric, value, report.measured_on)
+        for row in report.rows
+        if row.form == "torch"
+        for metric, value in row.quality.items()
+    ]
+    # JSON and YAML of the hub have no place for what is no number.
+    known = [one for one in (*origin.evaluations, *measured) if math.isfinite(one.value)]
     tags += ["onnx"] if any(row.form == "onnx" for row in report.rows) else []
     tags += ["openvino"] if any(row.form == "openvino" for row in report.rows) else []
     data = ModelCardData(
-        library_name="transformers", pipeline_tag=task, license=origin.licence or None, tags=tags
+        library_name="transformers",
+        pipeline_tag=task,
+        license=origin.licence or None,
+        tags=tags,
+        model_name=name,
+        eval_results=[
+            EvalResult(
+                task_type=task,
+                dataset_type=_identifier(one.dataset),
+                dataset_name=one.dataset,
+                metric_type=one.metric,
+                metric_value=one.value,
+            )
+            for one in known
+        ]
+        or None,
     )
     return f"---\n{data.to_yaml()}\n---\n"
+
+
+def _identifier(text: str) -> str:
+    return re.sub(r"[^\w.]+", "-", text).strip("-").lower()
 
 
 def _use(auto: str, head: str) -> str:
@@ -95,7 +134,8 @@ model = {auto}.from_pretrained(folder, trust_remote_code=True)
 ```
 
 `trust_remote_code` lets transformers run `{CODE.name}` of this folder, which is all the code there
-is. Where nastool is installed, `import nastool_supershaper.shaped_bert` does instead.
+is. Without it, `import nastool_supershaper.shaped_bert` before runs nastool's own code instead,
+where that is installed.
 """
 
 
@@ -110,12 +150,16 @@ def _forms(report: ExportReport) -> str:
     text = "## Forms\n\n"
     text += _table(report.header, report.cells)
     if len(report.rows) > 1:
-        text += f"\nDifferences are those of logits from PyTorch's, {_inputs(report)}.\n"
+        spread = next(row.difference.spread for row in report.rows if row.difference is not None)
+        text += (
+            f"\nDifferences are those of outputs from PyTorch's, whose spread is {spread:.2g}, "
+            f"{_inputs(report)}.\n"
+        )
     if report.measured:
         text += f"\nMeasured: {report.measured}.\n"
     if report.merging is not None:
         text += (
-            f"\nMerging the bottlenecks between layers changed logits by at most "
+            f"\nMerging the bottlenecks between layers changed outputs by at most "
             f"{report.merging.largest:.2g}.\n"
         )
     return text

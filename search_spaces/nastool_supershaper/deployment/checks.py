@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,10 @@ from nastool_supershaper.modeling import SuperShaperForMaskedLM
 from nastool_supershaper.shaped_bert import ShapedBertForMaskedLM
 
 TOLERANCE = 1e-4
-"""Largest difference of two logits that rounding may make."""
+"""Largest difference of two outputs that rounding may make, as a share of their spread."""
+
+_ROUNDING = 64 * float(np.finfo(np.float32).eps)
+"""What rounding may make of the largest output, however little outputs differ from each other."""
 
 _BATCH = 8
 """Texts of a pass while quality is measured."""
@@ -58,6 +62,8 @@ class Quality:
 def random_batches(model: PreTrainedModel, seed: int = 0) -> list[Arrays]:
     """Random tokens in batches of several sizes, the last text of each padded, in two segments.
 
+    A model that tells no segments apart gets one.
+
     Args:
         model: Says the vocabulary and the longest text.
         seed: Of the tokens.
@@ -70,7 +76,8 @@ def random_batches(model: PreTrainedModel, seed: int = 0) -> list[Arrays]:
         ids = rng.integers(model.config.vocab_size, size=(size, length))
         mask = np.ones_like(ids)
         mask[-1, length - length // 3 :] = 0
-        segments = np.broadcast_to(np.arange(length) > length // 2, ids.shape).astype(np.int64)
+        second = (np.arange(length) > length // 2) & (model.config.type_vocab_size > 1)
+        segments = np.broadcast_to(second, ids.shape).astype(np.int64)
         batches.append({"input_ids": ids, "attention_mask": mask, "token_type_ids": segments})
     return batches
 
@@ -84,16 +91,27 @@ def compare(reference: Run, other: Run, batches: Sequence[Arrays]) -> Difference
         batches: Inputs by name, each (B, T).
     """
     largest, total, count = 0.0, 0.0, 0
+    sums, squares, highest = 0.0, 0.0, 0.0
     for inputs in batches:
         expected, found = reference(inputs), other(inputs)
         for name, values in expected.items():
+            values = values.astype(np.float64)
             # NaN must not pass for agreement: np.max hands it on.
             difference = np.abs(found[name].astype(np.float64) - values)
             largest = float(np.maximum(largest, difference.max()))
             total += float(difference.sum())
             count += difference.size
+            sums += float(values.sum())
+            squares += float((values**2).sum())
+            highest = max(highest, float(np.abs(values).max()))
+    spread = math.sqrt(max(0.0, squares / count - (sums / count) ** 2))
     sizes = [inputs["input_ids"].shape for inputs in batches]
-    return Difference(largest, total / count, tuple((b, length) for b, length in sizes))
+    return Difference(
+        largest,
+        total / count,
+        tuple((b, length) for b, length in sizes),
+        max(spread, _ROUNDING / TOLERANCE * highest),
+    )
 
 
 def merging_difference(net: SuperShaperForMaskedLM, subnet: ShapedBertForMaskedLM) -> Difference:

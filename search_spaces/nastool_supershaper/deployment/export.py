@@ -9,6 +9,7 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from nastool.errors import NastoolError
+from nastool.files import whole_folder, write_whole
 from nastool_supershaper.deployment import forms
 from nastool_supershaper.deployment.card import model_card
 from nastool_supershaper.deployment.checks import (
@@ -17,10 +18,13 @@ from nastool_supershaper.deployment.checks import (
     compare,
     random_batches,
 )
-from nastool_supershaper.deployment.models import load_deployed, save_deployed, whole_folder
+from nastool_supershaper.deployment.hub import check_repository, push
+from nastool_supershaper.deployment.models import load_deployed, save_deployed
 from nastool_supershaper.deployment.report import Difference, ExportReport, FormReport, Origin
 from nastool_supershaper.deployment.runtimes import FILES, RUNS, require
 from nastool_supershaper.deployment.sizes import bytes_of
+
+__all__ = ["Progress", "check_difference", "check_repository", "export", "push"]
 
 Progress = Callable[[str], None]
 """Called with what is being done."""
@@ -48,7 +52,8 @@ def export(
         wanted: Keys of `FILES`; any of them brings ONNX along, which it is made from.
         merging: How the merged subnet differs from its supernet, where that was measured.
         quality: What to measure PyTorch and the 8-bit form by.
-        tolerance: Largest difference from PyTorch of the forms in full precision.
+        tolerance: Largest difference from PyTorch of the forms in full precision, as a share of the
+            spread of the outputs.
         progress: Called before each step.
 
     Raises:
@@ -90,50 +95,25 @@ def export(
             "" if quality is None else quality.on,
             tuple(rows),
         )
-        (folder / "README.md").write_text(model_card(model, origin, report), encoding="utf-8")
+        write_whole(folder / "README.md", model_card(model, origin, report))
     return report
 
 
 def check_difference(what: str, difference: Difference, tolerance: float) -> None:
     """Refuse two forms of a model that differ by more than rounding.
 
+    Args:
+        what: The two forms.
+        difference: Between their outputs.
+        tolerance: Largest difference, as a share of the spread of the outputs.
+
     Raises:
         NastoolError: They do.
     """
     # Written so that NaN does not pass.
-    if not difference.largest <= tolerance:
+    if not difference.largest <= tolerance * difference.spread:
         raise NastoolError(
-            f"{what} must agree within {tolerance:g}, but their logits differ by "
-            f"{difference.largest:.3g}; nothing was written"
+            f"{what} must agree within {tolerance:g} of the spread of their outputs, which is "
+            f"{difference.spread:.3g}, but they differ by {difference.largest:.3g}; "
+            "nothing was written"
         )
-
-
-def push(folder: Path, repository: str, *, private: bool = False) -> str:
-    """Upload an exported folder to the hub.
-
-    Args:
-        folder: What `export` wrote.
-        repository: ``USER/NAME``; made if it is not there.
-        private: Whether a new repository is private.
-
-    Returns:
-        Its address.
-
-    Raises:
-        NastoolError: The hub refuses, or cannot be reached.
-    """
-    from huggingface_hub import HfApi
-
-    api = HfApi()
-    try:
-        url = api.create_repo(repository, private=private, exist_ok=True)
-        api.upload_folder(
-            repo_id=repository, folder_path=folder, commit_message="Exported by nastool"
-        )
-    # The hub's client raises dozens of types, its transport's included.
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise NastoolError(
-            f"cannot upload to {repository}: {reason}; the model is in {folder}"
-        ) from error
-    return str(url)

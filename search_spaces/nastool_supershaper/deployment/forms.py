@@ -24,10 +24,13 @@ OPSET = 18
 """Operator set of the files: old enough for the runtimes on phones, with LayerNormalization."""
 
 
-def input_names(model: nn.Module) -> tuple[str, ...]:
-    """Names of the inputs that a model takes."""
+def input_names(model: PreTrainedModel) -> tuple[str, ...]:
+    """Names of the inputs that a model takes; one that tells no segments apart takes none."""
     taken = inspect.signature(model.forward).parameters
-    return tuple(name for name in INPUTS if name in taken)
+    one = getattr(model.config, "type_vocab_size", 2) < 2
+    return tuple(
+        name for name in INPUTS if name in taken and not (one and name == "token_type_ids")
+    )
 
 
 def torch_run(model: PreTrainedModel) -> Run:
@@ -41,7 +44,7 @@ def torch_run(model: PreTrainedModel) -> Run:
     def run(inputs: Arrays) -> dict[str, NDArray[Any]]:
         with torch.inference_mode():
             output = model(**{name: torch.from_numpy(inputs[name]) for name in names})
-        return {name: output[name].numpy() for name in _logits(output)}
+        return {name: output[name].numpy() for name in _outputs(output)}
 
     return run
 
@@ -82,7 +85,8 @@ def write_onnx(model: PreTrainedModel, path: Path) -> None:
     """Write a model as ONNX, for batches and lengths of any size, weights in the same file.
 
     Args:
-        model: On the CPU, in evaluation mode; its logits become the outputs.
+        model: On the CPU, in evaluation mode; its logits, or the hidden states of one without
+            head, become the outputs.
         path: File to write.
 
     Raises:
@@ -100,9 +104,9 @@ def write_onnx(model: PreTrainedModel, path: Path) -> None:
         1: torch.export.Dim("length", min=1, max=longest),
     }
     with one_line("cannot export to ONNX"), _quietly(), torch.no_grad():
-        outputs = _logits(model(**inputs))
+        outputs = _outputs(model(**inputs))
         program = torch.onnx.export(
-            _Logits(model, outputs),
+            _Tuple(model, outputs),
             kwargs=inputs,
             input_names=names,
             output_names=outputs,
@@ -156,8 +160,8 @@ def write_openvino(onnx_file: Path, path: Path) -> None:
         openvino.save_model(openvino.convert_model(str(onnx_file)), path, compress_to_fp16=False)
 
 
-class _Logits(nn.Module):
-    """A model whose output is a tuple of its logits, under a signature that can be exported."""
+class _Tuple(nn.Module):
+    """A model whose output is a tuple, under a signature that can be exported."""
 
     def __init__(self, model: nn.Module, outputs: list[str]) -> None:
         super().__init__()
@@ -174,8 +178,9 @@ class _Logits(nn.Module):
         return tuple(output[name] for name in self.outputs)
 
 
-def _logits(output: Any) -> list[str]:
-    return [name for name in output if name.endswith("logits")]
+def _outputs(output: Any) -> list[str]:
+    """Names of what a model computes: logits, or hidden states where it has no head."""
+    return [name for name in output if name.endswith("logits")] or ["last_hidden_state"]
 
 
 def _strip(graph: Any) -> None:

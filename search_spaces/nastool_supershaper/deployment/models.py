@@ -3,40 +3,39 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from nastool.errors import InvalidInputError, NastoolError
-from nastool_supershaper import shaped_bert
+from nastool.errors import InvalidInputError
+from nastool.files import is_file, read_json_object, write_whole
+from nastool_supershaper.carried import shaped_bert as carried
 from nastool_supershaper.checkpoints import save_model
+from nastool_supershaper.deployment.report import Evaluation
 from nastool_supershaper.deployment.runtimes import one_line
 from nastool_supershaper.shaped_bert import (
+    MODELS,
     ShapedBertConfig,
     ShapedBertForMaskedLM,
     ShapedBertForQuestionAnswering,
     ShapedBertForSequenceClassification,
+    ShapedBertModel,
 )
+from nastool_supershaper.text import vocabulary_size
 
-HEADS = ("masked-lm", "classification", "regression", "question-answering")
+HEADS = ("masked-lm", "classification", "regression", "question-answering", "encoder")
+"""What a deployed model ends in; an encoder ends in its hidden states."""
 
-CODE = Path(shaped_bert.__file__)
+CODE = Path(carried.__file__)
 """The file that an exported model carries along."""
 
-_AUTO_MAP = {
-    "AutoConfig": "ShapedBertConfig",
-    "AutoModel": "ShapedBertModel",
-    "AutoModelForMaskedLM": "ShapedBertForMaskedLM",
-    "AutoModelForSequenceClassification": "ShapedBertForSequenceClassification",
-    "AutoModelForQuestionAnswering": "ShapedBertForQuestionAnswering",
-}
+_SCORES = "scores.json"
+"""What a fine-tuned model scored, beside its weights."""
 
 
 def with_head(
@@ -46,7 +45,7 @@ def with_head(
 
     Args:
         start: A deployed model with any head; the pooler of one for sequences is kept in another.
-        head: One of `HEADS`; masked-lm for a model that has it.
+        head: One of `HEADS`; masked-lm for a model that has it; encoder for no head at all.
         labels: Names of the classes, for a classification.
         seed: Of the new head's weights.
 
@@ -65,7 +64,9 @@ def with_head(
         return start
     settings: dict[str, Any] = {}
     kind: type[PreTrainedModel] = ShapedBertForQuestionAnswering
-    if head == "regression":
+    if head == "encoder":
+        kind = ShapedBertModel
+    elif head == "regression":
         labels = ("score",)
         settings = {"problem_type": "regression"}
     elif head == "classification":
@@ -86,11 +87,9 @@ def with_head(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = kind(config)
-    kept = ["bert"]
+    model.base_model.load_state_dict(start.base_model.state_dict())
     if isinstance(start, ShapedBertForSequenceClassification) and labels:
-        kept.append("pooler")
-    for name in kept:
-        model.get_submodule(name).load_state_dict(start.get_submodule(name).state_dict())
+        model.get_submodule("pooler").load_state_dict(start.pooler.state_dict())
     return model.eval()
 
 
@@ -107,6 +106,8 @@ def head_of(model: PreTrainedModel) -> str:
     if isinstance(model, ShapedBertForSequenceClassification):
         one = model.config.problem_type == "regression" or model.config.num_labels == 1
         return "regression" if one else "classification"
+    if isinstance(model, ShapedBertModel):
+        return "encoder"
     raise InvalidInputError(
         f"expected a deployed model with a head, got {type(model).__name__}; "
         f"heads: {', '.join(HEADS)}"
@@ -114,42 +115,77 @@ def head_of(model: PreTrainedModel) -> str:
 
 
 def load_deployed(folder: Path) -> PreTrainedModel:
-    """Load a deployed model in float32, whatever its head.
+    """Load a deployed model in float32, whatever its head, by nastool's own code.
 
     Args:
         folder: What `nastool export` or `save_pretrained` wrote.
 
     Raises:
-        InvalidInputError: There is none.
+        InvalidInputError: There is none, or it is damaged.
     """
-    try:
-        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        kind = getattr(shaped_bert, (content.get("architectures") or ["none"])[0], None)
-        if content.get("model_type") != ShapedBertConfig.model_type or kind is None:
-            raise InvalidInputError(
-                f"{folder}: expected a deployed model ({ShapedBertConfig.model_type}), "
-                f"got {content.get('model_type')} with architectures "
-                f"{content.get('architectures')}"
-            )
-        # What its last user wanted returned is no part of it.
-        config = ShapedBertConfig.from_pretrained(
-            folder, return_dict=True, output_hidden_states=False
+    path = folder / "config.json"
+    content = read_json_object(path)
+    names = content.get("architectures")
+    kind = MODELS.get(str(names[0])) if isinstance(names, list) and names else None
+    if content.get("model_type") != ShapedBertConfig.model_type or kind is None:
+        raise InvalidInputError(
+            f"{folder}: expected a deployed model ({ShapedBertConfig.model_type}), "
+            f"got {content.get('model_type')} with architectures {names}"
         )
-        model = kind(config)
-        # Not from_pretrained: it keeps the precision of the file, which may be 16 bits.
-        model.load_state_dict(load_file(folder / "model.safetensors"))
-    except InvalidInputError:
-        raise
-    # safetensors and torch raise their own types for a damaged or a foreign file.
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InvalidInputError(f"no deployed model can be read from {folder}: {reason}") from error
+    weights = _weights(folder / "model.safetensors")
+    # What its last user wanted returned is no part of it.
+    settings = {**content, "return_dict": True, "output_hidden_states": False}
+    # transformers and torch raise their own types for sizes that are none.
+    with one_line(f"{path} describes no deployed model", InvalidInputError):
+        config = ShapedBertConfig.from_dict(settings)
+        # A damaged number must not build millions of layers.
+        layers = {name.partition("layers.")[2].partition(".")[0] for name in weights} - {""}
+        if len(layers) != len(config.shape):
+            raise InvalidInputError(
+                f"{folder}: expected the weights of {len(config.shape)} layers as in config.json, "
+                f"got {len(layers)}"
+            )
+        with torch.device("meta"):
+            model = kind(config)
+        expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    _check_weights(folder / "model.safetensors", expected, weights)
+    # Not from_pretrained: it keeps the precision of the file, which may be 16 bits.
+    model.load_state_dict({name: value.float() for name, value in weights.items()}, assign=True)
     loaded: PreTrainedModel = model.eval()
     return loaded
 
 
+def _weights(path: Path) -> dict[str, Tensor]:
+    # safetensors raises types of its own for a damaged or a foreign file.
+    with one_line(f"no weights can be read from {path}", InvalidInputError):
+        return load_file(path)
+
+
+def _check_weights(
+    path: Path, expected: Mapping[str, tuple[int, ...]], found: Mapping[str, Tensor]
+) -> None:
+    """Refuse weights that are not those of a model, or no numbers.
+
+    Raises:
+        InvalidInputError: They are; the message names one of them.
+    """
+    for name in sorted(expected.keys() ^ found.keys()):
+        what = "lacks" if name in expected else "has left over"
+        raise InvalidInputError(f"{path} {what} the weights {name} of the model in config.json")
+    for name, shape in expected.items():
+        if tuple(found[name].shape) != shape:
+            raise InvalidInputError(
+                f"{path}: expected {name} of {shape} as in config.json, "
+                f"got {tuple(found[name].shape)}"
+            )
+        if not bool(torch.isfinite(found[name]).all()):
+            raise InvalidInputError(f"{path}: {name} holds NaN or infinite weights")
+
+
 def save_deployed(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Write weights, configuration, the code of the model, and tokenizer.
+
+    The code comes with the configuration, as whenever transformers saves such a model.
 
     Args:
         model: A deployed model.
@@ -160,70 +196,67 @@ def save_deployed(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, fo
         InvalidInputError: The tokenizer has more tokens than the model.
         NastoolError: They cannot be written, e.g. on a full disk.
     """
-    if len(tokenizer) > model.config.vocab_size:
+    if (needed := vocabulary_size(tokenizer)) > model.config.vocab_size:
         raise InvalidInputError(
             f"the tokenizer must have at most the {model.config.vocab_size} tokens of the model, "
-            f"got {len(tokenizer)}"
+            f"got {needed}"
         )
-    model.config.auto_map = {auto: f"{CODE.stem}.{name}" for auto, name in _AUTO_MAP.items()}
     # Not OSError is what safetensors and tokenizers raise on a full disk.
     with one_line("cannot write the weights"):
         save_model(model, folder)
-    # safetensors lets nobody else read what it writes.
-    (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
-    shutil.copyfile(CODE, folder / CODE.name)
     # How it last cut and padded texts is no part of it.
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     with one_line("cannot write the tokenizer"):
         tokenizer.save_pretrained(folder)
     file = folder / "tokenizer_config.json"
-    settings = json.loads(file.read_text(encoding="utf-8"))
+    settings = read_json_object(file)
     # Where it was loaded from says nothing to others.
     settings = {k: v for k, v in settings.items() if k not in ("is_local", "local_files_only")}
     settings |= {
         # The class that every release of transformers knows for a tokenizer.json.
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": model.config.max_position_embeddings,
-        "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
+        "model_input_names": list(inputs_of(model.config)),
     }
-    file.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_whole(file, json.dumps(settings, indent=2, sort_keys=True) + "\n")
 
 
-@contextmanager
-def whole_folder(target: Path) -> Iterator[Path]:
-    """Give a folder to write to, which becomes the target at the end or vanishes on failure.
+def inputs_of(config: Any) -> tuple[str, ...]:
+    """Names of a model's inputs; one that tells no segments apart is given none.
 
     Args:
-        target: Folder that does not exist, or is empty.
+        config: Of a deployed model, or of a supernet.
+    """
+    if config.type_vocab_size < 2:
+        return ("input_ids", "attention_mask")
+    return ("input_ids", "token_type_ids", "attention_mask")
+
+
+def write_scores(folder: Path, dataset: str, scores: Mapping[str, float]) -> None:
+    """Write what a model scored into its folder, for the card of its export.
+
+    Args:
+        folder: The model's folder.
+        dataset: What it was scored on, for people.
+        scores: By metric.
+    """
+    content = {"dataset": dataset, "scores": dict(scores)}
+    write_whole(folder / _SCORES, json.dumps(content, indent=2) + "\n")
+
+
+def read_scores(folder: Path) -> tuple[Evaluation, ...]:
+    """What `write_scores` wrote, or nothing.
 
     Raises:
-        InvalidInputError: It holds something, or is a file.
-        NastoolError: It cannot be written.
+        InvalidInputError: The file is damaged.
     """
-    target = Path(os.path.realpath(target))
-    check_free(target)
-    partial = target.with_name(f".partial.{target.name}")
+    path = folder / _SCORES
+    if not is_file(path):
+        return ()
+    content = read_json_object(path)
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        yield partial
-        if target.exists():
-            target.rmdir()
-        partial.replace(target)
-    except OSError as error:
-        raise NastoolError(f"cannot write {target}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def check_free(target: Path) -> None:
-    """Check that a folder can be written to.
-
-    Raises:
-        InvalidInputError: It holds something, or is a file.
-    """
-    if target.is_dir() and any(target.iterdir()):
-        raise InvalidInputError(f"expected an empty folder or a new one, but {target} holds files")
-    if target.exists() and not target.is_dir():
-        raise InvalidInputError(f"expected a folder, got the file {target}")
+        dataset = str(content["dataset"])
+        return tuple(Evaluation(n, float(v), dataset) for n, v in content["scores"].items())
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise InvalidInputError(f"{path}: expected a dataset and scores by metric") from error

@@ -26,6 +26,21 @@ class Metric:
 
 
 @dataclass(frozen=True)
+class Evaluation:
+    """How good the exported model was found to be, for the header of its card.
+
+    Args:
+        metric: Name of the metric, e.g. ``perplexity`` or ``accuracy``.
+        value: What was measured.
+        dataset: On what.
+    """
+
+    metric: str
+    value: float
+    dataset: str
+
+
+@dataclass(frozen=True)
 class Origin:
     """Where an exported model comes from.
 
@@ -35,6 +50,7 @@ class Origin:
         metrics: What is known of the shape.
         trained_head: Whether the head was trained; a head for a task that was just added was not.
         licence: Identifier of the licence of the weights; empty where it was not said.
+        evaluations: What was measured of this very model before.
     """
 
     source: str
@@ -42,21 +58,26 @@ class Origin:
     metrics: tuple[Metric, ...] = ()
     trained_head: bool = True
     licence: str = ""
+    evaluations: tuple[Evaluation, ...] = ()
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far the logits of two forms of a model lie apart, on the same inputs.
+    """How far the outputs of two forms of a model lie apart, on the same inputs.
+
+    Outputs are logits, or the hidden states of a model without head.
 
     Args:
         largest: Largest absolute difference.
         mean: Mean absolute difference.
         sizes: Batch size and length of each batch compared.
+        spread: Standard deviation of the outputs of the reference, what differences count against.
     """
 
     largest: float
     mean: float
     sizes: tuple[tuple[int, int], ...]
+    spread: float = 1.0
 
 
 @dataclass(frozen=True)

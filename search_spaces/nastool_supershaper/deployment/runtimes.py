@@ -15,7 +15,7 @@ from nastool.errors import MissingDependencyError, NastoolError
 
 Arrays = Mapping[str, NDArray[Any]]
 Run = Callable[[Arrays], dict[str, NDArray[Any]]]
-"""One pass: inputs (B, T) by name to logits by name."""
+"""One pass: inputs (B, T) by name to logits, or hidden states, by name."""
 
 FILES = {
     "onnx": "onnx/model.onnx",
@@ -102,8 +102,13 @@ def require(form: str) -> None:
 
 
 @contextmanager
-def one_line(what: str) -> Iterator[None]:
-    """Turn what exporters and runtimes raise into one line."""
+def one_line(what: str, kind: type[NastoolError] = NastoolError) -> Iterator[None]:
+    """Turn what exporters and runtimes raise into one line.
+
+    Args:
+        what: Begins the message.
+        kind: Of the error that is raised instead.
+    """
     try:
         yield
     except NastoolError:
@@ -111,4 +116,4 @@ def one_line(what: str) -> Iterator[None]:
     # Exporters and runtimes raise types of their own.
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise NastoolError(f"{what}: {reason}") from error
+        raise kind(f"{what}: {reason}") from error

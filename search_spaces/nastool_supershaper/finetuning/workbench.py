@@ -40,6 +40,7 @@ from nastool_supershaper.finetuning.tasks import Kind, Settings, Task
 from nastool_supershaper.finetuning.training import DivergedError, Outcome, fine_tune
 from nastool_supershaper.measuring import model_fingerprint
 from nastool_supershaper.precision import resolve_dtype
+from nastool_supershaper.text import vocabulary_size
 from nastool_supershaper.training_rules import Distillation, Shape
 
 if TYPE_CHECKING:
@@ -130,10 +131,10 @@ class Workbench:
         options: Options | None = None,
         on_other: Callable[[Cell, Outcome], None] | None = None,
     ) -> None:
-        if len(tokenizer) > supernet.config.vocab_size:
+        if (needed := vocabulary_size(tokenizer)) > supernet.config.vocab_size:
             raise InvalidInputError(
                 f"the tokenizer must have at most the supernet's {supernet.config.vocab_size} "
-                f"tokens, got {len(tokenizer)}"
+                f"tokens, got {needed}"
             )
         options = options or Options()
         self._supernet, self._tokenizer, self._space = supernet, tokenizer, space

@@ -198,7 +198,7 @@ def test_a_name_belongs_to_a_study_or_to_a_comparison(compare, search, nastool):
 
 def test_studies_tells_a_study_from_a_comparison_of_its_name(compare, search, nastool, monkeypatch):
     compare("--name", "mine", seeds="2")
-    monkeypatch.setattr("nastool.cli.search._check_name", lambda storage, name: None)
+    monkeypatch.setattr("nastool.cli.plan._check_name", lambda storage, name: None)
     search("--study", "mine", budget="40")
     lines = [line for line in nastool("studies").stdout.splitlines() if line.startswith("mine")]
     assert [line.split()[-2] for line in lines] == ["320", "40"]

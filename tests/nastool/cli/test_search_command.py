@@ -193,7 +193,7 @@ def test_plot_is_a_page(search, tmp_path):
         (["--option", "nope=1"], "has no setting 'nope'; known: population_size"),
         (["--option", "nope"], "expected KEY=VALUE, got 'nope'"),
         (["--option", "population_size=x"], "expected int, got 'x'"),
-        (["--option", "mutation_probability=20ms"], "expected float, got '20ms'"),
+        (["--option", "mutation_probability=20ms"], "expected float or none, got '20ms'"),
         (["--option", "selection=x"], "must be one of aging, elitist, got 'x'"),
         (["--budget", "many"], "'--budget': expected a whole number of at least 1"),
         (["--budget", "0"], "'--budget': expected a whole number of at least 1"),

@@ -172,8 +172,8 @@ def test_a_column_can_be_a_cost(tmp_path):
         ("a,b,perplexity\n1,2,3\n", (), "layer_1"),
         ("layer_1,layer_3,perplexity\n1,2,3\n", (), "layer_1"),
         ("layer_1,layer_2,perplexity\n1,2,three\n", (), "'three'"),
-        ("layer_1,layer_2,perplexity\n1,2\n", (), "row 2"),
-        ("layer_1,layer_1,perplexity\n1,2,3\n", (), "distinct"),
+        ("layer_1,layer_2,perplexity\n1,2\n", (), "line 2: expected 3 cells, got 2"),
+        ("layer_1,layer_1,perplexity\n1,2,3\n", (), "'layer_1' stands twice in the header"),
         ("layer_1,layer_2,perplexity\n1,2,3\n3,4,5\n", (), "at least 3 shapes"),
         (
             "layer_1,layer_2,perplexity\n1,2,3\n3,4,5\n",

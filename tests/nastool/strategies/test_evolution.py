@@ -21,6 +21,11 @@ class TestElitist(StrategyConformance):
         return Evolution(problem, seed, population_size=20, selection="elitist", mutation="step")
 
 
+class TestPaper(StrategyConformance):
+    def make(self, problem, seed):
+        return Evolution(problem, seed, population_size=20, argument="paper")
+
+
 def best(problem, strategy, budget, batch):
     evaluations = []
     while sum(map(len, evaluations)) < budget and len(asked := strategy.ask(batch)):

@@ -29,10 +29,11 @@ def test_repeated_rows_become_their_median(space, tmp_path):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (["1,1,1,1,0"], "must be positive and finite, got '0' in row 1"),
-        (["1,1,1,1,1", "1,1,1,2,nan"], "must be positive and finite, got 'nan' in row 2"),
-        (["1,1,1,1,fast"], "could not convert"),
-        (["1,1,1,4,1"], "layer_3 must be one of 1, 2, 3, 5, 8"),
+        (["1,1,1,1,0"], "line 2: latency_s must be positive and finite, got '0'"),
+        (["1,1,1,1,1", "1,1,1,2,nan"], "line 3: latency_s must be positive and finite, got 'nan'"),
+        (["1,1,1,1,fast"], "line 2: latency_s must be positive and finite, got 'fast'"),
+        (["1,1,1,1,1", "", "1,1,1,1,"], "line 4: latency_s must be positive and finite, got ''"),
+        (["1,1,1,4,1"], "line 2: layer_3 must be one of 1, 2, 3, 5, 8"),
     ],
 )
 def test_broken_rows_are_named(space, tmp_path, rows, message):

@@ -166,9 +166,11 @@ def _begin(folder: Path, card: DeviceCard) -> None:
     """Write the card of a new campaign, or check that the one that is there is the same."""
     import json
 
-    from nastool_objectives.latency.registry import CARD, read_card, write_card
+    from nastool.files import is_file
+    from nastool_objectives.latency.registry import CARD, check_enterable, read_card, write_card
 
-    if not (folder / CARD).is_file():
+    check_enterable(folder)
+    if not is_file(folder / CARD):
         write_card(folder, card)
         return
     known = read_card(folder)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nastool.cli.predictor_plot import write_page
+from nastool.files import is_file, read_text
 
 if TYPE_CHECKING:
     from nastool.space import SearchSpace
@@ -20,9 +21,9 @@ def predictor_text(folder: Path) -> str:
     """A predictor's card in a few words; ``none`` where the folder has none."""
     from nastool.predictors.base import CARD, Card
 
-    if not (folder / CARD).is_file():
+    if not is_file(folder / CARD):
         return "none"
-    card = Card.from_json((folder / CARD).read_text(encoding="utf-8"))
+    card = Card.from_json(read_text(folder / CARD))
     return f"{card.label}, {card.shapes:,} shapes" + (f", {card.error}" if card.error else "")
 
 

@@ -52,11 +52,12 @@ def study(
     parameter limits, under latency limits and by heuristics, importances, and predicted against
     measured latency.
     """
+    from nastool.cli.output import write_file
     from nastool.cli.problems import make_problem
     from nastool_objectives.latency.device_study import study_device
     from nastool_objectives.latency.figures import study_page
     from nastool_objectives.latency.objective import create
-    from nastool_objectives.latency.registry import find_device, write_atomically
+    from nastool_objectives.latency.registry import find_device
 
     problem = make_problem(space_text, [objective_text], ())
     space, quality = problem.space, problem.objectives[0]
@@ -70,5 +71,5 @@ def study(
         for of, source in found[-1].sources.items():
             click.echo(f"  {of}: {source}")
     if output is not None:
-        write_atomically(output, study_page(found))
+        write_file(output, study_page(found))
         click.echo(f"Wrote {output}", err=True)

@@ -1,0 +1,1 @@
+"""Code that exported models carry along: it imports nothing of nastool, and registers nothing."""
