@@ -96,6 +96,7 @@ def fit(
     # The help must not wait for numpy.
     from rich.console import Console
 
+    from nastool.cli.progress import ProgressBar
     from nastool.constraint import in_base
     from nastool.objective import Direction
     from nastool.predictors.base import check_folder, create_predictor, save_predictor
@@ -130,7 +131,7 @@ def fit(
     check_sources(data, sources, cards)
     check_folder(output)
     console = Console(highlight=False, markup=False)
-    with console.status("Fitting"):
+    with ProgressBar("fitting"), console.status("Fitting"):
         fitted = fit_table(data, model, sources=known, fraction=test_fraction, seed=seed)
     source = {
         **data.source,

@@ -7,6 +7,7 @@ A device's folder holds ``device.json`` (what was measured, on what, how repeata
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -194,11 +195,8 @@ def device_names(folder: Path | None = None) -> list[str]:
 
 def check_enterable(folder: Path) -> None:
     """Raise InvalidInputError unless a folder may be listed, or is not there."""
-    with reading(folder):
-        try:
-            os.scandir(folder).close()
-        except (FileNotFoundError, NotADirectoryError):
-            pass
+    with reading(folder), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        os.scandir(folder).close()
 
 
 def read_card(folder: Path) -> DeviceCard:

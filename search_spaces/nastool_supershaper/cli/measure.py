@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +67,7 @@ def measure(
         from nastool_supershaper.checkpoints import load_supernet
         from nastool_supershaper.masked_text import masked_text
         from nastool_supershaper.parallel import joined_workers, own_device
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
+    from nastool.cli.progress import ProgressBar
     from nastool_supershaper import measuring
 
     if text and corpus is not None:
@@ -102,12 +101,7 @@ def measure(
         "mask_seed": mask_seed,
         "shapes_seed": seed,
     }
-    console = Console(stderr=True, highlight=False)
-    columns = ("Measuring", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(
-        *columns, console=console, disable=not (console.is_terminal and workers.is_first)
-    ) as bar:
-        task = bar.add_task("", total=len(set(wanted)))
+    with ProgressBar("measuring") if workers.is_first else nullcontext() as bar:
         measuring.measure(
             model,
             input_ids,
@@ -117,7 +111,7 @@ def measure(
             card=card,
             batch_size=batch_size,
             dtype=dtype,
-            progress=lambda p: bar.update(task, completed=p.done, total=p.total),
+            progress=lambda p: bar(p.done, p.total) if bar is not None else None,
             workers=workers,
         )
     if not workers.is_first:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nastool.cli.predictor_plot import write_page
+from nastool.cli.progress import ProgressBar
 from nastool.files import is_file, read_text
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ def fit_and_echo(
     from nastool_objectives.latency.fitting import fit_device
     from nastool_objectives.latency.registry import devices_folder
 
-    fitted, card = fit_device(folder, space, model, sources=known, force=force)
+    with ProgressBar("fitting"):
+        fitted, card = fit_device(folder, space, model, sources=known, force=force)
     for candidate in fitted.ranking:
         click.echo(f"  {candidate.label}: cross-validated {candidate.scores}")
     half = card.interval

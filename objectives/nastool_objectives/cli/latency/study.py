@@ -54,6 +54,7 @@ def study(
     """
     from nastool.cli.output import write_file
     from nastool.cli.problems import make_problem
+    from nastool.cli.progress import ProgressBar
     from nastool_objectives.latency.device_study import study_device
     from nastool_objectives.latency.figures import study_page
     from nastool_objectives.latency.objective import create
@@ -66,7 +67,8 @@ def study(
         # A whole path: a bare name would be looked up where devices are kept by default.
         folder = find_device(name, devices_dir).resolve()
         predicted = create(space, str(folder), f"latency[{name}]")
-        found.append(study_device(space, quality, predicted, budget=budget, seed=seed))
+        with ProgressBar(f"studying {name}"):
+            found.append(study_device(space, quality, predicted, budget=budget, seed=seed))
         click.echo(f"{found[-1].name}: {found[-1].sensitivity}")
         for of, source in found[-1].sources.items():
             click.echo(f"  {of}: {source}")
