@@ -1,6 +1,8 @@
-"""Quality of searching: how much of the true front each strategy finds, and the best under bounds.
+r"""Quality of searching: how much of the true front each strategy finds, and the best under bounds.
 
     python benchmarks/quality.py --true-front --jobs 8 --output quality.csv
+    python benchmarks/quality.py --true-front --at 300 --strategy pareto --strategy tpe@300 \
+        --strategy nsga2 --strategy random        # where evaluations are few
 
 Runs are kept in a store: stopping is harmless, and the same command goes on. With a true front,
 which is proven once, hypervolume is a share of the best possible; without one the front of all
@@ -32,10 +34,12 @@ STRATEGIES = (
     "random",
     "local",
     "evolution",
+    "evolution:paper",
     "evolution,selection=elitist",
+    "evolution,mutation=step",
+    "evolution,mutation_probability=0.4",
     "nsga2",
     "pareto",
-    "tpe@1000",
 )
 BOUNDS = ("params<=45M", "params<=66M", "params<=90M")
 CHECKPOINTS = (1_000, 5_000, 30_000)

@@ -25,10 +25,10 @@ STRATEGIES = (
     "random",
     "local",
     "evolution",
+    "evolution:paper",
     "evolution,selection=elitist",
     "nsga2",
     "pareto",
-    "tpe@1000",
 )
 
 

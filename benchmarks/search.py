@@ -143,7 +143,7 @@ def main(
         "plain pymoo NSGA-II": (budget, partial(plain_pymoo, problem)),
         **{
             name: (budget, partial(ours, problem, name))
-            for name in ("nsga2", "evolution", "pareto")
+            for name in ("nsga2", "evolution", "evolution:paper", "pareto")
         },
         "plain Optuna TPE": (tpe_budget, partial(plain_optuna, problem)),
         "tpe": (tpe_budget, partial(ours, problem, "tpe")),

@@ -600,6 +600,7 @@ def owned(
     *,
     wait: float = 0.0,
     say: Callable[[str], None] | None = None,
+    lasting: bool = True,
 ) -> Iterator[None]:
     """Within this block, this process alone may write to a folder.
 
@@ -610,12 +611,13 @@ def owned(
         what: E.g. ``run``; for the message.
         wait: Seconds to wait for another owner to end.
         say: Told in one line that another owner is waited for, or died without a word.
+        lasting: Whether ``.lock`` stays in the folder.
 
     Raises:
         InvalidInputError: Another process owns it; the message names host and process.
         WriteError: The lock cannot be written.
     """
-    with _held(folder / ".lock", f"{what} {folder}", wait=wait, say=say):
+    with _held(folder / ".lock", f"{what} {folder}", wait=wait, say=say, lasting=lasting):
         yield
 
 

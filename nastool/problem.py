@@ -19,7 +19,7 @@ from nastool.evaluations import Evaluations
 from nastool.objective import Kind, Objective, Provenance, evaluate
 from nastool.space import Genotypes, SearchSpace
 
-_COLUMNS = ("shape", "feasible")
+_COLUMNS = ("shape", "feasible", "failed", "strategy", "seed", "order", "name")
 """Columns of every table beside the metrics."""
 
 _DRAWS = 2_000
@@ -116,8 +116,8 @@ class Problem:
         for metric in self.reported:
             if metric.name in _COLUMNS:
                 raise InvalidInputError(
-                    f"a metric's name must not be {' or '.join(_COLUMNS)}, which tables call "
-                    f"columns of their own, got {metric.name}"
+                    f"a metric's name must not be {', '.join(_COLUMNS[:-1])} or {_COLUMNS[-1]}, "
+                    f"which tables call columns of their own, got {metric.name}"
                 )
         _ = self._budgets  # proves chain constraints feasible, or raises
 

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +18,7 @@ from nastool import pareto
 from nastool.archive import Archive, as_evaluations
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
 from nastool.evaluations import Evaluations
+from nastool.objective import evaluate
 from nastool.problem import Problem
 from nastool.space import Genotypes, SearchSpace
 
@@ -66,6 +67,8 @@ class Result:
         stop_reason: Why the last run ended.
         failures: Evaluations that raised.
         name: Name of the study; empty without a store.
+        strategy: What chose the architectures, as users name it.
+        named: For a strategy that proposes a fixed list, each member's name and genotype.
     """
 
     problem: Problem
@@ -76,6 +79,8 @@ class Result:
     stop_reason: StopReason
     failures: tuple[Failure, ...] = ()
     name: str = ""
+    strategy: str = ""
+    named: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     @staticmethod
     def from_archive(
@@ -85,8 +90,20 @@ class Result:
         stop_reason: StopReason,
         failures: Sequence[Failure] = (),
         name: str = "",
+        description: Mapping[str, Any] | None = None,
     ) -> Result:
-        """A snapshot of an archive."""
+        """A snapshot of an archive.
+
+        Args:
+            problem: Of the study.
+            archive: What it has evaluated.
+            seconds: See `Result`.
+            stop_reason: See `Result`.
+            failures: See `Result`.
+            name: See `Result`.
+            description: The study's; says which strategy chose, and what a fixed list is called.
+        """
+        described = description or {}
         genotypes, metrics = archive.genotypes.copy(), archive.values.copy()
         return Result(
             problem,
@@ -97,6 +114,8 @@ class Result:
             stop_reason,
             tuple(failures),
             name,
+            str(described.get("strategy", "")),
+            tuple((label, tuple(genotype)) for label, genotype in described.get("named", ())),
         )
 
     def __len__(self) -> int:
@@ -195,27 +214,88 @@ class Result:
         metrics = self.metrics[self._rows(genotypes)]
         return {m.name: metrics[:, i] for i, m in enumerate(self.problem.reported)}
 
-    def columns(self, genotypes: Genotypes | None = None) -> dict[str, list[Any]]:
+    @cached_property
+    def ruled_out(self) -> tuple[Genotypes, NDArray[np.float64]]:
+        """Named architectures that a hard constraint kept from being evaluated, (k, d).
+
+        Beside them their metrics (k, r), NaN where these are too dear to evaluate for a list.
+        """
+        problem, genes = self.problem, len(self.problem.space.genes)
+        listed = np.array([genotype for _, genotype in self.named], dtype=np.int64)
+        listed = listed.reshape(-1, genes)
+        listed = listed[~problem.admissible(listed)] if len(listed) else listed
+        known = self._row_of
+        keys = problem.space.keys(listed)
+        listed = listed[np.array([key not in known for key in keys], dtype=bool)]
+        values = np.full((len(listed), len(problem.reported)), np.nan)
+        for column, metric in enumerate(problem.reported):
+            if metric.is_cheap and len(listed):
+                values[:, column] = evaluate(metric, listed)
+        return listed, values
+
+    @property
+    def listed_members(self) -> Genotypes:
+        """The evaluated, feasible members of a fixed list in its order, (k, d)."""
+        genes = len(self.problem.space.genes)
+        members = np.array([genotype for _, genotype in self.named], dtype=np.int64)
+        members = members.reshape(-1, genes)
+        keys = self.problem.space.keys(members)
+        rows = [self._row_of[key] for key in keys if key in self._row_of]
+        rows = [row for row in dict.fromkeys(rows) if self.evaluations.feasible[row]]
+        return self.evaluations.genotypes[np.array(rows, dtype=np.int64)]
+
+    def _names(self, genotypes: Genotypes) -> list[str]:
+        keys = self.problem.space.keys
+        members = np.array([genotype for _, genotype in self.named], dtype=np.int64)
+        found: dict[Any, str] = {}
+        for key, (name, _) in zip(keys(members), self.named, strict=True):
+            found[key] = f"{found[key]}, {name}" if key in found else name
+        return [found.get(key, "") for key in keys(genotypes)]
+
+    def columns(
+        self, genotypes: Genotypes | None = None, *, everything: bool = False
+    ) -> dict[str, list[Any]]:
         """A table by column: ``shape``, every reported metric, ``feasible``.
+
+        A fixed list, such as a family of shapes by rule, also has its members' ``name``.
 
         Args:
             genotypes: Shape (n, d), evaluated; all that were evaluated by default.
+            everything: Also say of each architecture whether it ``failed``, which ``strategy``
+                chose it, and in which ``order``, from 1; and with all that were evaluated list what
+                a hard constraint ruled out of a fixed list, which has no place in that order.
         """
         rows = self._rows(genotypes)
+        shown, metrics = self.evaluations.genotypes[rows], self.metrics[rows]
+        feasible: list[bool] = self.evaluations.feasible[rows].tolist()
+        order: list[int | None] = (rows + 1).tolist()
+        failed: list[bool] = np.isnan(metrics).any(axis=1).tolist()
+        if everything and genotypes is None:
+            more, values = self.ruled_out
+            shown, metrics = np.concatenate([shown, more]), np.concatenate([metrics, values])
+            feasible += [False] * len(more)
+            failed += [False] * len(more)
+            order += [None] * len(more)
         names = [metric.name for metric in self.problem.reported]
-        table: dict[str, list[Any]] = {
-            "shape": _formatted(self.problem.space, self.evaluations.genotypes[rows])
-        }
-        table.update(zip(names, self.metrics[rows].T.tolist(), strict=True))
-        table["feasible"] = self.evaluations.feasible[rows].tolist()
+        table: dict[str, list[Any]] = {"name": self._names(shown)} if self.named else {}
+        table["shape"] = _formatted(self.problem.space, shown)
+        table.update(zip(names, metrics.T.tolist(), strict=True))
+        table["feasible"] = feasible
+        if everything:
+            table["failed"] = failed
+            table["strategy"] = [self.strategy] * len(shown)
+            table["order"] = order
         return table
 
-    def records(self, genotypes: Genotypes | None = None) -> list[dict[str, Any]]:
+    def records(
+        self, genotypes: Genotypes | None = None, *, everything: bool = False
+    ) -> list[dict[str, Any]]:
         """The table of `columns` by row."""
-        columns = self.columns(genotypes)
-        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        return rows_of(self.columns(genotypes, everything=everything))
 
-    def to_frame(self, genotypes: Genotypes | None = None) -> pd.DataFrame:
+    def to_frame(
+        self, genotypes: Genotypes | None = None, *, everything: bool = False
+    ) -> pd.DataFrame:
         """The table of `columns` for pandas.
 
         Raises:
@@ -225,19 +305,15 @@ class Result:
             import pandas as pd
         except ImportError as error:
             raise MissingDependencyError("a DataFrame needs pandas: pip install pandas") from error
-        return pd.DataFrame(self.columns(genotypes))
+        return pd.DataFrame(self.columns(genotypes, everything=everything))
 
-    def to_csv(self, genotypes: Genotypes | None = None) -> str:
+    def to_csv(self, genotypes: Genotypes | None = None, *, everything: bool = False) -> str:
         """The table of `columns` as CSV with a header; failed values are empty."""
-        columns = self.columns(genotypes)
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows([_cell(c) for c in row] for row in zip(*columns.values(), strict=True))
-        return text.getvalue()
+        return csv_of(self.columns(genotypes, everything=everything))
 
-    def to_json(self, genotypes: Genotypes | None = None) -> str:
+    def to_json(self, genotypes: Genotypes | None = None, *, everything: bool = False) -> str:
         """The table and what its numbers are, as JSON; failed values are null."""
+        records = self.records(genotypes, everything=everything)
         content = {
             "study": self.name or None,
             "space": self.problem.space.name,
@@ -246,12 +322,28 @@ class Result:
             "evaluations": len(self),
             "seconds": round(self.seconds, 3),
             "stop_reason": self.stop_reason,
-            "architectures": [
-                {key: _json_value(value) for key, value in record.items()}
-                for record in self.records(genotypes)
-            ],
+            "architectures": [json_record(record) for record in records],
         }
         return json.dumps(content, indent=2, allow_nan=False)
+
+
+def rows_of(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """A table by column as a table by row."""
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def csv_of(columns: Mapping[str, Sequence[Any]]) -> str:
+    """A table by column as CSV with a header; what is missing is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_cell(c) for c in row] for row in zip(*columns.values(), strict=True))
+    return text.getvalue()
+
+
+def json_record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as JSON values: what is missing is null."""
+    return {key: _json_value(value) for key, value in record.items()}
 
 
 def describe_metrics(problem: Problem) -> list[dict[str, Any]]:
@@ -277,7 +369,7 @@ def _formatted(space: SearchSpace, genotypes: Genotypes) -> list[str]:
 
 
 def _cell(value: Any) -> Any:
-    return "" if isinstance(value, float) and math.isnan(value) else value
+    return "" if _json_value(value) is None else value
 
 
 def _json_value(value: Any) -> Any:

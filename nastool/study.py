@@ -171,7 +171,13 @@ class Study:
                 self._commit("", boundary=False)
             raise
         return Result.from_archive(
-            self.problem, self._archive, self._seconds, stop_reason, self._failures, self.name
+            self.problem,
+            self._archive,
+            self._seconds,
+            stop_reason,
+            self._failures,
+            self.name,
+            self.description,
         )
 
     def _step(self, budget: int, batch_size: int, interrupt: Interrupt, zero: float) -> StopReason:
@@ -449,6 +455,7 @@ def load_result(store: Store, name: str, problem: Problem) -> Result:
     check_problem(stored.summary, problem)
     archive = Archive(problem)
     _fill(archive, stored)
+    _check_named(stored.summary, problem)
     return Result.from_archive(
         problem,
         archive,
@@ -456,7 +463,20 @@ def load_result(store: Store, name: str, problem: Problem) -> Result:
         _stop_reason(stored.summary),
         _failures(stored),
         name,
+        stored.summary.description,
     )
+
+
+def _check_named(summary: StudySummary, problem: Problem) -> None:
+    """Raise StoreError unless the names of a fixed list stand beside genotypes of the space."""
+    named = summary.description.get("named", [])
+    try:
+        if not all(isinstance(name, str) for name, _ in named):
+            raise InvalidInputError("a name is no text")
+        if named:
+            problem.space.validate(np.array([genotype for _, genotype in named]))
+    except (InvalidInputError, TypeError, ValueError) as error:
+        raise summary.damaged("named", "hold names and genotypes", named) from error
 
 
 def check_problem(summary: StudySummary, problem: Problem) -> None:
@@ -559,6 +579,8 @@ def _describe(
         "seed": seed,
         **(given or {}),
     }
+    if strategy.named:
+        description["named"] = [[name, list(map(int, row))] for name, row in strategy.named]
     try:
         json.dumps(description)
     except TypeError as error:

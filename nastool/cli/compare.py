@@ -11,6 +11,7 @@ from nastool.cli.constraints import constraint_options, read_constraints
 from nastool.cli.options import (
     DEFAULT_OBJECTIVES,
     PLUGIN_FILES,
+    all_option,
     count,
     plugin_option,
     problem_options,
@@ -20,7 +21,7 @@ from nastool.cli.options import (
 
 if TYPE_CHECKING:
     from nastool.cli.entrants import Contest
-    from nastool.cli.output import Destination
+    from nastool.cli.output import Destination, Formats
     from nastool.comparison import Comparison
     from nastool.store import Store
 
@@ -82,6 +83,7 @@ _STRATEGIES = ("random", "evolution", "nsga2", "pareto")
     help="Name to keep the runs under. By default it follows from the problem, so that the same "
     "command goes on, and one with more strategies, seeds or budget adds to what is there.",
 )
+@all_option
 @report_options
 @plugin_option
 @click.pass_context
@@ -100,6 +102,7 @@ def compare(
     jobs: int,
     storage: str,
     name: str,
+    everything: bool,
     output_format: str | None,
     output: Path | None,
     plot: Path | None,
@@ -113,7 +116,7 @@ def compare(
     from nastool.cli.output import Destination
     from nastool.errors import InvalidInputError
 
-    destination = Destination(output_format, None, output, plot)
+    destination = Destination(output_format, None, output, plot, everything)
     if jobs > 1 and storage == "none":
         raise InvalidInputError("--jobs: several runs at a time need a --storage, got 'none'")
     contest = Contest(
@@ -157,15 +160,16 @@ def write(destination: Destination, comparison: Comparison, name: str, storage: 
 
         return comparison_page(comparison, kept)
 
-    destination.send(
-        {
-            "json": lambda: as_json(comparison, found, kept),
-            "csv": lambda: as_csv(comparison, found),
-            "table": lambda width: as_table(comparison, found, width, kept),
-        },
-        page,
-        comparison.problem,
-    )
+    shown: Formats = {
+        "json": lambda: as_json(comparison, found, kept),
+        "csv": lambda: as_csv(comparison, found),
+        "table": lambda width: as_table(comparison, found, width, kept),
+    }
+    if destination.everything:
+        from nastool.cli.evaluations import everything_of
+
+        shown = everything_of(comparison, kept)
+    destination.send(shown, page, comparison.problem)
 
 
 def _run(contest: Contest, storage: str, jobs: int, true_front: bool) -> Comparison:

@@ -32,6 +32,7 @@ _CORE = {
     "show": ("nastool.cli.show:show", "Show the front of a stored study."),
     "space": ("nastool.cli.space:space", "Describe a space and count what a budget allows."),
     "studies": ("nastool.cli.studies:studies", "List the stored studies."),
+    "sweep": ("nastool.cli.sweep:sweep", "Search once for each limit on a metric."),
     "to-optuna": ("nastool.cli.to_optuna:to_optuna", "Write a stored study for Optuna."),
     "verify": ("nastool.cli.verify:verify", "Measure the front of a stored study."),
 }

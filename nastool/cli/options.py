@@ -100,27 +100,33 @@ def storage_option(command: _F) -> _F:
     )(command)
 
 
+def space_option(command: _F) -> _F:
+    """Add ``--space``."""
+    return click.option(
+        "--space",
+        "space_text",
+        metavar="NAME",
+        required=True,
+        help="Search space, e.g. supershaper; 'nastool list' names all.",
+    )(command)
+
+
+def objective_option(text: str) -> Callable[[_F], _F]:
+    """Add ``--objective``.
+
+    Args:
+        text: Its help.
+    """
+    return click.option("--objective", "objective_texts", metavar="NAME", multiple=True, help=text)
+
+
 def problem_options(command: _F) -> _F:
     """Add ``--space`` and ``--objective``."""
-    for option in (
-        click.option(
-            "--objective",
-            "objective_texts",
-            metavar="NAME",
-            multiple=True,
-            help="What is optimised; repeatable. Default: perplexity and params. "
-            "Of one objective the best few are shown, of more their Pareto front.",
-        ),
-        click.option(
-            "--space",
-            "space_text",
-            metavar="NAME",
-            required=True,
-            help="Search space, e.g. supershaper; 'nastool list' names all.",
-        ),
-    ):
-        command = option(command)
-    return command
+    text = (
+        "What is optimised; repeatable. Default: perplexity and params. "
+        "Of one objective the best few are shown, of more their Pareto front."
+    )
+    return space_option(objective_option(text)(command))
 
 
 def strategy_option(command: _F) -> _F:
@@ -173,13 +179,33 @@ def budget_options(command: _F) -> _F:
 
 
 def output_options(command: _F) -> _F:
-    """Add ``--format``, ``--limit``, ``--output`` and ``--plot``: how a front is shown."""
+    """Add ``--all``, ``--cloud`` and ``--limit`` to `report_options`: how a front is shown."""
     limit = click.option(
         "--limit",
         type=count,
         help="Rows shown, spread evenly over the front. Default: 20 in a table, else all.",
     )
-    return report_options(limit(command))
+    return all_option(report_options(limit(cloud_option(command))))
+
+
+def cloud_option(command: _F) -> _F:
+    """Add ``--cloud TABLE``."""
+    return click.option(
+        "--cloud",
+        metavar="TABLE.csv",
+        type=click.Path(path_type=Path),
+        help="Measurements to draw behind the front of --plot: a column for each gene and metric.",
+    )(command)
+
+
+def all_option(command: _F) -> _F:
+    """Add ``--all``: what was evaluated instead of what is best of it."""
+    return click.option(
+        "--all",
+        "everything",
+        is_flag=True,
+        help="Show every evaluation, feasible or not, with its order and strategy.",
+    )(command)
 
 
 def format_option(command: _F) -> _F:

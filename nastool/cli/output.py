@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -15,6 +15,7 @@ from nastool.cli.tables import (
     as_csv,
     as_json,
     as_table,
+    everything_view,
     front_view,
     proxies,
 )
@@ -24,6 +25,7 @@ from nastool.files import is_file, is_folder, write_whole
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+    from nastool.plots.front import Cloud
     from nastool.problem import Problem
     from nastool.results import Result
 
@@ -53,6 +55,7 @@ class Destination:
         limit: Rows shown at most, or None for the format's default.
         output: File that takes the place of stdout.
         plot: HTML page to write as well.
+        everything: Whether all evaluations are shown instead of the best of them.
 
     Raises:
         InvalidInputError: A file in a folder that does not exist, or a plot that is no HTML file.
@@ -62,11 +65,27 @@ class Destination:
     limit: int | None = None
     output: Path | None = None
     plot: Path | None = None
+    everything: bool = False
 
     def __post_init__(self) -> None:
         # A search may take long; that its result cannot be written must show before it starts.
         check_page(self.plot)
         _check_folder("--output", self.output)
+
+    def check_cloud(self, cloud: Path | None) -> None:
+        """Raise InvalidInputError where a table is to be drawn and no page is wanted."""
+        if cloud is not None and self.plot is None:
+            raise InvalidInputError(f"--cloud: is drawn on a page, which needs --plot, got {cloud}")
+
+    def clouds(self, cloud: Path | None, problem: Problem) -> tuple[Cloud, ...]:
+        """What ``--cloud`` names, read before anything takes long."""
+        self.check_cloud(cloud)
+        if cloud is None:
+            return ()
+        from nastool.plots.axes import metric_names
+        from nastool.plots.clouds import measured_cloud
+
+        return (measured_cloud(cloud, problem, *metric_names(problem)),)
 
     @property
     def format(self) -> str:
@@ -79,6 +98,7 @@ class Destination:
         result: Result,
         facts: Mapping[str, str | int],
         verification: Mapping[str, Any] | None = None,
+        clouds: Sequence[Cloud] = (),
     ) -> None:
         """Show a result.
 
@@ -86,15 +106,20 @@ class Destination:
             result: Of a study.
             facts: What to say about it, by label.
             verification: What the store knows of measurements of its front.
+            clouds: Further points for the figure of the front.
         """
         from nastool.verification import verification_status
 
         if status := verification_status(result, verification):
             facts = {**facts, "verified": status}
         limit = self.limit
-        if limit is None and self.format == "table" and len(result.problem.objectives) > 1:
-            limit = TABLE_ROWS
-        view = front_view(result, limit, facts)
+        several = len(result.problem.objectives) > 1
+        if self.everything:
+            view = everything_view(result, limit, facts)
+        else:
+            if limit is None and self.format == "table" and several and not result.named:
+                limit = TABLE_ROWS
+            view = front_view(result, limit, facts)
         formats: Formats = {
             "json": lambda: as_json(view),
             "csv": lambda: as_csv(view),
@@ -105,7 +130,7 @@ class Destination:
             from nastool.plots.report import study_page
 
             run = {"evaluations": len(result), "seconds": result.seconds}
-            return study_page(result.name or "study", result, {**facts, **run})
+            return study_page(result.name or "study", result, {**facts, **run}, clouds)
 
         self.send(formats, page, result.problem)
 
@@ -155,7 +180,7 @@ def print_whole(console: Console, what: RenderableType) -> None:
 
     options = console.options.update(max_width=_WIDEST)
     console.width = max(console.width, Measurement.get(console, options, what).minimum)
-    console.print(what)
+    console.print(what, crop=False)
 
 
 def _rendered(make: Callable[[int], RenderableType], *, plain: bool) -> str:

@@ -79,11 +79,20 @@ class Plan:
         kind = self.strategy_text.partition("[")[0].partition(":")[0]
         return f"{space}-{kind}-{digest}"
 
-    def run(self, study: Study, budget: int, storage: str) -> Result:
-        """Run the study up to the budget and say what was there before."""
+    def run(self, study: Study, budget: int, storage: str, label: str = "") -> Result:
+        """Run the study up to the budget and, unless it is one of many, say what was there before.
+
+        Args:
+            study: From `study`.
+            budget: Evaluations.
+            storage: Where it is kept, for the message.
+            label: Which of many searches it is; empty for one by itself.
+        """
         before = len(study)
-        with ProgressBar("searching") as progress:
+        with ProgressBar(f"searching, {label}" if label else "searching") as progress:
             result = study.run(budget, self.batch_size, progress)
+        if label:
+            return result.first(budget)
         if 0 < before == len(result):
             held = min(before, budget)
             click.echo(

@@ -42,6 +42,12 @@ def prove_first(strategy: Strategy) -> dict[str, str]:
     return facts
 
 
+def certificate_of(strategy: Strategy) -> Certificate | None:
+    """What an exact search has proven; None for another strategy."""
+    exact = _as_exact(strategy)
+    return None if exact is None else exact.certificate
+
+
 def cut_short(strategy: Strategy, result: Result) -> dict[str, str]:
     """What to say where a budget holds only a part of the front that an exact search found."""
     exact = _as_exact(strategy)

@@ -59,6 +59,8 @@ def search(
     refining: Refining | None,
     storage: str,
     study_name: str | None,
+    everything: bool,
+    cloud: Path | None,
     output_format: str | None,
     limit: int | None,
     output: Path | None,
@@ -76,10 +78,11 @@ def search(
     from nastool.store.urls import showable
     from nastool.study import Study
 
-    destination = Destination(output_format, limit, output, plot)
+    destination = Destination(output_format, limit, output, plot, everything)
     constraints = read_constraints(constraint_texts, upper_texts, lower_texts)
     objectives = objective_texts or DEFAULT_OBJECTIVES
     problem = make_problem(space_text, objectives, constraints)
+    clouds = destination.clouds(cloud, problem)
     plan = Plan(problem, strategy_text, settings_texts, seed, batch_size)
     description: Mapping[str, Any] = {
         "space": space_text,
@@ -113,8 +116,8 @@ def search(
         **({} if refining is None else {"refined": str(refining)}),
     }
     finished = proven and result.stop_reason != "interrupted"
-    if finished or len(result.listed().genotypes):
-        destination.write(result, facts, verification)
+    if finished or everything or len(result.listed().genotypes):
+        destination.write(result, facts, verification, clouds)
     _check_finished(result, budget, storage, study.name)
     if not proven:
         raise KeyboardInterrupt("the proof is not finished, and nothing is kept of it")

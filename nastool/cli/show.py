@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 def show(
     study: str,
     storage: str,
+    everything: bool,
+    cloud: Path | None,
     output_format: str | None,
     limit: int | None,
     output: Path | None,
@@ -38,10 +40,14 @@ def show(
     from nastool.store import open_store
     from nastool.study import load_result
 
-    destination = Destination(output_format, limit, output, plot)
+    destination = Destination(output_format, limit, output, plot, everything)
     with open_store(storage, create=False) as store:
         runs = runs_of(store, study)
         if runs:
+            if cloud is not None:
+                raise InvalidInputError(
+                    f"--cloud: expected a study, which has a front, got the comparison {study!r}"
+                )
             if limit is not None:
                 raise InvalidInputError(
                     f"--limit: expected a study, which has a front, got the comparison {study!r}"
@@ -49,14 +55,15 @@ def show(
             _show_comparison(destination, store, study, runs)
             return
         summary = store.load(study).summary
+        clouds = destination.clouds(cloud, problem_of(summary)) if cloud else ()
         result = load_result(store, study, problem_of(summary))
         verification = store.annotation(study, "verification")
-    facts = {
+    facts: dict[str, str | int] = {
         "strategy": summary.text("strategy"),
-        "seed": str(summary.description.get("seed")),
+        "seed": summary.number("seed"),
         "storage": store.url,
     }
-    destination.write(result, facts, verification)
+    destination.write(result, facts, verification, clouds)
 
 
 def _show_comparison(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,19 +41,35 @@ class FrontView:
         genotypes: Shape (n, d), in the order shown.
         total: How many there are; n of them are shown.
         facts: What else to say about the study, by label.
+        everything: Whether these are evaluations of any worth, with all that is known of them.
     """
 
     result: Result
     genotypes: Genotypes
     total: int
     facts: Mapping[str, str | int]
+    everything: bool = False
+
+    @property
+    def chosen(self) -> Genotypes | None:
+        """The rows as `Result.columns` wants them: None for every evaluation."""
+        whole = self.everything and len(self.genotypes) == len(self.result)
+        return None if whole else self.genotypes
 
     @property
     def title(self) -> str:
         """One line that says what the rows are."""
         problem = self.result.problem
         shown = len(self.genotypes)
-        if len(problem.objectives) == 1:
+        if self.everything:
+            what = f"All {self.total:,} evaluations"
+            if shown < self.total:
+                what = f"{shown:,} of the {self.total:,} evaluations, evenly spread"
+            elif more := len(self.result.ruled_out[0]):
+                what += f", and {more} that the constraints rule out"
+        elif self.result.named:
+            what = f"{shown} of the {len(self.result.named)} shapes of {self.result.strategy}"
+        elif len(problem.objectives) == 1:
             what = f"The {shown} best of {self.total:,} by {problem.objectives[0].name}"
         elif shown < self.total:
             what = f"Pareto front: {shown} of its {self.total:,} shapes, evenly spread"
@@ -62,8 +78,25 @@ class FrontView:
         return ", ".join([what, *map(str, problem.constraints)])
 
 
+def everything_view(result: Result, limit: int | None, facts: Mapping[str, str | int]) -> FrontView:
+    """Every evaluation in its order, or that many of them.
+
+    Args:
+        result: Of a study.
+        limit: At most that many rows, evenly spread; None for all.
+        facts: See `FrontView`.
+    """
+    total = len(result)
+    genotypes = result.evaluations.genotypes
+    if limit is not None:
+        genotypes = genotypes[pareto.spread(total, limit)]
+    return FrontView(result, genotypes, total, facts, everything=True)
+
+
 def front_view(result: Result, limit: int | None, facts: Mapping[str, str | int]) -> FrontView:
     """Choose the rows: spread evenly over the front, or the best by a single objective.
+
+    Of a strategy that proposes a fixed list all members are shown, in its order.
 
     Args:
         result: Of a study.
@@ -73,13 +106,15 @@ def front_view(result: Result, limit: int | None, facts: Mapping[str, str | int]
     Raises:
         NastoolError: No evaluation is feasible.
     """
-    listed = result.listed().genotypes
+    listed = result.listed_members if result.named else result.listed().genotypes
     if len(listed) == 0:
         raise NastoolError(
             f"none of the {len(result):,} evaluated architectures satisfies "
             f"{', '.join(map(str, result.problem.constraints)) or 'every objective'}"
         )
-    if len(result.problem.objectives) == 1:
+    if result.named:
+        rows = listed[:limit]
+    elif len(result.problem.objectives) == 1:
         rows = listed[: BEST_ROWS if limit is None else limit]
     else:
         rows = listed if limit is None else listed[pareto.spread(len(listed), limit)]
@@ -88,14 +123,14 @@ def front_view(result: Result, limit: int | None, facts: Mapping[str, str | int]
 
 def as_json(view: FrontView) -> str:
     """The rows, what their numbers are, and the facts."""
-    content = json.loads(view.result.to_json(view.genotypes))
+    content = json.loads(view.result.to_json(view.chosen, everything=view.everything))
     head = {"study": content.pop("study"), **view.facts, "total": view.total}
     return json.dumps({**head, **content}, indent=2)
 
 
 def as_csv(view: FrontView) -> str:
     """A header and a line a row: the shape as text, then each metric in its base unit."""
-    return view.result.to_csv(view.genotypes).removesuffix("\n")
+    return view.result.to_csv(view.chosen, everything=view.everything).removesuffix("\n")
 
 
 def bars(problem: Problem, genotypes: Genotypes) -> list[str]:
@@ -154,6 +189,10 @@ def as_table(view: FrontView, width: int) -> RenderableType:
     from rich.text import Text
 
     problem = view.result.problem
+    if view.everything:
+        columns = view.result.columns(view.chosen, everything=True)
+        rows = Text(plain_table(columns, problem), no_wrap=True, overflow="ignore")
+        return Group(Text(view.title, style="bold"), Text(""), rows, Text(""), _caption(view))
     values = view.result.values(view.genotypes)
     columns = {"shape": [problem.space.format(genotype) for genotype in view.genotypes]}
     glyphs = bars(problem, view.genotypes)
@@ -161,6 +200,8 @@ def as_table(view: FrontView, width: int) -> RenderableType:
         columns[""] = glyphs
     for metric in problem.reported:
         columns[metric.name] = formatted(values[metric.name], metric.unit)
+    if view.result.named:
+        columns["name"] = view.result.columns(view.genotypes)["name"]
     if _width(columns, gap=1) > width:
         columns.pop("", None)
     gap = 2 if _width(columns, gap=2) <= width else 1
@@ -169,11 +210,39 @@ def as_table(view: FrontView, width: int) -> RenderableType:
         if name == "shape":
             table.add_column(name, overflow="fold")
         else:
-            justify: Literal["left", "right"] = "right" if name else "left"
+            justify: Literal["left", "right"] = "left" if name in ("", "name") else "right"
             table.add_column(Text(name), justify=justify, no_wrap=True)
     for row in zip(*columns.values(), strict=True):
         table.add_row(*(Text(cell) for cell in row))
     return Group(Text(view.title, style="bold"), Text(""), table, Text(""), _caption(view))
+
+
+def plain_table(columns: Mapping[str, Sequence[Any]], problem: Problem) -> str:
+    """A table of any length as aligned text; what is missing is a dash.
+
+    Args:
+        columns: As `Result.columns` has them.
+        problem: Says in which unit each metric is.
+    """
+    units = {metric.name: metric.unit for metric in problem.reported}
+    texts = []
+    for name, cells in columns.items():
+        shown = [_plain(cell) for cell in cells]
+        if name in units:
+            values = np.array(cells, dtype=np.float64)
+            known = np.flatnonzero(np.isfinite(values))
+            for row, text in zip(known, formatted(values[known], units[name]), strict=True):
+                shown[row] = text
+        width = max(map(len, [name, *shown]))
+        left = name in ("shape", "name", "strategy")
+        texts.append([cell.ljust(width) if left else cell.rjust(width) for cell in [name, *shown]])
+    return "\n".join("  ".join(row).rstrip() for row in zip(*texts, strict=True))
+
+
+def _plain(cell: Any) -> str:
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    return "-" if cell is None or cell != cell else str(cell)
 
 
 def _width(columns: Mapping[str, list[str]], gap: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from nastool.cli.options import plugin_option, storage_option
+from nastool.cli.options import count, plugin_option, storage_option
 
 
 @click.command("to-optuna")
@@ -18,9 +18,13 @@ from nastool.cli.options import plugin_option, storage_option
     help="Storage of Optuna's: a database, or the path of a journal file.",
 )
 @click.option("--name", metavar="NAME", help="Of the study in Optuna. Default: the same.")
+@click.option("--front", is_flag=True, help="Write what is on the front only.")
+@click.option("--last", type=count, metavar="N", help="Write the last N evaluations only.")
 @storage_option
 @plugin_option
-def to_optuna(study: str, target: str, name: str | None, storage: str) -> None:
+def to_optuna(
+    study: str, target: str, name: str | None, front: bool, last: int | None, storage: str
+) -> None:
     """Write a stored study for Optuna, whose dashboard then opens it.
 
     STUDY is a name that 'nastool studies' lists. Doing it again adds what is new.
@@ -33,7 +37,7 @@ def to_optuna(study: str, target: str, name: str | None, storage: str) -> None:
     from nastool.cli.progress import ProgressBar
     from nastool.cli.show import problem_of
     from nastool.errors import MissingDependencyError
-    from nastool.store import open_store
+    from nastool.store import open_store, showable
     from nastool.study import load_result
 
     try:
@@ -60,9 +64,13 @@ def to_optuna(study: str, target: str, name: str | None, storage: str) -> None:
             result,
             target,
             name,
+            front=front,
+            last=last,
             created=datetime.fromisoformat(summary.created),
             attributes=attributes,
             progress=progress,
         )
-    click.echo(f"Wrote {len(result):,} trials of study {exported.study_name} to {target}", err=True)
-    click.echo(f"Open it with: optuna-dashboard {target}", err=True)
+    written = len(exported.get_trials(deepcopy=False))
+    shown = showable(target)
+    click.echo(f"Wrote {written:,} trials of study {exported.study_name} to {shown}", err=True)
+    click.echo(f"Open it with: optuna-dashboard {shown}", err=True)

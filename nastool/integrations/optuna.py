@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from nastool.objective import Direction, Kind, Objective, Provenance
 from nastool.plugins import load_strategy
 from nastool.problem import Problem
 from nastool.space import Gene, Genotypes, SearchSpace
+from nastool.store.encoding import decode_state, encode_state
 from nastool.strategies.base import Strategy
 
 if TYPE_CHECKING:
@@ -45,8 +47,8 @@ class NastoolSampler(BaseSampler):
     It takes any number of objectives in both directions, constraints (`Trial.set_constraint` of
     Optuna 5, or `constraints_func`), trials that came from elsewhere, and studies that go on in
     another process: a proposal depends on the seed, the number of the trial and what is known by
-    then. Parameters must be categorical, integer, or floats with a step; integers and floats
-    count as ordered.
+    then. Copied or pickled, it goes on the same. Parameters must be categorical, integer, or floats
+    with a step; integers and floats count as ordered.
 
     Args:
         strategy: Name of a strategy, as ``nastool list`` shows it, or what makes one from a
@@ -105,6 +107,19 @@ class NastoolSampler(BaseSampler):
             return load_strategy(self._strategy, problem, self._seed, self._settings)
         return self._strategy(problem, self._seed)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy, here or in another process, is made from."""
+        with self._lock:
+            replica = self._replica and self._replica.state()
+            return {**vars(self), "_replica": replica, "_lock": None}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state)
+        self._lock = threading.RLock()
+        if (kept := state["_replica"]) is not None:
+            problem = _problem(_Parameters(kept.distributions), kept.directions)
+            self._replica = _Replica.restored(kept, self._make(problem))
+
     def reseed_rng(self) -> None:
         self._random.reseed_rng()
 
@@ -126,7 +141,7 @@ class NastoolSampler(BaseSampler):
             if self._replica is None or not self._replica.fits(study, search_space):
                 directions = [Direction[direction.name] for direction in study.directions]
                 problem = _problem(_Parameters(search_space), directions)
-                self._replica = _Replica(study, self._make(problem))
+                self._replica = _Replica(study.study_name, self._make(problem))
             return self._replica.propose(study, trial.number, self._seed)
 
     def sample_independent(
@@ -155,19 +170,59 @@ class NastoolSampler(BaseSampler):
             _process_constraints_after_trial(self._constraints_func, study, trial, state)
 
 
+@dataclass(frozen=True)
+class _ReplicaState:
+    """A replica as plain values, to be copied and sent to other processes.
+
+    Args:
+        study: Name of the study.
+        distributions: By parameter.
+        directions: Of the study.
+        strategy: State of the strategy, as a store keeps it.
+        open: Numbers of the trials that were not finished when the strategy was told last.
+        next: Number of the first trial that it was not told of.
+    """
+
+    study: str
+    distributions: Mapping[str, BaseDistribution]
+    directions: Sequence[Direction]
+    strategy: str
+    open: Sequence[int]
+    next: int
+
+
 class _Replica:
     """A strategy that is told what a study of Optuna's knows.
 
     Args:
-        study: The study.
+        study: Name of the study.
         strategy: A fresh one, for the parameters and directions of the study.
     """
 
-    def __init__(self, study: Study, strategy: Strategy) -> None:
-        self._study = study.study_name
+    def __init__(self, study: str, strategy: Strategy) -> None:
+        self._study = study
         self._strategy = strategy
         self._open: list[int] = []
         self._next = 0
+
+    def state(self) -> _ReplicaState:
+        """What `restored` makes an equal one from."""
+        return _ReplicaState(
+            self._study,
+            self._space.distributions,
+            [objective.direction for objective in self._strategy.problem.objectives],
+            encode_state(self._strategy.state_dict()),
+            tuple(self._open),
+            self._next,
+        )
+
+    @classmethod
+    def restored(cls, state: _ReplicaState, strategy: Strategy) -> _Replica:
+        """The replica whose state that was, around a fresh strategy."""
+        replica = cls(state.study, strategy)
+        strategy.load_state_dict(decode_state(state.strategy))
+        replica._open, replica._next = list(state.open), state.next
+        return replica
 
     @property
     def _space(self) -> _Parameters:

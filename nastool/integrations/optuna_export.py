@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 import numpy as np
 import optuna
 from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError, NastoolError
+from nastool.integrations.optuna_tables import Tables
 from nastool.problem import Problem
 from nastool.results import Result
 from nastool.space import Gene
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection, Table
+from nastool.store import urls
 
 Progress = Callable[[int, int], None]
 """Called with the number of evaluations written so far and of all."""
 
 _CHUNK = 1_000
-"""Trials of one transaction."""
+"""Trials between two reports of progress."""
 
 _IDENTITY = "nastool:problem"
 """User attribute by which a study of Optuna's is known as an export of the same problem."""
@@ -39,29 +38,14 @@ _CONSTRAINTS = "constraints"
 """System attribute that holds the violations. Optuna 5 has one attribute a constraint of its own,
 and reads this one too; its dashboard reads only this one."""
 
-_TABLES: Mapping[str, frozenset[str]] = {
-    "trials": frozenset(
-        ["trial_id", "number", "study_id", "state", "datetime_start", "datetime_complete"]
-    ),
-    "trial_params": frozenset(
-        ["param_id", "trial_id", "param_name", "param_value", "distribution_json"]
-    ),
-    "trial_values": frozenset(["trial_value_id", "trial_id", "objective", "value", "value_type"]),
-    "trial_user_attributes": frozenset(
-        ["trial_user_attribute_id", "trial_id", "key", "value_json"]
-    ),
-    "trial_system_attributes": frozenset(
-        ["trial_system_attribute_id", "trial_id", "key", "value_json"]
-    ),
-}
-"""Optuna's tables from version 3 to 5; others are written through its own interface only."""
-
 
 def export_study(
     result: Result,
     storage: str | optuna.storages.BaseStorage,
     name: str | None = None,
     *,
+    front: bool = False,
+    last: int | None = None,
     created: datetime | None = None,
     attributes: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
@@ -69,132 +53,211 @@ def export_study(
     """Write a result as a study of Optuna's, one trial an evaluation, in order.
 
     Values are in their natural sign, infeasible trials carry their violations as constraints, and
-    failed evaluations are failed trials. Exporting again adds what is new.
+    failed evaluations are failed trials. Exporting again adds what is new. In a database a study is
+    written whole or, where that fails, not at all.
 
     Args:
         result: Of a study.
         storage: A URL such as ``sqlite:///optuna.db``, the path of a journal file, or a storage.
         name: Of the study in Optuna; that of the result by default.
+        front: Write the evaluations on the front only.
+        last: Write that many last evaluations only; all by default.
         created: When the study began; by default it has just ended.
         attributes: JSON values kept with the study, besides what its numbers are.
         progress: Told as trials are written.
 
     Raises:
-        InvalidInputError: A storage that cannot be opened or is a store of ours, or one that has
-            another study of that name.
+        InvalidInputError: A storage that cannot be opened or is a store of ours, one that has
+            another study of that name, or both a front and a number of last evaluations.
         NastoolError: The storage cannot be read or written.
     """
     name = name or result.name
     if not name:
         raise InvalidInputError("a study that is exported must have a name, got none")
+    part = _part(result, front, last)
     target = _open(storage)
     began = created or datetime.now(UTC) - timedelta(seconds=result.seconds)
     # Optuna's times are local and say no zone.
-    trials = _Trials(result, began.astimezone().replace(tzinfo=None, microsecond=0))
-    with _reported():
-        study = _create(result.problem, target, name)
-        written = _written(study, trials, len(result))
-        _describe(study, result.problem, attributes or {})
-        _write(study, target, trials, written, len(result), progress)
-        return optuna.load_study(study_name=name, storage=target)
+    trials = _Trials(part, began.astimezone().replace(tzinfo=None, microsecond=0))
+    report = partial(_report, progress, len(part))
+    with _reported(storage):
+        there = _find(part.problem, target, name)
+        written = 0 if there is None else _written(there, trials, len(part))
+        rows = range(written, len(part))
+        tables = _tables(target)
+        if tables is None:
+            study = _write(part.problem, target, name, there, trials, rows, attributes, report)
+        else:
+            sample = optuna.storages.RDBStorage("sqlite:///:memory:")
+            model = _create(part.problem, sample, name)
+            _describe(model, part.problem, attributes or {})
+            if len(part):
+                model.add_trial(trials.trial(0))
+            copied = Tables.of(sample)
+            if copied is None:
+                raise NastoolError("Optuna must make the same tables in every database")
+            if there is None or rows:
+                # The number by which its tables know a study, as its own plots read it.
+                key = name if there is None else there._study_id  # noqa: SLF001 - there is no other
+                tables.write(key, copied, trials, rows, _CHUNK, report)
+            study = optuna.load_study(study_name=name, storage=target)
+        if there is not None:
+            _describe(study, part.problem, attributes or {})
+        return study
+
+
+def _tables(storage: optuna.storages.BaseStorage) -> Tables | None:
+    """The tables behind a storage, where trials can be written in bulk."""
+    return Tables.of(storage)
+
+
+def _report(progress: Progress | None, total: int, done: int) -> None:
+    if progress is not None:
+        progress(done, total)
+
+
+def _part(result: Result, front: bool, last: int | None) -> Result:
+    """The evaluations that are asked for, in order."""
+    if front and last is not None:
+        raise InvalidInputError("either the front or the last evaluations are exported, got both")
+    if last is not None and last < 1:
+        raise InvalidInputError(f"at least the last evaluation must be exported, got {last}")
+    if front:
+        keys = result.problem.space.keys
+        listed = set(keys(result.front().genotypes))
+        chosen = np.array([key in listed for key in keys(result.evaluations.genotypes)], dtype=bool)
+    else:
+        chosen = np.ones(len(result), dtype=bool)
+        chosen[: max(0, len(result) - (last or len(result)))] = False
+    return replace(
+        result,
+        evaluations=result.evaluations.take(np.flatnonzero(chosen)),
+        metrics=result.metrics[chosen],
+        elapsed=result.elapsed[chosen],
+    )
 
 
 def _write(
-    study: optuna.Study,
+    problem: Problem,
     storage: optuna.storages.BaseStorage,
+    name: str,
+    there: optuna.Study | None,
     trials: _Trials,
-    written: int,
-    total: int,
-    progress: Progress | None,
-) -> None:
-    """Add the trials written ... total - 1."""
-    if written == 0 and total:
-        # One through Optuna's own interface: it shows how this version writes a trial down.
-        study.add_trial(trials.trial(0))
-        written = 1
-    tables = _tables(storage)
-    for begin in range(written, total, _CHUNK):
-        end = min(begin + _CHUNK, total)
-        if tables is None:
+    rows: range,
+    attributes: Mapping[str, Any] | None,
+    report: Callable[[int], None],
+) -> optuna.Study:
+    """Write trials, and the study where it is new, through Optuna's interface."""
+    study = there or _create(problem, storage, name)
+    try:
+        if there is None:
+            _describe(study, problem, attributes or {})
+        for begin in range(rows.start, rows.stop, _CHUNK):
+            end = min(begin + _CHUNK, rows.stop)
             study.add_trials(trials.trial(row) for row in range(begin, end))
-        else:
-            tables.insert(study, trials, begin, end)
-        if progress is not None:
-            progress(end, total)
+            report(end)
+    except BaseException:
+        if there is None:
+            # Whatever it was is more important than a second error.
+            with contextlib.suppress(Exception):
+                optuna.delete_study(study_name=name, storage=storage)
+        raise
+    return study
 
 
 def _open(storage: str | optuna.storages.BaseStorage) -> optuna.storages.BaseStorage:
     if not isinstance(storage, str):
         return storage
+    expected = (
+        "a storage of Optuna must be a URL such as sqlite:///optuna.db or the path of a journal "
+        f"file, got {urls.showable(storage)!r}"
+    )
+    if "://" in storage and urls.parse(storage) is None:
+        raise InvalidInputError(expected)
     try:
         if "://" in storage:
-            _refuse_store(storage)
+            _check_database(storage)
             return optuna.storages.RDBStorage(storage)
         from optuna.storages.journal import JournalFileBackend
 
         return optuna.storages.JournalStorage(JournalFileBackend(storage))
     except NastoolError:
         raise
-    except Exception as error:  # SQLAlchemy's, the driver's or Optuna's own
-        raise InvalidInputError(
-            "a storage of Optuna must be a URL such as sqlite:///optuna.db or the path of a "
-            f"journal file, got {storage!r}: {_reason(error)}"
-        ) from error
+    except Exception as error:  # noqa: BLE001 - SQLAlchemy's, the driver's or Optuna's own
+        raise InvalidInputError(f"{expected}: {_reason(error, storage)}") from None
 
 
-def _refuse_store(url: str) -> None:
-    """Optuna would mix its tables with those of a store, some of which have the same names."""
+def _check_database(url: str) -> None:
+    """Optuna would mix its tables with those of another program, some of the same names."""
     from sqlalchemy import create_engine, inspect
 
     from nastool.store.tables import schema
 
     engine = create_engine(url)
     try:
-        if inspect(engine).has_table(schema.name):
+        names = inspect(engine).get_table_names()
+        if schema.name in names:
             raise InvalidInputError(
                 "a storage of Optuna must be a database of its own, got the store of nastool at "
-                f"{engine.url}"
+                f"{urls.showable(url)}"
+            )
+        # Servers are shared on purpose; a file belongs to a program.
+        if engine.dialect.name == "sqlite" and names and "version_info" not in names:
+            raise InvalidInputError(
+                "the storage of Optuna cannot be used: it holds tables of another program "
+                f"({', '.join(sorted(names)[:3])})"
             )
     finally:
         engine.dispose()
 
 
-@contextmanager
-def _reported() -> Iterator[None]:
+@contextlib.contextmanager
+def _reported(storage: str | optuna.storages.BaseStorage) -> Iterator[None]:
     """Turn errors of the storage into one of ours."""
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
-    except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
+    except (optuna.exceptions.StorageInternalError, SQLAlchemyError, OSError) as error:
         # Optuna's own message only guesses at what the database says.
-        raise NastoolError(
-            f"the storage of Optuna cannot be used: {_reason(error.__cause__ or error)}"
-        ) from error
+        reason = _reason(error.__cause__ or error, storage if isinstance(storage, str) else "")
+        raise NastoolError(f"the storage of Optuna cannot be used: {reason}") from None
 
 
-def _reason(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _reason(error: BaseException, storage: str) -> str:
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    # The error about a file repeats its path, which may be a mistyped address.
+    if storage:
+        line = line.replace(storage, urls.showable(storage))
+    return urls.redacted(line, storage)
+
+
+def _find(problem: Problem, storage: optuna.storages.BaseStorage, name: str) -> optuna.Study | None:
+    """The study of that name, if there is one.
+
+    Raises:
+        InvalidInputError: It is no export of the same problem.
+    """
+    try:
+        study = optuna.load_study(study_name=name, storage=storage)
+    except KeyError:
+        return None
+    if study.user_attrs.get(_IDENTITY) != problem.fingerprint:
+        raise InvalidInputError(
+            f"study {name!r} of Optuna must be an export of the same problem to be added to: "
+            "take another name"
+        )
+    return study
 
 
 def _create(problem: Problem, storage: optuna.storages.BaseStorage, name: str) -> optuna.Study:
-    """The study of that name, made unless an export of the same problem has made it."""
     kinds = optuna.study.StudyDirection
     directions = [kinds[objective.direction.name] for objective in problem.objectives]
-    try:
-        study = optuna.create_study(study_name=name, storage=storage, directions=directions)
-    except optuna.exceptions.DuplicatedStudyError as error:
-        study = optuna.load_study(study_name=name, storage=storage)
-        if study.user_attrs.get(_IDENTITY) != problem.fingerprint:
-            raise InvalidInputError(
-                f"study {name!r} of Optuna must be an export of the same problem to be added to: "
-                "take another name"
-            ) from error
-    else:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.set_metric_names([objective.name for objective in problem.objectives])
-        study.set_user_attr(_IDENTITY, problem.fingerprint)
+    study = optuna.create_study(study_name=name, storage=storage, directions=directions)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names([objective.name for objective in problem.objectives])
+    study.set_user_attr(_IDENTITY, problem.fingerprint)
     return study
 
 
@@ -255,8 +318,8 @@ class _Trials:
 
     def __init__(self, result: Result, began: datetime) -> None:
         problem, evaluations = result.problem, result.evaluations
-        self._genotypes = evaluations.genotypes
-        self._choices = [gene.choices for gene in problem.space.genes]
+        self.genotypes = evaluations.genotypes
+        self.choices = [gene.choices for gene in problem.space.genes]
         self.distributions = {gene.name: _distribution(gene) for gene in problem.space.genes}
         self.metrics: NDArray[np.float64] = result.metrics[:, : len(problem.objectives)]
         failed = np.any(np.isnan(result.metrics), axis=1)
@@ -275,8 +338,8 @@ class _Trials:
 
     def params(self, row: int) -> dict[str, Any]:
         """Choice of each gene."""
-        indices = self._genotypes[row].tolist()
-        choices = [known[k] for known, k in zip(self._choices, indices, strict=True)]
+        indices = self.genotypes[row].tolist()
+        choices = [known[k] for known, k in zip(self.choices, indices, strict=True)]
         return dict(zip(self.distributions, choices, strict=True))
 
     def user_attributes(self, row: int) -> dict[str, Any]:
@@ -304,115 +367,3 @@ class _Trials:
         )
         trial.datetime_start, trial.datetime_complete = self.times(row)
         return trial
-
-
-@dataclass(frozen=True)
-class _Tables:
-    """Optuna's tables, to be written many rows at a time.
-
-    Its own interface takes dozens of statements for every trial, which adds up to an hour for a
-    study of 30,000.
-
-    Args:
-        engine: Of the storage.
-        tables: By name.
-    """
-
-    engine: Any
-    tables: Mapping[str, Table]
-
-    def insert(self, study: optuna.Study, trials: _Trials, begin: int, end: int) -> None:
-        """Add the trials begin ... end - 1 in one transaction."""
-        rows = range(begin, end)
-        with self.engine.begin() as connection:
-            shift = self._shift(connection, study)
-            table = self.tables["trials"]
-            new = []
-            for row in rows:
-                start, complete = trials.times(row)
-                new.append(
-                    {
-                        "number": row,
-                        "study_id": study._study_id,  # noqa: SLF001 - as its own plots read it
-                        "state": "FAIL" if trials.failed[row] else "COMPLETE",
-                        "datetime_start": start + shift,
-                        "datetime_complete": complete + shift,
-                    }
-                )
-            connection.execute(table.insert(), new)
-            mine = table.c.study_id == study._study_id  # noqa: SLF001 - the same
-            found = connection.execute(
-                table.select().where(mine & (table.c.number >= begin) & (table.c.number < end))
-            )
-            ids = {row.number: row.trial_id for row in found}
-            for name, dependent in (
-                ("trial_params", _params(trials, ids)),
-                ("trial_values", _values(trials, ids)),
-                ("trial_user_attributes", _attributes(trials.user_attributes, ids)),
-                ("trial_system_attributes", _attributes(trials.system_attributes, ids)),
-            ):
-                batch = list(dependent)
-                if batch:
-                    connection.execute(self.tables[name].insert(), batch)
-
-    def _shift(self, connection: Connection, study: optuna.Study) -> timedelta:
-        """From local time to what this version of Optuna stores."""
-        from sqlalchemy import select
-
-        table = self.tables["trials"]
-        mine = (table.c.study_id == study._study_id) & (table.c.number == 0)  # noqa: SLF001 - the same
-        stored = connection.execute(select(table.c.datetime_start).where(mine)).scalar_one()
-        first = study.get_trials(deepcopy=False)[0].datetime_start
-        shift: timedelta = stored - first
-        return shift
-
-
-def _params(trials: _Trials, ids: Mapping[int, int]) -> Iterator[dict[str, Any]]:
-    texts = {
-        name: optuna.distributions.distribution_to_json(distribution)
-        for name, distribution in trials.distributions.items()
-    }
-    for row, trial_id in ids.items():
-        for name, choice in trials.params(row).items():
-            yield {
-                "trial_id": trial_id,
-                "param_name": name,
-                "param_value": trials.distributions[name].to_internal_repr(choice),
-                "distribution_json": texts[name],
-            }
-
-
-def _values(trials: _Trials, ids: Mapping[int, int]) -> Iterator[dict[str, Any]]:
-    for row, trial_id in ids.items():
-        if trials.failed[row]:
-            continue
-        for column, value in enumerate(trials.metrics[row].tolist()):
-            finite = abs(value) != float("inf")
-            yield {
-                "trial_id": trial_id,
-                "objective": column,
-                "value": value if finite else None,
-                "value_type": "FINITE" if finite else "INF_POS" if value > 0 else "INF_NEG",
-            }
-
-
-def _attributes(
-    of: Callable[[int], Mapping[str, Any]], ids: Mapping[int, int]
-) -> Iterator[dict[str, Any]]:
-    for row, trial_id in ids.items():
-        for key, value in of(row).items():
-            yield {"trial_id": trial_id, "key": key, "value_json": json.dumps(value)}
-
-
-def _tables(storage: optuna.storages.BaseStorage) -> _Tables | None:
-    """The tables behind a storage, if they are those we know."""
-    if not isinstance(storage, optuna.storages.RDBStorage):
-        return None
-    from sqlalchemy import MetaData
-
-    metadata = MetaData()
-    metadata.reflect(storage.engine)
-    for name, columns in _TABLES.items():
-        if name not in metadata.tables or set(metadata.tables[name].columns.keys()) != columns:
-            return None
-    return _Tables(storage.engine, {name: metadata.tables[name] for name in _TABLES})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -86,6 +86,25 @@ class FrontSeries:
 
 
 @dataclass(frozen=True)
+class Cloud:
+    """Further points of the figure: what was measured elsewhere, or shapes that have a name.
+
+    Args:
+        name: Shown in the legend.
+        x: Shape (n,), base unit.
+        y: Shape (n,).
+        texts: What each point is called.
+        marked: Whether every point is worth a look, or all are the background.
+    """
+
+    name: str
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    texts: tuple[str, ...]
+    marked: bool = False
+
+
+@dataclass(frozen=True)
 class Bound:
     """A constraint as a line: it bounds the axis ``x`` or ``y`` at a value."""
 
@@ -105,6 +124,7 @@ class FrontData:
         bounds: Constraints on either axis.
         notes: Where the numbers of each axis come from.
         connected: Whether a staircase through the fronts means anything: two objectives.
+        clouds: Points of other origin behind the fronts and on them.
     """
 
     x: Axis
@@ -113,6 +133,7 @@ class FrontData:
     bounds: tuple[Bound, ...]
     notes: tuple[str, ...]
     connected: bool
+    clouds: tuple[Cloud, ...] = ()
 
 
 def front_data(
@@ -120,6 +141,7 @@ def front_data(
     x: str | None = None,
     y: str | None = None,
     cloud: int | None = None,
+    clouds: Sequence[Cloud] = (),
 ) -> FrontData:
     """Compute the figure.
 
@@ -128,6 +150,7 @@ def front_data(
         x: Metric on the horizontal axis; an objective, a constrained metric or a cost.
         y: Metric on the vertical axis; by default the first objective.
         cloud: Points drawn of each study besides its front, at most; `CLOUD` by default.
+        clouds: Further points of the same two metrics.
 
     Raises:
         InvalidInputError: No results, or results of different spaces.
@@ -145,8 +168,10 @@ def front_data(
         for name, result in results.items()
     )
     axes = [
-        _axis(problem, name, np.concatenate([points for s in series for points in _column(s, i)]))
-        for i, name in enumerate(names)
+        _axis(problem, name, np.concatenate([*(p for s in series for p in _column(s, i)), *more]))
+        for i, (name, more) in enumerate(
+            zip(names, ([c.x for c in clouds], [c.y for c in clouds]), strict=True)
+        )
     ]
     bounds = {
         Bound("xy"[names.index(c.metric)], c.bound, str(c)): None
@@ -162,6 +187,7 @@ def front_data(
         tuple(bounds),
         sources(metrics),
         connected={o.name for o in problem.objectives} == set(names),
+        clouds=tuple(clouds),
     )
 
 
@@ -241,6 +267,12 @@ def draw_front(data: FrontData, title: str = "") -> go.Figure:
     hover = "<b>%{customdata[0]}</b><br>" + data.y.hover("y") + "<br>" + data.x.hover("x")
     hover += "%{customdata[1]}"
     several = len(data.series) > 1
+    for cloud in data.clouds:
+        if not cloud.marked:
+            style = {"size": 3, "opacity": 0.3, "color": "#64748b"}
+            figure.add_scatter(
+                name=f"{cloud.name} ({len(cloud.x):,})", **_cloud(data, cloud, style)
+            )
     for index, series in enumerate(data.series):
         colour = PALETTE[index % len(PALETTE)]
         shown = len(series.cloud.x)
@@ -272,6 +304,10 @@ def draw_front(data: FrontData, title: str = "") -> go.Figure:
             hovertemplate=f"{hover}<extra>{series.name}, front</extra>",
             **_trace(series.front),
         )
+    for index, cloud in enumerate(cloud for cloud in data.clouds if cloud.marked):
+        colour = PALETTE[-1 - index % len(PALETTE)]
+        style = {"size": 9, "symbol": "diamond-open", "color": colour, "line": {"width": 2}}
+        figure.add_scatter(name=cloud.name, **_cloud(data, cloud, style))
     for bound in data.bounds:
         line = {"line_dash": "dash", "line_width": 1.5, "line_color": "#ef4444"}
         label: dict[str, Any] = {"annotation_text": bound.text, **line}
@@ -300,6 +336,26 @@ def _front_name(series: FrontSeries) -> str:
 def _staircase(data: FrontData) -> str:
     """The staircase that bounds what is dominated, for the directions of the axes."""
     return "hv" if data.x.minimized else "vh"
+
+
+def _cloud(data: FrontData, cloud: Cloud, marker: dict[str, Any]) -> dict[str, Any]:
+    """The parts of a trace that a cloud gives; no click selects its points."""
+    hover = "<b>%{text}</b><br>" + data.y.hover("y") + "<br>" + data.x.hover("x")
+    return {
+        "mode": "markers",
+        "marker": marker,
+        "x": cloud.x.tolist(),
+        "y": cloud.y.tolist(),
+        "text": list(cloud.texts),
+        # The axes say how the front's numbers came about, which is not how these did.
+        "hovertemplate": _without_kind(hover, data) + f"<extra>{cloud.name}</extra>",
+    }
+
+
+def _without_kind(hover: str, data: FrontData) -> str:
+    for axis in (data.x, data.y):
+        hover = hover.replace(f" ({axis.kind})", "") if axis.kind else hover
+    return hover
 
 
 def _trace(points: Points) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nastool import pareto
 from nastool.errors import MissingDependencyError
 from nastool.plots.axes import Axis, format_metric
-from nastool.plots.front import FrontData, Outcome, draw_front, front_data
+from nastool.plots.front import Cloud, FrontData, Outcome, draw_front, front_data
 from nastool.plots.shapes import draw_shapes, shapes_data
 from nastool.problem import Problem
 from nastool.space import Genotypes
@@ -77,22 +77,31 @@ def _members(
     return tuple(found)
 
 
-def study_page(name: str, result: Outcome, facts: Mapping[str, str | float]) -> str:
+def study_page(
+    name: str,
+    result: Outcome,
+    facts: Mapping[str, str | float],
+    clouds: Sequence[Cloud] = (),
+) -> str:
     """The page of one study as HTML.
 
     Args:
         name: Name of the study.
         result: Of the study.
         facts: What to say about it, by label.
+        clouds: Further points for the figure of the front.
 
     Raises:
         MissingDependencyError: plotly is not installed.
     """
-    return report_page(f"{result.problem.space.name}: {name}", {name: result}, facts)
+    return report_page(f"{result.problem.space.name}: {name}", {name: result}, facts, clouds)
 
 
 def report_page(
-    title: str, results: Mapping[str, Outcome], facts: Mapping[str, str | float]
+    title: str,
+    results: Mapping[str, Outcome],
+    facts: Mapping[str, str | float],
+    clouds: Sequence[Cloud] = (),
 ) -> str:
     """The page of one study or several as HTML.
 
@@ -100,12 +109,13 @@ def report_page(
         title: Heading.
         results: By name; all of the same space and objectives.
         facts: What to say about them, by label.
+        clouds: Further points for the figure of the fronts.
 
     Raises:
         InvalidInputError: No results, or results that cannot be drawn together.
         MissingDependencyError: plotly is not installed.
     """
-    data = front_data(results)
+    data = front_data(results, clouds=clouds)
     problem = next(iter(results.values())).problem
     several = len(results) > 1
     rows = [

@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from nastool.errors import MissingDependencyError, StoreError
+from nastool.files import reading
 from nastool.store import urls
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine
 
 DEFAULT_URL = "sqlite:///nastool.db"
+
+_HEAD = b"SQLite format 3\0"
 
 _LOCK_SECONDS = 60.0
 """How long a write waits for other processes before it gives up."""
@@ -47,9 +50,9 @@ def create(text: str, create_file: bool) -> Engine:
 
     url = urls.parse(text)
     try:
-        if url is None or url.get_backend_name() not in ("sqlite", "postgresql"):
+        if url is None or url.get_backend_name() not in ("sqlite", "postgres", "postgresql"):
             raise ValueError
-        if url.drivername == "postgresql":
+        if url.drivername in ("postgres", "postgresql"):
             url = url.set(drivername="postgresql+psycopg")
         if url.get_backend_name() == "sqlite":
             return _sqlite(url, create_file)
@@ -176,6 +179,11 @@ def _look_at(path: Path) -> None:
 
     if not path.is_file():
         raise StoreError(f"a store must be a file, got {path}")
+    with reading(path), path.open("rb") as file:
+        head = file.read(len(_HEAD))
+    # SQLite takes a file of a few bytes for an empty database.
+    if head not in (b"", _HEAD):
+        raise StoreError(f"a store must be SQLite's, {path} is not a database")
     looking = create_engine(
         "sqlite://",
         creator=lambda: sqlite3.connect(_reading_uri(path), uri=True),

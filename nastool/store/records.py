@@ -65,6 +65,17 @@ class StudySummary:
             raise self.damaged(key, "be a text", said)
         return said
 
+    def number(self, key: str) -> int:
+        """A whole number of the description.
+
+        Raises:
+            StoreError: There is something else.
+        """
+        said = self.description.get(key)
+        if not isinstance(said, int) or isinstance(said, bool):
+            raise self.damaged(key, "be a whole number", said)
+        return said
+
     def texts(self, key: str) -> list[str]:
         """A list of texts of the description.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import quote, quote_plus, unquote
+from urllib.parse import quote, quote_plus
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -44,8 +44,10 @@ def showable(text: str) -> str:
     url = parse(text)
     if url is None:
         head, mark, rest = text.partition("://")
-        shown, *hidden = re.split("[:@?=]", rest if mark else head, maxsplit=1)
-        return (head + mark if mark else "") + shown + (_HIDDEN if hidden else "")
+        head, rest = (head + mark, rest) if mark else ("", head)
+        before, at, rest = rest.rpartition("@")
+        shown, *hidden = re.split("[:?=]", rest, maxsplit=1)
+        return head + (_HIDDEN + at if before else "") + shown + (_HIDDEN if hidden else "")
     secret = {key for key in url.query if _SECRET.search(key)}
     if url.password is None and not secret:
         return text
@@ -70,18 +72,12 @@ def redacted(message: str, text: str) -> str:
 
 
 def _secrets(text: str) -> set[str]:
-    found: set[str] = set()
     url = parse(text)
-    if url is not None:
-        found |= {str(url.password or "")}
-        for key, value in url.query.items():
-            if _SECRET.search(key):
-                found |= {value} if isinstance(value, str) else set(value)
-    else:
-        whole = re.split("[:@?=]", text.partition("://")[2] or text, maxsplit=1)[1:]
-        pieces = [piece for part in whole for piece in re.split("[:@?&=/]", part)]
-        # What is cut off an address that cannot be read may be host, port or name, too.
-        found |= {*whole, *(piece for piece in pieces if len(piece) >= _FEW)}
-    found |= {unquote(secret) for secret in found}
+    if url is None:
+        return set()
+    found = {str(url.password or "")}
+    for key, value in url.query.items():
+        if _SECRET.search(key):
+            found |= {value} if isinstance(value, str) else set(value)
     found |= {written(secret) for secret in found for written in (quote, quote_plus)}
     return found - {"", _HIDDEN}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,14 @@ class Strategy(ABC):
         A study is not continued by another revision of its strategy than it began with.
         """
         return 1
+
+    @property
+    def named(self) -> Sequence[tuple[str, Sequence[int]]]:
+        """Name and genotype of each member of a fixed list; nothing for a strategy that searches.
+
+        Members that the constraints rule out are listed too, though never proposed.
+        """
+        return ()
 
     @abstractmethod
     def ask(self, n: int) -> Genotypes:

@@ -65,8 +65,8 @@ class Evolution(Strategy):
             the population, the proportion of Real et al.
         crossover: Share of the children that two parents have; by default none under ``aging``
             and a half otherwise.
-        mutation: ``uniform`` draws a new choice from all, ``step`` moves an ordered gene to a
-            neighbouring choice.
+        mutation: ``uniform`` draws a new choice from all (from all others, where one gene
+            changes), ``step`` moves an ordered gene to a neighbouring choice.
         iterations: Generations after which the search is over; by default 300 under ``paper`` and
             no end otherwise.
 

@@ -270,12 +270,24 @@ class FamilyStrategy(Strategy):
                 f"{type(self).__name__} needs a supershaper space, got {problem.space.name!r}"
             )
         members = self.family(problem.space)
+        self._named = tuple(zip(self.names(problem.space, members), members.tolist(), strict=True))
         self._members = members[problem.admissible(members)]
         self._asked = 0
 
     @abstractmethod
     def family(self, space: SuperShaperSpace) -> Genotypes:
         """The members in the order they are proposed, (n, layers)."""
+
+    def names(self, space: SuperShaperSpace, members: Genotypes) -> list[str]:
+        """What each member (n, layers) is called: by its parameter count, here."""
+        kind = type(self).__name__.removesuffix("Strategy").lower()
+        sizes = space.costs["params"].evaluate(members)
+        return [f"{kind}_{format_quantity(float(size))}" for size in sizes]
+
+    @property
+    def named(self) -> tuple[tuple[str, list[int]], ...]:
+        """All members, also those that the hard constraints rule out."""
+        return self._named
 
     def ask(self, n: int) -> Genotypes:
         """Propose the next members, (k, layers) with k <= n."""
@@ -310,6 +322,11 @@ class TemplatesStrategy(FamilyStrategy):
     def family(self, space: SuperShaperSpace) -> Genotypes:
         """See `templates`."""
         return templates(space)
+
+    def names(self, space: SuperShaperSpace, members: Genotypes) -> list[str]:
+        """The names of `TEMPLATES`."""
+        del space, members
+        return list(TEMPLATES)
 
 
 class DerivedStrategy(FamilyStrategy):

@@ -190,13 +190,13 @@ def test_fewer_draws_are_enough_where_said(monkeypatch):
     [
         ({"objectives": ()}, "at least one objective"),
         ({"objectives": (Fake(), Fake())}, "distinct names, got score, score"),
-        ({"objectives": (Fake(), Fake("shape"))}, "must not be shape or feasible, .* got shape"),
+        ({"objectives": (Fake(), Fake("shape"))}, "must not be shape, .* or name, .* got shape"),
         (
             {
                 "metrics": (Fake("feasible", Kind.MEASURED),),
                 "constraints": (Constraint("feasible", "<=", 1.0),),
             },
-            "must not be shape or feasible, .* got feasible",
+            "must not be shape, .* or name, .* got feasible",
         ),
         (
             {"constraints": (Constraint("speed", "<=", 1.0),)},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 
@@ -31,14 +30,9 @@ def store(request, tmp_path):
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path}/studies.db"
     else:
-        # An empty database that the tests may fill and clear.
-        url = os.environ.get("NASTOOL_TEST_POSTGRESQL", "")
-        if not url:
-            pytest.skip("NASTOOL_TEST_POSTGRESQL is not set")
+        url = request.getfixturevalue("postgresql")
     with open_store(url) as opened:
         yield opened
-        for study in opened.list_studies():
-            opened.delete(study.name)
 
 
 def batch(first: int, n: int, failures=()) -> Batch:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nastool.cli.options import count, plugin_option, storage_option, whole
-from nastool.errors import InvalidInputError
+from nastool.errors import InvalidInputError, NastoolError
 from nastool_supershaper.cli.supernets import move, named_supernet, torch_needed
 
 if TYPE_CHECKING:
@@ -302,6 +302,11 @@ def validate(
         )
         store.annotate(study, "validation", reports.content(report))
     _send(destination, report, result)
+    if bench.unkept:
+        raise NastoolError(
+            f"{len(bench.unkept)} of the models could not be kept, their scores are; the first: "
+            f"{bench.unkept[0]}"
+        )
 
 
 def _announce(cell: Any, outcome: Any, known: bool, number: int, total: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,11 +16,12 @@ from transformers import PretrainedConfig, PreTrainedModel
 from nastool.deployment import Deployment, Workload
 from nastool.devices import Device
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
+from nastool.files import read_json_object
 from nastool.plugins import load_device
 from nastool_supershaper import shaped_bert
 from nastool_supershaper.deployment import forms
 from nastool_supershaper.deployment.models import load_deployed
-from nastool_supershaper.deployment.runtimes import FILES
+from nastool_supershaper.deployment.runtimes import FILES, one_line
 from nastool_supershaper.deployment.sizes import bytes_of, forms_in, peak_memory
 
 Progress = Callable[[int, int, str], None]
@@ -143,12 +143,9 @@ def load_model(folder: Path) -> PreTrainedModel:
     kind = model_class(folder)
     if kind.config_class is shaped_bert.ShapedBertConfig:
         return load_deployed(folder)
-    try:
-        return kind.from_pretrained(folder, dtype=torch.float32).eval()
     # transformers, safetensors and torch raise their own types for files that do not fit.
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InvalidInputError(f"no model can be read from {folder}: {reason}") from error
+    with one_line(f"no model can be read from {folder}", InvalidInputError):
+        return kind.from_pretrained(folder, dtype=torch.float32).eval()
 
 
 def model_class(folder: Path) -> type[PreTrainedModel]:
@@ -158,11 +155,15 @@ def model_class(folder: Path) -> type[PreTrainedModel]:
         InvalidInputError: There is no model, or one that is not measured here.
     """
     try:
-        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        name = str(content["architectures"][0])
-    except (OSError, ValueError, LookupError, TypeError) as error:
+        name = str(read_json_object(folder / "config.json")["architectures"][0])
+    except InvalidInputError as error:
         raise InvalidInputError(
-            f"expected the folder of a model that 'nastool export' wrote, got {folder}"
+            f"expected the folder of a model that 'nastool export' wrote, got {folder}: {error}"
+        ) from error
+    except (LookupError, TypeError) as error:
+        raise InvalidInputError(
+            f"expected the folder of a model that 'nastool export' wrote, got {folder}, whose "
+            "config.json names no architecture"
         ) from error
     prefix, _ = _parts(name)
     found = getattr(shaped_bert if prefix == _DEPLOYED else transformers, name, None)
@@ -322,7 +323,7 @@ def write_baseline(name: str, like: Path, wanted: Sequence[str], folder: Path) -
     """
     if name not in _BASELINES:
         raise InvalidInputError(f"a baseline must be one of {', '.join(BASELINES)}, got {name!r}")
-    other = json.loads((like / "config.json").read_text(encoding="utf-8"))
+    other = read_json_object(like / "config.json")
     make_config, prefix = _BASELINES[name]
     config = make_config(num_labels=len(other.get("id2label") or (0, 1)))
     task = task_of(like)
@@ -332,6 +333,8 @@ def write_baseline(name: str, like: Path, wanted: Sequence[str], folder: Path) -
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = kind(config).eval()
-    model.save_pretrained(folder)
+    # safetensors raises a type of its own on a full disk.
+    with one_line(f"cannot write {name}"):
+        model.save_pretrained(folder)
     for form in forms.with_onnx(wanted):
         forms.write(form, model, folder)

@@ -211,7 +211,8 @@ def score_on_examples(
     longest = min(longest, max_length or longest)
     try:
         task, examples = _read_examples(model, path, limit)
-        rows, score = encode_scored(task, examples, tokenizer, longest)
+        segments = int(model.config.type_vocab_size)
+        rows, score = encode_scored(task, examples, tokenizer, longest, segments)
     except InvalidInputError as error:
         raise InvalidInputError(f"--examples: {error}") from error
     collate = DataCollatorWithPadding(tokenizer, return_tensors="np")

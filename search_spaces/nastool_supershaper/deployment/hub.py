@@ -75,16 +75,11 @@ def check_repository(repository: str, *, private: bool) -> None:
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
 
     try:
-        validate_repo_id(repository)
+        info = HfApi().model_info(repository)
     except HFValidationError as error:
         raise InvalidInputError(f"--push: {str(error).splitlines()[0]}") from error
-    if not private:
-        return
-    try:
-        info = HfApi().model_info(repository)
     except Exception:  # noqa: BLE001 - not there yet, or not reached
         return
     _check_private(info, repository, private=private)

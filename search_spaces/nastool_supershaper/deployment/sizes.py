@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 
 from nastool.deployment import Workload
 from nastool.errors import NastoolError
+from nastool.files import read_json_object
 from nastool.leftovers import started
 
 _FILES = {
@@ -81,7 +81,7 @@ def peak_memory(folder: Path, form: str, workload: Workload, threads: int = 1) -
 
 def _measure(folder: Path, form: str, batch_size: int, length: int, threads: int) -> int | None:
     """What `peak_memory` asks its process for."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_json_object(folder / "config.json")
     ids = np.random.default_rng(0).integers(config["vocab_size"], size=(batch_size, length))
     inputs = {
         "input_ids": ids,

@@ -37,7 +37,11 @@ class Encoded:
 
 
 def encode(
-    task: Task, data: TaskData, tokenizer: PreTrainedTokenizerFast, max_length: int
+    task: Task,
+    data: TaskData,
+    tokenizer: PreTrainedTokenizerFast,
+    max_length: int,
+    segments: int = 2,
 ) -> Encoded:
     """Tokenise a task.
 
@@ -46,16 +50,22 @@ def encode(
         data: Its examples.
         tokenizer: The supernet's.
         max_length: Tokens of an example at most.
+        segments: That the model tells apart; below two it is not told them.
     """
     if task.kind is Kind.QUESTION_ANSWERING:
-        train = [p.inputs for p in question_answering.split(data.train, tokenizer, max_length)]
+        pieces = question_answering.split(data.train, tokenizer, max_length, segments)
+        train = [piece.inputs for piece in pieces]
     else:
-        train = _rows(data.train, tokenizer, max_length)
-    return Encoded(train, *encode_scored(task, data.dev, tokenizer, max_length))
+        train = _rows(data.train, tokenizer, max_length, segments)
+    return Encoded(train, *encode_scored(task, data.dev, tokenizer, max_length, segments))
 
 
 def encode_scored(
-    task: Task, examples: Sequence[Example], tokenizer: PreTrainedTokenizerFast, max_length: int
+    task: Task,
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerFast,
+    max_length: int,
+    segments: int = 2,
 ) -> tuple[Rows, Score]:
     """Tokenise examples to score on.
 
@@ -64,12 +74,13 @@ def encode_scored(
         examples: The examples.
         tokenizer: The model's.
         max_length: Tokens of an example at most.
+        segments: As for `encode`.
 
     Returns:
         Inputs with labels, shortest first, and what turns predictions for them into metrics.
     """
     if task.kind is Kind.QUESTION_ANSWERING:
-        pieces = question_answering.split(examples, tokenizer, max_length)
+        pieces = question_answering.split(examples, tokenizer, max_length, segments)
         pieces.sort(key=lambda piece: len(piece.inputs["input_ids"]))
         truth = [[a.text for a in cast("tuple[Answer, ...]", e.label)] for e in examples]
 
@@ -78,7 +89,7 @@ def encode_scored(
             return score_answers(question_answering.answers(examples, pieces, starts, ends), truth)
 
         return [piece.inputs for piece in pieces], score_spans
-    rows = _rows(examples, tokenizer, max_length)
+    rows = _rows(examples, tokenizer, max_length, segments)
     rows.sort(key=lambda row: len(row["input_ids"]))
     is_regression = task.kind is Kind.REGRESSION
 
@@ -91,11 +102,16 @@ def encode_scored(
     return rows, score_labels
 
 
-def _rows(examples: Sequence[Example], tokenizer: PreTrainedTokenizerFast, max_length: int) -> Rows:
+def _rows(
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerFast,
+    max_length: int,
+    segments: int,
+) -> Rows:
     columns = [list(texts) for texts in zip(*(e.texts for e in examples), strict=True)]
     # Not every tokenizer names segments by itself, and a pair needs them.
     encoded = tokenizer(
-        *columns, truncation=True, max_length=max_length, return_token_type_ids=True
+        *columns, truncation=True, max_length=max_length, return_token_type_ids=segments > 1
     )
     return [
         {**{name: values[i] for name, values in encoded.items()}, "labels": example.label}

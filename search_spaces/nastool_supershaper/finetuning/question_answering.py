@@ -41,7 +41,10 @@ class Piece:
 
 
 def split(
-    examples: Sequence[Example], tokenizer: PreTrainedTokenizerFast, max_length: int
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerFast,
+    max_length: int,
+    segments: int = 2,
 ) -> list[Piece]:
     """Tokenise questions with their contexts, in pieces that overlap by a quarter of the length.
 
@@ -51,6 +54,7 @@ def split(
         examples: Question and context each, with the answers that are right.
         tokenizer: A fast one.
         max_length: Tokens of a piece at most.
+        segments: That the model tells apart; below two it is not told them.
 
     Raises:
         InvalidInputError: Fewer tokens than a piece needs.
@@ -64,7 +68,7 @@ def split(
         truncation="only_second",
         max_length=max_length,
         stride=min(128, max_length // 4),
-        return_token_type_ids=True,
+        return_token_type_ids=segments > 1,
         return_overflowing_tokens=True,
         return_offsets_mapping=True,
     )

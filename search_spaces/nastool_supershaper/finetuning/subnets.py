@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from nastool.errors import InvalidInputError
+from nastool.files import parse_json, read_text
 from nastool_supershaper.finetuning.data import TaskData
 from nastool_supershaper.finetuning.tasks import Kind, Task
 from nastool_supershaper.measuring import perplexities
@@ -153,8 +154,9 @@ class Pretraining:
         if not result.finished:
             return None
         seen = {0: first}
-        for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines():
-            entry = json.loads(line)
+        log = folder / "log.jsonl"
+        for number, line in enumerate(read_text(log).splitlines(), 1):
+            entry = parse_json(line, f"{log}, line {number}")
             if "perplexity" in entry:
                 seen[entry["step"]] = entry["perplexity"]["subnet"]
         return Trajectory(self.evaluated, tuple(seen[step] for step in self.evaluated))
@@ -167,7 +169,9 @@ def random_supernet(supernet: SuperShaperForMaskedLM, seed: int) -> SuperShaperF
     return cast("SuperShaperForMaskedLM", fresh.to(supernet.device))  # type: ignore[arg-type]
 
 
-def load_teacher(path: Path, task: Task, data: TaskData, vocabulary: int) -> PreTrainedModel:
+def load_teacher(
+    path: Path, task: Task, data: TaskData, vocabulary: int, segments: int = 2
+) -> PreTrainedModel:
     """Load a fine-tuned model to learn from.
 
     Args:
@@ -175,6 +179,7 @@ def load_teacher(path: Path, task: Task, data: TaskData, vocabulary: int) -> Pre
         task: The task it was fine-tuned on.
         data: Says the classes.
         vocabulary: Tokens that the student's tokenizer has; the teacher reads the same ids.
+        segments: That the student tells apart; the teacher is told as many.
 
     Raises:
         InvalidInputError: There is none, it was not fine-tuned, or it does not fit.
@@ -184,7 +189,10 @@ def load_teacher(path: Path, task: Task, data: TaskData, vocabulary: int) -> Pre
     is_span = task.kind is Kind.QUESTION_ANSWERING
     auto: Any = AutoModelForQuestionAnswering if is_span else AutoModelForSequenceClassification
     try:
-        model, loading = auto.from_pretrained(path, dtype=torch.float32, output_loading_info=True)
+        # Deployed models run nastool's own code; nobody asked for that of the folder.
+        model, loading = auto.from_pretrained(
+            path, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
+        )
     except Exception as error:  # damaged files raise errors of many libraries
         reason = str(error).strip().partition("\n")[0]
         raise InvalidInputError(f"no fine-tuned model can be read from {path}: {reason}") from error
@@ -218,7 +226,8 @@ def load_teacher(path: Path, task: Task, data: TaskData, vocabulary: int) -> Pre
             "--max-length"
         )
     # Models without types, such as DistilBERT, leave them out.
-    if getattr(model.config, "type_vocab_size", len(task.texts)) < len(task.texts):
+    told = min(segments, len(task.texts))
+    if getattr(model.config, "type_vocab_size", told) < told:
         raise InvalidInputError(
             f"teacher {path}: task {task.name} has two texts, got a model that tells none apart"
         )

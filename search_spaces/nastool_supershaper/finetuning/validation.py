@@ -83,7 +83,9 @@ def validate(
             of how many.
 
     Raises:
-        InvalidInputError: An unknown task, or data that break a rule.
+        InvalidInputError: An unknown task, data that break a rule, or a folder of models that
+            another process owns.
+        WriteError: The folder of models cannot be written.
         KeyboardInterrupt: Ctrl-C; what is finished is kept.
     """
     cells = [
@@ -97,23 +99,27 @@ def validate(
     # before hours of training.
     for cell in cells:
         bench.key(cell)
-    outcomes, starts = {}, bench.starts(names)
-    for number, cell in enumerate(cells, 1):
-        found = bench.known(cell)
-        try:
-            outcomes[cell] = found or bench.train(cell, keep=cell.task in starts)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                f"{number - 1} of {len(cells)} fine-tunings are kept; the same command goes on"
-            ) from None
-        if on_cell is not None:
-            on_cell(cell, outcomes[cell], found is not None, number, len(cells))
-    trajectories: dict[tuple[Shape, Mode], Trajectory] = {
-        (shape, mode): bench.pretrained(shape, mode)
-        for mode in modes
-        for shape in shapes
-        if pretrains and mode is not Mode.DIRECT
-    }
+    known = {cell: bench.known(cell) for cell in cells}
+    outcomes: dict[Cell, Outcome] = {}
+    starts = bench.starts(names)
+    # So must a folder that no model can be written to.
+    with bench.owning_models([cell for cell in cells if known[cell] is None]):
+        for number, cell in enumerate(cells, 1):
+            found = known[cell]
+            try:
+                outcomes[cell] = found or bench.train(cell, keep=cell.task in starts)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(
+                    f"{number - 1} of {len(cells)} fine-tunings are kept; the same command goes on"
+                ) from None
+            if on_cell is not None:
+                on_cell(cell, outcomes[cell], found is not None, number, len(cells))
+        trajectories: dict[tuple[Shape, Mode], Trajectory] = {
+            (shape, mode): bench.pretrained(shape, mode)
+            for mode in modes
+            for shape in shapes
+            if pretrains and mode is not Mode.DIRECT
+        }
     data = {name: bench.data(name) for name in names}
     return Validation(
         tuple(shapes),

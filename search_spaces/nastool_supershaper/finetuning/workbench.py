@@ -10,7 +10,8 @@ import copy
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,12 +19,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from nastool.errors import InvalidInputError
+from nastool.errors import InvalidInputError, NastoolError
+from nastool.files import is_folder, owned, whole_folder, writing
 from nastool_supershaper.deployment.models import (
     load_deployed,
     save_deployed,
-    whole_folder,
     with_head,
+    write_scores,
 )
 from nastool_supershaper.finetuning.data import TaskData, load_task
 from nastool_supershaper.finetuning.encoding import Encoded, encode
@@ -53,6 +55,9 @@ if TYPE_CHECKING:
 
 _VERSION = 2
 """Part of every key; raised when cells of an older nastool no longer compare."""
+
+_LONGEST_SHAPE = 120
+"""Characters of a shape in the name of a folder."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,9 @@ class Workbench:
         options: How cells are trained.
         on_other: Called with each cell that was trained for another one to start or learn from.
 
+    Attributes:
+        unkept: Why models could not be kept whose scores are, one line each.
+
     Raises:
         InvalidInputError: The tokenizer has tokens that the supernet has not.
     """
@@ -143,7 +151,9 @@ class Workbench:
         self._tokenizer_key = hashlib.sha256(described).hexdigest()
         self._store, self._models = store, models
         self._pretraining, self.options, self._on_other = pretraining, options, on_other
+        self.unkept: list[str] = []
         self._device = supernet.device.type
+        self._segments = int(supernet.config.type_vocab_size)
         self._tasks = {name: self._adapted(task) for name, task in tasks.items()}
         self._data: dict[str, TaskData] = {}
         self._teacher_keys: dict[str, str] = {}
@@ -300,7 +310,7 @@ class Workbench:
 
     def known(self, cell: Cell) -> Outcome | None:
         """What the store knows of a cell; nothing where its model is to be kept and is not."""
-        if self.options.keep and not self._folder(cell).is_dir():
+        if self.options.keep and not is_folder(self._folder(cell)):
             return None
         task = self.task(cell.task)
         names = [*task.metrics, "epoch", "seconds", *self._searched(task)]
@@ -327,7 +337,10 @@ class Workbench:
 
         Args:
             cell: The cell.
-            keep: Whether to keep its model, as the options may ask for anyway.
+            keep: Whether others need its model; the options may ask to keep it anyway.
+
+        Raises:
+            WriteError: Others need its model, which cannot be written; its scores are kept.
         """
         task, data = self.task(cell.task), self.data(cell.task)
         if task.start_from is None:
@@ -363,8 +376,7 @@ class Workbench:
         if outcome is None or best is None:
             raise diverged or InvalidInputError(f"task {task.name}: its grid must not be empty")
         outcome = replace(outcome, seconds=seconds)
-        if keep or self.options.keep:
-            self._save(best, self._folder(cell))
+        # Before the model, which takes space: training again is what costs.
         self._keep(
             self.key(cell),
             {
@@ -375,6 +387,14 @@ class Workbench:
             },
             cell.shape,
         )
+        if keep or self.options.keep:
+            dataset = f"{task.name} (dev, {len(data.dev):,} examples)"
+            try:
+                self._save(best, self._folder(cell), dataset, outcome.scores)
+            except NastoolError as error:
+                if keep:
+                    raise
+                self.unkept.append(str(error))
         return outcome
 
     def _encode(self, name: str) -> Encoded:
@@ -383,13 +403,16 @@ class Workbench:
             self._encoded = None
             task = self.task(name)
             length = task.settings.max_length
-            self._encoded = name, encode(task, self.data(name), self._tokenizer, length)
+            self._encoded = (
+                name,
+                encode(task, self.data(name), self._tokenizer, length, self._segments),
+            )
         return self._encoded[1]
 
     def _fine_tuned(self, cell: Cell) -> PreTrainedModel:
         """The fine-tuned model of a cell, which is trained again where it was not kept."""
         folder = self._folder(cell)
-        if not folder.is_dir():
+        if not is_folder(folder):
             outcome = self.train(cell, keep=True)
             if self._on_other is not None:
                 self._on_other(cell, outcome)
@@ -400,7 +423,7 @@ class Workbench:
         if path is None:
             return self._fine_tuned(self._teacher_cell(cell))
         data = self.data(cell.task)
-        return load_teacher(path, self.task(cell.task), data, len(self._tokenizer))
+        return load_teacher(path, self.task(cell.task), data, len(self._tokenizer), self._segments)
 
     def _start(self, cell: Cell) -> ShapedBertForMaskedLM:
         key = [self._subnet_key(cell), cell.shape]
@@ -436,7 +459,7 @@ class Workbench:
         names = [f"perplexity@{step}" for step in pretraining.evaluated]
         values = self._stored(key, names, shape)
         folder = self._subnet_folder(cell)
-        if values is not None and (folder.is_dir() or not weights):
+        if values is not None and (is_folder(folder) or not weights):
             return Trajectory(pretraining.evaluated, tuple(values))
         if mode is Mode.SCRATCH:
             net = random_supernet(self._supernet, pretraining.config.seed)
@@ -446,26 +469,74 @@ class Workbench:
         trajectory = pretraining.run(net, shape, run)
         if trajectory is None:
             raise KeyboardInterrupt("what is finished is kept; the same command goes on")
-        self._save(net.extract(shape), folder)
         self._keep(key, dict(zip(names, trajectory.perplexities, strict=True)), shape)
+        self._save(net.extract(shape), folder)
         shutil.rmtree(run, ignore_errors=True)
         return trajectory
 
     # ----------------------------------------------------------------------------------------------
     # Models on disk
 
+    @contextmanager
+    def owning_models(self, cells: Sequence[Cell]) -> Iterator[None]:
+        """Within this block, the folder of models is this process's, if training cells needs it.
+
+        Args:
+            cells: What is to be trained.
+
+        Raises:
+            InvalidInputError: Another process owns it.
+            WriteError: It cannot be written.
+        """
+        if not any(self._writes_models(cell) for cell in cells):
+            yield
+            return
+        with writing(self._models):
+            self._models.mkdir(parents=True, exist_ok=True)
+        with owned(self._models, "folder of models", lasting=False):
+            yield
+
+    def _writes_models(self, cell: Cell) -> bool:
+        return (
+            self.options.keep
+            or self.task(cell.task).start_from is not None
+            or (cell.taught and cell.task not in self.options.teachers)
+            or (cell.mode is not Mode.DIRECT and self._pretraining is not None)
+        )
+
     def _folder(self, cell: Cell) -> Path:
-        shape = "-".join(map(str, cell.shape))
-        parts = [cell.task, cell.mode, shape, str(cell.seed), self.key(cell)[:8]]
+        parts = [cell.task, cell.mode, _shape_name(cell), str(cell.seed), self.key(cell)[:8]]
         return self._models / "_".join(parts)
 
     def _subnet_folder(self, cell: Cell) -> Path:
         digest = hashlib.sha256(json.dumps(self._subnet_key(cell)).encode()).hexdigest()[:8]
-        shape = "-".join(map(str, cell.shape))
-        return self._models / f"pretrained_{cell.mode}_{shape}_{digest}"
+        return self._models / f"pretrained_{cell.mode}_{_shape_name(cell)}_{digest}"
 
-    def _save(self, model: PreTrainedModel, folder: Path) -> None:
-        """Write a model with its tokenizer, in full or not at all, as `nastool export` does."""
+    def _save(
+        self,
+        model: PreTrainedModel,
+        folder: Path,
+        dataset: str = "",
+        scores: Mapping[str, float] | None = None,
+    ) -> None:
+        """Write a model with its tokenizer, in full or not at all, as `nastool export` does.
+
+        Args:
+            model: The model.
+            folder: Where to; an earlier one is replaced.
+            dataset: What it was scored on.
+            scores: By metric; None where it was not.
+        """
         shutil.rmtree(folder, ignore_errors=True)
         with whole_folder(folder) as partial:
             save_deployed(model, self._tokenizer, partial)
+            if scores is not None:
+                write_scores(partial, dataset, scores)
+
+
+def _shape_name(cell: Cell) -> str:
+    """A shape as part of a folder's name, which has 255 bytes at most."""
+    shape = "-".join(map(str, cell.shape))
+    if len(shape) <= _LONGEST_SHAPE:
+        return shape
+    return f"{shape[:32]}-{hashlib.sha256(shape.encode()).hexdigest()[:16]}"

@@ -41,3 +41,29 @@ def test_bad_input_is_one_line(search, nastool, arguments, message):
         assert len(result.stderr.strip().splitlines()) == 1
     else:  # an empty name is no name
         assert result.exit_code == 0
+
+
+def test_the_front_or_the_last_evaluations_are_written(search, nastool):
+    assert search("--study", "mine", budget="40").exit_code == 0
+    result = nastool("to-optuna", "mine", "--last", "7", "--name", "last")
+    assert "Wrote 7 trials of study last" in result.stderr
+    result = nastool("to-optuna", "mine", "--front", "--name", "front")
+    assert result.exit_code == 0, result.stderr
+    study = optuna.load_study(study_name="front", storage="sqlite:///optuna.db")
+    assert len(study.best_trials) == len(study.trials) < 40
+    result = nastool("to-optuna", "mine", "--front", "--last", "7")
+    assert result.exit_code == 2
+    assert "got both" in result.stderr
+    # What is kept under a name stays what it is.
+    result = nastool("to-optuna", "mine", "--name", "last")
+    assert result.exit_code == 2
+    assert "take another name" in result.stderr
+
+
+def test_a_password_of_the_target_is_not_shown(search, nastool):
+    search("--study", "mine", budget="20")
+    for target in ("postgresql://nas:s3cretPW@127.0.0.1:1/x", "mysql://nas:s3cretPW@h/x"):
+        result = nastool("to-optuna", "mine", "--to", target)
+        assert result.exit_code == 2
+        assert "s3cretPW" not in result.output + result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1

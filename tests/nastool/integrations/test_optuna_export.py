@@ -1,5 +1,6 @@
 import json
 import sqlite3
+import traceback
 from contextlib import closing
 from datetime import UTC, datetime
 
@@ -184,17 +185,85 @@ def test_a_storage_that_breaks_is_one_clear_line(tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_an_interrupted_export_goes_on(memory, monkeypatch):
+class Stop:
+    """Progress that ends an export after a number of reports."""
+
+    def __init__(self, reports):
+        self.left = reports
+
+    def __call__(self, done, total):
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("target", ["sqlite:///{}/optuna.db", "{}/journal.log"])
+def test_a_failed_export_leaves_no_half_study(target, tmp_path, monkeypatch):
     monkeypatch.setattr(optuna_export, "_CHUNK", 10)
-    result = run("pair", 35)
-
-    def stop(done, total):
-        raise KeyboardInterrupt
-
+    result, storage = run("pair", 35), target.format(tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        export_study(result, memory, progress=stop)
-    assert len(optuna.load_study(study_name="mine", storage=memory).trials) == 11
-    assert len(export_study(result, memory).trials) == 35
+        export_study(result, storage, progress=Stop(2))
+    assert optuna.get_all_study_names(optuna_export._open(storage)) == []
+    assert len(export_study(result, storage).trials) == 35
+
+
+def test_a_failed_addition_leaves_what_was_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(optuna_export, "_CHUNK", 10)
+    result, storage = run("pair", 35), f"sqlite:///{tmp_path}/optuna.db"
+    before = export_study(result.first(5), storage).trials
+    with pytest.raises(KeyboardInterrupt):
+        export_study(result, storage, progress=Stop(2))
+    assert optuna.load_study(study_name="mine", storage=storage).trials == before
+    assert export_study(result, storage).trials[:5] == before
+
+
+@pytest.mark.parametrize("bulk", [True, False])
+def test_the_front_or_the_last_evaluations_alone(bulk, memory, monkeypatch):
+    if not bulk:
+        monkeypatch.setattr(optuna_export, "_tables", lambda storage: None)
+    result = run("pair-hard", 30)
+    shapes = result.columns()["shape"]
+    last = export_study(result, memory, "last", last=7)
+    assert [trial.user_attrs["shape"] for trial in last.trials] == shapes[-7:]
+    assert [trial.values for trial in last.trials] == [
+        pytest.approx(row) for row in result.metrics[-7:, :2].tolist()
+    ]
+    front = export_study(result, memory, "front", front=True)
+    on_front = set(result.columns(result.front().genotypes)["shape"])
+    assert [trial.user_attrs["shape"] for trial in front.trials] == [
+        shape for shape in shapes if shape in on_front
+    ]
+    fronts_agree(front, result)
+    assert len(export_study(result, memory, "more", last=100).trials) == 30
+
+
+@pytest.mark.parametrize("part", [{"front": True, "last": 3}, {"last": 0}])
+def test_a_part_is_one_of_two(part, memory):
+    with pytest.raises(InvalidInputError, match=r"must be exported|are exported"):
+        export_study(run("pair", 5), memory, **part)
+    assert optuna.get_all_study_names(memory) == []
+
+
+def test_another_programs_file_gets_no_tables(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "other.db")) as connection:
+        connection.execute("CREATE TABLE places (id INTEGER PRIMARY KEY)")
+    before = (tmp_path / "other.db").read_bytes()
+    with pytest.raises(NastoolError, match=r"another program \(places\)"):
+        export_study(run("pair", 3), f"sqlite:///{tmp_path}/other.db")
+    assert (tmp_path / "other.db").read_bytes() == before
+
+
+@pytest.mark.parametrize("storage", [
+    "mysql+nothing://nas:s3cretPW@h/x",
+    "postgresql://nas:s3cretPW@127.0.0.1:1/x",
+    "postgresql://nas:s3cr@etPW@127.0.0.1:1/x",
+    "postgresql://127.0.0.1:1/x?user=nas&password=s3cretPW",
+    "nas:s3cretPW@h/x",
+])  # fmt: skip
+def test_a_password_is_not_repeated(storage):
+    with pytest.raises(InvalidInputError) as error:
+        export_study(run("pair", 3), storage)
+    assert "etPW" not in "".join(traceback.format_exception(error.value))
 
 
 def test_provenance_is_kept(memory):

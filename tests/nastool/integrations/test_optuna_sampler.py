@@ -1,3 +1,5 @@
+import copy
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
@@ -243,3 +245,41 @@ def test_bad_input_is_told_at_once():
         NastoolSampler("random", search_space={"rate": FloatDistribution(0, 1)})
     with pytest.raises(InvalidInputError, match="'rate' must be categorical"):
         optimize(NastoolSampler("random"), lambda trial: trial.suggest_float("rate", 0, 1), n=1)
+
+
+WAYS = [lambda value: pickle.loads(pickle.dumps(value)), copy.deepcopy, copy.copy]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_copied_sampler_goes_on_the_same(strategy, way):
+    def params(study):
+        return [trial.params for trial in study.trials]
+
+    directions = ("minimize", "minimize") if strategy != "evolution" else ("minimize",)
+    objective = both if strategy != "evolution" else loss
+    whole = optimize(NastoolSampler(strategy, seed=3), objective, 24, directions)
+    first = optimize(NastoolSampler(strategy, seed=3), objective, 13, directions)
+    kept = way(first.sampler)
+    first.optimize(objective, n_trials=11)  # the copy shares nothing with its original
+    assert params(first) == params(whole)
+    again = optuna.create_study(study_name=first.study_name, directions=directions, sampler=kept)
+    again.add_trials(first.trials[:13])
+    again.optimize(objective, n_trials=11)
+    assert params(again) == params(whole)
+
+
+@pytest.mark.parametrize("way", WAYS[:2])
+def test_a_study_is_copied_with_its_sampler(way):
+    study = optimize(NastoolSampler("evolution", seed=3, search_space=SPACE), n=8)
+    other = way(study)
+    other.optimize(loss, n_trials=4, n_jobs=2)
+    assert (len(study.trials), len(other.trials)) == (8, 12)
+
+
+def test_a_fresh_sampler_is_copied_with_its_settings():
+    made = NastoolSampler("evolution", seed=3, settings={"population": 5}, search_space=SPACE)
+    copied = pickle.loads(pickle.dumps(made))
+    assert [t.params for t in optimize(copied, n=12).trials] == [
+        t.params for t in optimize(made, n=12).trials
+    ]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -229,8 +230,8 @@ def test_every_head_is_found_again(supernet, head):
     assert all(head_of(model) == head for model in models)
     weights = [torch.cat([p.flatten() for p in model.parameters()]) for model in models]
     assert torch.equal(weights[0], weights[1])
-    assert torch.equal(weights[0], weights[2]) == (head == "masked-lm")
-    assert models[0].bert.state_dict().keys() == subnet.bert.state_dict().keys()
+    assert torch.equal(weights[0], weights[2]) == (head in ("masked-lm", "encoder"))
+    assert models[0].base_model.state_dict().keys() == subnet.bert.state_dict().keys()
     if head == "regression":
         assert models[0].config.num_labels == 1
 
@@ -302,7 +303,7 @@ def test_what_fails_half_way_leaves_nothing(export, monkeypatch, tmp_path):
     pytest.importorskip("onnxscript")
 
     def fail(model, path):
-        assert any(tmp_path.glob(".partial.model/model.safetensors"))
+        assert any(tmp_path.glob(".model.partial-*/model.safetensors"))
         raise NastoolError("cannot export to ONNX: no such operator")
 
     monkeypatch.setattr(forms, "write_onnx", fail)
@@ -388,47 +389,107 @@ def test_what_is_not_installed_is_named_first(export, monkeypatch, form, library
     assert run.stderr.strip().endswith(f"this form needs {library}: {install}")
 
 
-class Hub:
-    """Stands for the hub's client."""
-
-    def __init__(self, error=None):
-        self.calls = []
-        self.error = error
-
-    def __call__(self):
-        return self
-
-    def create_repo(self, repo_id, **options):
-        if self.error:
-            raise self.error
-        self.calls.append((repo_id, options))
-        return f"https://hub/{repo_id}"
-
-    def upload_folder(self, *, repo_id, folder_path, commit_message):
-        self.calls.append((repo_id, sorted(path.name for path in Path(folder_path).iterdir())))
-
-
-def test_pushing_uploads_the_folder(export, monkeypatch):
-    hub = Hub()
-    monkeypatch.setattr("huggingface_hub.HfApi", hub)
-    run = export("--push", "me/tiny", "--private")
-    assert run.exit_code == 0, run.stderr
-    assert "Uploaded to https://hub/me/tiny" in run.stderr
-    (created, options), (uploaded, files) = hub.calls
-    assert created == uploaded == "me/tiny"
-    assert options == {"private": True, "exist_ok": True}
-    assert {"README.md", "model.safetensors", "shaped_bert.py", "tokenizer.json"} <= set(files)
-
-
-def test_a_hub_that_refuses_leaves_the_folder(export, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.HfApi", Hub(ConnectionError("no route\nto host")))
-    run = export("--push", "me/tiny")
-    assert run.exit_code == 2
-    assert "cannot upload to me/tiny: no route; the model is in model" in run.stderr
-    assert load_deployed(Path("model")).config.shape == [16, 8]
-
-
 def test_a_difference_that_is_not_a_number_is_refused():
     difference = exporting.Difference(float("nan"), 0.0, ())
     with pytest.raises(NastoolError, match="must agree within"):
         exporting.check_difference("a and b", difference, 1e-4)
+
+
+def test_a_difference_counts_against_the_spread_of_the_outputs():
+    exporting.check_difference("a and b", exporting.Difference(0.05, 0.0, (), 1000.0), 1e-4)
+    with pytest.raises(NastoolError, match=r"which is 0\.01, but they differ by 5e-05"):
+        exporting.check_difference("a and b", exporting.Difference(5e-5, 0.0, (), 0.01), 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("config.json", lambda content: content[:40], "config.json: no JSON"),
+        ("config.json", lambda _: b"[" * 100_000, "config.json: nested too deeply"),
+        ("config.json", lambda _: b"[]", "config.json: expected an object"),
+        ("config.json", lambda _: b'{"architectures": 3}', "expected a deployed model"),
+        (
+            "config.json",
+            lambda content: content.replace(b'"shape": [', b'"shape": [8, 8, 8, '),
+            "expected the weights of 5 layers as in config.json, got 2",
+        ),
+        (
+            "config.json",
+            lambda content: content.replace(b'"vocab_size": 40', b'"vocab_size": 40000000000'),
+            "model.safetensors: expected",
+        ),
+        ("config.json", lambda c: c.replace(b'_heads": 2', b'_heads": 0'), "describes no deployed"),
+        ("model.safetensors", lambda content: content[:-9], "no weights can be read from"),
+        ("model.safetensors", lambda _: b"version https://git-lfs", "no weights can be read from"),
+        (
+            "model.safetensors",
+            lambda content: content[:-4] + b"\0\0\xc0\x7f",
+            "holds NaN or infinite weights",
+        ),
+        (
+            "model.safetensors",
+            lambda content: content.replace(b"qa_outputs.bias", b"qa_outputs.bits"),
+            "model.safetensors lacks the weights qa_outputs.bias",
+        ),
+        ("scores.json", lambda _: b"{}", "scores.json: expected a dataset and scores"),
+        ("config.json", None, "cannot read model/config.json: No such file"),
+        ("model.safetensors", None, "no weights can be read from model/model.safetensors"),
+    ],
+)
+def test_a_damaged_model_is_one_line(nastool, export, file, change, message):
+    assert export("--head", "question-answering").exit_code == 0
+    path = Path("model", file)
+    if change is None:
+        path.unlink()
+    else:
+        path.write_bytes(change(path.read_bytes() if path.is_file() else b""))
+    run = nastool("export", "--model", "model", "--to", "again")
+    assert run.exit_code == 2
+    assert message in run.stderr
+    assert len(run.stderr.strip().splitlines()) == 1
+    assert not Path("again").exists()
+
+
+def test_files_have_the_mode_that_the_umask_leaves(export):
+    before = os.umask(0o027)
+    try:
+        assert export().exit_code == 0
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in Path("model").iterdir()}
+    assert set(modes.values()) == {0o640}
+    assert Path("model").stat().st_mode & 0o777 == 0o750
+
+
+def test_the_current_folder_is_filled_and_left_alone_where_it_holds_files(
+    export, tmp_path, monkeypatch
+):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    run = export(to=".")
+    assert run.exit_code == 0, run.stderr
+    assert load_deployed(tmp_path / "here").config.shape == [16, 8]
+    before = sorted(Path().iterdir())
+    run = export(to=".")
+    assert run.exit_code == 2
+    assert "holds files" in run.stderr
+    assert sorted(Path().iterdir()) == before
+
+
+def test_what_a_fine_tuned_model_scored_is_in_the_header_of_the_card(nastool, exported):
+    from nastool_supershaper.deployment.models import write_scores
+
+    shutil.copytree(exported[0], "tuned")
+    write_scores(Path("tuned"), "films (dev, 4 examples)", {"accuracy": 0.75, "f1": float("inf")})
+    run = nastool("export", "--model", "tuned", "--to", "again")
+    assert run.exit_code == 0, run.stderr
+    card = huggingface_hub.ModelCard.load("again/README.md").data
+    [found] = card.eval_results
+    assert (found.metric_type, found.metric_value) == ("accuracy", 0.75)
+    assert found.dataset_name == "films (dev, 4 examples)"
+    assert found.task_type == "text-classification"
+    assert not Path("again/scores.json").exists()
+    [measured] = huggingface_hub.ModelCard.load(exported[0] / "README.md").data.eval_results
+    assert measured.metric_type == "accuracy"
+    assert measured.dataset_name.startswith("4 examples of films.tsv")
+    assert measured.metric_value == exported[1]["rows"][0]["quality"]["accuracy"]

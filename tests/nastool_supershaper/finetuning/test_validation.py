@@ -4,13 +4,17 @@ import json
 import shutil
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from transformers import BertConfig, BertForSequenceClassification
 
+from nastool import files
 from nastool.cli.main import main
+from nastool.errors import NastoolError
 from nastool_supershaper.checkpoints import load_supernet, save_model
 from nastool_supershaper.data import load_corpus, prepare_corpus
 from nastool_supershaper.finetuning import subnets, workbench
@@ -356,7 +360,7 @@ def test_what_the_study_has_not_measured_is_measured_once(
 def test_kept_models_load_with_auto_classes(validate, tmp_path):
     run = validate("--shape", "4-16", "--tasks", "mood", "--keep", "--format", "json")
     content = found(run)
-    (folder,) = (tmp_path / "nastool-models").iterdir()
+    (folder,) = (tmp_path / "nastool-models").glob("mood*")
     from transformers import AutoModelForSequenceClassification
 
     model = AutoModelForSequenceClassification.from_pretrained(folder)
@@ -367,6 +371,85 @@ def test_kept_models_load_with_auto_classes(validate, tmp_path):
     assert (described["truncation"], described["padding"]) == (None, None)
     assert model(**batch).logits.shape == (2, 2)
     assert content["shapes"][0]["shape"] == "4-16"
+
+
+def test_a_kept_model_tells_its_export_what_it_scored(validate, nastool, tmp_path):
+    import huggingface_hub
+
+    content = found(validate("--shape", "4-16", "--tasks", "mood", "--keep", "--format", "json"))
+    (folder,) = (tmp_path / "nastool-models").glob("mood*")
+    assert nastool("export", "--model", str(folder), "--to", "model").exit_code == 0
+    results = huggingface_hub.ModelCard.load("model/README.md").data.eval_results
+    scores = content["shapes"][0]["scores"]["mood"]
+    assert {one.metric_type: 100 * one.metric_value for one in results} == {
+        name: pytest.approx(score["mean"]) for name, score in scores.items()
+    }
+    assert {one.dataset_name for one in results} == {"mood (dev, 32 examples)"}
+
+
+def test_models_that_cannot_be_kept_are_refused_before_training(validate, tmp_path, monkeypatch):
+    def fine_tune(*_, **__):
+        raise AssertionError("trained")
+
+    monkeypatch.setattr("nastool_supershaper.finetuning.workbench.fine_tune", fine_tune)
+    (tmp_path / "file").touch()
+    for words in (("--tasks", "mood", "--keep"), ("--tasks", "grade"), ("--tasks", "same,grade")):
+        run = validate("--shape", "4-16", *words, "--models", "file/models")
+        assert run.exit_code == 2
+        assert "cannot write file/models: Not a directory" in run.output
+    with files.owned(tmp_path, "folder"):
+        run = validate("--shape", "4-16", "--tasks", "mood", "--keep", "--models", str(tmp_path))
+    assert run.exit_code == 2
+    assert f"folder of models {tmp_path} is in use by process" in run.output
+
+
+def test_scores_outlive_models_that_could_not_be_kept(validate, monkeypatch):
+    def full(*_):
+        raise NastoolError("cannot write the weights: No space left on device")
+
+    base = ("--shape", "4-16", "--format", "json", "--tasks")
+    with monkeypatch.context() as patched:
+        patched.setattr("nastool_supershaper.finetuning.workbench.save_deployed", full)
+        run = validate(*base, "mood", "--keep")
+        assert run.exit_code == 2
+        assert "1 of the models could not be kept, their scores are; the first: " in run.stderr
+        assert "No space left on device" in run.stderr
+        scored = json.loads(run.stdout)
+        # What another task starts from is needed: that one ends, its scores stay.
+        assert validate(*base, "grade").exit_code == 2
+    with monkeypatch.context() as patched:
+        patched.setattr("nastool_supershaper.finetuning.workbench.fine_tune", None)
+        assert found(validate(*base, "mood")) == scored
+        assert found(validate(*base, "same"))["shapes"][0]["scores"]["same"]
+    assert found(validate(*base, "mood", "--keep"))["shapes"]
+
+
+def test_a_net_of_one_segment_is_tuned_on_all_kinds_and_exported(nastool, supernet, task_file):
+    net = load_supernet(supernet)
+    config = type(net.config)(**{**net.config.to_dict(), "type_vocab_size": 1})
+    weights = net.state_dict()
+    weights["supershaper.embeddings.segments.weight"] = torch.ones(1, 16)
+    one = type(net)(config)
+    one.load_state_dict(weights)
+    Path("one").mkdir()
+    save_model(one, Path("one"))
+    load_tokenizer(supernet).save_pretrained("one")
+    search = ("--space", "supershaper:one", "--objective", "params", "--objective", "macs")
+    assert nastool("search", *search, "--study", "one", "--budget", "9").exit_code == 0
+    base = ("validate", "one", "--task-file", str(task_file), "--shape", "4-16", "--keep")
+    content = found(nastool(*base, *QUICK, "--train-examples", "8", "--format", "json"))
+    assert set(content["shapes"][0]["scores"]) == {"mood", "same", "grade", "answers"}
+    (folder,) = Path("nastool-models").glob("same*")
+    batch = load_tokenizer(folder)("a lovely film", "a dull film", return_tensors="pt")
+    assert set(batch) == {"input_ids", "attention_mask"}
+    pytest.importorskip("onnxscript")
+    rows = Path("pairs.tsv")
+    rows.write_text("one\ttwo\tlabel\na film\ta book\t0\na song\ta tale\t1\n")
+    words = ("--model", str(folder), "--examples", str(rows), "--onnx", "--to", "model")
+    run = nastool("export", *words)
+    assert run.exit_code == 0, run.output
+    session = pytest.importorskip("onnxruntime").InferenceSession("model/onnx/model.onnx")
+    assert [node.name for node in session.get_inputs()] == ["input_ids", "attention_mask"]
 
 
 def test_glue_comes_with_the_published_rows(nastool, study, supernet, tmp_path, monkeypatch):

@@ -1,0 +1,59 @@
+"""A PostgreSQL server for the tests of the store, where there is one or one can be started."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import uuid
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def postgresql_server(tmp_path_factory):
+    """URL of a server where databases can be made: that of NASTOOL_TEST_POSTGRESQL, or our own."""
+    pytest.importorskip("psycopg")
+    if url := os.environ.get("NASTOOL_TEST_POSTGRESQL"):
+        yield url
+        return
+    if not (shutil.which("initdb") and shutil.which("pg_ctl")):
+        pytest.skip("NASTOOL_TEST_POSTGRESQL is not set, and initdb and pg_ctl are not on PATH")
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        pytest.skip("NASTOOL_TEST_POSTGRESQL is not set, and root cannot start PostgreSQL")
+    folder = tmp_path_factory.mktemp("postgresql")
+    sockets = Path("/tmp") / f"nastool-{uuid.uuid4().hex[:8]}"  # paths of sockets must be short
+    sockets.mkdir(mode=0o700)
+    data = str(folder / "data")
+    quiet = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    try:
+        subprocess.run(["initdb", "-D", data, "-U", "postgres", "-A", "trust", "-N"], **quiet)
+        options = f"-c listen_addresses= -c unix_socket_directories={sockets} -c fsync=off"
+        log = str(folder / "log")
+        subprocess.run(["pg_ctl", "-D", data, "-w", "-l", log, "-o", options, "start"], **quiet)
+    except subprocess.CalledProcessError as error:
+        shutil.rmtree(sockets, ignore_errors=True)
+        pytest.skip(f"PostgreSQL does not start here: {error}")
+    yield f"postgresql://postgres@/postgres?host={sockets}"
+    subprocess.run(["pg_ctl", "-D", data, "-m", "immediate", "stop"], **quiet)
+    shutil.rmtree(sockets, ignore_errors=True)
+
+
+@pytest.fixture
+def postgresql(postgresql_server):
+    """URL of a new database, which is dropped at the end."""
+    import psycopg
+    from sqlalchemy import make_url
+
+    url = make_url(postgresql_server)
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    admin = url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+    def execute(statement: str) -> None:
+        with psycopg.connect(admin, autocommit=True) as connection:
+            connection.execute(statement)
+
+    execute(f"CREATE DATABASE {name}")
+    yield url.set(database=name).render_as_string(hide_password=False)
+    execute(f"DROP DATABASE {name} WITH (FORCE)")
