@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nastool.cli.options import plugin_option
+from nastool.cli.options import plugin_option, whole
 from nastool.cli.predictor_plot import plot_option, write_page
 from nastool.errors import InvalidInputError
 
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--seed",
-    type=click.IntRange(min=0),
+    type=whole,
     default=0,
     show_default=True,
     help="Fixes the held-out split.",
@@ -96,6 +96,7 @@ def fit(
     # The help must not wait for numpy.
     from rich.console import Console
 
+    from nastool.cli.progress import ProgressBar
     from nastool.constraint import in_base
     from nastool.objective import Direction
     from nastool.predictors.base import check_folder, create_predictor, save_predictor
@@ -130,7 +131,7 @@ def fit(
     check_sources(data, sources, cards)
     check_folder(output)
     console = Console(highlight=False, markup=False)
-    with console.status("Fitting"):
+    with ProgressBar("fitting"), console.status("Fitting"):
         fitted = fit_table(data, model, sources=known, fraction=test_fraction, seed=seed)
     source = {
         **data.source,

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nastool.errors import InvalidInputError, NastoolError
+from nastool.files import is_file, read_text, write_whole, writing
 from nastool.predictors.base import Card, Predictor, save_predictor
 from nastool.predictors.fitting import (
     Fitted,
@@ -26,7 +27,6 @@ from nastool_objectives.latency.registry import (
     DeviceCard,
     Verdict,
     read_card,
-    write_atomically,
     write_card,
 )
 from nastool_objectives.latency.repeatability import NoiseGate
@@ -109,9 +109,11 @@ def keep(
         anchors=table.repeats(anchors=True) if table.n_anchors else None,
     )
     text = table.to_csv(space)
-    if not (folder / TABLE).is_file() or (folder / TABLE).read_text(encoding="utf-8") != text:
+    if not is_file(folder / TABLE) or read_text(folder / TABLE) != text:
         _remove(folder / PREDICTOR)
-    write_atomically(folder / TABLE, text)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / TABLE, text)
     write_card(folder, judged)
     return judged
 
