@@ -84,6 +84,13 @@ class Comparison:
         check_bounds(self.problem, self.bounds)
         _ = self.reference_front
 
+    def __repr__(self) -> str:
+        strategies = ", ".join(self.results)
+        return (
+            f"<Comparison of {strategies}: {len(self.seeds)} seeds, {self.budget:,} evaluations "
+            f"each of {self.problem.summary}>"
+        )
+
     @cached_property
     def _feasible(self) -> Mapping[str, tuple[NDArray[np.bool_], ...]]:
         return {s: tuple(r.evaluations.feasible for r in runs) for s, runs in self.results.items()}

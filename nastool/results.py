@@ -122,6 +122,13 @@ class Result:
     def __len__(self) -> int:
         return len(self.evaluations)
 
+    def __repr__(self) -> str:
+        name = f" {self.name!r}" if self.name else ""
+        return (
+            f"<Result{name}: {len(self):,} evaluations of {self.problem.summary}, "
+            f"{self.seconds:,.2f} s; {STOP_MESSAGES[self.stop_reason]}>"
+        )
+
     def first(self, n: int) -> Result:
         """What was known after n evaluations; the result itself where there are no more."""
         if n < 1:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nastool.cli.options import plugin_option
+from nastool.cli.options import plugin_option, whole
 from nastool.cli.predictor_plot import plot_option, write_page
 from nastool.errors import InvalidInputError
 
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--seed",
-    type=click.IntRange(min=0),
+    type=whole,
     default=0,
     show_default=True,
     help="Fixes the held-out split.",
@@ -109,6 +109,7 @@ def fit(
     # The help must not wait for numpy.
     from rich.console import Console
 
+    from nastool.cli.progress import ProgressBar
     from nastool.constraint import in_base
     from nastool.objective import Direction
     from nastool.predictors.base import check_folder, create_predictor, save_predictor
@@ -146,7 +147,7 @@ def fit(
     larger = maximize or any(c.direction is Direction.MAXIMIZE for c in cards)
     direction = Direction.MAXIMIZE if larger else Direction.MINIMIZE
     console = Console(highlight=False, markup=False)
-    with console.status("Fitting"):
+    with ProgressBar("fitting"), console.status("Fitting"):
         fitted = fit_table(
             data,
             model,

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 _FILE_WIDTH = 120
 """Characters of a line where the table goes into a file or a pipe."""
 
+_WIDEST = 1000
+"""Characters that no name has."""
+
 _SUFFIXES = {".json": "json", ".csv": "csv"}
 
 
@@ -180,11 +183,19 @@ def wide_console(*, plain: bool = False) -> Console:
     return console
 
 
+def print_whole(console: Console, what: RenderableType) -> None:
+    """Print a table; in a narrow window lines become longer than it, so that no name is cut."""
+    from rich.measure import Measurement
+
+    options = console.options.update(max_width=_WIDEST)
+    console.width = max(console.width, Measurement.get(console, options, what).minimum)
+    console.print(what, crop=False)
+
+
 def _rendered(make: Callable[[int], RenderableType], *, plain: bool) -> str:
     console = wide_console(plain=plain)
     with console.capture() as capture:
-        # What fits is made to fit; rows of a table of any length stay whole.
-        console.print(make(console.width), crop=False)
+        print_whole(console, make(console.width))
     text = capture.get()
     return "\n".join(line.rstrip() for line in text.rstrip("\n").split("\n"))
 

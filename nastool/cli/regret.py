@@ -79,12 +79,14 @@ def _print(result: Result, content: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from nastool.cli.output import print_whole
+
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
     for label, text in _lines(result, content):
         grid.add_row(Text(label), Text(text))
-    Console(highlight=False).print(grid)
+    print_whole(Console(highlight=False), grid)
 
 
 def _compare(result: Result, proof: Proof) -> dict[str, Any]:

@@ -113,7 +113,7 @@ def search(
     proven = is_proven(study.strategy)
     if not proven:
         # To be shown, not kept: the same command would go on from what is not the answer.
-        study = Study(problem, study.strategy, None, study.name, seed)
+        study = Study(study.problem, study.strategy, None, study.name, seed)
     result = plan.run(study, budget, storage)
     if refining is not None and proven and result.stop_reason != "interrupted":
         verification = refining.verify(result, measured, storage)

@@ -59,6 +59,7 @@ def _print(found: Verification, study: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from nastool.cli.output import print_whole
     from nastool.constraint import format_quantity
     from nastool.trust import trust
 
@@ -85,7 +86,7 @@ def _print(found: Verification, study: str) -> None:
             cells += [said, shown, off + ("*" if missed else " ")]
         table.add_row(*map(Text, cells))
     console = Console(highlight=False)
-    console.print(table)
+    print_whole(console, table)
     console.print()
     for agreement in found.agreements:
         console.print(Text(str(agreement)))

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
-from pathlib import Path
+from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 TABLE_ROWS = 500
 """Rows of the table for each study; a longer front is thinned evenly."""
-
-_HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -329,8 +327,10 @@ def _document(title: str, body: str, content: dict[str, Any]) -> str:
         raise MissingDependencyError("figures need plotly: pip install plotly") from error
     # No sign that could end the script element survives in the data.
     data = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
-    style = (_HERE / "page.css").read_text(encoding="utf-8")
-    script = (_HERE / "page.js").read_text(encoding="utf-8")
+    # Not as files: the package may lie in an archive.
+    here = resources.files("nastool.plots")
+    style = here.joinpath("page.css").read_text(encoding="utf-8")
+    script = here.joinpath("page.js").read_text(encoding="utf-8")
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'

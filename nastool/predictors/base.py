@@ -10,7 +10,6 @@ import json
 import math
 import os
 import shutil
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -23,7 +22,17 @@ from numpy.typing import NDArray
 
 from nastool.discovery import PREDICTORS, available, find
 from nastool.errors import InvalidInputError, naming
-from nastool.files import is_file, parse_json, read_text, reading, writing
+from nastool.files import (
+    beside,
+    is_file,
+    parse_json,
+    read_text,
+    reading,
+    sync_folder,
+    whole_folder,
+    write_whole,
+    writing,
+)
 from nastool.objective import Direction
 from nastool.predictors.conformal import Widths
 from nastool.predictors.digests import check_digests, write_digests
@@ -74,6 +83,9 @@ class Predictor(ABC):
 
     label: str
     """What people call it."""
+
+    def __repr__(self) -> str:
+        return f"<Predictor {self.kind}: {self.label}>"
 
     @abstractmethod
     def fit(self, features: Floats, targets: Floats, *, genes: int | None = None) -> None:
@@ -322,15 +334,18 @@ def check_folder(folder: str | Path) -> Path:
     Raises:
         InvalidInputError: It holds something else, or lies in a file.
     """
-    target = Path(folder).resolve()
-    inside = next(parent for parent in target.parents if parent.exists())
-    if not inside.is_dir():
-        raise InvalidInputError(f"{folder} must lie in a folder, got the file {inside}")
-    is_free = not target.exists() or (target.is_dir() and not any(target.iterdir()))
-    if not is_free and not (target / CARD).is_file():
-        raise InvalidInputError(
-            f"{folder} must be a new folder or one with a predictor, got something else"
-        )
+    target = Path(os.path.realpath(folder))
+    with reading(folder):
+        inside = next(parent for parent in target.parents if parent.exists())
+        if not inside.is_dir():
+            raise InvalidInputError(f"{folder} must lie in a folder, got the file {inside}")
+        is_free = not target.exists() or (target.is_dir() and not any(target.iterdir()))
+        if not is_free and not (target / CARD).is_file():
+            raise InvalidInputError(
+                f"{folder} must be a new folder or one with a predictor, got something else"
+            )
+    if not os.access(inside, os.W_OK | os.X_OK):
+        raise InvalidInputError(f"{folder} must lie where one may write, got {inside}")
     return target
 
 
@@ -347,33 +362,41 @@ def save_predictor(
 
     Raises:
         InvalidInputError: See `check_folder`, or the card is of another kind.
-        NastoolError: The folder cannot be made.
+        WriteError: It cannot be written; an earlier predictor is as it was.
     """
     if card.kind != predictor.kind:
         raise InvalidInputError(f"card must be of kind {predictor.kind!r}, got {card.kind!r}")
     target = check_folder(folder)
+    if not is_file(target / CARD):
+        with whole_folder(target) as new:
+            _fill(new, predictor, card, data)
+        return
+    new, old = beside(target), beside(target)
     with writing(folder):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        # mkdtemp makes a private folder; a predictor is as readable as any other new one.
-        umask = os.umask(0)
-        os.umask(umask)
-        new, old = aside / "new", aside / "old"
-        with writing(folder):
-            new.mkdir(mode=0o777 & ~umask)
-            predictor.save(new)
-            (new / CARD).write_text(card.to_json(), encoding="utf-8")
-            if data is not None:
-                from nastool.predictors.tables import TABLE
+        try:
+            new.mkdir()
+            _fill(new, predictor, card, data)
+            target.rename(old)
+            try:
+                new.rename(target)
+            except BaseException:  # a signal, too
+                if not target.exists():
+                    old.rename(target)
+                raise
+        finally:
+            for left in (new, old):
+                shutil.rmtree(left, ignore_errors=True)
+        sync_folder(target.parent)
 
-                (new / TABLE).write_text(data.to_csv(), encoding="utf-8")
-            write_digests(new)
-            if target.exists():
-                target.rename(old)
-            new.rename(target)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+
+def _fill(folder: Path, predictor: Predictor, card: Card, data: Measurements | None = None) -> None:
+    predictor.save(folder)
+    write_whole(folder / CARD, card.to_json())
+    if data is not None:
+        from nastool.predictors.tables import TABLE
+
+        write_whole(folder / TABLE, data.to_csv())
+    write_digests(folder)
 
 
 def load_predictor(folder: str | Path) -> tuple[Predictor, Card]:

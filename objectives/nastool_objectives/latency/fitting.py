@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nastool.errors import InvalidInputError, NastoolError
-from nastool.files import read_text
+from nastool.files import is_file, read_text, write_whole, writing
 from nastool.predictors.base import Card, Predictor, save_predictor
 from nastool.predictors.fitting import (
     Fitted,
@@ -28,7 +28,6 @@ from nastool_objectives.latency.registry import (
     Verdict,
     read_card,
     write_card,
-    write_text,
 )
 from nastool_objectives.latency.repeatability import NoiseGate
 from nastool_objectives.latency.tables import LATENCY, LatencyTable
@@ -110,9 +109,11 @@ def keep(
         anchors=table.repeats(anchors=True) if table.n_anchors else None,
     )
     text = table.to_csv(space)
-    if not (folder / TABLE).is_file() or read_text(folder / TABLE) != text:
+    if not is_file(folder / TABLE) or read_text(folder / TABLE) != text:
         _remove(folder / PREDICTOR)
-    write_text(folder / TABLE, text)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / TABLE, text)
     write_card(folder, judged)
     return judged
 

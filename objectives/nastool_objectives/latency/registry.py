@@ -7,6 +7,7 @@ A device's folder holds ``device.json`` (what was measured, on what, how repeata
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -18,7 +19,15 @@ from typing import Any, Literal
 
 from nastool.deployment import Workload
 from nastool.errors import InvalidInputError
-from nastool.files import is_file, parse_json, read_text, write_whole, writing
+from nastool.files import (
+    is_file,
+    is_folder,
+    parse_json,
+    read_text,
+    reading,
+    write_whole,
+    writing,
+)
 from nastool_objectives.latency.repeatability import NoiseGate, Repeatability
 
 CARD = "device.json"
@@ -128,9 +137,10 @@ class DeviceCard:
         """
         try:
             content = parse_json(text, CARD)
+            if not isinstance(content, dict):
+                raise InvalidInputError(f"expected an object, got {type(content).__name__}")
             known = {f.name for f in fields(cls)}
-            if isinstance(content, dict):
-                content = {"conditions": {}, **content}  # older cards have none
+            content = {"conditions": {}, **content}  # older cards have none
             if set(content) != known:
                 raise InvalidInputError(
                     f"expected the entries {', '.join(sorted(known))}; "
@@ -144,7 +154,9 @@ class DeviceCard:
                 content[name] = None if found is None else Repeatability.from_dict(found)
             return cls(**content)
         except (TypeError, ValueError, AttributeError) as error:
-            raise InvalidInputError(f"{CARD}: {error}") from error
+            said = str(error)
+            where = "" if said.startswith(CARD) else f"{CARD}: "
+            raise InvalidInputError(f"{where}{said}") from error
 
 
 def devices_folder(given: Path | None = None) -> Path:
@@ -173,8 +185,9 @@ def find_device(name: str, folder: Path | None = None) -> Path:
         InvalidInputError: There is none; the message lists those there are.
     """
     root = devices_folder(folder)
+    check_enterable(root)
     for candidate in (root / name if _NAME.fullmatch(name) else None, Path(name)):
-        if candidate is not None and (candidate / CARD).is_file():
+        if candidate is not None and is_file(candidate / CARD):
             return candidate
     known = ", ".join(device_names(folder)) or "none"
     raise InvalidInputError(
@@ -186,7 +199,17 @@ def find_device(name: str, folder: Path | None = None) -> Path:
 def device_names(folder: Path | None = None) -> list[str]:
     """Names of the devices that are kept, in alphabetical order."""
     root = devices_folder(folder)
-    return sorted(path.parent.name for path in root.glob(f"*/{CARD}"))
+    check_enterable(root)
+    if not is_folder(root):
+        return []
+    with reading(root):
+        return sorted(path.name for path in root.iterdir() if is_file(path / CARD))
+
+
+def check_enterable(folder: Path) -> None:
+    """Raise InvalidInputError unless a folder may be listed, or is not there."""
+    with reading(folder), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        os.scandir(folder).close()
 
 
 def read_card(folder: Path) -> DeviceCard:
@@ -195,11 +218,13 @@ def read_card(folder: Path) -> DeviceCard:
     Raises:
         InvalidInputError: There is none, or it cannot be read.
     """
+    check_enterable(folder)
     if not is_file(folder / CARD):
         raise InvalidInputError(f"expected the folder of a device, got no {CARD} in {folder}")
+    text = read_text(folder / CARD)
     try:
-        return DeviceCard.from_json(read_text(folder / CARD))
-    except InvalidInputError as error:
+        return DeviceCard.from_json(text)
+    except ValueError as error:
         raise InvalidInputError(f"{folder}: {error}") from error
 
 
@@ -207,17 +232,8 @@ def write_card(folder: Path, card: DeviceCard) -> None:
     """Write the card into a device's folder, which is made if it is missing.
 
     Raises:
-        WriteError: It cannot be written.
+        WriteError: It cannot be written; an earlier one is as it was.
     """
-    write_text(folder / CARD, card.to_json())
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace a file of a device, whose folder is made if it is missing.
-
-    Raises:
-        WriteError: It cannot be written.
-    """
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, text)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / CARD, card.to_json())

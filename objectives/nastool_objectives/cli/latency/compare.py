@@ -42,6 +42,7 @@ def compare(
 
     FIRST and SECOND are tables or devices. The exit code is 2 where the noise gate refuses.
     """
+    from nastool.files import is_file
     from nastool.plugins import load_space
     from nastool_objectives.latency.fitting import judge
     from nastool_objectives.latency.registry import TABLE, find_device
@@ -51,7 +52,7 @@ def compare(
     space = load_space(space_text)
     runs = []
     for text in (first, second):
-        if Path(text).is_file():
+        if is_file(Path(text)):
             runs.append(read_latencies(Path(text), space, unit, column, where))
         else:
             runs.append(read_latencies(find_device(text, devices_dir) / TABLE, space, "s"))

@@ -99,9 +99,10 @@ def import_table(
 
 def _free(folder: Path, card: DeviceCard) -> None:
     """Keep an import from replacing a device that came from something else."""
+    from nastool.files import is_file
     from nastool_objectives.latency.registry import CARD, read_card
 
-    if (folder / CARD).is_file() and read_card(folder).device != card.device:
+    if is_file(folder / CARD) and read_card(folder).device != card.device:
         raise InvalidInputError(
             f"{card.name!r} is a device that was measured here; take another name, or remove "
             f"{folder}"

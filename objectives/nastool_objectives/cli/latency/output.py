@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from nastool.cli.predictor_plot import write_page
+from nastool.cli.progress import ProgressBar
+from nastool.files import is_file, read_text
 
 if TYPE_CHECKING:
     from nastool.space import SearchSpace
@@ -18,10 +20,9 @@ if TYPE_CHECKING:
 
 def predictor_text(folder: Path) -> str:
     """A predictor's card in a few words; ``none`` where the folder has none."""
-    from nastool.files import read_text
     from nastool.predictors.base import CARD, Card
 
-    if not (folder / CARD).is_file():
+    if not is_file(folder / CARD):
         return "none"
     card = Card.from_json(read_text(folder / CARD))
     return f"{card.label}, {card.shapes:,} shapes" + (f", {card.error}" if card.error else "")
@@ -66,7 +67,8 @@ def fit_and_echo(
     from nastool_objectives.latency.fitting import fit_device
     from nastool_objectives.latency.registry import devices_folder
 
-    fitted, card = fit_device(folder, space, model, sources=known, force=force)
+    with ProgressBar("fitting"):
+        fitted, card = fit_device(folder, space, model, sources=known, force=force)
     for candidate in fitted.ranking:
         click.echo(f"  {candidate.label}: cross-validated {candidate.scores}")
     click.echo(f"predictor: {card}, 90% within {within_text(card)}")
