@@ -409,7 +409,11 @@ def load_predictor(folder: str | Path) -> tuple[Predictor, Card]:
     if not is_file(path / CARD):
         raise InvalidInputError(f"{path} must be a folder with a predictor, got no {CARD} there")
     check_digests(path)
-    card = Card.from_json(read_text(path / CARD))
+    text = read_text(path / CARD)
+    try:
+        card = Card.from_json(text)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"{path / CARD}: {error}") from error
     predictor = create_predictor(card.kind)
     with reading(f"the predictor in {path}"):
         try:
