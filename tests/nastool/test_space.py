@@ -40,6 +40,8 @@ NAMED = Space([WIDTHS, OPERATORS, RATIO])
         (("a,b",), "commas"),
         (("a b",), "white space"),
         (("",), "white space"),
+        (("\udcff", "b"), "characters that can be seen"),
+        (("a\x00b",), "characters that can be seen"),
     ],
 )
 def test_a_gene_refuses_choices_that_are_ambiguous(choices, message):

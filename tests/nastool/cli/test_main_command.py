@@ -176,3 +176,11 @@ def test_plugin_file_that_does_not_exist(nastool):
     result = nastool("--plugin", "nope.py", "list")
     assert result.exit_code == 2
     assert result.stderr == "Error: --plugin: expected a Python file, got 'nope.py'\n"
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-1", "0", "1e300"])
+def test_numbers_of_options_are_finite(nastool, text):
+    result = nastool("regret", "mine", "--memory", text)
+    assert result.exit_code == 2
+    assert "--memory" in result.stderr
+    assert len(result.stderr.splitlines()) == 1

@@ -207,6 +207,9 @@ def test_plot_is_a_page(search, tmp_path):
         (["--format", "xml"], "'xml' is not one of"),
         (["--plot", "front.png"], "--plot: must end in .html"),
         (["--output", "no/such/folder/x"], "--output: folder 'no/such/folder' must exist"),
+        (["--plot", "a.html", "--output", "./a.html"], "'a.html', which --output names, too"),
+        (["--batch-size", "10G"], "batch_size must be at most 1,000,000, got 10,000,000,000"),
+        (["--option", "population_size=10G"], "population_size must be at most 1,000,000"),
         (["--plugin", "nope.py"], "--plugin: expected a Python file"),
     ],
 )

@@ -30,6 +30,8 @@ def test_a_stored_study_becomes_one_of_optunas(search, nastool):
     (("nothing",), "nothing"),
     (("mine", "--to", "nosuch://place"), "a storage of Optuna must be"),
     (("mine", "--to", "sqlite:///nastool.db"), "must be a database of its own"),
+    (("mine", "--to", "/dev/null"), "no regular file"),
+    (("mine", "--to", "."), "no regular file"),
     (("mine", "--name", ""), ""),
 ])  # fmt: skip
 def test_bad_input_is_one_line(search, nastool, arguments, message):

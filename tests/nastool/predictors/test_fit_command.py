@@ -353,6 +353,8 @@ def test_a_space_names_the_genes_and_their_choices(tmp_path, monkeypatch):
 def test_the_order_of_other_measurements_is_told(tmp_path):
     table = write(tmp_path / "a.csv", *rows())
     shapes, values = rows(40, seed=5)
+    # Measured anew: what is known already would be left out.
+    values = values + np.random.default_rng(1).normal(0, 0.02 * values.std(), len(values))
     same = write(tmp_path / "same.csv", shapes, values * 3 + 1)
     reverse = write(tmp_path / "reverse.csv", shapes, 200 - values)
     result = run(
@@ -379,3 +381,27 @@ def test_what_to_hold_against_is_a_name_and_a_table(tmp_path, text):
     table = write(tmp_path / "a.csv", *rows())
     with pytest.raises(InvalidInputError, match="expected SOURCE=TABLE"):
         run(table, "--against", text, "--output", tmp_path / "p")
+
+
+def test_a_table_is_not_held_against_itself(tmp_path):
+    shapes, values = rows()
+    table = write(tmp_path / "a.csv", shapes, values)
+    order = np.random.default_rng(0).permutation(len(values))
+    copy = write(tmp_path / "copy.csv", shapes[order], values[order] * 1000)
+    with pytest.raises(InvalidInputError, match="news: expected other measurements"):
+        run(table, "--against", f"news={copy}", "--output", tmp_path / "p")
+    known = {tuple(shape) for shape in shapes.tolist()}
+    others, noise = rows(40, seed=5)
+    new = [row for row, shape in enumerate(others.tolist()) if tuple(shape) not in known]
+    others, noise = others[new], noise[new]
+    both = np.concatenate([shapes, others])
+    mixed = write(tmp_path / "mixed.csv", both, np.concatenate([values, noise * 3 + 1]))
+    run(table, "--against", f"news={mixed}", "--output", tmp_path / "p")
+    (agreement,) = load_predictor(tmp_path / "p")[1].agreements
+    assert agreement.n == len(np.unique(others, axis=0))
+
+
+def test_the_name_of_a_metric_can_be_seen(tmp_path):
+    table = write(tmp_path / "a.csv", *rows())
+    with pytest.raises(InvalidInputError, match="--metric must have characters"):
+        run(table, "--metric", "", "--output", tmp_path / "p")

@@ -142,6 +142,7 @@ def test_ranking_of_several_objectives_prefers_the_front_and_its_ends():
     ("settings", "message"),
     [
         ({"population_size": 1}, "population_size must be at least 2, got 1"),
+        ({"population_size": 2_000_000}, "population_size must be at most 1,000,000"),
         ({"mutation_probability": 0.0}, "mutation_probability must be above 0"),
         ({"selection": "roulette"}, "selection must be aging or elitist, got 'roulette'"),
         ({"mutation": "gauss"}, "mutation must be uniform or step, got 'gauss'"),

@@ -72,6 +72,7 @@ def test_contributions_are_the_hypervolume_lost():
     ("setting", "message"),
     [
         ({"initial": 0}, "initial must be at least 1, got 0"),
+        ({"initial": 10**10}, "initial must be at most 1,000,000, got 10,000,000,000"),
         ({"crossover": -0.1}, "crossover must be between 0 and 1, got -0.1"),
         ({"jump": 2}, "jump must be between 0 and 1, got 2"),
     ],
