@@ -74,10 +74,12 @@ def pair(
     children = [start(works[0], errors[0])]
     time.sleep(rng.uniform(0, 0.2))
     children.append(start(works[1], errors[1]))
+    finished = False
     if kill:
         time.sleep(rng.uniform(0.05, 0.6))
         os.kill(children[0], signal.SIGKILL)
-        os.waitpid(children[0], 0)
+        # It may have been done just before.
+        finished = os.waitpid(children[0], 0)[1] == 0
         children[0] = start(works[0], errors[0])
     codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
     said = [path.read_text() if path.exists() else "" for path in errors]
@@ -86,7 +88,7 @@ def pair(
     count.deaths += sum(code == 2 and "Error:" not in text for code, text in pairs)
     count.refused += sum(code == 2 for code in codes)
     count.taken_over += sum(text.count("Taking over") for text in said)
-    count.lost += 0 not in codes
+    count.lost += not finished and 0 not in codes
     return codes
 
 

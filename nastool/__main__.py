@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from nastool.interrupt import leave, set_handlers
+import atexit
+import os
+
+from nastool.interrupt import INTERRUPTED, leave, set_handlers
 
 
 def run() -> None:
@@ -11,7 +14,15 @@ def run() -> None:
     set_handlers(leave)
     from nastool.cli.main import main
 
-    main(prog_name="nastool")
+    try:
+        main(prog_name="nastool")
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            # Python would die of SIGINT where the signal came amid an ``exec``, caught or not, and
+            # wait for threads that nobody waits for any more.
+            atexit._run_exitfuncs()  # noqa: SLF001 - what `os._exit` leaves out
+            os._exit(INTERRUPTED)
+        raise
 
 
 if __name__ == "__main__":

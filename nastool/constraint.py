@@ -33,6 +33,7 @@ _UNITS = {
     "J": ("1", "J"),
     "mJ": ("1e-3", "J"),
 }
+_BINARY = (("GiB", 30), ("MiB", 20), ("KiB", 10))
 # Products are rounded once, to the nearest float: 66.1M, 66.1e6 and 66100000 are one bound.
 _DECIMALS = Context(prec=60, traps=[])
 _BASE_UNITS = ("", *dict.fromkeys(base for _, base in _UNITS.values()))
@@ -97,11 +98,11 @@ class Constraint:
         return excess / scale
 
     def __str__(self) -> str:
-        # Four digits where they say it all, every digit where they do not: `parse_constraint`
+        # Few digits where they say it all, every digit where they do not: `parse_constraint`
         # reads it back.
-        text = format_quantity(self.bound, self.unit)
-        if _read(text).value != self.bound:
-            text = f"{float(self.bound)!r}{self.unit}"
+        texts = [format_quantity(self.bound, self.unit), *_in_binary(self.bound, self.unit)]
+        texts = [text for text in texts if _read(text).value == self.bound]
+        text = min(texts, key=len, default=f"{float(self.bound)!r}{self.unit}")
         return f"{self.metric}{self.sense}{text}"
 
 
@@ -174,6 +175,14 @@ def parse_bound(text: str, sense: Sense) -> Constraint:
         if "unknown unit" in str(error) or "a number" in str(error):
             raise
         raise InvalidInputError(f"expected METRIC=NUMBER, got {text!r:.200}") from error
+
+
+def _in_binary(value: float, unit: str) -> list[str]:
+    """A size in the largest of KiB, MiB and GiB that it fills."""
+    if unit != "B":
+        return []
+    filled = [(2.0**power, name) for name, power in _BINARY if abs(value) >= 2**power]
+    return [f"{value / scale:.6g}{name}" for scale, name in filled[:1]]
 
 
 def format_quantity(value: float, unit: str = "") -> str:

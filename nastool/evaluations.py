@@ -40,6 +40,15 @@ class Evaluations:
     def __len__(self) -> int:
         return len(self.genotypes)
 
+    def __repr__(self) -> str:
+        genes, objectives, constraints = (
+            array.shape[1] for array in (self.genotypes, self.objectives, self.violations)
+        )
+        return (
+            f"<Evaluations: {len(self):,} of {genes} genes, {objectives} objectives and "
+            f"{constraints} constraints>"
+        )
+
     @property
     def feasible(self) -> NDArray[np.bool_]:
         """Rows that satisfy every constraint and did not fail, shape (n,)."""

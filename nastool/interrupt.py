@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 _ENDING = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
@@ -91,7 +91,7 @@ def unraised_interrupts() -> Iterator[None]:
     def hook(unraisable: sys.UnraisableHookArgs) -> None:
         if isinstance(unraisable.exc_value, KeyboardInterrupt):
             # Raised in here, it would be lost as well.
-            again = threading.Timer(_SOON, _thread.interrupt_main, [signal.SIGTERM])
+            again = threading.Timer(_SOON, _signal_main_thread)
             again.daemon = True
             again.start()
         else:
@@ -102,6 +102,14 @@ def unraised_interrupts() -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = before
+
+
+def _signal_main_thread() -> None:
+    if hasattr(signal, "pthread_kill"):
+        # Also ends what it waits for.
+        signal.pthread_kill(cast("int", threading.main_thread().ident), signal.SIGTERM)
+    else:
+        _thread.interrupt_main(signal.SIGTERM)
 
 
 @contextlib.contextmanager
@@ -156,9 +164,9 @@ class Interrupt:
             raise KeyboardInterrupt
 
     @contextlib.contextmanager
-    def cutting_short(self) -> Iterator[None]:
-        """Within this block a signal raises KeyboardInterrupt at once."""
-        self._cutting = True
+    def cutting_short(self, cut: bool = True) -> Iterator[None]:
+        """Within this block a signal raises KeyboardInterrupt at once, where it may be cut."""
+        self._cutting = cut
         try:
             yield
         finally:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import multiprocessing
 import os
 import selectors
@@ -20,6 +21,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -99,6 +102,35 @@ def temporary_folder() -> Iterator[Path]:
     """Give a folder for the time of the block; it vanishes even when the process is killed."""
     with tempfile.TemporaryDirectory(prefix="nastool-") as name, _noted("folder", name):
         yield Path(name)
+
+
+_kept = contextlib.ExitStack()
+
+
+@functools.cache
+def shipped_folder(package: str, name: str) -> Path:
+    """A folder that ships within a package: where it lies, or unpacked from an archive for now.
+
+    Args:
+        package: E.g. ``nastool_supershaper``.
+        name: Of the folder.
+    """
+    found = resources.files(package).joinpath(name)
+    if isinstance(found, Path):
+        return found
+    target = _kept.enter_context(temporary_folder()) / name
+    atexit.register(_kept.close)
+    _unpack(found, target)
+    return target
+
+
+def _unpack(source: Traversable, target: Path) -> None:
+    if source.is_dir():
+        target.mkdir()
+        for item in source.iterdir():
+            _unpack(item, target / item.name)
+    else:
+        target.write_bytes(source.read_bytes())
 
 
 @contextlib.contextmanager

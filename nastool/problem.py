@@ -92,6 +92,16 @@ class Problem:
     constraints: Sequence[Constraint] = ()
     metrics: Sequence[Objective] = ()
 
+    def __repr__(self) -> str:
+        return f"<Problem: {self.summary}>"
+
+    @property
+    def summary(self) -> str:
+        """What is searched where under what, in a few words."""
+        names = ", ".join(objective.name for objective in self.objectives)
+        bounds = ", ".join(map(str, self.constraints))
+        return f"{names} on {self.space.name}" + (f" under {bounds}" if bounds else "")
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "objectives", tuple(self.objectives))
         object.__setattr__(self, "constraints", tuple(self.constraints))

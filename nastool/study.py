@@ -130,6 +130,13 @@ class Study:
         """How many of its evaluations have failed; `run` can try them again."""
         return int(np.isnan(self._archive.values).any(axis=1).sum())
 
+    def __repr__(self) -> str:
+        name = f" {self.name!r}" if self.name else ""
+        return (
+            f"<Study{name}: {len(self):,} evaluations of {self.problem.summary} by "
+            f"{self.description['strategy']}, seed {self.seed}>"
+        )
+
     def run(
         self,
         budget: int,
@@ -204,7 +211,13 @@ class Study:
         if self._pending is None:
             if self._told >= self._size:
                 return "exhausted"
-            proposals = self._ask(batch_size)
+            try:
+                with interrupt.cutting_short(self.strategy.can_be_interrupted):
+                    proposals = self._ask(batch_size)
+            except KeyboardInterrupt:
+                if not interrupt.requested or not self.strategy.can_be_interrupted:
+                    raise
+                return "interrupted"
             if len(proposals) == 0:
                 return "exhausted"
             self._pending = proposals, self.problem.space.keys(proposals)

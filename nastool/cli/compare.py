@@ -69,7 +69,7 @@ _STRATEGIES = ("random", "evolution", "nsga2", "pareto")
 )
 @click.option(
     "--jobs",
-    type=click.IntRange(min=1),
+    type=count,
     metavar="N",
     default=1,
     show_default=True,

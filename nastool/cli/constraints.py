@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,6 +12,12 @@ from nastool.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from nastool.constraint import Constraint
+
+_ALMOST = re.compile(
+    r"\s*(?P<metric>[A-Za-z_][\w.-]*(?:\[[^\[\]]+\]|:[^\[\]<=>\s]+)?)"
+    r"\s*(?:(?P<sense>[<>]=?|==?|=[<>]|≤|≥)\s*(?P<number>[^<>=≤≥\s]*))?\s*"
+)
+"""Texts that are meant as bounds, or what a shell leaves of them."""
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -65,5 +72,19 @@ def read_constraints(
             try:
                 found[parse(text)] = None
             except InvalidInputError as error:
-                raise InvalidInputError(f"{option}: {error}") from error
+                raise InvalidInputError(f"{option}: {error}{_hint(text)}") from error
     return tuple(found)
+
+
+def _hint(text: str) -> str:
+    """What to write instead of something that looks like a bound; begins with a colon."""
+    almost = _ALMOST.fullmatch(text)
+    if almost is None:
+        return ""
+    metric, sense, number = almost["metric"], almost["sense"] or "", almost["number"] or "66M"
+    either = f"--max {metric}={number} for at most, --min {metric}={number} for at least"
+    if not sense and not almost["number"]:
+        return f": a shell takes what follows < or > for a file; {either} need no quotes"
+    if sense in ("<", ">"):
+        return f": a bound is itself allowed, so write {sense}=; or {either}"
+    return f": {either}"

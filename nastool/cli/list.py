@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from nastool.cli.options import format_option, plugin_option
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_SUMMARY = 24
+"""Characters of a line that are few for what a plugin is."""
 
 
 @click.command("list")
@@ -33,16 +41,36 @@ def list_plugins(output_format: str) -> None:
         click.echo(json.dumps(rows, indent=2))
         return
     from rich.console import Console
+    from rich.padding import Padding
+    from rich.text import Text
+
+    cells = [
+        (GROUPS[plugin.group], plugin.name, plugin.origin, plugin.summary) for plugin in plugins
+    ]
+    console = Console(highlight=False)
+    widths = [max(len(row[column]) for row in cells) for column in range(3)]
+    if console.width >= sum(widths) + 2 * len(widths) + _SUMMARY:
+        console.print(_table(cells))
+        return
+    # Too narrow for columns: names whole, and under each what it is.
+    previous = ""
+    for kind, name, origin, summary in cells:
+        if kind != previous:
+            console.print(Text(kind, style="bold"))
+        console.print(Text(f"  {name}", style="bold"), soft_wrap=True)
+        console.print(Padding(Text(f"{summary} ({origin})"), (0, 0, 0, 4)))
+        previous = kind
+
+
+def _table(cells: list[tuple[str, str, str, str]]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
     for header in ("kind", "name", "origin", "what"):
-        table.add_column(header, no_wrap=header in ("kind", "name"), overflow="fold")
+        table.add_column(header, no_wrap=header != "what", overflow="fold")
     previous = ""
-    for plugin in plugins:
-        kind = GROUPS[plugin.group]
-        cells = ("" if kind == previous else kind, plugin.name, plugin.origin, plugin.summary)
-        table.add_row(*map(Text, cells))
+    for kind, *rest in cells:
+        table.add_row(*map(Text, ("" if kind == previous else kind, *rest)))
         previous = kind
-    Console(highlight=False).print(table)
+    return table

@@ -13,7 +13,7 @@ import click
 
 from nastool import __version__
 from nastool.cli.options import plugin_option
-from nastool.cli.streams import BROKEN_PIPE, give_up_output, output_failure, standard_streams
+from nastool.cli.streams import BROKEN_PIPE, OUTPUT, give_up_output, standard_streams
 
 # Not nastool.plugins: the help page should not wait for numpy.
 from nastool.discovery import COMMANDS, available, find
@@ -68,10 +68,8 @@ def _foreign(error: Exception) -> str:
     A net below the places that know what they do and say it better.
     """
     if isinstance(error, OSError):
-        if failure := output_failure():
-            if isinstance(failure, BrokenPipeError):
-                raise click.exceptions.Exit(BROKEN_PIPE) from error
-            return f"cannot write to the standard output: {failure.strerror or failure}"
+        if isinstance(error, BrokenPipeError) and error.filename == OUTPUT:
+            raise click.exceptions.Exit(BROKEN_PIPE) from error
         names = [str(name) for name in (error.filename, error.filename2) if name is not None]
         reason = error.strerror or str(error) or type(error).__name__
         return ": ".join([" and ".join(names), reason] if names else [reason])
@@ -107,7 +105,7 @@ def _run(command: Callable[[], object]) -> int:
         if isinstance(error, BrokenPipeError):
             return BROKEN_PIPE
         with suppress(OSError):
-            click.echo(f"Error: cannot write to the standard output: {error.strerror}", err=True)
+            click.echo(f"Error: {OUTPUT}: {error.strerror or error}", err=True)
         return _OneLineError.exit_code
     return code if isinstance(code, int) else 0
 
@@ -168,8 +166,7 @@ class LazyGroup(click.Group):
             return command()
         with standard_streams(), signals_interrupt(), unraised_interrupts():
             code = _run(command)
-            if output_failure():
-                give_up_output()
+            give_up_output()
         sys.exit(code)
 
     def make_context(

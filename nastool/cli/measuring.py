@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from nastool.cli.options import count
 from nastool.errors import InvalidInputError, NastoolError
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Measuring:
 
 
 def measuring_options(command: _F) -> _F:
-    """Add ``--supernet``, ``--text`` and ``--measure``, handed over as ``measuring``."""
+    """Add what is measured and with what, handed over as ``measuring``."""
 
     @click.option(
         "--supernet",
@@ -107,6 +108,12 @@ def measuring_options(command: _F) -> _F:
         help="Held-out text to measure it with; repeatable. Default: what training held out.",
     )
     @click.option(
+        "--blocks",
+        type=count,
+        metavar="N",
+        help="Blocks of that text to measure with, evenly spaced. Default: all.",
+    )
+    @click.option(
         "--measure",
         "measure_texts",
         metavar="METRIC=OBJECTIVE",
@@ -118,6 +125,7 @@ def measuring_options(command: _F) -> _F:
         *arguments: Any,
         supernet: Path | None,
         text: tuple[str, ...],
+        blocks: int | None,
         measure_texts: tuple[str, ...],
         **options: Any,
     ) -> Any:
@@ -126,6 +134,8 @@ def measuring_options(command: _F) -> _F:
             settings["supernet"] = str(supernet)
         if text:
             settings["text"] = text
+        if blocks is not None:
+            settings["blocks"] = blocks
         return command(*arguments, measuring=Measuring(settings, measure_texts), **options)
 
     return packed  # type: ignore[return-value]  # what click calls takes the options instead

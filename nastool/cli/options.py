@@ -21,25 +21,44 @@ PLUGIN_FILES = "nastool.plugin_files"
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-def count(text: str) -> int:
-    """Read a whole number of at least one, with an optional k, M or G: the type of an option.
+class WholeNumber(click.ParamType[int]):
+    """A whole number, with an optional k, M or G: the type of an option.
 
-    Raises:
-        BadParameter: The text is something else.
+    Args:
+        least: The smallest that is taken.
     """
-    # Imports numpy, which the help page must not wait for.
-    from nastool.constraint import parse_quantity
 
-    try:
-        quantity = parse_quantity(text.replace("_", ""))
-    except InvalidInputError:
-        quantity = None
-    number = 0 if quantity is None or quantity.unit else quantity.value
-    if number < 1 or not math.isclose(number, round(number), rel_tol=1e-12):
-        raise click.BadParameter(
-            f"expected a whole number of at least 1, such as 30000 or 30k, got {text!r}"
+    name = "integer"
+
+    def __init__(self, least: int = 1) -> None:
+        self._least = least
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        # Imports numpy, which the help page must not wait for.
+        from nastool.constraint import parse_quantity
+
+        try:
+            quantity = parse_quantity(str(value).replace("_", ""))
+        except InvalidInputError:
+            quantity = None
+        number = math.nan if quantity is None or quantity.unit else quantity.value
+        if number >= self._least and math.isclose(number, round(number), rel_tol=1e-12):
+            # Digits beyond those of a float are given without a suffix.
+            text = str(value).strip().replace("_", "")
+            return int(text) if text.lstrip("+").isdigit() else round(number)
+        return self.fail(
+            f"expected a whole number of at least {self._least}, such as 30000 or 30k, got "
+            f"{str(value)!r}",
+            param,
+            ctx,
         )
-    return round(number)
+
+
+count = WholeNumber(1)
+"""Of options that ask for some."""
+
+whole = WholeNumber(0)
+"""Of options that take none, too: seeds, warm-up."""
 
 
 def _load_plugins(
@@ -53,6 +72,15 @@ def _load_plugins(
 
         load_file(file)
     return files
+
+
+def corrected_option(command: _F) -> _F:
+    """Add ``--corrected``."""
+    return click.option(
+        "--corrected",
+        is_flag=True,
+        help="Also show predicted values worse by what the best of many likely flatters.",
+    )(command)
 
 
 def plugin_option(command: _F) -> _F:
@@ -140,7 +168,7 @@ def budget_options(command: _F) -> _F:
         ),
         click.option(
             "--seed",
-            type=click.IntRange(min=0),
+            type=whole,
             metavar="N",
             default=0,
             show_default=True,

@@ -1,13 +1,13 @@
-"""How far long work is, on stderr: a bar on a terminal, a line now and then elsewhere."""
+"""Progress on stderr, which quick work never shows: a bar, or lines where there is no terminal."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import threading
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
-
-import click
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -15,12 +15,18 @@ if TYPE_CHECKING:
 _PATIENCE = 1.0
 """Seconds before the bar appears."""
 
-_FIRST_LINE = 5.0
-"""Seconds before the first line where there is no terminal; the next one takes twice as long."""
+_FIRST = 5.0
+"""Seconds before the first line where there is no terminal."""
+
+_LONGEST = 300.0
+"""Most seconds between two lines."""
 
 
 class ProgressBar:
-    """Shows evaluations done of a budget, only when it takes a while.
+    """Shows how far work is, on stderr and only when it takes a while.
+
+    On a terminal a bar; elsewhere a line every now and then, ever less often, which also comes
+    while nothing else is said.
 
     Args:
         label: What is being done.
@@ -29,26 +35,26 @@ class ProgressBar:
     def __init__(self, label: str) -> None:
         self._label = label
         self._start = time.perf_counter()
-        self._terminal = sys.stderr.isatty()
-        self._next_line = _FIRST_LINE
+        self._is_terminal = sys.stderr.isatty()
         self._bar: Progress | None = None
+        self._ended = threading.Event()
+        self._said = label
 
     def __enter__(self) -> Self:
+        if not self._is_terminal:
+            threading.Thread(target=self._write_lines, daemon=True).start()
         return self
 
     def __call__(self, done: int, total: int, label: str | None = None) -> None:
         """Say how far the work is, and where a label is given, at what."""
-        passed = time.perf_counter() - self._start
-        if not self._terminal:
-            if passed >= self._next_line:
-                self._next_line = 2 * passed
-                click.echo(f"{label or self._label}: {done:,} of {total:,}", err=True)
+        text = label or self._label
+        if not self._is_terminal:
+            self._said = f"{text}: {done:,} of {total:,} ({done / max(total, 1):.0%})"
             return
-        if passed < _PATIENCE:
+        if time.perf_counter() - self._start < _PATIENCE:
             return
         if self._bar is None:
             self._bar = _start(self._label)
-        text = label or self._label
         self._bar.update(self._bar.task_ids[0], completed=done, total=total, description=text)
 
     def __exit__(
@@ -57,8 +63,18 @@ class ProgressBar:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._ended.set()
         if self._bar is not None:
             self._bar.stop()
+
+    def _write_lines(self) -> None:
+        pause = _FIRST
+        while not self._ended.wait(pause):
+            seconds = time.perf_counter() - self._start
+            with contextlib.suppress(OSError, ValueError):
+                sys.stderr.write(f"{self._said}, {seconds:,.0f} s\n")
+                sys.stderr.flush()
+            pause = min(_LONGEST, seconds / 2)
 
 
 def _start(label: str) -> Progress:

@@ -16,6 +16,7 @@ import click
 from nastool.cli.measuring import Measuring, measuring_options
 from nastool.cli.options import count
 from nastool.errors import InvalidInputError
+from nastool.files import is_file, read_text, write_whole, writing
 
 if TYPE_CHECKING:
     from nastool.objective import Objective
@@ -80,15 +81,16 @@ class Refining:
         digest = hashlib.sha256(content.encode()).hexdigest()[:8]
         folder = self.folder or Path(f"refined-{digest}")
         mark = folder / _MARK
-        if mark.is_file() and mark.read_text(encoding="utf-8").strip() != digest:
+        if is_file(mark) and read_text(mark).strip() != digest:
             raise InvalidInputError(
                 f"--refined: expected a new folder or that of this search, got {folder}, which "
                 "keeps the predictors of another one"
             )
 
         def report(done: Round) -> None:
-            folder.mkdir(parents=True, exist_ok=True)
-            mark.write_text(f"{digest}\n", encoding="utf-8")
+            with writing(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+            write_whole(mark, f"{digest}\n")
             for agreement in done.agreements:
                 click.echo(f"round {done.number}: {agreement}", err=True)
 
@@ -166,7 +168,8 @@ def refining_options(command: _F) -> _F:
             refining = Refining(rounds, shapes or _SHAPES, folder, measuring)
         elif shapes or folder or measuring:
             raise InvalidInputError(
-                "--refine-shapes, --refined, --supernet, --text and --measure need --refine N"
+                "--refine-shapes, --refined, --supernet, --text, --blocks and --measure need "
+                "--refine N"
             )
         return command(*arguments, refining=refining, **options)
 

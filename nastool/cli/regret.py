@@ -79,12 +79,14 @@ def _print(result: Result, content: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from nastool.cli.output import print_whole
+
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
     for label, text in _lines(result, content):
         grid.add_row(Text(label), Text(text))
-    Console(highlight=False).print(grid)
+    print_whole(Console(highlight=False), grid)
 
 
 def _compare(result: Result, proof: Proof) -> dict[str, Any]:
@@ -117,12 +119,18 @@ def _compare(result: Result, proof: Proof) -> dict[str, Any]:
             "optimum": sign * float(truth.min()),
             "optimal_shape": problem.space.format(proof.genotypes[int(truth[:, 0].argmin())]),
             "gap": best - float(truth.min()),
+            "relative_gap": _share(best - float(truth.min()), float(truth.min())),
             # Where the search was cut short the truth may still be better than what it found.
             "largest_gap": best - sign * proof.certificate.bound,
         }
         return content
     compared = front_regret(found, truth)
     return content | asdict(compared) | {"gap": compared.gap}
+
+
+def _share(gap: float, optimum: float) -> float | None:
+    """A gap in terms of the optimum, the same in every unit; None where that is 0."""
+    return gap / abs(optimum) if optimum else None
 
 
 def _lines(result: Result, content: dict[str, Any]) -> list[tuple[str, str]]:
@@ -134,7 +142,8 @@ def _lines(result: Result, content: dict[str, Any]) -> list[tuple[str, str]]:
     if len(problem.objectives) == 1:
         unit = problem.objectives[0].unit
         best, optimum = content["best"], content["optimum"]
-        share = f" ({content['gap'] / abs(optimum) * 100:.3g}%)" if optimum else ""
+        relative = content["relative_gap"]
+        share = "" if relative is None else f" ({relative * 100:.3g}%)"
         lines += [
             ("best found", format_quantity(best, unit)),
             ("optimum", f"{format_quantity(optimum, unit)}: {content['optimal_shape']}"),

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import errno
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO, cast
 
 BROKEN_PIPE = 141
 """Exit code where who read the output has gone, as in ``nastool list | head``; shells' own."""
+
+OUTPUT = "the standard output"
+"""File name of errors in writing to it."""
 
 _ERRORS = "nastool-printable"
 
@@ -48,27 +50,53 @@ def standard_streams() -> Iterator[None]:
                 setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
     stdout: Any = sys.stdout
     before = getattr(stdout, "errors", None)
-    if hasattr(stdout, "reconfigure"):
-        with contextlib.suppress(OSError, ValueError):
-            stdout.reconfigure(errors=_ERRORS)
+    _reconfigure(stdout, _ERRORS)
+    # What is written by others through the old one is theirs.
+    sys.stdout = cast("TextIO", _Output(stdout))
     try:
         yield
     finally:
-        if hasattr(stdout, "reconfigure"):
-            with contextlib.suppress(OSError, ValueError):
-                stdout.reconfigure(errors=before)
+        sys.stdout = stdout
+        _reconfigure(stdout, before)
 
 
-def output_failure() -> OSError | None:
-    """Why the standard output cannot be written to; None where it can."""
+def _reconfigure(stream: Any, errors: str | None) -> None:
+    if hasattr(stream, "reconfigure"):
+        with contextlib.suppress(OSError, ValueError):
+            stream.reconfigure(errors=errors)
+
+
+class _Output:
+    """A stream whose errors say that they are its own.
+
+    Args:
+        stream: Written to.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        with _naming_output():
+            return int(self._stream.write(text))
+
+    def flush(self) -> None:
+        """Pass on what is still held back."""
+        with _naming_output():
+            self._stream.flush()
+
+
+@contextlib.contextmanager
+def _naming_output() -> Iterator[None]:
     try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        yield
     except OSError as error:
-        return error
-    except ValueError:
-        return OSError(errno.EBADF, os.strerror(errno.EBADF))
-    return None
+        error.filename = OUTPUT
+        raise
 
 
 def give_up_output() -> None:

@@ -30,6 +30,8 @@ def studies(storage: str, output_format: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from nastool.cli.output import print_whole
+
     table = Table(box=None, pad_edge=False)
     table.add_column("study", no_wrap=True)
     table.add_column("objectives and constraints", overflow="fold")
@@ -48,7 +50,10 @@ def studies(storage: str, output_format: str) -> None:
         )
         table.add_row(*map(Text, cells))
     console = Console(highlight=False, markup=False)
-    console.print(table if found else f"no studies in {store.url}")
+    if found:
+        print_whole(console, table)
+    else:
+        console.print(f"no studies in {store.url}")
 
 
 def _grouped(found: list[StudySummary]) -> dict[tuple[str, bool], list[StudySummary]]:

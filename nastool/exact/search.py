@@ -110,6 +110,7 @@ class ExactSearch:
         n_units = math.prod(self._unit_sizes)
         self._run = _Progressing(np.empty((0, 3), np.int64), np.zeros(n_units, dtype=bool))
         self._order = np.random.default_rng(0).permutation(n_units)
+        self._compiled = False
 
     @property
     def nbytes(self) -> int:
@@ -219,9 +220,13 @@ class ExactSearch:
         run, begin = self._run, time.perf_counter()
         units = self._order[~run.done[self._order]][:_WAVE]
         targets = self._sweep.targets(run.front, self._prune)
-        jobs = [pool.submit(self._unit, int(unit), targets) for unit in units]
-        interrupted = False
         results = []
+        if not self._compiled:
+            # The first unit in this thread: a signal can end the compiling of what it runs.
+            results.append(self._unit(int(units[0]), targets))
+            self._compiled = True
+        jobs = [pool.submit(self._unit, int(unit), targets) for unit in units[len(results) :]]
+        interrupted = False
         for job in jobs:
             while True:
                 try:

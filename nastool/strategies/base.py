@@ -30,6 +30,12 @@ class Strategy(ABC):
         seed: Fixes everything the strategy draws.
     """
 
+    can_be_interrupted = False
+    """Whether Ctrl-C may raise KeyboardInterrupt within `ask`, which then has changed nothing.
+
+    For strategies whose `ask` takes long; those of others are let finish.
+    """
+
     def __init__(self, problem: Problem, seed: int = 0) -> None:
         self.problem = problem
         self.rng = np.random.default_rng(seed)

@@ -43,6 +43,8 @@ class Exact(Strategy):
         InvalidInputError: A problem that cannot be certified; the message says why.
     """
 
+    can_be_interrupted = True
+
     def __init__(
         self,
         problem: Problem,
@@ -120,7 +122,10 @@ class Exact(Strategy):
         return np.concatenate(found)
 
     def ask(self, n: int) -> Genotypes:
-        self.prove()
+        if self._answer is None and not self.prove().is_complete:
+            # Not asked to say what it has: what is not the answer must not be told to a study.
+            self._answer = self._certificate = None
+            raise KeyboardInterrupt
         if self._answer is None:
             return np.empty((0, len(self.problem.space.genes)), dtype=np.int64)
         asked = self._answer[self._asked : self._asked + n]

@@ -12,7 +12,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
+from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -77,8 +77,9 @@ class PublishedShape:
 @lru_cache(maxsize=1)
 def published_shapes() -> Mapping[str, PublishedShape]:
     """The ten shapes of table 6 and the nine of the cigar family, by name."""
-    path = Path(__file__).with_name("published_shapes.csv")
-    lines = [x for x in path.read_text(encoding="utf-8").splitlines() if not x.startswith("#")]
+    # Not as a file: the package may lie in an archive.
+    text = resources.files(__package__).joinpath("published_shapes.csv").read_text("utf-8")
+    lines = [x for x in text.splitlines() if not x.startswith("#")]
     return {
         row["name"]: PublishedShape(
             row["source"],

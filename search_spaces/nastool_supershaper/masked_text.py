@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError
 from nastool.files import is_file, read_json_object
+from nastool.leftovers import temporary_folder
 from nastool_supershaper.data import Corpus, fixed_masks, load_corpus, prepare_corpus
 from nastool_supershaper.text import load_tokenizer, text_files
 
@@ -151,10 +151,8 @@ def mask_files(
     """
     files = text_files(text, text_field)
     length = length or min(_LENGTH, known_positions(config))
-    with tempfile.TemporaryDirectory() as folder:
-        opened = prepare_corpus(
-            files, tokenizer, Path(folder), sequence_length=length, held_out=0.0
-        )
+    with temporary_folder() as folder:
+        opened = prepare_corpus(files, tokenizer, folder, sequence_length=length, held_out=0.0)
         check_corpus(opened, None, config, name)
         masked = fixed_masks(opened, "train", blocks, mask_seed)
     return MaskedText(*masked, [file.name for file in files])

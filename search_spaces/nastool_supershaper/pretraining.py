@@ -320,8 +320,9 @@ class _Run:
         save_config(self.model, self.output)
         write_whole(self.output / CARD, json.dumps(self._card, indent=2) + "\n")
         if tokenizer is not None:
-            is_path = isinstance(tokenizer, str | Path)
-            save_tokenizer(load_tokenizer(tokenizer) if is_path else tokenizer, self.output)
+            if isinstance(tokenizer, str | Path):
+                tokenizer = load_tokenizer(tokenizer)
+            save_tokenizer(tokenizer, self.output)
 
     def step(
         self, step: int, input_ids: NDArray[np.int64], labels: NDArray[np.int64]

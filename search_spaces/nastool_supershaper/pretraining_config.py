@@ -92,28 +92,32 @@ class PretrainingConfig:
     peak_flops: float | None = None
 
     def __post_init__(self) -> None:
+        some, any_, rate = "at least 1", "at least 0", "a finite number of at least 0"
         rules = {
-            "steps": self.steps >= 1,
-            "batch_size": self.batch_size >= 1,
-            "micro_batch_size": self.micro_batch_size is None or self.micro_batch_size >= 1,
-            "learning_rate": 0 < self.learning_rate < math.inf,
-            "warmup_steps": self.warmup_steps >= 0,
-            "weight_decay": 0 <= self.weight_decay < math.inf,
-            "head_steps": self.head_steps >= 0,
-            "head_rate": 0 <= self.head_rate < math.inf,
-            "bottleneck_rate": 0 <= self.bottleneck_rate < math.inf,
-            "masking_rate": 0 < self.masking_rate < 1,
-            "dtype": self.dtype in DTYPES,
-            "seed": 0 <= self.seed < 1 << 63,
-            "log_every": self.log_every >= 1,
-            "evaluate_every": self.evaluate_every >= 0,
-            "checkpoint_every": self.checkpoint_every >= 1,
-            "keep_checkpoints": self.keep_checkpoints >= 1,
-            "peak_flops": self.peak_flops is None or 0 < self.peak_flops < math.inf,
+            "steps": (self.steps >= 1, some),
+            "batch_size": (self.batch_size >= 1, some),
+            "micro_batch_size": (self.micro_batch_size is None or self.micro_batch_size >= 1, some),
+            "learning_rate": (0 < self.learning_rate < math.inf, "a finite number above 0"),
+            "warmup_steps": (self.warmup_steps >= 0, any_),
+            "weight_decay": (0 <= self.weight_decay < math.inf, rate),
+            "head_steps": (self.head_steps >= 0, any_),
+            "head_rate": (0 <= self.head_rate < math.inf, rate),
+            "bottleneck_rate": (0 <= self.bottleneck_rate < math.inf, rate),
+            "masking_rate": (0 < self.masking_rate < 1, "above 0 and below 1"),
+            "dtype": (self.dtype in DTYPES, f"one of {', '.join(DTYPES)}"),
+            "seed": (0 <= self.seed < 1 << 63, "at least 0 and below 2^63"),
+            "log_every": (self.log_every >= 1, some),
+            "evaluate_every": (self.evaluate_every >= 0, any_),
+            "checkpoint_every": (self.checkpoint_every >= 1, some),
+            "keep_checkpoints": (self.keep_checkpoints >= 1, some),
+            "peak_flops": (
+                self.peak_flops is None or 0 < self.peak_flops < math.inf,
+                "a finite number above 0",
+            ),
         }
-        for name, holds in rules.items():
+        for name, (holds, expected) in rules.items():
             if not holds:
-                raise InvalidInputError(f"{name} is out of range: {getattr(self, name)!r}")
+                raise InvalidInputError(f"{name} must be {expected}, got {getattr(self, name)!r}")
         if self.distillation is not None and not self.rule.trains_largest:
             raise InvalidInputError(
                 "distillation: expected a rule that trains the largest subnet in every step, got "

@@ -16,6 +16,7 @@ from nastool.chain import ChainCost
 from nastool.deployment import Deployment, Workload
 from nastool.errors import InvalidInputError, MissingDependencyError
 from nastool.files import is_file, is_folder, read_json_object
+from nastool.leftovers import shipped_folder
 from nastool.space import Gene, Genotypes, SearchSpace
 
 PUBLISHED_WIDTHS = (120, 240, 360, 480, 540, 600, 768)
@@ -37,7 +38,6 @@ _LARGEST_WIDTH = 65_536
 _DIGITS = 18
 """Beyond every model there is: a slip of the keyboard, or a damaged file, is refused at once."""
 
-_REFERENCE = Path(__file__).parent / "reference"
 _BYTES_PER_WEIGHT = 4
 
 
@@ -154,7 +154,7 @@ class SuperShaperSpace(SearchSpace):
         A space without one of its own may name another, of equal genes, in
         ``reference/proxies.json``; the predictor's card says what it was fitted on.
         """
-        return shipped_reference(_REFERENCE, self.name, metric)
+        return shipped_reference(shipped_folder(__package__, "reference"), self.name, metric)
 
     def deploy(self, genotype: NDArray[np.int64], workload: Workload) -> Deployment:
         """Build the merged subnet, without masked-LM head, with random weights."""

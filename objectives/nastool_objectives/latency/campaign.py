@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from nastool.deployment import Workload
 from nastool.devices import Device, Timing, timing_of
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
-from nastool.files import owned
+from nastool.files import is_file, owned, read_table, read_text, write_whole, writing
 from nastool.space import Genotypes, SearchSpace
 from nastool_objectives.latency import sampling, system
 
@@ -184,14 +184,17 @@ def _run(
     genotypes, n_anchors = plan.architectures(space)
     order = plan.order(len(genotypes), n_anchors)
     visits = _resume(visits_path, order)
-    with visits_path.open("a", encoding="utf-8", newline="") as file:
+    with writing(visits_path):
+        file = visits_path.open("a", encoding="utf-8", newline="")
+    with file:
         for number in range(len(visits), len(order)):
             turn, row = order[number].tolist()
             visit = _visit(space, device, workload, plan, genotypes[row], (turn, row))
             visits.append(visit)
-            file.write(_line(number, visit))
-            file.flush()
-            os.fsync(file.fileno())
+            with writing(visits_path):
+                file.write(_line(number, visit))
+                file.flush()
+                os.fsync(file.fileno())
             _check_hope(visits)
             if progress is not None:
                 progress(len(visits), len(order))
@@ -244,12 +247,12 @@ def _line(number: int, visit: Visit) -> str:
 
 def _resume(path: Path, order: NDArray[np.int64]) -> list[Visit]:
     """Visits that are there; a last line that a kill cut short is taken away."""
-    if not path.exists() or "\n" not in (text := path.read_text(encoding="utf-8")):
-        path.write_text(",".join(_COLUMNS) + "\n", encoding="utf-8")
+    if not is_file(path) or "\n" not in (text := read_text(path)):
+        write_whole(path, ",".join(_COLUMNS) + "\n")
         return []
     whole = text[: text.rindex("\n") + 1]
     if whole != text:
-        path.write_text(whole, encoding="utf-8")
+        write_whole(path, whole)
     visits = read_visits(path)
     places = np.array([(visit.round, visit.row) for visit in visits]).reshape(-1, 2)
     if len(places) > len(order) or not np.array_equal(places, order[: len(places)]):
@@ -265,11 +268,15 @@ def read_visits(path: Path) -> list[Visit]:
     Raises:
         InvalidInputError: It is no such file.
     """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return [_parse(row) for row in csv.DictReader(file)]
-    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise InvalidInputError(f"{path} holds no visits of a campaign: {error}") from error
+    visits = []
+    for row in read_table(path):
+        try:
+            visits.append(_parse(row.cells))
+        except (KeyError, ValueError) as error:
+            raise InvalidInputError(
+                f"{path}, line {row.line}: no visit of a campaign: {error}"
+            ) from error
+    return visits
 
 
 def _parse(row: Mapping[str, str]) -> Visit:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nastool.errors import InvalidInputError, NastoolError
+from nastool.files import is_file, read_text, write_whole, writing
 from nastool.predictors.base import Card, Predictor, save_predictor
 from nastool.predictors.fitting import (
     Fitted,
@@ -26,7 +27,6 @@ from nastool_objectives.latency.registry import (
     DeviceCard,
     Verdict,
     read_card,
-    write_atomically,
     write_card,
 )
 from nastool_objectives.latency.repeatability import NoiseGate
@@ -109,9 +109,11 @@ def keep(
         anchors=table.repeats(anchors=True) if table.n_anchors else None,
     )
     text = table.to_csv(space)
-    if not (folder / TABLE).is_file() or (folder / TABLE).read_text(encoding="utf-8") != text:
+    if not is_file(folder / TABLE) or read_text(folder / TABLE) != text:
         _remove(folder / PREDICTOR)
-    write_atomically(folder / TABLE, text)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / TABLE, text)
     write_card(folder, judged)
     return judged
 
@@ -215,8 +217,8 @@ def fit_device(
         device = replace(device, verdict="forced")
     require_quiet(device)
     data = read_measurements(folder / TABLE, LATENCY, space, _costs(space))
-    check_sources(data, [source / PREDICTOR for source in sources], cards)
-    fitted = fit_table(data, kind or "auto", sources=known, seed=seed)
+    tables = check_sources(data, [source / PREDICTOR for source in sources], cards)
+    fitted = fit_table(data, kind or "auto", sources=known, tables=tables, seed=seed)
     device = _judge_unrepeated(device, fitted.held_out, force=force)
     if device.verdict == "refused" and not (folder / PREDICTOR).is_dir():
         write_card(folder, device)
@@ -225,7 +227,7 @@ def fit_device(
         "device": device.name,
         "measured by": device.device,
         "facts": dict(device.facts),
-        "workload": device.workload.as_dict(),
+        "workload": device.load,
         "noise": device.note,
         "seed": seed,
         **({"recalibrated from": [card.metric for card in cards]} if cards else {}),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from nastool.deployment import Deployment
 from nastool.devices import Device, Timing
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
+from nastool.leftovers import temporary_folder
 from nastool_objectives.latency import system
 from nastool_objectives.latency.export import export_onnx
 from nastool_objectives.latency.torch_devices import checked_threads, timed
@@ -132,8 +132,8 @@ def _file(deployment: Deployment) -> Iterator[Path]:
     if deployment.file is not None:
         yield deployment.file
         return
-    with tempfile.TemporaryDirectory(prefix="nastool-") as folder:
-        path = Path(folder, "model.onnx")
+    with temporary_folder() as folder:
+        path = folder / "model.onnx"
         export_onnx(deployment, path)
         yield path
 

@@ -7,6 +7,7 @@ A device's folder holds ``device.json`` (what was measured, on what, how repeata
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -17,7 +18,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nastool.deployment import Workload
-from nastool.errors import InvalidInputError, NastoolError
+from nastool.errors import InvalidInputError
+from nastool.files import (
+    is_file,
+    is_folder,
+    parse_json,
+    read_text,
+    reading,
+    write_whole,
+    writing,
+)
 from nastool_objectives.latency.repeatability import NoiseGate, Repeatability
 
 CARD = "device.json"
@@ -44,7 +54,7 @@ class DeviceCard:
         device: What measured, as users type it; ``imported`` for a table from elsewhere.
         settings: Keyword settings of that device.
         facts: What it says about itself.
-        workload: What it was given in one pass.
+        workload: What it was given in one pass; None for a table from elsewhere.
         space: The space, as users type it.
         fingerprint: Fingerprint of that space.
         plan: Numbers of the campaign; empty for a table from elsewhere.
@@ -53,6 +63,8 @@ class DeviceCard:
         shapes: How well all shapes repeat; None where each was measured once.
         anchors: How well the anchor shapes repeat, likewise.
         gate: Thresholds that were applied.
+        conditions: How a table from elsewhere was measured, as far as somebody said: the rest is
+            unknown.
 
     Raises:
         InvalidInputError: A name that is no folder's, or an unknown verdict.
@@ -62,7 +74,7 @@ class DeviceCard:
     device: str
     settings: Mapping[str, Any]
     facts: Mapping[str, Any]
-    workload: Workload
+    workload: Workload | None
     space: str
     fingerprint: str
     plan: Mapping[str, Any] = field(default_factory=dict)
@@ -71,6 +83,7 @@ class DeviceCard:
     shapes: Repeatability | None = None
     anchors: Repeatability | None = None
     gate: NoiseGate = field(default_factory=NoiseGate)
+    conditions: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         name: object = self.name
@@ -83,6 +96,14 @@ class DeviceCard:
             raise InvalidInputError(
                 f"a verdict must be one of {', '.join(_VERDICTS)}, got {self.verdict!r}"
             )
+
+    @property
+    def load(self) -> dict[str, Any]:
+        """What it was given in one pass, by name; None what nobody said."""
+        if self.workload is not None:
+            return dict(self.workload.as_dict())
+        unknown = dict.fromkeys(("batch_size", "sequence_length"))
+        return {**unknown, **self.conditions}
 
     @property
     def metric(self) -> str:
@@ -115,21 +136,27 @@ class DeviceCard:
             InvalidInputError: Not JSON, an entry is missing or unknown, or of the wrong type.
         """
         try:
-            content = json.loads(text)
+            content = parse_json(text, CARD)
+            if not isinstance(content, dict):
+                raise InvalidInputError(f"expected an object, got {type(content).__name__}")
             known = {f.name for f in fields(cls)}
+            content = {"conditions": {}, **content}  # older cards have none
             if set(content) != known:
                 raise InvalidInputError(
                     f"expected the entries {', '.join(sorted(known))}; "
                     f"got {', '.join(sorted(content))}"
                 )
-            content["workload"] = Workload(**content["workload"])
+            if content["workload"] is not None:
+                content["workload"] = Workload(**content["workload"])
             content["gate"] = NoiseGate(**content["gate"])
             for name in ("shapes", "anchors"):
                 found = content[name]
                 content[name] = None if found is None else Repeatability.from_dict(found)
             return cls(**content)
         except (TypeError, ValueError, AttributeError) as error:
-            raise InvalidInputError(f"{CARD}: {error}") from error
+            said = str(error)
+            where = "" if said.startswith(CARD) else f"{CARD}: "
+            raise InvalidInputError(f"{where}{said}") from error
 
 
 def devices_folder(given: Path | None = None) -> Path:
@@ -158,8 +185,9 @@ def find_device(name: str, folder: Path | None = None) -> Path:
         InvalidInputError: There is none; the message lists those there are.
     """
     root = devices_folder(folder)
+    check_enterable(root)
     for candidate in (root / name if _NAME.fullmatch(name) else None, Path(name)):
-        if candidate is not None and (candidate / CARD).is_file():
+        if candidate is not None and is_file(candidate / CARD):
             return candidate
     known = ", ".join(device_names(folder)) or "none"
     raise InvalidInputError(
@@ -171,7 +199,17 @@ def find_device(name: str, folder: Path | None = None) -> Path:
 def device_names(folder: Path | None = None) -> list[str]:
     """Names of the devices that are kept, in alphabetical order."""
     root = devices_folder(folder)
-    return sorted(path.parent.name for path in root.glob(f"*/{CARD}"))
+    check_enterable(root)
+    if not is_folder(root):
+        return []
+    with reading(root):
+        return sorted(path.name for path in root.iterdir() if is_file(path / CARD))
+
+
+def check_enterable(folder: Path) -> None:
+    """Raise InvalidInputError unless a folder may be listed, or is not there."""
+    with reading(folder), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        os.scandir(folder).close()
 
 
 def read_card(folder: Path) -> DeviceCard:
@@ -180,13 +218,13 @@ def read_card(folder: Path) -> DeviceCard:
     Raises:
         InvalidInputError: There is none, or it cannot be read.
     """
+    check_enterable(folder)
+    if not is_file(folder / CARD):
+        raise InvalidInputError(f"expected the folder of a device, got no {CARD} in {folder}")
+    text = read_text(folder / CARD)
     try:
-        return DeviceCard.from_json((folder / CARD).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidInputError(
-            f"expected the folder of a device, got no {CARD} in {folder}"
-        ) from error
-    except ValueError as error:  # no card, or no text
+        return DeviceCard.from_json(text)
+    except ValueError as error:
         raise InvalidInputError(f"{folder}: {error}") from error
 
 
@@ -194,21 +232,8 @@ def write_card(folder: Path, card: DeviceCard) -> None:
     """Write the card into a device's folder, which is made if it is missing.
 
     Raises:
-        NastoolError: It cannot be written.
+        WriteError: It cannot be written; an earlier one is as it was.
     """
-    write_atomically(folder / CARD, card.to_json())
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file: a reader sees the old text or the new.
-
-    Raises:
-        NastoolError: It cannot be written.
-    """
-    partial = path.with_name(f".partial.{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise NastoolError(f"cannot write {path}: {error.strerror or error}") from error
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / CARD, card.to_json())

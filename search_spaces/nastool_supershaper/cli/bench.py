@@ -6,14 +6,14 @@ import csv
 import io
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from nastool.cli.options import count, plugin_option
+from nastool.cli.options import count, plugin_option, whole
 from nastool.errors import InvalidInputError
+from nastool.leftovers import temporary_folder
 from nastool_supershaper.cli.supernets import torch_needed
 
 if TYPE_CHECKING:
@@ -38,11 +38,9 @@ if TYPE_CHECKING:
 @click.option("--compile", "compiled", is_flag=True, help="Measure torch.compile, too.")
 @click.option("--rounds", type=count, default="5", show_default=True, help="Turns of each form.")
 @click.option("--repeats", type=count, default="5", show_default=True, help="Passes of a turn.")
-@click.option("--warmup", type=int, default=2, show_default=True, help="Passes before timing.")
+@click.option("--warmup", type=whole, default=2, show_default=True, help="Passes before timing.")
 @click.option("--memory/--no-memory", default=True, show_default=True, help="Measure memory.")
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the order."
-)
+@click.option("--seed", type=whole, default=0, show_default=True, help="Of the order.")
 @click.option(
     "--format",
     "output_format",
@@ -85,8 +83,8 @@ def bench(
     chosen = [name for name in baselines or BASELINES if name != "none"]
     plan = Plan(rounds, repeats, warmup, memory, seed)
     workload = Workload(batch_size, sequence_length)
-    with tempfile.TemporaryDirectory(prefix="nastool-") as temporary:
-        found = _found(folders, chosen, Path(temporary), workload, threads, compiled=compiled)
+    with temporary_folder() as temporary:
+        found = _found(folders, chosen, temporary, workload, threads, compiled=compiled)
         try:
             with ProgressBar("measuring") as bar:
                 rows = measure(found, plan, threads, bar)

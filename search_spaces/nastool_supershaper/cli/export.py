@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nastool.cli.options import count, format_option, plugin_option, storage_option
+from nastool.cli.options import (
+    WholeNumber,
+    count,
+    format_option,
+    plugin_option,
+    storage_option,
+    whole,
+)
 from nastool.errors import InvalidInputError
 from nastool_supershaper.cli.supernets import named_supernet, torch_needed
 
@@ -88,7 +95,7 @@ _HEADS = ("masked-lm", "classification", "regression", "question-answering", "en
 )
 @click.option(
     "--max-length",
-    type=click.IntRange(min=8),
+    type=WholeNumber(8),
     metavar="N",
     help="Tokens of an example at most. Default: as many as the model takes.",
 )
@@ -97,9 +104,7 @@ _HEADS = ("masked-lm", "classification", "regression", "question-answering", "en
 @click.option(
     "--private", is_flag=True, help="The repository must be private; a new one is made so."
 )
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of new heads."
-)
+@click.option("--seed", type=whole, default=0, show_default=True, help="Of new heads.")
 @format_option
 @storage_option
 @plugin_option

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
 
+from nastool.cli.options import count, whole
 from nastool.errors import InvalidInputError
 from nastool_supershaper.cli.supernets import move, torch_needed
 from nastool_supershaper.cli.training_options import parse_time
-
-_COUNT = click.IntRange(min=0)
-_POSITIVE = click.IntRange(min=1)
 
 
 @click.command()
@@ -25,17 +24,17 @@ _POSITIVE = click.IntRange(min=1)
 )
 @click.option("--text-field", default="text", show_default=True, help="Name of the text column.")
 @click.option("--corpus", type=click.Path(path_type=Path), help="Prepared corpus to take it from.")
-@click.option("--shapes", type=_COUNT, default=3000, show_default=True, help="Random shapes.")
-@click.option("--seed", type=_COUNT, default=0, show_default=True, help="Seed of the shapes.")
-@click.option("--mask-seed", type=_COUNT, default=0, show_default=True, help="Seed of the masks.")
+@click.option("--shapes", type=whole, default=3000, show_default=True, help="Random shapes.")
+@click.option("--seed", type=whole, default=0, show_default=True, help="Seed of the shapes.")
+@click.option("--mask-seed", type=whole, default=0, show_default=True, help="Seed of the masks.")
 @click.option(
     "--shapes-from",
     multiple=True,
     type=click.Path(path_type=Path),
     help="CSV file with columns layer_1, layer_2, ...: further shapes; repeatable.",
 )
-@click.option("--blocks", type=_POSITIVE, help="Blocks of text to measure on. Default: all.")
-@click.option("--batch-size", type=_POSITIVE, help="Blocks at a time. Default: 64, on a GPU 512.")
+@click.option("--blocks", type=count, help="Blocks of text to measure on. Default: all.")
+@click.option("--batch-size", type=count, help="Blocks at a time. Default: 64, on a GPU 512.")
 @click.option("--dtype", default="auto", show_default=True, help="auto, float32 or bfloat16.")
 @click.option("--device", help="Torch device. Default: cuda if there is one, else cpu.")
 @click.option(
@@ -76,9 +75,7 @@ def measure(
         from nastool_supershaper.cli.processes import say, shared_work
         from nastool_supershaper.masked_text import masked_text
         from nastool_supershaper.parallel import own_device
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
+    from nastool.cli.progress import ProgressBar
     from nastool_supershaper import measuring
 
     if text and corpus is not None:
@@ -112,15 +109,10 @@ def measure(
         "mask_seed": mask_seed,
         "shapes_seed": seed,
     }
-    console = Console(stderr=True, highlight=False)
-    columns = ("Measuring", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with (
         shared_work(device) as workers,
-        Progress(
-            *columns, console=console, disable=not (console.is_terminal and workers.is_first)
-        ) as bar,
+        ProgressBar("measuring") if workers.is_first else nullcontext() as bar,
     ):
-        task = bar.add_task("", total=len(set(wanted)))
         measuring.measure(
             model,
             input_ids,
@@ -130,7 +122,7 @@ def measure(
             card=card,
             batch_size=batch_size,
             dtype=dtype,
-            progress=lambda p: bar.update(task, completed=p.done, total=p.total),
+            progress=lambda p: bar(p.done, p.total) if bar is not None else None,
             workers=workers,
             max_time=limit,
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nastool.cli.options import count, whole
 from nastool.errors import InvalidInputError
 from nastool_supershaper.cli.supernets import (
     SIZES,
@@ -43,7 +44,7 @@ _INTERRUPTED = 130
 )
 @click.option("--supernet", metavar="DIR", help="Start from a supernet trained before.")
 @click.option("--widths", metavar="W,W,...", help="Hidden sizes a layer can take.")
-@click.option("--layers", type=int, help="Grow a pretrained model to so many layers.")
+@click.option("--layers", type=count, help="Grow a pretrained model to so many layers.")
 @click.option("--reorder", is_flag=True, help="First sort the hidden dimensions by importance.")
 @click.option(
     "--text",
@@ -56,7 +57,7 @@ _INTERRUPTED = 130
 )
 @click.option("--text-field", help="Name of the text column. Default: text.")
 @click.option("--streaming", is_flag=True, help="Read data sets while they download.")
-@click.option("--max-tokens", type=int, help="Stop reading at so many tokens.")
+@click.option("--max-tokens", type=count, help="Stop reading at so many tokens.")
 @click.option(
     "--corpus",
     metavar="DIR",
@@ -67,18 +68,18 @@ _INTERRUPTED = 130
     metavar="PATH_OR_HUB",
     help="Tokenizer, or train:SIZE for a new one. Default: that of --bert, else train:16000.",
 )
-@click.option("--sequence-length", type=int, help="Tokens a block. Default: 128.")
+@click.option("--sequence-length", type=count, help="Tokens a block. Default: 128.")
 @click.option("--held-out", type=float, help="Share of the text held out. Default: 0.01.")
 @click.option("--preset", help="supershaper, laptop or smoke. Default: laptop.")
-@click.option("--steps", type=int, help="Optimizer steps.")
-@click.option("--batch-size", type=int, help="Blocks an optimizer step.")
-@click.option("--micro-batch-size", type=int, help="Blocks a forward pass.")
+@click.option("--steps", type=count, help="Optimizer steps.")
+@click.option("--batch-size", type=count, help="Blocks an optimizer step.")
+@click.option("--micro-batch-size", type=count, help="Blocks a forward pass.")
 @click.option("--learning-rate", type=float, help="Peak learning rate.")
-@click.option("--warmup-steps", type=int, help="Steps of linear warm-up.")
+@click.option("--warmup-steps", type=whole, help="Steps of linear warm-up.")
 @click.option("--masking-rate", type=float, help="Share of the tokens to predict.")
-@click.option("--head-steps", type=int, help="First steps, of the largest net alone.")
+@click.option("--head-steps", type=whole, help="First steps, of the largest net alone.")
 @click.option("--rule", type=click.Choice(_RULES), help="Which subnets train in a step.")
-@click.option("--random-shapes", type=int, help="Random subnets a step.")
+@click.option("--random-shapes", type=whole, help="Random subnets a step.")
 @click.option(
     "--sampling",
     type=click.Choice(_SAMPLINGS),
@@ -108,10 +109,10 @@ _INTERRUPTED = 130
     type=click.Choice(("tensorboard", "wandb", "none")),
     help="Where curves go; repeatable. Default: what is installed.",
 )
-@click.option("--seed", type=int, help="Seed of order, masks and shapes.")
-@click.option("--evaluate-every", type=int, help="Steps between evaluations.")
-@click.option("--checkpoint-every", type=int, help="Steps between checkpoints.")
-@click.option("--evaluation-blocks", type=int, default=128, show_default=True)
+@click.option("--seed", type=whole, help="Seed of order, masks and shapes.")
+@click.option("--evaluate-every", type=whole, help="Steps between evaluations.")
+@click.option("--checkpoint-every", type=count, help="Steps between checkpoints.")
+@click.option("--evaluation-blocks", type=count, default=128, show_default=True)
 @click.option("--device", help="Torch device. Default: cuda if there is one, else cpu.")
 @click.option(
     "--output", required=True, type=click.Path(path_type=Path), help="Folder of the supernet."

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nastool.cli.options import count, plugin_option, storage_option
+from nastool.cli.options import count, plugin_option, storage_option, whole
 from nastool.errors import InvalidInputError, NastoolError
 from nastool_supershaper.cli.supernets import move, named_supernet, torch_needed
 
@@ -97,7 +97,7 @@ _MODES = ("direct", "partial", "scratch")
 )
 @click.option(
     "--pretrain-steps",
-    type=click.IntRange(min=0),
+    type=whole,
     help="Steps of masked language modelling before fine-tuning, for partial and scratch. "
     "Default: 1000 for partial, 0 for scratch alone.",
 )

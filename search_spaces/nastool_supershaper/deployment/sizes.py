@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 from nastool.deployment import Workload
 from nastool.errors import NastoolError
 from nastool.files import read_json_object
+from nastool.leftovers import started
 
 _FILES = {
     "torch": ("model.safetensors",),
@@ -22,6 +22,12 @@ _FILES = {
 
 _STATUS = Path("/proc/self/status")
 _PASSES = 3
+
+_PATIENCE = 3600.0
+"""Seconds that a model may take to be loaded and run."""
+
+_MOST = 1 << 16
+"""Bytes that are read of what its process prints."""
 
 
 def bytes_of(folder: Path, form: str) -> int:
@@ -63,18 +69,13 @@ def peak_memory(folder: Path, form: str, workload: Workload, threads: int = 1) -
     if not _STATUS.is_file():
         return None
     sizes = (workload.batch_size, workload.sequence_length, threads)
-    done = subprocess.run(  # noqa: S603 - ourselves
-        [sys.executable, "-m", __name__, str(folder), form, *map(str, sizes)],
-        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    words = [sys.executable, "-m", __name__, str(folder), form, *map(str, sizes)]
+    with started(words, {**os.environ, "OMP_NUM_THREADS": str(threads)}) as process:
+        output, errors = process.collect(_PATIENCE, _MOST, _MOST)
+    if process.exit_code != 0:
+        last = (errors.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
         raise NastoolError(f"the memory of {form} in {folder} cannot be measured: {last}")
-    found = done.stdout.split()[-1]
+    found = output.decode().split()[-1]
     return None if found == str(None) else int(found)
 
 

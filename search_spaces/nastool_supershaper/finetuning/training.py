@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from transformers import (
 from transformers.utils import logging
 
 from nastool.errors import NastoolError
+from nastool.leftovers import temporary_folder
 from nastool_supershaper.finetuning.encoding import Encoded
 from nastool_supershaper.finetuning.tasks import METRICS, Settings, Task
 from nastool_supershaper.precision import resolve_dtype
@@ -91,9 +91,9 @@ def fine_tune(
     start = time.perf_counter()
     best = _BestEpoch(task.metrics[0])
     steps = settings.epochs * math.ceil(len(encoded.train) / settings.batch_size)
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with temporary_folder() as folder, _quiet():
         arguments = TrainingArguments(
-            output_dir=folder,
+            output_dir=str(folder),
             # Given alone, it would repeat the examples until it is reached.
             max_steps=min(steps, settings.max_steps or steps),
             per_device_train_batch_size=settings.batch_size,

@@ -8,7 +8,12 @@ import click
 
 from nastool.cli.options import plugin_option
 from nastool.errors import InvalidInputError
-from nastool_objectives.cli.latency.options import devices_option, gate_options, space_option
+from nastool_objectives.cli.latency.options import (
+    devices_option,
+    gate_options,
+    space_option,
+    where_option,
+)
 
 
 @click.command()
@@ -17,6 +22,7 @@ from nastool_objectives.cli.latency.options import devices_option, gate_options,
 @click.option("--unit", default="s", show_default=True, help="Unit of the latencies in files.")
 @click.option("--column", default="latency_s", show_default=True, help="Column of the latencies.")
 @space_option
+@where_option
 @gate_options
 @devices_option
 @plugin_option
@@ -26,6 +32,7 @@ def compare(
     unit: str,
     column: str,
     space_text: str,
+    where: tuple[str, ...],
     min_spearman: float,
     max_difference: float,
     force: bool,
@@ -35,6 +42,7 @@ def compare(
 
     FIRST and SECOND are tables or devices. The exit code is 2 where the noise gate refuses.
     """
+    from nastool.files import is_file
     from nastool.plugins import load_space
     from nastool_objectives.latency.fitting import judge
     from nastool_objectives.latency.registry import TABLE, find_device
@@ -44,8 +52,8 @@ def compare(
     space = load_space(space_text)
     runs = []
     for text in (first, second):
-        if Path(text).is_file():
-            runs.append(read_latencies(Path(text), space, unit, column))
+        if is_file(Path(text)):
+            runs.append(read_latencies(Path(text), space, unit, column, where))
         else:
             runs.append(read_latencies(find_device(text, devices_dir) / TABLE, space, "s"))
     both = join(space, *runs)

@@ -18,6 +18,7 @@ def list_devices(devices_dir: Path | None) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from nastool.cli.output import print_whole
     from nastool_objectives.latency.registry import (
         PREDICTOR,
         device_names,
@@ -32,11 +33,14 @@ def list_devices(devices_dir: Path | None) -> None:
         return
     table = Table(box=None, pad_edge=False)
     for header in ("device", "measured by", "space", "batch", "length", "noise gate", "predictor"):
-        table.add_column(header, overflow="fold")
+        table.add_column(header, overflow="fold", no_wrap=header == "device")
     for name in names:
         card = read_card(root / name)
-        batch, length = card.workload.batch_size, card.workload.sequence_length
+        batch, length = (
+            "?" if card.load[name] is None else card.load[name]
+            for name in ("batch_size", "sequence_length")
+        )
         cells = (name, card.device, card.space, str(batch), str(length), card.verdict)
         fitted = predictor_text(root / name / PREDICTOR)
         table.add_row(*map(Text, (*cells, fitted)))
-    Console(highlight=False).print(table)
+    print_whole(Console(highlight=False), table)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nastool.cli.options import count, plugin_option
+from nastool.cli.options import count, plugin_option, whole
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.files import owned
 from nastool_objectives.cli.latency.options import (
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 @click.option("--shapes", type=count, default="300", show_default=True, help="Shapes to measure.")
 @click.option("--anchors", type=count, default="5", show_default=True, help="Anchor shapes.")
 @click.option("--rounds", type=count, default="4", show_default=True, help="Visits of a shape.")
-@click.option("--warmup", type=int, default=2, show_default=True, help="Passes before timing.")
+@click.option("--warmup", type=whole, default=2, show_default=True, help="Passes before timing.")
 @click.option("--repeats", type=count, default="3", show_default=True, help="Passes of a visit.")
 @click.option(
     "--choose",
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Shapes of every size, or the few that tell most about all others.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--seed", type=whole, default=0, show_default=True)
 @click.option(
     "--option",
     "settings_texts",
@@ -169,9 +169,11 @@ def _begin(folder: Path, card: DeviceCard) -> None:
     """Write the card of a new campaign, or check that the one that is there is the same."""
     import json
 
-    from nastool_objectives.latency.registry import CARD, read_card, write_card
+    from nastool.files import is_file
+    from nastool_objectives.latency.registry import CARD, check_enterable, read_card, write_card
 
-    if not (folder / CARD).is_file():
+    check_enterable(folder)
+    if not is_file(folder / CARD):
         write_card(folder, card)
         return
     known = read_card(folder)

@@ -22,6 +22,7 @@ def show(name: str, devices_dir: Path | None) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from nastool.cli.output import print_whole
     from nastool_objectives.latency.registry import PREDICTOR, find_device, read_card
 
     folder = find_device(name, devices_dir)
@@ -31,7 +32,10 @@ def show(name: str, devices_dir: Path | None) -> None:
         "measured by": card.device,
         **dict(card.settings),
         **dict(card.facts),
-        **{key.replace("_", " "): value for key, value in card.workload.as_dict().items()},
+        **{
+            key.replace("_", " "): "unknown" if value is None else value
+            for key, value in card.load.items()
+        },
         "space": card.space,
         **{key.replace("_", " "): value for key, value in card.plan.items()},
         "repeats, shapes": card.shapes or "not known",
@@ -47,4 +51,4 @@ def show(name: str, devices_dir: Path | None) -> None:
         text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         if text:
             grid.add_row(Text(key), Text(text))
-    Console(highlight=False).print(grid)
+    print_whole(Console(highlight=False), grid)

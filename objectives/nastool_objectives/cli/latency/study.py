@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from nastool.cli.options import count, plugin_option
+from nastool.cli.options import count, plugin_option, whole
 from nastool_objectives.cli.latency.options import devices_option, space_option
 
 
@@ -26,9 +26,16 @@ from nastool_objectives.cli.latency.options import devices_option, space_option
     type=count,
     default="10000",
     show_default=True,
-    help="Evaluations of each of the two searches for a device.",
+    help="Evaluations of each search for a device.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--seed", type=whole, default=0, show_default=True)
+@click.option(
+    "--seeds",
+    type=count,
+    default="5",
+    show_default=True,
+    help="Times that both searches are run.",
+)
 @click.option(
     "--output",
     metavar="FILE.html",
@@ -43,6 +50,7 @@ def study(
     objective_text: str,
     budget: int,
     seed: int,
+    seeds: int,
     output: Path | None,
     devices_dir: Path | None,
 ) -> None:
@@ -52,11 +60,13 @@ def study(
     parameter limits, under latency limits and by heuristics, importances, and predicted against
     measured latency.
     """
+    from nastool.cli.output import write_file
     from nastool.cli.problems import make_problem
+    from nastool.cli.progress import ProgressBar
     from nastool_objectives.latency.device_study import study_device
     from nastool_objectives.latency.figures import study_page
     from nastool_objectives.latency.objective import create
-    from nastool_objectives.latency.registry import find_device, write_atomically
+    from nastool_objectives.latency.registry import find_device
 
     problem = make_problem(space_text, [objective_text], ())
     space, quality = problem.space, problem.objectives[0]
@@ -65,10 +75,13 @@ def study(
         # A whole path: a bare name would be looked up where devices are kept by default.
         folder = find_device(name, devices_dir).resolve()
         predicted = create(space, str(folder), f"latency[{name}]")
-        found.append(study_device(space, quality, predicted, budget=budget, seed=seed))
+        with ProgressBar(f"studying {name}"):
+            found.append(
+                study_device(space, quality, predicted, budget=budget, seed=seed, seeds=seeds)
+            )
         click.echo(f"{found[-1].name}: {found[-1].sensitivity}")
         for of, source in found[-1].sources.items():
             click.echo(f"  {of}: {source}")
     if output is not None:
-        write_atomically(output, study_page(found))
+        write_file(output, study_page(found))
         click.echo(f"Wrote {output}", err=True)
