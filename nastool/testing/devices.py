@@ -18,8 +18,8 @@ from nastool.deployment import Deployment
 from nastool.devices import Device, Timing
 from nastool.testing.surroundings import global_generators_kept
 
-_PAUSE = 0.02
-"""Seconds that a pass is made longer, to see whether the durations show it."""
+_PAUSE, _LONGEST_PAUSE = 0.02, 1.0
+"""Seconds that a pass is made longer, at least and at most, to see whether durations show it."""
 
 
 class DeviceConformance(ABC):
@@ -74,13 +74,15 @@ class DeviceConformance(ABC):
         device, deployment = self.make(), self.deployment()
         without, many = (len(device.measure(deployment, n, 2).seconds) for n in (0, 5))
         assert many == without, f"{many} durations with five passes of warm-up, {without} without"
-        timing, passes = _paused(device, deployment, 3, 2, lambda k: k < 3)
-        assert passes != 5 or timing.seconds.min() < _PAUSE, "passes of the warm-up are timed"
+        usual = float(device.measure(deployment, 1, 3).seconds.max())
+        pause = min(max(_PAUSE, 2 * usual), _LONGEST_PAUSE)
+        timing, passes = _paused(device, deployment, 8, 2, lambda k: pause if k < 8 else 0)
+        assert passes != 10 or timing.seconds.min() < usual + pause / 2, "warm-up is timed"
 
     def test_durations_are_seconds(self) -> None:
         """A pass lasts as long as it says, no longer than the measuring and no shorter."""
         device, deployment = self.make(), self.deployment()
-        timing, passes = _paused(device, deployment, 0, 2, lambda _: True)
+        timing, passes = _paused(device, deployment, 0, 2, lambda _: _PAUSE)
         if passes == 2 and not self.simulated:
             assert np.median(timing.seconds) >= 0.9 * _PAUSE, (
                 f"passes of at least {_PAUSE} s took {timing.seconds.tolist()}"
@@ -142,26 +144,32 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _paused(
-    device: Device, deployment: Deployment, warmup: int, repeats: int, which: Callable[[int], bool]
+    device: Device, deployment: Deployment, warmup: int, repeats: int, pause: Callable[[int], float]
 ) -> tuple[Timing, int]:
     """Measure an architecture some of whose passes are made longer.
 
+    Args:
+        device: Where it runs.
+        deployment: What to run.
+        warmup: Passes before the timed ones.
+        repeats: Timed passes.
+        pause: Seconds that each pass takes longer, by its number.
+
     Returns:
-        The timing, and how many passes were made longer or could have been: all of them only
-        where the device runs the module itself.
+        The timing, and how many passes could be made longer: all of them only where the device
+        runs the module itself.
     """
     module = copy.deepcopy(deployment.module)
     passes = 0
 
-    def pause(*_: object) -> None:
+    def wait(*_: object) -> None:
         nonlocal passes
-        if which(passes):
-            time.sleep(_PAUSE)
+        time.sleep(pause(passes))
         passes += 1
 
     if not callable(getattr(module, "register_forward_pre_hook", None)):
         return device.measure(deployment, warmup, repeats), 0
-    module.register_forward_pre_hook(pause)
+    module.register_forward_pre_hook(wait)
     try:
         timing = device.measure(replace(deployment, module=module, file=None), warmup, repeats)
     except Exception:  # noqa: BLE001 - a runtime that cannot take the module with its pauses

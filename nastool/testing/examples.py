@@ -211,5 +211,5 @@ def easy_problems() -> dict[str, Problem]:
 
 
 def _remainder(genotypes: Genotypes) -> NDArray[np.float64]:
-    distances: NDArray[np.int64] = (4 - genotypes).sum(axis=1)
-    return distances.astype(np.float64)
+    distances: NDArray[np.float64] = (4 - genotypes) @ np.linspace(1, 2, genotypes.shape[1])
+    return distances

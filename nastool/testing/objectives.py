@@ -115,9 +115,7 @@ class ObjectiveConformance(ABC):
         one, other = self.make(), self.make()
         check_objective(one)
         assert one.provenance.by
-        described = [
-            (o.name, o.unit, o.direction, o.is_cheap, o.fingerprint) for o in (one, other)
-        ]
+        described = [(o.name, o.unit, o.direction, o.is_cheap, o.fingerprint) for o in (one, other)]
         one.evaluate(self._genotypes())
         described.append((one.name, one.unit, one.direction, one.is_cheap, one.fingerprint))
         assert described[0] == described[1] == described[2]

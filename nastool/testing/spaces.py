@@ -3,6 +3,7 @@
 # ruff: noqa: S101 - a suite of tests asserts; nothing here runs outside of pytest
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -208,4 +209,4 @@ def _fits(found: NDArray[np.int64], shares: NDArray[np.float64]) -> bool:
     counts = np.bincount(found, minlength=len(shares))
     statistic = float(((counts - expected) ** 2 / expected).sum())
     freedom = len(shares) - 1
-    return statistic <= freedom + 8 * np.sqrt(2 * freedom) + 16
+    return statistic <= freedom + 8 * math.sqrt(2 * freedom) + 16

@@ -176,7 +176,7 @@ class StrategyConformance(ABC):
                 # The best part: once all that is good is known, the rest is left.
                 mean, spread = chance.objectives.mean(axis=0), chance.objectives.std(axis=0)
                 gains = [mean - part.objectives.mean(axis=0) for part in parts]
-                learned = any(np.all(gain > spread / 2) for gain in gains)
+                learned = any(np.all(gain > spread) for gain in gains)
             if not learned:
                 contrary = self._lesson(problem, told=-1)
                 assert np.array_equal(contrary, asked), (
