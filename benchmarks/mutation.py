@@ -5,8 +5,8 @@
 The operators are those of cosmic-ray (comparisons, arithmetic, numbers, "and" for "or", loops). Its
 own runner changes the checkout in place and has no sample; here every mutant is made in a copy,
 so that nothing of the checkout is touched and a run can be stopped at any time. Places
-are drawn alike whatever the number of operators that fit them; annotations are no places. A mutant
-that the tests run into the time limit with is killed too. Survivors are listed: look at each.
+are drawn alike whatever the number of operators that fit them; annotations, decorators and tuning
+constants are no places. A mutant that the tests run into the time limit with is killed too. Survivors are listed: look at each.
 """
 
 from __future__ import annotations
@@ -75,12 +75,21 @@ class Mutant:
     line: int
 
 
-def annotations(code: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Where annotations begin and end: nothing there is run."""
-    spans = []
-    for node in ast.walk(ast.parse(code)):
-        for name in ("annotation", "returns"):
-            part = getattr(node, name, None)
+def left_out(code: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Where what is no behaviour begins and ends.
+
+    Annotations, decorators, whether `zip` checks lengths, and the constants of a module, which say
+    how fast or how patient it is.
+    """
+    spans, tree = [], ast.parse(code)
+    for node in ast.walk(tree):
+        parts = [getattr(node, "annotation", None), getattr(node, "returns", None)]
+        parts += getattr(node, "decorator_list", [])
+        if isinstance(node, ast.keyword) and node.arg == "strict":
+            parts.append(node.value)
+        if node in tree.body and isinstance(node, ast.Assign):
+            parts.append(node.value)
+        for part in parts:
             if isinstance(part, ast.expr):
                 end = part.end_lineno or part.lineno, part.end_col_offset or 0
                 spans.append(((part.lineno, part.col_offset), end))
@@ -90,7 +99,7 @@ def annotations(code: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
 def mutants(code: str) -> Iterator[list[Mutant]]:
     """What can be changed in a module, by place."""
     places: dict[tuple[int, int], list[Mutant]] = defaultdict(list)
-    skipped, nodes = annotations(code), list(ast_nodes(get_ast(code)))
+    skipped, nodes = left_out(code), list(ast_nodes(get_ast(code)))
     for name in sorted(plugins.operator_names()):
         operator = plugins.get_operator(name)
         if any(left in name for left in LEFT_OUT) or operator.arguments():

@@ -384,6 +384,10 @@ def test_ties_count_half_and_zero_differences_are_split():
 
 
 def test_the_chance_to_win_counts_ties_half(comparison):
+    assert comparison.tests("hypervolume") == comparison.tests("hypervolume", paired=False)
+    rng = np.random.default_rng(0)
+    a, b = rng.random(8), rng.random(8)
+    assert p_value(a, b) == p_value(a, b, paired=False) != p_value(a, b, paired=True)
     for paired in (False, True):
         for name in ("hypervolume", "igd_plus", comparison.indicators[-1].name):
             higher = comparison.indicator(name).higher_is_better
