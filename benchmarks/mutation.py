@@ -3,10 +3,11 @@
     python benchmarks/mutation.py [--module pareto --module 'store/*'] [--sample 60] [--seed 0]
 
 The operators are those of cosmic-ray (comparisons, arithmetic, numbers, "and" for "or", loops). Its
-own runner changes the checkout in place and has no sample; here every mutant is made in a copy,
-so that nothing of the checkout is touched and a run can be stopped at any time. Places
-are drawn alike whatever the number of operators that fit them; annotations, decorators and tuning
-constants are no places. A mutant that the tests run into the time limit with is killed too. Survivors are listed: look at each.
+own runner changes the checkout in place and has no sample; here every mutant is made in a copy, so
+that nothing of the checkout is touched and a run can be stopped at any time. Places are drawn alike
+whatever the number of operators that fit them; annotations, decorators and tuning constants are no
+places. A mutant that the tests run into the time limit with is killed too. Survivors are listed:
+look at each.
 """
 
 from __future__ import annotations
