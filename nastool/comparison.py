@@ -24,8 +24,8 @@ from nastool.indicators import (
     Summary,
     Values,
     attained,
-    bootstrap_interval,
     holm,
+    median_interval,
     p_value,
 )
 from nastool.objective import Direction
@@ -115,20 +115,12 @@ class Comparison:
     @cached_property
     def _scale(self) -> tuple[Values, Values]:
         """Offset and extent that map the reference front to [0, 1]."""
-        ideal, nadir = self.reference_front.min(axis=0), self.reference_front.max(axis=0)
-        extent = nadir - ideal
-        if np.any(extent == 0):
-            # A front of one value in some objective: the extent of everything seen instead.
-            seen = np.concatenate(
-                [
-                    run.evaluations.objectives[feasible]
-                    for strategy, runs in self.results.items()
-                    for run, feasible in zip(runs, self._feasible[strategy], strict=True)
-                ]
-            )
-            whole = (seen.max(axis=0) if len(seen) else nadir) - ideal
-            extent = np.where(extent > 0, extent, np.where(whole > 0, whole, 1.0))
-        return ideal, extent
+        seen = [
+            run.evaluations.objectives[feasible]
+            for strategy, runs in self.results.items()
+            for run, feasible in zip(runs, self._feasible[strategy], strict=True)
+        ]
+        return pareto.scale(self.reference_front, np.concatenate(seen))
 
     @cached_property
     def reference_point(self) -> Values:
@@ -256,15 +248,14 @@ class Comparison:
         Args:
             indicator: Its name.
             evaluations: Judge only that many first ones of each run; all by default.
-            confidence: Of the interval.
+            confidence: Of the interval, where there are enough seeds for it.
         """
         chosen = self.indicator(indicator)
         rows = []
         for strategy, values in self.scores(indicator, evaluations).items():
-            low, high = bootstrap_interval(values, confidence)
-            rows.append(
-                Summary(strategy, chosen, values, float(np.median(values)), float(low), float(high))
-            )
+            low, high, held = median_interval(values, confidence)
+            middle = float(np.median(values))
+            rows.append(Summary(strategy, chosen, values, middle, float(low), float(high), held))
         sign = -1.0 if chosen.higher_is_better else 1.0
         # What found nothing (NaN) comes last.
         return sorted(rows, key=lambda row: (np.isnan(row.median), sign * row.median))

@@ -107,6 +107,26 @@ class Objective(ABC):
         """Half-width that holds 90% of new measurements; None where it is not known."""
         return None
 
+    def half_widths(self, values: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """Half-widths that hold 90% of new measurements, where they differ by value.
+
+        Args:
+            values: Of this metric, shape (n,).
+
+        Returns:
+            Shape (n,); `interval` everywhere unless overridden; None where it is not known.
+        """
+        return None if self.interval is None else np.full(len(values), self.interval)
+
+    def outside(self, genotypes: Genotypes) -> NDArray[np.bool_]:
+        """Which shapes of (n, d) lie outside of what the values were learned from, shape (n,)."""
+        return np.zeros(len(genotypes), dtype=bool)
+
+    @property
+    def optimism(self) -> float | None:
+        """By which share of its value the best of many is likely worse; None if not known."""
+        return None
+
     @attribute
     @abstractmethod
     def fingerprint(self) -> str:

@@ -289,6 +289,27 @@ def additive_epsilon(points: ArrayLike, reference_front: ArrayLike) -> float:
     return float("inf") if differences is None else float(differences.max(2).min(1).max())
 
 
+def scale(
+    reference_front: ArrayLike, others: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Offset and extent that map a front to [0, 1]: indicators do not depend on units then.
+
+    Args:
+        reference_front: Shape (r, m), r >= 1.
+        others: What is compared with it, shape (n, m).
+
+    Returns:
+        Two arrays of shape (m,). Where the front has one value of an objective, its extent is the
+        size of that value; where that is 0, how far the others reach beyond it.
+    """
+    front = _points(reference_front, "the reference front")
+    ideal, nadir = front.min(axis=0), front.max(axis=0)
+    beyond = _points(others, columns=front.shape[1])
+    reach = (beyond.max(axis=0) if len(beyond) else nadir) - ideal
+    one = np.where(ideal != 0, np.abs(ideal), np.where(reach > 0, reach, 1.0))
+    return ideal, np.where(nadir > ideal, nadir - ideal, one)
+
+
 def spread(n: int, limit: int) -> NDArray[np.int64]:
     """Indices of at most `limit` of n rows, evenly spaced, both ends included."""
     return np.linspace(0, n - 1, min(n, limit)).round().astype(np.int64)

@@ -150,7 +150,13 @@ def refine(
             for name, objective in measured.items()
         }
         agreements = tuple(
-            agreement(metric, objective, metric.evaluate(chosen), values[metric.name])
+            agreement(
+                metric,
+                objective,
+                metric.evaluate(chosen),
+                values[metric.name],
+                metric.outside(chosen),
+            )
             for metric, objective in ((problem.metric(n), o) for n, o in measured.items())
         )
         done.append(Round(number, result, chosen, values, agreements))

@@ -19,6 +19,7 @@ from nastool.predictors.evaluation import spearman
 from nastool.problem import Problem
 from nastool.results import Result
 from nastool.space import Genotypes, SearchSpace
+from nastool.trust import trust
 
 if TYPE_CHECKING:
     from nastool.store import Store
@@ -51,8 +52,10 @@ class Agreement:
         spearman: Rank correlation; None where it is not defined.
         error: Median relative difference; None without shapes.
         bias: Median signed relative difference: above 0 where the measurement is larger.
-        interval: Half-width that was promised to hold 90% of new measurements, or None.
-        hits: Shapes whose measurement lies within it, or None.
+        interval: Half-width that was promised to hold 90% of new measurements, in the median of
+            the shapes, or None.
+        hits: Shapes whose measurement lies within their own, or None.
+        outside: Shapes among them outside of what the predictor has seen: nothing was promised.
     """
 
     metric: str
@@ -63,6 +66,7 @@ class Agreement:
     bias: float | None
     interval: float | None
     hits: int | None
+    outside: int = 0
 
     def __str__(self) -> str:
         if not self.n:
@@ -73,7 +77,10 @@ class Agreement:
         if self.error is not None:
             parts.append(f"median difference {self.error:.1%}")
         if self.hits is not None:
-            parts.append(f"{self.hits}/{self.n} within the 90% interval")
+            inside = self.n - self.outside
+            parts.append(f"{self.hits}/{inside} within the 90% interval")
+        if self.outside:
+            parts.append(f"{self.outside} outside of what the predictor has seen")
         return f"{self.metric}: {', '.join(parts)}"
 
 
@@ -114,9 +121,12 @@ class Verification:
     def records(self) -> list[dict[str, Any]]:
         """A row a shape: predicted and measured values of every metric."""
         rows = self.result.records(self.genotypes)
+        predicted = self.result.values(self.genotypes)
         for name, values in self.measured.items():
-            for row, value in zip(rows, values.tolist(), strict=True):
+            worth = trust(self.result.problem.metric(name), self.genotypes, predicted[name])
+            for i, (row, value) in enumerate(zip(rows, values.tolist(), strict=True)):
                 row[f"measured {name}"] = None if math.isnan(value) else value
+                row.setdefault("predicted", {})[name] = worth.as_dict(i)
         return rows
 
 
@@ -196,6 +206,7 @@ def verify(
             objective,
             predictions[name],
             _unlearned(problem.metric(name), chosen, values[name]),
+            problem.metric(name).outside(chosen),
         )
         for name, objective in measured.items()
     )
@@ -263,16 +274,30 @@ def measure(
 
 
 def agreement(
-    predicted: Objective, measured: Objective, predictions: Floats, values: Floats
+    predicted: Objective,
+    measured: Objective,
+    predictions: Floats,
+    values: Floats,
+    outside: NDArray[np.bool_] | None = None,
 ) -> Agreement:
-    """Compare predictions (n,) of a metric with what measured it, (n,); NaN where it failed."""
+    """Compare predictions of a metric with what measured it.
+
+    Args:
+        predicted: The metric.
+        measured: What measured it.
+        predictions: Shape (n,).
+        values: Measured, shape (n,); NaN where it failed.
+        outside: Shapes of which the predictor promises nothing, shape (n,); none by default.
+    """
     both = np.isfinite(predictions) & np.isfinite(values)
+    outside = (np.zeros(len(values), dtype=bool) if outside is None else outside)[both]
     predictions, values = predictions[both], values[both]
     n = len(values)
     scale = np.abs(predictions)
     relative = (values - predictions) / np.where(scale > 0, scale, 1.0)
     rho = spearman(predictions, values) if n >= _FEW else math.nan
-    interval = predicted.interval
+    halves = predicted.half_widths(predictions)
+    within = None if halves is None else (np.abs(values - predictions) <= halves) & ~outside
     return Agreement(
         metric=predicted.name,
         by=str(measured.provenance),
@@ -280,8 +305,9 @@ def agreement(
         spearman=rho if math.isfinite(rho) else None,
         error=float(np.median(np.abs(relative))) if n else None,
         bias=float(np.median(relative)) if n else None,
-        interval=interval,
-        hits=None if interval is None else int((np.abs(values - predictions) <= interval).sum()),
+        interval=None if halves is None or not n else float(np.median(halves)),
+        hits=None if within is None else int(within.sum()),
+        outside=int(outside.sum()),
     )
 
 

@@ -52,6 +52,17 @@ if TYPE_CHECKING:
     help="Predictor of a known device to recalibrate, from ten shapes on; repeatable.",
 )
 @click.option(
+    "--where",
+    metavar="COLUMN=VALUE",
+    multiple=True,
+    help="Only rows that say so, e.g. batch_size=1; repeatable.",
+)
+@click.option(
+    "--keep-outliers",
+    is_flag=True,
+    help="Fit on rows that lie far from all others, too. Default: they are left out, and said.",
+)
+@click.option(
     "--seed",
     type=whole,
     default=0,
@@ -82,6 +93,8 @@ def fit(
     costs: tuple[str, ...],
     model: str | None,
     sources: tuple[Path, ...],
+    where: tuple[str, ...],
+    keep_outliers: bool,
     seed: int,
     test_fraction: float | None,
     output: Path,
@@ -100,6 +113,7 @@ def fit(
     from nastool.constraint import in_base
     from nastool.objective import Direction
     from nastool.predictors.base import check_folder, create_predictor, save_predictor
+    from nastool.predictors.evidence import stated_unit
     from nastool.predictors.fitting import check_sources, fit_table, load_sources
     from nastool.predictors.tables import read_measurements
 
@@ -125,14 +139,25 @@ def fit(
         from nastool.plugins import load_space
 
         space = load_space(space_spec)
-    data = read_measurements(table, target, space, cards[0].costs if cards else costs)
-    one = in_base(unit)
+    data = read_measurements(table, target, space, cards[0].costs if cards else costs, where)
+    one = in_base(stated_unit(data.conditions, unit, table))
     data = replace(data, targets=data.targets * one.value)
-    check_sources(data, sources, cards)
+    tables = check_sources(data, sources, cards)
     check_folder(output)
+    larger = maximize or any(c.direction is Direction.MAXIMIZE for c in cards)
+    direction = Direction.MAXIMIZE if larger else Direction.MINIMIZE
     console = Console(highlight=False, markup=False)
     with ProgressBar("fitting"), console.status("Fitting"):
-        fitted = fit_table(data, model, sources=known, fraction=test_fraction, seed=seed)
+        fitted = fit_table(
+            data,
+            model,
+            sources=known,
+            tables=tables,
+            fraction=test_fraction,
+            seed=seed,
+            direction=direction,
+            keep_outliers=keep_outliers,
+        )
     source = {
         **data.source,
         "table": table.name,
@@ -140,8 +165,6 @@ def fit(
         "seed": seed,
         **({"transferred_from": [f"{c.metric}: {c}" for c in cards]} if cards else {}),
     }
-    larger = maximize or any(c.direction is Direction.MAXIMIZE for c in cards)
-    direction = Direction.MAXIMIZE if larger else Direction.MINIMIZE
     card = fitted.card(metric or target, one.unit, source, direction)
     save_predictor(output, fitted.predictor, card, data)
     if plot is not None:
@@ -152,7 +175,27 @@ def fit(
     console.print(_scores_table(card, fitted.held_out))
     if data.dropped:
         console.print(f"{data.dropped:,} rows without a finite {target} were left out")
+    for note in (*fitted.notes, *_unknown(sources, tables)):
+        console.print(note, soft_wrap=True)
+    if data.conditions:
+        stated = ", ".join(f"{name} {value}" for name, value in data.conditions.items())
+        console.print(f"Measured with {stated}, as the table says", soft_wrap=True)
+    if fitted.optimism is not None:
+        console.print(
+            f"The best of many predictions is likely about {fitted.optimism:.1%} worse than "
+            "predicted"
+        )
     console.print(f"Wrote {output}: {card.by}", soft_wrap=True)
+
+
+def _unknown(sources: Sequence[Path], tables: Sequence[object]) -> list[str]:
+    """What to say of known predictors whose table nobody kept."""
+    return [
+        f"{folder}: what it was fitted on is not known; where it has seen these measurements, "
+        "the scores flatter"
+        for folder, table in zip(sources, tables, strict=True)
+        if table is None
+    ]
 
 
 def _ranking_table(ranking: Sequence[Candidate]) -> Table:
@@ -172,14 +215,14 @@ def _ranking_table(ranking: Sequence[Candidate]) -> Table:
 def _scores_table(card: Card, result: HeldOut) -> Table:
     from rich.table import Table
 
+    from nastool.cli.tables import within_text
     from nastool.constraint import format_quantity
 
     scores = result.scores
     table = Table(title=f"{card.metric}: {card.label} on {scores.n:,} held-out shapes")
     for name in ("R2", "Spearman", "Kendall", "RMSE", "90% within"):
         table.add_column(name, justify="right")
-    half = result.interval
-    interval = "too few" if half is None else f"±{format_quantity(half, card.unit)}"
+    interval = within_text(card)
     table.add_row(
         f"{scores.r2:.4f}",
         f"{scores.spearman:.4f}",

@@ -74,6 +74,15 @@ def _load_plugins(
     return files
 
 
+def corrected_option(command: _F) -> _F:
+    """Add ``--corrected``."""
+    return click.option(
+        "--corrected",
+        is_flag=True,
+        help="Also show predicted values worse by what the best of many likely flatters.",
+    )(command)
+
+
 def plugin_option(command: _F) -> _F:
     """Add ``--plugin FILE.py``, which is run before any other option is looked at."""
     return click.option(

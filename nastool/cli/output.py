@@ -56,6 +56,7 @@ class Destination:
         output: File that takes the place of stdout.
         plot: HTML page to write as well.
         everything: Whether all evaluations are shown instead of the best of them.
+        corrected: Whether to show corrected predictions, too; see `FrontView`.
 
     Raises:
         InvalidInputError: A file in a folder that does not exist, or a plot that is no HTML file.
@@ -66,6 +67,7 @@ class Destination:
     output: Path | None = None
     plot: Path | None = None
     everything: bool = False
+    corrected: bool = False
 
     def __post_init__(self) -> None:
         # A search may take long; that its result cannot be written must show before it starts.
@@ -119,7 +121,7 @@ class Destination:
         else:
             if limit is None and self.format == "table" and several and not result.named:
                 limit = TABLE_ROWS
-            view = front_view(result, limit, facts)
+            view = front_view(result, limit, facts, corrected=self.corrected)
         formats: Formats = {
             "json": lambda: as_json(view),
             "csv": lambda: as_csv(view),
@@ -136,6 +138,10 @@ class Destination:
             return study_page(result.name or "study", result, {**facts, **run}, clouds)
 
         self.send(formats, page, result.problem)
+        if self.format != "table":
+            for name, worth in result.trust(view.genotypes).items():
+                if worth.outside.any():
+                    click.echo(f"{name}: {worth.notes[-1]}", err=True)
 
     def send(self, formats: Formats, page: Callable[[], str], problem: Problem) -> None:
         """Write what was found in the format that is wanted.

@@ -119,12 +119,18 @@ def _compare(result: Result, proof: Proof) -> dict[str, Any]:
             "optimum": sign * float(truth.min()),
             "optimal_shape": problem.space.format(proof.genotypes[int(truth[:, 0].argmin())]),
             "gap": best - float(truth.min()),
+            "relative_gap": _share(best - float(truth.min()), float(truth.min())),
             # Where the search was cut short the truth may still be better than what it found.
             "largest_gap": best - sign * proof.certificate.bound,
         }
         return content
     compared = front_regret(found, truth)
     return content | asdict(compared) | {"gap": compared.gap}
+
+
+def _share(gap: float, optimum: float) -> float | None:
+    """A gap in terms of the optimum, the same in every unit; None where that is 0."""
+    return gap / abs(optimum) if optimum else None
 
 
 def _lines(result: Result, content: dict[str, Any]) -> list[tuple[str, str]]:
@@ -136,7 +142,8 @@ def _lines(result: Result, content: dict[str, Any]) -> list[tuple[str, str]]:
     if len(problem.objectives) == 1:
         unit = problem.objectives[0].unit
         best, optimum = content["best"], content["optimum"]
-        share = f" ({content['gap'] / abs(optimum) * 100:.3g}%)" if optimum else ""
+        relative = content["relative_gap"]
+        share = "" if relative is None else f" ({relative * 100:.3g}%)"
         lines += [
             ("best found", format_quantity(best, unit)),
             ("optimum", f"{format_quantity(optimum, unit)}: {content['optimal_shape']}"),

@@ -14,6 +14,7 @@ from nastool.cli.constraints import constraint_options, read_constraints
 from nastool.cli.options import (
     DEFAULT_OBJECTIVES,
     budget_options,
+    corrected_option,
     output_options,
     plugin_option,
     problem_options,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     help="Begin by evaluating again what failed in the stored study, once.",
 )
 @output_options
+@corrected_option
 @plugin_option
 def search(
     space_text: str,
@@ -72,6 +74,7 @@ def search(
     limit: int | None,
     output: Path | None,
     plot: Path | None,
+    corrected: bool,
 ) -> None:
     """Search a space for the best architectures.
 
@@ -85,7 +88,7 @@ def search(
     from nastool.store.urls import showable
     from nastool.study import Study
 
-    destination = Destination(output_format, limit, output, plot, everything)
+    destination = Destination(output_format, limit, output, plot, everything, corrected=corrected)
     constraints = read_constraints(constraint_texts, upper_texts, lower_texts)
     objectives = objective_texts or DEFAULT_OBJECTIVES
     problem = make_problem(space_text, objectives, constraints)

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nastool.cli.options import output_options, plugin_option, storage_option
+from nastool.cli.options import (
+    corrected_option,
+    output_options,
+    plugin_option,
+    storage_option,
+)
 
 if TYPE_CHECKING:
     from nastool.cli.output import Destination
@@ -19,6 +24,7 @@ if TYPE_CHECKING:
 @click.argument("study", metavar="STUDY")
 @storage_option
 @output_options
+@corrected_option
 @plugin_option
 def show(
     study: str,
@@ -29,6 +35,7 @@ def show(
     limit: int | None,
     output: Path | None,
     plot: Path | None,
+    corrected: bool,
 ) -> None:
     """Show the front of a stored study, or how the strategies of a comparison stand.
 
@@ -40,7 +47,7 @@ def show(
     from nastool.store import open_store
     from nastool.study import load_result
 
-    destination = Destination(output_format, limit, output, plot, everything)
+    destination = Destination(output_format, limit, output, plot, everything, corrected=corrected)
     with open_store(storage, create=False) as store:
         runs = runs_of(store, study)
         if runs:

@@ -137,6 +137,7 @@ def as_json(comparison: Comparison, found: Standings, facts: Mapping[str, str]) 
                         "median": _number(verdict.summary.median),
                         "low": _number(verdict.summary.low),
                         "high": _number(verdict.summary.high),
+                        "coverage": verdict.summary.coverage,
                         "letters": verdict.letters,
                         "values": [_number(v) for v in verdict.summary.values.tolist()],
                     }

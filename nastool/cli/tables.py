@@ -18,10 +18,13 @@ from nastool.errors import NastoolError
 from nastool.problem import Problem
 from nastool.results import STOP_MESSAGES, Result, failed_note
 from nastool.space import Genotypes
+from nastool.trust import Trust, rounded
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
+
+    from nastool.predictors.base import Card
 
 TABLE_ROWS = 20
 BEST_ROWS = 10
@@ -42,6 +45,7 @@ class FrontView:
         total: How many there are; n of them are shown.
         facts: What else to say about the study, by label.
         everything: Whether these are evaluations of any worth, with all that is known of them.
+        corrected: Whether to show what predicted values become that allow for how they flatter.
     """
 
     result: Result
@@ -49,6 +53,7 @@ class FrontView:
     total: int
     facts: Mapping[str, str | int]
     everything: bool = False
+    corrected: bool = False
 
     @property
     def chosen(self) -> Genotypes | None:
@@ -93,7 +98,13 @@ def everything_view(result: Result, limit: int | None, facts: Mapping[str, str |
     return FrontView(result, genotypes, total, facts, everything=True)
 
 
-def front_view(result: Result, limit: int | None, facts: Mapping[str, str | int]) -> FrontView:
+def front_view(
+    result: Result,
+    limit: int | None,
+    facts: Mapping[str, str | int],
+    *,
+    corrected: bool = False,
+) -> FrontView:
     """Choose the rows: spread evenly over the front, or the best by a single objective.
 
     Of a strategy that proposes a fixed list all members are shown, in its order.
@@ -102,6 +113,7 @@ def front_view(result: Result, limit: int | None, facts: Mapping[str, str | int]
         result: Of a study.
         limit: At most that many rows; None for all of a front and `BEST_ROWS` of a ranking.
         facts: See `FrontView`.
+        corrected: See `FrontView`.
 
     Raises:
         NastoolError: No evaluation is feasible.
@@ -118,7 +130,7 @@ def front_view(result: Result, limit: int | None, facts: Mapping[str, str | int]
         rows = listed[: BEST_ROWS if limit is None else limit]
     else:
         rows = listed if limit is None else listed[pareto.spread(len(listed), limit)]
-    return FrontView(result, rows, len(listed), facts)
+    return FrontView(result, rows, len(listed), facts, corrected=corrected)
 
 
 def as_json(view: FrontView) -> str:
@@ -198,8 +210,15 @@ def as_table(view: FrontView, width: int) -> RenderableType:
     glyphs = bars(problem, view.genotypes)
     if any(glyphs):
         columns[""] = glyphs
+    worth = view.result.trust(view.genotypes)
     for metric in problem.reported:
-        columns[metric.name] = formatted(values[metric.name], metric.unit)
+        cells = formatted(values[metric.name], metric.unit)
+        if metric.name in worth:
+            corrected = f"{metric.name} corrected" if len(worth) > 1 else "corrected"
+            heading = corrected if view.corrected else None
+            columns |= _predicted(metric.name, cells, worth[metric.name], heading)
+        else:
+            columns[metric.name] = cells
     if view.result.named:
         columns["name"] = view.result.columns(view.genotypes)["name"]
     if _width(columns, gap=1) > width:
@@ -215,6 +234,19 @@ def as_table(view: FrontView, width: int) -> RenderableType:
     for row in zip(*columns.values(), strict=True):
         table.add_row(*(Text(cell) for cell in row))
     return Group(Text(view.title, style="bold"), Text(""), table, Text(""), _caption(view))
+
+
+def _predicted(
+    name: str, cells: list[str], worth: Trust, heading: str | None
+) -> dict[str, list[str]]:
+    """The columns of a predicted metric: values with their intervals, and corrected ones."""
+    behind = [worth.text(row) for row in range(len(cells))]
+    room = max(map(len, behind), default=0)
+    pairs = zip(cells, behind, strict=True)
+    columns = {name: [f"{cell} {text:<{room}}" if room else cell for cell, text in pairs]}
+    if heading and worth.corrected is not None:
+        columns[heading] = formatted(worth.corrected, worth.metric.unit)
+    return columns
 
 
 def plain_table(columns: Mapping[str, Sequence[Any]], problem: Problem) -> str:
@@ -258,8 +290,11 @@ def _caption(view: FrontView) -> RenderableType:
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column()
     result = view.result
+    worth = result.trust(view.genotypes)
     for name, line in sources(result.problem):
         grid.add_row(name, line)
+        for note in worth[name.plain].notes if name.plain in worth else ():
+            grid.add_row("", Text(note))
     run = f"{len(result):,} evaluations in {result.seconds:,.2f} s"
     if result.stop_reason not in ("budget", ""):
         run += f" ({STOP_MESSAGES[result.stop_reason]})"
@@ -284,6 +319,18 @@ def sources(problem: Problem) -> list[tuple[Text, Text]]:
         if source.proxy:
             rows.append((Text(""), Text(f"PROXY: {source.proxy}", style="bold yellow")))
     return rows
+
+
+def within_text(card: Card) -> str:
+    """How far new measurements lie from what a predictor says: ``±9.1``, or from least to most."""
+    if card.widths is not None:
+        ends = (rounded(half, card.unit) for half in _ends(card.widths.halves))
+        return " to ".join(dict.fromkeys(f"±{end}" for end in ends))
+    return "too few" if card.interval is None else f"±{rounded(card.interval, card.unit)}"
+
+
+def _ends(values: Sequence[float]) -> tuple[float, float]:
+    return min(values), max(values)
 
 
 def proxies(problem: Problem) -> list[str]:

@@ -61,10 +61,13 @@ def _print(found: Verification, study: str) -> None:
 
     from nastool.cli.output import print_whole
     from nastool.constraint import format_quantity
+    from nastool.trust import trust
 
     problem = found.result.problem
     values = found.result.values(found.genotypes)
-    intervals = {agreement.metric: agreement.interval for agreement in found.agreements}
+    worth = {
+        name: trust(problem.metric(name), found.genotypes, values[name]) for name in found.measured
+    }
     table = Table(box=None, pad_edge=False)
     table.add_column("shape", overflow="fold")
     for name in found.measured:
@@ -75,11 +78,12 @@ def _print(found: Verification, study: str) -> None:
         for name, measured in found.measured.items():
             unit = problem.metric(name).unit
             predicted, value = float(values[name][row]), float(measured[row])
-            half = intervals[name]
-            outside = half is not None and not abs(value - predicted) <= half
+            ends = worth[name].interval(row)
+            missed = ends is not None and not ends[0] <= value <= ends[1]
             off = f"{(value - predicted) / abs(predicted):+.1%}" if predicted else ""
             shown = "failed" if np.isnan(value) else format_quantity(value, unit)
-            cells += [format_quantity(predicted, unit), shown, off + ("!" if outside else " ")]
+            said = f"{format_quantity(predicted, unit)} {worth[name].text(row)}".rstrip()
+            cells += [said, shown, off + ("*" if missed else " ")]
         table.add_row(*map(Text, cells))
     console = Console(highlight=False)
     print_whole(console, table)
@@ -87,8 +91,11 @@ def _print(found: Verification, study: str) -> None:
     for agreement in found.agreements:
         console.print(Text(str(agreement)))
         console.print(Text(f"  measured by: {agreement.by}"))
+    for name, judged in worth.items():
+        for note in judged.notes:
+            console.print(Text(f"{name}: {note}"))
     if any(agreement.hits is not None for agreement in found.agreements):
-        console.print("  !: outside of the interval that was to hold 90%")
+        console.print("  *: outside of the interval that was to hold 90%")
     if found.satisfying is not None:
         bounds = ", ".join(map(str, problem.constraints))
         console.print(

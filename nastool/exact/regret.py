@@ -17,8 +17,8 @@ _MARGIN = 0.1
 class Regret:
     """The distance of what was found from a true front.
 
-    Objectives are scaled to [0, 1] over the true front; hypervolume is measured from a tenth of
-    its extent beyond it.
+    Objectives are scaled to [0, 1] over the true front, so that no unit matters; hypervolume is
+    measured from a tenth of its extent beyond it.
 
     Args:
         hypervolume: Of what was found.
@@ -51,8 +51,7 @@ def front_regret(found: NDArray[np.float64], truth: NDArray[np.float64]) -> Regr
     """
     truth = np.unique(truth[pareto.non_dominated(truth)], axis=0)
     found = np.unique(found[pareto.non_dominated(found)], axis=0)
-    ideal, nadir = truth.min(axis=0), truth.max(axis=0)
-    extent = np.where(nadir > ideal, nadir - ideal, 1.0)
+    ideal, extent = pareto.scale(truth, found)
     scaled, goal = (found - ideal) / extent, (truth - ideal) / extent
     corner = goal.max(axis=0) + _MARGIN
     return Regret(

@@ -9,9 +9,9 @@ import numpy as np
 
 from nastool.comparison import Comparison
 from nastool.errors import MissingDependencyError
-from nastool.indicators import Axis, Values, bootstrap_interval
+from nastool.indicators import Axis, Values, median_interval
 from nastool.plots.front import PALETTE, translucent
-from nastool.plots.standings import CONFIDENCE, basis, label
+from nastool.plots.standings import CONFIDENCE, basis, label, spoken_interval
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -83,7 +83,7 @@ def anytime_data(
         ends = [len(run) if axis == "evaluations" else run.elapsed[-1] for run in runs if len(run)]
         shown = (curve.x <= max(ends, default=0)) & np.isfinite(values).all(axis=0)
         kept = values[:, shown]
-        low, high = bootstrap_interval(kept, CONFIDENCE)
+        low, high, _ = median_interval(kept, CONFIDENCE)
         median = np.median(kept, axis=0)
         lines.append(Line(strategy, curve.x[shown], median, low, high))
     chosen = curve.indicator
@@ -161,7 +161,7 @@ def draw_anytime(data: AnytimeData, title: str = "") -> go.Figure:
         vertical |= {"type": "log", "dtick": 1}
     if missing:
         vertical["tickformat"] = "~%"
-    subtitle = f"Median of {data.seeds} seeds with its {CONFIDENCE:.0%} interval"
+    subtitle = f"Median of {data.seeds} seeds{spoken_interval(data.seeds)}"
     if data.seeds == 1:
         subtitle = "A single seed"
     subtitle += f", from {data.basis}; a line ends with its budget"

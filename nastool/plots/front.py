@@ -14,6 +14,7 @@ from nastool.evaluations import Evaluations
 from nastool.plots.axes import EVALUATION, Axis, axis_of, format_metric, metric_names, sources
 from nastool.problem import Problem
 from nastool.space import Genotypes
+from nastool.trust import Trust, is_predicted, trust
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -237,15 +238,33 @@ def _points(result: Outcome, rows: NDArray[np.int64], names: tuple[str, str]) ->
         elif name not in values:
             values[name] = problem.metric(name).evaluate(genotypes)
     others = [problem.metric(name) for name in values if name not in names]
+    worth = [
+        trust(problem.metric(name), genotypes, values[name])
+        for name in values
+        if name != EVALUATION and is_predicted(problem.metric(name))
+    ]
     details = tuple(
         "".join(
             f"<br>{m.name} {format_metric(m, values[m.name][i])} ({m.provenance.kind.value})"
             for m in others
         )
+        + "".join(_interval(judged, i) for judged in worth)
         for i in range(len(rows))
     )
     texts = tuple(problem.space.format(genotype) for genotype in genotypes)
     return Points(genotypes, values[names[0]], values[names[1]], texts, details)
+
+
+def _interval(worth: Trust, row: int) -> str:
+    """A line of a hover box; empty where nothing is known."""
+    name = worth.metric.name
+    if worth.outside[row]:
+        return f"<br>{name}: outside of what the predictor has seen"
+    ends = worth.interval(row)
+    if ends is None:
+        return ""
+    low, high = (format_metric(worth.metric, end) for end in ends)
+    return f"<br>{name}: {low} to {high} holds 90%"
 
 
 def draw_front(data: FrontData, title: str = "") -> go.Figure:

@@ -13,7 +13,7 @@ from nastool.errors import MissingDependencyError
 from nastool.plots.axes import Axis
 from nastool.plots.front import PALETTE
 from nastool.predictors.base import Card
-from nastool.predictors.fitting import Fitted
+from nastool.predictors.fitting import Fitted, maker_of
 from nastool.predictors.importance import importances
 from nastool.predictors.selection import HeldOut
 
@@ -65,17 +65,20 @@ def draw_agreement(held: HeldOut, metric: str, unit: str = "") -> go.Figure:
     """Predicted against measured values of shapes not fitted on (SuperShaper, figure 9).
 
     Args:
-        held: Both, with the half-width that is to hold 90% of new shapes.
+        held: Both, with the half-widths that are to hold 90% of new shapes.
         metric: What they are of.
         unit: Base unit; empty for plain numbers.
     """
     both = np.concatenate([held.targets, held.predictions])
     ends = np.array([both.min(), both.max()])
     figure = plotly().Figure()
-    if held.interval is not None:
+    if held.widths is not None:
+        # Around predictions, which go up: measured values lie to the left and right of them.
+        up = np.unique([*ends, *np.clip(held.widths.values, *ends)])
+        halves = held.widths.at(up)
         figure.add_scatter(
-            x=[*ends, *ends[::-1]],
-            y=[*(ends - held.interval), *(ends[::-1] + held.interval)],
+            x=[*(up - halves), *(up + halves)[::-1]],
+            y=[*up, *up[::-1]],
             fill="toself",
             fillcolor="rgba(148,163,184,0.2)",
             mode="lines",  # With markers, its corners look like shapes.
@@ -111,7 +114,14 @@ def predictor_page(fitted: Fitted, card: Card, seed: int = 0) -> str:
         seed: Fixes shuffles and draws.
     """
     data = fitted.data
-    shares = importances(fitted.predictor, data.features, data.targets, card.features, seed)
+    shares = importances(
+        maker_of(fitted.predictor),
+        data.features,
+        data.targets,
+        card.features,
+        genes=len(data.genes),
+        seed=seed,
+    )
     figures = (draw_agreement(fitted.held_out, card.metric, card.unit), draw_importances(shares))
     return page(f"Predictor of {card.metric}", [Section("", str(card), figures)])
 

@@ -9,13 +9,18 @@ from html import escape
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nastool import pareto
 from nastool.errors import MissingDependencyError
+from nastool.objective import Objective
 from nastool.plots.axes import Axis, format_metric
 from nastool.plots.front import Cloud, FrontData, Outcome, draw_front, front_data
 from nastool.plots.shapes import draw_shapes, shapes_data
 from nastool.problem import Problem
 from nastool.space import Genotypes
+from nastool.trust import Trust, is_predicted, trust
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -57,20 +62,26 @@ def members(name: str, result: Outcome, limit: int = TABLE_ROWS) -> tuple[Member
     problem = result.problem
     front = front.take(pareto.spread(len(front), limit))
     natural = front.objectives * problem.signs
-    return _members(name, problem, front.genotypes, natural.tolist())
+    return _members(name, problem, front.genotypes, natural)
 
 
 def _members(
-    name: str, problem: Problem, genotypes: Genotypes, values: list[list[float]]
+    name: str, problem: Problem, genotypes: Genotypes, values: NDArray[np.float64]
 ) -> tuple[Member, ...]:
     found = []
-    for genotype, row in zip(genotypes, values, strict=True):
+    worth = [
+        trust(o, genotypes, column) if is_predicted(o) else None
+        for o, column in zip(problem.objectives, values.T, strict=True)
+    ]
+    for place, (genotype, row) in enumerate(zip(genotypes, values.tolist(), strict=True)):
         formatted = tuple(
-            format_metric(o, value) for o, value in zip(problem.objectives, row, strict=True)
+            f"{format_metric(o, value)} {w.text(place) if w else ''}".rstrip()
+            for o, value, w in zip(problem.objectives, row, worth, strict=True)
         )
         lines = tuple(
-            f"{o.name} {text} ({o.provenance.kind.value})"
-            for o, text in zip(problem.objectives, formatted, strict=True)
+            f"{o.name} {text} ({o.provenance.kind.value}"
+            + (", outside of what the predictor has seen)" if w and w.outside[place] else ")")
+            for o, text, w in zip(problem.objectives, formatted, worth, strict=True)
         )
         text = problem.space.format(genotype)
         found.append(Member(name, text, tuple(genotype.tolist()), tuple(row), formatted, lines))
@@ -128,8 +139,21 @@ def report_page(
             panels.append(shapes_panel(f"shapes-{index}", result, text))
     of = "study" if several else ""
     sections: list[str | Panel] = [heading(title, problem, facts), *panels]
+    sections += [
+        f'<p class="subtitle">{escape(f"{o.name}: {note}")}</p>'
+        for result in results.values()
+        for o in problem.objectives
+        if is_predicted(o)
+        for note in _worth(result, o).notes
+    ]
     sections.append(members_table(problem, rows, of))
     return document(title, sections, data, problem, rows)
+
+
+def _worth(result: Outcome, metric: Objective) -> Trust:
+    """How far the predicted values of a front are to be trusted."""
+    front = result.front().genotypes
+    return trust(metric, front, result.values(front)[metric.name])
 
 
 @dataclass(frozen=True, eq=False)

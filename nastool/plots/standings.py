@@ -10,7 +10,7 @@ import numpy as np
 
 from nastool.comparison import Comparison
 from nastool.constraint import format_quantity
-from nastool.indicators import Indicator, PairTest, Summary
+from nastool.indicators import Indicator, PairTest, Summary, median_interval
 from nastool.results import Result
 
 CONFIDENCE = 0.95
@@ -174,6 +174,16 @@ LABELS = {
 }
 
 
+def spoken_interval(seeds: int) -> str:
+    """What the interval of so many seeds is: few cannot hold the median with 95%."""
+    if seeds == 1:
+        return ""
+    _, _, held = median_interval(np.zeros(seeds), CONFIDENCE)
+    if held < CONFIDENCE:
+        return f", with their range, which holds the median of all seeds with {held:.0%} only"
+    return f", with intervals that hold the median of all seeds with {CONFIDENCE:.0%}"
+
+
 def label(indicator: Indicator) -> str:
     """Heading of an indicator."""
     return LABELS.get(indicator.name, indicator.name)
@@ -182,10 +192,8 @@ def label(indicator: Indicator) -> str:
 def _notes(comparison: Comparison, indicators: Sequence[Indicator]) -> tuple[str, ...]:
     seeds, strategies = len(comparison.seeds), len(comparison.results)
     front = len(comparison.reference_front)
-    interval = f"{CONFIDENCE:.0%} bootstrap intervals of the median"
-    notes = [
-        f"Medians over {seeds} seed{'s' * (seeds != 1)}, with {interval}; from {basis(comparison)}."
-    ]
+    over = f"Medians over {seeds} seed{'s' * (seeds != 1)}{spoken_interval(seeds)}"
+    notes = [f"{over}; from {basis(comparison)}."]
     if any(i.objective is None for i in indicators):
         known = "the true front" if comparison.true_front is not None else "the front of all runs"
         notes.append(

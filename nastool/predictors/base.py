@@ -25,6 +25,8 @@ from nastool.errors import InvalidInputError, naming
 from nastool.files import (
     beside,
     is_file,
+    parse_json,
+    read_text,
     reading,
     sync_folder,
     whole_folder,
@@ -32,8 +34,10 @@ from nastool.files import (
     writing,
 )
 from nastool.objective import Direction
+from nastool.predictors.conformal import Widths
 from nastool.predictors.digests import check_digests, write_digests
 from nastool.predictors.evaluation import Scores
+from nastool.predictors.region import Region
 from nastool.space import Choice, Genotypes
 
 if TYPE_CHECKING:
@@ -122,6 +126,20 @@ class Predictor(ABC):
         return None
 
 
+LARGEST = 1e100
+"""Targets beyond it overflow where their squares are summed."""
+
+_DIGITS = 1e-10
+"""Spread of targets, relative to their size, below which rounding decides how they rank."""
+
+
+def standard(targets: Floats) -> tuple[Floats, float, float]:
+    """Targets (n,) around 0 and of spread 1, with the middle and the spread they had."""
+    middle = float(targets.mean())
+    size = float(targets.std()) or 1.0
+    return (targets - middle) / size, middle, size
+
+
 def check_training_data(
     features: Floats, targets: Floats, genes: int | None
 ) -> tuple[Floats, Floats, int]:
@@ -135,6 +153,13 @@ def check_training_data(
         )
     if not (np.isfinite(features).all() and np.isfinite(targets).all()):
         raise InvalidInputError("fitting needs finite features and targets, got NaN or infinity")
+    largest = float(np.abs(targets).max())
+    spread = float(np.ptp(targets))
+    if largest > LARGEST or 0 < spread < _DIGITS * largest:
+        raise InvalidInputError(
+            f"targets must be at most {LARGEST:g} and differ in their first ten digits, got "
+            f"{targets.min():.12g} to {targets.max():.12g}"
+        )
     columns = features.shape[1]
     if genes is not None and not 0 <= genes <= columns:
         raise InvalidInputError(f"genes must lie between 0 and {columns} columns, got {genes}")
@@ -157,7 +182,11 @@ class Card:
         features: Names of the columns, genes first, then costs.
         shapes: Number of shapes it was fitted on.
         scores: Agreement on held-out shapes; None where nothing was held out.
-        interval: Half-width that holds 90% of new measurements; None where not calibrated.
+        interval: Half-width that holds 90% of new measurements over all; None where not calibrated.
+        widths: Half-widths by predicted value; None where they are not known to differ.
+        region: What its table holds; None where that is not known.
+        optimism: By which share of the predicted value the best of many predictions is likely
+            worse; None where that is not known.
         source: What was measured and on what: free text and numbers by name.
         direction: Which way is better.
 
@@ -177,6 +206,9 @@ class Card:
     shapes: int
     scores: Scores | None = None
     interval: float | None = None
+    widths: Widths | None = None
+    region: Region | None = None
+    optimism: float | None = None
     source: Mapping[str, Any] = field(default_factory=dict)
     direction: Direction = Direction.MINIMIZE
 
@@ -210,6 +242,12 @@ class Card:
     def __str__(self) -> str:
         return f"{self.by}, {self.error}" if self.error else self.by
 
+    def half_widths(self, predictions: Floats) -> Floats | None:
+        """Half-widths of 90% intervals around predictions, (n,) to (n,); None if not known."""
+        if self.widths is not None:
+            return self.widths.at(predictions)
+        return None if self.interval is None else np.full(len(predictions), self.interval)
+
     @property
     def costs(self) -> tuple[str, ...]:
         """Names of the features that are not genes."""
@@ -230,13 +268,12 @@ class Card:
         Raises:
             InvalidInputError: Not JSON, an entry is missing or unknown, or of the wrong type.
         """
-        try:
-            content = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise InvalidInputError(f"card: expected JSON, got {error}") from error
+        content = parse_json(text, "card")
         known = {f.name for f in fields(cls)}
         if isinstance(content, dict):
-            content = {"direction": Direction.MINIMIZE.value, **content}  # older cards have none
+            # Older cards have none.
+            later = dict.fromkeys(("widths", "region", "optimism"))
+            content = {"direction": Direction.MINIMIZE.value, **later, **content}
         if not isinstance(content, dict) or set(content) != known:
             got = ", ".join(sorted(content)) if isinstance(content, dict) else repr(content)
             raise InvalidInputError(f"card: expected {', '.join(sorted(known))}; got {got}")
@@ -249,10 +286,13 @@ class Card:
             if scores is not None:
                 scores = {k: math.nan if v is None else v for k, v in scores.items()}
                 content["scores"] = Scores(**scores)
+            for name, of in (("widths", Widths), ("region", Region)):
+                if content[name] is not None:
+                    content[name] = of.from_dict(content[name])
             return cls(**content)
         except InvalidInputError:
             raise
-        except (TypeError, AttributeError, ValueError) as error:
+        except (TypeError, AttributeError, ValueError, KeyError) as error:
             raise InvalidInputError(f"card: {error}") from error
 
 
@@ -366,17 +406,18 @@ def load_predictor(folder: str | Path) -> tuple[Predictor, Card]:
         InvalidInputError: No predictor there, or one that cannot be read.
     """
     path = Path(folder)
-    if not (path / CARD).is_file():
+    if not is_file(path / CARD):
         raise InvalidInputError(f"{path} must be a folder with a predictor, got no {CARD} there")
     check_digests(path)
+    text = read_text(path / CARD)
     try:
-        text = (path / CARD).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInputError(f"{path}: cannot read the predictor: {error}") from error
-    card = Card.from_json(text)
+        card = Card.from_json(text)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"{path / CARD}: {error}") from error
     predictor = create_predictor(card.kind)
-    try:
-        predictor.load(path)
-    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
-        raise InvalidInputError(f"{path}: cannot read the predictor: {error}") from error
+    with reading(f"the predictor in {path}"):
+        try:
+            predictor.load(path)
+        except (KeyError, TypeError, IndexError, BadZipFile) as error:
+            raise InvalidInputError(f"{path}: cannot read the predictor: {error}") from error
     return predictor, card

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,21 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from nastool.errors import InvalidInputError, MissingDependencyError
-from nastool.predictors.base import Floats, Prediction, Predictor, check_training_data
+from nastool.files import read_json_object
+from nastool.predictors.base import (
+    Floats,
+    Prediction,
+    Predictor,
+    check_training_data,
+    standard,
+)
 from nastool.predictors.trees import GridEnsemble, TreeEnsemble
 
 MODEL = "model.json"
+
+TARGET = "target.json"
+"""Middle and spread of the targets, which the trees of `MODEL` do not know; older predictors have
+none, and trees of the targets themselves."""
 
 
 class BoostedTrees(Predictor):
@@ -35,6 +47,7 @@ class BoostedTrees(Predictor):
         self.settings = {"max_depth": depth, "learning_rate": learning_rate, "seed": seed}
         self.trees = trees
         self._model = b""
+        self._middle, self._size = 0.0, 1.0
         self._ensemble: TreeEnsemble | None = None
 
     @property
@@ -60,9 +73,11 @@ class BoostedTrees(Predictor):
             "nthread": 1,
             "verbosity": 0,
         }
-        data = xgboost.DMatrix(features, targets, nthread=1)
+        # Trees are grown in float32: around 0 and of spread 1, all its digits tell shapes apart.
+        centred, middle, size = standard(targets)
+        data = xgboost.DMatrix(features, centred, nthread=1)
         booster = xgboost.train(settings, data, num_boost_round=self.trees)
-        self._become(bytes(booster.save_raw("json")))
+        self._become(bytes(booster.save_raw("json")), middle, size)
 
     def predict(self, features: Floats) -> Prediction:
         """Sum of the leaves; see `Predictor.predict`."""
@@ -82,6 +97,7 @@ class BoostedTrees(Predictor):
         booster.load_model(bytearray(self._model))
         data = xgboost.DMatrix(np.asarray(features, dtype=np.float64), nthread=1)
         contributions: Floats = booster.predict(data, pred_contribs=True)[:, :-1].astype(np.float64)
+        contributions *= self._size
         return contributions
 
     def on_grid(self, values: Sequence[ArrayLike]) -> GridEnsemble:
@@ -89,18 +105,24 @@ class BoostedTrees(Predictor):
         return self.ensemble.on_grid(values)
 
     def save(self, folder: Path) -> None:
-        """Write `model.json`, which XGBoost itself reads too."""
+        """Write `model.json`, which XGBoost itself reads too, and the scale of the targets."""
         if self._ensemble is None:
             raise InvalidInputError("the predictor must be fitted before it is saved")
         (folder / MODEL).write_bytes(self._model)
+        scale = {"middle": self._middle, "size": self._size}
+        (folder / TARGET).write_text(json.dumps(scale) + "\n", encoding="utf-8")
 
     def load(self, folder: Path) -> None:
-        """Read `model.json`."""
-        self._become((folder / MODEL).read_bytes())
+        """Read what `save` wrote."""
+        scale = {"middle": 0.0, "size": 1.0}
+        if (folder / TARGET).is_file():
+            scale = read_json_object(folder / TARGET)
+        model = (folder / MODEL).read_bytes()
+        self._become(model, float(scale["middle"]), float(scale["size"]))
 
-    def _become(self, model: bytes) -> None:
-        self._ensemble = TreeEnsemble.from_json(model)
-        self._model = model
+    def _become(self, model: bytes, middle: float, size: float) -> None:
+        self._ensemble = TreeEnsemble.from_json(model).scaled(middle, size)
+        self._model, self._middle, self._size = model, middle, size
 
 
 def _xgboost(task: str) -> Any:

@@ -1,17 +1,37 @@
 """Intervals that hold a promised share of new measurements, whatever the predictor.
 
 Split conformal prediction (Vovk et al. 2005; Lei et al. 2018): the errors on shapes that the
-predictor was not fitted on bound its errors on new shapes drawn alike.
+predictor was not fitted on bound its errors on new shapes drawn alike. Errors grow with what is
+predicted, so that half-widths are those of the shapes predicted alike (normalised residuals:
+Papadopoulos et al. 2002; in classes: Vovk et al. 2003).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from nastool.errors import InvalidInputError
-from nastool.predictors.base import Floats
+from nastool.predictors.region import Floats
+from nastool.trust import COVERAGE
+
+_KNOTS = 25
+"""Predicted values, at most, at which a half-width is known; between them it is interpolated."""
+
+_NEAR = 0.15
+"""Share of the shapes whose errors bound those of shapes predicted alike."""
+
+_FEWEST = 45
+"""Shapes that do so at least: of fewer, the 90% quantile jumps."""
+
+_PRIOR = 5.0
+"""Shapes of equal error everywhere, in the slope of the errors over the predictions: with few
+measured shapes it is uncertain, and a wrong one misses at both ends."""
 
 
 def half_width(residuals: Floats, coverage: float = 0.9) -> float | None:
@@ -40,3 +60,86 @@ def half_width(residuals: Floats, coverage: float = 0.9) -> float | None:
 def coverage(residuals: Floats, half: float) -> float:
     """Share of absolute errors (n,) within a half-width."""
     return float(np.mean(np.abs(residuals) <= half))
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Half-widths of 90% intervals, by predicted value.
+
+    Args:
+        values: Predicted values, in increasing order.
+        halves: Half-width around each of them, positive or 0.
+
+    Raises:
+        InvalidInputError: Not as many of both, or out of order.
+    """
+
+    values: tuple[float, ...]
+    halves: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        ordered = all(a < b for a, b in zip(self.values, self.values[1:], strict=False))
+        if len(self.values) != len(self.halves) or not self.values or not ordered:
+            raise InvalidInputError("widths must be as many as values, which increase")
+        if not all(math.isfinite(half) and half >= 0 for half in self.halves):
+            raise InvalidInputError("half-widths must be finite and >= 0")
+
+    def at(self, predictions: ArrayLike) -> Floats:
+        """Half-widths around predictions, (n,) to (n,); beyond the known values as at the ends."""
+        halves: Floats = np.interp(np.asarray(predictions, np.float64), self.values, self.halves)
+        return halves
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Widths:
+        """What `dataclasses.asdict` made of one."""
+        return cls(tuple(map(float, content["values"])), tuple(map(float, content["halves"])))
+
+
+def fit_widths(predictions: Floats, residuals: Floats, share: float = COVERAGE) -> Widths | None:
+    """Half-widths that hold a share of new measurements, wherever they are predicted.
+
+    A line through the logarithms of errors and predictions says how they grow; the quantile of the
+    errors relative to it, over shapes predicted alike, keeps the promise for exchangeable shapes.
+
+    Args:
+        predictions: Of shapes not fitted on, shape (n,).
+        residuals: Their errors, shape (n,).
+        share: Of new measurements that the intervals are to hold.
+
+    Returns:
+        None where so few residuals can promise nothing finite.
+    """
+    order = np.argsort(predictions, kind="stable")
+    ordered, errors = predictions[order], np.abs(residuals)[order]
+    n = len(ordered)
+    if half_width(errors, share) is None:
+        return None
+    scale = _scale(ordered, errors)
+    near = min(n, max(_FEWEST, round(_NEAR * n)))
+    # Where all errors are near everywhere there is one quantile, else one a knot.
+    knots = min(_KNOTS, n) if near == n else min(_KNOTS, max(2, 2 * n // near))
+    found: dict[float, float] = {}
+    for place in np.linspace(0, n - 1, knots).round().astype(int):
+        start = min(max(place - near // 2, 0), n - near)
+        half = half_width(errors[start : start + near] / scale[start : start + near], share)
+        found[float(ordered[place])] = float((half or 0.0) * scale[place])
+    return Widths(tuple(found), tuple(found.values()))
+
+
+def _scale(predictions: Floats, errors: Floats) -> Floats:
+    """How errors grow with predictions, in increasing order, (n,): positive, up to a factor."""
+    positive = errors[errors > 0]
+    spread = float(predictions.std())
+    if len(positive) < len(errors) // 2 + 1 or spread == 0:
+        return np.ones(len(errors))
+    # An error that happens to vanish says little about how large errors are.
+    logarithms = np.log(np.maximum(errors, 0.1 * float(np.median(positive))))
+    if predictions[0] > 0:
+        # Errors of a share of the value, the usual case, are a straight line then.
+        predictions = np.log(predictions)
+        spread = float(predictions.std())
+    standard = np.clip((predictions - predictions.mean()) / spread, -2.5, 2.5)
+    centred = standard - standard.mean()
+    slope = float(centred @ logarithms) / (float(centred @ centred) + _PRIOR)
+    growth: Floats = np.exp(slope * standard)
+    return growth

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from nastool.errors import InvalidInputError, MissingDependencyError
+from nastool.files import read_json_object
 from nastool.predictors.base import (
     Floats,
     Prediction,
     Predictor,
     check_training_data,
     create_predictor,
+    standard,
 )
 from nastool.predictors.evaluation import folds
 
@@ -63,8 +65,8 @@ class Ensemble(Predictor):
                 member.fit(features[inside], targets[inside], genes=d)
                 outside[rest, i] = member.predict(features[rest]).mean
         # Around the mean, so that weights say how to mix and not how to scale.
-        middle = targets.mean()
-        weights, _ = nnls(outside - middle, targets - middle)
+        centred, middle, size = standard(targets)
+        weights, _ = nnls((outside - middle) / size, centred)
         self.weights = (
             weights / weights.sum() if weights.any() else np.full(len(weights), 1.0 / len(weights))
         )
@@ -94,7 +96,7 @@ class Ensemble(Predictor):
             member.save(folder / member.kind)
 
     def load(self, folder: Path) -> None:
-        content = json.loads((folder / WEIGHTS).read_text())
+        content = read_json_object(folder / WEIGHTS)
         self.kinds = tuple(content["weights"])
         self.weights = np.array(list(content["weights"].values()))
         self._noise = float(content["noise"])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,19 +11,32 @@ from typing import Any
 import numpy as np
 
 from nastool.errors import InvalidInputError
+from nastool.files import is_file
 from nastool.objective import Direction
 from nastool.predictors.base import Card, Floats, Predictor, create_predictor, load_predictor
 from nastool.predictors.evaluation import folds, holdout
+from nastool.predictors.evidence import same_measurement
+from nastool.predictors.optimism import estimate_optimism
+from nastool.predictors.outliers import named, outliers
+from nastool.predictors.region import Region
 from nastool.predictors.selection import (
+    BlindMaker,
     Candidate,
     HeldOut,
     Maker,
     compare,
+    cross_validate,
     held_out,
     makers,
     on_held_out,
 )
-from nastool.predictors.tables import TABLE, Measurements
+from nastool.predictors.tables import (
+    TABLE,
+    TARGET,
+    Measurements,
+    feature_values,
+    read_cells,
+)
 from nastool.predictors.transfer import Recalibrated
 
 FEW = 100
@@ -33,8 +45,11 @@ FEW = 100
 _FOLDS = 5
 """Parts that new measurements are split into to score what learned from the others."""
 
-_EQUAL = 1e-8
-"""Relative difference up to which two tables hold the same measurement: one may be rounded."""
+_LARGE = 2_000
+"""Shapes from which on fewer folds give as good errors."""
+
+_SCARCE = 10
+"""Shapes below which scores say little."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,12 +61,16 @@ class Fitted:
         data: The table.
         held_out: What predictors fitted alike said about shapes that they were not fitted on.
         ranking: Kinds that were compared, best first; empty where none were.
+        optimism: By which share the best of many predictions is likely worse; None if not known.
+        notes: What to know of the table: repeats, rows left out, genes of one choice.
     """
 
     predictor: Predictor
     data: Measurements
     held_out: HeldOut
     ranking: tuple[Candidate, ...] = ()
+    optimism: float | None = None
+    notes: tuple[str, ...] = ()
 
     def card(
         self,
@@ -82,7 +101,14 @@ class Fitted:
             shapes=len(data),
             scores=self.held_out.scores,
             interval=self.held_out.interval,
-            source=source,
+            widths=self.held_out.widths,
+            region=Region.of(data.features, data.targets, len(data.genes), data.costs),
+            optimism=self.optimism,
+            source={
+                **source,
+                **({"conditions": dict(data.conditions)} if data.conditions else {}),
+                **({"notes": list(self.notes)} if self.notes else {}),
+            },
             direction=direction,
         )
 
@@ -92,8 +118,11 @@ def fit_table(
     kind: str = "auto",
     *,
     sources: Sequence[Predictor] = (),
+    tables: Sequence[Measurements | None] = (),
     fraction: float | None = None,
     seed: int = 0,
+    direction: Direction = Direction.MINIMIZE,
+    keep_outliers: bool = False,
 ) -> Fitted:
     """Fit a predictor to a table and score it on shapes that it has not seen.
 
@@ -101,20 +130,30 @@ def fit_table(
         data: The table.
         kind: Kind of predictor; ``auto`` keeps the best by cross-validation.
         sources: Predictors of the same features to recalibrate, instead of a kind.
+        tables: What each of them was fitted on, or None: shapes are held out of these, too.
         fraction: Share held out for the scores, 0 for cross-validation; 0.3 by default, and 0 for
             small tables.
         seed: Fixes the splits.
+        direction: Which way is better.
+        keep_outliers: Whether to fit on rows that lie far from all others, too.
 
     Raises:
-        InvalidInputError: An unknown kind, or too few shapes.
+        InvalidInputError: An unknown kind, too few shapes, targets that are all the same, or two
+            kinds of rows.
     """
     genes = len(data.genes)
+    if len(data) < 3 or np.ptp(data.targets) == 0:
+        raise InvalidInputError(
+            "a table must hold at least 3 shapes of different values, got "
+            + (f"{data.targets[0]:.6g} in all {len(data):,}" if len(data) > 2 else f"{len(data)}")
+        )
+    data, notes = _looked_through(data, keep_outliers)
     if fraction is None:
         fraction = 0.0 if len(data) < FEW else 0.3
     ranking: list[Candidate] = []
-    make: Maker
+    make: Maker | BlindMaker
     if sources:
-        make = partial(Recalibrated, sources)
+        make = _recalibrating(sources, tables or [None] * len(sources), data)
     elif kind == "auto":
         # The held-out part must not take part in the choice, or its scores would flatter.
         rows: Any = holdout(len(data), fraction, seed)[0] if fraction else slice(None)
@@ -124,9 +163,79 @@ def fit_table(
         check_kind(kind)
         make = makers()[kind]
     result = held_out(make, data.features, data.targets, genes, fraction, seed)
+    if fraction:
+        # Of all shapes, so that intervals are those of the predictor that is kept.
+        k = 2 * _FOLDS if len(data) < _LARGE // 2 else _FOLDS if len(data) < _LARGE else 3
+        predictions = cross_validate(make, data.features, data.targets, genes, k, seed)
+        over_all = on_held_out(data.targets, predictions)
+        result = replace(result, interval=over_all.interval, widths=over_all.widths)
+    optimism = estimate_optimism(
+        make, data.features, data.targets, genes, _within(data), direction, seed
+    )
     predictor = make()
     predictor.fit(data.features, data.targets, genes=genes)
-    return Fitted(predictor, data, result, tuple(ranking))
+    return Fitted(predictor, data, result, tuple(ranking), optimism, notes)
+
+
+def _looked_through(data: Measurements, keep: bool) -> tuple[Measurements, tuple[str, ...]]:
+    """A table without outliers, and what to know of it."""
+    notes = [str(data.repeats)] if data.repeats else []
+    far = outliers(data) if not keep else np.empty(0, dtype=np.int64)
+    if len(far):
+        notes.append(
+            f"{len(far):,} of {len(data):,} shapes were left out, far from all others: "
+            f"{named(data, far)}"
+        )
+        data = data.take(np.setdiff1d(np.arange(len(data)), far))
+    region = Region.of(data.features, data.targets, len(data.genes), data.costs)
+    if region.single:
+        single = ", ".join(f"{data.genes[i]} {region.seen[i][0]:g}" for i in region.single)
+        notes.append(f"one choice only of {single}: of others nothing is known")
+    if len(data) < _SCARCE:
+        notes.append(f"{len(data)} shapes are few: scores and importances say little")
+    return data, tuple(filter(None, notes))
+
+
+def _within(data: Measurements) -> Floats | None:
+    """Shapes drawn from the space that lie in the region of a table."""
+    if data.pool is None:
+        return None
+    region = Region.of(data.features, data.targets, len(data.genes), data.costs)
+    middle = np.full(len(data.pool), float(np.median(data.targets)))
+    pool = data.pool[~region.outside(data.pool, middle)]
+    return pool if len(pool) >= len(data) else None
+
+
+def _recalibrating(
+    sources: Sequence[Predictor], tables: Sequence[Measurements | None], data: Measurements
+) -> Maker | BlindMaker:
+    """Makes recalibrated predictors whose sources are fitted without the shapes held out.
+
+    A source knows of such a shape what was measured on another device; where that was in truth
+    the same measurement, in whatever unit, it knows the answer.
+    """
+    shapes = {row.tobytes() for row in data.features}
+    common = [
+        table is not None and any(row.tobytes() in shapes for row in table.features)
+        for table in tables
+    ]
+    if not any(common):
+        return partial(Recalibrated, sources)
+
+    def without(unseen: Floats) -> Predictor:
+        hidden = {row.tobytes() for row in unseen}
+        blind = []
+        for source, table, shared in zip(sources, tables, common, strict=True):
+            if not hidden or not shared or table is None:
+                blind.append(source)
+                continue
+            rows = [i for i, row in enumerate(table.features) if row.tobytes() not in hidden]
+            again = maker_of(source)()
+            again.fit(table.features[rows], table.targets[rows], genes=len(table.genes))
+            blind.append(again)
+        return Recalibrated(blind)
+
+    return BlindMaker(without)
 
 
 def refit(
@@ -213,7 +322,9 @@ def check_features(features: Sequence[str], folders: Sequence[Path], cards: Sequ
             )
 
 
-def check_sources(data: Measurements, folders: Sequence[Path], cards: Sequence[Card]) -> None:
+def check_sources(
+    data: Measurements, folders: Sequence[Path], cards: Sequence[Card]
+) -> list[Measurements | None]:
     """Check that predictors can be recalibrated to a table.
 
     Args:
@@ -221,31 +332,65 @@ def check_sources(data: Measurements, folders: Sequence[Path], cards: Sequence[C
         folders: Of the predictors.
         cards: Of the predictors.
 
+    Returns:
+        What each was fitted on, of the shapes that the table has, too; None where not known.
+
     Raises:
         InvalidInputError: One has other features, a table that cannot be read, or was fitted on
-            rows of this table: what it learned of them would flatter the scores on held-out ones.
+            measurements of this table, in whatever unit: what it learned of them would flatter
+            the scores on held-out ones.
     """
-    check_features((*data.genes, *data.costs), folders, cards)
-    own = _rows(data.to_csv())
-    for folder in folders:
-        if not (folder / TABLE).is_file():
+    features = (*data.genes, *data.costs)
+    check_features(features, folders, cards)
+    own = {row.tobytes(): target for row, target in zip(data.features, data.targets, strict=True)}
+    found: list[Measurements | None] = []
+    for folder, card in zip(folders, cards, strict=True):
+        table = table_of(folder, card)
+        found.append(table)
+        if table is None:
             continue
-        try:
-            known = _rows((folder / TABLE).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InvalidInputError(f"cannot read {folder / TABLE}: {error}") from error
-        shared = sum(
-            math.isclose(known.get(shape, math.nan), target, rel_tol=_EQUAL)
-            for shape, target in own.items()
-        )
+        keys = [row.tobytes() for row in table.features]
+        pairs = [(own[key], v) for key, v in zip(keys, table.targets, strict=True) if key in own]
+        if not pairs:
+            continue
+        mine, theirs = np.array(pairs).T
+        shared = int(same_measurement(mine, theirs).sum())
         if shared:
             raise InvalidInputError(
                 f"{folder}: what is recalibrated must be fitted on other measurements, got "
                 f"{shared:,} of the {len(own):,} rows of this table"
             )
+    return found
 
 
-def _rows(table: str) -> dict[str, float]:
-    """Targets by what stands before them, of a table as `Measurements.to_csv` writes it."""
-    rows = (line.rpartition(",") for line in table.splitlines()[1:])
-    return {shape: float(target) for shape, _, target in rows}
+def table_of(folder: Path, card: Card) -> Measurements | None:
+    """What the predictor in a folder was fitted on; None where nothing is kept beside it."""
+    if not is_file(folder / TABLE):
+        return None
+    cells = read_cells(folder / TABLE)
+    missing = [name for name in (*card.features, TARGET) if name not in cells.columns]
+    if missing:
+        raise InvalidInputError(f"{folder / TABLE}: expected the columns {', '.join(missing)}")
+    columns = []
+    for name, choices in zip(card.genes, card.choices, strict=True):
+        value = dict(zip(map(str, choices), feature_values(choices).tolist(), strict=True))
+        cells_of = cells.columns[name]
+        unknown = next((cell for cell in cells_of if cell not in value), None)
+        if unknown is not None:
+            raise InvalidInputError(f"{folder / TABLE}: {name} has no choice {unknown!r}")
+        columns.append([value[cell] for cell in cells_of])
+    try:
+        numbers = [list(map(float, cells.columns[name])) for name in (*card.costs, TARGET)]
+    except ValueError as error:
+        raise InvalidInputError(f"{folder / TABLE}: {error}") from error
+    return Measurements(
+        genes=card.genes,
+        choices=card.choices,
+        costs=card.costs,
+        features=np.array([*columns, *numbers[:-1]]).T,
+        targets=np.array(numbers[-1]),
+        dropped=0,
+        space=card.space,
+        fingerprint=card.fingerprint,
+        source={},
+    )

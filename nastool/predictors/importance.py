@@ -8,39 +8,64 @@ import numpy as np
 
 from nastool.predictors.base import Floats, Predictor
 from nastool.predictors.boosted_trees import BoostedTrees
+from nastool.predictors.evaluation import holdout
+from nastool.predictors.selection import Maker
 from nastool.predictors.trees import TreeEnsemble
 
 GAIN = "gain"
 PERMUTATION = "permutation"
 SHAPLEY = "mean |SHAP|"
 
+_HELD_OUT = 1 / 3
+"""Share of the shapes that importances are taken on: noise has none there."""
+
+_CHANCE = 3.0
+"""Standard errors above 0 from which on an importance is no chance."""
+
 _EXPLAINED = 200
 """Shapes that importances are averaged over where that takes many predictions each."""
 
 
 def importances(
-    predictor: Predictor, features: Floats, targets: Floats, names: Sequence[str], seed: int = 0
+    make: Maker,
+    features: Floats,
+    targets: Floats,
+    names: Sequence[str],
+    *,
+    genes: int | None = None,
+    seed: int = 0,
 ) -> dict[str, dict[str, float]]:
-    """Every importance that the predictor has.
+    """Every importance that a predictor has, as far as shapes that it has not seen confirm it.
+
+    The predictor is fitted on two thirds of the shapes. A column without which it would predict
+    the others no worse, beyond chance, has no importance of any kind.
 
     Args:
-        predictor: Fitted.
+        make: Makes the unfitted predictor.
         features: Shape (n, f).
         targets: Measured values, shape (n,).
         names: Of the features.
-        seed: Fixes shuffles and draws.
+        genes: How many leading columns are genes; all by default.
+        seed: Fixes the split, shuffles and draws.
 
     Returns:
-        By kind of importance, then by feature; shares that sum up to 1.
+        By kind of importance, then by feature; shares that sum up to 1, or 0 everywhere.
     """
+    features = np.asarray(features, dtype=np.float64)
+    targets = np.asarray(targets, dtype=np.float64)
+    fitted, rest = holdout(len(targets), _HELD_OUT, seed)
+    predictor = make()
+    predictor.fit(features[fitted], targets[fitted], genes=genes)
+    increase, error = _permuted(predictor, features[rest], targets[rest], seed=seed)
+    confirmed = increase > _CHANCE * error
     found = {}
     if isinstance(predictor, BoostedTrees):
         found[GAIN] = gain_importance(predictor.ensemble)
-    found[PERMUTATION] = permutation_importance(predictor, features, targets, seed=seed)
-    some = np.random.default_rng(seed).permutation(len(features))[:_EXPLAINED]
-    values = shapley_values(predictor, features[np.sort(some)], features, seed=seed)
+    found[PERMUTATION] = increase
+    some = rest[:_EXPLAINED]
+    values = shapley_values(predictor, features[some], features[fitted], seed=seed)
     found[SHAPLEY] = np.abs(values).mean(axis=0)
-    return {kind: shares(names, values) for kind, values in found.items()}
+    return {kind: shares(names, np.where(confirmed, v, 0.0)) for kind, v in found.items()}
 
 
 def shares(names: Sequence[str], values: Floats) -> dict[str, float]:
@@ -73,21 +98,31 @@ def permutation_importance(
         Increase for each column as a share of the variance of the targets, shape (f,): 0 for a
         column that does not matter.
     """
+    return _permuted(predictor, features, targets, repeats=repeats, seed=seed)[0]
+
+
+def _permuted(
+    predictor: Predictor, features: Floats, targets: Floats, *, repeats: int = 5, seed: int = 0
+) -> tuple[Floats, Floats]:
+    """Permutation importances (f,), and their standard errors over the rows, (f,)."""
     rng = np.random.default_rng(seed)
     features = np.asarray(features, dtype=np.float64)
     targets = np.asarray(targets, dtype=np.float64)
 
-    def error(rows: Floats) -> float:
-        return float(np.square(predictor.predict(rows).mean - targets).mean())
+    def errors(rows: Floats) -> Floats:
+        squares: Floats = np.square(predictor.predict(rows).mean - targets)
+        return squares
 
-    base = error(features)
-    increase = np.zeros(features.shape[1])
+    base = errors(features)
+    increase = np.zeros(features.shape)
     for column in range(features.shape[1]):
         shuffled = features.copy()
         for _ in range(repeats):
             shuffled[:, column] = rng.permutation(features[:, column])
-            increase[column] += (error(shuffled) - base) / repeats
-    return increase / max(float(targets.var()), np.finfo(float).tiny)
+            increase[:, column] += (errors(shuffled) - base) / repeats
+    variance = max(float(targets.var()), np.finfo(float).tiny)
+    deviation = increase.std(axis=0) / np.sqrt(max(len(targets) - 1, 1))
+    return increase.mean(axis=0) / variance, deviation / variance
 
 
 def shapley_values(

@@ -8,11 +8,11 @@ something else) are drawn in before they bend the model.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nastool.predictors.base import Floats
+from nastool.predictors.base import Floats, standard
 
 _PENALTIES = 10.0 ** np.arange(-8.0, 2.5, 0.5)
 """Candidate penalties, in units of the number of rows."""
@@ -78,6 +78,7 @@ def fit_ridge(groups: Sequence[Floats], targets: Floats, ratios: Sequence[float]
         targets: Shape (n,).
         ratios: Candidates, each in (0, 1].
     """
+    targets, middle, size = standard(targets)
     columns = np.concatenate(list(groups), axis=1)
     center = columns.mean(axis=0)
     spread = columns.std(axis=0)
@@ -96,7 +97,14 @@ def fit_ridge(groups: Sequence[Floats], targets: Floats, ratios: Sequence[float]
         kept = singular > 1e-10 * max(float(singular.max(initial=0.0)), 1e-300)
         parts = outer @ left[:, kept], singular[kept], basis[kept]
         fits.append(_fit(center, unit * weighting, *parts, targets))
-    return min(fits, key=lambda fit: fit[0])[1]
+    fit = min(fits, key=lambda fit: fit[0])[1]
+    return replace(
+        fit,
+        weights=fit.weights * size,
+        intercept=fit.intercept * size + middle,
+        noise=fit.noise * size,
+        errors=fit.errors * size,
+    )
 
 
 def _fit(

@@ -10,11 +10,26 @@ import numpy as np
 
 from nastool.errors import InvalidInputError
 from nastool.predictors.base import Floats, Predictor, create_predictor, known_predictors
-from nastool.predictors.conformal import half_width
+from nastool.predictors.conformal import Widths, fit_widths, half_width
 from nastool.predictors.evaluation import Scores, folds, holdout, score
 
 Maker = Callable[[], Predictor]
 """Makes an unfitted predictor."""
+
+
+@dataclass(frozen=True, eq=False)
+class BlindMaker:
+    """Makes an unfitted predictor that knows nothing of some shapes.
+
+    Args:
+        without: From their features (n, f) to the predictor.
+    """
+
+    without: Callable[[Floats], Predictor]
+
+    def __call__(self) -> Predictor:
+        """One that may know all shapes."""
+        return self.without(np.empty((0, 0)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,13 +40,16 @@ class HeldOut:
         scores: Agreement with the measurements.
         targets: Measured values, shape (n,).
         predictions: Predicted values, shape (n,).
-        interval: Half-width that holds 90% of new measurements; None where n is too small.
+        interval: Half-width that holds 90% of new measurements over all; None where n is too
+            small.
+        widths: Half-widths by predicted value, likewise.
     """
 
     scores: Scores
     targets: Floats
     predictions: Floats
     interval: float | None
+    widths: Widths | None = None
 
 
 @dataclass(frozen=True)
@@ -50,12 +68,17 @@ class Candidate:
 
 
 def held_out(
-    make: Maker, features: Floats, targets: Floats, genes: int, fraction: float, seed: int
+    make: Maker | BlindMaker,
+    features: Floats,
+    targets: Floats,
+    genes: int,
+    fraction: float,
+    seed: int,
 ) -> HeldOut:
     """Fit on a random part of a table and score on the rest.
 
     Args:
-        make: Makes the predictor.
+        make: Makes the predictor; see `cross_validate`.
         features: Shape (n, f).
         targets: Shape (n,).
         genes: How many leading columns are genes.
@@ -66,7 +89,7 @@ def held_out(
         predictions = cross_validate(make, features, targets, genes, 10, seed)
         return on_held_out(targets, predictions)
     fitted, rest = holdout(len(targets), fraction, seed)
-    predictor = make()
+    predictor = _made(make, features[rest])
     predictor.fit(features[fitted], targets[fitted], genes=genes)
     return on_held_out(targets[rest], predictor.predict(features[rest]).mean)
 
@@ -74,21 +97,43 @@ def held_out(
 def on_held_out(targets: Floats, predictions: Floats) -> HeldOut:
     """Score predictions of shapes that were not fitted on, targets and predictions (n,)."""
     errors = np.abs(targets - predictions)
-    return HeldOut(score(targets, predictions), targets, predictions, half_width(errors))
+    return HeldOut(
+        score(targets, predictions),
+        targets,
+        predictions,
+        half_width(errors),
+        fit_widths(predictions, errors),
+    )
 
 
 def cross_validate(
-    make: Maker, features: Floats, targets: Floats, genes: int, k: int, seed: int
+    make: Maker | BlindMaker, features: Floats, targets: Floats, genes: int, k: int, seed: int
 ) -> Floats:
-    """Predict each shape by a predictor fitted on the folds without it, shape (n,)."""
+    """Predict each shape by a predictor fitted on the folds without it.
+
+    Args:
+        make: Makes the predictor; a `BlindMaker` is told which shapes it must not know.
+        features: Shape (n, f).
+        targets: Shape (n,).
+        genes: How many leading columns are genes.
+        k: Number of folds.
+        seed: Fixes the folds.
+
+    Returns:
+        Shape (n,).
+    """
     predictions = np.empty(len(targets))
     if len(targets) < 3:
         raise InvalidInputError(f"cross-validation needs at least 3 shapes, got {len(targets)}")
     for fitted, rest in folds(len(targets), min(k, len(targets)), seed):
-        predictor = make()
+        predictor = _made(make, features[rest])
         predictor.fit(features[fitted], targets[fitted], genes=genes)
         predictions[rest] = predictor.predict(features[rest]).mean
     return predictions
+
+
+def _made(make: Maker | BlindMaker, unseen: Floats) -> Predictor:
+    return make.without(unseen) if isinstance(make, BlindMaker) else make()
 
 
 def makers() -> dict[str, Maker]:

@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,13 @@ import numpy as np
 from nastool.errors import InvalidInputError, MissingDependencyError
 from nastool.files import is_file, read_json_object, read_table, reading
 from nastool.predictors.base import Floats
-from nastool.space import Choice, SearchSpace
+from nastool.predictors.evidence import Repeats, conditions, groups_of, level, repeats_of
+from nastool.space import Choice, Genotypes, SearchSpace
 
-SUFFIXES = (".csv", ".csv.gz", ".parquet")
+SUFFIXES = (".csv", ".csv.gz", ".csv.gzip", ".parquet")
+
+_DRAWN = 4_000
+"""Shapes drawn from a space to stand for what a search chooses from."""
 
 TABLE = "measurements.csv"
 """File in a predictor's folder that holds what it was fitted on."""
@@ -42,6 +46,10 @@ class Measurements:
         space: Name of the space.
         fingerprint: Fingerprint of the space; empty where it was read off the table.
         source: What was measured and on what, as the file beside the table says.
+        lines: For each shape the lines of the file that it was read from; empty without a file.
+        conditions: How all of it was measured, as the table says: nobody said what is not there.
+        repeats: What repeated rows say about the noise; None where that is not known.
+        pool: Features of shapes drawn from the space, shape (k, genes + costs), or None.
     """
 
     genes: tuple[str, ...]
@@ -53,22 +61,30 @@ class Measurements:
     space: str
     fingerprint: str
     source: dict[str, Any]
+    lines: tuple[tuple[int, ...], ...] = ()
+    conditions: Mapping[str, str] = field(default_factory=dict)
+    repeats: Repeats | None = None
+    pool: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    def take(self, rows: Any) -> Measurements:
+        """Some of the shapes, by their indices (k,)."""
+        lines = tuple(self.lines[row] for row in rows) if self.lines else ()
+        return replace(self, features=self.features[rows], targets=self.targets[rows], lines=lines)
 
     def without(self, others: Measurements) -> Measurements:
         """The shapes that another table of the same features does not have."""
         taken = {row.tobytes() for row in others.features}
         kept = [i for i, row in enumerate(self.features) if row.tobytes() not in taken]
-        return replace(self, features=self.features[kept], targets=self.targets[kept])
+        return self.take(np.array(kept, dtype=np.int64))
 
     def joined(self, others: Measurements) -> Measurements:
         """Both tables, of the same features and without a common shape."""
         features = np.concatenate([self.features, others.features])
-        return replace(
-            self, features=features, targets=np.concatenate([self.targets, others.targets])
-        )
+        targets = np.concatenate([self.targets, others.targets])
+        return replace(self, features=features, targets=targets, lines=())
 
     def to_csv(self) -> str:
         """A table that `read_measurements` reads, with the targets in the column ``target``."""
@@ -76,7 +92,7 @@ class Measurements:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow([*self.genes, *self.costs, TARGET])
         names = [
-            dict(zip(_feature_values(choices).tolist(), choices, strict=True))
+            dict(zip(feature_values(choices).tolist(), choices, strict=True))
             for choices in self.choices
         ]
         for row, target in zip(self.features.tolist(), self.targets.tolist(), strict=True):
@@ -85,43 +101,77 @@ class Measurements:
         return text.getvalue()
 
 
-class Columns(dict[str, list[Any]]):
-    """Cells of a table by column, those of CSV files as text, and where each row stands.
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """A table by column.
 
     Args:
-        cells: By column.
-        places: E.g. ``line 7``, for each row.
+        path: Its file.
+        columns: Cells by name; those of CSV files are text.
+        lines: Where each row begins in the file, from 1; of parquet files the row's number.
     """
 
-    def __init__(self, cells: Mapping[str, list[Any]], places: Sequence[str]) -> None:
-        super().__init__(cells)
-        self.places = tuple(places)
+    path: Path
+    columns: dict[str, list[Any]]
+    lines: tuple[int, ...]
+
+    def place(self, row: int) -> str:
+        """Names a row in its file."""
+        unit = "row" if self.path.suffix.lower() == ".parquet" else "line"
+        return f"{self.path}, {unit} {self.lines[row]}"
+
+    def take(self, rows: Sequence[int]) -> Cells:
+        """Some of the rows."""
+        columns = {name: [cells[row] for row in rows] for name, cells in self.columns.items()}
+        return Cells(self.path, columns, tuple(self.lines[row] for row in rows))
 
 
-def read_columns(path: Path) -> Columns:
-    """Read a table column by column; cells of CSV files stay text.
+def read_cells(path: Path, where: Sequence[str] = ()) -> Cells:
+    """Read a table.
+
+    Args:
+        path: A .csv, .csv.gz or .parquet file.
+        where: Rows to take, as ``COLUMN=VALUE``; all of these must hold.
 
     Raises:
-        InvalidInputError: No such file, another format, repeated columns or ragged rows.
+        InvalidInputError: No such file, another format, ragged rows, an unknown column or no row
+            that is left.
         MissingDependencyError: A parquet file, and pyarrow is not installed.
     """
-    if not path.name.lower().endswith(SUFFIXES):
+    lower = path.name.lower()
+    if not lower.endswith(SUFFIXES):
         raise InvalidInputError(f"a table must end in {', '.join(SUFFIXES)}, got {path.name!r}")
-    if path.suffix.lower() == ".parquet":
+    if lower.endswith(".parquet"):
         columns = _read_parquet(path)
+        lines = list(range(1, len(next(iter(columns.values()), [])) + 1))
     else:
-        rows = list(read_table(path))
-        names = rows[0].cells if rows else {}
-        columns = Columns(
-            {name: [row.cells[name] for row in rows] for name in names},
-            [f"line {row.line}" for row in rows],
-        )
-    if not columns.places:
+        columns, lines = {}, []
+        for row in read_table(path):
+            for name, cell in row.cells.items():
+                columns.setdefault(name, []).append(cell)
+            lines.append(row.line)
+    if not lines:
         raise InvalidInputError(f"{path} must hold a header and at least one row, got none")
-    return columns
+    cells = Cells(path, columns, tuple(lines))
+    for condition in where:
+        name, equals, value = condition.partition("=")
+        name, value = name.strip(), value.strip()
+        if not equals or name not in columns:
+            raise InvalidInputError(
+                f"--where: expected COLUMN=VALUE with a column of {path} "
+                f"({', '.join(columns)}), got {condition!r}"
+            )
+        kept = [row for row, cell in enumerate(cells.columns[name]) if level(cell) == level(value)]
+        if not kept:
+            levels = ", ".join(dict.fromkeys(map(level, cells.columns[name])))
+            raise InvalidInputError(
+                f"--where: expected {name} to be one of {levels:.200}, got {value!r}"
+            )
+        cells = cells.take(kept)
+    return cells
 
 
-def _read_parquet(path: Path) -> Columns:
+def _read_parquet(path: Path) -> dict[str, list[Any]]:
     try:
         from pyarrow import ArrowException, parquet
     except ImportError as error:
@@ -131,47 +181,60 @@ def _read_parquet(path: Path) -> Columns:
     with reading(path):
         try:
             table = parquet.read_table(path)
-            cells = {name.strip(): column for name, column in table.to_pydict().items()}
+            columns = {name.strip(): column for name, column in table.to_pydict().items()}
         except ArrowException as error:
             reason = str(error).strip().splitlines()[0]
             raise InvalidInputError(f"cannot read {path}: {reason}") from error
-    if len(cells) != len(table.column_names):
+    if len(columns) != len(table.column_names):
         raise InvalidInputError(f"{path}: column names must be distinct, got {table.column_names}")
-    return Columns(cells, [f"row {number}" for number in range(1, len(table) + 1)])
+    return columns
 
 
-def read_measurements(
-    path: Path, target: str, space: SearchSpace | None = None, costs: Sequence[str] = ()
-) -> Measurements:
-    """Read what a predictor is fitted on.
+@dataclass(frozen=True, eq=False)
+class Observations:
+    """The rows of a table that measure something.
 
     Args:
-        path: A table with a column for each gene and one named as the target.
-        target: Column to predict.
-        space: Says which columns are genes; without it they are the columns that share a name
-            up to a number (``layer_1``, ``layer_2`` and so on).
-        costs: Further features: costs of the space, else numeric columns of the table.
-
-    Raises:
-        InvalidInputError: A column is missing or holds something else than it must.
-        MissingDependencyError: See `read_columns`.
+        cells: These rows.
+        genes: Names of the genes.
+        choices: The choices of each gene.
+        genotypes: Canonical, shape (n, d).
+        values: What was measured, shape (n,), finite.
+        groups: Rows of each distinct shape, in the order of the table.
+        conditions: What the table says about how all rows were measured.
+        repeats: What repeated rows say.
+        dropped: Rows whose value is missing or not finite.
     """
-    columns = read_columns(path)
+
+    cells: Cells
+    genes: tuple[str, ...]
+    choices: tuple[tuple[Choice, ...], ...]
+    genotypes: Genotypes
+    values: Floats
+    groups: list[Any]
+    conditions: dict[str, str]
+    repeats: Repeats
+    dropped: int
+
+
+def observations(
+    cells: Cells, target: str, space: SearchSpace | None = None, costs: Sequence[str] = ()
+) -> Observations:
+    """Judge measured rows; see `read_measurements`."""
+    path, columns = cells.path, cells.columns
     if target not in columns:
         raise InvalidInputError(f"{path}: expected a column {target!r}, got {', '.join(columns)}")
-    targets = _numbers(path, target, columns[target], columns.places, missing=True)
-    kept = np.flatnonzero(np.isfinite(targets))
+    values = _numbers(cells, target, missing=True)
+    kept = np.flatnonzero(np.isfinite(values))
     if not len(kept):
         raise InvalidInputError(f"{path}: column {target!r} must hold finite numbers, got none")
-    source = read_source(path)
-    places = [columns.places[row] for row in kept]
-
+    dropped = len(values) - len(kept)
+    cells, values = cells.take(kept.tolist()), values[kept]
+    columns = cells.columns
     if space is None:
         genes = infer_genes(path, columns, target)
-        cells = [[columns[name][row] for row in kept] for name in genes]
-        values = [_parse(column) for column in cells]
-        choices = tuple(tuple(sorted(set(column), key=_order)) for column in values)
-        name, fingerprint = str(source.get("space") or path.name.partition(".")[0]), ""
+        parsed = [_parse(columns[name]) for name in genes]
+        choices = tuple(tuple(sorted(set(column), key=_order)) for column in parsed)
     else:
         genes = tuple(gene.name for gene in space.genes)
         missing = [name for name in genes if name not in columns]
@@ -181,38 +244,85 @@ def read_measurements(
                 f"got {', '.join(columns)}"
             )
         choices = tuple(gene.choices for gene in space.genes)
-        values = [_parse([columns[name][row] for row in kept]) for name in genes]
-        name, fingerprint = space.name, space.fingerprint
-    genotypes = _indices(path, genes, choices, values, places)
+        parsed = [_parse(columns[name]) for name in genes]
+    genotypes = _indices(cells, genes, choices, parsed)
+    if space is not None:
+        genotypes = space.canonicalize(genotypes)
+    groups = groups_of(genotypes)
 
-    parts = [_feature_values(choices[i])[genotypes[:, i]] for i in range(len(genes))]
+    def name(row: int) -> str:
+        return "-".join(str(choices[i][k]) for i, k in enumerate(genotypes[row].tolist()))
+
+    used = {*genes, *costs, *(space.costs if space else ()), target}
+    stated = conditions(columns, used, groups, str(path))
+    others = {column: cells for column, cells in columns.items() if column not in used}
+    repeats = repeats_of(groups, values, cells.place, name, others)
+    return Observations(cells, genes, choices, genotypes, values, groups, stated, repeats, dropped)
+
+
+def read_measurements(
+    path: Path,
+    target: str,
+    space: SearchSpace | None = None,
+    costs: Sequence[str] = (),
+    where: Sequence[str] = (),
+) -> Measurements:
+    """Read what a predictor is fitted on.
+
+    Args:
+        path: A table with a column for each gene and one named as the target.
+        target: Column to predict.
+        space: Says which columns are genes; without it they are the columns that share a name
+            up to a number (``layer_1``, ``layer_2`` and so on).
+        costs: Further features: costs of the space, else numeric columns of the table.
+        where: Rows to take, as ``COLUMN=VALUE``.
+
+    Raises:
+        InvalidInputError: A column is missing or holds something else than it must, rows were
+            measured under different conditions, or repeats of a shape disagree grossly.
+        MissingDependencyError: See `read_cells`.
+    """
+    seen = observations(read_cells(path, where), target, space, costs)
+    genotypes, columns = seen.genotypes, seen.cells.columns
+    source = read_source(path)
+    first = np.array([rows[0] for rows in seen.groups])
+
+    parts = [feature_values(seen.choices[i])[genotypes[first, i]] for i in range(len(seen.genes))]
     for cost in costs:
         if space is not None and cost in space.costs:
-            parts.append(space.costs[cost].evaluate(genotypes))
-        elif cost in columns and cost not in genes and cost != target:
-            column = [columns[cost][row] for row in kept]
-            parts.append(_numbers(path, cost, column, places, missing=False))
+            parts.append(space.costs[cost].evaluate(genotypes[first]))
+        elif cost in columns and cost not in seen.genes and cost != target:
+            column = _numbers(seen.cells, cost, missing=False)
+            parts.append(np.array([column[rows].mean() for rows in seen.groups]))
         else:
-            others = [name for name in columns if name not in genes and name != target]
+            others = [name for name in columns if name not in seen.genes and name != target]
             known = ", ".join(dict.fromkeys([*(space.costs if space else ()), *others])) or "none"
             raise InvalidInputError(f"cost must be one of {known}; got {cost!r}")
-    # A shape on both sides of a held-out split would flatter the scores.
-    features, first, groups = np.unique(
-        np.column_stack(parts), axis=0, return_index=True, return_inverse=True
-    )
-    order = np.argsort(first)  # As in the table, so that adding rows at its end moves nothing.
-    groups = groups.reshape(-1)
-    means = np.bincount(groups, targets[kept]) / np.bincount(groups)
     return Measurements(
-        genes=genes,
-        choices=choices,
+        genes=seen.genes,
+        choices=seen.choices,
         costs=tuple(costs),
-        features=features[order],
-        targets=means[order],
-        dropped=len(targets) - len(kept),
-        space=name,
-        fingerprint=fingerprint,
+        features=np.column_stack(parts),
+        # A shape on both sides of a held-out split would flatter the scores.
+        targets=np.array([seen.values[rows].mean() for rows in seen.groups]),
+        dropped=seen.dropped,
+        space=(space.name if space else str(source.get("space") or path.name.partition(".")[0])),
+        fingerprint=space.fingerprint if space else "",
         source=source,
+        lines=tuple(tuple(seen.cells.lines[row] for row in rows.tolist()) for rows in seen.groups),
+        conditions=seen.conditions,
+        repeats=seen.repeats,
+        pool=candidates(space, costs),
+    )
+
+
+def candidates(space: SearchSpace | None, costs: Sequence[str]) -> Floats | None:
+    """Features of shapes drawn from a space, (n, f); None where it does not declare all costs."""
+    if space is None or any(cost not in space.costs for cost in costs):
+        return None
+    drawn = space.canonicalize(space.sample(_DRAWN, np.random.default_rng(0)))
+    return np.column_stack(
+        [space.features(drawn), *(space.costs[cost].evaluate(drawn) for cost in costs)]
     )
 
 
@@ -257,22 +367,19 @@ def infer_genes(path: Path, columns: Iterable[str], target: str) -> tuple[str, .
     return complete[0]
 
 
-def _numbers(
-    path: Path, name: str, cells: Sequence[Any], places: Sequence[str], *, missing: bool
-) -> Floats:
-    numbers = np.empty(len(cells))
-    for i, (cell, place) in enumerate(zip(cells, places, strict=True)):
+def _numbers(cells: Cells, name: str, *, missing: bool) -> Floats:
+    numbers = np.empty(len(cells.lines))
+    for i, cell in enumerate(cells.columns[name]):
         empty = cell is None or (isinstance(cell, str) and not cell.strip())
         try:
             numbers[i] = np.nan if empty else float(cell)
-        except (TypeError, ValueError, OverflowError):
+        except (TypeError, ValueError):
             raise InvalidInputError(
-                f"{path}, {place}: column {name!r} must hold numbers, got {cell!r:.60}"
+                f"{cells.place(i)}: column {name!r} must hold numbers, got {cell!r}"
             ) from None
         if not missing and not np.isfinite(numbers[i]):
             raise InvalidInputError(
-                f"{path}, {place}: column {name!r} must hold finite numbers everywhere, "
-                f"got {cell!r}"
+                f"{cells.place(i)}: column {name!r} must hold finite numbers everywhere"
             )
     return numbers
 
@@ -292,28 +399,29 @@ def _order(choice: Choice) -> tuple[bool, Any]:
 
 
 def _indices(
-    path: Path,
+    cells: Cells,
     genes: Sequence[str],
     choices: Sequence[tuple[Choice, ...]],
     values: Sequence[list[Choice]],
-    places: Sequence[str],
-) -> Any:
+) -> Genotypes:
     genotypes = np.empty((len(values[0]), len(genes)), dtype=np.int64)
     for i, (gene, known, column) in enumerate(zip(genes, choices, values, strict=True)):
         index: dict[Choice, int] = {choice: k for k, choice in enumerate(known)}
         # Text choices of a space may look like numbers in the table.
         index |= {str(choice): k for choice, k in index.items()}
         for row, value in enumerate(column):
-            found = index.get(value, index.get(str(value)))
+            cell = str(cells.columns[gene][row]).strip()
+            found = index.get(value, index.get(str(value), index.get(cell)))
             if found is None:
                 raise InvalidInputError(
-                    f"{path}, {places[row]}: {gene} must be one of "
-                    f"{', '.join(map(str, known))}; got {value!r}"
+                    f"{cells.place(row)}: {gene} must be one of {', '.join(map(str, known))}; "
+                    f"got {value!r}"
                 )
             genotypes[row, i] = found
     return genotypes
 
 
-def _feature_values(choices: tuple[Choice, ...]) -> Floats:
+def feature_values(choices: Sequence[Choice]) -> Floats:
+    """What each choice of a gene is to a predictor: its number, else its index."""
     numeric = all(isinstance(choice, (int, float)) for choice in choices)
     return np.array(choices if numeric else range(len(choices)), dtype=np.float64)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError
+from nastool.files import read_json
 from nastool.predictors.base import (
     Floats,
     Prediction,
@@ -84,7 +85,7 @@ class Recalibrated(Predictor):
             source.save(folder / f"source_{i}")
 
     def load(self, folder: Path) -> None:
-        self.sources = tuple(map(create_predictor, json.loads((folder / SOURCES).read_text())))
+        self.sources = tuple(map(create_predictor, read_json(folder / SOURCES)))
         for i, source in enumerate(self.sources):
             source.load(folder / f"source_{i}")
         with np.load(folder / MODEL, allow_pickle=False) as arrays:

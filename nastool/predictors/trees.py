@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -147,6 +147,17 @@ class TreeEnsemble:
             roots=roots.astype(np.int32),
             offset=_base_score(parameters["base_score"]),
             n_features=n_features,
+        )
+
+    def scaled(self, middle: float, size: float) -> TreeEnsemble:
+        """The same trees for targets of another scale: predictions times a size, plus a middle."""
+        if (middle, size) == (0.0, 1.0):
+            return self
+        return replace(
+            self,
+            value=_exactly_summable(self.value * size, self.n_trees),
+            gain=self.gain * size**2,
+            offset=self.offset * size + middle,
         )
 
     @property

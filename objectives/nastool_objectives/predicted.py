@@ -77,6 +77,19 @@ class PredictedObjective(Objective):
         # Of another space's shapes, it promises nothing for this one.
         return None if self.is_proxy else self.card.interval
 
+    def half_widths(self, values: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        return None if self.is_proxy else self.card.half_widths(values)
+
+    def outside(self, genotypes: Genotypes) -> NDArray[np.bool_]:
+        region = self.card.region
+        if region is None or not len(genotypes):
+            return np.zeros(len(genotypes), dtype=bool)
+        return region.outside(self.features(genotypes), self.evaluate(genotypes))
+
+    @property
+    def optimism(self) -> float | None:
+        return None if self.is_proxy else self.card.optimism
+
     @cached_property
     def fingerprint(self) -> str:
         digest = hashlib.sha256(self.space.fingerprint.encode())

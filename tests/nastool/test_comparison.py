@@ -11,7 +11,7 @@ from nastool import pareto
 from nastool.comparison import Comparison, compare, load_comparison, runs_of
 from nastool.constraint import parse_constraint
 from nastool.errors import InvalidInputError, NastoolError
-from nastool.indicators import bootstrap_interval, holm, p_value
+from nastool.indicators import holm, median_interval, p_value
 from nastool.objective import Direction
 from nastool.problem import Problem
 from nastool.store import open_store
@@ -330,15 +330,29 @@ def test_holm_equals_its_published_example():
 
 def test_intervals_cover_the_median_as_often_as_they_say():
     rng = np.random.default_rng(0)
-    low, high = bootstrap_interval(rng.normal(size=(25, 400)), 0.9)
+    low, high, held = median_interval(rng.normal(size=(25, 4000)), 0.9)
     covered = np.mean((low <= 0) & (high >= 0))
-    assert 0.84 < covered < 0.97
-    narrow = bootstrap_interval(rng.normal(size=(25, 400)), 0.5)
+    assert held >= 0.9
+    assert covered == pytest.approx(held, abs=0.02)
+    narrow = median_interval(rng.normal(size=(25, 400)), 0.5)
     assert np.mean(narrow[1] - narrow[0]) < np.mean(high - low)
     with pytest.raises(InvalidInputError, match="confidence"):
-        bootstrap_interval([1.0], 95)
+        median_interval([1.0], 95)
     with pytest.raises(InvalidInputError, match="at least one value"):
-        bootstrap_interval([])
+        median_interval([])
+
+
+@pytest.mark.parametrize(("seeds", "coverage"), [(1, 0.0), (2, 0.5), (3, 0.75), (6, 0.96875)])
+def test_few_seeds_have_their_range_and_no_more_confidence_than_it_holds(seeds, coverage):
+    values = np.arange(float(seeds))
+    low, high, held = median_interval(values, 0.95)
+    assert (low, high, held) == (0.0, seeds - 1.0, coverage)
+
+
+def test_an_interval_with_a_missing_value_is_missing():
+    low, high, _ = median_interval([[1.0, np.nan], [2.0, 3.0]])
+    assert (low[0], high[0]) == (1.0, 2.0)
+    assert np.isnan([low[1], high[1]]).all()
 
 
 def test_p_values_are_uniform_enough_without_a_difference():

@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError
+from nastool.indicators import median_interval
 from nastool.objective import Objective
 from nastool.predictors.boosted_trees import BoostedTrees
 from nastool.predictors.evaluation import holdout, score
 from nastool.predictors.fitting import maker_of
-from nastool.predictors.importance import GAIN, gain_importance, importances, shares
+from nastool.predictors.importance import GAIN, importances
 from nastool.predictors.selection import HeldOut, Maker, cross_validate, held_out
-from nastool.predictors.tables import Measurements, read_columns, read_measurements
+from nastool.predictors.tables import Measurements, read_cells, read_measurements
 from nastool.problem import CostObjective, Problem
 from nastool.space import Architecture, Genotypes, SearchSpace
 from nastool.strategies.pareto import ParetoSearch
@@ -36,6 +37,10 @@ Floats = NDArray[np.float64]
 PARAMETERS = "under parameter limits"
 LATENCIES = "under latency limits"
 HEURISTICS = "heuristic"
+
+CIGAR = "cigar"
+"""The family of heuristics that the published study draws: templates, or shapes that a search
+found, are none."""
 
 _DEGREE = 3
 """Of the polynomial in the parameter count: bends, but cannot follow noise."""
@@ -85,6 +90,10 @@ class Sensitivity:
             latency limit instead of the parameter limit that leads to the same latency; relative.
             None where the shape predicts latency no better than the parameter count alone: a search
             would find errors of the predictor.
+        gain_low: Lower end of an interval of that gain over seeds of the searches.
+        gain_high: Its upper end.
+        gain_coverage: Probability with which such an interval holds the median of all seeds.
+        seeds: Number of seeds.
     """
 
     explained: float
@@ -92,11 +101,25 @@ class Sensitivity:
     apart: float
     noise: float | None
     gain: float | None
+    gain_low: float = 0.0
+    gain_high: float = 0.0
+    gain_coverage: float = 0.0
+    seeds: int = 1
 
     @property
     def ratio(self) -> float | None:
         """How many times the noise floor the shape matters; up to 1, latency does not show it."""
         return self.apart / self.noise if self.noise else None
+
+    @property
+    def _over_seeds(self) -> str:
+        if self.seeds == 1:
+            return " (a single seed)"
+        text = (
+            f" (median of {self.seeds} seeds; {self.gain_low:+.2%} to {self.gain_high:+.2%} holds "
+            f"it with {self.gain_coverage:.0%}"
+        )
+        return text + (": no gain)" if self.gain_low <= 0 <= self.gain_high else ")")
 
     def __str__(self) -> str:
         if self.noise is None:
@@ -108,7 +131,7 @@ class Sensitivity:
         gain = (
             "the shape predicts no better, so that latency limits have nothing to gain"
             if self.gain is None
-            else f"searching under latency limits gains {self.gain:+.2%}"
+            else f"searching under latency limits gains {self.gain:+.2%}{self._over_seeds}"
         )
         return (
             f"the parameter count alone explains {self.explained:.1%} of the variance of measured "
@@ -147,6 +170,7 @@ def study_device(
     *,
     budget: int = 10_000,
     seed: int = 0,
+    seeds: int = 5,
 ) -> DeviceStudy:
     """Study a device.
 
@@ -154,8 +178,9 @@ def study_device(
         space: With the cost ``params``.
         quality: What shapes are searched for, minimised.
         latency: A device's objective, on the same space; its folder has the table.
-        budget: Evaluations of each of the two searches.
+        budget: Evaluations of each of the searches.
         seed: Fixes searches, draws and splits.
+        seeds: Times that both searches are run: what one gains over the other is partly luck.
 
     Raises:
         InvalidInputError: The space has no parameter count, or the objective is maximised.
@@ -165,21 +190,31 @@ def study_device(
     if quality.direction.sign < 0:
         raise InvalidInputError(f"{quality.name} must be minimised")
     params = CostObjective(space.costs[PARAMS], space)
-    found = {
-        PARAMETERS: _front(Problem(space, (quality, params)), budget, seed),
-        LATENCIES: _front(Problem(space, (quality, latency)), budget, seed),
-    }
-    if space.heuristics:
-        found[HEURISTICS] = np.concatenate(list(space.heuristics.values()))
-    families = tuple(
-        _family(space, name, genotypes, quality, latency) for name, genotypes in found.items()
-    )
+    if seeds < 1:
+        raise InvalidInputError(f"a study needs at least 1 seed, got {seeds}")
+
+    def searched(seed: int) -> tuple[Family, Family]:
+        pairs = ((PARAMETERS, params), (LATENCIES, latency))
+        one, two = (
+            _family(
+                space, name, _front(Problem(space, (quality, by)), budget, seed), quality, latency
+            )
+            for name, by in pairs
+        )
+        return one, two
+
+    runs = [searched(seed + turn) for turn in range(seeds)]
+    families: tuple[Family, ...] = runs[0]
+    if CIGAR in space.heuristics:
+        cigars = space.heuristics[CIGAR]
+        families = (*families, _family(space, HEURISTICS, cigars, quality, latency))
     costs = latency.card.costs
     data = read_measurements(latency.folder.parent / TABLE, LATENCY, space, costs)
     make, genes = maker_of(latency.predictor), len(data.genes)
     held = held_out(make, data.features, data.targets, genes, _HELD_OUT, seed)
     noise = noise_floor(latency.folder.parent / TABLE)
-    sensitivity = _sensitivity(space, data, make, held, noise, families, seed)
+    gains = np.array([_gain(*run) for run in runs])
+    sensitivity = _sensitivity(space, data, make, held, noise, gains, seed)
     importances = _importances(space, data, quality, latency, seed)
     sources = {of.name: str(of.provenance) for of in (latency, quality)}
     return DeviceStudy(
@@ -211,7 +246,7 @@ def _sensitivity(
     make: Maker,
     held: HeldOut,
     noise: float | None,
-    families: tuple[Family, ...],
+    gains: Floats,
     seed: int,
 ) -> Sensitivity:
     genotypes = space.encode(_architectures(space, data))
@@ -219,12 +254,18 @@ def _sensitivity(
     fitted, kept = holdout(len(params), _HELD_OUT, seed)
     alone = score(data.targets[kept], _curve(params[fitted], data.targets[fitted])(params[kept]))
     predictions = cross_validate(make, data.features, data.targets, len(data.genes), _FOLDS, seed)
+    known = gains[np.isfinite(gains)] if held.scores.r2 > alone.r2 else gains[:0]
+    low, high, held_by = median_interval(known) if len(known) else (0.0, 0.0, 0.0)
     return Sensitivity(
         explained=alone.r2,
         predicted=held.scores.r2,
         apart=_apart(params, data.targets, predictions),
         noise=noise,
-        gain=_gain(*families[:2]) if held.scores.r2 > alone.r2 else None,
+        gain=float(np.median(known)) if len(known) else None,
+        gain_low=float(low),
+        gain_high=float(high),
+        gain_coverage=held_by,
+        seeds=len(known),
     )
 
 
@@ -257,7 +298,7 @@ def noise_floor(path: Path) -> float | None:
         Width from the 5th to the 95th percentile of the error of the mean of the two halves,
         relative to it; None where there are no halves.
     """
-    columns = read_columns(path)
+    columns = read_cells(path).columns
     halves = [columns.get(f"{half}_half_s", ()) for half in ("first", "second")]
     both = np.array([[float(c) for c in row] for row in zip(*halves, strict=True) if all(row)])
     if not len(both):
@@ -311,14 +352,13 @@ def _importances(
         return {f"{of}, {kind}": values for kind, values in shares.items()}
 
     names = (*data.genes, *data.costs)
-    found = named(
-        latency.name, importances(latency.predictor, data.features, data.targets, names, seed)
-    )
-    if not isinstance(latency.predictor, BoostedTrees):
+    table, genes = (data.features, data.targets, names), len(data.genes)
+    of = importances(maker_of(latency.predictor), *table, genes=genes, seed=seed)
+    found = named(latency.name, of)
+    if GAIN not in of:
         # The published importance is that of trees, whatever predicts here.
-        trees = BoostedTrees()
-        trees.fit(data.features, data.targets, genes=len(data.genes))
-        found[f"{latency.name}, {GAIN}"] = shares(names, gain_importance(trees.ensemble))
+        trees = importances(BoostedTrees, *table, genes=genes, seed=seed)
+        found[f"{latency.name}, {GAIN}"] = trees[GAIN]
     if isinstance(quality, PredictedObjective):
         rng = np.random.default_rng(seed)
         drawn = spread(
@@ -326,6 +366,14 @@ def _importances(
         )
         features = quality.features(drawn)
         values = quality.predictor.predict(features).mean
-        of = importances(quality.predictor, features, values, quality.card.features, seed)
+        card = quality.card
+        of = importances(
+            maker_of(quality.predictor),
+            features,
+            values,
+            card.features,
+            genes=len(card.genes),
+            seed=seed,
+        )
         found |= named(quality.name, of)
     return found

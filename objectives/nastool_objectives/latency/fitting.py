@@ -217,8 +217,8 @@ def fit_device(
         device = replace(device, verdict="forced")
     require_quiet(device)
     data = read_measurements(folder / TABLE, LATENCY, space, _costs(space))
-    check_sources(data, [source / PREDICTOR for source in sources], cards)
-    fitted = fit_table(data, kind or "auto", sources=known, seed=seed)
+    tables = check_sources(data, [source / PREDICTOR for source in sources], cards)
+    fitted = fit_table(data, kind or "auto", sources=known, tables=tables, seed=seed)
     device = _judge_unrepeated(device, fitted.held_out, force=force)
     if device.verdict == "refused" and not (folder / PREDICTOR).is_dir():
         write_card(folder, device)
@@ -227,7 +227,7 @@ def fit_device(
         "device": device.name,
         "measured by": device.device,
         "facts": dict(device.facts),
-        "workload": device.workload.as_dict(),
+        "workload": device.load,
         "noise": device.note,
         "seed": seed,
         **({"recalibrated from": [card.metric for card in cards]} if cards else {}),

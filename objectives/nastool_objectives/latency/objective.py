@@ -73,9 +73,12 @@ class MeasuredLatency(Objective):
                 "measuring needs rounds >= 1, repeats >= 1 and warmup >= 0, "
                 f"got {rounds}, {repeats} and {warmup}"
             )
+        if card.workload is None:
+            raise InvalidInputError(f"device {card.name!r} was measured under unknown conditions")
         self.space = space
         self.device = device
         self.card = card
+        self.workload = card.workload
         self._name = name
         self.rounds, self.warmup, self.repeats = rounds, warmup, repeats
 
@@ -89,9 +92,8 @@ class MeasuredLatency(Objective):
 
     @property
     def provenance(self) -> Provenance:
-        workload = self.card.workload
         by = (
-            f"{self.card.device} of {self.card.name}, batch {workload.batch_size}, "
+            f"{self.card.device} of {self.card.name}, batch {self.workload.batch_size}, "
             f"median of {self.rounds} x {self.repeats} passes"
         )
         return Provenance(Kind.MEASURED, by)
@@ -101,7 +103,7 @@ class MeasuredLatency(Objective):
         content = [
             self.space.fingerprint,
             dict(self.device.facts),
-            self.card.workload.as_dict(),
+            self.workload.as_dict(),
             [self.rounds, self.warmup, self.repeats],
         ]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
@@ -112,7 +114,7 @@ class MeasuredLatency(Objective):
         rng = np.random.default_rng(0)
         for turn in range(self.rounds):
             for row in rng.permutation(len(genotypes)):
-                deployment = self.space.deploy(genotypes[row], self.card.workload)
+                deployment = self.space.deploy(genotypes[row], self.workload)
                 try:
                     timing = timing_of(self.device, deployment, self.warmup, self.repeats)
                 except (InvalidInputError, MissingDependencyError):

@@ -54,7 +54,7 @@ class DeviceCard:
         device: What measured, as users type it; ``imported`` for a table from elsewhere.
         settings: Keyword settings of that device.
         facts: What it says about itself.
-        workload: What it was given in one pass.
+        workload: What it was given in one pass; None for a table from elsewhere.
         space: The space, as users type it.
         fingerprint: Fingerprint of that space.
         plan: Numbers of the campaign; empty for a table from elsewhere.
@@ -63,6 +63,8 @@ class DeviceCard:
         shapes: How well all shapes repeat; None where each was measured once.
         anchors: How well the anchor shapes repeat, likewise.
         gate: Thresholds that were applied.
+        conditions: How a table from elsewhere was measured, as far as somebody said: the rest is
+            unknown.
 
     Raises:
         InvalidInputError: A name that is no folder's, or an unknown verdict.
@@ -72,7 +74,7 @@ class DeviceCard:
     device: str
     settings: Mapping[str, Any]
     facts: Mapping[str, Any]
-    workload: Workload
+    workload: Workload | None
     space: str
     fingerprint: str
     plan: Mapping[str, Any] = field(default_factory=dict)
@@ -81,6 +83,7 @@ class DeviceCard:
     shapes: Repeatability | None = None
     anchors: Repeatability | None = None
     gate: NoiseGate = field(default_factory=NoiseGate)
+    conditions: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         name: object = self.name
@@ -93,6 +96,14 @@ class DeviceCard:
             raise InvalidInputError(
                 f"a verdict must be one of {', '.join(_VERDICTS)}, got {self.verdict!r}"
             )
+
+    @property
+    def load(self) -> dict[str, Any]:
+        """What it was given in one pass, by name; None what nobody said."""
+        if self.workload is not None:
+            return dict(self.workload.as_dict())
+        unknown = dict.fromkeys(("batch_size", "sequence_length"))
+        return {**unknown, **self.conditions}
 
     @property
     def metric(self) -> str:
@@ -129,12 +140,14 @@ class DeviceCard:
             if not isinstance(content, dict):
                 raise InvalidInputError(f"expected an object, got {type(content).__name__}")
             known = {f.name for f in fields(cls)}
+            content = {"conditions": {}, **content}  # older cards have none
             if set(content) != known:
                 raise InvalidInputError(
                     f"expected the entries {', '.join(sorted(known))}; "
                     f"got {', '.join(sorted(content))}"
                 )
-            content["workload"] = Workload(**content["workload"])
+            if content["workload"] is not None:
+                content["workload"] = Workload(**content["workload"])
             content["gate"] = NoiseGate(**content["gate"])
             for name in ("shapes", "anchors"):
                 found = content[name]

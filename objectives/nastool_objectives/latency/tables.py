@@ -5,15 +5,17 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError, NastoolError
-from nastool.predictors.tables import read_columns
-from nastool.space import Choice, Genotypes, SearchSpace
+from nastool.predictors.evidence import same_measurement, stated_unit
+from nastool.predictors.tables import Cells, observations, read_cells
+from nastool.space import Genotypes, SearchSpace
 from nastool_objectives.latency.campaign import Visit
 from nastool_objectives.latency.repeatability import Repeatability, repeatability
 
@@ -21,6 +23,9 @@ LATENCY = "latency_s"
 
 UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 """Units a table may be in, and how many seconds each is."""
+
+_REPEATED = 10
+"""Shapes measured again from which on their repeats say how noisy a table is."""
 
 Floats = NDArray[np.float64]
 
@@ -40,6 +45,8 @@ class LatencyTable:
         energy: Joules a pass, likewise.
         n_anchors: How many of the first rows are anchors.
         failed: Architectures that never ran.
+        conditions: How all of it was measured, as a table from elsewhere says.
+        note: What repeated rows of such a table say.
     """
 
     genotypes: Genotypes
@@ -51,6 +58,8 @@ class LatencyTable:
     energy: Floats | None = None
     n_anchors: int = 0
     failed: int = 0
+    conditions: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
 
     def __len__(self) -> int:
         return len(self.latency)
@@ -150,7 +159,11 @@ def _median(values: Sequence[float]) -> float:
 
 
 def read_latencies(
-    path: Path, space: SearchSpace, unit: str, column: str = LATENCY
+    path: Path,
+    space: SearchSpace,
+    unit: str,
+    column: str = LATENCY,
+    where: Sequence[str] = (),
 ) -> LatencyTable:
     """Read a table that was measured elsewhere.
 
@@ -159,62 +172,62 @@ def read_latencies(
         space: The space.
         unit: Unit of the latencies, one of `UNITS`.
         column: Column of the latencies.
+        where: Rows to take, as ``COLUMN=VALUE``.
 
     Returns:
-        Each architecture once: the median of its rows.
+        Each architecture once: the median of its rows. Where enough were measured again, the
+        halves are the medians of the earlier and of the later ones.
 
     Raises:
-        InvalidInputError: An unknown unit, a missing column, or a latency that is not positive.
+        InvalidInputError: An unknown unit, or another than the table says, a missing column, a
+            latency that is not positive, rows that were not measured alike, or repeats that
+            disagree grossly.
     """
     if unit not in UNITS:
         raise InvalidInputError(f"a unit must be one of {', '.join(UNITS)}, got {unit!r}")
-    columns = read_columns(path)
-    names = [gene.name for gene in space.genes]
-    missing = [name for name in (*names, column) if name not in columns]
+    cells = read_cells(path, where)
+    missing = [g for g in (*(gene.name for gene in space.genes), column) if g not in cells.columns]
     if missing:
         raise InvalidInputError(
             f"{path}: a table of {space.name} must have the columns {', '.join(missing)}, "
-            f"got {', '.join(columns)}"
+            f"got {', '.join(cells.columns)}"
         )
-    known = [{str(choice): choice for choice in gene.choices} for gene in space.genes]
-    rows = zip(*(columns[name] for name in names), strict=True)
-    genotypes, latency = [], []
-    for row, cell, place in zip(rows, columns[column], columns.places, strict=True):
-        architecture = tuple(_choice(by, cell) for by, cell in zip(known, row, strict=True))
+    _check_positive(cells, column)
+    seen = observations(cells, column, space)
+    stated_unit(seen.conditions, unit, path)
+    latency = seen.values * UNITS[unit]
+    first = np.array([rows[0] for rows in seen.groups])
+    medians = np.array([np.median(latency[rows]) for rows in seen.groups])
+    return LatencyTable(
+        seen.genotypes[first],
+        medians,
+        _halves(seen.groups, latency),
+        conditions=seen.conditions,
+        note=str(seen.repeats),
+    )
+
+
+def _check_positive(cells: Cells, column: str) -> None:
+    """Raise InvalidInputError for the first latency that is none."""
+    for row, cell in enumerate(cells.columns[column]):
         try:
-            genotypes.append(space.encode([architecture]))
-            latency.append(_positive(cell, column) * UNITS[unit])
-        except InvalidInputError as error:
-            raise InvalidInputError(f"{path}, {place}: {error}") from error
-    return _distinct(space, space.canonicalize(np.concatenate(genotypes)), np.array(latency))
+            number = float(str(cell))
+        except ValueError:
+            number = np.nan
+        if not 0 < number < np.inf:
+            raise InvalidInputError(
+                f"{cells.place(row)}: {column} must be positive and finite, got {cell!r:.60}"
+            )
 
 
-def _positive(cell: object, column: str) -> float:
-    try:
-        number = float(str(cell))
-    except ValueError:
-        number = np.nan
-    if not 0 < number < np.inf:
-        raise InvalidInputError(f"{column} must be positive and finite, got {cell!r:.60}")
-    return number
-
-
-def _choice(known: Mapping[str, Choice], cell: object) -> Choice:
-    """The choice that a cell names; 120 may have come as 120.0, and 1.0 as 1."""
-    text = str(cell).strip()
-    for name in (text, text.removesuffix(".0"), f"{text}.0"):
-        if name in known:
-            return known[name]
-    return text
-
-
-def _distinct(space: SearchSpace, genotypes: Genotypes, latency: Floats) -> LatencyTable:
-    groups: dict[object, list[int]] = {}
-    for row, key in enumerate(space.keys(genotypes)):
-        groups.setdefault(key, []).append(row)
-    first = [rows[0] for rows in groups.values()]
-    medians = np.array([np.median(latency[rows]) for rows in groups.values()])
-    return LatencyTable(genotypes[first], medians)
+def _halves(groups: Sequence[NDArray[np.int64]], latency: Floats) -> Floats | None:
+    """Medians of the earlier and the later rows of each shape; None where few have several."""
+    halves = np.full((len(groups), 2), np.nan)
+    for half, rows in zip(halves, groups, strict=True):
+        if len(np.unique(latency[rows])) > 1:
+            middle = len(rows) // 2
+            half[:] = np.median(latency[rows[:middle]]), np.median(latency[rows[middle:]])
+    return halves if np.isfinite(halves).all(axis=1).sum() >= _REPEATED else None
 
 
 def join(space: SearchSpace, first: LatencyTable, second: LatencyTable) -> LatencyTable:
@@ -226,8 +239,15 @@ def join(space: SearchSpace, first: LatencyTable, second: LatencyTable) -> Laten
         second: The other one; only architectures that both have are kept.
 
     Raises:
-        InvalidInputError: They have none in common.
+        InvalidInputError: They have none in common, were measured under different conditions, or
+            are one measurement given twice, in whatever order or unit.
     """
+    for name in first.conditions.keys() & second.conditions.keys():
+        if first.conditions[name] != second.conditions[name]:
+            raise InvalidInputError(
+                f"two runs must be measured alike, but one says {name} {first.conditions[name]}, "
+                f"the other {second.conditions[name]}"
+            )
     place = {key: row for row, key in enumerate(space.keys(second.genotypes))}
     rows = [
         (row, place[key]) for row, key in enumerate(space.keys(first.genotypes)) if key in place
@@ -236,4 +256,57 @@ def join(space: SearchSpace, first: LatencyTable, second: LatencyTable) -> Laten
         raise InvalidInputError("two measurements must have architectures in common, got none")
     mine, theirs = np.array(rows).T
     halves = np.stack([first.latency[mine], second.latency[theirs]], axis=1)
-    return LatencyTable(first.genotypes[mine], halves.mean(axis=1), halves)
+    same = same_measurement(halves[:, 0], halves[:, 1])
+    if same.mean() > 0.5:
+        raise InvalidInputError(
+            f"two runs must be measured apart, but {int(same.sum()):,} of {len(same):,} "
+            "architectures have the same latency in both (up to its unit): one run given twice "
+            "says nothing about noise"
+        )
+    return LatencyTable(
+        first.genotypes[mine],
+        halves.mean(axis=1),
+        halves,
+        conditions={**second.conditions, **first.conditions},
+    )
+
+
+_SAME_CONDITION = {
+    "batch_size": {"batch", "batches", "batchsize", "bs"},
+    "sequence_length": {"length", "len", "seqlen", "sequencelength", "maxlength", "seqlength"},
+}
+"""Other names, without underscores, of what `Workload` calls so."""
+
+
+def stated(said: Mapping[str, str], given: Mapping[str, int | None]) -> dict[str, Any]:
+    """Conditions of a table: what it says itself, and what a user says of it.
+
+    Args:
+        said: By the table.
+        given: By the user; None where they said nothing.
+
+    Raises:
+        InvalidInputError: The two differ.
+    """
+    found: dict[str, Any] = {}
+    for name, value in said.items():
+        plain = name.lower().replace("_", "").replace(" ", "").replace("-", "")
+        proper = next(
+            (
+                known
+                for known, others in _SAME_CONDITION.items()
+                if plain in others or plain == known.replace("_", "")
+            ),
+            name,
+        )
+        found[proper] = int(value) if value.isdecimal() else value
+    for name, number in given.items():
+        if number is None:
+            continue
+        if found.get(name, number) != number:
+            raise InvalidInputError(
+                f"--{name.replace('_', '-')}: expected {found[name]}, as the table says, "
+                f"got {number}"
+            )
+        found[name] = number
+    return found

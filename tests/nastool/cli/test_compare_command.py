@@ -35,7 +35,7 @@ def test_table_says_what_the_numbers_are(compare):
         "under params<=3M",
         "predicted: a formula",
         "PROXY: loss of a <smaller> net",
-        "bootstrap",
+        "holds the median of all seeds with 75% only",
         "Holm",
         "3 seeds cannot show a difference between 2 strategies",
     ):

@@ -16,7 +16,9 @@ def test_agreement_shows_both_values_and_the_interval():
     figure = draw_agreement(held, "latency[x]", "s")
     band, equal, points = figure.data
     assert (band.name, band.mode) == ("90% interval", "lines")
-    assert band.y[0] == pytest.approx(-held.interval)
+    assert band.x[0] == pytest.approx(-held.widths.at([0.0])[0])
+    assert band.x[-1] == pytest.approx(held.widths.at([0.0])[0])
+    assert band.y[0] == 0.0
     assert list(equal.x) == [0, 19.5]
     assert list(points.x) == targets.tolist()
     assert list(points.y) == (targets + 0.5).tolist()

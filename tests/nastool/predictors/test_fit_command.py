@@ -107,7 +107,7 @@ def test_what_is_better_when_larger_is_maximised(tmp_path):
     assert load_predictor(tmp_path / "q")[1].direction is Direction.MINIMIZE
     # What is recalibrated keeps its direction.
     again = ("--target", "accuracy", "--transfer", tmp_path / "p", "--output", tmp_path / "r")
-    write(table, shapes[:30], values[:30] + 1, "accuracy")
+    write(table, shapes[:30], values[:30] * RNG.uniform(1, 1.1, 30), "accuracy")
     run(table, *again)
     assert load_predictor(tmp_path / "r")[1].direction is Direction.MAXIMIZE
 
@@ -166,8 +166,8 @@ def test_a_column_can_be_a_cost(tmp_path):
 @pytest.mark.parametrize(
     ("text", "arguments", "message"),
     [
-        ("layer_1,layer_2,perplexity\n", (), "at least one row"),
-        ("", (), "at least one row"),
+        ("layer_1,layer_2,perplexity\n", (), "header and"),
+        ("", (), "header and"),
         ("layer_1,layer_2,loss\n1,2,3\n", (), "'perplexity'"),
         ("a,b,perplexity\n1,2,3\n", (), "layer_1"),
         ("layer_1,layer_3,perplexity\n1,2,3\n", (), "layer_1"),
@@ -178,7 +178,7 @@ def test_a_column_can_be_a_cost(tmp_path):
         (
             "layer_1,layer_2,perplexity\n1,2,3\n3,4,5\n",
             ("--test-fraction", "0.3"),
-            "at least two rows",
+            "at least 3 shapes",
         ),
         ("layer_1,layer_2,perplexity\n1,2,3\n", ("--model", "transfer"), "--transfer"),
         (
@@ -248,7 +248,7 @@ def test_a_damaged_gz_file_is_refused(tmp_path):
     table.write_bytes(content)
     with pytest.raises(zlib.error):
         gzip.decompress(content)
-    with pytest.raises(InvalidInputError, match=r"cannot read .*t\.csv\.gz"):
+    with pytest.raises(InvalidInputError, match=r"t\.csv\.gz: damaged"):
         run(table, "--output", tmp_path / "p")
 
 
@@ -268,7 +268,7 @@ def test_a_known_device_helps_a_new_one(tmp_path):
     shapes, values = rows()
     run(write(tmp_path / "known.csv", shapes, values), "--output", tmp_path / "known")
     few, more = rows(12, seed=5)
-    table = write(tmp_path / "new.csv", few, more * 3 + 1)
+    table = write(tmp_path / "new.csv", few, (more * 3 + 1) * RNG.uniform(0.999, 1.001, 12))
     run(table, "--transfer", tmp_path / "known", "--output", tmp_path / "new")
     predictor, card = load_predictor(tmp_path / "new")
     assert card.kind == "transfer"
@@ -301,9 +301,9 @@ def test_what_is_recalibrated_has_not_seen_the_table(tmp_path):
 def test_costs_are_those_of_what_is_recalibrated(tmp_path):
     shapes, values = rows(40)
     names = ",".join(f"layer_{i + 1}" for i in range(5))
-    for name, factor in (("known", 1), ("new", 3)):
+    for name, power in (("known", 1), ("new", 1.2)):
         lines = [
-            ",".join(map(str, [*s, s.sum(), s[0], factor * v]))
+            ",".join(map(str, [*s, s.sum(), s[0], v**power]))
             for s, v in zip(shapes, values, strict=True)
         ]
         (tmp_path / f"{name}.csv").write_text("\n".join([f"{names},flops,first,ms", *lines]))

@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -63,11 +65,18 @@ def test_of_other_predictors_they_are_those_of_the_definition(table):
 )
 def test_every_importance_finds_what_matters(table, kind, of):
     features, targets = table
-    predictor = create_predictor(kind)
-    predictor.fit(features, targets)
-    found = importances(predictor, features, targets, ("a", "b", "c"))
+    make = partial(create_predictor, kind)
+    found = importances(make, features, targets, ("a", "b", "c"))
     assert set(found) == of
     for shares in found.values():
         assert sum(shares.values()) == pytest.approx(1.0)
         assert shares["a"] > shares["b"] > 5 * shares["c"]
-    assert importances(predictor, features, targets, ("a", "b", "c")) == found
+    assert importances(make, features, targets, ("a", "b", "c")) == found
+
+
+@pytest.mark.parametrize("kind", ["xgboost", "linear"])
+def test_noise_has_no_importance(kind):
+    rng = np.random.default_rng(0)
+    features, targets = rng.integers(0, 5, (150, 3)).astype(float), rng.lognormal(size=150)
+    found = importances(partial(create_predictor, kind), features, targets, ("a", "b", "c"))
+    assert {share for shares in found.values() for share in shares.values()} == {0.0}

@@ -93,8 +93,8 @@ def test_other_json_is_no_card(text):
 
 
 def test_a_card_that_is_no_text_is_refused(tmp_path):
-    (tmp_path / "card.json").write_bytes(b"\xff\xfe")
-    with pytest.raises(InvalidInputError, match="cannot read the predictor"):
+    (tmp_path / "card.json").write_bytes(b"\xff\xfa")
+    with pytest.raises(InvalidInputError, match=r"card\.json.*must be UTF-8"):
         load_predictor(tmp_path)
 
 
@@ -113,7 +113,12 @@ def test_a_saved_predictor_comes_back(tmp_path, fitted, table):
     predictor, read = load_predictor(folder)
     assert read == card()
     np.testing.assert_array_equal(predictor.predict(table[0]).mean, fitted.predict(table[0]).mean)
-    assert sorted(p.name for p in folder.iterdir()) == ["card.json", "model.json"]
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "card.json",
+        "digests.json",
+        "model.json",
+        "target.json",
+    ]
     assert [p.name for p in folder.parent.iterdir()] == ["b"]
 
 
@@ -147,6 +152,9 @@ def test_folders_without_a_readable_predictor_are_refused(tmp_path, fitted):
         load_predictor(tmp_path)
     save_predictor(tmp_path / "p", fitted, card())
     (tmp_path / "p" / "model.json").write_text("{}")
+    with pytest.raises(InvalidInputError, match="damaged"):
+        load_predictor(tmp_path / "p")
+    (tmp_path / "p" / "digests.json").unlink()
     with pytest.raises(InvalidInputError, match="XGBoost"):
         load_predictor(tmp_path / "p")
     (tmp_path / "p" / "model.json").unlink()

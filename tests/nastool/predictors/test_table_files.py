@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nastool.errors import InvalidInputError
-from nastool.predictors.tables import read_columns, read_measurements
+from nastool.predictors.tables import read_cells, read_measurements
 from nastool.space import Gene, SearchSpace
 
 TABLE = "layer_1,layer_2,loss\n12,24,1.5\n24,24,2.5\n"
@@ -65,12 +65,12 @@ def test_parquet_says_which_row_and_damaged_parquet_is_one_line(tmp_path, space)
     path = tmp_path / "t.PARQUET"
     columns = {"layer_1": [12, 13], "layer_2": [24, 24], "loss": [1.0, 2.0]}
     parquet.write_table(pyarrow.table(columns), path)
-    assert read_columns(path)["layer_1"] == [12, 13]
+    assert read_cells(path).columns["layer_1"] == [12, 13]
     with pytest.raises(InvalidInputError, match=r"PARQUET, row 2: layer_1 must be one of"):
         read_measurements(path, "loss", space)
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(InvalidInputError) as caught:
-        read_columns(path)
+        read_cells(path)
     assert len(str(caught.value).splitlines()) == 1
 
 

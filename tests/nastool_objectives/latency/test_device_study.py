@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from nastool_objectives.latency.device_study import (
     HEURISTICS,
     LATENCIES,
     PARAMETERS,
+    Sensitivity,
     noise_floor,
     study_device,
 )
@@ -27,7 +29,10 @@ pytest.importorskip("sklearn")
 
 
 class Space(Widths):
-    heuristics = {"equal": np.repeat(np.arange(5), 6).reshape(5, 6)}  # noqa: RUF012
+    heuristics = {  # noqa: RUF012
+        "cigar": np.repeat(np.arange(5), 6).reshape(5, 6),
+        "templates": np.zeros((3, 6), dtype=np.int64),
+    }
 
 
 SPACE = Space(layers=6)
@@ -114,6 +119,16 @@ def test_families_are_what_they_say(studies):
         np.testing.assert_array_equal(family.quality, QUALITY.evaluate(family.genotypes))
     under_latency = study.families[1]
     assert np.all(np.diff(under_latency.quality) < 0)
+    # Templates, and shapes that somebody's search found, are none.
+    assert len(study.families[2].genotypes) == 5
+
+
+def test_what_latency_limits_gain_is_said_with_its_seeds():
+    found = Sensitivity(0.5, 0.9, 0.1, 0.01, -0.002, -0.004, 0.001, 0.9375, 5)
+    assert "gains -0.20% (median of 5 seeds; -0.40% to +0.10% holds it with 94%: no gain)" in str(
+        found
+    )
+    assert "(a single seed)" in str(replace(found, seeds=1))
 
 
 def test_importances_find_the_layers_that_cost(studies):

@@ -8,7 +8,12 @@ import click
 
 from nastool.cli.options import plugin_option
 from nastool.errors import InvalidInputError
-from nastool_objectives.cli.latency.options import devices_option, gate_options, space_option
+from nastool_objectives.cli.latency.options import (
+    devices_option,
+    gate_options,
+    space_option,
+    where_option,
+)
 
 
 @click.command()
@@ -17,6 +22,7 @@ from nastool_objectives.cli.latency.options import devices_option, gate_options,
 @click.option("--unit", default="s", show_default=True, help="Unit of the latencies in files.")
 @click.option("--column", default="latency_s", show_default=True, help="Column of the latencies.")
 @space_option
+@where_option
 @gate_options
 @devices_option
 @plugin_option
@@ -26,6 +32,7 @@ def compare(
     unit: str,
     column: str,
     space_text: str,
+    where: tuple[str, ...],
     min_spearman: float,
     max_difference: float,
     force: bool,
@@ -46,7 +53,7 @@ def compare(
     runs = []
     for text in (first, second):
         if is_file(Path(text)):
-            runs.append(read_latencies(Path(text), space, unit, column))
+            runs.append(read_latencies(Path(text), space, unit, column, where))
         else:
             runs.append(read_latencies(find_device(text, devices_dir) / TABLE, space, "s"))
     both = join(space, *runs)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nastool.cli.options import plugin_option
+from nastool.cli.options import count, plugin_option
 from nastool.errors import InvalidInputError
 from nastool_objectives.cli.latency.options import (
     devices_option,
     fit_options,
     gate_options,
     space_option,
-    workload_options,
+    where_option,
 )
 from nastool_objectives.cli.latency.output import echo_table, fit_and_echo
 
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 @click.option("--unit", required=True, help="Unit of the latencies: s, ms, us or ns.")
 @click.option("--column", default="latency_s", show_default=True, help="Column of the latencies.")
 @click.option("--about", default="", help="What was measured, on what: kept with the table.")
-@workload_options
+@click.option("--batch-size", type=count, help="Inputs of one pass. Default: as a table says.")
+@click.option("--sequence-length", type=count, help="Tokens of an input. Default: likewise.")
+@where_option
 @space_option
 @gate_options
 @fit_options
@@ -40,8 +42,9 @@ def import_table(
     unit: str,
     column: str,
     about: str,
-    batch_size: int,
-    sequence_length: int,
+    batch_size: int | None,
+    sequence_length: int | None,
+    where: tuple[str, ...],
     space_text: str,
     min_spearman: float,
     max_difference: float,
@@ -53,36 +56,44 @@ def import_table(
     """Import a table measured elsewhere, or two runs of the same shapes.
 
     A table has a column for each gene (layer_1, layer_2, ...) and one of latencies. With two runs
-    the noise gate can tell whether they agree; with one, nobody can.
+    the noise gate can tell whether they agree; with one only where shapes were measured again.
+    Conditions are taken from columns such as batch_size or threads; what nobody says is unknown.
     """
-    from nastool.deployment import Workload
     from nastool.plugins import load_space
     from nastool_objectives.latency.fitting import check_fit, keep
     from nastool_objectives.latency.registry import DeviceCard, devices_folder, find_device
     from nastool_objectives.latency.repeatability import NoiseGate
-    from nastool_objectives.latency.tables import join, read_latencies
+    from nastool_objectives.latency.tables import join, read_latencies, stated
 
     if len(tables) > 2:
         raise InvalidInputError(f"expected one table, or two runs of it, got {len(tables)}")
     space = load_space(space_text)
+    folder = devices_folder(devices_dir) / name
+    known = [find_device(source, devices_dir) for source in sources]
+    check_fit(folder, space, model, known)
+    read = [read_latencies(path, space, unit, column, where) for path in tables]
+    table = read[0] if len(read) == 1 else join(space, *read)
     card = DeviceCard(
         name=name,
         device="imported",
         settings={},
         facts={"about": about, "tables": [table.name for table in tables]},
-        workload=Workload(batch_size, sequence_length),
+        workload=None,
         space=space_text,
         fingerprint=space.fingerprint,
         gate=NoiseGate(min_spearman, max_difference),
+        conditions=stated(
+            table.conditions, {"batch_size": batch_size, "sequence_length": sequence_length}
+        ),
     )
-    folder = devices_folder(devices_dir) / name
-    known = [find_device(source, devices_dir) for source in sources]
-    check_fit(folder, space, model, known)
-    read = [read_latencies(path, space, unit, column) for path in tables]
-    table = read[0] if len(read) == 1 else join(space, *read)
     _free(folder, card)
     judged = keep(folder, space, card, table, force=force)
     echo_table(judged, table)
+    load = ", ".join(
+        f"{key.replace('_', ' ')} {'unknown' if value is None else value}"
+        for key, value in judged.load.items()
+    )
+    click.echo(f"measured with: {load}")
     fit_and_echo(folder, space, model, known, force=force)
 
 

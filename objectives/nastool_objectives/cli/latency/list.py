@@ -36,7 +36,10 @@ def list_devices(devices_dir: Path | None) -> None:
         table.add_column(header, overflow="fold", no_wrap=header == "device")
     for name in names:
         card = read_card(root / name)
-        batch, length = card.workload.batch_size, card.workload.sequence_length
+        batch, length = (
+            "?" if card.load[name] is None else card.load[name]
+            for name in ("batch_size", "sequence_length")
+        )
         cells = (name, card.device, card.space, str(batch), str(length), card.verdict)
         fitted = predictor_text(root / name / PREDICTOR)
         table.add_row(*map(Text, (*cells, fitted)))

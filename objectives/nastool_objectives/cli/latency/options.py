@@ -46,6 +46,16 @@ def workload_options(command: _F) -> _F:
     return command
 
 
+def where_option(command: _F) -> _F:
+    """Add ``--where COLUMN=VALUE``."""
+    return click.option(
+        "--where",
+        metavar="COLUMN=VALUE",
+        multiple=True,
+        help="Only rows of a table that say so, e.g. batch_size=1; repeatable.",
+    )(command)
+
+
 def gate_options(command: _F) -> _F:
     """Add the thresholds of the noise gate and ``--force``."""
     for option in (

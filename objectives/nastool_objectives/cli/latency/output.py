@@ -35,6 +35,8 @@ def echo_table(card: DeviceCard, table: LatencyTable) -> None:
     low, high = (format_quantity(float(v), "s") for v in (min(table.latency), max(table.latency)))
     failed = f", {table.failed} failed" if table.failed else ""
     click.echo(f"{card.name}: {len(table):,} shapes, {low} to {high} a pass{failed}")
+    if table.note:
+        click.echo(table.note)
     if card.shapes is not None:
         click.echo(f"repeats, shapes:  {card.shapes}")
     if card.anchors is not None:
@@ -61,7 +63,7 @@ def fit_and_echo(
         force: Whether to keep a predictor that does not rank, marked as such.
         plot: Page for figures of it.
     """
-    from nastool.constraint import format_quantity
+    from nastool.cli.tables import within_text
     from nastool_objectives.latency.fitting import fit_device
     from nastool_objectives.latency.registry import devices_folder
 
@@ -69,9 +71,11 @@ def fit_and_echo(
         fitted, card = fit_device(folder, space, model, sources=known, force=force)
     for candidate in fitted.ranking:
         click.echo(f"  {candidate.label}: cross-validated {candidate.scores}")
-    half = card.interval
-    within = "" if half is None else f", 90% within ±{format_quantity(half, card.unit)}"
-    click.echo(f"predictor: {card}{within}")
+    click.echo(f"predictor: {card}, 90% within {within_text(card)}")
+    for note in fitted.notes:
+        click.echo(f"  {note}")
+    if fitted.optimism is not None:
+        click.echo(f"  the best of many is likely about {fitted.optimism:.1%} slower")
     # Objectives know by name what is kept in the default folder.
     whole = folder.resolve()
     kept = whole.parent == devices_folder().resolve()

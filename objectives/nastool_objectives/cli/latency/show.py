@@ -32,7 +32,10 @@ def show(name: str, devices_dir: Path | None) -> None:
         "measured by": card.device,
         **dict(card.settings),
         **dict(card.facts),
-        **{key.replace("_", " "): value for key, value in card.workload.as_dict().items()},
+        **{
+            key.replace("_", " "): "unknown" if value is None else value
+            for key, value in card.load.items()
+        },
         "space": card.space,
         **{key.replace("_", " "): value for key, value in card.plan.items()},
         "repeats, shapes": card.shapes or "not known",

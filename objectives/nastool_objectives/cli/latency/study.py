@@ -26,9 +26,16 @@ from nastool_objectives.cli.latency.options import devices_option, space_option
     type=count,
     default="10000",
     show_default=True,
-    help="Evaluations of each of the two searches for a device.",
+    help="Evaluations of each search for a device.",
 )
 @click.option("--seed", type=whole, default=0, show_default=True)
+@click.option(
+    "--seeds",
+    type=count,
+    default="5",
+    show_default=True,
+    help="Times that both searches are run.",
+)
 @click.option(
     "--output",
     metavar="FILE.html",
@@ -43,6 +50,7 @@ def study(
     objective_text: str,
     budget: int,
     seed: int,
+    seeds: int,
     output: Path | None,
     devices_dir: Path | None,
 ) -> None:
@@ -68,7 +76,9 @@ def study(
         folder = find_device(name, devices_dir).resolve()
         predicted = create(space, str(folder), f"latency[{name}]")
         with ProgressBar(f"studying {name}"):
-            found.append(study_device(space, quality, predicted, budget=budget, seed=seed))
+            found.append(
+                study_device(space, quality, predicted, budget=budget, seed=seed, seeds=seeds)
+            )
         click.echo(f"{found[-1].name}: {found[-1].sensitivity}")
         for of, source in found[-1].sources.items():
             click.echo(f"  {of}: {source}")

@@ -1,0 +1,120 @@
+"""By how much the best of many predictions is likely worse than predicted (the winner's curse).
+
+A search takes the shapes whose errors happen to flatter them most (Smith and Winkler 2006). Half
+of a table says which shapes look best, the other half, which knows nothing of the errors of the
+first, what they are worth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nastool.objective import Direction
+from nastool.predictors.region import Floats
+
+if TYPE_CHECKING:
+    from nastool.predictors.base import Predictor
+
+_LEVELS = (0.2, 0.4, 0.6, 0.8)
+"""Shares of the candidates that bounds on the size leave: searches have bounds, or fronts."""
+
+_HALVINGS = 2
+"""Times that a table is halved."""
+
+_GROWTH = 1.5
+"""How many times as much half of a table flatters as all of it: measured on tables of perplexities
+and latencies, it falls with the number of rows to the power of 0.6 (docs/predictors.md)."""
+
+_FEWEST = 20
+"""Shapes below which halves say nothing."""
+
+
+def estimate_optimism(
+    make: Callable[[], Predictor],
+    features: Floats,
+    targets: Floats,
+    genes: int,
+    pool: Floats | None = None,
+    direction: Direction = Direction.MINIMIZE,
+    seed: int = 0,
+) -> float | None:
+    """Estimate how much the best predictions flatter.
+
+    Args:
+        make: Makes the predictor.
+        features: Shape (n, f).
+        targets: Shape (n,).
+        genes: How many leading columns are genes.
+        pool: Features of shapes that a search may choose from, shape (k, f); the table's own by
+            default.
+        direction: Which way is better.
+        seed: Fixes the halves.
+
+    Returns:
+        Share of the predicted value, at least 0; None where the table is too small, or has values
+        on both sides of 0, so that shares mean nothing.
+    """
+    n = len(targets)
+    if n < _FEWEST or not (targets.min() > 0 or targets.max() < 0):
+        return None
+    pool = features if pool is None else pool
+    rng = np.random.default_rng(seed)
+    found: list[float] = []
+    for _ in range(_HALVINGS):
+        order = rng.permutation(n)
+        halves = []
+        for rows in (np.sort(order[: n // 2]), np.sort(order[n // 2 :])):
+            predictor = make()
+            predictor.fit(features[rows], targets[rows], genes=genes)
+            halves.append(predictor.predict(pool).mean)
+        size = trade(pool[:, :genes], halves[0] + halves[1], direction)
+        found += [flattery(one, other, size, direction) for one, other in (halves, halves[::-1])]
+    estimate = float(np.median(found)) / _GROWTH
+    return max(0.0, estimate) if np.isfinite(estimate) else None
+
+
+def trade(genes: Floats, values: Floats, direction: Direction) -> Floats:
+    """What a search gives up for better values: the size of shapes, or its negative.
+
+    Args:
+        genes: Of candidates, shape (k, d).
+        values: Shape (k,).
+        direction: Which way values are better.
+
+    Returns:
+        Shape (k,): the larger, the better the values tend to be.
+    """
+    spread = genes.std(axis=0)
+    size = ((genes - genes.mean(axis=0)) / np.where(spread > 0, spread, 1.0)).sum(axis=1)
+    together = float((size - size.mean()) @ (values - values.mean()))
+    larger: Floats = size if direction.sign * together <= 0 else -size
+    return larger
+
+
+def flattery(
+    predicted: Floats,
+    truth: Floats,
+    size: Floats,
+    direction: Direction = Direction.MINIMIZE,
+    levels: Sequence[float] = _LEVELS,
+) -> float:
+    """By which share the best predictions under bounds on the size are worse in truth.
+
+    Args:
+        predicted: Of candidates, shape (k,).
+        truth: What they are worth, shape (k,).
+        size: What is bounded, shape (k,).
+        direction: Which way is better.
+        levels: Shares of the candidates that the bounds leave.
+    """
+    found = []
+    for bound in np.quantile(size, levels):
+        allowed = np.flatnonzero(size <= bound)
+        best = allowed[int(np.argmin(direction.sign * predicted[allowed]))]
+        if predicted[best] != 0:
+            worse = direction.sign * (truth[best] - predicted[best])
+            found.append(float(worse / abs(predicted[best])))
+    return float(np.mean(found)) if found else float("nan")

@@ -1,0 +1,113 @@
+"""What a predicted value is worth: its interval, where that was earned, and how it flatters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nastool.constraint import format_quantity
+from nastool.objective import Kind, Objective
+from nastool.space import Genotypes
+
+Floats = NDArray[np.float64]
+
+COVERAGE = 0.9
+"""Share of new measurements that the intervals of predicted values are to hold."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trust:
+    """How far predicted values of some shapes are to be trusted.
+
+    Args:
+        metric: What is predicted.
+        values: Predicted, shape (n,).
+        halves: Half-widths of intervals that hold 90% of new measurements, shape (n,), or None.
+        outside: Shapes outside of what the predictor has seen, where no error is known; (n,).
+    """
+
+    metric: Objective
+    values: Floats
+    halves: Floats | None
+    outside: NDArray[np.bool_]
+
+    @cached_property
+    def corrected(self) -> Floats | None:
+        """Values worse by what the best of many predictions flatters, (n,); None if not known."""
+        optimism = self.metric.optimism
+        if optimism is None:
+            return None
+        sign = self.metric.direction.sign
+        worse: Floats = self.values + sign * optimism * np.abs(self.values)
+        return worse
+
+    def interval(self, row: int) -> tuple[float, float] | None:
+        """The interval of a shape; None where it is not known, outside of the region included."""
+        if self.halves is None or self.outside[row] or not np.isfinite(self.values[row]):
+            return None
+        value, half = float(self.values[row]), float(self.halves[row])
+        return value - half, value + half
+
+    def text(self, row: int) -> str:
+        """What stands behind the value of a shape: ``±9.1``, or ``!`` outside of the region."""
+        if self.outside[row]:
+            return "!"
+        if self.halves is None or not np.isfinite(self.values[row]):
+            return ""
+        return f"±{rounded(float(self.halves[row]), self.metric.unit)}"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to say below the values."""
+        found = []
+        if self.halves is not None:
+            found.append(f"± holds {COVERAGE:.0%} of new measurements of shapes like the measured")
+        if self.metric.optimism is not None and self.metric.optimism > 0:
+            found.append(
+                f"the best of many predictions is likely about {self.metric.optimism:.1%} worse"
+            )
+        if self.outside.any():
+            found.append(
+                f"! {int(self.outside.sum()):,} of {len(self.values):,} shapes lie outside of what "
+                "the predictor has seen: how far off it is there is not known"
+            )
+        return tuple(found)
+
+    def as_dict(self, row: int) -> dict[str, Any]:
+        """What JSON says of a shape."""
+        ends = self.interval(row)
+        corrected = self.corrected
+        return {
+            "interval": None if ends is None else list(ends),
+            "outside": bool(self.outside[row]),
+            "corrected": None if corrected is None else _number(corrected[row]),
+        }
+
+
+def trust(metric: Objective, genotypes: Genotypes, values: Floats) -> Trust:
+    """Judge predicted values.
+
+    Args:
+        metric: Predicted.
+        genotypes: Shape (n, d).
+        values: What is predicted of them, shape (n,).
+    """
+    return Trust(metric, values, metric.half_widths(values), metric.outside(genotypes))
+
+
+def is_predicted(metric: Objective) -> bool:
+    """Whether the values of a metric are predictions."""
+    return metric.provenance.kind is Kind.PREDICTED
+
+
+def rounded(half: float, unit: str) -> str:
+    """A half-width for people, two digits."""
+    return format_quantity(float(f"{half:.2g}"), unit)
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,175 @@
+from dataclasses import asdict, replace
+from functools import partial
+
+import numpy as np
+import pytest
+
+from nastool.errors import InvalidInputError
+from nastool.objective import Direction, Kind, Objective, Provenance
+from nastool.predictors.base import Card, create_predictor
+from nastool.predictors.conformal import Widths, fit_widths
+from nastool.predictors.optimism import estimate_optimism, flattery, trade
+from nastool.predictors.region import Region
+from nastool.trust import trust
+
+
+@pytest.mark.parametrize("n", [30, 100, 300, 1000])
+def test_intervals_grow_with_the_value_and_hold_as_much_everywhere(n):
+    rng = np.random.default_rng(n)
+    held = []
+    for _ in range(60):
+        values = rng.uniform(2, 10, n + 500)
+        errors = rng.normal(size=n + 500) * 0.1 * values
+        widths = fit_widths(values[:n], errors[:n])
+        new, off = values[n:], np.abs(errors[n:])
+        hit = (off <= widths.at(new))[np.argsort(new)]
+        held.append([part.mean() for part in np.array_split(hit, 5)])
+    fifths = np.mean(held, axis=0)
+    assert fifths.min() > 0.85
+    assert fifths.max() < 0.96
+    assert widths.at([9.0])[0] > 2 * widths.at([2.0])[0]
+
+
+def test_of_few_shapes_no_interval_is_promised():
+    assert fit_widths(np.arange(8.0), np.ones(8)) is None
+    assert fit_widths(np.arange(9.0), np.ones(9)).halves[0] == 1.0
+
+
+def test_exact_predictions_have_intervals_of_no_width():
+    assert set(fit_widths(np.arange(50.0), np.zeros(50)).halves) == {0.0}
+
+
+@pytest.mark.parametrize(
+    ("values", "halves"), [((1.0,), ()), ((), ()), ((2.0, 1.0), (1.0, 1.0)), ((1.0,), (-1.0,))]
+)
+def test_widths_that_are_none_are_refused(values, halves):
+    with pytest.raises(InvalidInputError):
+        Widths(values, halves)
+
+
+def test_a_region_knows_choices_sums_costs_and_values():
+    features = np.array([[1.0, 1.0, 10.0], [2.0, 1.0, 20.0], [1.0, 3.0, 30.0]])
+    region = Region.of(features, np.array([5.0, 6.0, 7.0]), 2, ["params"])
+    new = np.array([[1.0, 1.0, 10.0], [3.0, 1.0, 20.0], [2.0, 3.0, 25.0], [1.0, 1.0, 31.0]])
+    assert region.outside(new, np.full(4, 6.0)).tolist() == [False, True, True, True]
+    assert region.outside(new[:1], np.array([4.9])).tolist() == [True]
+    assert Region.from_dict(asdict(region)) == region
+
+
+def curse(n, noise, kind="linear", direction=Direction.MINIMIZE, seed=0):
+    rng = np.random.default_rng(seed)
+    features = rng.integers(1, 8, (n, 6)).astype(float)
+    pool = rng.integers(1, 8, (2000, 6)).astype(float)
+
+    def truth(rows):
+        return 100 - rows.sum(axis=1)
+
+    targets = truth(features) + rng.normal(0, noise, n)
+    make = partial(create_predictor, kind)
+    told = estimate_optimism(make, features, targets, 6, pool, direction, seed)
+    predictor = make()
+    predictor.fit(features, targets, genes=6)
+    values = predictor.predict(pool).mean
+    return told, flattery(values, truth(pool), trade(pool, values, direction), direction)
+
+
+def test_optimism_is_told_within_a_factor_and_falls_with_the_rows():
+    few, many = (
+        np.mean([curse(n, 8.0, seed=seed) for seed in range(12)], axis=0) for n in (40, 300)
+    )
+    for told, true in (few, many):
+        assert true / 2.5 < told < 2.5 * true
+    assert few[0] > 2 * many[0]
+
+
+def test_exact_predictions_do_not_flatter():
+    assert curse(60, 0.0)[0] == pytest.approx(0.0, abs=1e-3)
+
+
+def test_of_few_shapes_or_values_around_zero_no_optimism_is_told():
+    features, make = np.arange(60.0).reshape(30, 2), partial(create_predictor, "linear")
+    assert estimate_optimism(make, features[:10], np.ones(10), 2) is None
+    assert estimate_optimism(make, features, np.arange(30.0) - 15, 2) is None
+
+
+class Known(Objective):
+    """An objective with intervals of a tenth; the first choice lies outside."""
+
+    name, fingerprint, optimism, direction = "y", "known", 0.05, Direction.MINIMIZE
+    provenance = Provenance(Kind.PREDICTED, "a formula")
+
+    def evaluate(self, genotypes):
+        return genotypes[:, 0] * 10.0
+
+    def half_widths(self, values):
+        return values / 10
+
+    def outside(self, genotypes):
+        return genotypes[:, 0] == 0
+
+
+def test_trust_says_interval_region_and_correction():
+    genotypes = np.array([[0], [1], [2]])
+    worth = trust(Known(), genotypes, np.array([10.0, 20.0, 30.0]))
+    assert worth.as_dict(0) == {"interval": None, "outside": True, "corrected": 10.5}
+    assert worth.as_dict(1) == {"interval": [18.0, 22.0], "outside": False, "corrected": 21.0}
+    assert [worth.text(row) for row in range(3)] == ["!", "±2", "±3"]
+    assert any("5.0% worse" in note for note in worth.notes)
+    assert any("1 of 3 shapes lie outside" in note for note in worth.notes)
+
+
+def test_larger_values_are_corrected_downwards():
+    metric = Known()
+    metric.direction = Direction.MAXIMIZE
+    assert trust(metric, np.array([[1]]), np.array([20.0])).corrected.tolist() == [19.0]
+
+
+CARD = Card("y", "", "linear", "Linear", "s", "", ("a",), ((1, 2),), ("a",), 10, interval=2.0)
+
+
+def test_an_older_card_promises_the_same_everywhere():
+    import json
+
+    content = json.loads(CARD.to_json())
+    for name in ("widths", "region", "optimism"):
+        assert content.pop(name) is None
+    older = Card.from_json(json.dumps(content))
+    assert older == CARD
+    assert older.half_widths(np.array([1.0, 100.0])).tolist() == [2.0, 2.0]
+
+
+def test_a_card_keeps_widths_region_and_optimism():
+    card = replace(
+        CARD,
+        widths=Widths((1.0, 2.0), (0.5, 1.0)),
+        region=Region(((1.0, 2.0),), (3.0, 4.0), {"sum of the genes": (1.0, 2.0)}),
+        optimism=0.05,
+    )
+    assert Card.from_json(card.to_json()) == card
+    assert card.half_widths(np.array([1.5])).tolist() == [0.75]
+
+
+@pytest.mark.parametrize("entry", [{"widths": {"values": [1]}}, {"region": {}}, {"region": 3}])
+def test_a_damaged_entry_of_a_card_is_refused(entry):
+    import json
+
+    with pytest.raises(InvalidInputError, match="card"):
+        Card.from_json(json.dumps({**json.loads(CARD.to_json()), **entry}))
+
+
+@pytest.mark.parametrize("kind", ["xgboost", "linear", "pairwise", "gaussian-process", "ensemble"])
+@pytest.mark.parametrize("change", [lambda v: 1e10 + v, lambda v: 1e37 * v, lambda v: v - 1e6])
+def test_targets_of_any_size_are_ranked_as_well(kind, change):
+    rng = np.random.default_rng(0)
+    features = rng.integers(1, 8, (90, 4)).astype(float)
+    targets = features @ [1.0, 2.0, 3.0, 4.0]
+    predictor = create_predictor(kind)
+    predictor.fit(features[:60], change(targets[:60]))
+    found = predictor.predict(features[60:]).mean
+    assert np.corrcoef(found.argsort().argsort(), targets[60:].argsort().argsort())[0, 1] > 0.85
+
+
+@pytest.mark.parametrize("targets", [1e15 + np.arange(30.0), 1e120 * np.arange(30.0)])
+def test_targets_that_rounding_would_rank_are_refused(targets):
+    with pytest.raises(InvalidInputError, match="first ten digits"):
+        create_predictor("linear").fit(np.arange(60.0).reshape(30, 2), targets * 1.0)
