@@ -92,7 +92,9 @@ def save_checkpoint(
             if others := _named(beside):
                 weights = {n: p.detach().cpu().contiguous() for n, p in others.items()}
                 save_file(weights, partial / _BESIDE)
-            save_file(_optimizer_tensors(named | others, optimizer), partial / "optimizer.safetensors")
+            save_file(
+                _optimizer_tensors(named | others, optimizer), partial / "optimizer.safetensors"
+            )
             (partial / "state.json").write_text(json.dumps(state, indent=2), encoding="utf-8")
             checksums = {path.name: digest(path) for path in sorted(partial.iterdir())}
             (partial / _CHECKSUMS).write_text(json.dumps(checksums, indent=2), encoding="utf-8")

@@ -135,6 +135,7 @@ class ShapeNet(Net):
     def predict(
         self, embedded: Tensor, masked: MaskedPositions, shape: Shape, *, states: bool = False
     ) -> Prediction:
+        del shape  # it is this one
         bert, hidden = self.model.bert, embedded
         kept: list[Tensor] = []
         for layer in bert.layers:

@@ -27,7 +27,7 @@ def build_optimizer(
     named = list(model.named_parameters())
     if beside is not None:
         named += beside.named_parameters()
-    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    groups: dict[tuple[float, float, float], dict[str, Any]] = {}
     for name, parameter in named:
         rate, is_head = 1.0, not name.startswith(model.base_model_prefix + ".")
         if is_head:

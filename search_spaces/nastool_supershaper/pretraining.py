@@ -104,7 +104,7 @@ def pretrain(
     tokenizer: str | Path | PreTrainedTokenizerFast | None = None,
     origin: Mapping[str, Any] | None = None,
 ) -> PretrainingResult:
-    """Train a supernet or one shape; stopped at any moment and resumed, it ends as if never stopped.
+    """Train a net; stopped at any moment and resumed, it ends as if never stopped.
 
     In every step each subnet of the rule runs forward and backward on the same masked batch; the
     gradients of their mean losses add up, and the optimizer makes one step (paper, section 2.2).

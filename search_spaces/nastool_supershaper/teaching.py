@@ -7,6 +7,7 @@ of what is saved as the model, takes the student's there.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -120,67 +121,108 @@ def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """
     size = min(student.shape[-1], teacher.shape[-1])
     soft, target = (
-        F.log_softmax(
-            x[:, :size].to(torch.promote_types(x.dtype, torch.float32)) / temperature, -1
-        )
+        F.log_softmax(x[:, :size].to(torch.promote_types(x.dtype, torch.float32)) / temperature, -1)
         for x in (student, teacher)
     )
     total = F.kl_div(soft, target, reduction="sum", log_target=True)
     return total * temperature**2 / max(1, len(student))
 
 
-def load_teacher(folder: Path, length: int) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+@dataclass(frozen=True)
+class Lessons:
+    """A teacher that is loaded, before it is known whom it teaches.
+
+    Args:
+        folder: Where it lies.
+        model: The masked language model.
+        tokenizer: Its tokenizer.
+    """
+
+    folder: Path
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerFast
+
+    def check(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        """Check that the teacher's tokens are those of the training text.
+
+        Args:
+            tokenizer: That of the training text.
+
+        Raises:
+            InvalidInputError: If they are others: the ids would mean other words.
+        """
+        mine, other = describe_tokenizer(tokenizer), describe_tokenizer(self.tokenizer)
+        if different := [n for n in ("vocabulary", "special tokens") if mine[n] != other[n]]:
+            raise InvalidInputError(
+                f"--teacher: expected the tokenizer of the training text, {self.folder} has other "
+                f"{' and '.join(different)}"
+            )
+
+    def teacher(
+        self,
+        student: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerFast,
+        length: int,
+        hidden: bool,
+    ) -> Teacher:
+        """Return the teacher of one shape.
+
+        Args:
+            student: The shape, on its device.
+            tokenizer: That of the training text.
+            length: Tokens a block.
+            hidden: Whether hidden states are compared.
+
+        Raises:
+            InvalidInputError: If the teacher cannot read the text.
+        """
+        self.check(tokenizer)
+        positions = getattr(self.model.config, "max_position_embeddings", length)
+        if positions < length:
+            raise InvalidInputError(
+                f"--teacher: expected a model that reads blocks of {length} tokens, {self.folder} "
+                f"reads {positions}"
+            )
+        model: Any = self.model.to(student.device)  # type: ignore[arg-type]
+        return Teacher(model, cast("ShapedBertForMaskedLM", student), hidden=hidden)
+
+    def origin(self, *, is_new: bool) -> dict[str, str]:
+        """Return what a run's teacher is known by; where it lies may change later.
+
+        Args:
+            is_new: Whether the run begins.
+        """
+        from nastool_supershaper.measuring import model_fingerprint
+
+        known = {"teacher": model_fingerprint(cast("Any", self.model))}
+        return known | ({"teacher_folder": str(self.folder.resolve())} if is_new else {})
+
+
+def load_teacher(folder: Path) -> Lessons:
     """Load a masked language model to learn from, and its tokenizer.
 
     Args:
         folder: A supernet, whose largest subnet is taken; a deployed shape; or a folder of
             transformers with a masked language model.
-        length: Tokens of a block, which it must be able to read.
 
     Raises:
-        InvalidInputError: If there is none, or it does not fit.
+        InvalidInputError: If there is none, or its tokenizer has more tokens than it.
     """
     if not is_folder(folder):
         raise InvalidInputError(f"--teacher: no such folder: {folder}")
-    if not is_file(folder / "tokenizer.json") and not is_file(folder / "vocab.txt"):
+    try:
+        tokenizer = load_tokenizer(folder)
+    except InvalidInputError as error:
         raise InvalidInputError(
-            f"--teacher: expected a model with its tokenizer, found none in {folder}"
-        )
-    tokenizer = load_tokenizer(folder)
+            f"--teacher: expected a model with its tokenizer beside it: {error}"
+        ) from error
     model = _load(folder)
-    positions = getattr(model.config, "max_position_embeddings", length)
-    if positions < length:
-        raise InvalidInputError(
-            f"--teacher: expected a model that reads blocks of {length} tokens, {folder} reads "
-            f"{positions}"
-        )
     if (needed := vocabulary_size(tokenizer)) > model.config.vocab_size:
         raise InvalidInputError(
             f"--teacher: {folder} has a vocabulary of {model.config.vocab_size}, its tokenizer "
             f"{needed} tokens"
         )
-    return model, tokenizer
-
-
-def check_vocabulary(
-    folder: Path, tokenizer: PreTrainedTokenizerFast, own: PreTrainedTokenizerFast
-) -> None:
-    """Check that a teacher's tokens are those of the training text.
-
-    Args:
-        folder: The teacher's, for the message.
-        tokenizer: The teacher's.
-        own: That of the training text.
-
-    Raises:
-        InvalidInputError: If they are others: the ids would mean other words.
-    """
-    mine, other = describe_tokenizer(own), describe_tokenizer(tokenizer)
-    if different := [n for n in ("vocabulary", "special tokens") if mine[n] != other[n]]:
-        raise InvalidInputError(
-            f"--teacher: expected the tokenizer of the training text, {folder} has another "
-            f"{' and other '.join(different)}"
-        )
+    return Lessons(folder, model, tokenizer)
 
 
 def _load(folder: Path) -> PreTrainedModel:
