@@ -38,6 +38,43 @@ class Kind(enum.Enum):
     PREDICTED = "predicted"
 
 
+LEAST_AGREEMENT = 0.5
+"""Below this rank correlation with what is published, values are said to contradict it."""
+
+
+@dataclass(frozen=True)
+class RankAgreement:
+    """How alike two sources order the same architectures.
+
+    Args:
+        source: What the values are held against, e.g. ``news text``.
+        spearman: Rank correlation, from -1 to 1.
+        n: Number of architectures.
+        published: Whether the source is a published result.
+
+    Raises:
+        InvalidInputError: No source, a correlation out of range, or fewer than three architectures.
+    """
+
+    source: str
+    spearman: float
+    n: int
+    published: bool = False
+
+    def __post_init__(self) -> None:
+        source: object = self.source
+        if not isinstance(source, str) or not source:
+            raise InvalidInputError(f"a rank agreement needs a source, got {source!r}")
+        if not -1 <= self.spearman <= 1 or self.n < 3:
+            raise InvalidInputError(
+                f"a rank agreement lies between -1 and 1, over three architectures or more, got "
+                f"{self.spearman} over {self.n}"
+            )
+
+    def __str__(self) -> str:
+        return f"{self.source} {self.spearman:.2f} ({self.n:,} shapes)"
+
+
 @dataclass(frozen=True)
 class Provenance:
     """What a value is worth: every table and figure shows it.
@@ -47,12 +84,14 @@ class Provenance:
         by: What produced it, e.g. ``closed form`` or ``XGBoost on 3,000 shapes of minilm-12``.
         error: How far off it is, in words, e.g. ``held-out R2 0.99``; empty where exact.
         proxy: What it stands in for and why that matters; empty when it is the thing itself.
+        agreements: How alike other sources order architectures of this space.
     """
 
     kind: Kind
     by: str
     error: str = ""
     proxy: str = ""
+    agreements: tuple[RankAgreement, ...] = ()
 
     def __post_init__(self) -> None:
         kind: object = self.kind
@@ -65,9 +104,25 @@ class Provenance:
                     f"a provenance's {name} must be a text, got {getattr(self, name)!r}"
                 )
 
+    @property
+    def contradiction(self) -> str:
+        """What to say first where the order is not the published one; empty otherwise."""
+        against = [a for a in self.agreements if a.published and a.spearman < LEAST_AGREEMENT]
+        return f"CONTRADICTS {', '.join(map(str, against))}" if against else ""
+
+    @property
+    def agreement(self) -> str:
+        """How alike other sources order architectures, in words; empty if nothing is known."""
+        if not self.agreements:
+            return ""
+        return f"rank agreement with {', '.join(map(str, self.agreements))}"
+
     def __str__(self) -> str:
-        parts = [f"{self.kind.value} ({self.by}", f", {self.error})" if self.error else ")"]
-        return "".join(parts) + (f"; PROXY: {self.proxy}" if self.proxy else "")
+        first = f"{self.contradiction}: " if self.contradiction else ""
+        error = f", {self.error}" if self.error else ""
+        proxy = f"PROXY: {self.proxy}" if self.proxy else ""
+        rest = [f"{first}{self.kind.value} ({self.by}{error})", self.agreement, proxy]
+        return "; ".join(filter(None, rest))
 
 
 class Objective(ABC):

@@ -433,6 +433,7 @@ def describe_metrics(problem: Problem) -> list[dict[str, Any]]:
             "is_objective": metric.name in objectives,
             "kind": metric.provenance.kind.value,
             "provenance": str(metric.provenance),
+            "agreements": [asdict(agreement) for agreement in metric.provenance.agreements],
         }
         for metric in problem.reported
     ]

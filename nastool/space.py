@@ -155,6 +155,18 @@ class SearchSpace(ABC):
         """Named hand-crafted families, each of shape (n, d)."""
         return {}
 
+    def published(self, metric: str) -> Mapping[str, tuple[Genotypes, NDArray[np.float64]]]:
+        """What is published of a metric: predictors of it are held against the order of these.
+
+        Args:
+            metric: Name of the metric, e.g. ``perplexity``.
+
+        Returns:
+            By source, genotypes of shape (n, d) and their values of shape (n,).
+        """
+        del metric
+        return {}
+
     def reference(self, metric: str) -> Path | None:
         """Folder of the predictor that ships for a metric on this space.
 

@@ -58,6 +58,13 @@ if TYPE_CHECKING:
     help="Only rows that say so, e.g. batch_size=1; repeatable.",
 )
 @click.option(
+    "--against",
+    metavar="SOURCE=TABLE",
+    multiple=True,
+    help="Further measurements to hold its order of shapes against, e.g. 'news text=news.csv', "
+    "told wherever it is used; repeatable.",
+)
+@click.option(
     "--keep-outliers",
     is_flag=True,
     help="Fit on rows that lie far from all others, too. Default: they are left out, and said.",
@@ -94,6 +101,7 @@ def fit(
     model: str | None,
     sources: tuple[Path, ...],
     where: tuple[str, ...],
+    against: tuple[str, ...],
     keep_outliers: bool,
     seed: int,
     test_fraction: float | None,
@@ -143,6 +151,10 @@ def fit(
     one = in_base(stated_unit(data.conditions, unit, table))
     data = replace(data, targets=data.targets * one.value)
     tables = check_sources(data, sources, cards)
+    others = {
+        source: read_measurements(path, target, space, data.costs)
+        for source, path in map(_parse_against, against)
+    }
     check_folder(output)
     larger = maximize or any(c.direction is Direction.MAXIMIZE for c in cards)
     direction = Direction.MAXIMIZE if larger else Direction.MINIMIZE
@@ -166,6 +178,7 @@ def fit(
         **({"transferred_from": [f"{c.metric}: {c}" for c in cards]} if cards else {}),
     }
     card = fitted.card(metric or target, one.unit, source, direction)
+    card = replace(card, agreements=fitted.agreements(others))
     save_predictor(output, fitted.predictor, card, data)
     if plot is not None:
         write_page(plot, fitted, card, seed)
@@ -185,7 +198,16 @@ def fit(
             f"The best of many predictions is likely about {fitted.optimism:.1%} worse than "
             "predicted"
         )
+    for agreement in card.agreements:
+        console.print(f"Rank agreement with {agreement}", soft_wrap=True)
     console.print(f"Wrote {output}: {card.by}", soft_wrap=True)
+
+
+def _parse_against(text: str) -> tuple[str, Path]:
+    source, equals, table = (part.strip() for part in text.rpartition("="))
+    if not (source and equals and table):
+        raise InvalidInputError(f"--against: expected SOURCE=TABLE, got {text!r}")
+    return source, Path(table)
 
 
 def _unknown(sources: Sequence[Path], tables: Sequence[object]) -> list[str]:

@@ -315,7 +315,11 @@ def sources(problem: Problem) -> list[tuple[Text, Text]]:
     for metric in problem.reported:
         source = metric.provenance
         error = f", {source.error}" if source.error else ""
-        rows.append((Text(metric.name), Text(f"{source.kind.value}: {source.by}{error}")))
+        against = f"{source.contradiction}; " if source.contradiction else ""
+        line = f"{against}{source.kind.value}: {source.by}{error}"
+        rows.append((Text(metric.name), Text(line, style="bold yellow" if against else "")))
+        if source.agreement:
+            rows.append((Text(""), Text(source.agreement)))
         if source.proxy:
             rows.append((Text(""), Text(f"PROXY: {source.proxy}", style="bold yellow")))
     return rows

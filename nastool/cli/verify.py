@@ -92,7 +92,8 @@ def _print(found: Verification, study: str) -> None:
         console.print(Text(str(agreement)))
         console.print(Text(f"  measured by: {agreement.by}"))
     for name, judged in worth.items():
-        for note in judged.notes:
+        source = judged.metric.provenance
+        for note in filter(None, (source.contradiction, source.agreement, *judged.notes)):
             console.print(Text(f"{name}: {note}"))
     if any(agreement.hits is not None for agreement in found.agreements):
         console.print("  *: outside of the interval that was to hold 90%")

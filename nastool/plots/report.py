@@ -257,6 +257,11 @@ def heading(title: str, problem: Problem, facts: Mapping[str, str | float]) -> s
         for label, value in shown.items()
     )
     warnings = "".join(
+        f'<p class="proxy">{escape(metric.name)} {escape(metric.provenance.contradiction)}</p>'
+        for metric in problem.reported
+        if metric.provenance.contradiction
+    )
+    warnings += "".join(
         f'<p class="proxy"><b>Proxy.</b> {escape(metric.name)}: '
         f"{escape(metric.provenance.proxy)}</p>"
         for metric in problem.reported

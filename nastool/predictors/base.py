@@ -33,7 +33,7 @@ from nastool.files import (
     write_whole,
     writing,
 )
-from nastool.objective import Direction
+from nastool.objective import Direction, RankAgreement
 from nastool.predictors.conformal import Widths
 from nastool.predictors.digests import check_digests, write_digests
 from nastool.predictors.evaluation import Scores
@@ -187,6 +187,7 @@ class Card:
         region: What its table holds; None where that is not known.
         optimism: By which share of the predicted value the best of many predictions is likely
             worse; None where that is not known.
+        agreements: How alike other measurements order architectures.
         source: What was measured and on what: free text and numbers by name.
         direction: Which way is better.
 
@@ -209,6 +210,7 @@ class Card:
     widths: Widths | None = None
     region: Region | None = None
     optimism: float | None = None
+    agreements: tuple[RankAgreement, ...] = ()
     source: Mapping[str, Any] = field(default_factory=dict)
     direction: Direction = Direction.MINIMIZE
 
@@ -272,7 +274,7 @@ class Card:
         known = {f.name for f in fields(cls)}
         if isinstance(content, dict):
             # Older cards have none.
-            later = dict.fromkeys(("widths", "region", "optimism"))
+            later = {"widths": None, "region": None, "optimism": None, "agreements": ()}
             content = {"direction": Direction.MINIMIZE.value, **later, **content}
         if not isinstance(content, dict) or set(content) != known:
             got = ", ".join(sorted(content)) if isinstance(content, dict) else repr(content)
@@ -289,6 +291,7 @@ class Card:
             for name, of in (("widths", Widths), ("region", Region)):
                 if content[name] is not None:
                     content[name] = of.from_dict(content[name])
+            content["agreements"] = tuple(RankAgreement(**a) for a in content["agreements"])
             return cls(**content)
         except InvalidInputError:
             raise

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nastool.errors import InvalidInputError, MissingDependencyError
+from nastool.objective import RankAgreement
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,36 @@ def score(targets: ArrayLike, predictions: ArrayLike) -> Scores:
 
 def spearman(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
     """Spearman's rank correlation of two arrays (n,); NaN where one is constant."""
-    return _correlation("spearmanr", first, second)
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return float("nan")
+    a, b = (_ranks(values) - (len(values) + 1) / 2 for values in (first, second))
+    return float(np.clip((a @ b) / np.sqrt((a @ a) * (b @ b)), -1, 1))
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Ranks from 1; equal values share the mean of theirs."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    shared: NDArray[np.float64] = (last - (counts - 1) / 2)[inverse]
+    return shared
+
+
+def rank_agreement(
+    source: str, first: ArrayLike, second: ArrayLike, *, published: bool = False
+) -> RankAgreement | None:
+    """How alike two sources order the same architectures; None where that is not defined.
+
+    Args:
+        source: Names the second one.
+        first: Values, shape (n,); those that are not finite on either side are left out.
+        second: The other source's, shape (n,).
+        published: Whether that one is a published result.
+    """
+    a, b = (np.asarray(values, dtype=np.float64) for values in (first, second))
+    known = np.isfinite(a) & np.isfinite(b)
+    if known.sum() < 3 or np.ptp(a[known]) == 0 or np.ptp(b[known]) == 0:
+        return None
+    return RankAgreement(source, spearman(a[known], b[known]), int(known.sum()), published)
 
 
 def _correlation(name: str, first: NDArray[np.float64], second: NDArray[np.float64]) -> float:

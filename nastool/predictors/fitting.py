@@ -12,9 +12,9 @@ import numpy as np
 
 from nastool.errors import InvalidInputError
 from nastool.files import is_file
-from nastool.objective import Direction
+from nastool.objective import Direction, RankAgreement
 from nastool.predictors.base import Card, Floats, Predictor, create_predictor, load_predictor
-from nastool.predictors.evaluation import folds, holdout
+from nastool.predictors.evaluation import folds, holdout, rank_agreement
 from nastool.predictors.evidence import same_measurement
 from nastool.predictors.optimism import estimate_optimism
 from nastool.predictors.outliers import named, outliers
@@ -111,6 +111,32 @@ class Fitted:
             },
             direction=direction,
         )
+
+    def agreements(self, others: Mapping[str, Measurements]) -> tuple[RankAgreement, ...]:
+        """How alike other measurements order their architectures.
+
+        Args:
+            others: Tables of architectures of the same space, by what they are.
+
+        Raises:
+            InvalidInputError: A table of other genes, or one whose order is not defined.
+        """
+        found = []
+        for source, other in others.items():
+            if other.genes != self.data.genes:
+                raise InvalidInputError(
+                    f"{source}: expected the genes {', '.join(self.data.genes)}, got "
+                    f"{', '.join(other.genes)}"
+                )
+            predicted = self.predictor.predict(other.features).mean
+            agreement = rank_agreement(source, predicted, other.targets)
+            if agreement is None:
+                raise InvalidInputError(
+                    f"{source}: expected three architectures or more that differ in value, got "
+                    f"{len(other)}"
+                )
+            found.append(agreement)
+        return tuple(found)
 
 
 def fit_table(

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError
 from nastool.exact.boxes import BoxSum
-from nastool.objective import Direction, Kind, Objective, Provenance
+from nastool.objective import Direction, Kind, Objective, Provenance, RankAgreement
 from nastool.predictors.base import GridForm, load_predictor, save_predictor
+from nastool.predictors.evaluation import rank_agreement
 from nastool.predictors.tables import TABLE, TARGET, Measurements, read_measurements
 from nastool.space import Choice, Gene, Genotypes, SearchSpace
 
@@ -69,8 +70,20 @@ class PredictedObjective(Objective):
             if self.is_proxy
             else ""
         )
-        error = ", ".join(filter(None, (card.error, str(card.source.get("noise", "")))))
-        return Provenance(Kind.PREDICTED, card.by, error, proxy)
+        known = (str(card.source.get(name, "")) for name in ("noise", "caution"))
+        error = ", ".join(filter(None, (card.error, *known)))
+        return Provenance(Kind.PREDICTED, card.by, error, proxy, self._agreements())
+
+    def _agreements(self) -> tuple[RankAgreement, ...]:
+        """With what is published of the metric on this space, then what the card knows."""
+        metric = self.card.metric.partition("[")[0]
+        live = [
+            rank_agreement(source, self.evaluate(genotypes), values, published=True)
+            for source, (genotypes, values) in self.space.published(metric).items()
+        ]
+        # What was found on another space's shapes says nothing of this one's.
+        found = () if self.is_proxy else self.card.agreements
+        return (*(agreement for agreement in live if agreement), *found)
 
     @property
     def interval(self) -> float | None:

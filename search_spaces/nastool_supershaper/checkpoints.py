@@ -257,12 +257,16 @@ def load_supernet(path: str | Path) -> SuperShaperForMaskedLM:
 
 
 def save_config(model: PreTrainedModel, folder: Path) -> None:
-    """Write ``config.json``.
+    """Write ``config.json``, and the code of a model that carries its own.
 
     Args:
         model: Whose it is.
         folder: Existing folder.
     """
+    from transformers.dynamic_module_utils import custom_object_save
+
+    if getattr(model.config, "_auto_class", None) is not None:
+        custom_object_save(model.config, str(folder))
     config = json.loads(model.config.to_json_string())
     config["architectures"] = [type(model).__name__]
     # Where it once was loaded from may have had another precision: that of the weights counts.

@@ -148,12 +148,18 @@ class SuperShaperSpace(SearchSpace):
 
         return heuristics.families(self)
 
-    def reference(self, metric: str) -> Path | None:
-        """Folder of the predictor that ships for a metric.
+    def published(self, metric: str) -> Mapping[str, tuple[Genotypes, NDArray[np.float64]]]:
+        """The perplexities of the paper's table 6, where the space holds its shapes."""
+        if metric != "perplexity" or "published" not in self.heuristics:
+            return {}
+        from nastool_supershaper.heuristics import published_shapes
 
-        A space without one of its own may name another, of equal genes, in
-        ``reference/proxies.json``; the predictor's card says what it was fitted on.
-        """
+        values = [s.perplexity for s in published_shapes().values() if s.source == "table 6"]
+        source = "the published perplexities (table 6)"
+        return {source: (self.heuristics["published"], np.array(values))}
+
+    def reference(self, metric: str) -> Path | None:
+        """Folder of the predictor that ships for a metric."""
         return shipped_reference(shipped_folder(__package__, "reference"), self.name, metric)
 
     def deploy(self, genotype: NDArray[np.int64], workload: Workload) -> Deployment:
@@ -232,9 +238,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "segments": 2,
     },
     "minilm-6": {"layers": 6, **_MINILM},
-    "minilm-12": {"layers": 12, **_MINILM},
 }
-"""The paper's space, and those of the two supernets that start from a 6-layer MiniLM."""
+"""The paper's space, and that of the small supernet that starts from a 6-layer MiniLM."""
 
 
 def _shown(size: object) -> str:
@@ -302,33 +307,18 @@ def from_config(config: Mapping[str, Any]) -> SuperShaperSpace:
 
 
 def shipped_reference(root: Path, name: str, metric: str) -> Path | None:
-    """Find the predictor of a metric for a space, its own or that of its proxy.
+    """Find the predictor of a metric for a space.
 
     Args:
-        root: Holds ``<space>/<metric>`` folders and perhaps ``proxies.json``.
+        root: Holds ``<space>/<metric>`` folders.
         name: The space.
         metric: The metric.
-
-    Raises:
-        InvalidInputError: ``proxies.json`` is not an object of names.
     """
     # Derived names hold sizes, and metrics may hold arguments: neither is a folder of ours.
     if not all(re.fullmatch(r"[A-Za-z][\w-]*", part) for part in (name, metric)):
         return None
     own = root / name / metric
-    if own.is_dir():
-        return own
-    declared = root / "proxies.json"
-    if not declared.is_file():
-        return None
-    try:
-        proxies = read_json_object(declared)
-        proxy = root / proxies[name] / metric if name in proxies else None
-    except (InvalidInputError, TypeError) as error:
-        raise InvalidInputError(
-            f"{declared.name} must map names of spaces to names of spaces: {error}"
-        ) from error
-    return proxy if proxy is not None and proxy.is_dir() else None
+    return own if own.is_dir() else None
 
 
 def _from_folder(folder: Path) -> SuperShaperSpace:

@@ -1,5 +1,6 @@
 import copy
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from scipy.stats import chisquare
 from nastool.chain import ChainCost
 from nastool.constraint import Constraint, parse_constraint
 from nastool.errors import InfeasibleError, InvalidInputError, NastoolError
-from nastool.objective import Direction, Kind, Objective, Provenance
+from nastool.objective import Direction, Kind, Objective, Provenance, RankAgreement
 from nastool.problem import CostObjective, Problem
 from nastool.space import Gene, SearchSpace
 from nastool.testing import Formula, Mixed
@@ -244,6 +245,25 @@ def test_provenance_reads_as_a_sentence():
     assert str(exact) == "computed (closed form)"
     proxy = Provenance(Kind.PREDICTED, "trees", "held-out R2 0.99", "minilm-12")
     assert str(proxy) == "predicted (trees, held-out R2 0.99); PROXY: minilm-12"
+    known = (RankAgreement("a paper", 0.87, 10, published=True), RankAgreement("news", 0.2, 1280))
+    trusted = Provenance(Kind.PREDICTED, "trees", agreements=known)
+    assert str(trusted) == (
+        "predicted (trees); rank agreement with a paper 0.87 (10 shapes), news 0.20 (1,280 shapes)"
+    )
+
+
+def test_what_contradicts_a_published_order_says_so_first():
+    known = RankAgreement("a paper", 0.49, 10, published=True)
+    against = Provenance(Kind.PREDICTED, "trees", agreements=(known,))
+    assert str(against).startswith("CONTRADICTS a paper 0.49 (10 shapes): predicted (trees)")
+    for other in (replace(known, spearman=0.5), replace(known, published=False)):
+        assert Provenance(Kind.PREDICTED, "trees", agreements=(other,)).contradiction == ""
+
+
+@pytest.mark.parametrize(("spearman", "n"), [(1.1, 10), (float("nan"), 10), (0.5, 2)])
+def test_rank_agreements_are_checked(spearman, n):
+    with pytest.raises(InvalidInputError, match="between -1 and 1"):
+        RankAgreement("a paper", spearman, n)
 
 
 # Computed is not cheap

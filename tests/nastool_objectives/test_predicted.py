@@ -200,6 +200,24 @@ def test_perplexity_comes_from_what_ships(folder, monkeypatch):
     assert perplexity.create(Scaled()).is_proxy
 
 
+def test_predictions_are_held_against_what_is_published(folder, monkeypatch):
+    space = Widths()
+    genotypes = space.sample(30, np.random.default_rng(3))
+    predicted_values = PredictedObjective(space, folder).evaluate(genotypes)
+    for sign, contradicts in ((1, False), (-1, True)):
+        published = {"a paper": (genotypes, sign * predicted_values)}
+        monkeypatch.setattr(
+            Widths,
+            "published",
+            lambda self, metric, p=published: p if metric == "perplexity" else {},
+        )
+        source = PredictedObjective(space, folder).provenance
+        (agreement,) = source.agreements
+        assert agreement.spearman == pytest.approx(sign)
+        assert (agreement.source, agreement.n) == ("a paper", 30)
+        assert bool(source.contradiction) is contradicts
+
+
 def test_perplexity_without_a_predictor_says_how_to_make_one():
     with pytest.raises(InvalidInputError, match=r"no perplexity predictor ships.*nastool fit"):
         perplexity.create(Widths())

@@ -20,7 +20,8 @@ from nastool_supershaper.heuristics import (
 )
 from nastool_supershaper.space import SuperShaperSpace, create
 
-SPACES = ["supershaper", "minilm-6", "minilm-12", "layers=1", "layers=2,widths=120", "layers=24"]
+TWELVE = "layers=12,widths=60/120/180/240/276/300/384,ffn=1536,vocabulary=30522"
+SPACES = ["supershaper", "minilm-6", TWELVE, "layers=1", "layers=2,widths=120", "layers=24"]
 
 
 def rows(space, genotypes):
@@ -119,7 +120,7 @@ class Additive:
 
 
 def test_derived_family_finds_what_matters():
-    space = create("minilm-12")
+    space = create(TWELVE)
     weights = np.array([4, 1, 1, 1, 1, 2, 2, 2, 2, 3, 5, 9])
     family = derive_family(space, Formula("loss", Additive(space, weights)))
     np.testing.assert_allclose(family.importances, weights / weights.sum(), atol=1e-9)
@@ -223,5 +224,5 @@ def test_other_spaces_are_rejected():
 def test_spaces_offer_their_families_by_name():
     assert set(create().heuristics) == {"cigar", "templates", "published", "published_cigar"}
     assert set(create("minilm-6").heuristics) == {"cigar", "templates"}
-    transferred = create("minilm-12").heuristics["published"]
+    transferred = create(TWELVE).heuristics["published"]
     assert np.array_equal(transferred, create().heuristics["published"])

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nastool import load_objective
 from nastool.chain import ChainBudget
 from nastool.errors import InvalidInputError
 from nastool.testing import SearchSpaceConformance
@@ -221,7 +222,7 @@ def test_folders_without_a_supernet_are_rejected(tmp_path, content, message):
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("minilm", "preset .supershaper, minilm-6, minilm-12."),
+        ("minilm", "preset .supershaper, minilm-6."),
         ("layer=6", "unknown size 'layer'"),
         ("layers=6,layers=7", "given twice"),
         ("layers=6.5", "must be an integer"),
@@ -243,30 +244,49 @@ def test_empty_folder_is_no_supernet(tmp_path):
         create(str(tmp_path))
 
 
-def test_a_reference_of_ones_own_comes_before_the_proxy(tmp_path):
-    (tmp_path / "minilm-12" / "perplexity").mkdir(parents=True)
-    (tmp_path / "proxies.json").write_text('{"supershaper": "minilm-12"}')
-    proxy = tmp_path / "minilm-12" / "perplexity"
-    assert shipped_reference(tmp_path, "minilm-12", "perplexity") == proxy
-    assert shipped_reference(tmp_path, "supershaper", "perplexity") == proxy
-    assert shipped_reference(tmp_path, "supershaper", "latency") is None
-    assert shipped_reference(tmp_path, "minilm-6", "perplexity") is None
+def test_a_reference_is_that_of_the_space_and_the_metric(tmp_path):
     own = tmp_path / "supershaper" / "perplexity"
     own.mkdir(parents=True)
     assert shipped_reference(tmp_path, "supershaper", "perplexity") == own
+    assert shipped_reference(tmp_path, "supershaper", "latency") is None
+    assert shipped_reference(tmp_path, "minilm-6", "perplexity") is None
 
 
-@pytest.mark.parametrize("name", ["..", "supershaper[layers=6]", "../minilm-12", ""])
+def test_the_published_perplexities_are_those_of_the_paper():
+    ((genotypes, values),) = create().published("perplexity").values()
+    shapes = create().decode(genotypes)
+    table = {tuple(map(int, shape)): value for shape, value in zip(shapes, values, strict=True)}
+    assert len(table) == 10
+    assert table[480, 360, 360, 240, 240, 360, 480, 480, 360, 480, 540, 540] == 6.86
+    assert table[768, 600, 600, 600, 600, 600, 120, 120, 120, 120, 120, 120] == 9.22
+    assert create().published("latency") == {}
+    assert create("minilm-6").published("perplexity") == {}
+
+
+def test_what_ships_for_the_papers_space_orders_shapes_like_the_paper():
+    space = create()
+    perplexity = load_objective("perplexity", space)
+    source = perplexity.provenance
+    assert source.proxy == ""
+    published, news, second = source.agreements
+    assert published.published
+    assert published.n == 10
+    assert published.spearman == pytest.approx(0.891, abs=0.005)
+    assert (news.source, news.n) == ("news text", 1280)
+    assert news.spearman > 0.97
+    assert (second.source, second.n) == ("a second net", 12)
+    assert second.spearman > 0.8
+    # The paper's finding: a cigar beats the templates of its size.
+    named = space.heuristics
+    small = named["cigar"][np.abs(space.costs["params"].evaluate(named["cigar"]) - 61e6) < 1e6]
+    assert perplexity.evaluate(small).max() < perplexity.evaluate(named["templates"]).min() + 3
+
+
+@pytest.mark.parametrize("name", ["..", "supershaper[layers=6]", "../minilm-6", ""])
 def test_references_stay_in_their_folder(tmp_path, name):
     (tmp_path / "reference" / "perplexity").mkdir(parents=True)
     (tmp_path / "perplexity").mkdir()
     assert shipped_reference(tmp_path / "reference", name, "perplexity") is None
-
-
-def test_broken_proxies_are_one_line(tmp_path):
-    (tmp_path / "proxies.json").write_text("{")
-    with pytest.raises(InvalidInputError, match=r"proxies\.json must map"):
-        shipped_reference(tmp_path, "supershaper", "perplexity")
 
 
 @pytest.mark.parametrize(

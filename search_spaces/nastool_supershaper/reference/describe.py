@@ -3,7 +3,8 @@
     python describe.py SPACE FOLDER [--run RUN]
 
 FOLDER holds perplexity.csv.gz, the predictor perplexity/ fitted on it, and possibly
-perplexity_news.csv.gz, as make_full_size.sh leaves them; RUN is what `nastool pretrain` wrote.
+perplexity_news.csv.gz and second_net.csv, as make_full_size.sh leaves them; RUN is what
+`nastool pretrain` wrote.
 """
 
 from __future__ import annotations
@@ -19,6 +20,12 @@ from nastool.predictors.evaluation import spearman
 from nastool_supershaper.heuristics import published_shapes
 from nastool_supershaper.measuring import read_measured, read_table
 
+_TABLE = "perplexity.csv.gz"
+_OTHERS = {
+    "perplexity_news.csv.gz": "on held-out news, a text of another kind",
+    "second_net.csv": "in a second net",
+}
+
 SAME_SIZE = 0.01
 """Shapes count as equally large within this fraction of the median parameter count."""
 
@@ -30,7 +37,7 @@ SAME_SIZE = 0.01
 def main(space_name: str, folder: Path, run: Path | None) -> None:
     """Print what a reference is worth."""
     space = load_space(space_name)
-    shapes, values = read_table(folder / "perplexity.csv.gz")
+    shapes, values = read_table(folder / _TABLE)
     genotypes = np.searchsorted(np.array(space.genes[0].choices), shapes)
     params = load_objective("params", space).evaluate(genotypes)
     if run is not None:
@@ -47,16 +54,15 @@ def main(space_name: str, folder: Path, run: Path | None) -> None:
         f"{SAME_SIZE:.0%}: perplexity {low:,.1f} to {high:,.1f}, median {middle:,.1f}"
     )
     click.echo(f"- rank correlation of parameters and perplexity: {_rank(params, values)}")
-    news = folder / "perplexity_news.csv.gz"
-    if news.exists():
-        of_news, of_text = read_measured(news), read_measured(folder / "perplexity.csv.gz")
-        common = [(of_news[shape], of_text[shape]) for shape in of_text if shape in of_news]
-        there, here = np.array(common).T
-        click.echo(
-            f"- on held-out news, a text of another kind: perplexity {there.min():,.1f} to "
-            f"{there.max():,.1f}; rank correlation with the table's, {len(common):,} shapes: "
-            f"{_rank(there, here)}"
-        )
+    for name, what in _OTHERS.items():
+        if (folder / name).exists():
+            others, table = read_measured(folder / name), read_measured(folder / _TABLE)
+            common = [(others[shape], table[shape]) for shape in table if shape in others]
+            there, here = np.array(common).T
+            click.echo(
+                f"- {what}: perplexity {there.min():,.1f} to {there.max():,.1f}; rank correlation "
+                f"with the table's, {len(common):,} shapes: {_rank(there, here)}"
+            )
     predictor = json.loads((folder / "perplexity" / "card.json").read_text())
     scores = predictor["scores"]
     click.echo(
@@ -81,7 +87,7 @@ def _describe_published(space: SearchSpace, folder: Path) -> None:
     genotypes = families["published"]
     known = [s.perplexity for s in published_shapes().values() if s.source == "table 6"]
     predicted = load_objective(f"perplexity[{folder / 'perplexity'}]", space).evaluate(genotypes)
-    table = read_measured(folder / "perplexity.csv.gz")
+    table = read_measured(folder / _TABLE)
     shapes = [tuple(int(width) for width in shape) for shape in space.decode(genotypes)]
     measured = [table.get(shape, np.nan) for shape in shapes]
     click.echo(

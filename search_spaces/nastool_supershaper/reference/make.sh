@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes everything in this folder again: trains the two reference supernets from packaged BERT
-# weights, measures shapes on held-out text, fits the predictors.
+# Makes the small reference again: trains minilm-6 from packaged BERT weights, measures shapes on
+# held-out text, fits the predictor. make_full_size.sh is for the other one.
 #
 #   TEXT=folder/with/jsonl WORK=folder/for/checkpoints bash make.sh
 #
@@ -27,27 +27,18 @@ train --supernet "$WORK/head" --reorder --rule sandwich --seed 1 \
   --steps 520 --batch-size 16 --learning-rate 5e-4 --warmup-steps 20 --output "$WORK/first"
 train --supernet "$WORK/first" --rule sandwich --seed 4 --masking-rate 0.3 \
   --steps 640 --batch-size 16 --learning-rate 2e-4 --warmup-steps 30 --output "$WORK/minilm-6"
-# 12 layers, each new one without effect at first.
-train --supernet "$WORK/minilm-6" --layers 12 --rule sandwich --seed 5 --masking-rate 0.3 \
-  --steps 240 --batch-size 8 --learning-rate 1.5e-4 --warmup-steps 30 --output "$WORK/minilm-12"
 
-# Each with its blocks of held-out text and its number of uniformly drawn shapes.
-for reference in "minilm-6 24 1200" "minilm-12 16 3000"; do
-  read -r net blocks shapes <<<"$reference"
-  mkdir -p "$here/$net"
-  # Beside the random ones, every shape with a name: cigars, templates, the published ones.
-  python - "$net" >"$WORK/$net-heuristics.csv" <<'PYTHON'
-import sys
-
+# Beside the random shapes, every shape with a name: cigars and templates.
+mkdir -p "$here/minilm-6"
+python - >"$WORK/heuristics.csv" <<'PYTHON'
 from nastool import load_space
 
-space = load_space(f"supershaper:{sys.argv[1]}")
+space = load_space("supershaper:minilm-6")
 print(",".join(gene.name for gene in space.genes))
 for family in space.heuristics.values():
     for architecture in space.decode(family):
         print(",".join(map(str, architecture)))
 PYTHON
-  nastool measure "$WORK/$net" --corpus "$WORK/corpus" --blocks "$blocks" \
-    --shapes "$shapes" --shapes-from "$WORK/$net-heuristics.csv" --output "$here/$net/perplexity.csv.gz"
-  nastool fit "$here/$net/perplexity.csv.gz" --space "supershaper:$net" --output "$here/$net/perplexity"
-done
+nastool measure "$WORK/minilm-6" --corpus "$WORK/corpus" --blocks 24 --shapes 1200 \
+  --shapes-from "$WORK/heuristics.csv" --output "$here/minilm-6/perplexity.csv.gz"
+nastool fit "$here/minilm-6/perplexity.csv.gz" --space supershaper:minilm-6 --output "$here/minilm-6/perplexity"

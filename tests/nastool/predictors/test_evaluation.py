@@ -7,7 +7,7 @@ from nastool.errors import InvalidInputError, MissingDependencyError
 from nastool.predictors.base import Prediction
 from nastool.predictors.boosted_trees import BoostedTrees
 from nastool.predictors.conformal import coverage, half_width
-from nastool.predictors.evaluation import folds, holdout, score
+from nastool.predictors.evaluation import folds, holdout, rank_agreement, score, spearman
 from nastool.predictors.importance import gain_importance, permutation_importance
 from nastool.predictors.selection import compare, held_out
 
@@ -152,3 +152,20 @@ def test_importances_find_the_column_that_matters(table):
     constant = BoostedTrees(trees=1)
     constant.fit(features, np.ones(200))
     assert gain_importance(constant.ensemble).tolist() == [0, 0, 0]
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=2, max_size=30))
+def test_spearman_is_that_of_scipy_ties_included(pairs):
+    first, second = np.array(pairs, dtype=np.float64).T
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        assert np.isnan(spearman(first, second))
+    else:
+        expected = stats.spearmanr(first, second).statistic
+        assert spearman(first, second) == pytest.approx(expected, abs=1e-12)
+
+
+def test_rank_agreement_leaves_out_what_is_not_known():
+    found = rank_agreement("a paper", [1, 2, np.nan, 4, 5], [5, 6, 0, 8, np.inf], published=True)
+    assert (found.spearman, found.n, found.published) == (1.0, 3, True)
+    assert rank_agreement("a paper", [1, 2, np.nan], [1, 2, 3]) is None
+    assert rank_agreement("a paper", [1, 1, 1], [1, 2, 3]) is None

@@ -348,3 +348,34 @@ def test_a_space_names_the_genes_and_their_choices(tmp_path, monkeypatch):
             write(tmp_path / "v.csv", shapes[:, :4], values),
             *("--space", "small", "--output", tmp_path),
         )
+
+
+def test_the_order_of_other_measurements_is_told(tmp_path):
+    table = write(tmp_path / "a.csv", *rows())
+    shapes, values = rows(40, seed=5)
+    same = write(tmp_path / "same.csv", shapes, values * 3 + 1)
+    reverse = write(tmp_path / "reverse.csv", shapes, 200 - values)
+    result = run(
+        table,
+        "--against",
+        f"news = {same}",
+        "--against",
+        f"b=c={reverse}",
+        "--output",
+        tmp_path / "p",
+    )
+    assert result.exit_code == 0, result.output
+    assert "Rank agreement with news 0.99 (" in result.output or "news 1.00" in result.output
+    _, card = load_predictor(tmp_path / "p")
+    news, other = card.agreements
+    assert (news.source, other.source) == ("news", "b=c")
+    assert news.n == other.n == len(np.unique(shapes, axis=0))
+    assert news.spearman > 0.95
+    assert other.spearman == pytest.approx(-news.spearman, abs=0.01)
+
+
+@pytest.mark.parametrize("text", ["news", "=a.csv", "news="])
+def test_what_to_hold_against_is_a_name_and_a_table(tmp_path, text):
+    table = write(tmp_path / "a.csv", *rows())
+    with pytest.raises(InvalidInputError, match="expected SOURCE=TABLE"):
+        run(table, "--against", text, "--output", tmp_path / "p")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from nastool.errors import InvalidInputError, MissingDependencyError
-from nastool.objective import Direction
+from nastool.objective import Direction, RankAgreement
 from nastool.predictors import Card, Scores, load_predictor, save_predictor
 from nastool.predictors.boosted_trees import BoostedTrees
 
@@ -104,6 +104,16 @@ def test_an_unknown_entry_in_a_card_is_refused():
         Card.from_json(json.dumps(content))
     content = json.loads(card().to_json()) | {"shapes": "many"}
     with pytest.raises(InvalidInputError, match="card"):
+        Card.from_json(json.dumps(content))
+
+
+def test_a_card_keeps_rank_agreements():
+    agreements = (RankAgreement("news text", 0.98, 1280), RankAgreement("a paper", -0.2, 10, True))
+    kept = dataclasses.replace(card(), agreements=agreements)
+    assert Card.from_json(kept.to_json()).agreements == agreements
+    content = json.loads(kept.to_json())
+    content["agreements"][0]["spearman"] = 1.2
+    with pytest.raises(InvalidInputError, match="between -1 and 1"):
         Card.from_json(json.dumps(content))
 
 

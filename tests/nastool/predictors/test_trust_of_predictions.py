@@ -16,7 +16,7 @@ from nastool.trust import trust
 @pytest.mark.parametrize("n", [30, 100, 300, 1000])
 def test_intervals_grow_with_the_value_and_hold_as_much_everywhere(n):
     rng = np.random.default_rng(n)
-    held = []
+    held, growth = [], []
     for _ in range(60):
         values = rng.uniform(2, 10, n + 500)
         errors = rng.normal(size=n + 500) * 0.1 * values
@@ -24,10 +24,12 @@ def test_intervals_grow_with_the_value_and_hold_as_much_everywhere(n):
         new, off = values[n:], np.abs(errors[n:])
         hit = (off <= widths.at(new))[np.argsort(new)]
         held.append([part.mean() for part in np.array_split(hit, 5)])
+        growth.append(widths.at([9.0])[0] / widths.at([2.0])[0])
     fifths = np.mean(held, axis=0)
     assert fifths.min() > 0.85
     assert fifths.max() < 0.96
-    assert widths.at([9.0])[0] > 2 * widths.at([2.0])[0]
+    # In truth 4.5 times; of few errors less is told.
+    assert np.median(growth) > (2 if n >= 100 else 1.3)
 
 
 def test_of_few_shapes_no_interval_is_promised():
