@@ -1,4 +1,4 @@
-"""One shape alone trains as a plain loop of torch would, goes on, learns, and is a model at once."""
+"""One shape alone trains as a plain loop of torch would, goes on, learns, and is a model."""
 
 import json
 import os
@@ -240,22 +240,23 @@ class TestPace:
             )
 
 
-class TestCommand:
-    @pytest.fixture(scope="class")
-    def place(self, tmp_path_factory):
-        place = tmp_path_factory.mktemp("place")
-        words = [f"w{i}" for i in range(40)]
-        generator = np.random.default_rng(0)
-        lines = [json.dumps({"text": " ".join(generator.choice(words, 30))}) for _ in range(200)]
-        (place / "text.jsonl").write_text("\n".join(lines))
-        source = TextFile(place / "text.jsonl")
-        tokenizer = train_tokenizer([source], 100)
-        prepare_corpus([source], tokenizer, place / "corpus", sequence_length=16, held_out=0.1)
-        size = load_tokenizer(place / "corpus" / "tokenizer")
-        bert(vocabulary=len(size)).save_pretrained(place / "bert")
-        save_tokenizer(tokenizer, place / "bert")
-        return place
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    place = tmp_path_factory.mktemp("place")
+    words = [f"w{i}" for i in range(40)]
+    generator = np.random.default_rng(0)
+    lines = [json.dumps({"text": " ".join(generator.choice(words, 30))}) for _ in range(200)]
+    (place / "text.jsonl").write_text("\n".join(lines))
+    source = TextFile(place / "text.jsonl")
+    tokenizer = train_tokenizer([source], 100)
+    prepare_corpus([source], tokenizer, place / "corpus", sequence_length=16, held_out=0.1)
+    size = load_tokenizer(place / "corpus" / "tokenizer")
+    bert(vocabulary=len(size)).save_pretrained(place / "bert")
+    save_tokenizer(tokenizer, place / "bert")
+    return place
 
+
+class TestCommand:
     def run(self, place, *arguments):
         options = ["--preset", "smoke", "--corpus", str(place / "corpus"), "--dtype", "float32"]
         options += ["--steps", "4", "--peak-flops", "1e9", "--tracker", "none"]

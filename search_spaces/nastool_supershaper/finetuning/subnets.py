@@ -42,6 +42,11 @@ class Mode(StrEnum):
     DIRECT = "direct"
     PARTIAL = "partial"
     SCRATCH = "scratch"
+    TRAINED = "trained"
+
+
+FURTHER = (Mode.PARTIAL, Mode.SCRATCH)
+"""Starts that fine-tuning may pre-train itself."""
 
 
 @dataclass(frozen=True)
