@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _USUAL = "laptop"
 _SCALED = ("warmup_steps", "head_steps")
+_TAUGHT = ("distillation", "distil_hidden")
 
 
 def configuration(
@@ -33,6 +34,7 @@ def configuration(
         saved: What a run that goes on was described by, whose values hold where none is given.
     """
     from nastool_supershaper.pretraining_config import PretrainingConfig
+    from nastool_supershaper.training_rules import OneShape
 
     given = {name: value for name, value in overrides.items() if value is not None}
     config = _preset(preset or _USUAL)
@@ -41,7 +43,8 @@ def configuration(
         if preset is None:
             return replace(then, **given)
         # Of a preset's values those that the steps decide are the run's.
-        given |= {name: getattr(then, name) for name in _SCALED if name not in given}
+        kept = [*_SCALED, *_TAUGHT] if isinstance(then.rule, OneShape) else _SCALED
+        given |= {name: getattr(then, name) for name in kept if name not in given}
     elif "steps" in given:
         for name in _SCALED:
             given.setdefault(name, min(getattr(config, name), given["steps"] // 10))
