@@ -30,7 +30,7 @@ mkdir -p "$WORK"
 if [ -n "${TRIAL:-}" ]; then
   : "${START:=$WORK/start}" "${WIDTHS:=8,16,22,30,34,38,48}" "${HEAD_STEPS:=10}" "${TIME:=20s}"
   : "${BATCH:=8}" "${RATE:=1e-3}" "${HEAD_RATE:=1e-3}" "${CHECKPOINT:=50}" "${SHAPES:=100}" "${BLOCKS:=8}"
-  : "${MEASURE_TIME:=30s}" "${NEWS_TIME:=10s}" "${TRIALS:=200}" "${LIMIT:=3}" "${FINE_TUNING:=--max-steps 4 --dev-examples 20 --train-examples 40 --max-length 32}"
+  : "${MEASURE_TIME:=30s}" "${NEWS_TIME:=10s}" "${BUDGET:=200}" "${LIMIT:=3}" "${FINE_TUNING:=--max-steps 4 --dev-examples 20 --train-examples 40 --max-length 32}"
 fi
 widths=${WIDTHS:-120,240,360,480,540,600,768}
 head_steps=${HEAD_STEPS:-250} head_rate=${HEAD_RATE:-4e-5} rate=${RATE:-1.5e-4} time=${TIME:-380s}
@@ -100,6 +100,8 @@ train() {
   pretrain --supernet "$WORK/head" --reorder --rule sandwich --learning-rate "$rate" \
     --bottleneck-rate 2 --seed 2 --max-time "$time" --output "$WORK/net"
   if [ ! -d "$net" ]; then python "$here/halve.py" "$WORK/net" "$net"; fi
+  # A copy, for links do not travel; what measures the front looks for held-out text there.
+  if [ ! -d "$net/corpus" ]; then cp -r "$WORK/corpus" "$net/corpus"; fi
 }
 
 measure() {
@@ -132,13 +134,12 @@ fit() {
   python "$here/describe.py" "supershaper:$net" "$results" --run "$net" | tee "$results/README.md"
 }
 
-# The front under the size of the paper's search, measured on the weights that are kept.
+# The front of the predictor, measured on the weights that are kept.
 verify() {
   python -m nastool search --space "supershaper:$net" --objective "perplexity:$results/perplexity" \
-    --objective params --strategy evolution --trials "${TRIALS:-20000}" --study front \
-    --storage "$store" --resume
-  python -m nastool verify front --supernet "$net" --corpus "$WORK/corpus" --blocks "$blocks" \
-    --limit "${LIMIT:-20}" --storage "$store"
+    --objective params --budget "${BUDGET:-20000}" --study front --storage "$store"
+  python -m nastool verify front --supernet "$net" --blocks "$blocks" --limit "${LIMIT:-20}" \
+    --storage "$store"
 }
 
 validate() {
