@@ -266,6 +266,7 @@ def save_config(model: PreTrainedModel, folder: Path) -> None:
     from transformers.dynamic_module_utils import custom_object_save
 
     if getattr(model.config, "_auto_class", None) is not None:
+        folder.mkdir(parents=True, exist_ok=True)
         custom_object_save(model.config, str(folder))
     config = json.loads(model.config.to_json_string())
     config["architectures"] = [type(model).__name__]

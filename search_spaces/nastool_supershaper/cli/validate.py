@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nastool.cli.options import count, plugin_option, storage_option, whole
+from nastool.cli.options import count, number, plugin_option, storage_option, whole
 from nastool.errors import InvalidInputError, NastoolError
 from nastool_supershaper.cli.supernets import move, named_supernet, torch_needed
 
@@ -91,7 +91,7 @@ _MODES = ("direct", "partial", "scratch")
 @click.option("--train-examples", type=count, help="Training examples a task at most.")
 @click.option("--dev-examples", type=count, help="Examples to score on at most.")
 @click.option("--batch-size", type=count, help="Examples an optimizer step.")
-@click.option("--learning-rate", type=float, help="Peak learning rate.")
+@click.option("--learning-rate", type=number, help="Peak learning rate.")
 @click.option("--max-length", type=count, help="Tokens of an example at most.")
 @click.option(
     "--group-by-length",
@@ -114,7 +114,7 @@ _MODES = ("direct", "partial", "scratch")
     "Default: 1000 for partial, 0 for scratch alone.",
 )
 @click.option("--pretrain-batch-size", type=count, default="32", show_default=True)
-@click.option("--pretrain-learning-rate", type=float, default=2e-4, show_default=True)
+@click.option("--pretrain-learning-rate", type=number, default=2e-4, show_default=True)
 @click.option(
     "--text",
     multiple=True,
@@ -127,19 +127,19 @@ _MODES = ("direct", "partial", "scratch")
 )
 @click.option(
     "--target-perplexity",
-    type=float,
+    type=number,
     metavar="P",
     help="Report the steps to it. Default: what scratch ends at.",
 )
 @click.option(
     "--distil",
     "distillation_mix",
-    type=float,
+    type=number,
     metavar="MIX",
     help="Share of a teacher's predictions in the loss. Default teacher: the fine-tuned largest "
     "subnet.",
 )
-@click.option("--temperature", type=float, help="Softens both predictions of --distil.")
+@click.option("--temperature", type=number, help="Softens both predictions of --distil.")
 @click.option(
     "--teacher",
     "teacher_texts",

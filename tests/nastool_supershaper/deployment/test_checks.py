@@ -237,7 +237,5 @@ class TestQuestions:
 
     def test_other_files_are_refused(self, subnet, supernet, tmp_path):
         (tmp_path / "x.tsv").write_text("sentence\tlabel\ngood\t1\n")
-        with pytest.raises(
-            InvalidInputError, match=r"x\.tsv, line 2: expected a column 'question'"
-        ):
+        with pytest.raises(InvalidInputError, match=r"x\.tsv, line 2: expected a column"):
             self.measured(subnet, supernet, tmp_path / "x.tsv")
