@@ -637,7 +637,7 @@ class TestCommand:
             (["--config", "tiny", "--shape", "16-17"], "--shape: "),
             (["--config", "tiny", "--shape", "16"], "--shape: "),
             (["--config", "tiny", "--shape", "largest", "--rule", "largest"], "--rule: "),
-            (["--bert", "no/such/folder", "--text", __file__], "no/such/folder"),
+            (["--bert", "no/such/folder"], "no/such/folder"),
             (["--config", "tiny"], "expected text"),
             (["--config", "huge", "--text", __file__], "expected text files"),
             (["--config", "tiny", "--preset", "big"], "--preset: expected one of"),

@@ -218,7 +218,6 @@ def pretrain(
     if limit is not None and overrides["steps"] is not None:
         raise InvalidInputError("expected --steps or --max-time, got both")
     saved = resumable_checkpoint(output, resume)
-    start.check(saved)
     overrides["compile"] = compiled
     overrides["rule"] = training_rule(preset, rule, random_shapes, sampling)
     if start.is_one_shape(saved):
@@ -243,6 +242,7 @@ def pretrain(
         return configuration(preset, given, saved.state["config"] if saved else None)
 
     seed = configured(saved).seed
+    start.check(saved)
     device = own_device(device)
     corpus_folder = Path(corpus) if corpus else output / "corpus"
     with shared_work(device) as workers, workers.owning(output, "run", WAIT, say):
