@@ -41,6 +41,9 @@ LONGEST_LINE = 1 << 28
 LONGEST_JSON = 1 << 30
 """Characters that JSON may have where it is read whole."""
 
+SQLITE = b"SQLite format 3\0"
+"""What a database of SQLite begins with."""
+
 _LONGEST_FIELD = 1 << 30
 """Characters that a cell of a table may have."""
 
@@ -63,6 +66,15 @@ def is_folder(path: Path) -> bool:
     """Whether there is a folder that can be seen; a name that no system takes is none."""
     try:
         return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def is_database(path: Path) -> bool:
+    """Whether a file can be seen to be a database of SQLite, which only its programs may change."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(SQLITE)) == SQLITE
     except (OSError, ValueError):
         return False
 

@@ -75,6 +75,10 @@ class Gene:
                 raise InvalidInputError(
                     f"{what}: a choice must be free of commas and white space, got {text!r}"
                 )
+            if not text.isprintable():
+                raise InvalidInputError(
+                    f"{what}: a choice must have characters that can be seen, got {text!r}"
+                )
 
     @property
     def is_numeric(self) -> bool:

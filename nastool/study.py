@@ -32,7 +32,7 @@ from nastool.reopening import (
 )
 from nastool.results import Failure, Result, StopReason, describe_metrics
 from nastool.space import Genotypes
-from nastool.strategies.base import Strategy
+from nastool.strategies.base import Strategy, check_size
 
 if TYPE_CHECKING:
     from nastool.store import Store, StoredStudy
@@ -411,8 +411,8 @@ class Study:
         raise NastoolError(f"{name} failed on all of the first {count} architectures{which}")
 
     def _settle_batch_size(self, batch_size: int | None) -> int:
-        if batch_size is not None and batch_size < 1:
-            raise InvalidInputError(f"batch_size must be at least 1, got {batch_size}")
+        if batch_size is not None:
+            check_size("batch_size", batch_size)
         if self._batch_size is None:
             self._batch_size = batch_size or max(1, self.strategy.batch_size)
         elif batch_size not in (None, self._batch_size):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nastool.cli.options import plugin_option, whole
+from nastool.cli.options import number, plugin_option, whole
 from nastool.cli.predictor_plot import plot_option, write_page
 from nastool.errors import InvalidInputError
 
@@ -78,7 +78,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--test-fraction",
-    type=float,
+    type=number,
     help="Share of the shapes held out for the scores, 0 for cross-validation; the predictor that "
     "is saved uses all. Default: 0.3, but 0 below 100 shapes.",
 )
@@ -124,11 +124,14 @@ def fit(
     from nastool.predictors.evidence import stated_unit
     from nastool.predictors.fitting import check_sources, fit_table, load_sources
     from nastool.predictors.tables import read_measurements
+    from nastool.space import check_name
 
     if test_fraction is not None and not 0 <= test_fraction < 1:
         raise InvalidInputError(
             f"--test-fraction: expected at least 0 and below 1, got {test_fraction:g}"
         )
+    if metric is not None:
+        check_name("--metric", metric)
     if sources and model not in (None, "transfer"):
         raise InvalidInputError(f"--transfer: expected no other --model, got {model!r}")
     if not sources and model == "transfer":

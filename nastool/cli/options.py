@@ -54,6 +54,24 @@ class WholeNumber(click.ParamType[int]):
         )
 
 
+class FiniteNumber(click.FloatRange):
+    """A number, which click's own may not be: the type of an option."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"expected a finite number, got {str(value)!r}", param, ctx)
+        return number
+
+
+number = FiniteNumber()
+"""Of options that take any."""
+
+positive = FiniteNumber(min=0, min_open=True)
+"""Of options that take what is above zero."""
+
 count = WholeNumber(1)
 """Of options that ask for some."""
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import click
 
+from nastool.cli.options import PLUGIN_FILES
 from nastool.cli.tables import (
     TABLE_ROWS,
     as_csv,
@@ -20,7 +21,7 @@ from nastool.cli.tables import (
     proxies,
 )
 from nastool.errors import InvalidInputError
-from nastool.files import is_file, is_folder, write_whole
+from nastool.files import is_database, is_file, is_folder, write_whole
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -72,7 +73,7 @@ class Destination:
     def __post_init__(self) -> None:
         # A search may take long; that its result cannot be written must show before it starts.
         check_page(self.plot)
-        _check_folder("--output", self.output)
+        check_output("--output", self.output)
 
     def check_cloud(self, cloud: Path | None) -> None:
         """Raise InvalidInputError where a table is to be drawn and no page is wanted."""
@@ -208,10 +209,20 @@ def check_page(plot: Path | None) -> None:
     """
     if plot and plot.suffix.lower() not in (".html", ".htm"):
         raise InvalidInputError(f"--plot: must end in .html, got {str(plot)!r}")
-    _check_folder("--plot", plot)
+    check_output("--plot", plot)
 
 
-def _check_folder(option: str, file: Path | None) -> None:
+def check_output(option: str, file: Path | None) -> None:
+    """Check that a file can be written, and that what it replaces is nothing of the command's.
+
+    Args:
+        option: Names it.
+        file: The file, or None where none is wanted.
+
+    Raises:
+        InvalidInputError: Its folder does not exist or may not be written to, it is a database, or
+            the command reads or writes it by another option, too.
+    """
     if file is None:
         return
     folder = Path(os.path.realpath(file)).parent
@@ -223,6 +234,30 @@ def _check_folder(option: str, file: Path | None) -> None:
     special = not is_file(file) and os.access(file, os.F_OK)
     if not os.access(file if special else folder, os.W_OK):
         raise InvalidInputError(f"{option}: {str(file)!r} must lie where one may write")
+    if is_file(file) and is_database(file):
+        raise InvalidInputError(
+            f"{option}: expected a file that may be replaced, got the database {str(file)!r}"
+        )
+    if other := _other_use(option, Path(os.path.realpath(file))):
+        raise InvalidInputError(
+            f"{option}: expected a file of its own, got {str(file)!r}, which {other} names, too"
+        )
+
+
+def _other_use(option: str, file: Path) -> str | None:
+    """Which other option or argument of the running command names a file."""
+    context = click.get_current_context(silent=True)
+    if context is None:
+        return None
+    names = {param.name: param.opts[0] for param in context.command.params}
+    uses = [("--plugin", context.meta.get(PLUGIN_FILES, ()))]
+    for name, value in context.params.items():
+        uses.append((names.get(name, name), value if isinstance(value, tuple) else (value,)))
+    for use, paths in uses:
+        for path in paths:
+            if use != option and isinstance(path, Path) and Path(os.path.realpath(path)) == file:
+                return use
+    return None
 
 
 def write_file(file: Path, text: str) -> None:

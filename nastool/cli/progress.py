@@ -45,11 +45,18 @@ class ProgressBar:
             threading.Thread(target=self._write_lines, daemon=True).start()
         return self
 
-    def __call__(self, done: int, total: int, label: str | None = None) -> None:
-        """Say how far the work is, and where a label is given, at what."""
+    def __call__(self, done: int, total: int | None, label: str | None = None) -> None:
+        """Say how far the work is, and where a label is given, at what.
+
+        Args:
+            done: What is done.
+            total: What is to be done; None where nobody knows.
+            label: What is being done, in place of the usual one.
+        """
         text = label or self._label
         if not self._is_terminal:
-            self._said = f"{text}: {done:,} of {total:,} ({done / max(total, 1):.0%})"
+            of = "" if total is None else f" of {total:,} ({done / max(total, 1):.0%})"
+            self._said = f"{text}: {done:,}{of}"
             return
         if time.perf_counter() - self._start < _PATIENCE:
             return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nastool.cli.options import format_option, plugin_option, storage_option
+from nastool.cli.options import FiniteNumber, format_option, plugin_option, storage_option
 
 if TYPE_CHECKING:
     from nastool.exact.prove import Proof
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @storage_option
 @click.option(
     "--memory",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteNumber(min=0, max=1 << 20, min_open=True),
     metavar="GIB",
     default=2.0,
     show_default=True,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ import optuna
 from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError, NastoolError
+from nastool.files import is_file
 from nastool.integrations.optuna_tables import Tables
 from nastool.problem import Problem
 from nastool.results import Result
@@ -188,6 +191,10 @@ def _open(storage: str | optuna.storages.BaseStorage) -> optuna.storages.BaseSto
             _check_database(storage)
             return optuna.storages.RDBStorage(storage)
         from optuna.storages.journal import JournalFileBackend
+
+        # A device or a pipe would be read without end.
+        if os.path.lexists(storage) and not is_file(Path(storage)):
+            raise InvalidInputError(f"{expected}, which is no regular file")
 
         return optuna.storages.JournalStorage(JournalFileBackend(storage))
     except NastoolError:

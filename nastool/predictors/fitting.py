@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError
 from nastool.files import is_file
@@ -115,11 +116,14 @@ class Fitted:
     def agreements(self, others: Mapping[str, Measurements]) -> tuple[RankAgreement, ...]:
         """How alike other measurements order their architectures.
 
+        Measurements that it was fitted on agree anyway and are left out.
+
         Args:
             others: Tables of architectures of the same space, by what they are.
 
         Raises:
-            InvalidInputError: A table of other genes, or one whose order is not defined.
+            InvalidInputError: A table of other genes, one whose order is not defined, or one that
+                holds nothing but what was fitted.
         """
         found = []
         for source, other in others.items():
@@ -128,6 +132,13 @@ class Fitted:
                     f"{source}: expected the genes {', '.join(self.data.genes)}, got "
                     f"{', '.join(other.genes)}"
                 )
+            shared = _shared(self.data, other)
+            if shared.all():
+                raise InvalidInputError(
+                    f"{source}: expected other measurements than those that are fitted, got the "
+                    "same"
+                )
+            other = other.take(np.flatnonzero(~shared))
             predicted = self.predictor.predict(other.features).mean
             agreement = rank_agreement(source, predicted, other.targets)
             if agreement is None:
@@ -368,24 +379,26 @@ def check_sources(
     """
     features = (*data.genes, *data.costs)
     check_features(features, folders, cards)
-    own = {row.tobytes(): target for row, target in zip(data.features, data.targets, strict=True)}
     found: list[Measurements | None] = []
     for folder, card in zip(folders, cards, strict=True):
         table = table_of(folder, card)
         found.append(table)
-        if table is None:
-            continue
-        keys = [row.tobytes() for row in table.features]
-        pairs = [(own[key], v) for key, v in zip(keys, table.targets, strict=True) if key in own]
-        if not pairs:
-            continue
-        mine, theirs = np.array(pairs).T
-        shared = int(same_measurement(mine, theirs).sum())
-        if shared:
+        if table is not None and (shared := int(_shared(data, table).sum())):
             raise InvalidInputError(
                 f"{folder}: what is recalibrated must be fitted on other measurements, got "
-                f"{shared:,} of the {len(own):,} rows of this table"
+                f"{shared:,} of the {len(data):,} rows of this table"
             )
+    return found
+
+
+def _shared(data: Measurements, other: Measurements) -> NDArray[np.bool_]:
+    """Which rows of another table of the same features the first one has, in whatever unit."""
+    own = {row.tobytes(): target for row, target in zip(data.features, data.targets, strict=True)}
+    mine = np.array([own.get(row.tobytes(), np.nan) for row in other.features])
+    both = np.flatnonzero(np.isfinite(mine))
+    found = np.zeros(len(other), dtype=bool)
+    if len(both):
+        found[both] = same_measurement(mine[both], other.targets[both])
     return found
 
 

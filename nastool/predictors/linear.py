@@ -150,7 +150,7 @@ def pairwise_design(known: Known, features: Floats) -> list[Floats]:
     i, j = np.triu_indices(d, k=1)
     levels = [one_hot(genes[:, [k]], known[k : k + 1]) for k in range(d)]
     tables = [
-        (here[:, :, None] * there[:, None, :]).reshape(len(genes), -1)
+        (here[:, :, None] * there[:, None, :]).reshape(-1, here.shape[1] * there.shape[1])
         for here, there in pairwise(levels)
     ]
     return [

@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from nastool.errors import MissingDependencyError, StoreError
-from nastool.files import reading
+from nastool.files import SQLITE, reading
 from nastool.store import urls
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine
 
 DEFAULT_URL = "sqlite:///nastool.db"
-
-_HEAD = b"SQLite format 3\0"
 
 _LOCK_SECONDS = 60.0
 """How long a write waits for other processes before it gives up."""
@@ -180,9 +178,9 @@ def _look_at(path: Path) -> None:
     if not path.is_file():
         raise StoreError(f"a store must be a file, got {path}")
     with reading(path), path.open("rb") as file:
-        head = file.read(len(_HEAD))
+        head = file.read(len(SQLITE))
     # SQLite takes a file of a few bytes for an empty database.
-    if head not in (b"", _HEAD):
+    if head not in (b"", SQLITE):
         raise StoreError(f"a store must be SQLite's, {path} is not a database")
     looking = create_engine(
         "sqlite://",

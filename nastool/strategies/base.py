@@ -18,6 +18,24 @@ State = dict[str, Any]
 """JSON values and numpy arrays, nested in dicts and lists; nothing else."""
 
 
+MOST_AT_ONCE = 1_000_000
+"""Architectures that a strategy is asked for, or keeps as a population, at most."""
+
+
+def check_size(name: str, value: int, least: int = 1) -> None:
+    """Raise InvalidInputError where a number of architectures is too small or fits no memory.
+
+    Args:
+        name: Of the setting.
+        value: Its value.
+        least: The smallest that makes sense.
+    """
+    if value < least:
+        raise InvalidInputError(f"{name} must be at least {least}, got {value}")
+    if value > MOST_AT_ONCE:
+        raise InvalidInputError(f"{name} must be at most {MOST_AT_ONCE:,}, got {value:,}")
+
+
 class Strategy(ABC):
     """Proposes batches of genotypes and learns from their evaluations.
 

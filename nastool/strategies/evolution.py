@@ -12,7 +12,7 @@ from nastool.errors import InvalidInputError
 from nastool.evaluations import Evaluations
 from nastool.problem import Problem
 from nastool.space import Genotypes
-from nastool.strategies.base import State, Strategy
+from nastool.strategies.base import State, Strategy, check_size
 from nastool.strategies.history import Seen, canonical, nothing, pack, unpack
 from nastool.strategies.ranking import ranking
 from nastool.strategies.variation import (
@@ -98,8 +98,7 @@ class Evolution(Strategy):
         if selection not in get_args(Selection):
             raise InvalidInputError(f"selection must be aging or elitist, got {selection!r}")
         aging = selection == "aging"
-        if population_size < 2:
-            raise InvalidInputError(f"population_size must be at least 2, got {population_size}")
+        check_size("population_size", population_size, 2)
         if mutation_probability is None:
             mutation_probability = 0.0 if aging else 0.4
         elif not 0 < mutation_probability <= 1:

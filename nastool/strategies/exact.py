@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from nastool.exact.forms import make_form
 from nastool.exact.prove import prove
 from nastool.problem import Problem
 from nastool.space import Genotypes
-from nastool.strategies.base import State, Strategy
+from nastool.strategies.base import State, Strategy, check_size
 from nastool.strategies.evolution import Evolution
 
 _GIB = 2**30
@@ -56,11 +57,12 @@ class Exact(Strategy):
         checkpoint: str | None = None,
     ) -> None:
         super().__init__(problem, seed)
-        if start < 0 or memory <= 0 or (threads is not None and threads < 1):
+        if start < 0 or not 0 < memory * _GIB < math.inf or (threads is not None and threads < 1):
             raise InvalidInputError(
                 "start must be at least 0, memory above 0 and threads at least 1, got "
                 f"{start}, {memory} and {threads}"
             )
+        check_size("start", start, 0)
         # Refuses at once what cannot be certified.
         self._dropped = make_form(problem, relax=True).dropped
         self._seed = seed

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool.errors import InvalidInputError
 from nastool.evaluations import Evaluations
 from nastool.problem import Problem
 from nastool.space import Genotypes, SearchSpace
-from nastool.strategies.base import State, Strategy
+from nastool.strategies.base import State, Strategy, check_size
 from nastool.strategies.history import Seen, canonical, nothing, pack, unpack
 from nastool.strategies.ranking import front
 
@@ -34,8 +33,7 @@ class LocalSearch(Strategy):
 
     def __init__(self, problem: Problem, seed: int = 0, *, starts: int = 20) -> None:
         super().__init__(problem, seed)
-        if starts < 1:
-            raise InvalidInputError(f"starts must be at least 1, got {starts}")
+        check_size("starts", starts)
         self._starts = starts
         self._seen = Seen(problem.space)
         self._expanded = Seen(problem.space)

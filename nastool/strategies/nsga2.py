@@ -12,7 +12,7 @@ from nastool.errors import InvalidInputError, MissingDependencyError
 from nastool.evaluations import Evaluations
 from nastool.problem import Problem
 from nastool.space import Genotypes
-from nastool.strategies.base import State, Strategy
+from nastool.strategies.base import State, Strategy, check_size
 from nastool.strategies.history import Seen, canonical, nothing, pack, unpack
 
 ALGORITHMS = {
@@ -68,8 +68,7 @@ class Pymoo(Strategy):
             )
         if argument not in _SINGLE and not several:
             raise InvalidInputError(f"pymoo's {argument} takes several objectives, got one")
-        if population_size < 2:
-            raise InvalidInputError(f"population_size must be at least 2, got {population_size}")
+        check_size("population_size", population_size, 2)
         self._population_size = population_size
         self._seen = Seen(problem.space)
         self._failed = Seen(problem.space)

@@ -14,7 +14,7 @@ from nastool.evaluations import Evaluations
 from nastool.pareto import crowding_distance
 from nastool.problem import Problem
 from nastool.space import Genotypes
-from nastool.strategies.base import State, Strategy
+from nastool.strategies.base import State, Strategy, check_size
 from nastool.strategies.history import Seen, canonical, nothing, pack, unpack
 from nastool.strategies.ranking import front, ranking
 from nastool.strategies.variation import (
@@ -63,8 +63,7 @@ class ParetoSearch(Strategy):
         jump: float = 0.2,
     ) -> None:
         super().__init__(problem, seed)
-        if initial < 1:
-            raise InvalidInputError(f"initial must be at least 1, got {initial}")
+        check_size("initial", initial)
         for name, share in (("crossover", crossover), ("jump", jump)):
             if not 0 <= share <= 1:
                 raise InvalidInputError(f"{name} must be between 0 and 1, got {share}")

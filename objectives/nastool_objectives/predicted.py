@@ -119,6 +119,8 @@ class PredictedObjective(Objective):
     def evaluate(self, genotypes: Genotypes) -> NDArray[np.float64]:
         if len(genotypes) == 0:
             return np.empty(0)
+        # It was fitted on canonical forms, and equivalent genotypes are one architecture.
+        genotypes = self.space.canonicalize(genotypes)
         if self._grid is not None:
             return self._grid.predict(genotypes)
         return self.predictor.predict(self.features(genotypes)).mean

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _PREFIX = "step-"
 _CHECKSUMS = "checksums.json"
+_BESIDE = "beside.safetensors"
 _FILES = frozenset(("config.json", "model.safetensors", "optimizer.safetensors", "state.json"))
 
 
@@ -55,6 +57,7 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     state: dict[str, Any],
     keep: int = 2,
+    beside: torch.nn.Module | None = None,
 ) -> Path:
     """Write a checkpoint in full or not at all, then remove all but the newest.
 
@@ -65,6 +68,7 @@ def save_checkpoint(
         optimizer: Moments to save.
         state: Anything else that resuming needs, as JSON.
         keep: How many checkpoints to keep.
+        beside: What was trained along and is no part of the model.
 
     Returns:
         The checkpoint's folder.
@@ -84,7 +88,13 @@ def save_checkpoint(
             shutil.rmtree(final)
         with whole_folder(final) as partial:
             save_model(model, partial)
-            save_file(_optimizer_tensors(model, optimizer), partial / "optimizer.safetensors")
+            named = dict(model.named_parameters())
+            if others := _named(beside):
+                weights = {n: p.detach().cpu().contiguous() for n, p in others.items()}
+                save_file(weights, partial / _BESIDE)
+            save_file(
+                _optimizer_tensors(named | others, optimizer), partial / "optimizer.safetensors"
+            )
             (partial / "state.json").write_text(json.dumps(state, indent=2), encoding="utf-8")
             checksums = {path.name: digest(path) for path in sorted(partial.iterdir())}
             (partial / _CHECKSUMS).write_text(json.dumps(checksums, indent=2), encoding="utf-8")
@@ -151,7 +161,10 @@ def resumable_checkpoint(output: Path, resume: bool) -> Checkpoint | None:
 
 
 def load_checkpoint(
-    checkpoint: Checkpoint, model: PreTrainedModel, optimizer: torch.optim.Optimizer
+    checkpoint: Checkpoint,
+    model: PreTrainedModel,
+    optimizer: torch.optim.Optimizer,
+    beside: torch.nn.Module | None = None,
 ) -> None:
     """Restore weights and moments in place, bit by bit.
 
@@ -159,6 +172,7 @@ def load_checkpoint(
         checkpoint: From `latest_checkpoint`.
         model: Of the same sizes as the saved one.
         optimizer: Over the parameters of that model.
+        beside: What is trained along; its weights are restored, too.
 
     Raises:
         NastoolError: If the saved weights are not those of such a model.
@@ -167,7 +181,9 @@ def load_checkpoint(
     from safetensors.torch import load_file
 
     weights = load_file(checkpoint.path / "model.safetensors")
-    parameters = dict(model.named_parameters())
+    parameters = dict(model.named_parameters()) | _named(beside)
+    if is_file(checkpoint.path / _BESIDE):
+        weights |= load_file(checkpoint.path / _BESIDE)
     expected = {name: tuple(p.shape) for name, p in parameters.items()}
     found = {name: tuple(t.shape) for name, t in weights.items()}
     if expected != found:
@@ -186,6 +202,29 @@ def load_checkpoint(
         optimizer.state[parameter][field] = tensor.to(parameter.device)
 
 
+def trained_folder(folder: Path, what: str) -> Path:
+    """Return the folder of a model itself, or the newest checkpoint of an unfinished run.
+
+    Args:
+        folder: Of the model, or of the run.
+        what: What is expected, for the message.
+
+    Raises:
+        InvalidInputError: If there is neither, or the checkpoint is damaged.
+    """
+    if not is_file(folder / "model.safetensors"):
+        checkpoint = latest_checkpoint(folder / "checkpoints")
+        if checkpoint is None:
+            raise InvalidInputError(
+                f"expected a {what} (config.json, model.safetensors) or a run with checkpoints "
+                f"in {folder}, found neither"
+            )
+        folder = checkpoint.path
+    if is_file(folder / _CHECKSUMS) and (reason := _damage(folder)):
+        raise InvalidInputError(f"checkpoint {folder} is damaged ({reason})")
+    return folder
+
+
 def load_supernet(path: str | Path) -> SuperShaperForMaskedLM:
     """Load a supernet from a model folder, or from the newest checkpoint of a run's folder.
 
@@ -199,21 +238,12 @@ def load_supernet(path: str | Path) -> SuperShaperForMaskedLM:
 
     from nastool_supershaper.modeling import SuperShaperConfig, SuperShaperForMaskedLM
 
-    folder = Path(path)
-    if not is_file(folder / "model.safetensors"):
-        checkpoint = latest_checkpoint(folder / "checkpoints")
-        if checkpoint is None:
-            raise InvalidInputError(
-                f"expected a supernet (config.json, model.safetensors) or a run with checkpoints "
-                f"in {folder}, found neither"
-            )
-        folder = checkpoint.path
-    if is_file(folder / _CHECKSUMS) and (reason := _damage(folder)):
-        raise InvalidInputError(f"checkpoint {folder} is damaged ({reason})")
+    folder = trained_folder(Path(path), "supernet")
     try:
         kind = read_json_object(folder / "config.json")["model_type"]
         if kind != SuperShaperConfig.model_type:
-            raise InvalidInputError(f"{folder}: expected a supershaper model, got {kind}")
+            what = " (one shape: --model)" if kind == "shaped_bert" else ""
+            raise InvalidInputError(f"{folder}: expected a supershaper model, got {kind}{what}")
         model = SuperShaperForMaskedLM(SuperShaperConfig.from_pretrained(folder))
         # Not from_pretrained: it keeps the precision of the file, which may be 16 bits.
         model.load_state_dict(load_file(folder / "model.safetensors"))
@@ -227,12 +257,17 @@ def load_supernet(path: str | Path) -> SuperShaperForMaskedLM:
 
 
 def save_config(model: PreTrainedModel, folder: Path) -> None:
-    """Write ``config.json``.
+    """Write ``config.json``, and the code of a model that carries its own.
 
     Args:
         model: Whose it is.
         folder: Existing folder.
     """
+    from transformers.dynamic_module_utils import custom_object_save
+
+    if getattr(model.config, "_auto_class", None) is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        custom_object_save(model.config, str(folder))
     config = json.loads(model.config.to_json_string())
     config["architectures"] = [type(model).__name__]
     # Where it once was loaded from may have had another precision: that of the weights counts.
@@ -260,12 +295,19 @@ def save_model(model: PreTrainedModel, folder: Path) -> None:
         file.write(save(weights, metadata={"format": "pt"}))
 
 
+def _named(beside: torch.nn.Module | None) -> dict[str, torch.nn.Parameter]:
+    """The parameters of what is trained along, by names that no model has."""
+    if beside is None:
+        return {}
+    return {f"beside.{name}": parameter for name, parameter in beside.named_parameters()}
+
+
 def _optimizer_tensors(
-    model: PreTrainedModel, optimizer: torch.optim.Optimizer
+    parameters: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer
 ) -> dict[str, torch.Tensor]:
     import torch
 
-    names: dict[torch.Tensor, str] = {p: n for n, p in model.named_parameters()}
+    names: dict[torch.Tensor, str] = {p: n for n, p in parameters.items()}
     return {
         f"{names[parameter]}/{field}": torch.as_tensor(value).detach().cpu().contiguous()
         for parameter, fields in optimizer.state.items()

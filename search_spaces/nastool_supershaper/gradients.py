@@ -13,12 +13,13 @@ from nastool_supershaper.training_rules import Distillation, Subnet
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import PreTrainedModel
 
-    from nastool_supershaper.modeling import SuperShaperForMaskedLM
+    from nastool_supershaper.teaching import Teacher
 
 
 def accumulate_gradients(
-    model: SuperShaperForMaskedLM,
+    model: PreTrainedModel,
     input_ids: NDArray[np.int64],
     labels: NDArray[np.int64],
     subnets: list[Subnet],
@@ -26,18 +27,23 @@ def accumulate_gradients(
     dtype: str = "float32",
     *,
     distillation: Distillation | None = None,
+    teacher: Teacher | None = None,
+    distil_hidden: float = 0.0,
     workers: Workers = ALONE,
 ) -> list[float]:
     """Add the gradients of every subnet's mean loss on one batch to the weights' gradients.
 
     Args:
-        model: The supernet.
+        model: The supernet, or one shape alone.
         input_ids: Masked tokens, (n, length).
         labels: Original tokens where masked, -100 elsewhere, (n, length).
         subnets: Shapes whose losses are summed.
         micro_batch_size: Blocks a forward pass; None for all at once.
         dtype: ``float32`` or ``bfloat16``.
-        distillation: How the first subnet teaches the others; None for not at all.
+        distillation: How the teacher, or else the first subnet, teaches the others; None for not
+            at all.
+        teacher: A model that teaches all of them.
+        distil_hidden: Weight of how far hidden states are from the teacher's.
         workers: The processes that share the batch; afterwards each holds the gradients of all of
             it, whatever was in the gradients before (they have to start from none).
 
@@ -47,8 +53,10 @@ def accumulate_gradients(
     import torch
 
     from nastool_supershaper.masked_positions import MaskedPositions
+    from nastool_supershaper.nets import net_of
+    from nastool_supershaper.teaching import divergence
 
-    device = model.device
+    net, device = net_of(model), model.device
     # Known to every process without a message: each masks the whole batch alike.
     n_masked = max(1, int((labels != -100).sum()))
     mine = workers.share(len(input_ids))
@@ -60,40 +68,31 @@ def accumulate_gradients(
         targets = torch.as_tensor(labels[part], device=device)
         weight = int((labels[part] != -100).sum()) / n_masked
         masked = MaskedPositions.of(targets)
+        lesson = None if teacher is None else teacher.lesson(ids, targets, dtype)
+        told: Tensor | None = None if lesson is None else lesson.logits
         # All subnets read the same embeddings: their gradients meet there and go on once. A pass
         # of its own through the embeddings, as large as the vocabulary, costs each of them dear.
-        embedded = model.supershaper.embed(ids)
+        embedded = net.embed(ids)
         shared = embedded.detach().requires_grad_()
-        teacher = None
         for i, subnet in enumerate(subnets):
             with autocast(device.type, dtype):
-                logits, entropies = model.predict_masked(shared, masked, subnet.shape)
-            loss = entropies.sum() / max(len(entropies), 1)
+                found = net.predict(shared, masked, subnet.shape, states=distil_hidden > 0)
+            loss = found.losses.sum() / max(len(found.losses), 1)
             losses[i] += loss.detach() * weight
-            if teacher is not None and distillation is not None:
-                divergence = _divergence(logits, teacher, distillation.temperature)
-                loss = (1 - distillation.mix) * loss + distillation.mix * divergence
+            if told is not None and distillation is not None:
+                from_told = divergence(found.logits, told, distillation.temperature)
+                loss = (1 - distillation.mix) * loss + distillation.mix * from_told
             elif distillation is not None:
-                teacher = logits.detach()
-            (loss * weight).backward()
+                told = found.logits.detach()
+            loss = loss * weight
+            if teacher is not None and lesson is not None and distil_hidden > 0:
+                # Of all tokens, not of the masked ones alone.
+                share = len(ids) / len(input_ids)
+                loss = loss + distil_hidden * share * teacher.distance(found.states, lesson)
+            loss.backward()
             # The graph and the logits go before the next subnet needs the memory.
-            del logits, entropies, loss
+            del found, loss
         embedded.backward(shared.grad)
-    workers.add_up([losses, *(p.grad for p in model.parameters() if p.grad is not None)])
+    trained = [*model.parameters(), *(teacher.maps.parameters() if teacher is not None else ())]
+    workers.add_up([losses, *(p.grad for p in trained if p.grad is not None)])
     return losses.tolist()
-
-
-def _divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Mean KL(teacher || student) of softened predictions, (n_masked, V) each, times T squared.
-
-    The square keeps the gradients as large as those of the cross-entropy (Hinton et al., 2015).
-    """
-    import torch
-    import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
-
-    soft, target = (
-        F.log_softmax(x.to(torch.promote_types(x.dtype, torch.float32)) / temperature, -1)
-        for x in (student, teacher)
-    )
-    total = F.kl_div(soft, target, reduction="sum", log_target=True)
-    return total * temperature**2 / max(1, len(student))

@@ -29,6 +29,7 @@ _SIZES = (
     "layer_norm_eps",
     "pad_token_id",
     "widths",
+    "shape",
 )
 
 
@@ -127,9 +128,9 @@ def describe_net(config: PretrainedConfig) -> dict[str, Any]:
     """Return the sizes that a net's weights mean something with.
 
     Args:
-        config: A supernet's configuration.
+        config: A supernet's configuration, or that of one shape.
     """
-    return {name: getattr(config, name) for name in _SIZES}
+    return {name: getattr(config, name) for name in _SIZES if hasattr(config, name)}
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

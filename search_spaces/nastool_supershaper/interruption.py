@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from nastool.interrupt import reset_handlers, set_handlers
+
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """Turn the first SIGINT or SIGTERM into a request; a second one acts as usual."""
+    """Turn the first signal that ends a process into a request; a second one acts as usual.
+
+    One that the process was started to ignore stays ignored, and an application's handler stays.
+    """
     stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    old: dict[signal.Signals, Any] = {}
 
     def request(number: int, frame: object) -> None:
         del number, frame
         stop.set()
-        for known, handler in old.items():
-            signal.signal(known, handler)
+        reset_handlers(before)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        old[number] = signal.signal(number, request)
+    before: dict[int, Any] = {}
+    before |= set_handlers(request)
     try:
         yield stop
     finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
+        reset_handlers(before)
 
 
 @contextmanager

@@ -39,3 +39,8 @@ class MaskedPositions:
     def select(self, hidden: Tensor) -> Tensor:
         """Take what was computed at the masked positions, (B, M, D) to (n, D)."""
         return hidden.flatten(0, 1) if self.real is None else hidden[self.real]
+
+    def take(self, hidden: Tensor) -> Tensor:
+        """Take masked positions of what was computed at all of them, (B, T, D) to (n, D)."""
+        positions = self.positions[..., None].expand(-1, -1, hidden.shape[-1])
+        return self.select(hidden.gather(1, positions))

@@ -34,6 +34,7 @@ __all__ = [
     "SuperShaperLayer",
     "SuperShaperModel",
     "SuperShaperPreTrainedModel",
+    "cross_entropies",
 ]
 
 
@@ -345,12 +346,12 @@ class SuperShaperForMaskedLM(SuperShaperPreTrainedModel):
         """
         hidden = self.supershaper.transform(embedded, shape, attention_mask, masked.positions)
         logits = self._logits(masked.select(hidden))
-        return logits, _cross_entropies(logits, masked.targets)
+        return logits, cross_entropies(logits, masked.targets)
 
     def head_losses(self, hidden: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy at every masked position from final hidden states (..., D), (n_masked,)."""
         masked = labels != -100
-        return _cross_entropies(self._logits(hidden[masked]), labels[masked])
+        return cross_entropies(self._logits(hidden[masked]), labels[masked])
 
     def _logits(self, hidden: Tensor) -> Tensor:
         return self.head(hidden, self.supershaper.embeddings.words.weight)
@@ -434,7 +435,8 @@ class SuperShaperForMaskedLM(SuperShaperPreTrainedModel):
         return subnet.train(self.training)
 
 
-def _cross_entropies(logits: Tensor, targets: Tensor) -> Tensor:
+def cross_entropies(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy of every prediction, (n, V) and (n,) to (n,), in single precision."""
     scores = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return F.cross_entropy(scores, targets, reduction="none")
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError, NastoolError, WriteError
-from nastool.files import write_whole, writing
+from nastool.files import read_json_object, write_whole, writing
 from nastool_supershaper.checkpoints import (
     Checkpoint,
     latest_checkpoint,
@@ -44,7 +44,7 @@ from nastool_supershaper.masking import (
     Masking,
     random_generator,
 )
-from nastool_supershaper.measuring import perplexities
+from nastool_supershaper.optimizer import build_optimizer, clip, set_rates
 from nastool_supershaper.parallel import ALONE, Workers
 from nastool_supershaper.precision import resolve_dtype
 from nastool_supershaper.pretraining_config import PRESETS, PretrainingConfig
@@ -57,15 +57,15 @@ from nastool_supershaper.pretraining_report import (
 from nastool_supershaper.text import load_tokenizer, save_tokenizer
 from nastool_supershaper.trackers import Tracker, open_trackers
 from nastool_supershaper.training_log import TrainingLog
-from nastool_supershaper.training_rules import LargestOnly
+from nastool_supershaper.training_rules import OneShape
 from nastool_supershaper.utilisation import measure_peak_flops, training_flops
 
 if TYPE_CHECKING:
-    import torch
-    from transformers import PreTrainedTokenizerFast
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-    from nastool_supershaper.modeling import SuperShaperConfig, SuperShaperForMaskedLM
-
+    from nastool_supershaper.modeling import SuperShaperConfig
+    from nastool_supershaper.nets import Net
+    from nastool_supershaper.teaching import Teacher
 
 __all__ = [
     "PRESETS",
@@ -89,12 +89,13 @@ WAIT = 10.0
 
 
 def pretrain(
-    model: SuperShaperForMaskedLM,
+    model: PreTrainedModel,
     blocks: Blocks,
     masking: Masking,
     config: PretrainingConfig,
     output: str | Path,
     *,
+    teacher: Teacher | None = None,
     evaluation: Evaluation | None = None,
     resume: bool = True,
     on_step: Callable[[StepReport], None] | None = None,
@@ -103,17 +104,18 @@ def pretrain(
     tokenizer: str | Path | PreTrainedTokenizerFast | None = None,
     origin: Mapping[str, Any] | None = None,
 ) -> PretrainingResult:
-    """Train a supernet; stopped at any moment and resumed, it ends as if never stopped.
+    """Train a net; stopped at any moment and resumed, it ends as if never stopped.
 
     In every step each subnet of the rule runs forward and backward on the same masked batch; the
     gradients of their mean losses add up, and the optimizer makes one step (paper, section 2.2).
 
     Args:
-        model: The supernet; it is trained in place.
+        model: The supernet, or one shape as `extract` cuts it out; it is trained in place.
         blocks: Training text, (n, length) token ids.
         masking: The masking rule; its rate gives way to the configuration's.
         config: Hyperparameters.
         output: Folder for the model, ``checkpoints/`` and ``log.jsonl``.
+        teacher: What one shape learns from as well, as the configuration says.
         evaluation: Held-out text to follow.
         resume: Continue from the newest good checkpoint in the folder, if there is one.
         on_step: Called after every step.
@@ -136,13 +138,13 @@ def pretrain(
     with workers.owning(output, "run", WAIT, _log.warning):
         config = replace(config, dtype=resolve_dtype(model.device.type, config.dtype))
         rated = replace(masking, rate=config.masking_rate)
-        run = _Run(model, blocks, rated, config, output, workers, origin or {})
+        run = Run(model, blocks, rated, config, output, workers, origin or {}, teacher)
         start = run.start(resume, tokenizer)
         return _train(run, start, evaluation, on_step, trackers)
 
 
 def _train(
-    run: _Run,
+    run: Run,
     start: int,
     evaluation: Evaluation | None,
     on_step: Callable[[StepReport], None] | None,
@@ -199,19 +201,41 @@ def _train(
     return PretrainingResult(done, done == config.steps, tokens, run.seconds, perplexity)
 
 
-class _Run:
+def _check_rule(config: PretrainingConfig, net: Net, *, has_teacher: bool) -> None:
+    """Check that a rule, a net and a teacher belong together."""
+    is_alone = isinstance(config.rule, OneShape)
+    shape = getattr(net.model.config, "shape", None)
+    if shape is not None and (not is_alone or tuple(config.rule.describe()["shape"]) != (*shape,)):
+        raise InvalidInputError(
+            f"one shape alone is trained by the rule of that shape, {list(shape)}, got "
+            f"{config.rule.describe()}"
+        )
+    learns = config.distillation is not None or config.distil_hidden > 0
+    if is_alone and learns != has_teacher:
+        raise InvalidInputError(
+            "one shape learns from a teacher by distillation: expected both or neither, got "
+            + ("a teacher alone" if has_teacher else "no teacher")
+        )
+    if has_teacher and shape is None:
+        raise InvalidInputError("expected one shape to learn from the teacher, got a supernet")
+
+
+class Run:
     """A run's optimizer, files and counters."""
 
     def __init__(
         self,
-        model: SuperShaperForMaskedLM,
+        model: PreTrainedModel,
         blocks: Blocks,
         masking: Masking,
         config: PretrainingConfig,
         output: Path,
         workers: Workers,
         origin: Mapping[str, Any],
+        teacher: Teacher | None = None,
     ) -> None:
+        from nastool_supershaper.nets import net_of
+
         if masking.vocab_size > model.config.vocab_size:
             raise InvalidInputError(
                 f"the model's vocabulary must hold the tokenizer's {masking.vocab_size} tokens, "
@@ -227,20 +251,21 @@ class _Run:
                 f"batch_size must be at least the {workers.count} processes that share it, "
                 f"got {config.batch_size}"
             )
+        net = net_of(model)
+        _check_rule(config, net, has_teacher=teacher is not None)
         self.model, self.config, self.output, self.workers = model, config, output, workers
+        self.net, self._teacher = net, teacher
         self.trackers: list[Tracker] = []
         self._log = TrainingLog(output)
         self._peak_flops = 0.0
         self.batches = MaskedBatches(blocks, masking, config.batch_size, config.seed)
-        self.optimizer = build_optimizer(model, config)
+        self._maps = None if teacher is None else teacher.maps
+        self.optimizer = build_optimizer(model, config, self._maps)
         self._blocks, self._origin = blocks, dict(origin)
         self._card: dict[str, Any] = {}
         self.seconds = 0.0
         self.last_perplexities: dict[str, float] = {}
-        self._widths = tuple(model.config.widths)
-        if config.compile:
-            model.supershaper.compile_layers()
-        model.supershaper.gradient_checkpointing = config.gradient_checkpointing
+        net.prepare(compiled=config.compile, checkpointing=config.gradient_checkpointing)
 
     @property
     def sequence_length(self) -> int:
@@ -267,7 +292,8 @@ class _Run:
         if checkpoint is not None:
             self._check_continues(checkpoint)
         net = self.model.config
-        net.trained_positions = max(net.trained_positions, self.sequence_length)
+        known = getattr(net, "trained_positions", 0)
+        net.trained_positions = max(known, self.sequence_length)
         self._card = {
             "config": self.config.describe(),
             "data": describe_blocks(self._blocks),
@@ -286,10 +312,14 @@ class _Run:
 
     def _check_continues(self, checkpoint: Checkpoint) -> None:
         """Check that this is the run that the checkpoint is of."""
-        from nastool_supershaper.supernet_config import SuperShaperConfig
-
-        state = checkpoint.state
-        saved = SuperShaperConfig.from_pretrained(checkpoint.path)
+        state, kind = checkpoint.state, type(self.model.config)
+        saved_kind = read_json_object(checkpoint.path / "config.json").get("model_type")
+        if saved_kind != kind.model_type:
+            raise InvalidInputError(
+                f"{self.output} was trained as a model of type {saved_kind}, got "
+                f"{kind.model_type}: resume with the same, or give another folder"
+            )
+        saved = kind.from_pretrained(checkpoint.path)
         origin = state.get("origin", {})
         compared = {name: value for name, value in self._origin.items() if name in origin}
         found = [
@@ -309,7 +339,7 @@ class _Run:
             )
 
     def _go_on(self, checkpoint: Checkpoint) -> None:
-        load_checkpoint(checkpoint, self.model, self.optimizer)
+        load_checkpoint(checkpoint, self.model, self.optimizer, self._maps)
         self.seconds = checkpoint.state["seconds"]
         self.last_perplexities = checkpoint.state["perplexities"]
         if self.workers.is_first:
@@ -329,12 +359,10 @@ class _Run:
     ) -> tuple[tuple[SubnetLoss, ...], float]:
         """Make one optimizer step; return every subnet's loss and the learning rate."""
         config = self.config
-        rule = LargestOnly() if step < config.head_steps else config.rule
         generator = random_generator(config.seed, SHAPE_STREAM, step)
-        subnets = rule.subnets(self._widths, self.model.config.num_hidden_layers, generator)
-        factor = config.rate_factor(step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate * group["rate"] * factor
+        n_layers = self.model.config.num_hidden_layers
+        subnets = config.rule_of(step).subnets(self.net.widths, n_layers, generator)
+        rate = set_rates(self.optimizer, config, step)
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         losses = accumulate_gradients(
@@ -345,6 +373,8 @@ class _Run:
             config.micro_batch_size,
             config.dtype,
             distillation=config.distillation,
+            teacher=self._teacher,
+            distil_hidden=config.distil_hidden,
             workers=self.workers,
         )
         for subnet, loss in zip(subnets, losses, strict=True):
@@ -353,9 +383,9 @@ class _Run:
                     f"the loss became {loss} in step {step + 1} ({subnet.role} subnet): lower the "
                     f"learning rate or use float32; {self._what_is_kept()}"
                 )
+        clip(self.optimizer, config.clip_norm)
         self.optimizer.step()
-        found = tuple(SubnetLoss(*s, x) for s, x in zip(subnets, losses, strict=True))
-        return found, config.learning_rate * factor
+        return tuple(SubnetLoss(*s, x) for s, x in zip(subnets, losses, strict=True)), rate
 
     def report(
         self,
@@ -420,20 +450,7 @@ class _Run:
 
     def evaluate(self, evaluation: Evaluation) -> dict[str, float]:
         """Return held-out perplexities by name of shape."""
-        n = self.model.config.num_hidden_layers
-        shapes = {
-            "largest": (self._widths[-1],) * n,
-            "smallest": (self._widths[0],) * n,
-            **evaluation.shapes,
-        }
-        values = perplexities(
-            self.model,
-            evaluation.input_ids,
-            evaluation.labels,
-            list(shapes.values()),
-            dtype=self.config.dtype,
-        )
-        return dict(zip(shapes, values.tolist(), strict=True))
+        return self.net.evaluate(evaluation, self.config.dtype)
 
     def log(self, report: StepReport, batch_tokens: int) -> None:
         """Append a line to the log, and tell the trackers."""
@@ -472,6 +489,7 @@ class _Run:
             self.optimizer,
             state,
             self.config.keep_checkpoints,
+            self._maps,
         )
         # Weights of an earlier end are older than this: who loads the run gets its checkpoint.
         (self.output / "model.safetensors").unlink(missing_ok=True)
@@ -481,35 +499,3 @@ class _Run:
         if newest is None:
             return "no checkpoint had been written yet"
         return f"the last good checkpoint is kept: {newest.path}"
-
-
-def build_optimizer(
-    model: SuperShaperForMaskedLM, config: PretrainingConfig
-) -> torch.optim.Optimizer:
-    """Return fused AdamW with a group for every learning rate and weight decay.
-
-    Args:
-        model: The supernet.
-        config: Hyperparameters.
-    """
-    import torch
-
-    groups: dict[tuple[float, float], dict[str, Any]] = {}
-    for name, parameter in model.named_parameters():
-        rate = 1.0
-        if not name.startswith(model.base_model_prefix + "."):
-            rate = config.head_rate
-        elif "bottleneck" in name:
-            rate = config.bottleneck_rate
-        decay = config.weight_decay if parameter.ndim > 1 else 0.0
-        group = groups.setdefault(
-            (rate, decay), {"params": [], "rate": rate, "weight_decay": decay}
-        )
-        group["params"].append(parameter)
-    return torch.optim.AdamW(
-        list(groups.values()),
-        lr=config.learning_rate,
-        betas=config.betas,
-        eps=config.eps,
-        fused=True,
-    )

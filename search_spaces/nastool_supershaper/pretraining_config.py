@@ -12,6 +12,7 @@ from nastool_supershaper.precision import DTYPES
 from nastool_supershaper.training_rules import (
     Distillation,
     LargestOnly,
+    OneShape,
     RandomOnly,
     Sandwich,
     SizeAware,
@@ -32,6 +33,9 @@ FREE_ON_RESUME = frozenset(
     }
 )
 
+_HEAD_WARMUP = 5
+"""Part of a head stage of its own rate that is warm-up: one in so many steps."""
+
 
 @dataclass(frozen=True)
 class PretrainingConfig:
@@ -43,12 +47,20 @@ class PretrainingConfig:
         micro_batch_size: Blocks a forward pass; gradients accumulate. None takes the whole batch.
         learning_rate: Peak learning rate.
         warmup_steps: Steps of linear warm-up; then linear decay to zero at `steps`.
+        clip_norm: Largest norm of all gradients of a step; longer ones are shortened to it. None
+            leaves them, as published.
         betas: AdamW's averaging coefficients.
         eps: AdamW's epsilon.
         weight_decay: On matrices; never on biases and LayerNorm.
         rule: Which subnets train in a step.
-        distillation: What the smaller subnets learn from the largest; None for nothing.
+        distillation: What the smaller subnets learn from the largest, or one shape alone from its
+            teacher; None for nothing.
+        distil_hidden: Weight in the loss of one shape of how far its hidden states are from its
+            teacher's; 0 for none.
         head_steps: First steps, in which the largest net trains alone so that a new head settles.
+        head_learning_rate: Peak learning rate of the head stage, which then has a schedule of its
+            own (a fifth of it warm-up, linear decay to zero); that of the other steps begins after
+            it, and `head_rate` holds within it only. None for one schedule of all steps.
         head_rate: Factor on the learning rate of the masked-language-model head.
         bottleneck_rate: Factor on the learning rate of the bottlenecks.
         masking_rate: Fraction of the tokens to predict.
@@ -75,9 +87,12 @@ class PretrainingConfig:
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-6
     weight_decay: float = 0.01
+    clip_norm: float | None = None
     rule: TrainingRule = field(default_factory=Sandwich)
     distillation: Distillation | None = None
+    distil_hidden: float = 0.0
     head_steps: int = 0
+    head_learning_rate: float | None = None
     head_rate: float = 1.0
     bottleneck_rate: float = 1.0
     masking_rate: float = 0.15
@@ -93,11 +108,18 @@ class PretrainingConfig:
 
     def __post_init__(self) -> None:
         some, any_, rate = "at least 1", "at least 0", "a finite number of at least 0"
+        positive = "a finite number above 0"
         rules = {
             "steps": (self.steps >= 1, some),
             "batch_size": (self.batch_size >= 1, some),
             "micro_batch_size": (self.micro_batch_size is None or self.micro_batch_size >= 1, some),
-            "learning_rate": (0 < self.learning_rate < math.inf, "a finite number above 0"),
+            "learning_rate": (0 < self.learning_rate < math.inf, positive),
+            "head_learning_rate": (
+                self.head_learning_rate is None or 0 < self.head_learning_rate < math.inf,
+                positive,
+            ),
+            "clip_norm": (self.clip_norm is None or 0 < self.clip_norm < math.inf, positive),
+            "distil_hidden": (0 <= self.distil_hidden < math.inf, rate),
             "warmup_steps": (self.warmup_steps >= 0, any_),
             "weight_decay": (0 <= self.weight_decay < math.inf, rate),
             "head_steps": (self.head_steps >= 0, any_),
@@ -112,24 +134,53 @@ class PretrainingConfig:
             "keep_checkpoints": (self.keep_checkpoints >= 1, some),
             "peak_flops": (
                 self.peak_flops is None or 0 < self.peak_flops < math.inf,
-                "a finite number above 0",
+                positive,
             ),
         }
         for name, (holds, expected) in rules.items():
             if not holds:
                 raise InvalidInputError(f"{name} must be {expected}, got {getattr(self, name)!r}")
-        if self.distillation is not None and not self.rule.trains_largest:
+        is_alone = isinstance(self.rule, OneShape)
+        if self.distillation is not None and not (is_alone or self.rule.trains_largest):
             raise InvalidInputError(
                 "distillation: expected a rule that trains the largest subnet in every step, got "
                 f"{type(self.rule).__name__}"
             )
+        if self.distil_hidden and not is_alone:
+            raise InvalidInputError(
+                f"distil_hidden: expected one shape, got rule {type(self.rule).__name__}"
+            )
+        if self.head_learning_rate is not None and self.head_steps == 0:
+            raise InvalidInputError("head_learning_rate: expected head_steps of at least 1, got 0")
+
+    def rule_of(self, step: int) -> TrainingRule:
+        """Return the rule of a step: the largest net alone in the head stage, steps from 0."""
+        if step < self.head_steps and not isinstance(self.rule, OneShape):
+            return LargestOnly()
+        return self.rule
+
+    def has_own_rate(self, step: int) -> bool:
+        """Whether a step is one of a head stage that has a learning rate of its own."""
+        return self.head_learning_rate is not None and step < self.head_steps
+
+    def peak_rate(self, step: int) -> float:
+        """Return the peak learning rate that a step's factor refers to, steps from 0."""
+        if self.head_learning_rate is not None and step < self.head_steps:
+            return self.head_learning_rate
+        return self.learning_rate
 
     def rate_factor(self, step: int) -> float:
         """Return the schedule's factor in [0, 1] on the peak learning rate, steps from 0."""
-        warmup = min(self.warmup_steps, self.steps)
+        steps, warmup = self.steps, self.warmup_steps
+        if self.has_own_rate(step):
+            steps = min(self.head_steps, steps)
+            warmup = steps // _HEAD_WARMUP
+        elif self.head_learning_rate is not None:
+            step, steps = step - self.head_steps, steps - self.head_steps
+        warmup = min(warmup, steps)
         if step < warmup:
             return (step + 1) / warmup
-        return max(0.0, (self.steps - step) / max(1, self.steps - warmup))
+        return max(0.0, (steps - step) / max(1, steps - warmup))
 
     def describe(self) -> dict[str, Any]:
         """Return everything as JSON-compatible values."""
@@ -152,13 +203,15 @@ class PretrainingConfig:
         names = {part.name for part in fields(cls)}
         values = {name: value for name, value in described.items() if name in names}
         rule = dict(values.get("rule", Sandwich().describe()))
-        kinds = {kind.__name__: kind for kind in (Sandwich, RandomOnly, LargestOnly)}
+        kinds = {kind.__name__: kind for kind in (Sandwich, RandomOnly, LargestOnly, OneShape)}
         samplings = {kind.__name__: kind for kind in (Uniform, SizeAware)}
         try:
             kind = kinds[rule.pop("name")]
             if "sampling" in rule:
                 sampling = dict(rule["sampling"])
                 rule["sampling"] = samplings[sampling.pop("name")](**sampling)
+            if "shape" in rule:
+                rule["shape"] = tuple(rule["shape"])
             values["rule"] = kind(**rule)
             values["betas"] = tuple(values.get("betas", cls.betas))
             if values.get("distillation") is not None:

@@ -218,3 +218,26 @@ class LargestOnly(TrainingRule):
         """Return the largest subnet."""
         del generator
         return [Subnet("largest", (widths[-1],) * n_layers)]
+
+
+@dataclass(frozen=True)
+class OneShape(TrainingRule):
+    """One shape alone: pre-training of a single subnet.
+
+    Args:
+        shape: Width of every layer.
+    """
+
+    trains_largest: ClassVar[bool] = False
+    shape: Shape = ()
+
+    def subnets(
+        self, widths: tuple[int, ...], n_layers: int, generator: np.random.Generator
+    ) -> list[Subnet]:
+        """Return the one shape."""
+        del widths, n_layers, generator
+        return [Subnet("subnet", self.shape)]
+
+    def describe(self) -> dict[str, Any]:
+        """Return the shape with the rule's name."""
+        return {"name": type(self).__name__, "shape": list(self.shape)}

@@ -365,3 +365,38 @@ def test_p_values_are_uniform_enough_without_a_difference():
     assert p_value(infinite, infinite, paired=True) == 1.0
     assert p_value(infinite, np.arange(8.0), paired=True) < 0.05
     assert p_value(infinite, np.arange(8.0)) < 0.05
+
+
+def test_ties_count_half_and_zero_differences_are_split():
+    # All of n differences have one sign in 2 of 2^n cases.
+    assert p_value(np.arange(1.0, 6), np.zeros(5), paired=True) == pytest.approx(2 / 32)
+    # Zeros speak for neither but take ranks: of the ranks 4 to 8 only the 6 is negative, and in 4
+    # of 32 cases on either side their sum is no larger. Left out, they would make it 10 of 32.
+    zeros = p_value(np.array([0.0, 0, 0, 1, 2, -3, 4, 5]), np.zeros(8), paired=True)
+    assert zeros == pytest.approx(8 / 32)
+    infinite = np.array([np.inf] * 6)
+    against = p_value(infinite, np.arange(6.0), paired=True)
+    assert against == pytest.approx(p_value(np.full(6, 1e9), np.arange(6.0), paired=True), abs=0.02)
+    assert p_value(np.r_[infinite, 1.0], np.r_[infinite, 0.0], paired=True) > 0.3
+    # One side may be constant, and two constants may differ.
+    assert p_value(np.ones(6), np.full(6, 2.0)) < 0.01
+    assert p_value(np.ones(6), np.arange(6) * 1.0) < 1.0
+
+
+def test_the_chance_to_win_counts_ties_half(comparison):
+    assert comparison.tests("hypervolume") == comparison.tests("hypervolume", paired=False)
+    rng = np.random.default_rng(0)
+    a, b = rng.random(8), rng.random(8)
+    assert p_value(a, b) == p_value(a, b, paired=False) != p_value(a, b, paired=True)
+    for paired in (False, True):
+        for name in ("hypervolume", "igd_plus", comparison.indicators[-1].name):
+            higher = comparison.indicator(name).higher_is_better
+            scores = comparison.scores(name)
+            for test in comparison.tests(name, paired=paired):
+                won = [
+                    0.5 if a == b else float((a > b) == higher)
+                    for a in scores[test.first]
+                    for b in scores[test.second]
+                ]
+                assert test.first_is_better == pytest.approx(np.mean(won))
+                assert test.corrected >= test.p_value

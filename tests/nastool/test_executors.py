@@ -224,3 +224,53 @@ def test_an_objective_that_cannot_be_sent_is_named():
 def test_sizes_are_at_least_one(make):
     with pytest.raises(InvalidInputError, match="at least 1"):
         make()
+
+
+PROGRAM = """
+import sys, time
+
+from nastool.executors import ProcessPool
+from nastool.objective import Kind, Objective, Provenance
+from nastool.problem import Problem
+from nastool.store import open_store
+from nastool.strategies.random import RandomSearch
+from nastool.study import Study, load_result
+from nastool.testing import Widths
+
+
+class Slow(Objective):
+    name = "slow"
+    provenance = Provenance(Kind.MEASURED, "a clock")
+    fingerprint = "slow"
+
+    def evaluate(self, genotypes):
+        print("evaluating", flush=True)
+        time.sleep(0.02)
+        return genotypes.sum(axis=1) * 1.0
+
+
+if __name__ == "__main__":
+    with ProcessPool(2, chunk_size=1) as pool:
+        study = Study(Problem(Widths(), (Slow(),)), RandomSearch, sys.argv[1], "a", executor=pool)
+        result = study.run(500, batch_size=500)
+    print(result.stop_reason, len(result))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs groups of processes")
+def test_ctrl_c_to_the_whole_group_keeps_what_is_evaluated(tmp_path):
+    """A terminal sends it to the workers too."""
+    file = tmp_path / "program.py"
+    file.write_text(PROGRAM)
+    command = [sys.executable, str(file), f"sqlite:///{tmp_path}/a.db"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    ) as process:
+        for _ in range(12):
+            assert process.stdout.readline() == "evaluating\n"
+        os.killpg(process.pid, signal.SIGINT)
+        out, errors = process.communicate(timeout=60)
+    reason, count = out.splitlines()[-1].split()
+    assert (reason, errors, process.returncode) == ("interrupted", "", 0)
+    assert 0 < int(count) < 500

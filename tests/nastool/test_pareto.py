@@ -236,3 +236,41 @@ def test_knee_is_the_corner_whatever_the_scale():
 def test_bad_input_says_what_must_hold(call):
     with pytest.raises(InvalidInputError, match=r"must|needs"):
         call()
+
+
+def test_spread_rounds_to_the_nearest():
+    assert pareto.spread(11, 4).tolist() == [0, 3, 7, 10]
+    assert pareto.spread(10, 4).tolist() == [0, 3, 6, 9]
+    assert pareto.spread(5, 1).tolist() == [0]
+
+
+def test_outliers_do_not_move_the_knee():
+    points = np.array([[0.0, 4.0], [1.0, 1.5], [1.5, 1.0], [6.0, 0.0]])
+    far = np.array([[1e9, 1e9], [7.0, 1e6], [np.nan, 0.0]])
+    assert pareto.knee(points) == pareto.knee(np.concatenate([points, far])) == 2
+    # One front end as far away as can be: the other objective decides.
+    assert pareto.knee([[0.0, 2.0], [1.0, 1.0], [1e12, 0.0]]) == 1
+
+
+def test_scales_are_those_of_the_front():
+    front = np.array([[1.0, 5.0, 0.0, -4.0], [3.0, 5.0, 0.0, -4.0]])
+    others = np.array([[2.0, 6.0, 0.5, 9.0], [1e9, 7.0, 0.25, -9.0]])
+    offset, extent = pareto.scale(front, others)
+    assert offset.tolist() == [1.0, 5.0, 0.0, -4.0]
+    # Of what varies; else the size of the value; else how far others reach.
+    assert extent.tolist() == [2.0, 5.0, 0.5, 4.0]
+    assert pareto.scale(front, front)[1].tolist() == [2.0, 5.0, 1.0, 4.0]
+    assert pareto.scale(front, front[:0])[1].tolist() == [2.0, 5.0, 1.0, 4.0]
+
+
+def test_crowding_of_a_line_is_scaled_by_its_extent():
+    points = np.array([[0.0, 10.0], [1.0, 6.0], [3.0, 5.0], [4.0, 0.0]])
+    # Three of four and five or six of ten lie between the neighbours.
+    np.testing.assert_allclose(
+        pareto.crowding_distance(points), [np.inf, 0.75 + 0.5, 0.75 + 0.6, np.inf]
+    )
+
+
+def test_a_single_objective_has_a_length():
+    assert pareto.hypervolume([[2.0], [1.25], [7.0]], [4.0]) == 2.75
+    assert pareto.hypervolume([[4.0]], [4.0]) == 0.0

@@ -336,3 +336,29 @@ def test_many_writers_wait_for_each_other(tmp_path):
     assert errors == []
     with Store(url) as store:
         assert [s.evaluations for s in store.list_studies()] == [20] * 4
+
+
+def test_each_study_keeps_its_own_state(store):
+    keys = [store.create_study(name, {}, {}) for name in "abc"]
+    for number, key in enumerate(keys):
+        store.commit(key, 0, batch(number, 5), {"k": number}, 0.5)
+    store.commit(keys[0], 5, batch(5, 2), {"k": 9}, 1.0)
+    assert [store.load(name).state for name in "abc"] == [{"k": 9}, {"k": 1}, {"k": 2}]
+    store.delete("b")
+    assert [store.load(name).state for name in "ac"] == [{"k": 9}, {"k": 2}]
+    assert [len(store.load(name).batch.genotypes) for name in "ac"] == [7, 5]
+    assert [store.load(name).summary.seconds for name in "ac"] == [1.0, 0.5]
+
+
+def test_the_lock_is_taken_before_the_first_read(tmp_path, monkeypatch):
+    """What is read before it is written must not be changed by another process in between."""
+    path = tmp_path / "a.db"
+    with open_store(f"sqlite:///{path}") as store:
+        store.create_study("a", {}, {})
+        monkeypatch.setattr(engines, "_LOCK_SECONDS", 0.1)
+        with store._write() as connection:
+            connection.exec_driver_sql("SELECT name FROM studies").all()
+            other = sqlite3.connect(path, isolation_level=None, timeout=0)
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                other.execute("BEGIN IMMEDIATE")
+            other.close()

@@ -5,6 +5,7 @@ Run as a program, this file runs one study, for the test that kills it.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -19,8 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nastool import pareto
+from nastool import study as study_module
 from nastool.constraint import Constraint, parse_constraint
 from nastool.errors import InvalidInputError, NastoolError, StoreError
+from nastool.executors import InProcess
 from nastool.objective import Direction, Kind, Objective, Provenance
 from nastool.problem import Problem
 from nastool.results import failed_note
@@ -784,6 +787,77 @@ def test_records_frames_and_files_agree():
     )
     with pytest.raises(InvalidInputError, match="must be evaluated"):
         result.values(missing[None])
+
+
+def test_time_goes_on_after_a_resume(tmp_path, monkeypatch):
+    """A second passes at every look at the clock, which begins anew with every process."""
+    url = f"sqlite:///{tmp_path}/a.db"
+
+    def run(budget, start):
+        clock = itertools.count(start)
+        monkeypatch.setattr(study_module.time, "perf_counter", lambda: float(next(clock)))
+        return Study(make_problem(), Climber, url, "a").run(budget, batch_size=8)
+
+    first = run(16, 1_000)
+    second = run(32, 5)
+    assert np.array_equal(second.elapsed[:16], first.elapsed)
+    assert 0 < first.elapsed[0] < first.elapsed[-1] <= first.seconds < 50
+    assert first.seconds < second.elapsed[16] < second.elapsed[-1] <= second.seconds < 100
+
+
+class Folded(Grid):
+    """The last gene means nothing where the first is 0."""
+
+    def canonicalize(self, genotypes):
+        return np.column_stack(
+            [genotypes[:, :-1], np.where(genotypes[:, 0] == 0, 0, genotypes[:, -1])]
+        )
+
+
+def test_an_interrupt_keeps_canonical_forms_and_failures(tmp_path):
+    class Drawn(Uniform):
+        def ask(self, n):
+            # Not in canonical form, which is the study's business too.
+            return self.problem.space.sample(n, self.rng)
+
+    class Odd(Distance):
+        armed = False
+
+        def evaluate(self, genotypes):
+            if self.armed and len(self.asked) >= 24:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(5)
+                pytest.fail("it went on")
+            self.asked += genotypes.tolist()
+            if genotypes[0, 1] == 2:
+                raise ValueError("two is odd")
+            return (genotypes**2).sum(axis=1) * 1.0
+
+    def problem(armed):
+        objective = Odd(kind=Kind.MEASURED)
+        objective.armed = armed
+        return Problem(Folded(), (objective,))
+
+    def run(armed, store=None):
+        study = Study(problem(armed), Drawn, store, "a", executor=InProcess(1))
+        return study.run(60, batch_size=15)
+
+    whole = run(armed=False)
+    url = f"sqlite:///{tmp_path}/a.db"
+    cut = run(True, url)
+    assert cut.stop_reason == "interrupted"
+    assert 15 < len(cut) < 30
+    for result in (cut, whole):
+        genotypes = result.evaluations.genotypes
+        assert np.array_equal(result.problem.space.canonicalize(genotypes), genotypes)
+        failed = np.isnan(result.metrics).any(axis=1)
+        assert np.array_equal(failed, genotypes[:, 1] == 2)
+        texts = result.problem.space.texts(genotypes[failed])
+        assert [failure.architecture for failure in result.failures] == texts
+        assert {failure.message for failure in result.failures} == {"ValueError: two is odd"}
+    resumed = run(False, url)
+    assert same(resumed, whole)
+    assert resumed.failures == whole.failures
 
 
 if __name__ == "__main__":

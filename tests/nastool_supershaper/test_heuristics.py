@@ -189,6 +189,9 @@ class FamilyConformance(StrategyConformance):
     def failing(self):
         return supershaper_problems()["free"]
 
+    def easy(self):
+        return {"free": supershaper_problems()["free"]}
+
 
 class TestCigar(FamilyConformance):
     def make(self, problem, seed):

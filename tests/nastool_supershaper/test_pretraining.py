@@ -136,7 +136,9 @@ class TestRules:
     def test_bad_input_is_named(self):
         with pytest.raises(InvalidInputError, match="n_random must be at least 1, got 0"):
             RandomOnly(0)
-        with pytest.raises(InvalidInputError, match="learning_rate is out of range: -1"):
+        with pytest.raises(
+            InvalidInputError, match="learning_rate must be a finite number above 0, got -1"
+        ):
             PretrainingConfig(learning_rate=-1)
 
 
@@ -620,12 +622,29 @@ class TestCommand:
         ("arguments", "message"),
         [
             ([], "expected exactly one of --bert, --config and --supernet, got 0"),
-            (["--config", "tiny", "--seed", "-1"], "seed is out of range: -1"),
+            (["--config", "tiny", "--clip-norm", "0"], "clip_norm must be a finite number above 0"),
+            (
+                ["--config", "tiny", "--head-learning-rate", "1e-4", "--head-steps", "0"],
+                "head_steps of",
+            ),
+            (["--config", "tiny", "--max-time", "7"], "--max-time: expected a time such as"),
+            (["--config", "tiny", "--max-time", "7m", "--steps", "9"], "--steps or --max-time"),
+            (["--config", "tiny", "--teacher", "."], "--teacher: expected --shape beside it"),
+            (
+                ["--config", "tiny", "--distil-hidden"],
+                "--distil-hidden: expected --shape beside it",
+            ),
+            (["--config", "tiny", "--shape", "16-17"], "--shape: "),
+            (["--config", "tiny", "--shape", "16"], "--shape: "),
+            (["--config", "tiny", "--shape", "largest", "--rule", "largest"], "--rule: "),
+            (["--bert", "no/such/folder", "--text", __file__], "no/such/folder"),
             (["--config", "tiny"], "expected text"),
             (["--config", "huge", "--text", __file__], "expected text files"),
             (["--config", "tiny", "--preset", "big"], "--preset: expected one of"),
-            (["--config", "tiny", "--steps", "0"], "steps is out of range: 0"),
-            (["--config", "tiny", "--masking-rate", "1"], "masking_rate is out of range: 1.0"),
+            (
+                ["--config", "tiny", "--masking-rate", "1"],
+                "masking_rate must be above 0 and below 1",
+            ),
             (["--rule", "largest", "--sampling", "uniform"], "--sampling: expected a rule with"),
             (["--temperature", "2"], "expected --distil beside it"),
             (["--rule", "random", "--distil", "0.5"], "expected a rule that trains the largest"),

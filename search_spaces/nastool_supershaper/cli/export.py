@@ -13,6 +13,7 @@ from nastool.cli.options import (
     count,
     format_option,
     plugin_option,
+    positive,
     storage_option,
     whole,
 )
@@ -65,7 +66,7 @@ _HEADS = ("masked-lm", "classification", "regression", "question-answering", "en
 @click.option("--openvino", is_flag=True, help="Write a model of OpenVINO too.")
 @click.option(
     "--tolerance",
-    type=click.FloatRange(min=0, min_open=True),
+    type=positive,
     default=1e-4,
     show_default=True,
     help="Largest difference that merging, ONNX and OpenVINO may make, as a share of the spread of "

@@ -5,29 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from nastool.cli.options import count, whole
 from nastool.errors import InvalidInputError
+from nastool_supershaper.cli.starts import Start, check_reading, known_tokenizer
 from nastool_supershaper.cli.supernets import (
     SIZES,
-    check_net,
+    check_device,
     followed_shapes,
     move,
-    new_supernet,
-    sort_hidden,
     torch_needed,
 )
 from nastool_supershaper.cli.texts import named_sources, open_corpus
-from nastool_supershaper.cli.training_options import configuration, distillation, training_rule
+from nastool_supershaper.cli.training_options import (
+    configuration,
+    distillation,
+    parse_time,
+    teaching,
+    training_rule,
+)
 
 if TYPE_CHECKING:
     from nastool_supershaper.checkpoints import Checkpoint
-    from nastool_supershaper.data import Corpus
     from nastool_supershaper.modeling import SuperShaperForMaskedLM
     from nastool_supershaper.pretraining import StepReport
+    from nastool_supershaper.pretraining_config import PretrainingConfig
 
 _RULES = ("sandwich", "random", "largest")
 _SAMPLINGS = ("uniform", "size-aware")
@@ -45,6 +50,19 @@ _INTERRUPTED = 130
 @click.option("--supernet", metavar="DIR", help="Start from a supernet trained before.")
 @click.option("--widths", metavar="W,W,...", help="Hidden sizes a layer can take.")
 @click.option("--layers", type=count, help="Grow a pretrained model to so many layers.")
+@click.option(
+    "--shape",
+    "shape_text",
+    metavar="SHAPE",
+    help="Train this one shape alone, merged as it is deployed: widths such as 240-180-..., "
+    "smallest or largest.",
+)
+@click.option(
+    "--teacher",
+    metavar="DIR",
+    help="What --shape learns from as well: a supernet, whose largest subnet is taken, or any "
+    "masked language model with the same tokenizer.",
+)
 @click.option("--reorder", is_flag=True, help="First sort the hidden dimensions by importance.")
 @click.option(
     "--text",
@@ -72,12 +90,26 @@ _INTERRUPTED = 130
 @click.option("--held-out", type=float, help="Share of the text held out. Default: 0.01.")
 @click.option("--preset", help="supershaper, laptop or smoke. Default: laptop.")
 @click.option("--steps", type=count, help="Optimizer steps.")
+@click.option(
+    "--max-time",
+    metavar="TIME",
+    help="In place of --steps: as many as end in time (90s, 7m, 2h), by the measured pace.",
+)
 @click.option("--batch-size", type=count, help="Blocks an optimizer step.")
 @click.option("--micro-batch-size", type=count, help="Blocks a forward pass.")
 @click.option("--learning-rate", type=float, help="Peak learning rate.")
 @click.option("--warmup-steps", type=whole, help="Steps of linear warm-up.")
+@click.option("--bottleneck-rate", type=float, help="Factor on it for the bottlenecks.")
+@click.option("--head-rate", type=float, help="Factor on it for the masked-lm head.")
+@click.option("--clip-norm", type=float, help="Largest norm of the gradients. Default: none.")
 @click.option("--masking-rate", type=float, help="Share of the tokens to predict.")
 @click.option("--head-steps", type=whole, help="First steps, of the largest net alone.")
+@click.option(
+    "--head-learning-rate",
+    type=float,
+    help="Peak learning rate of these steps, with a schedule of their own; --head-rate then holds "
+    "for these only.",
+)
 @click.option("--rule", type=click.Choice(_RULES), help="Which subnets train in a step.")
 @click.option("--random-shapes", type=whole, help="Random subnets a step.")
 @click.option(
@@ -90,9 +122,18 @@ _INTERRUPTED = 130
     "distillation_mix",
     type=float,
     metavar="MIX",
-    help="Share of the largest subnet's predictions in the loss of the others.",
+    help="Share of the largest subnet's, or the teacher's, predictions in the loss.",
 )
 @click.option("--temperature", type=float, help="Softens both predictions of --distil.")
+@click.option(
+    "--distil-hidden",
+    type=float,
+    is_flag=False,
+    flag_value=1.0,
+    metavar="[WEIGHT]",
+    help="Weight in the loss of how far hidden states are from the teacher's; 1 where none is "
+    "given.",
+)
 @click.option("--dtype", help="auto, float32 or bfloat16.")
 @click.option("--compile/--no-compile", "compiled", default=None, help="Use torch.compile.")
 @click.option(
@@ -124,6 +165,8 @@ def pretrain(
     supernet: str | None,
     widths: str | None,
     layers: int | None,
+    shape_text: str | None,
+    teacher: str | None,
     reorder: bool,
     text: tuple[str, ...],
     dataset: tuple[str, ...],
@@ -135,11 +178,13 @@ def pretrain(
     sequence_length: int | None,
     held_out: float | None,
     preset: str | None,
+    max_time: str | None,
     rule: str | None,
     random_shapes: int | None,
     sampling: str | None,
     distillation_mix: float | None,
     temperature: float | None,
+    distil_hidden: float | None,
     compiled: bool | None,
     trackers: tuple[str, ...],
     evaluation_blocks: int,
@@ -148,7 +193,7 @@ def pretrain(
     resume: bool,
     **overrides: Any,
 ) -> None:
-    """Train a supernet: one set of weights for every shape.
+    """Train a supernet: one set of weights for every shape; or one shape alone (--shape).
 
     Start from a BERT checkpoint (--bert) or from random weights (--config). Ctrl-C stops after the
     step and saves; --resume continues as if the run had never stopped. On several devices: torchrun
@@ -160,34 +205,64 @@ def pretrain(
         from nastool_supershaper.checkpoints import resumable_checkpoint
         from nastool_supershaper.cli.processes import say, shared_work
         from nastool_supershaper.data import fixed_masks
+        from nastool_supershaper.deployment.models import save_deployed
+        from nastool_supershaper.pace import steps_within
         from nastool_supershaper.parallel import own_device
         from nastool_supershaper.pretraining import WAIT, Evaluation
         from nastool_supershaper.pretraining import pretrain as train
-    overrides["distillation"] = distillation(distillation_mix, temperature)
-    overrides["rule"] = training_rule(preset, rule, random_shapes, sampling)
-    overrides["compile"] = compiled
+        from nastool_supershaper.teaching import load_teacher
+    from nastool_supershaper.training_rules import OneShape
+
+    start = Start(bert, size, supernet, widths, layers, reorder, shape_text)
+    limit = None if max_time is None else parse_time("--max-time", max_time)
+    if limit is not None and overrides["steps"] is not None:
+        raise InvalidInputError("expected --steps or --max-time, got both")
     saved = resumable_checkpoint(output, resume)
-    configuration(preset, overrides, saved.state["config"] if saved else None)
-    starts = [s for s in (bert, size, supernet) if s is not None]
-    if len(starts) > 1 or (not starts and saved is None):
-        raise InvalidInputError(
-            f"expected exactly one of --bert, --config and --supernet, got {len(starts)}"
+    start.check(saved)
+    overrides["compile"] = compiled
+    overrides["rule"] = training_rule(preset, rule, random_shapes, sampling)
+    if start.is_one_shape(saved):
+        if overrides["rule"] is not None:
+            raise InvalidInputError("--rule: one shape alone (--shape) has no other subnets")
+        teacher = teacher or start.saved_teacher(saved)
+        overrides["distillation"], overrides["distil_hidden"] = teaching(
+            distillation_mix, temperature, distil_hidden, teacher, is_saved=saved is not None
         )
+        overrides["rule"] = OneShape(start.saved_shape(saved) or ())
+        if saved is None and overrides["head_steps"] is None:
+            # There is no other net to train first.
+            overrides["head_steps"] = None if overrides["head_learning_rate"] else 0
+    elif teacher is not None or distil_hidden is not None:
+        option = "--teacher" if teacher is not None else "--distil-hidden"
+        raise InvalidInputError(f"{option}: expected --shape beside it")
+    else:
+        overrides["distillation"] = distillation(distillation_mix, temperature)
+
+    def configured(saved: Checkpoint | None, steps: int | None = None) -> PretrainingConfig:
+        given = overrides if steps is None else overrides | {"steps": steps}
+        return configuration(preset, given, saved.state["config"] if saved else None)
+
+    seed = configured(saved).seed
     device = own_device(device)
-    sources = named_sources(text, dataset, text_field or "text", streaming)
     corpus_folder = Path(corpus) if corpus else output / "corpus"
-    start = bert or supernet
     with shared_work(device) as workers, workers.owning(output, "run", WAIT, say):
         # Nobody else writes there now.
         saved = resumable_checkpoint(output, resume)
-        config = configuration(preset, overrides, saved.state["config"] if saved else None)
-        if workers.is_first and config.head_steps >= config.steps:
-            say(
-                f"All {config.steps} steps are those of the head stage: only the largest net is "
-                "trained (--head-steps)"
-            )
+        sources = named_sources(text, dataset, text_field or "text", streaming)
         if resume:
-            tokenizer = _known_tokenizer(tokenizer, start, output, corpus_folder, saved is not None)
+            tokenizer = known_tokenizer(
+                tokenizer, start.model, output, corpus_folder, saved is not None
+            )
+        # What cannot be trained is told before hours of tokenising.
+        check_device(device)
+        torch.manual_seed(seed)
+        opened, shape = start.open(saved)
+        if shape is not None:
+            overrides["rule"] = OneShape(shape)
+        config = configured(saved)
+        lesson = None if teacher is None else load_teacher(Path(teacher))
+        if sources:
+            check_reading(opened, lesson, tokenizer or start.model, sequence_length)
         tokenised = open_corpus(
             sources,
             tokenizer,
@@ -195,21 +270,51 @@ def pretrain(
             sequence_length,
             held_out,
             max_tokens,
-            start=start,
+            start=start.model,
             workers=workers,
             # What a run was trained on does not give way to what it cannot go on with.
             replace=saved is None,
             text_field=text_field,
         )
-        torch.manual_seed(config.seed)
-        model, origin = _net(
-            saved, bool(starts), (bert, size, supernet, widths, layers), reorder, tokenised
-        )
+        torch.manual_seed(seed)
+        model, origin = start.prepared(opened, saved, shape, tokenised)
         move(model, device)
+        taught = None
+        if lesson is not None:
+            taught = lesson.teacher(
+                model, tokenised.tokenizer(), tokenised.train.shape[1], config.distil_hidden > 0
+            )
+            origin |= lesson.origin(is_new=saved is None)
         evaluation = None
         if len(tokenised.held_out):
             masked = fixed_masks(tokenised, "held_out", evaluation_blocks, 0)
-            evaluation = Evaluation(*masked, shapes=followed_shapes(model))
+            followed = (
+                followed_shapes(cast("SuperShaperForMaskedLM", model)) if shape is None else {}
+            )
+            evaluation = Evaluation(*masked, shapes=followed)
+        if limit is not None and saved is None:
+            steps = steps_within(
+                limit,
+                model,
+                tokenised.train,
+                tokenised.masking(config.masking_rate),
+                lambda steps: configured(None, steps),
+                output,
+                teacher=taught,
+                evaluation=evaluation,
+                workers=workers,
+            )
+            config = configured(None, steps)
+            origin |= {"max_time": limit}
+            if workers.is_first:
+                say(f"{steps:,} steps fit into {max_time}, by the pace of the first ones")
+        elif limit is not None and workers.is_first:
+            say(f"--max-time: the run that goes on keeps its {config.steps:,} steps")
+        if workers.is_first and shape is None and config.head_steps >= config.steps:
+            say(
+                f"All {config.steps} steps are those of the head stage: only the largest net is "
+                "trained (--head-steps)"
+            )
         with _step_display(config.steps, config.log_every) as on_step:
             result = train(
                 model,
@@ -217,6 +322,7 @@ def pretrain(
                 tokenised.masking(config.masking_rate),
                 config,
                 output,
+                teacher=taught,
                 evaluation=evaluation,
                 resume=resume,
                 on_step=on_step if workers.is_first else None,
@@ -225,6 +331,8 @@ def pretrain(
                 tokenizer=tokenised.tokenizer(),
                 origin=origin,
             )
+        if shape is not None and workers.is_first and result.step:
+            save_deployed(model, tokenised.tokenizer(), output)
         workers.wait()  # launchers end the others when one has ended with a code that is not 0
     if not result.finished:
         if workers.is_first:
@@ -235,67 +343,6 @@ def pretrain(
     click.echo(f"Trained {result.step} steps on {result.tokens:,} tokens: {output}")
     for name, value in result.perplexities.items():
         click.echo(f"  held-out perplexity, {name}: {value:,.2f}")
-
-
-def _net(
-    saved: Checkpoint | None,
-    is_named: bool,
-    names: tuple[str | None, str | None, str | None, str | None, int | None],
-    reorder: bool,
-    corpus: Corpus,
-) -> tuple[SuperShaperForMaskedLM, dict[str, Any]]:
-    """Make the net that training starts from, or that of the run that goes on.
-
-    Args:
-        saved: The checkpoint of a run that goes on.
-        is_named: Whether the options name a start; it must then be the run's.
-        names: Those of --bert, --config, --supernet, --widths and --layers.
-        reorder: Whether the hidden dimensions are sorted first.
-        corpus: The training text.
-
-    Returns:
-        The net, and what its start is known by.
-    """
-    from nastool_supershaper.checkpoints import load_supernet
-    from nastool_supershaper.measuring import model_fingerprint
-
-    if saved is not None and not is_named:
-        model = load_supernet(saved.path)
-        check_net(model, *names[3:])
-        return model, {"reorder": True} if reorder else {}
-    try:
-        model = new_supernet(*names, corpus)
-    except InvalidInputError as error:
-        if saved is None:
-            raise
-        raise InvalidInputError(
-            f"{error}; a run that goes on needs no --bert, --config or --supernet"
-        ) from error
-    origin = {"weights at the start": model_fingerprint(model), "reorder": reorder}
-    if reorder and saved is None:
-        sort_hidden(model, corpus)
-    return model, origin
-
-
-def _known_tokenizer(
-    named: str | None, start: str | None, output: Path, corpus: Path, is_saved: bool
-) -> str | None:
-    """Return the tokenizer of a run that goes on: its options need not name it again.
-
-    Args:
-        named: What the options name, if anything.
-        start: Model that training starts from, if any.
-        output: The run's folder.
-        corpus: The corpus's folder.
-        is_saved: Whether the run has a checkpoint; without one it may yet start from another model.
-    """
-    is_given = named is not None and not (is_saved and named.startswith("train:"))
-    if is_given or (start is not None and not is_saved):
-        return named
-    for folder in (output, corpus / "tokenizer") if is_saved else (output,):
-        if (folder / "tokenizer.json").is_file():
-            return str(folder)
-    return named
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -28,7 +29,7 @@ def shared_work(device: str) -> Iterator[Workers]:
     Raises:
         InvalidInputError: See `joined_workers`.
     """
-    with joined_workers(device, say) as workers:
+    with joined_workers(device, say) as workers, _said_once(workers):
         try:
             yield workers
         except LeftAloneError as error:
@@ -46,3 +47,16 @@ def shared_work(device: str) -> Iterator[Workers]:
             if workers.is_first:
                 raise
             raise click.exceptions.Exit(_INTERRUPTED) from error
+
+
+@contextmanager
+def _said_once(workers: Workers) -> Iterator[None]:
+    """Within this block only the first process says what all of them meet, e.g. in the text."""
+    log = logging.getLogger("nastool_supershaper")
+    level = log.level
+    if not workers.is_first:
+        log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)

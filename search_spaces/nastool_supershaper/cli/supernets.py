@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nastool.store import StudySummary
     from nastool_supershaper.data import Corpus
     from nastool_supershaper.modeling import SuperShaperForMaskedLM
+    from nastool_supershaper.supernet_config import SuperShaperConfig
     from nastool_supershaper.training_rules import Shape
 
 # Sizes by name for supernets that start from random weights.
@@ -65,8 +66,29 @@ def move(model: torch.nn.Module, device: str | None) -> None:
     """
     import torch
 
-    try:
+    with _using(device):
         model.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+
+
+def check_device(device: str) -> None:
+    """Check that a device is there.
+
+    Args:
+        device: As torch names it.
+
+    Raises:
+        InvalidInputError: If there is no such device.
+    """
+    import torch
+
+    with _using(device):
+        torch.empty(0, device=device)
+
+
+@contextmanager
+def _using(device: str | None) -> Iterator[None]:
+    try:
+        yield
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise InvalidInputError(f"--device: cannot use {device!r}: {reason}") from error
@@ -99,7 +121,7 @@ def new_supernet(
     supernet: str | None,
     widths: str | None,
     layers: int | None,
-    corpus: Corpus,
+    corpus: Corpus | None,
 ) -> SuperShaperForMaskedLM:
     """Make the supernet that training starts from; exactly one of the first three is given.
 
@@ -109,14 +131,15 @@ def new_supernet(
         supernet: Folder of a supernet trained before.
         widths: Hidden sizes a layer can take, with commas between; None for the usual ones.
         layers: Grow the net to so many layers; None to leave it.
-        corpus: The training text, whose vocabulary a net of random weights takes.
+        corpus: The training text, whose vocabulary a net of random weights takes; any other start
+            needs none.
 
     Raises:
         InvalidInputError: If there is no such net.
     """
     from nastool_supershaper.checkpoints import load_supernet
     from nastool_supershaper.initialization import grow
-    from nastool_supershaper.modeling import SuperShaperConfig, SuperShaperForMaskedLM
+    from nastool_supershaper.modeling import SuperShaperForMaskedLM
 
     if widths is not None and supernet is not None:
         raise InvalidInputError("--widths: expected --bert or --config beside it, got --supernet")
@@ -131,11 +154,29 @@ def new_supernet(
         known = model.config.trained_positions or model.config.max_position_embeddings
         model.config.trained_positions = known
     else:
-        sizes = {"vocab_size": corpus.card["vocab_size"], **read_sizes(str(size))}
-        if parsed is not None:
-            sizes["widths"] = parsed
-        return SuperShaperForMaskedLM(SuperShaperConfig(**sizes))
+        if corpus is None:
+            raise InvalidInputError("--config: expected text, whose vocabulary the net takes")
+        return SuperShaperForMaskedLM(sized_config(str(size), widths, corpus.card["vocab_size"]))
     return model if layers is None else grow(model, layers)
+
+
+def sized_config(size: str, widths: str | None, vocabulary: int) -> SuperShaperConfig:
+    """Return the configuration of a supernet of random weights.
+
+    Args:
+        size: Name of sizes, or a JSON file of them.
+        widths: Hidden sizes a layer can take, with commas between; None for those of the sizes.
+        vocabulary: Tokens, where the sizes do not say.
+
+    Raises:
+        InvalidInputError: If there are no such sizes, or they break a rule.
+    """
+    from nastool_supershaper.supernet_config import SuperShaperConfig
+
+    sizes = {"vocab_size": vocabulary, **read_sizes(size)}
+    if widths is not None:
+        sizes["widths"] = parse_widths(widths)
+    return SuperShaperConfig(**sizes)
 
 
 def parse_widths(text: str) -> list[int]:

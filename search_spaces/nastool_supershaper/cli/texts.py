@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -178,17 +178,13 @@ def _prepared(
 
 @contextmanager
 def _tokenising(shown: bool) -> Iterator[Callable[[str, int], None]]:
-    """Show on a terminal how far tokenising is; how far it is to go nobody knows."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
+    """Show how far tokenising is; how far it is to go nobody knows."""
+    from nastool.cli.progress import ProgressBar
 
-    console = Console(stderr=True, highlight=False)
-    columns = (SpinnerColumn(), "{task.description}", TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not (shown and console.is_terminal)) as bar:
-        task = bar.add_task("Tokenising", total=None)
+    with ProgressBar("tokenising") if shown else nullcontext() as bar:
 
         def show(name: str, tokens: int) -> None:
-            bar.update(task, description=f"Tokenising {escape(name)}: {tokens:,} tokens")
+            if bar is not None:
+                bar(tokens, None, f"tokenising {name}, tokens")
 
         yield show

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _USUAL = "laptop"
 _SCALED = ("warmup_steps", "head_steps")
+_TAUGHT = ("distillation", "distil_hidden")
 
 
 def configuration(
@@ -33,6 +34,7 @@ def configuration(
         saved: What a run that goes on was described by, whose values hold where none is given.
     """
     from nastool_supershaper.pretraining_config import PretrainingConfig
+    from nastool_supershaper.training_rules import OneShape
 
     given = {name: value for name, value in overrides.items() if value is not None}
     config = _preset(preset or _USUAL)
@@ -41,10 +43,13 @@ def configuration(
         if preset is None:
             return replace(then, **given)
         # Of a preset's values those that the steps decide are the run's.
-        given |= {name: getattr(then, name) for name in _SCALED if name not in given}
+        kept = [*_SCALED, *_TAUGHT] if isinstance(then.rule, OneShape) else _SCALED
+        given |= {name: getattr(then, name) for name in kept if name not in given}
     elif "steps" in given:
         for name in _SCALED:
             given.setdefault(name, min(getattr(config, name), given["steps"] // 10))
+        if "head_learning_rate" in given and overrides.get("head_steps") is None:
+            given["head_steps"] = max(1, given["head_steps"])
     return replace(config, **given)
 
 
@@ -96,6 +101,46 @@ def distillation(mix: float | None, temperature: float | None) -> Distillation |
             raise InvalidInputError("--temperature: expected --distil beside it")
         return None
     return Distillation(mix) if temperature is None else Distillation(mix, temperature)
+
+
+def teaching(
+    mix: float | None,
+    temperature: float | None,
+    hidden: float | None,
+    teacher: str | None,
+    *,
+    is_saved: bool,
+) -> tuple[Distillation | None, float | None]:
+    """Return how one shape learns from its teacher, as options say.
+
+    Args:
+        mix: Share of the teacher's predictions in the loss; 0 for none, None for half.
+        temperature: Softens both predictions.
+        hidden: Weight of how far hidden states are from the teacher's.
+        teacher: Its folder; None for no teacher.
+        is_saved: Whether a run goes on, whose way holds where none is given.
+
+    Raises:
+        InvalidInputError: If there is none to learn from, or nothing to learn.
+    """
+    from nastool_supershaper.training_rules import Distillation
+
+    given = {"--distil": mix, "--temperature": temperature, "--distil-hidden": hidden}
+    if teacher is None:
+        for option, value in given.items():
+            if value is not None:
+                raise InvalidInputError(f"{option}: expected --teacher beside it")
+        return None, None
+    if is_saved and mix is None and temperature is None:
+        return None, hidden
+    if mix == 0:
+        if not hidden:
+            raise InvalidInputError("--distil: expected a share above 0, or --distil-hidden")
+        return None, hidden
+    distilled = Distillation() if mix is None else Distillation(mix)
+    if temperature is not None:
+        distilled = replace(distilled, temperature=temperature)
+    return distilled, hidden
 
 
 def parse_time(option: str, text: str) -> float:

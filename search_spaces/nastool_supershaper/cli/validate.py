@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nastool.cli.options import count, plugin_option, storage_option, whole
+from nastool.cli.options import count, number, plugin_option, storage_option, whole
 from nastool.errors import InvalidInputError, NastoolError
 from nastool_supershaper.cli.supernets import move, named_supernet, torch_needed
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
     from nastool.results import Result
     from nastool.store import Store
     from nastool_supershaper.data import Corpus
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from nastool_supershaper.finetuning.tasks import Task
     from nastool_supershaper.finetuning.workbench import Workbench
     from nastool_supershaper.modeling import SuperShaperForMaskedLM
+    from nastool_supershaper.shaped_bert import ShapedBertForMaskedLM
     from nastool_supershaper.space import SuperShaperSpace
     from nastool_supershaper.training_rules import Distillation, Shape
 
@@ -73,13 +76,22 @@ _MODES = ("direct", "partial", "scratch")
     help="Start from inherited weights (direct, the default), train them further first "
     "(partial), or start from random ones (scratch); repeatable.",
 )
+@click.option(
+    "--model",
+    "model_folders",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="A shape that 'nastool pretrain --shape' trained alone, fine-tuned from its own weights "
+    "(start trained); repeatable. Other shapes and starts then only where they are named.",
+)
 @click.option("--seeds", type=count, default="1", show_default=True, help="Seeds of every score.")
 @click.option("--epochs", type=count, help="Epochs. Default: as published, 10.")
 @click.option("--max-steps", type=count, help="Optimizer steps a fine-tuning at most.")
 @click.option("--train-examples", type=count, help="Training examples a task at most.")
 @click.option("--dev-examples", type=count, help="Examples to score on at most.")
 @click.option("--batch-size", type=count, help="Examples an optimizer step.")
-@click.option("--learning-rate", type=float, help="Peak learning rate.")
+@click.option("--learning-rate", type=number, help="Peak learning rate.")
 @click.option("--max-length", type=count, help="Tokens of an example at most.")
 @click.option(
     "--group-by-length",
@@ -102,7 +114,7 @@ _MODES = ("direct", "partial", "scratch")
     "Default: 1000 for partial, 0 for scratch alone.",
 )
 @click.option("--pretrain-batch-size", type=count, default="32", show_default=True)
-@click.option("--pretrain-learning-rate", type=float, default=2e-4, show_default=True)
+@click.option("--pretrain-learning-rate", type=number, default=2e-4, show_default=True)
 @click.option(
     "--text",
     multiple=True,
@@ -115,19 +127,19 @@ _MODES = ("direct", "partial", "scratch")
 )
 @click.option(
     "--target-perplexity",
-    type=float,
+    type=number,
     metavar="P",
     help="Report the steps to it. Default: what scratch ends at.",
 )
 @click.option(
     "--distil",
     "distillation_mix",
-    type=float,
+    type=number,
     metavar="MIX",
     help="Share of a teacher's predictions in the loss. Default teacher: the fine-tuned largest "
     "subnet.",
 )
-@click.option("--temperature", type=float, help="Softens both predictions of --distil.")
+@click.option("--temperature", type=number, help="Softens both predictions of --distil.")
 @click.option(
     "--teacher",
     "teacher_texts",
@@ -171,6 +183,7 @@ def validate(
     task_names: str | None,
     task_file: Path | None,
     mode_texts: tuple[str, ...],
+    model_folders: tuple[Path, ...],
     seeds: int,
     train_examples: int | None,
     dev_examples: int | None,
@@ -217,7 +230,12 @@ def validate(
     from nastool_supershaper.text import load_tokenizer
 
     destination = Destination(output_format, None, output, None)
-    modes = [Mode(text) for text in dict.fromkeys(mode_texts or ("direct",))]
+    usual = ("trained",) if model_folders else ("direct",)
+    modes = [
+        Mode(text) for text in dict.fromkeys((*usual * bool(model_folders), *mode_texts) or usual)
+    ]
+    if model_folders and (pick is not None or shape_texts):
+        raise InvalidInputError("--model brings its shape along, got --pick or --shape beside it")
     tasks, names = _tasks(task_names, task_file, glue, squad)
     distillation = _distillation(distillation_mix, temperature, teacher_texts)
     options = Options(
@@ -237,14 +255,18 @@ def validate(
         supernet = supernet or named_supernet(summary)
         model = load_supernet(supernet)
         space = _space(result, supernet, model)
-        shapes, metrics = _shapes(result, space, pick, shape_texts, store)
+        reader = load_tokenizer(tokenizer or supernet)
+        trained = _trained(model_folders, space, reader)
+        texts = shape_texts or ["-".join(map(str, shape)) for shape in trained]
+        shapes, metrics = _shapes(result, space, pick, texts, store)
         move(model, device)
         if model.device.index:
             raise InvalidInputError(
                 "--device: expected the first GPU, which CUDA_VISIBLE_DEVICES can choose, "
                 f"got {device}"
             )
-        reader = load_tokenizer(tokenizer or supernet)
+        for one in trained.values():
+            move(one, device)
         positions = int(model.config.max_position_embeddings)
         if text and corpus:
             raise InvalidInputError("expected --text or --corpus, got both")
@@ -281,6 +303,7 @@ def validate(
             on_other=lambda cell, outcome: click.echo(
                 f"to start or learn from: {_line(cell, outcome)}", err=True
             ),
+            trained=trained,
         )
         _say_untrained(bench, names, known_positions(model.config))
         found = fine_tune_all(
@@ -420,6 +443,43 @@ def _shapes(
     return shapes, metrics
 
 
+def _trained(
+    folders: Sequence[Path], space: SuperShaperSpace, tokenizer: PreTrainedTokenizerFast
+) -> dict[Shape, ShapedBertForMaskedLM]:
+    """Models of one shape by shape, checked to be of the study's space and tokenizer."""
+    from nastool_supershaper.deployment.models import load_deployed
+    from nastool_supershaper.identity import describe_tokenizer
+    from nastool_supershaper.shaped_bert import ShapedBertForMaskedLM
+    from nastool_supershaper.text import load_tokenizer
+
+    found: dict[Shape, ShapedBertForMaskedLM] = {}
+    for folder in folders:
+        model = load_deployed(folder)
+        if not isinstance(model, ShapedBertForMaskedLM):
+            raise InvalidInputError(
+                f"--model: expected what 'nastool pretrain --shape' wrote, {folder} has no "
+                "masked language modelling head"
+            )
+        shape = tuple(model.config.shape)
+        try:
+            space.parse("-".join(map(str, shape)))
+        except InvalidInputError as error:
+            raise InvalidInputError(
+                f"--model: {folder} is no shape of the study: {error}"
+            ) from error
+        own = describe_tokenizer(load_tokenizer(folder))
+        if own["vocabulary"] != describe_tokenizer(tokenizer)["vocabulary"]:
+            raise InvalidInputError(
+                f"--model: {folder} has another vocabulary than the supernet's tokenizer"
+            )
+        if shape in found:
+            raise InvalidInputError(
+                f"--model: expected one model a shape, {folder} is a second one"
+            )
+        found[shape] = model
+    return found
+
+
 def _pretraining(
     modes: Sequence[Mode],
     steps: int | None,
@@ -436,7 +496,7 @@ def _pretraining(
         if "partial" in modes:
             raise InvalidInputError("--pretrain-steps: expected at least 1 for partial, got 0")
         return None
-    if set(modes) == {"direct"}:
+    if not {"partial", "scratch"} & {*modes}:
         raise InvalidInputError("--pretrain-steps: expected --mode partial or scratch beside it")
     opened = corpus()
     if not len(opened.held_out):

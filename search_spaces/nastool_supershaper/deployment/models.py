@@ -13,9 +13,9 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from nastool.errors import InvalidInputError
-from nastool.files import is_file, read_json_object, write_whole
+from nastool.files import is_file, is_folder, read_json_object, write_whole
 from nastool_supershaper.carried import shaped_bert as carried
-from nastool_supershaper.checkpoints import save_model
+from nastool_supershaper.checkpoints import save_model, trained_folder
 from nastool_supershaper.deployment.report import Evaluation
 from nastool_supershaper.deployment.runtimes import one_line
 from nastool_supershaper.shaped_bert import (
@@ -118,11 +118,14 @@ def load_deployed(folder: Path) -> PreTrainedModel:
     """Load a deployed model in float32, whatever its head, by nastool's own code.
 
     Args:
-        folder: What `nastool export` or `save_pretrained` wrote.
+        folder: What `nastool export` or `save_pretrained` wrote, or a run of `nastool pretrain
+            --shape`, finished or not.
 
     Raises:
         InvalidInputError: There is none, or it is damaged.
     """
+    if is_folder(folder / "checkpoints"):
+        folder = trained_folder(folder, "model")
     path = folder / "config.json"
     content = read_json_object(path)
     names = content.get("architectures")

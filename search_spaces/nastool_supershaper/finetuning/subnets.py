@@ -11,9 +11,8 @@ import json
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
 import torch
 
 from nastool.errors import InvalidInputError
@@ -23,7 +22,7 @@ from nastool_supershaper.finetuning.tasks import Kind, Task
 from nastool_supershaper.measuring import perplexities
 from nastool_supershaper.modeling import SuperShaperConfig, SuperShaperForMaskedLM
 from nastool_supershaper.pretraining import Evaluation, PretrainingConfig, pretrain
-from nastool_supershaper.training_rules import Shape, Subnet, TrainingRule
+from nastool_supershaper.training_rules import OneShape, Shape
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -33,6 +32,9 @@ if TYPE_CHECKING:
 EVALUATIONS = 20
 """How often a pre-training is evaluated: steps to a perplexity are known to a twentieth of it."""
 
+_ADDED = ("clip_norm", "distil_hidden", "head_learning_rate")
+"""Hyperparameters that fingerprints of older versions lack."""
+
 
 class Mode(StrEnum):
     """Where fine-tuning starts."""
@@ -40,29 +42,11 @@ class Mode(StrEnum):
     DIRECT = "direct"
     PARTIAL = "partial"
     SCRATCH = "scratch"
+    TRAINED = "trained"
 
 
-@dataclass(frozen=True)
-class OneShape(TrainingRule):
-    """One shape alone: pre-training of a single subnet.
-
-    Args:
-        shape: Width of every layer.
-    """
-
-    trains_largest: ClassVar[bool] = False
-    shape: Shape = ()
-
-    def subnets(
-        self, widths: tuple[int, ...], n_layers: int, generator: np.random.Generator
-    ) -> list[Subnet]:
-        """Return the one shape."""
-        del widths, n_layers, generator
-        return [Subnet("subnet", self.shape)]
-
-    def describe(self) -> dict[str, Any]:
-        """Return the shape with the rule's name."""
-        return {"name": type(self).__name__, "shape": list(self.shape)}
+FURTHER = (Mode.PARTIAL, Mode.SCRATCH)
+"""Starts that fine-tuning may pre-train itself."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +103,13 @@ class Pretraining:
 
     def fingerprint(self) -> str:
         """Hex digest of hyperparameters and text."""
-        described = self.of(()).describe()
+        config = self.of(())
+        # What there was not when the first stores were written counts where it is used only.
+        described = {
+            name: value
+            for name, value in config.describe().items()
+            if name not in _ADDED or value != getattr(PretrainingConfig(), name)
+        }
         text = [self.corpus.card, self.corpus.train.shape, self.evaluation_blocks]
         return hashlib.sha256(json.dumps([described, text], sort_keys=True).encode()).hexdigest()
 

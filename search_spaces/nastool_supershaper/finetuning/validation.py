@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from nastool_supershaper.finetuning.subnets import Mode, Trajectory
+from nastool_supershaper.finetuning.subnets import FURTHER, Mode, Trajectory
 from nastool_supershaper.finetuning.tasks import Task
 from nastool_supershaper.finetuning.training import Outcome
 from nastool_supershaper.finetuning.workbench import Cell, Options, Workbench
@@ -118,7 +118,7 @@ def validate(
             (shape, mode): bench.pretrained(shape, mode)
             for mode in modes
             for shape in shapes
-            if pretrains and mode is not Mode.DIRECT
+            if pretrains and mode in FURTHER
         }
     data = {name: bench.data(name) for name in names}
     return Validation(

@@ -32,6 +32,7 @@ from nastool_supershaper.finetuning.encoding import Encoded, encode
 from nastool_supershaper.finetuning.metrics import require
 from nastool_supershaper.finetuning.question_answering import check_length
 from nastool_supershaper.finetuning.subnets import (
+    FURTHER,
     Mode,
     Pretraining,
     Trajectory,
@@ -119,6 +120,7 @@ class Workbench:
         pretraining: How subnets are trained first; None where no mode does.
         options: How cells are trained.
         on_other: Called with each cell that was trained for another one to start or learn from.
+        trained: Models of one shape that were trained alone, by shape, for the mode of that name.
 
     Attributes:
         unkept: Why models could not be kept whose scores are, one line each.
@@ -138,6 +140,7 @@ class Workbench:
         pretraining: Pretraining | None = None,
         options: Options | None = None,
         on_other: Callable[[Cell, Outcome], None] | None = None,
+        trained: Mapping[Shape, ShapedBertForMaskedLM] | None = None,
     ) -> None:
         if (needed := vocabulary_size(tokenizer)) > supernet.config.vocab_size:
             raise InvalidInputError(
@@ -152,6 +155,8 @@ class Workbench:
         self._store, self._models = store, models
         self._pretraining, self.options, self._on_other = pretraining, options, on_other
         self.unkept: list[str] = []
+        self._trained = dict(trained or {})
+        self._trained_keys: dict[Shape, str] = {}
         self._device = supernet.device.type
         self._segments = int(supernet.config.type_vocab_size)
         self._tasks = {name: self._adapted(task) for name, task in tasks.items()}
@@ -243,6 +248,11 @@ class Workbench:
         """What the subnet depends on that the cell starts from."""
         if cell.mode is Mode.DIRECT:
             return [cell.mode, self._supernet_key]
+        if cell.mode is Mode.TRAINED:
+            if cell.shape not in self._trained_keys:
+                model = cast("Any", self._trained_model(cell.shape))
+                self._trained_keys[cell.shape] = model_fingerprint(model)
+            return [cell.mode, self._trained_keys[cell.shape]]
         trained = None if self._pretraining is None else self._pretraining.fingerprint()
         if cell.mode is Mode.PARTIAL:
             return [cell.mode, self._supernet_key, trained]
@@ -432,7 +442,16 @@ class Workbench:
             self._subnet = key, self._make_subnet(cell)
         return self._subnet[1]
 
+    def _trained_model(self, shape: Shape) -> ShapedBertForMaskedLM:
+        if shape not in self._trained:
+            raise InvalidInputError(
+                f"expected a model trained alone of shape {'-'.join(map(str, shape))}, got none"
+            )
+        return self._trained[shape]
+
     def _make_subnet(self, cell: Cell) -> ShapedBertForMaskedLM:
+        if cell.mode is Mode.TRAINED:
+            return self._trained_model(cell.shape)
         if cell.mode is Mode.DIRECT:
             return self._supernet.extract(cell.shape)
         if self._pretraining is None:  # only from scratch: a mode that trains further has one
@@ -501,7 +520,7 @@ class Workbench:
             self.options.keep
             or self.task(cell.task).start_from is not None
             or (cell.taught and cell.task not in self.options.teachers)
-            or (cell.mode is not Mode.DIRECT and self._pretraining is not None)
+            or (cell.mode in FURTHER and self._pretraining is not None)
         )
 
     def _folder(self, cell: Cell) -> Path:

@@ -1,69 +1,107 @@
 #!/usr/bin/env bash
-# Makes a reference of full size (12 x 768, the paper's widths) from scratch on one GPU: trains the
-# supernet, measures shapes on two held-out texts, fits the predictor, says what it is worth.
+# Makes a reference of full size (12 x 768, the paper's widths) on one GPU in about twelve minutes:
+# trains the supernet, measures shapes on two held-out texts, fits the predictor, measures its front,
+# fine-tunes some of it.
 #
-#   TEXT=folder/with/jsonl WORK=folder/for/checkpoints bash make_full_size.sh [train] [measure] [fit]
+#   TEXT=folder START=folder WORK=folder [TASKS=folder] bash make_full_size.sh [PHASE ...]
 #
-# Without a phase all three run. Every phase goes on where it was stopped, by Ctrl-C, `timeout` or a
-# time limit: give the same command again (`timeout 590 bash make_full_size.sh train`). No network is
-# needed. TEXT holds *.jsonl(.gz) files with a "text" field; heldout_news is never trained on.
-# Text that is tokenised already is taken from WORK/corpus and WORK/news, and TEXT can then be left
-# out: run `bash make_full_size.sh tokenise` once on any machine and copy WORK, 45 MB.
+# Phases, in this order and all without one: tokenise train measure fit verify validate. Each goes on
+# where it was stopped, by Ctrl-C, `timeout` or a time limit: give the same command again. No network
+# is needed.
 #
-# The largest net trains alone for HEAD_STEPS steps, until it has left the plateau of word
-# frequencies (a loss near 7); the sandwich follows. The defaults are meant for half an hour of an
-# H100 or H200; the variables below change them. TRIAL=1 goes through all of it on a CPU in minutes,
-# with a net of the same shapes that is 16 times as narrow.
+# TEXT   *.jsonl(.gz) files with a "text" field; heldout_news is never trained on. Run the phase
+#        tokenise beforehand on any machine and copy WORK (45 MB), and it can be left out.
+# START  a BERT of 12 layers and 768 dimensions with its tokenizer: what convert_mpnet.py makes of
+#        all-mpnet-base-v2, or bert-base-uncased.
+# TASKS  a task file of `nastool validate`, or a folder with one: tasks.toml. Without it the phase
+#        validate is left out.
+#
+# The recipe: pretrained weights under a new head are lost within 100 steps at a rate of 3e-4, so the
+# head learns first, at 15 times the gentle rate of everything else; then the hidden dimensions are
+# sorted by importance, then comes the sandwich. Weights are kept in 16 bits before anything is
+# measured, and the time says how many steps there are. TRIAL=1 goes through all of it on a CPU in
+# minutes, with a net of the same shapes that is 16 times as narrow, made up where START is not given.
 set -euo pipefail
 # The command in hand gets the signal too, and may take a moment to save.
 trap 'exit 130' INT TERM
 : "${WORK:?folder for checkpoints and tables}"
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+mkdir -p "$WORK"
 if [ -n "${TRIAL:-}" ]; then
-  mkdir -p "$WORK"
-  cat >"$WORK/trial.json" <<'JSON'
-{"hidden_size": 48, "num_hidden_layers": 12, "num_attention_heads": 2, "intermediate_size": 96,
- "widths": [8, 16, 22, 30, 34, 38, 48]}
-JSON
-  : "${CONFIG:=$WORK/trial.json}" "${VOCABULARY:=500}" "${STEPS:=30}" "${HEAD_STEPS:=10}" "${WARMUP:=3}"
-  : "${BATCH:=8}" "${RATE:=1e-3}" "${CHECKPOINT:=10}" "${SHAPES:=60}" "${BLOCKS:=8}" "${COMPILE:=--no-compile}"
+  : "${START:=$WORK/start}" "${WIDTHS:=8,16,22,30,34,38,48}" "${HEAD_STEPS:=10}" "${TIME:=20s}"
+  : "${BATCH:=8}" "${RATE:=1e-3}" "${HEAD_RATE:=1e-3}" "${CHECKPOINT:=50}" "${SHAPES:=100}" "${BLOCKS:=8}"
+  : "${MEASURE_TIME:=30s}" "${NEWS_TIME:=10s}" "${BUDGET:=200}" "${LIMIT:=3}" "${FINE_TUNING:=--max-steps 4 --dev-examples 20 --train-examples 40 --max-length 32}"
 fi
-config=${CONFIG:-base} vocabulary=${VOCABULARY:-28996}
-steps=${STEPS:-10000} head_steps=${HEAD_STEPS:-3000} warmup=${WARMUP:-1000}
-batch=${BATCH:-256} rate=${RATE:-2e-4} checkpoint=${CHECKPOINT:-500}
-shapes=${SHAPES:-10000} blocks=${BLOCKS:-256} compile=${COMPILE:---compile}
-results=${RESULTS:-$here/supershaper}
-net=$WORK/net
+widths=${WIDTHS:-120,240,360,480,540,600,768}
+head_steps=${HEAD_STEPS:-250} head_rate=${HEAD_RATE:-4e-5} rate=${RATE:-1.5e-4} time=${TIME:-380s}
+batch=${BATCH:-256} checkpoint=${CHECKPOINT:-1000} shapes=${SHAPES:-10000} blocks=${BLOCKS:-256}
+measure_time=${MEASURE_TIME:-110s} news_time=${NEWS_TIME:-10s}
+results=${RESULTS:-$here/supershaper} store=sqlite:///$WORK/studies.db
+net=$WORK/net-16
 
 tokenise() {
+  if [ -n "${TRIAL:-}" ] && [ ! -d "$START" ]; then make_up_start; fi
   if [ -f "$WORK/corpus/corpus.json" ] && [ -f "$WORK/news/corpus.json" ]; then return; fi
+  : "${START:?folder of a BERT with its tokenizer}"
   : "${TEXT:?folder with the text, or a WORK that holds corpus and news}"
-  VOCABULARY=$vocabulary python - <<'PYTHON'
+  START=$START python - <<'PYTHON'
 import os
 from pathlib import Path
 
-from nastool_supershaper.data import load_tokenizer, prepare_corpus, text_files, train_tokenizer
+from nastool_supershaper.data import load_tokenizer, prepare_corpus, text_files
 
 text, work = Path(os.environ["TEXT"]), Path(os.environ["WORK"])
 news = text_files([text / "heldout_news*"])
 sources = [source for source in text_files([text]) if source not in news]
-# As many tokens as BERT-base-cased has, so that sizes are those of the paper.
-if not (work / "tokenizer" / "tokenizer.json").is_file():
-    tokenizer = train_tokenizer(sources, int(os.environ["VOCABULARY"]))
-    tokenizer.save_pretrained(str(work / "tokenizer"))
-tokenizer = load_tokenizer(work / "tokenizer")
+tokenizer = load_tokenizer(os.environ["START"])
 for name, part, held_out in (("corpus", sources, 0.01), ("news", news, 0.0)):
     corpus = prepare_corpus(part, tokenizer, work / name, held_out=held_out)
     print(f"{name}: {corpus.train.size:,} tokens, {corpus.held_out.size:,} held out")
 PYTHON
 }
 
+# An MPNet of random weights, and what convert_mpnet.py makes of it.
+make_up_start() {
+  START=$START python - <<'PYTHON'
+import os
+from pathlib import Path
+
+from transformers import MPNetConfig, MPNetModel
+
+from nastool_supershaper.data import text_files, train_tokenizer
+from nastool_supershaper.text import save_tokenizer
+
+text, work = Path(os.environ["TEXT"]), Path(os.environ["WORK"])
+tokenizer = train_tokenizer(text_files([text]), 500)
+save_tokenizer(tokenizer, work / "tokenizer")
+special = {"[CLS]": "<s>", "[SEP]": "</s>", "[PAD]": "<pad>", "[MASK]": "<mask>"}
+words = [special.get(token, token) for token in sorted(tokenizer.get_vocab())]
+sizes = MPNetConfig(
+    vocab_size=len(words), hidden_size=48, num_hidden_layers=12, num_attention_heads=2,
+    intermediate_size=96, max_position_embeddings=514,
+)
+MPNetModel(sizes).save_pretrained(work / "mpnet")
+(work / "mpnet" / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+PYTHON
+  python "$here/convert_mpnet.py" "$WORK/mpnet" "$WORK/tokenizer" "$START"
+}
+
+pretrain() {
+  python -m nastool pretrain --corpus "$WORK/corpus" --resume --batch-size "$batch" \
+    --masking-rate 0.25 --clip-norm 3 --checkpoint-every "$checkpoint" \
+    --evaluate-every "$checkpoint" "$@"
+}
+
 train() {
   tokenise
-  python -m nastool pretrain --config "$config" --corpus "$WORK/corpus" --resume --rule sandwich \
-    --steps "$steps" --head-steps "$head_steps" --warmup-steps "$warmup" --batch-size "$batch" \
-    --learning-rate "$rate" $compile --checkpoint-every "$checkpoint" --evaluate-every "$checkpoint" \
-    --output "$net"
+  pretrain --bert "$START" --widths "$widths" --rule largest --steps "$head_steps" \
+    --warmup-steps $((head_steps / 5)) --learning-rate "$head_rate" --head-rate 15 --seed 1 \
+    --output "$WORK/head"
+  pretrain --supernet "$WORK/head" --reorder --rule sandwich --learning-rate "$rate" \
+    --bottleneck-rate 2 --seed 2 --max-time "$time" --output "$WORK/net"
+  if [ ! -d "$net" ]; then python "$here/halve.py" "$WORK/net" "$net"; fi
+  # A copy, for links do not travel; what measures the front looks for held-out text there.
+  if [ ! -d "$net/corpus" ]; then cp -r "$WORK/corpus" "$net/corpus"; fi
 }
 
 measure() {
@@ -81,23 +119,48 @@ for family in space.heuristics.values():
 PYTHON
   mkdir -p "$results"
   for text in corpus news; do
-    case $text in corpus) table=perplexity ;; news) table=perplexity_news ;; esac
+    case $text in
+      corpus) table=perplexity limit=$measure_time ;;
+      news) table=perplexity_news limit=$news_time ;;
+    esac
     python -m nastool measure "$net" --corpus "$WORK/$text" --blocks "$blocks" --shapes "$shapes" \
-      --shapes-from "$WORK/heuristics.csv" --output "$results/$table.csv.gz"
+      --shapes-from "$WORK/heuristics.csv" --max-time "$limit" --output "$results/$table.csv.gz"
   done
 }
 
 fit() {
-  python -m nastool fit "$results/perplexity.csv.gz" --space "supershaper:$net" --output "$results/perplexity"
+  python -m nastool fit "$results/perplexity.csv.gz" --space "supershaper:$net" \
+    --against "news text=$results/perplexity_news.csv.gz" --output "$results/perplexity"
   python "$here/describe.py" "supershaper:$net" "$results" --run "$net" | tee "$results/README.md"
 }
 
-if [ $# -eq 0 ]; then set -- train measure fit; fi
+# The front of the predictor, measured on the weights that are kept.
+verify() {
+  python -m nastool search --space "supershaper:$net" --objective "perplexity:$results/perplexity" \
+    --objective params --budget "${BUDGET:-20000}" --study front --storage "$store"
+  python -m nastool verify front --supernet "$net" --blocks "$blocks" --limit "${LIMIT:-20}" \
+    --storage "$store"
+}
+
+validate() {
+  if [ -z "${TASKS:-}" ]; then
+    echo "validate: no TASKS are named, nothing is fine-tuned" >&2
+    return
+  fi
+  tasks=$TASKS
+  if [ -d "$tasks" ]; then tasks=$tasks/tasks.toml; fi
+  # shellcheck disable=SC2086 # options, several words
+  python -m nastool validate front --supernet "$net" --pick 3 --shape largest --task-file "$tasks" \
+    --models "$WORK/models" --storage "$store" ${FINE_TUNING:---epochs 1 --max-steps 600} \
+    --output "$results/validation.json"
+}
+
+if [ $# -eq 0 ]; then set -- tokenise train measure fit verify validate; fi
 for phase in "$@"; do
   case $phase in
-    tokenise | train | measure | fit) "$phase" ;;
+    tokenise | train | measure | fit | verify | validate) "$phase" ;;
     *)
-      echo "expected tokenise, train, measure or fit, got $phase" >&2
+      echo "expected tokenise, train, measure, fit, verify or validate, got $phase" >&2
       exit 2
       ;;
   esac

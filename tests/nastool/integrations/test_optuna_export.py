@@ -1,20 +1,23 @@
 import json
 import sqlite3
+import time
 import traceback
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
 import pytest
 
+from nastool.constraint import Constraint
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.evaluations import Evaluations
+from nastool.objective import Direction
 from nastool.problem import Problem
 from nastool.store import open_store
 from nastool.strategies.evolution import Evolution
 from nastool.strategies.random import RandomSearch
 from nastool.study import Study, load_result
-from nastool.testing import example_problems
+from nastool.testing import Formula, Widths, example_problems
 
 optuna = pytest.importorskip("optuna")
 from nastool.integrations import optuna_export  # noqa: E402
@@ -305,3 +308,40 @@ def test_evenly_spaced_ordered_genes_are_integers(tmp_path):
     widths = example_problems()["pair"].space.genes[0]
     assert optuna_export._distribution(widths).choices == (1, 2, 3, 5, 8)
     assert isinstance(problem, Problem)
+
+
+def test_signs_and_slack_are_those_of_the_problem(memory):
+    space = Widths(2, (1, 2, 3))
+    score = Formula("score", lambda g: 10.0 + g[:, 0], Direction.MAXIMIZE, cheap=False)
+    loss = Formula("loss", lambda g: 5.0 - g[:, 1])
+    slow = Formula("sum", lambda g: g.sum(axis=1) * 1.0, cheap=False)
+    bounds = (Constraint("sum", "<=", 2), Constraint("score", ">=", 11))
+    problem = Problem(space, (score, loss), bounds, metrics=(slow,))
+    study = export_study(Study(problem, RandomSearch, name="a").run(9), memory)
+    assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
+    assert len(study.trials) == 9
+    for trial in study.trials:
+        first, second = (space.genes[0].choices.index(trial.params[f"layer_{i}"]) for i in (0, 1))
+        assert trial.values == [10.0 + first, 5.0 - second]
+        (violations,) = (v for k, v in trial.system_attrs.items() if k.startswith("constraints"))
+        # Below 0 is how much of the bound is left.
+        assert violations == pytest.approx([(first + second - 2) / 2, (1 - first) / 11])
+    best = {tuple(trial.values) for trial in study.best_trials}
+    assert best == {(12.0, 5.0), (11.0, 4.0)}
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="the time zone is fixed there")
+def test_times_are_local_whatever_the_zone_of_the_beginning(memory, monkeypatch):
+    monkeypatch.setenv("TZ", "IST-5:30")
+    time.tzset()
+    try:
+        began = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone(timedelta(hours=-3)))
+        local = began.astimezone().replace(tzinfo=None)
+        trials = export_study(run("single", 10), memory, created=began).trials
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert local.hour == 11
+    # Three hours behind UTC, and five and a half hours before it.
+    assert trials[0].datetime_start == local
+    assert local <= trials[-1].datetime_complete < local + timedelta(minutes=1)

@@ -152,3 +152,9 @@ def test_ranking_of_several_objectives_prefers_the_front_and_its_ends():
 def test_bad_settings_are_named(settings, message):
     with pytest.raises(InvalidInputError, match=message):
         Evolution(example_problems()["single"], 0, **settings)
+
+
+@pytest.mark.parametrize(("population", "size", "batch"), [(100, 25, 20), (3, 2, 1), (10, 2, 2)])
+def test_sizes_follow_the_population(population, size, batch):
+    strategy = Evolution(example_problems()["single"], population_size=population)
+    assert (strategy._tournament_size, strategy.batch_size) == (size, batch)

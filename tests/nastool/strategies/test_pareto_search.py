@@ -79,3 +79,23 @@ def test_contributions_are_the_hypervolume_lost():
 def test_bad_settings_are_named(setting, message):
     with pytest.raises(InvalidInputError, match=message):
         ParetoSearch(example_problems()["pair"], 0, **setting)
+
+
+def test_who_adds_most_to_the_front_has_most_children():
+    """Whatever the order of the front, by either objective, its weights belong to its members."""
+    space = Widths(30)
+    objectives = np.array([[0.0, 1.0], [0.1, 0.9], [0.5, 0.2], [0.9, 0.1], [1.0, 0.0]])
+    rows = np.tile(np.arange(5)[:, None], (1, 30))
+    loss = Formula("x", lambda g: objectives[g[:, 0], 0])
+    problem = Problem(space, (loss, Formula("y", lambda g: objectives[g[:, 0], 1])))
+    parents = []
+    for order in ([0, 1, 2, 3, 4], [4, 0, 3, 1, 2]):
+        strategy = ParetoSearch(problem, 0)
+        strategy.tell(problem.evaluate(rows[order]))
+        weights = strategy.state_dict()["weights"]
+        members = strategy.parents.genotypes[:, 0]
+        parents.append(weights[np.argsort(members)])
+    np.testing.assert_allclose(parents[0], parents[1])
+    # The knee and both ends count most, its neighbours by what they alone dominate.
+    assert parents[0][[0, 2, 4]] == pytest.approx([parents[0][2]] * 3)
+    assert parents[0][1] < parents[0][2] / 2

@@ -14,6 +14,8 @@ optuna = pytest.importorskip("optuna")
 
 
 class TestTPE(StrategyConformance):
+    lessons = 60
+
     batch = 4
     rounds = 4
 

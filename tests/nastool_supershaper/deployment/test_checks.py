@@ -177,13 +177,13 @@ class TestExamples:
         [
             ("label\n1\n", "expected one or two columns of text, then 'label'"),
             ("sentence\tclass\na\t1\n", "expected one or two columns of text, then 'label'"),
-            ("", "must hold examples, got none"),
+            ("", r"data\.tsv: expected a header and at least one row, the file is empty"),
             ("sentence\tlabel\n", "must hold examples, got none"),
-            ("sentence\tlabel\ngood\n", "expected a column 'label' in every row"),
+            ("sentence\tlabel\ngood\n", r"data\.tsv, line 2: expected 2 cells, got 1"),
             ("sentence\tlabel\ngood\tmaybe\n", r"one of the classes \(no, yes\), got 'maybe'"),
             (
                 "sentence\tlabel\ngood\tyes\nbad\t0\n",
-                r"example 2: 'label' must be one of the classes \(no, yes\), got '0'",
+                r"line 3: 'label' must be one of the classes \(no, yes\), got '0'",
             ),
         ],
     )
@@ -237,5 +237,5 @@ class TestQuestions:
 
     def test_other_files_are_refused(self, subnet, supernet, tmp_path):
         (tmp_path / "x.tsv").write_text("sentence\tlabel\ngood\t1\n")
-        with pytest.raises(InvalidInputError, match="--examples: expected a column 'question'"):
+        with pytest.raises(InvalidInputError, match=r"x\.tsv, line 2: expected a column"):
             self.measured(subnet, supernet, tmp_path / "x.tsv")

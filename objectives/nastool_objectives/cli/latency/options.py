@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from nastool.cli.options import count
+from nastool.cli.options import count, number
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -62,14 +62,14 @@ def gate_options(command: _F) -> _F:
         click.option("--force", is_flag=True, help="Let a noisy table through, marked as such."),
         click.option(
             "--max-difference",
-            type=float,
+            type=number,
             default=0.05,
             show_default=True,
             help="Largest median relative difference between repeats.",
         ),
         click.option(
             "--min-spearman",
-            type=float,
+            type=number,
             default=0.9,
             show_default=True,
             help="Lowest rank correlation between repeats.",
