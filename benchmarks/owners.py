@@ -168,7 +168,7 @@ def corpora(folder: Path, rounds: int, rng: random.Random) -> Count:
 
 def exports(folder: Path, rounds: int, rng: random.Random) -> Count:
     """One target for two exports of different shapes."""
-    from nastool.files import whole_folder
+    from nastool.files.writing import whole_folder
     from nastool_supershaper.deployment.models import save_deployed
     from nastool_supershaper.modeling import SuperShaperConfig, SuperShaperForMaskedLM
     from nastool_supershaper.text import text_files, train_tokenizer

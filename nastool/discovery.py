@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from nastool.errors import InvalidInputError, naming
-from nastool.files import is_file, reading
+from nastool.files.reading import is_file, reading
 
 SEARCH_SPACES = "nastool.search_spaces"
 OBJECTIVES = "nastool.objectives"

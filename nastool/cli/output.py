@@ -21,7 +21,8 @@ from nastool.cli.tables import (
     proxies,
 )
 from nastool.errors import InvalidInputError
-from nastool.files import is_database, is_file, is_folder, write_whole
+from nastool.files.reading import is_database, is_file, is_folder
+from nastool.files.writing import write_whole
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

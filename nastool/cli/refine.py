@@ -16,7 +16,8 @@ import click
 from nastool.cli.measuring import Measuring, measuring_options
 from nastool.cli.options import count
 from nastool.errors import InvalidInputError
-from nastool.files import is_file, read_text, write_whole, writing
+from nastool.files.reading import is_file, read_text
+from nastool.files.writing import write_whole, writing
 
 if TYPE_CHECKING:
     from nastool.objective import Objective

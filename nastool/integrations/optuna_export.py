@@ -18,7 +18,7 @@ import optuna
 from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError, NastoolError
-from nastool.files import is_file
+from nastool.files.reading import is_file
 from nastool.integrations.optuna_tables import Tables
 from nastool.problem import Problem
 from nastool.results import Result

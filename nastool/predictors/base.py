@@ -22,17 +22,8 @@ from numpy.typing import NDArray
 
 from nastool.discovery import PREDICTORS, available, find
 from nastool.errors import InvalidInputError, naming
-from nastool.files import (
-    beside,
-    is_file,
-    parse_json,
-    read_text,
-    reading,
-    sync_folder,
-    whole_folder,
-    write_whole,
-    writing,
-)
+from nastool.files.reading import is_file, parse_json, read_text, reading
+from nastool.files.writing import beside, sync_folder, whole_folder, write_whole, writing
 from nastool.objective import Direction, RankAgreement
 from nastool.predictors.conformal import Widths
 from nastool.predictors.digests import check_digests, write_digests

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from nastool.errors import InvalidInputError, MissingDependencyError
-from nastool.files import read_json_object
+from nastool.files.reading import read_json_object
 from nastool.predictors.base import (
     Floats,
     Prediction,

@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 
 from nastool.errors import InvalidInputError
-from nastool.files import read_json_object, reading, write_whole
+from nastool.files.reading import read_json_object, reading
+from nastool.files.writing import write_whole
 
 DIGESTS = "digests.json"
 """In the folder of a predictor: SHA-256 of each other file, by name."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nastool.errors import InvalidInputError, MissingDependencyError
-from nastool.files import read_json_object
+from nastool.files.reading import read_json_object
 from nastool.predictors.base import (
     Floats,
     Prediction,

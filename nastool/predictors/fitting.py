@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError
-from nastool.files import is_file
+from nastool.files.reading import is_file
 from nastool.objective import Direction, RankAgreement
 from nastool.predictors.base import Card, Floats, Predictor, create_predictor, load_predictor
 from nastool.predictors.evaluation import folds, holdout, rank_agreement

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError
-from nastool.files import read_json
+from nastool.files.reading import read_json
 from nastool.predictors.base import (
     Floats,
     Prediction,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from nastool.errors import MissingDependencyError, StoreError
-from nastool.files import SQLITE, reading
+from nastool.files.reading import SQLITE, reading
 from nastool.store import urls
 
 if TYPE_CHECKING:

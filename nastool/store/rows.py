@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nastool.errors import InvalidInputError, StoreError
-from nastool.files import parse_json
+from nastool.files.reading import parse_json
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Table

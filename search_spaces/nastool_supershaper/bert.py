@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import BertConfig, PretrainedConfig, PreTrainedModel
 
 from nastool.errors import InvalidInputError
-from nastool.files import first_line, is_file, is_folder, read_json_object, reading
+from nastool.files.reading import first_line, is_file, is_folder, read_json_object, reading
 
 _log = logging.getLogger(__name__)
 

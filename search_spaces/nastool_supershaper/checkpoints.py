@@ -15,14 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nastool.errors import InvalidInputError, NastoolError
-from nastool.files import (
-    digest,
-    is_file,
-    read_json_object,
-    whole_file,
-    whole_folder,
-    write_whole,
-)
+from nastool.files.reading import is_file, read_json_object
+from nastool.files.writing import digest, whole_file, whole_folder, write_whole
 
 if TYPE_CHECKING:
     import torch

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError, NastoolError
-from nastool.files import digest, is_file, read_json_object, reading, write_whole
+from nastool.files.reading import is_file, read_json_object, reading
+from nastool.files.writing import digest, write_whole
 from nastool_supershaper.identity import (
     describe_source,
     describe_tokenizer,

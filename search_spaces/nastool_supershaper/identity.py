@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nastool.files import GZIP, digest
+from nastool.files.reading import GZIP
+from nastool.files.writing import digest
 from nastool_supershaper.masking import Blocks
 from nastool_supershaper.text import HubDataset, Source
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError
-from nastool.files import is_file, read_json_object
+from nastool.files.reading import is_file, read_json_object
 from nastool.leftovers import temporary_folder
 from nastool_supershaper.data import Corpus, fixed_masks, load_corpus, prepare_corpus
 from nastool_supershaper.text import load_tokenizer, text_files

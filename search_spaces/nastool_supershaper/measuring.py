@@ -22,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError
-from nastool.files import is_file, read_json_object, reading, whole_file, write_whole
-from nastool.files import read_table as read_rows
+from nastool.files.reading import is_file, read_json_object, reading
+from nastool.files.reading import read_table as read_rows
+from nastool.files.writing import whole_file, write_whole
 from nastool_supershaper.data import PATIENCE
 from nastool_supershaper.masked_text import check_length
 from nastool_supershaper.parallel import ALONE, Workers

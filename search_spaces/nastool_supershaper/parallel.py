@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nastool.errors import InvalidInputError, NastoolError
-from nastool.files import owned
+from nastool.files.writing import owned
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -134,7 +134,7 @@ class Workers:
         """Within this block these processes alone may write to a target: the first one owns it.
 
         Args:
-            target: See `nastool.files.owned`.
+            target: See `nastool.files.writing.owned`.
             what: Likewise.
             wait: Likewise.
             say: Likewise.

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError, NastoolError, WriteError
-from nastool.files import read_json_object, write_whole, writing
+from nastool.files.reading import read_json_object
+from nastool.files.writing import write_whole, writing
 from nastool_supershaper.checkpoints import (
     Checkpoint,
     latest_checkpoint,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from nastool.chain import ChainCost
 from nastool.deployment import Deployment, Workload
 from nastool.errors import InvalidInputError, MissingDependencyError
-from nastool.files import is_file, is_folder, read_json_object
+from nastool.files.reading import is_file, is_folder, read_json_object
 from nastool.leftovers import shipped_folder
 from nastool.space import Gene, Genotypes, SearchSpace
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
 from torch import Tensor, nn
 
 from nastool.errors import InvalidInputError
-from nastool.files import first_line, is_file, is_folder, read_json_object
+from nastool.files.reading import first_line, is_file, is_folder, read_json_object
 from nastool_supershaper.identity import describe_tokenizer
 from nastool_supershaper.masked_positions import MaskedPositions
 from nastool_supershaper.nets import ShapeNet

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
-from nastool.files import (
+from nastool.files.reading import (
     GZIP,
     first_line,
     is_file,

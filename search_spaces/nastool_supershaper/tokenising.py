@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 
 from nastool.errors import InvalidInputError, NastoolError
-from nastool.files import read_json_object, write_whole
+from nastool.files.reading import read_json_object
+from nastool.files.writing import write_whole
 from nastool_supershaper.parallel import Workers
 from nastool_supershaper.text import Source, pieces
 

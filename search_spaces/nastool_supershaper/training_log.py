@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nastool.files import is_file, read_text, write_whole, writing
+from nastool.files.reading import is_file, read_text
+from nastool.files.writing import write_whole, writing
 from nastool_supershaper.pretraining_report import StepReport
 
 

@@ -11,20 +11,16 @@ import pytest
 
 from nastool import files
 from nastool.errors import InvalidInputError, WriteError
-from nastool.files import (
-    check_free,
+from nastool.files.reading import (
     is_file,
     json_lines,
     json_records,
-    owned,
     parse_json,
     read_json,
     read_table,
     read_text,
-    whole_file,
-    whole_folder,
-    write_whole,
 )
+from nastool.files.writing import check_free, owned, whole_file, whole_folder, write_whole
 
 
 def test_names_of_rows_and_empty_columns_are_left_out(tmp_path):
@@ -265,7 +261,7 @@ def test_what_a_killed_process_left_beside_a_folder_is_removed(tmp_path):
 
 _OWNER = """
 import pathlib, sys, time
-from nastool.files import owned
+from nastool.files.writing import owned
 with owned(pathlib.Path(sys.argv[1]), "run"):
     print("owns", flush=True)
     time.sleep(60)

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from nastool.errors import InvalidInputError, NastoolError
-from nastool.files import owned
+from nastool.files.writing import owned
 from nastool_supershaper import pretraining
 from nastool_supershaper.checkpoints import latest_checkpoint, load_supernet
 from nastool_supershaper.cli.measure import measure as measure_command
@@ -297,7 +297,7 @@ class TestOwner:
     SCRIPT = """
 import sys
 from pathlib import Path
-from nastool.files import owned
+from nastool.files.writing import owned
 with owned(Path(sys.argv[1]), "run"):
     print("owns", flush=True)
     sys.stdin.read()

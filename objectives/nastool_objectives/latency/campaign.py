@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from nastool.deployment import Workload
 from nastool.devices import Device, Timing, timing_of
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
-from nastool.files import is_file, owned, read_table, read_text, write_whole, writing
+from nastool.files.reading import is_file, read_table, read_text
+from nastool.files.writing import owned, write_whole, writing
 from nastool.space import Genotypes, SearchSpace
 from nastool_objectives.latency import sampling, system
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from nastool.deployment import Deployment
 from nastool.devices import Device, Timing
 from nastool.errors import InvalidInputError, NastoolError
-from nastool.files import reading
+from nastool.files.reading import reading
 from nastool.leftovers import started, temporary_folder
 from nastool_objectives.latency.export import export_onnx, export_torchscript
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from nastool.errors import InvalidInputError, NastoolError
-from nastool.files import is_file, read_text, write_whole, writing
+from nastool.files.reading import is_file, read_text
+from nastool.files.writing import write_whole, writing
 from nastool.predictors.base import Card, Predictor, save_predictor
 from nastool.predictors.fitting import (
     Fitted,

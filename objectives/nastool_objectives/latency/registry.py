@@ -19,15 +19,8 @@ from typing import Any, Literal
 
 from nastool.deployment import Workload
 from nastool.errors import InvalidInputError
-from nastool.files import (
-    is_file,
-    is_folder,
-    parse_json,
-    read_text,
-    reading,
-    write_whole,
-    writing,
-)
+from nastool.files.reading import is_file, is_folder, parse_json, read_text, reading
+from nastool.files.writing import write_whole, writing
 from nastool_objectives.latency.repeatability import NoiseGate, Repeatability
 
 CARD = "device.json"

@@ -142,7 +142,7 @@ def export(
     """
     with torch_needed():
         from nastool_supershaper.deployment import export as exporting
-    from nastool.files import check_free
+    from nastool.files.writing import check_free
     from nastool_supershaper.deployment.runtimes import FILES, require
 
     check_free(target)
@@ -321,7 +321,7 @@ def _labels(text: str | None) -> list[str]:
 
 
 def _tokenizer(given: str | None, beside: Path) -> Any:
-    from nastool.files import is_file
+    from nastool.files.reading import is_file
     from nastool_supershaper.text import load_tokenizer
 
     if given is None and not is_file(beside / "tokenizer.json"):

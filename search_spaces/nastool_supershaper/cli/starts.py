@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from nastool.errors import InvalidInputError
-from nastool.files import is_file, read_json_object
+from nastool.files.reading import is_file, read_json_object
 from nastool_supershaper.cli.supernets import (
     check_net,
     new_supernet,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nastool.errors import InvalidInputError, MissingDependencyError
-from nastool.files import read_json_object
+from nastool.files.reading import read_json_object
 
 if TYPE_CHECKING:
     import torch

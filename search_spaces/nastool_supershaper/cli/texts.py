@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nastool.errors import InvalidInputError
-from nastool.files import is_file, read_json_object
+from nastool.files.reading import is_file, read_json_object
 from nastool_supershaper.parallel import ALONE, Workers
 
 if TYPE_CHECKING:

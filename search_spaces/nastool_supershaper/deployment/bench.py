@@ -16,7 +16,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from nastool.deployment import Deployment, Workload
 from nastool.devices import Device, timing_of
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
-from nastool.files import read_json_object
+from nastool.files.reading import read_json_object
 from nastool.plugins import load_device
 from nastool_supershaper import shaped_bert
 from nastool_supershaper.deployment import forms

@@ -9,7 +9,7 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from nastool.errors import NastoolError
-from nastool.files import whole_folder, write_whole
+from nastool.files.writing import whole_folder, write_whole
 from nastool_supershaper.deployment import forms
 from nastool_supershaper.deployment.card import model_card
 from nastool_supershaper.deployment.checks import (

@@ -13,7 +13,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from nastool.errors import InvalidInputError
-from nastool.files import is_file, is_folder, read_json_object, write_whole
+from nastool.files.reading import is_file, is_folder, read_json_object
+from nastool.files.writing import write_whole
 from nastool_supershaper.carried import shaped_bert as carried
 from nastool_supershaper.checkpoints import save_model, trained_folder
 from nastool_supershaper.deployment.report import Evaluation

@@ -10,7 +10,7 @@ import numpy as np
 
 from nastool.deployment import Workload
 from nastool.errors import NastoolError
-from nastool.files import read_json_object
+from nastool.files.reading import read_json_object
 from nastool.leftovers import started
 
 _FILES = {

@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 from nastool.errors import InvalidInputError, MissingDependencyError
-from nastool.files import GZIP, json_lines, json_records, read_table
+from nastool.files.reading import GZIP, json_lines, json_records, read_table
 from nastool_supershaper.finetuning.tasks import Files, Hub, Kind, Task
 from nastool_supershaper.text import well_formed
 

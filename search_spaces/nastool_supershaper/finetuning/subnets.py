@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from nastool.errors import InvalidInputError
-from nastool.files import parse_json, read_text
+from nastool.files.reading import parse_json, read_text
 from nastool_supershaper.finetuning.data import TaskData
 from nastool_supershaper.finetuning.tasks import Kind, Task
 from nastool_supershaper.measuring import perplexities

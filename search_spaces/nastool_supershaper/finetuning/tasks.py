@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nastool.errors import InvalidInputError
-from nastool.files import is_file, is_folder, read_text
+from nastool.files.reading import is_file, is_folder, read_text
 
 
 class Kind(StrEnum):

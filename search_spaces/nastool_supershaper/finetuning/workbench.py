@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from nastool.errors import InvalidInputError, NastoolError
-from nastool.files import is_folder, owned, whole_folder, writing
+from nastool.files.reading import is_folder
+from nastool.files.writing import owned, whole_folder, writing
 from nastool_supershaper.deployment.models import (
     load_deployed,
     save_deployed,

@@ -22,7 +22,8 @@ from torch import Tensor
 from transformers import BertConfig, BertForMaskedLM
 
 from nastool.errors import InvalidInputError
-from nastool.files import check_free, read_json_object, read_text, whole_folder
+from nastool.files.reading import read_json_object, read_text
+from nastool.files.writing import check_free, whole_folder
 from nastool_supershaper.text import load_tokenizer, save_tokenizer
 
 SPECIAL = {"[CLS]": "<s>", "[SEP]": "</s>", "[PAD]": "<pad>", "[MASK]": "<mask>"}

@@ -13,7 +13,8 @@ import click
 import torch
 
 from nastool.errors import NastoolError
-from nastool.files import check_free, is_file, read_text, whole_folder, write_whole
+from nastool.files.reading import is_file, read_text
+from nastool.files.writing import check_free, whole_folder, write_whole
 from nastool_supershaper.checkpoints import load_supernet, save_model
 from nastool_supershaper.text import load_tokenizer, save_tokenizer
 

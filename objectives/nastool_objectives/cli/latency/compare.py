@@ -42,7 +42,7 @@ def compare(
 
     FIRST and SECOND are tables or devices. The exit code is 2 where the noise gate refuses.
     """
-    from nastool.files import is_file
+    from nastool.files.reading import is_file
     from nastool.plugins import load_space
     from nastool_objectives.latency.fitting import judge
     from nastool_objectives.latency.registry import TABLE, find_device

@@ -99,7 +99,7 @@ def import_table(
 
 def _free(folder: Path, card: DeviceCard) -> None:
     """Keep an import from replacing a device that came from something else."""
-    from nastool.files import is_file
+    from nastool.files.reading import is_file
     from nastool_objectives.latency.registry import CARD, read_card
 
     if is_file(folder / CARD) and read_card(folder).device != card.device:

@@ -9,7 +9,7 @@ import click
 
 from nastool.cli.options import count, plugin_option, whole
 from nastool.errors import InvalidInputError, NastoolError
-from nastool.files import owned
+from nastool.files.writing import owned
 from nastool_objectives.cli.latency.options import (
     devices_option,
     fit_options,
@@ -169,7 +169,7 @@ def _begin(folder: Path, card: DeviceCard) -> None:
     """Write the card of a new campaign, or check that the one that is there is the same."""
     import json
 
-    from nastool.files import is_file
+    from nastool.files.reading import is_file
     from nastool_objectives.latency.registry import CARD, check_enterable, read_card, write_card
 
     check_enterable(folder)

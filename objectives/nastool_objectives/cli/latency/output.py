@@ -10,7 +10,7 @@ import click
 
 from nastool.cli.predictor_plot import write_page
 from nastool.cli.progress import ProgressBar
-from nastool.files import is_file, read_text
+from nastool.files.reading import is_file, read_text
 
 if TYPE_CHECKING:
     from nastool.space import SearchSpace
