@@ -19,6 +19,9 @@ _UNLIKELY = 8.0
 _MOST = 0.1
 """Share of the rows beyond which those far off are no outliers, but another kind of row."""
 
+_ANOTHER_UNIT = 8.0
+"""Times by which rows of another kind differ at least; many that differ less are two groups."""
+
 _FEWEST = 12
 """Shapes below which nothing can be told to be far."""
 
@@ -60,6 +63,9 @@ def outliers(data: Measurements) -> NDArray[np.int64]:
     spread = 1.4826 * float(np.median(np.abs(errors - np.median(errors))))
     found = np.flatnonzero(far & (np.abs(errors - np.median(errors)) > _UNLIKELY * spread))
     if len(found) > _MOST * len(values):
+        ratios = values[found] / float(np.median(np.delete(values, found)))
+        if np.all((ratios > 1 / _ANOTHER_UNIT) & (ratios < _ANOTHER_UNIT)):
+            return np.empty(0, dtype=np.int64)
         raise InvalidInputError(
             f"rows must be of one kind, but {len(found):,} of {len(values):,} lie far from the "
             f"others ({named(data, found)}; {values[found].min():.4g} to "

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nastool import files
+from nastool.files import reading
 from nastool.errors import InvalidInputError, WriteError
 from nastool.files.reading import (
     is_file,
@@ -72,8 +72,8 @@ def test_a_record_that_is_no_json_is_named_by_its_line(tmp_path):
 
 
 def test_lines_and_json_beyond_all_measure_are_refused_while_they_are_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "LONGEST_LINE", 99)
-    monkeypatch.setattr(files, "LONGEST_JSON", 99)
+    monkeypatch.setattr(reading, "LONGEST_LINE", 99)
+    monkeypatch.setattr(reading, "LONGEST_JSON", 99)
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'1\n"' + b"0" * 100_000))
     with pytest.raises(InvalidInputError, match="line 2: must have at most 99 characters"):
         list(json_lines(tmp_path / "a.jsonl.gz"))

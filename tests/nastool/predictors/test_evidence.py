@@ -160,6 +160,17 @@ def test_two_kinds_of_rows_are_refused(tmp_path):
         fit_table(read_measurements(path, "y"), "linear")
 
 
+def test_two_groups_of_one_kind_are_learnt(tmp_path):
+    """E.g. shapes that a device runs by another kernel: half as slow, and hardly any noise."""
+
+    def values(shapes):
+        fast = shapes[:, 0] == shapes[:, 0].max()
+        return np.where(fast, 0.0673, 0.1345) + 1e-6 * shapes.sum(axis=1)
+
+    path, _ = table_of(tmp_path, Sized(150, values))
+    assert len(fit_table(read_measurements(path, "y"), "linear").data) == 150
+
+
 def test_a_heavy_tail_that_the_shapes_explain_is_no_outlier(tmp_path):
     path, _ = table_of(tmp_path, Sized(150, lambda shapes: np.exp(shapes.sum(axis=1) / 4.0)))
     assert len(fit_table(read_measurements(path, "y"), "linear").data) == 150
