@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nastool.files import reading
 from nastool.errors import InvalidInputError, WriteError
+from nastool.files import reading
 from nastool.files.reading import (
     is_file,
     json_lines,
