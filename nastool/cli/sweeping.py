@@ -26,6 +26,7 @@ from nastool.problem import Problem
 from nastool.results import Result, csv_of, describe_metrics, json_record
 from nastool.space import Genotypes
 from nastool.store.urls import showable
+from nastool.trust import Trust, is_predicted, trust
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -287,15 +288,26 @@ def columns(sweep: Sweep, found: Sequence[Found]) -> dict[str, list[Any]]:
     }
     for metric in sweep.problem.reported:
         table[metric.name] = [row.values.get(metric.name) for row in found]
-    if objective.interval is not None:
-        half = objective.interval
-        table["interval"] = [None if row.genotype is None else half for row in found]
+    worth = _worth(objective, found)
+    if worth is not None and worth.halves is not None:
+        halves = iter(np.where(worth.outside, np.nan, worth.halves).tolist())
+        table["interval"] = [None if row.genotype is None else next(halves) for row in found]
     if any(row.certificate for row in found):
         table["regret"] = [row.regret for row in found]
         table["proven"] = [row.regret == 0 for row in found]
     table["evaluations"] = [row.evaluations for row in found]
     table["study"] = [row.study or None for row in found]
     return table
+
+
+def _worth(objective: Objective, found: Sequence[Found]) -> Trust | None:
+    """How far the best are to be trusted, row by row of those there are; None if not predicted."""
+    rows = [row for row in found if row.genotype is not None]
+    if not rows or not is_predicted(objective):
+        return None
+    genotypes = np.concatenate([row.genotype for row in rows if row.genotype is not None])
+    values = np.array([row.values[objective.name] for row in rows])
+    return trust(objective, genotypes, values)
 
 
 def as_json(sweep: Sweep, found: Sequence[Found], facts: Mapping[str, str | int]) -> str:
@@ -346,9 +358,10 @@ def as_table(
     for metric in problem.reported:
         values = np.array([row.values[metric.name] for row in rows])
         cells[metric.name] = formatted(values, metric.unit)
-    if objective.interval is not None:
-        half = format_quantity(objective.interval, objective.unit)
-        cells[objective.name] = [f"{text} ± {half}" for text in cells[objective.name]]
+    worth = _worth(objective, found)
+    if worth is not None:
+        pairs = enumerate(cells[objective.name])
+        cells[objective.name] = [f"{text} {worth.text(row)}".rstrip() for row, text in pairs]
     cells["shape"] = [problem.space.format(genotype) for genotype in genotypes]
     glyphs = bars(problem, genotypes)
     if any(glyphs):
@@ -373,6 +386,8 @@ def as_table(
     grid.add_column()
     for label, source in sources(problem):
         grid.add_row(label, source)
+        for note in worth.notes if worth is not None and label.plain == objective.name else ():
+            grid.add_row("", Text(note))
     for row in found:
         if row.genotype is None:
             grid.add_row(Text(str(row.limit)), Text(row.note))
