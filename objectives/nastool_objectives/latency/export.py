@@ -56,6 +56,9 @@ def export_torchscript(deployment: Deployment, path: Path) -> None:
     torch = require_torch()
     module = FirstOutput(torch, deployment.module)
     with _quietly("TorchScript"), torch.no_grad():
+        # A file holds whole storages: weights that share one with others would bring all of it.
+        for parameter in module.parameters():
+            parameter.data = parameter.data.clone()
         traced = torch.jit.trace(module, tuple(deployment.inputs.values()), check_trace=False)
         torch.jit.save(traced, str(path))
 

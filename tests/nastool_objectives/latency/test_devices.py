@@ -14,6 +14,8 @@ from nastool.errors import InvalidInputError, NastoolError
 from nastool.plugins import load_device
 from nastool.testing import DeviceConformance
 from nastool_objectives.latency import system
+from nastool_objectives.latency.export import export_torchscript
+from nastool_supershaper.space import create
 
 torch = pytest.importorskip("torch")
 
@@ -293,3 +295,15 @@ def test_no_energy_counter_is_no_energy(tmp_path, monkeypatch):
     counter = system.EnergyCounter()
     counter.start()
     assert counter.stop() is None
+
+
+def test_a_torchscript_file_holds_the_weights_of_its_shape_alone(tmp_path):
+    space = create("layers=2,widths=12/24,ffn=48,heads=2,vocabulary=500,positions=16")
+    sizes = []
+    for genotype in ([0, 0], [1, 1]):
+        deployment = space.deploy(np.array(genotype), Workload(1, 8))
+        weights = sum(weight.numel() for weight in deployment.module.parameters())
+        export_torchscript(deployment, tmp_path / "model.pt")
+        sizes.append((tmp_path / "model.pt").stat().st_size - 4 * weights)
+    # What is beside the weights: code and names, a few bytes a weight matrix.
+    assert all(0 < size < 100_000 for size in sizes)
