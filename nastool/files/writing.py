@@ -206,7 +206,8 @@ def remove_leftovers(folder: Path) -> None:
     Args:
         folder: Where `write_whole` and `whole_folder` wrote to.
     """
-    for path in folder.glob(".*.partial-*"):
+    # The second form is that of earlier releases.
+    for path in (*folder.glob(".*.partial-*"), *folder.glob(".partial-*")):
         with contextlib.suppress(OSError):
             if is_folder(path):
                 shutil.rmtree(path)

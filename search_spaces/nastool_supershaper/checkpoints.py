@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.files.reading import is_file, read_json_object
-from nastool.files.writing import digest, whole_file, whole_folder, write_whole
+from nastool.files.writing import (
+    digest,
+    remove_leftovers,
+    whole_file,
+    whole_folder,
+    write_whole,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -76,8 +82,7 @@ def save_checkpoint(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Of a process that was killed: a run has one owner.
-        for leftover in (*folder.glob(".*.partial-*"), *folder.glob(".partial-*")):
-            shutil.rmtree(leftover)
+        remove_leftovers(folder)
         if final.exists():
             shutil.rmtree(final)
         with whole_folder(final) as partial:

@@ -458,6 +458,17 @@ class TestResume:
         train(tmp_path / "whole", KILLED_CONFIG)
         assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
+    def test_what_killed_writers_left_is_no_hindrance(self, whole, tmp_path):
+        """Files and folders: notes of owners are written beside checkpoints, too."""
+        with pytest.raises(RuntimeError):
+            train(tmp_path, on_step=power_cut)
+        left = tmp_path / "checkpoints"
+        (left / "..step-00000004.lock.owner.partial-1-00000000").write_text("{")
+        (left / ".step-00000004.partial-1-00000000").mkdir()
+        train(tmp_path)
+        assert_same_run(whole, tmp_path)
+        assert not list(left.glob(".*partial*"))
+
     def test_checkpoints_of_older_versions_go_on(self, whole, tmp_path):
         train(tmp_path, on_step=lambda r: r.step == 5 and os.kill(os.getpid(), signal.SIGINT))
         folder = latest_checkpoint(tmp_path / "checkpoints").path
