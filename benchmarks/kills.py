@@ -37,7 +37,8 @@ _GRACE = 10.0
 _DEVICE = """#!{python} -S
 import os, sys, time
 time.sleep(0.05)
-size = os.path.getsize(sys.argv[1])
+# To a tenth of a megabyte: the names in the file depend on how many were traced before it.
+size = round(os.path.getsize(sys.argv[1]), -5)
 print(*[size / 1e6 * (1 + k / 1e3) for k in range(int(os.environ["NASTOOL_REPEATS"]))])
 """
 
