@@ -12,9 +12,9 @@ import torch
 from click.testing import CliRunner
 from transformers import BertConfig, BertForSequenceClassification
 
-from nastool import files
 from nastool.cli.main import main
 from nastool.errors import NastoolError
+from nastool.files.writing import owned
 from nastool_supershaper.checkpoints import load_supernet, save_model
 from nastool_supershaper.data import load_corpus, prepare_corpus
 from nastool_supershaper.finetuning import subnets, workbench
@@ -397,7 +397,7 @@ def test_models_that_cannot_be_kept_are_refused_before_training(validate, tmp_pa
         run = validate("--shape", "4-16", *words, "--models", "file/models")
         assert run.exit_code == 2
         assert "cannot write file/models: Not a directory" in run.output
-    with files.owned(tmp_path, "folder"):
+    with owned(tmp_path, "folder"):
         run = validate("--shape", "4-16", "--tasks", "mood", "--keep", "--models", str(tmp_path))
     assert run.exit_code == 2
     assert f"folder of models {tmp_path} is in use by process" in run.output
