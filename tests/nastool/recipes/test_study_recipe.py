@@ -99,9 +99,7 @@ def test_what_is_wrong_is_named_with_key_and_line(text, message):
 
 
 def test_keys_of_json_are_named_with_their_line():
-    with pytest.raises(
-        InvalidInputError, match=r"r.json, line 3: buget: unknown key; did you"
-    ):
+    with pytest.raises(InvalidInputError, match=r"r.json, line 3: buget: unknown key; did you"):
         StudyRecipe.from_json('{\n"space": "toy",\n"buget": 3}', "r.json")
 
 
