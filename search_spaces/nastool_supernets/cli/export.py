@@ -217,7 +217,7 @@ def _cut_out(
     seed: int,
 ) -> tuple[Any, Any, Any, Path]:
     """A shape of a supernet with a head, where it comes from, and what merging changed."""
-    from nastool.cli.show import problem_of
+    from nastool.recipes.study_recipe import stored_problem
     from nastool.store import open_store
     from nastool.study import load_result
     from nastool_supernets.deployment.checks import merging_difference
@@ -235,7 +235,7 @@ def _cut_out(
     if study is not None:
         with open_store(storage, create=False) as store:
             summary = store.load(study).summary
-            result = load_result(store, study, problem_of(summary))
+            result = load_result(store, study, stored_problem(summary))
         supernet = supernet or named_supernet(summary)
     if supernet is None:
         raise InvalidInputError("expected --supernet")

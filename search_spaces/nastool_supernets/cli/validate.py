@@ -219,7 +219,7 @@ def validate(
         from nastool_supernets.finetuning.workbench import Options, Workbench
         from nastool_supernets.training.checkpoints import load_supernet
     from nastool.cli.output import Destination
-    from nastool.cli.show import problem_of
+    from nastool.recipes.study_recipe import stored_problem
     from nastool.store import open_store
     from nastool.study import load_result
     from nastool_supernets.corpus.corpus import load_corpus
@@ -251,7 +251,7 @@ def validate(
     )
     with open_store(storage, create=False) as store:
         summary = store.load(study).summary
-        result = load_result(store, study, problem_of(summary))
+        result = load_result(store, study, stored_problem(summary))
         supernet = supernet or named_supernet(summary)
         model = load_supernet(supernet)
         space = _space(result, supernet, model)
