@@ -207,6 +207,16 @@ class SearchSpace(ABC):
         return np.array([len(gene.choices) for gene in self.genes], dtype=np.int64)
 
     @cached_property
+    def smallest(self) -> NDArray[np.int64]:
+        """The first choice of every gene, shape (d,)."""
+        return np.zeros(len(self.genes), dtype=np.int64)
+
+    @cached_property
+    def largest(self) -> NDArray[np.int64]:
+        """The last choice of every gene, shape (d,)."""
+        return self.cardinalities - 1
+
+    @cached_property
     def size(self) -> int:
         """Number of genotypes, exact at any size."""
         return math.prod(len(gene.choices) for gene in self.genes)

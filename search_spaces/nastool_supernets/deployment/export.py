@@ -19,10 +19,11 @@ from nastool_supernets.deployment.checks import (
     random_batches,
 )
 from nastool_supernets.deployment.hub import check_repository, push
-from nastool_supernets.deployment.models import load_deployed, save_deployed
 from nastool_supernets.deployment.report import Difference, ExportReport, FormReport, Origin
 from nastool_supernets.deployment.runtimes import FILES, RUNS, require
 from nastool_supernets.deployment.sizes import bytes_of
+from nastool_supernets.family import family_of
+from nastool_supernets.saved import load_shape, save_shape
 
 __all__ = ["Progress", "check_difference", "check_repository", "export", "push"]
 
@@ -66,9 +67,9 @@ def export(
         require(form)
     with whole_folder(target) as folder:
         progress("writing model and tokenizer")
-        save_deployed(model, tokenizer, folder)
+        save_shape(model, tokenizer, folder)
         # From here on, what was written is what is measured and converted.
-        model = load_deployed(folder)
+        model = load_shape(folder)
         reference = forms.torch_run(model)
         rows = [
             FormReport(
@@ -89,7 +90,7 @@ def export(
             value = quality.measure(run) if quality is not None and form == "int8" else {}
             rows.append(FormReport(form, FILES[form], bytes_of(folder, form), difference, value))
         report = ExportReport(
-            tuple(model.config.shape),
+            family_of(model.config).shape_of(model),
             sum(parameter.numel() for parameter in model.parameters()),
             merging,
             "" if quality is None else quality.on,

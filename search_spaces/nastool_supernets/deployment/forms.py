@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from nastool.errors import NastoolError
-from nastool_supernets.deployment.runtimes import FILES, Arrays, Run, library, one_line
+from nastool_supernets.deployment.runtimes import FILES, Arrays, Run, library
+from nastool_supernets.runtime.one_line import one_line
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
