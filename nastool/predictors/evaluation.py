@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nastool.errors import InvalidInputError
+from nastool.errors import InvalidInputError, MissingDependencyError
 from nastool.objective import RankAgreement
 
 
@@ -42,15 +42,17 @@ def _short(score: float) -> str:
     return f"{score:.2f}" if score < 0.99 else f"{np.floor(score * 1e3) / 1e3:.3f}"
 
 
-def score(targets: ArrayLike, predictions: ArrayLike) -> Scores:
+def score(targets: ArrayLike, predictions: ArrayLike, *, partly: bool = False) -> Scores:
     """Compare predictions with what was measured.
 
     Args:
         targets: Measured values, shape (n,).
         predictions: Predicted values, shape (n,).
+        partly: Whether to do without Kendall's correlation where scipy is missing.
 
     Raises:
         InvalidInputError: Fewer than two shapes, different lengths, or values that are not finite.
+        MissingDependencyError: scipy is not installed.
     """
     measured = np.asarray(targets, dtype=np.float64)
     predicted = np.asarray(predictions, dtype=np.float64)
@@ -66,7 +68,7 @@ def score(targets: ArrayLike, predictions: ArrayLike) -> Scores:
     return Scores(
         r2=1.0 - residual / spread if spread > 0 else float("nan"),
         spearman=spearman(measured, predicted),
-        kendall=_kendall(measured, predicted),
+        kendall=_kendall(measured, predicted, partly=partly),
         rmse=float(np.sqrt(residual / len(measured))),
         n=len(measured),
     )
@@ -106,12 +108,15 @@ def rank_agreement(
     return RankAgreement(source, spearman(a[known], b[known]), int(known.sum()), published)
 
 
-def _kendall(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+def _kendall(first: NDArray[np.float64], second: NDArray[np.float64], *, partly: bool) -> float:
     try:
         from scipy import stats
-    except ImportError:
-        # Only told, never chosen by: fitting must not fail for want of it.
-        return float("nan")
+    except ImportError as error:
+        if partly:
+            return float("nan")
+        raise MissingDependencyError(
+            "scoring predictors needs scipy: pip install 'nastool[fit]'"
+        ) from error
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return float("nan")
     return float(stats.kendalltau(first, second).statistic)
