@@ -80,7 +80,7 @@ class MeasuredLatency(Objective):
         self.card = card
         self.workload = card.workload
         self._name = name
-        self.rounds, self.warmup, self.repeats = rounds, warmup, repeats
+        self.rounds, self.warmup, self._passes = rounds, warmup, repeats
 
     @property
     def name(self) -> str:
@@ -94,7 +94,7 @@ class MeasuredLatency(Objective):
     def provenance(self) -> Provenance:
         by = (
             f"{self.card.device} of {self.card.name}, batch {self.workload.batch_size}, "
-            f"median of {self.rounds} x {self.repeats} passes"
+            f"median of {self.rounds} x {self._passes} passes"
         )
         return Provenance(Kind.MEASURED, by)
 
@@ -104,7 +104,7 @@ class MeasuredLatency(Objective):
             self.space.fingerprint,
             dict(self.device.facts),
             self.workload.as_dict(),
-            [self.rounds, self.warmup, self.repeats],
+            [self.rounds, self.warmup, self._passes],
         ]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -116,7 +116,7 @@ class MeasuredLatency(Objective):
             for row in rng.permutation(len(genotypes)):
                 deployment = self.space.deploy(genotypes[row], self.workload)
                 try:
-                    timing = timing_of(self.device, deployment, self.warmup, self.repeats)
+                    timing = timing_of(self.device, deployment, self.warmup, self._passes)
                 except (InvalidInputError, MissingDependencyError):
                     raise
                 except NastoolError as error:
