@@ -19,15 +19,15 @@ from rich.progress import track
 from rich.table import Table
 
 from nastool.cli.output import wide_console
-from nastool_supershaper.checkpoints import load_supernet
-from nastool_supershaper.deployment.models import with_head
-from nastool_supershaper.finetuning.data import load_task
-from nastool_supershaper.finetuning.encoding import encode
-from nastool_supershaper.finetuning.picks import named_shape
-from nastool_supershaper.finetuning.tasks import published_tasks, read_task_file
-from nastool_supershaper.finetuning.training import fine_tune
+from nastool_supernets.corpus.text import load_tokenizer
+from nastool_supernets.deployment.models import with_head
+from nastool_supernets.finetuning.data import load_task
+from nastool_supernets.finetuning.encoding import encode
+from nastool_supernets.finetuning.picks import named_shape
+from nastool_supernets.finetuning.tasks import published_tasks, read_task_file
+from nastool_supernets.finetuning.training import fine_tune
+from nastool_supernets.training.checkpoints import load_supernet
 from nastool_supershaper.space import from_config
-from nastool_supershaper.text import load_tokenizer
 
 
 @click.command()

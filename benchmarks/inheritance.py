@@ -30,16 +30,16 @@ from scipy.stats import kendalltau, spearmanr
 
 from nastool.chain import ChainBudget
 from nastool.cli.output import wide_console
-from nastool_supershaper.checkpoints import load_supernet
-from nastool_supershaper.cli.supernets import sort_hidden
-from nastool_supershaper.data import Corpus, fixed_masks, load_corpus
-from nastool_supershaper.finetuning.subnets import OneShape
-from nastool_supershaper.measuring import perplexities
+from nastool_supernets.cli.supernets import sort_hidden
+from nastool_supernets.corpus.corpus import Corpus, fixed_masks, load_corpus
+from nastool_supernets.finetuning.subnets import OneShape
+from nastool_supernets.measuring.perplexities import perplexities
+from nastool_supernets.training.checkpoints import load_supernet
+from nastool_supernets.training.config import PretrainingConfig
+from nastool_supernets.training.pretraining import pretrain
+from nastool_supernets.training.rules import Distillation, Sandwich, Shape, TrainingRule
 from nastool_supershaper.modeling import SuperShaperForMaskedLM
-from nastool_supershaper.pretraining import pretrain
-from nastool_supershaper.pretraining_config import PretrainingConfig
 from nastool_supershaper.space import from_config
-from nastool_supershaper.training_rules import Distillation, Sandwich, Shape, TrainingRule
 
 
 class Bench:

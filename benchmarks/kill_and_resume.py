@@ -34,7 +34,7 @@ def write_text(path: Path) -> None:
 
 def train(text: Path, output: Path) -> None:
     """What the command line does, in this process."""
-    from nastool_supershaper.cli.pretrain import pretrain
+    from nastool_supernets.cli.pretrain import pretrain
 
     options = {
         "--config": "tiny",
@@ -91,7 +91,7 @@ def differences(one: Path, two: Path) -> list[str]:
     """Name what differs between two finished runs."""
     from safetensors.torch import load_file
 
-    from nastool_supershaper.checkpoints import latest_checkpoint
+    from nastool_supernets.training.checkpoints import latest_checkpoint
 
     found = []
     newest = [latest_checkpoint(run / "checkpoints") for run in (one, two)]
@@ -125,9 +125,8 @@ def _timeless(line: str) -> dict[str, Any]:
 @click.option("--output", type=click.Path(path_type=Path), help="New folder for the runs.")
 def main(kills: int, seed: int | None, output: Path | None) -> None:
     """Kill, resume and compare."""
-    import nastool_supershaper.cli.pretrain
-    import nastool_supershaper.modeling
-    import nastool_supershaper.pretraining  # noqa: F401 - imported before the forks
+    import nastool_supernets.cli.pretrain
+    import nastool_supernets.training.pretraining  # noqa: F401 - imported before the forks
 
     seed = random.SystemRandom().randrange(1 << 30) if seed is None else seed
     generator = random.Random(seed)

@@ -31,12 +31,12 @@ from rich.console import Console
 from rich.table import Table
 from training import MASKING, Clock, SlicedBert
 
-from nastool_supershaper.cli.supernets import read_sizes
-from nastool_supershaper.masking import mask_fixed, random_generator
-from nastool_supershaper.measuring import perplexities, sample_shapes, share_prefixes
+from nastool_supernets.cli.supernets import read_sizes
+from nastool_supernets.corpus.masking import mask_fixed, random_generator
+from nastool_supernets.measuring.perplexities import perplexities, sample_shapes, share_prefixes
+from nastool_supernets.runtime.precision import autocast, resolve_dtype
+from nastool_supernets.training.rules import Shape
 from nastool_supershaper.modeling import SuperShaperConfig, SuperShaperForMaskedLM
-from nastool_supershaper.precision import autocast, resolve_dtype
-from nastool_supershaper.training_rules import Shape
 
 
 def layers_computed(ordered: Sequence[Shape]) -> int:

@@ -102,7 +102,7 @@ def write_text(path: Path, seed: int) -> Path:
 
 def train(corpus: Path, output: Path) -> None:
     """What `nastool pretrain --resume` does, in this process."""
-    from nastool_supershaper.cli.pretrain import pretrain
+    from nastool_supernets.cli.pretrain import pretrain
 
     words = f"--config tiny --preset smoke --steps {STEPS} --checkpoint-every 5 --dtype float32"
     words += f" --peak-flops 1e9 --tracker none --corpus {corpus} --output {output} --resume"
@@ -111,7 +111,7 @@ def train(corpus: Path, output: Path) -> None:
 
 def runs(folder: Path, rounds: int, rng: random.Random) -> Count:
     """The same run, twice at once."""
-    from nastool_supershaper.data import prepare_corpus, text_files, train_tokenizer
+    from nastool_supernets.corpus.corpus import prepare_corpus, text_files, train_tokenizer
 
     count = Count()
     sources = text_files([write_text(folder / "text.txt", 0)])
@@ -137,7 +137,12 @@ def runs(folder: Path, rounds: int, rng: random.Random) -> Count:
 
 def corpora(folder: Path, rounds: int, rng: random.Random) -> Count:
     """One folder for a corpus: the same text twice, and in every other round another text."""
-    from nastool_supershaper.data import load_corpus, prepare_corpus, text_files, train_tokenizer
+    from nastool_supernets.corpus.corpus import (
+        load_corpus,
+        prepare_corpus,
+        text_files,
+        train_tokenizer,
+    )
 
     count = Count()
     texts = [text_files([write_text(folder / f"{n}.txt", n)]) for n in range(2)]
@@ -169,9 +174,9 @@ def corpora(folder: Path, rounds: int, rng: random.Random) -> Count:
 def exports(folder: Path, rounds: int, rng: random.Random) -> Count:
     """One target for two exports of different shapes."""
     from nastool.files.writing import whole_folder
-    from nastool_supershaper.deployment.models import save_deployed
+    from nastool_supernets.corpus.text import text_files, train_tokenizer
+    from nastool_supernets.deployment.models import save_deployed
     from nastool_supershaper.modeling import SuperShaperConfig, SuperShaperForMaskedLM
-    from nastool_supershaper.text import text_files, train_tokenizer
 
     count = Count()
     words = train_tokenizer(text_files([write_text(folder / "text.txt", 0)]), 200)
@@ -241,9 +246,8 @@ def campaigns(folder: Path, rounds: int, rng: random.Random) -> Count:
 @click.option("--kind", "kinds", multiple=True, help="run, corpus, export, campaign. Default: all.")
 def main(rounds: int, seed: int | None, kinds: tuple[str, ...]) -> None:
     """Start two at once, and count what goes wrong."""
-    import nastool_supershaper.cli.pretrain
-    import nastool_supershaper.modeling
-    import nastool_supershaper.pretraining  # noqa: F401 - imported before the forks
+    import nastool_supernets.cli.pretrain
+    import nastool_supernets.training.pretraining  # noqa: F401 - imported before the forks
 
     # Forked processes must not use the threads of their parent.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from nastool.cli.problems import make_problem
 from nastool.constraint import parse_constraint
 from nastool.predictors import save_predictor
 from nastool.predictors.fitting import fit_table
 from nastool.predictors.tables import Measurements
 from nastool.problem import Problem
+from nastool.recipes.problems import make_problem
 from nastool.refinement import refine
 from nastool.results import Result
 from nastool.space import Genotypes

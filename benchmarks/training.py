@@ -35,14 +35,14 @@ from rich.table import Table
 from torch import Tensor, nn
 from transformers import BertConfig, BertForMaskedLM
 
-from nastool_supershaper.cli.supernets import read_sizes
-from nastool_supershaper.gradients import accumulate_gradients
-from nastool_supershaper.masking import SHAPE_STREAM, Masking, random_generator
+from nastool_supernets.cli.supernets import read_sizes
+from nastool_supernets.corpus.masking import SHAPE_STREAM, Masking, random_generator
+from nastool_supernets.runtime.precision import autocast, resolve_dtype
+from nastool_supernets.training.gradients import accumulate_gradients
+from nastool_supernets.training.pretraining import PretrainingConfig, build_optimizer
+from nastool_supernets.training.rules import LargestOnly, Sandwich, Shape, Subnet
+from nastool_supernets.training.utilisation import measure_peak_flops, training_flops
 from nastool_supershaper.modeling import SuperShaperConfig, SuperShaperForMaskedLM
-from nastool_supershaper.precision import autocast, resolve_dtype
-from nastool_supershaper.pretraining import PretrainingConfig, build_optimizer
-from nastool_supershaper.training_rules import LargestOnly, Sandwich, Shape, Subnet
-from nastool_supershaper.utilisation import measure_peak_flops, training_flops
 
 MASKING = Masking(mask_id=4, special_ids=(0, 1, 2, 3, 4), vocab_size=28_996)
 

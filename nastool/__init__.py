@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from nastool.plugins import load_objective, load_space, load_strategy
     from nastool.predictors.base import Card, Prediction, Predictor, load_predictor
     from nastool.problem import CostObjective, Problem
+    from nastool.recipes.study_recipe import StudyRecipe
     from nastool.results import Result
+    from nastool.searching import search
     from nastool.space import Gene, SearchSpace
     from nastool.store.base import Store, open_store
     from nastool.strategies.base import Strategy
@@ -46,7 +48,9 @@ _HOMES = {
     "nastool.plugins": ("load_objective", "load_space", "load_strategy"),
     "nastool.predictors.base": ("Card", "Prediction", "Predictor", "load_predictor"),
     "nastool.problem": ("CostObjective", "Problem"),
+    "nastool.recipes.study_recipe": ("StudyRecipe",),
     "nastool.results": ("Result",),
+    "nastool.searching": ("search",),
     "nastool.space": ("Gene", "SearchSpace"),
     "nastool.store.base": ("Store", "open_store"),
     "nastool.strategies.base": ("Strategy",),
@@ -76,6 +80,8 @@ __all__ = [  # noqa: RUF022 - in the order of a study, not of the alphabet
     "Store",
     "open_store",
     "Study",
+    "StudyRecipe",
+    "search",
     "Result",
     "load_space",
     "load_objective",

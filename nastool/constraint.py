@@ -135,6 +135,20 @@ def _read(text: str) -> Quantity:
     return Quantity(float(product), base)
 
 
+def parse_whole(text: str, least: int) -> int | None:
+    """Read ``30000``, ``30_000`` or ``30k``; None where it is no whole number of at least that."""
+    try:
+        quantity = parse_quantity(text.replace("_", ""))
+    except InvalidInputError:
+        return None
+    number = math.nan if quantity.unit else quantity.value
+    if not (number >= least and math.isclose(number, round(number), rel_tol=1e-12)):
+        return None
+    # Digits beyond those of a float are given without a suffix.
+    digits = text.strip().replace("_", "").lstrip("+")
+    return int(digits) if digits.isdigit() else round(number)
+
+
 def in_base(unit: str) -> Quantity:
     """What one of a unit is in its base unit: ms is 0.001 s; a unit not known here is its own."""
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -47,9 +47,13 @@ class Deployment:
         workload: What the inputs were made for.
         file: The same architecture as a file, where there is one; devices that run files take it
             instead of making one from the module.
+        padded: Makes the same module in layers whose sizes are multiples of a number, which fast
+            kernels may need; None where there is none. Its outputs differ by rounding only, it
+            takes more memory, and its additional weights are no parameters.
     """
 
     module: Any
     inputs: Mapping[str, Any]
     workload: Workload
     file: Path | None = None
+    padded: Callable[[int], Any] | None = None

@@ -23,6 +23,9 @@ class Timing:
         seconds: Duration of each timed pass, shape (k,), k >= 1; finite and positive.
         memory: Peak memory of a pass in bytes, weights included; None where it is not known.
         energy: Energy of a pass in joules; None where it is not known.
+        clock: Clock of what ran it in Hz; None where it is not known, or is the processor's.
+        throttled: What held that clock back, empty where nothing did; None where it is not known.
+        padding: What its layers were padded to, as the device calls it; None where not at all.
 
     Raises:
         InvalidInputError: No durations, or one that is none.
@@ -31,6 +34,9 @@ class Timing:
     seconds: NDArray[np.float64]
     memory: float | None = None
     energy: float | None = None
+    clock: float | None = None
+    throttled: str | None = None
+    padding: str | None = None
 
     def __post_init__(self) -> None:
         seconds = np.asarray(self.seconds, dtype=np.float64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 
@@ -62,3 +62,14 @@ def in_one_line(error: BaseException) -> str:
         text = ""
     name = "sys.exit()" if isinstance(error, SystemExit) else type(error).__name__
     return " ".join(f"{name}: {text}".split()).removesuffix(":")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What to say about an unknown name: the known ones that it resembles, else all of them."""
+    # Loads in a moment, but nothing that succeeds needs it.
+    import difflib
+
+    listed = list(dict.fromkeys(known))
+    if near := difflib.get_close_matches(name, listed, n=3, cutoff=0.65):
+        return f"did you mean {' or '.join(near)}?"
+    return f"known: {', '.join(listed) or 'none'}"

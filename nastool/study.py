@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, Self, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,9 @@ from nastool.evaluations import Evaluations
 from nastool.executors import Executor, InProcess
 from nastool.interrupt import Interrupt
 from nastool.objective import NO_NUMBER, Objective, read_only
+from nastool.plugins import load_strategy
 from nastool.problem import Problem
+from nastool.recipes.study_recipe import StudyRecipe, described_recipe, stored_recipe
 from nastool.reopening import (
     STARTING_STATE,
     check_named,
@@ -63,8 +65,8 @@ class Study:
 
     Args:
         problem: What to optimise.
-        strategy: A fresh one, or what makes one from the problem and the seed (such as a strategy
-            class).
+        strategy: A fresh one, or what makes one from the problem and the seed: a strategy class,
+            or a name such as ``evolution``.
         store: Where to keep the study, as a store or its URL; only in memory by default.
         name: Unique in the store; a study of that name goes on. A new name by default.
         seed: Given to a strategy that is made here; else only recorded.
@@ -80,7 +82,7 @@ class Study:
     def __init__(
         self,
         problem: Problem,
-        strategy: Strategy | StrategyFactory,
+        strategy: Strategy | StrategyFactory | str,
         store: Store | str | None = None,
         name: str | None = None,
         seed: int = 0,
@@ -88,6 +90,9 @@ class Study:
         description: Mapping[str, Any] | None = None,
         executor: Executor | None = None,
     ) -> None:
+        if isinstance(strategy, str):
+            description = {"strategy": strategy, **(description or {})}
+            strategy = load_strategy(strategy, problem, seed)
         self.problem = problem
         self.strategy = (
             strategy if isinstance(strategy, Strategy) else _make(strategy, problem, seed)
@@ -101,11 +106,13 @@ class Study:
         self._archive = Archive(problem)
         self._failures: list[Failure] = []
         self._batch_size: int | None = None
+        self._promising: set[int] = set()
         self._pending: tuple[Genotypes, list[Any]] | None = None
         self._told = 0
         self._size = problem.space.size
         self._stale = 0
         self._seconds = 0.0
+        self._stop_reason: StopReason = ""
         self._committed = 0
         self._committed_failures = 0
         self._committed_at = 0.0
@@ -121,6 +128,72 @@ class Study:
             stored = self._store.find(name) if name else None
             if stored is not None:
                 self._restore(stored)
+
+    @classmethod
+    def of(
+        cls,
+        recipe: StudyRecipe,
+        store: Store | str | None = None,
+        *,
+        problem: Problem | None = None,
+        executor: Executor | None = None,
+    ) -> Self:
+        """The study that a recipe describes, with what the store already holds of it.
+
+        Args:
+            recipe: What it is made from; its budget is for `run`.
+            store: Where to keep it, as a store or its URL; only in memory by default.
+            problem: The recipe's, where it is made already.
+            executor: As for the class.
+
+        Raises:
+            InvalidInputError: Something is unknown, or the parts do not fit together.
+        """
+        strategy = recipe.make_strategy(problem)
+        name = recipe.study or (None if store is None else recipe.name_for(strategy))
+        return cls(
+            strategy.problem,
+            strategy,
+            store,
+            name,
+            recipe.seed,
+            description=recipe.description,
+            executor=executor,
+        )
+
+    @classmethod
+    def open(cls, name: str, store: Store | str | None = None) -> Self:
+        """A stored study, made again from what the store says of it; `run` goes on with it.
+
+        Args:
+            name: As ``nastool studies`` lists it.
+            store: Where it is kept; ``nastool.db`` in the current folder by default.
+
+        Raises:
+            InvalidInputError: There is none of that name, or a part of it is unknown.
+            StoreError: It is damaged.
+        """
+        from nastool.store import Store, open_store
+
+        opened = store if isinstance(store, Store) else open_store(store, create=False)
+        return cls.of(stored_recipe(opened.load(name).summary), opened)
+
+    @property
+    def recipe(self) -> StudyRecipe:
+        """What the study is made from, as far as names say it."""
+        return described_recipe(self.description, len(self), self.name)
+
+    def result(self) -> Result:
+        """What has been found so far; `run` returns the same at its end."""
+        return Result.from_archive(
+            self.problem,
+            self._archive,
+            self._seconds,
+            self._stop_reason,
+            self._failures,
+            self.name,
+            self.description,
+        )
 
     def __len__(self) -> int:
         return len(self._archive)
@@ -191,15 +264,8 @@ class Study:
             with contextlib.suppress(StoreError):
                 self._commit("", boundary=False)
             raise
-        return Result.from_archive(
-            self.problem,
-            self._archive,
-            self._seconds,
-            stop_reason,
-            self._failures,
-            self.name,
-            self.description,
-        )
+        self._stop_reason = stop_reason
+        return self.result()
 
     def _step(self, budget: int, batch_size: int, interrupt: Interrupt, zero: float) -> StopReason:
         """Ask, evaluate what is new, tell; returns why to stop, empty to go on."""
@@ -296,7 +362,9 @@ class Study:
             for column in order:
                 objective = reported[column]
                 if objective.is_cheap:
-                    missing = np.flatnonzero(np.isnan(values[:, column]))
+                    missing = np.arange(len(genotypes))
+                    if known is not None:
+                        missing = np.flatnonzero(np.isnan(values[:, column]))
                     made = self.problem.compute(objective, genotypes[missing])
                     values[missing, column] = made.values
                     failures += self._failed(objective, genotypes[missing], made.messages, missing)
@@ -401,9 +469,11 @@ class Study:
         self, column: int, values: NDArray[np.float64], failures: list[tuple[int, Failure]]
     ) -> None:
         """Refuse to spend a whole budget on an objective that always fails."""
-        before = self._archive.values[:, column]
-        count = len(before) + len(values)
-        if count < _HOPELESS or np.isfinite(values).any() or np.isfinite(before).any():
+        count = len(self._archive) + len(values)
+        if column in self._promising or count < _HOPELESS:
+            return
+        if np.isfinite(values).any() or np.isfinite(self._archive.values[:, column]).any():
+            self._promising.add(column)
             return
         name = self.problem.reported[column].name
         mine = [failure for _, failure in failures if failure.metric == name]
@@ -447,6 +517,7 @@ class Study:
         self._commits = stored.commits
         fill(self._archive, stored)
         self._failures = stored_failures(stored)
+        self._stop_reason = stored_stop_reason(stored.summary)
         self._committed, self._committed_failures = len(self._archive), len(self._failures)
         self._seconds = stored.summary.seconds
         if stored.state is not None:

@@ -9,7 +9,6 @@ import click
 
 from nastool.cli.constraints import constraint_options, read_constraints
 from nastool.cli.options import (
-    DEFAULT_OBJECTIVES,
     PLUGIN_FILES,
     all_option,
     count,
@@ -115,6 +114,7 @@ def compare(
     from nastool.cli.entrants import Contest, parse_limit
     from nastool.cli.output import Destination
     from nastool.errors import InvalidInputError
+    from nastool.recipes.problems import DEFAULT_OBJECTIVES
 
     destination = Destination(output_format, None, output, plot, everything)
     if jobs > 1 and storage == "none":

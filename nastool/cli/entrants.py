@@ -13,8 +13,6 @@ from typing import Any
 import click
 
 from nastool.cli.options import count
-from nastool.cli.problems import make_problem
-from nastool.cli.settings import strategy_settings
 from nastool.comparison import (
     Comparison,
     ComparisonProgress,
@@ -30,6 +28,8 @@ from nastool.errors import InvalidInputError
 from nastool.indicators import load_statistics
 from nastool.plugins import STRATEGIES, find, load_file, load_strategy, parse_spec
 from nastool.problem import Problem
+from nastool.recipes.problems import make_problem
+from nastool.recipes.settings import read_pairs, typed_settings
 from nastool.store import Store
 from nastool.strategies.base import Strategy
 from nastool.study import Progress
@@ -74,10 +74,9 @@ def parse_entrant(text: str) -> Entrant:
     spec, *settings = _SETTING.split(name)
     try:
         plugin = find(STRATEGIES, parse_spec(spec).name)
-        read = strategy_settings(plugin, settings) if settings else {}
+        read = typed_settings(plugin, read_pairs(settings, "settings"), "settings")
     except InvalidInputError as error:
-        message = str(error).replace("--option: ", "").replace("--option ", "")
-        raise InvalidInputError(f"--strategy {text}: {message}") from error
+        raise InvalidInputError(f"--strategy {text}: {error}") from error
     return Entrant(name.strip(), spec.strip(), read, budget)
 
 

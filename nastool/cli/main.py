@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -12,12 +11,13 @@ from typing import IO, Any
 import click
 
 from nastool import __version__
+from nastool.cli.config import configurable
 from nastool.cli.options import plugin_option
 from nastool.cli.streams import BROKEN_PIPE, OUTPUT, give_up_output, standard_streams
 
 # Not nastool.plugins: the help page should not wait for numpy.
 from nastool.discovery import COMMANDS, available, find
-from nastool.errors import InvalidInputError, NastoolError
+from nastool.errors import InvalidInputError, NastoolError, nearest
 from nastool.interrupt import INTERRUPTED, signals_interrupt, unraised_interrupts
 
 
@@ -126,16 +126,14 @@ class LazyGroup(click.Group):
             raise InvalidInputError(
                 f"{plugin} must be a click.Command, got {type(command).__name__}"
             )
-        return command
+        return configurable(command)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name, known = args[0], self.list_commands(ctx)
         if name not in known and not name.startswith("-"):
-            near = difflib.get_close_matches(name, known, n=3, cutoff=0.65)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
-            raise InvalidInputError(f"unknown command {name!r}; {hint}")
+            raise InvalidInputError(f"unknown command {name!r}; {nearest(name, known)}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -9,11 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from nastool.errors import InvalidInputError
-
 DEFAULT_STORAGE = "sqlite:///nastool.db"
-
-DEFAULT_OBJECTIVES = ("perplexity", "params")
 
 PLUGIN_FILES = "nastool.plugin_files"
 """Where a context's ``meta`` keeps the files of ``--plugin``: worker processes need them again."""
@@ -35,17 +31,11 @@ class WholeNumber(click.ParamType[int]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         # Imports numpy, which the help page must not wait for.
-        from nastool.constraint import parse_quantity
+        from nastool.constraint import parse_whole
 
-        try:
-            quantity = parse_quantity(str(value).replace("_", ""))
-        except InvalidInputError:
-            quantity = None
-        number = math.nan if quantity is None or quantity.unit else quantity.value
-        if number >= self._least and math.isclose(number, round(number), rel_tol=1e-12):
-            # Digits beyond those of a float are given without a suffix.
-            text = str(value).strip().replace("_", "")
-            return int(text) if text.lstrip("+").isdigit() else round(number)
+        number = parse_whole(str(value), self._least)
+        if number is not None:
+            return number
         return self.fail(
             f"expected a whole number of at least {self._least}, such as 30000 or 30k, got "
             f"{str(value)!r}",
@@ -83,7 +73,7 @@ def _load_plugins(
     ctx: click.Context, param: click.Parameter, files: tuple[Path, ...]
 ) -> tuple[Path, ...]:
     del param
-    ctx.meta[PLUGIN_FILES] = (*ctx.meta.get(PLUGIN_FILES, ()), *files)
+    ctx.meta[PLUGIN_FILES] = tuple(dict.fromkeys((*ctx.meta.get(PLUGIN_FILES, ()), *files)))
     for file in files:
         # Resolving plugins takes a while to import; most commands never name a file.
         from nastool.plugins import load_file

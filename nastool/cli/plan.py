@@ -1,99 +1,61 @@
-"""How a problem is to be searched, from the texts of a command line, and the study it becomes."""
+"""A recipe as the command line runs it: what was there before, how far it is, what it found."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import click
 
 from nastool.cli.progress import ProgressBar
-from nastool.cli.settings import strategy_settings
 from nastool.comparison import runs_of
 from nastool.errors import InvalidInputError
-from nastool.plugins import STRATEGIES, find, load_strategy, parse_spec
 from nastool.problem import Problem
+from nastool.recipes.study_recipe import StudyRecipe
 from nastool.results import Result
 from nastool.store import open_store
 from nastool.store.urls import showable
-from nastool.strategies.base import Strategy
 from nastool.study import Study
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a problem is to be searched.
+    """A recipe and how it is run.
 
     Args:
-        problem: What is searched.
-        strategy_text: E.g. ``evolution:paper``.
-        settings_texts: Of the strategy, each ``key=value``.
-        seed: Fixes everything that is drawn.
-        batch_size: Candidates asked for at a time; None for the strategy's choice.
+        recipe: What is searched and how.
+        storage: Where it is kept, or ``none``.
         retry_failed: Whether to begin with what has failed in the stored study.
     """
 
-    problem: Problem
-    strategy_text: str
-    settings_texts: tuple[str, ...]
-    seed: int
-    batch_size: int | None
+    recipe: StudyRecipe
+    storage: str
     retry_failed: bool = False
 
-    def study(self, storage: str, name: str | None, description: Mapping[str, Any]) -> Study:
-        """The study, with what the store already holds of it."""
-        settings, strategy = self.settings, self.strategy()
-        description = {**description, "strategy": self.strategy_text, "settings": settings}
-        if storage == "none":
-            return Study(self.problem, strategy, None, name, self.seed, description=description)
-        if name:
-            _check_name(storage, name)
-        name = name or self._name(strategy)
-        return Study(self.problem, strategy, storage, name, self.seed, description=description)
+    def study(self, problem: Problem | None = None) -> Study:
+        """The study, with what the store already holds of it.
 
-    def strategy(self) -> Strategy:
-        """A fresh one."""
-        return load_strategy(self.strategy_text, self.problem, self.seed, self.settings)
+        Args:
+            problem: The recipe's, where it is made already.
+        """
+        if self.storage == "none":
+            return Study.of(self.recipe, problem=problem)
+        if self.recipe.study:
+            _check_name(self.storage, self.recipe.study)
+        return Study.of(self.recipe, self.storage, problem=problem)
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Of the strategy, as values."""
-        if not self.settings_texts:
-            return {}
-        plugin = find(STRATEGIES, parse_spec(self.strategy_text).name)
-        return strategy_settings(plugin, self.settings_texts)
-
-    @property
-    def name(self) -> str:
-        """A name that two searches share exactly when they would find the same."""
-        return self._name(self.strategy())
-
-    def _name(self, strategy: Strategy) -> str:
-        content = [self.problem.fingerprint, self.strategy_text, self.seed, self.batch_size]
-        text = json.dumps([*content, sorted(self.settings.items())])
-        if strategy.revision > 1:
-            text += f" revision {strategy.revision}"
-        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-        space = self.problem.space.name.partition("[")[0]
-        kind = self.strategy_text.partition("[")[0].partition(":")[0]
-        return f"{space}-{kind}-{digest}"
-
-    def run(self, study: Study, budget: int, storage: str, label: str = "") -> Result:
+    def run(self, study: Study, label: str = "") -> Result:
         """Run the study up to the budget and, unless it is one of many, say what was there before.
 
         Args:
             study: From `study`.
-            budget: Evaluations.
-            storage: Where it is kept, for the message.
             label: Which of many searches it is; empty for one by itself.
         """
-        before, failed = len(study), study.failed
-        where = f"Study {study.name} in {showable(storage)}"
+        before, failed, budget = len(study), study.failed, self.recipe.budget
+        where = f"Study {study.name} in {showable(self.storage)}"
         with ProgressBar(f"searching, {label}" if label else "searching") as progress:
-            result = study.run(budget, self.batch_size, progress, retry_failed=self.retry_failed)
+            result = study.run(
+                budget, self.recipe.batch_size, progress, retry_failed=self.retry_failed
+            )
         if label:
             return result.first(budget)
         if self.retry_failed:

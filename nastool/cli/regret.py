@@ -46,13 +46,13 @@ def regret(
 
     from nastool.cli.progress import ProgressBar
     from nastool.cli.proofs import show_progress
-    from nastool.cli.show import problem_of
     from nastool.exact.prove import prove
+    from nastool.recipes.study_recipe import stored_problem
     from nastool.store import open_store
     from nastool.study import load_result
 
     with open_store(storage, create=False) as store:
-        problem = problem_of(store.load(study).summary)
+        problem = stored_problem(store.load(study).summary)
         result = load_result(store, study, problem)
     known = result.evaluations.take(result.evaluations.feasible).genotypes
     with ProgressBar("proving") as bar:

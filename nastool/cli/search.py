@@ -12,7 +12,6 @@ import click
 
 from nastool.cli.constraints import constraint_options, read_constraints
 from nastool.cli.options import (
-    DEFAULT_OBJECTIVES,
     budget_options,
     corrected_option,
     output_options,
@@ -46,6 +45,13 @@ if TYPE_CHECKING:
     "how, so that the same search again goes on where it stopped.",
 )
 @click.option(
+    "--predictor",
+    "predictor_texts",
+    metavar="METRIC=DIR",
+    multiple=True,
+    help="Folder of a predictor that takes the place of a metric's own; repeatable.",
+)
+@click.option(
     "--retry-failed",
     is_flag=True,
     help="Begin by evaluating again what failed in the stored study, once.",
@@ -67,6 +73,7 @@ def search(
     refining: Refining | None,
     storage: str,
     study_name: str | None,
+    predictor_texts: tuple[str, ...],
     retry_failed: bool,
     everything: bool,
     cloud: Path | None,
@@ -83,38 +90,42 @@ def search(
     # Here and not above: the help page must not wait for numpy.
     from nastool.cli.output import Destination
     from nastool.cli.plan import Plan
-    from nastool.cli.problems import make_problem
     from nastool.cli.proofs import cut_short, is_proven, prove_first
+    from nastool.recipes.settings import read_pairs
+    from nastool.recipes.study_recipe import StudyRecipe
     from nastool.store.urls import showable
     from nastool.study import Study
 
     destination = Destination(output_format, limit, output, plot, everything, corrected=corrected)
-    constraints = read_constraints(constraint_texts, upper_texts, lower_texts)
-    objectives = objective_texts or DEFAULT_OBJECTIVES
-    problem = make_problem(space_text, objectives, constraints)
+    recipe = StudyRecipe(
+        space_text,
+        objective_texts,
+        read_constraints(constraint_texts, upper_texts, lower_texts),
+        strategy_text,
+        read_pairs(settings_texts, "--option"),
+        budget,
+        seed,
+        batch_size,
+        read_pairs(predictor_texts, "--predictor"),
+        study_name or "",
+    )
+    problem = recipe.problem()
     clouds = destination.clouds(cloud, problem)
     if retry_failed and storage == "none":
         raise InvalidInputError("--retry-failed: expected a study in a store, got --storage none")
-    plan = Plan(problem, strategy_text, settings_texts, seed, batch_size, retry_failed)
-    description: Mapping[str, Any] = {
-        "space": space_text,
-        "objectives": list(objectives),
-        "constraints": [str(constraint) for constraint in constraints],
-    }
+    plan = Plan(recipe, storage, retry_failed)
     measured: dict[str, Objective] = {}
     verification: Mapping[str, Any] | None
     if refining is not None:
         measured = refining.measuring.objectives(problem)
-        plan, description = _refined(
-            plan, refining, measured, budget, storage, study_name, description
-        )
-    study = plan.study(storage, study_name, description)
+        plan, problem = _refined(plan, refining, measured)
+    study = plan.study(problem)
     proof = prove_first(study.strategy)
     proven = is_proven(study.strategy)
     if not proven:
         # To be shown, not kept: the same command would go on from what is not the answer.
         study = Study(study.problem, study.strategy, None, study.name, seed)
-    result = plan.run(study, budget, storage)
+    result = plan.run(study)
     if refining is not None and proven and result.stop_reason != "interrupted":
         verification = refining.verify(result, measured, storage)
     else:
@@ -145,35 +156,30 @@ def _check_finished(result: Result, budget: int, storage: str, name: str) -> Non
 
 
 def _refined(
-    plan: Plan,
-    refining: Refining,
-    measured: dict[str, Objective],
-    budget: int,
-    storage: str,
-    study_name: str | None,
-    description: Mapping[str, Any],
-) -> tuple[Plan, Mapping[str, Any]]:
-    """The plan and description of the search on predictors that the active loop has refitted."""
+    plan: Plan, refining: Refining, measured: dict[str, Objective]
+) -> tuple[Plan, Problem]:
+    """The plan and problem of the search on predictors that the active loop has refitted."""
     from nastool.cli.proofs import prove_fully
 
+    recipe, storage = plan.recipe, plan.storage
     numbers = itertools.count(1)
 
-    def described(folders: Mapping[str, Path]) -> Mapping[str, Any]:
-        return {**description, "refined": {name: str(path) for name, path in folders.items()}}
+    def refitted(folders: Mapping[str, Path], name: str) -> Plan:
+        predictors = {**recipe.predictors, **{key: str(path) for key, path in folders.items()}}
+        return replace(plan, recipe=replace(recipe, predictors=predictors, study=name))
 
     def search_round(problem: Problem, folders: Mapping[str, Path]) -> Result:
         number = next(numbers)
-        name = f"{study_name}-round-{number}" if study_name else None
-        turn = replace(plan, problem=problem)
-        study = turn.study(storage, name, described(folders) if folders else description)
+        turn = refitted(folders, f"{recipe.study}-round-{number}" if recipe.study else "")
+        study = turn.study(problem)
         prove_fully(study.strategy)
-        result = turn.run(study, budget, storage)
-        _check_finished(result, budget, storage, study.name)
+        result = turn.run(study)
+        _check_finished(result, recipe.budget, storage, study.name)
         return result
 
-    searched = f"{plan.name}, {budget}"
-    found = refining.run(plan.problem, measured, search_round, searched, storage)
-    return replace(plan, problem=found.problem), described(found.folders)
+    searched = f"{recipe.name_for(recipe.make_strategy())}, {recipe.budget}"
+    found = refining.run(recipe.problem(), measured, search_round, searched, storage)
+    return refitted(found.folders, recipe.study), found.problem
 
 
 def _verification(storage: str, name: str) -> Mapping[str, Any] | None:

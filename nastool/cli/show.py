@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from nastool.cli.options import (
+    PLUGIN_FILES,
     corrected_option,
     output_options,
     plugin_option,
@@ -16,18 +18,24 @@ from nastool.cli.options import (
 
 if TYPE_CHECKING:
     from nastool.cli.output import Destination
-    from nastool.problem import Problem
     from nastool.store import Store, StudySummary
 
 
 @click.command()
 @click.argument("study", metavar="STUDY")
 @storage_option
+@click.option(
+    "--recipe",
+    "as_recipe",
+    is_flag=True,
+    help="Show what the study is made from, as a file for 'nastool run'; --format json for JSON.",
+)
 @output_options
 @corrected_option
 @plugin_option
 def show(
     study: str,
+    as_recipe: bool,
     storage: str,
     everything: bool,
     cloud: Path | None,
@@ -44,11 +52,15 @@ def show(
     from nastool.cli.output import Destination
     from nastool.comparison import runs_of
     from nastool.errors import InvalidInputError
+    from nastool.recipes.study_recipe import stored_problem
     from nastool.store import open_store
     from nastool.study import load_result
 
     destination = Destination(output_format, limit, output, plot, everything, corrected=corrected)
     with open_store(storage, create=False) as store:
+        if as_recipe:
+            _show_recipe(destination, store.load(study).summary)
+            return
         runs = runs_of(store, study)
         if runs:
             if cloud is not None:
@@ -62,8 +74,8 @@ def show(
             _show_comparison(destination, store, study, runs)
             return
         summary = store.load(study).summary
-        clouds = destination.clouds(cloud, problem_of(summary)) if cloud else ()
-        result = load_result(store, study, problem_of(summary))
+        clouds = destination.clouds(cloud, stored_problem(summary)) if cloud else ()
+        result = load_result(store, study, stored_problem(summary))
         verification = store.annotation(study, "verification")
     facts: dict[str, str | int] = {
         "strategy": summary.text("strategy"),
@@ -80,6 +92,7 @@ def _show_comparison(
     from nastool.cli.truth import beside, stored_front
     from nastool.comparison import load_comparison
     from nastool.constraint import parse_constraint
+    from nastool.recipes.study_recipe import stored_problem
 
     # The latest one knows what was asked for last.
     latest = runs[-1]
@@ -87,7 +100,7 @@ def _show_comparison(
         parse_constraint(text)
         for text in (latest.texts("bounds") if "bounds" in latest.description else ())
     ]
-    problem = problem_of(runs[0])
+    problem = stored_problem(runs[0])
     comparison = load_comparison(store, name, problem, bounds=bounds)
     comparison = beside(comparison, stored_front(store, name, problem))
     write(destination, comparison, name, store.url)
@@ -100,29 +113,15 @@ def _show_comparison(
         )
 
 
-def problem_of(summary: StudySummary) -> Problem:
-    """The problem of a stored study, made again from its description.
+def _show_recipe(destination: Destination, summary: StudySummary) -> None:
+    from nastool.cli.output import write_file
+    from nastool.recipes.study_recipe import shared_recipe
 
-    Raises:
-        InvalidInputError: A part is unknown; it may come from a plugin file that is not loaded.
-        StoreError: The description is damaged.
-    """
-    from nastool.cli.problems import make_problem
-    from nastool.constraint import parse_constraint
-    from nastool.errors import InvalidInputError
-
-    refined = summary.description.get("refined")
-    if refined is not None and not (
-        isinstance(refined, dict) and all(isinstance(path, str) for path in refined.values())
-    ):
-        raise summary.damaged("refined", "name a folder for each metric", refined)
-    try:
-        constraints = [parse_constraint(text) for text in summary.texts("constraints")]
-        return make_problem(
-            summary.text("space"), summary.texts("objectives"), constraints, refined
-        )
-    except InvalidInputError as error:
-        raise InvalidInputError(
-            f"study {summary.name!r} cannot be opened: {error} "
-            "(what a plugin file defines needs --plugin FILE.py again)"
-        ) from error
+    files = click.get_current_context().meta.get(PLUGIN_FILES, ())
+    recipe = replace(shared_recipe(summary), plugins=tuple(map(str, files)))
+    text = (recipe.to_json() if destination.format == "json" else recipe.to_toml()).rstrip("\n")
+    if destination.output is None:
+        click.echo(text)
+    else:
+        write_file(destination.output, text)
+        click.echo(f"Wrote {destination.output}", err=True)

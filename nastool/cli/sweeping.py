@@ -14,7 +14,6 @@ import numpy as np
 from nastool.archive import as_evaluations
 from nastool.cli.output import Destination, Formats
 from nastool.cli.plan import Plan
-from nastool.cli.problems import make_problem
 from nastool.cli.proofs import certificate_of, prove_fully
 from nastool.cli.tables import bars, formatted, sources
 from nastool.constraint import Constraint, Quantity, format_quantity, parse_quantity
@@ -23,6 +22,9 @@ from nastool.exact.certificate import Certificate
 from nastool.objective import Objective
 from nastool.plots.front import Cloud
 from nastool.problem import Problem
+from nastool.recipes.problems import make_problem
+from nastool.recipes.settings import read_pairs
+from nastool.recipes.study_recipe import StudyRecipe
 from nastool.results import Result, csv_of, describe_metrics, json_record
 from nastool.space import Genotypes
 from nastool.store.urls import showable
@@ -132,7 +134,7 @@ class Sweep:
         settings_texts: Of the strategy, each ``key=value``.
         budget: Evaluations of each search.
         seed: Of each search.
-        batch_size: As for `Plan`.
+        batch_size: As for `StudyRecipe`.
 
     Raises:
         InvalidInputError: Something is unknown, or does not belong together.
@@ -205,19 +207,21 @@ class Sweep:
     def _search(self, bound: Constraint, storage: str) -> Found:
         constraints = (*self.constraints, bound)
         try:
-            problem = make_problem(self.space_text, self.objective_texts, constraints)
-            plan = Plan(
-                problem, self.strategy_text, self.settings_texts, self.seed, self.batch_size
+            recipe = StudyRecipe(
+                self.space_text,
+                self.objective_texts,
+                constraints,
+                self.strategy_text,
+                read_pairs(self.settings_texts, "--option"),
+                self.budget,
+                self.seed,
+                self.batch_size,
             )
-            description = {
-                "space": self.space_text,
-                "objectives": list(self.objective_texts),
-                "constraints": [str(constraint) for constraint in constraints],
-            }
-            study = plan.study(storage, None, description)
+            plan = Plan(recipe, storage)
+            study = plan.study()
             # A part of a proof is no row: the study would go on from what is not the answer.
             prove_fully(study.strategy)
-            result = plan.run(study, self.budget, storage, label=str(bound))
+            result = plan.run(study, label=str(bound))
         except InfeasibleError as error:
             return Found(bound, "", 0, None, {}, str(error))
         if result.stop_reason == "interrupted":

@@ -35,8 +35,8 @@ def to_optuna(
 
     from nastool import __version__
     from nastool.cli.progress import ProgressBar
-    from nastool.cli.show import problem_of
     from nastool.errors import MissingDependencyError
+    from nastool.recipes.study_recipe import stored_problem
     from nastool.store import open_store, showable
     from nastool.study import load_result
 
@@ -50,7 +50,7 @@ def to_optuna(
         ) from error
     with open_store(storage, create=False) as store:
         summary = store.load(study).summary
-        result = part_of(load_result(store, study, problem_of(summary)), front, last)
+        result = part_of(load_result(store, study, stored_problem(summary)), front, last)
     described = ("strategy", "settings", "seed")
     attributes = {
         **{key: summary.description[key] for key in described if key in summary.description},

@@ -33,13 +33,13 @@ def verify(
     study is marked as verified until its front changes.
     """
     from nastool.cli.progress import ProgressBar
-    from nastool.cli.show import problem_of
+    from nastool.recipes.study_recipe import stored_problem
     from nastool.store import open_store
     from nastool.study import load_result
     from nastool.verification import verify as measure_front
 
     with open_store(storage, create=False) as store:
-        result = load_result(store, study, problem_of(store.load(study).summary))
+        result = load_result(store, study, stored_problem(store.load(study).summary))
         measured = measuring.objectives(result.problem)
         with ProgressBar("measuring") as progress:
             found = measure_front(result, measured, limit, store, progress=progress)

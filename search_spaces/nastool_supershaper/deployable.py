@@ -58,7 +58,8 @@ def deploy(space: SuperShaperSpace, shape: Sequence[int], workload: Workload) ->
     )
     # Full texts: padding would be work on some devices and none on others.
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    return Deployment(model.eval(), inputs, workload)
+    model.eval()
+    return Deployment(model, inputs, workload, padded=lambda size: model.padded(widths=size))
 
 
 def _fill(model: nn.Module) -> None:

@@ -18,8 +18,8 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput
 
+from nastool_supernets.corpus.masked_positions import MaskedPositions
 from nastool_supershaper.bert import load_bert
-from nastool_supershaper.masked_positions import MaskedPositions
 from nastool_supershaper.shaped_bert import (
     Embeddings,
     MaskedLMHead,

@@ -126,7 +126,7 @@ def test_classify(tmp_path):
     torch = pytest.importorskip("torch")
     tokenizers = pytest.importorskip("tokenizers")
     transformers = pytest.importorskip("transformers")
-    from nastool_supershaper.deployment.models import save_deployed, with_head
+    from nastool_supernets.deployment.models import save_deployed, with_head
     from nastool_supershaper.shaped_bert import ShapedBertConfig, ShapedBertForMaskedLM
 
     words = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "a", "good", "film"])}

@@ -141,7 +141,8 @@ def test_listing_imports_no_plugin():
         "summaries = [p.summary for g in GROUPS for p in available(g)]\n"
         "assert sum(map(bool, summaries)) >= 5, summaries\n"
         "loaded = [m for m in sys.modules if m.split('.')[0] in "
-        "('torch', 'transformers', 'nastool_supershaper', 'nastool_objectives')]\n"
+        "('torch', 'transformers', 'nastool_supernets', 'nastool_supershaper',"
+        " 'nastool_objectives')]\n"
         "assert not loaded, loaded\n"
         "assert 'nastool.strategies.evolution' not in sys.modules\n"
     )

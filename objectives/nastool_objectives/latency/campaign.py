@@ -42,7 +42,10 @@ _COLUMNS = (
     "clock_Hz",
     "load",
     "error",
+    "throttled",
+    "padding",
 )
+_HEADER = ",".join(_COLUMNS) + "\n"
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,7 @@ class Visit:
         round: Number of the round.
         row: Number of the architecture.
         timing: What the device said; None where it failed.
-        clock: Clock of the processor in Hz, None where it is not known.
+        clock: Clock of what ran it in Hz, None where it is not known.
         load: Load of the machine, likewise.
         error: Why it failed; empty where it did not.
     """
@@ -218,7 +221,8 @@ def _visit(
         raise
     except NastoolError as error:
         return Visit(*place, None, system.clock(), system.load(), " ".join(str(error).split()))
-    return Visit(*place, timing, system.clock(), system.load())
+    clock = system.clock() if timing.clock is None else timing.clock
+    return Visit(*place, timing, clock, system.load())
 
 
 def _check_hope(visits: list[Visit]) -> None:
@@ -240,6 +244,8 @@ def _line(number: int, visit: Visit) -> str:
         visit.clock,
         visit.load,
         visit.error,
+        timing.throttled if timing else None,
+        timing.padding if timing else None,
     ]
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow("" if c is None else c for c in cells)
@@ -249,12 +255,16 @@ def _line(number: int, visit: Visit) -> str:
 def _resume(path: Path, order: NDArray[np.int64]) -> list[Visit]:
     """Visits that are there; a last line that a kill cut short is taken away."""
     if not is_file(path) or "\n" not in (text := read_text(path)):
-        write_whole(path, ",".join(_COLUMNS) + "\n")
+        write_whole(path, _HEADER)
         return []
     whole = text[: text.rindex("\n") + 1]
     if whole != text:
         write_whole(path, whole)
     visits = read_visits(path)
+    if not whole.startswith(_HEADER):
+        # Begun before there were all of the columns.
+        lines = (_line(number, visit) for number, visit in enumerate(visits))
+        write_whole(path, _HEADER + "".join(lines))
     places = np.array([(visit.round, visit.row) for visit in visits]).reshape(-1, 2)
     if len(places) > len(order) or not np.array_equal(places, order[: len(places)]):
         raise InvalidInputError(
@@ -285,6 +295,11 @@ def _parse(row: Mapping[str, str]) -> Visit:
         return float(row[name]) if row[name] else None
 
     seconds = np.array([float(word) for word in row["passes_s"].split()])
-    timing = Timing(seconds, number("memory_B"), number("energy_J")) if len(seconds) else None
     clock, load = number("clock_Hz"), number("load")
+    timing = None
+    if len(seconds):
+        # Older files have neither; an empty cell is nothing held back, or nobody knows.
+        held_back, padding = row.get("throttled") or None, row.get("padding") or None
+        memory, energy = number("memory_B"), number("energy_J")
+        timing = Timing(seconds, memory, energy, None, held_back, padding)
     return Visit(int(row["round"]), int(row["row"]), timing, clock, load, row["error"])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,9 +16,26 @@ from nastool.deployment import Deployment
 from nastool.devices import Device, Timing
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
 from nastool_objectives.latency import system
+from nastool_objectives.latency.nvml import Gpu, energy_of
+from nastool_objectives.latency.padding import (
+    NONE,
+    checked_padding,
+    named,
+    padded,
+    padding_facts,
+)
 
 _ARCHITECTURES = 1 << 20
 """That one process may compile: more than any campaign measures."""
+
+_PROBED = 3
+"""Passes that tell how fast a padded form is."""
+
+_GRAIN = 0.01
+"""Seconds that the passes of one reading of a GPU's clock take together, at least."""
+
+_MOST_PASSES = 100
+"""Passes of one reading, at most."""
 
 
 def require_torch() -> Any:
@@ -40,9 +60,11 @@ class Cpu(Device):
         argument: None; there is nothing to choose.
         threads: Threads, each on a core of its own.
         compile: Whether to compile each architecture first (`torch.compile`), which takes long.
+        pad: Multiple that layers are padded to: ``8``, ``64``, ``none``, or ``auto`` for the
+            fastest.
 
     Raises:
-        InvalidInputError: An argument, or fewer than one thread.
+        InvalidInputError: An argument, fewer than one thread, or an unknown padding.
     """
 
     def __init__(
@@ -51,17 +73,17 @@ class Cpu(Device):
         *,
         threads: int = 1,
         compile: bool = False,  # noqa: A002 - what it is called in torch
+        pad: str = NONE,
     ) -> None:
         if argument is not None:
             raise InvalidInputError(f"device cpu takes no argument, got {argument!r}")
         self.threads = checked_threads(threads)
         self.compile = compile
+        self.pad = checked_padding("cpu", pad)
         self._torch = require_torch()
         self._energy = system.EnergyCounter()
         if compile:
-            # Beyond a few, torch would run further ones as they are, and only warn.
-            limits = self._torch._dynamo.config  # noqa: SLF001 - where torch keeps its limits
-            limits.recompile_limit = limits.accumulated_recompile_limit = _ARCHITECTURES
+            _compile_many(self._torch)
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -70,26 +92,34 @@ class Cpu(Device):
             "runtime": f"PyTorch {self._torch.__version__}",
             "threads": self.threads,
             "compiled": self.compile,
+            **padding_facts(self.pad),
         }
 
     def measure(self, deployment: Deployment, warmup: int, repeats: int) -> Timing:
         from nastool_objectives.latency.peak_memory import peak_memory
 
         with one_core_a_thread(self._torch, self.threads), self._torch.inference_mode():
-            module = deployment.module
-            if self.compile:
-                module = self._torch.compile(module, dynamic=False)
-
-            def run() -> None:
-                module(**deployment.inputs)
-
+            padding, form = padded(deployment, self.pad, self._probe)
+            run = self._run(form)
             for _ in range(max(warmup, int(self.compile))):
                 run()
             self._energy.start()
             seconds = timed(run, repeats)
             energy = self._energy.stop()
-        memory = peak_memory(deployment.module, dict(deployment.inputs))
-        return Timing(np.array(seconds), memory, None if energy is None else energy / repeats)
+        memory = peak_memory(form.module, dict(form.inputs))
+        each = None if energy is None else energy / repeats
+        return Timing(np.array(seconds), memory, each, padding=named(padding))
+
+    def _run(self, form: Deployment) -> Callable[[], object]:
+        module = form.module
+        if self.compile:
+            module = self._torch.compile(module, dynamic=False)
+        return lambda: module(**form.inputs)
+
+    def _probe(self, form: Deployment) -> float:
+        run = self._run(form)
+        run()
+        return min(timed(run, _PROBED))
 
 
 class Cuda(Device):
@@ -98,14 +128,25 @@ class Cuda(Device):
     Args:
         argument: Number of the GPU; the first one by default.
         graphs: Whether to replay each architecture as a CUDA graph, without the host's overhead.
+        compile: Whether to compile each architecture first (`torch.compile`), which takes long.
         dtype: Precision: ``float32``, ``float16`` or ``bfloat16``.
+        pad: Multiple that layers are padded to: ``8``, ``64``, ``none``, or ``auto`` for the
+            fastest.
+        energy: Whether to measure energy, which takes up to a second more.
 
     Raises:
-        InvalidInputError: No such GPU, or an unknown precision.
+        InvalidInputError: No such GPU, an unknown precision, or an unknown padding.
     """
 
     def __init__(
-        self, argument: str | None = None, *, graphs: bool = False, dtype: str = "float32"
+        self,
+        argument: str | None = None,
+        *,
+        graphs: bool = False,
+        compile: bool = False,  # noqa: A002 - what it is called in torch
+        dtype: str = "float32",
+        pad: str = "8",
+        energy: bool = True,
     ) -> None:
         self._torch = require_torch()
         count = self._torch.cuda.device_count() if self._torch.cuda.is_available() else 0
@@ -120,7 +161,12 @@ class Cuda(Device):
             )
         self.device = self._torch.device("cuda", int(index))
         self.graphs = graphs
+        self.compile = compile
         self.dtype = dtype
+        self.pad = checked_padding("cuda", pad)
+        self.energy = energy
+        if compile:
+            _compile_many(self._torch)
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -132,61 +178,96 @@ class Cuda(Device):
             "graphs": self.graphs,
             "dtype": self.dtype,
             "tf32": torch.backends.cuda.matmul.allow_tf32,
+            **({"compiled": True} if self.compile else {}),
+            **padding_facts(self.pad),
         }
 
     def measure(self, deployment: Deployment, warmup: int, repeats: int) -> Timing:
         torch = self._torch
         with _one_line(), torch.inference_mode(), torch.cuda.device(self.device):
+            padding, form = padded(deployment, self.pad, self._probe)
             torch.cuda.reset_peak_memory_stats(self.device)
-            module = deployment.module.to(self.device, getattr(torch, self.dtype))
-            inputs = {name: t.to(self.device) for name, t in deployment.inputs.items()}
-
-            def eager() -> None:
-                module(**inputs)
-
-            run = eager
-            if self.graphs:
-                # Libraries set themselves up in their first calls, which must not be captured.
-                stream = torch.cuda.Stream()
-                stream.wait_stream(torch.cuda.current_stream())
-                with torch.cuda.stream(stream):
-                    eager()
-                torch.cuda.current_stream().wait_stream(stream)
-                graph = torch.cuda.CUDAGraph()
-                with torch.cuda.graph(graph):
-                    eager()
-                run = graph.replay
+            run = self._run(form)
             for _ in range(warmup):
                 run()
-            torch.cuda.synchronize()
-            before = self._millijoules()
-            events = []
-            for _ in range(repeats):
-                start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-                start.record()
-                run()
-                end.record()
-                # One pass at a time: queued passes would hide what starting one costs.
-                end.synchronize()
-                events.append((start, end))
-            after = self._millijoules()
-            seconds = np.array([start.elapsed_time(end) / 1e3 for start, end in events])
+            first = self._passes(run, 1)
+            # So many that the clock's grain, and what the host does between passes, is small.
+            passes = max(1, min(_MOST_PASSES, math.ceil(_GRAIN / first)))
+            seconds = np.array([self._passes(run, passes) for _ in range(repeats)])
+            gpu = self._gpu
+            clock, throttled = gpu.clock(), gpu.throttled()
             memory = float(torch.cuda.max_memory_allocated(self.device))
-        energy = None if before is None or after is None else (after - before) / 1e3 / repeats
-        return Timing(seconds, memory, energy)
+            energy = None
+            if self.energy:
+                energy = energy_of(lambda: self._passes(run, 1), gpu.joules)
+        return Timing(seconds, memory, energy, clock, throttled, named(padding))
 
-    def _millijoules(self) -> float | None:
-        """What the GPU has used since its driver was loaded (NVML)."""
-        try:
-            import pynvml
+    @cached_property
+    def _gpu(self) -> Gpu:
+        return Gpu(str(self._torch.cuda.get_device_properties(self.device).uuid))
 
-            pynvml.nvmlInit()
-            identity = str(self._torch.cuda.get_device_properties(self.device).uuid)
-            handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{identity}")
-            return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle))
-        # NVML fails in types of its own where the GPU does not count its energy.
-        except Exception:  # noqa: BLE001
-            return None
+    def _run(self, form: Deployment) -> Callable[[], object]:
+        """A pass on the GPU, of weights and inputs that lie there."""
+        torch = self._torch
+        module = _moved(torch, form.module, self.device, getattr(torch, self.dtype))
+        inputs = {name: t.to(self.device) for name, t in form.inputs.items()}
+        if self.compile:
+            module = torch.compile(module, dynamic=False)
+
+        def eager() -> None:
+            module(**inputs)
+
+        if not self.graphs:
+            return eager
+        # Libraries set themselves up in their first calls, which must not be captured.
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            eager()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            eager()
+
+        def replay() -> None:
+            graph.replay()
+
+        return replay
+
+    def _passes(self, run: Callable[[], object], passes: int) -> float:
+        """Mean seconds of passes, one at a time: queued ones would hide what starting one costs."""
+        torch = self._torch
+        total = 0.0
+        for _ in range(passes):
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            run()
+            end.record()
+            end.synchronize()
+            total += start.elapsed_time(end) / 1e3
+        return total / passes
+
+    def _probe(self, form: Deployment) -> float:
+        run = self._run(form)
+        run()
+        return min(self._passes(run, 1) for _ in range(_PROBED))
+
+
+def _moved(torch: Any, module: Any, device: Any, dtype: Any) -> Any:
+    """A copy of a module with its weights elsewhere; the module stays as it was."""
+    memo: dict[int, Any] = {}
+    if isinstance(module, torch.nn.Module):
+        # Known to the copier, they are not copied here first.
+        for weights in module.parameters():
+            memo[id(weights)] = torch.nn.Parameter(weights.to(device, dtype), requires_grad=False)
+    return copy.deepcopy(module, memo).to(device, dtype)
+
+
+def _compile_many(torch: Any) -> None:
+    """Let one process compile more architectures than torch would."""
+    # Beyond a few, torch would run further ones as they are, and only warn.
+    limits = torch._dynamo.config  # noqa: SLF001 - where torch keeps its limits
+    limits.recompile_limit = limits.accumulated_recompile_limit = _ARCHITECTURES
 
 
 def checked_threads(threads: int) -> int:

@@ -11,9 +11,10 @@ folder that it lies in, and goes along where a model is saved again.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from functools import wraps
 from itertools import pairwise
-from typing import Any, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
@@ -135,6 +136,7 @@ class ShapedBertLayer(nn.Module):
     def __init__(self, config: ShapedBertConfig, previous: int, width: int) -> None:
         super().__init__()
         self.num_heads = config.num_attention_heads
+        self.scale: float | None = None  # of the attention; one over the root of the head's size
         self.bottleneck = nn.Linear(previous, width)
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
@@ -152,9 +154,83 @@ class ShapedBertLayer(nn.Module):
             linear(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
             for linear in (self.query, self.key, self.value)
         )
-        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=self.scale)
         x = self.attention_norm(x + self.attention_output(seen.transpose(1, 2).flatten(2)))
         return self.output_norm(x + self.output(F.gelu(self.intermediate(x))))
+
+    @torch.no_grad()
+    def pad(self, heads: int, widths: int) -> None:
+        """Enlarge the layer to sizes that fast kernels take; what it computes stays the same.
+
+        Heads get entries of zero. The further entries of a hidden state are not zero but hold the
+        mean of the others wherever a norm comes next: then the norm, over all of them, finds the
+        same mean, a variance smaller by a known factor, and leaves zeros there. The mean comes out
+        of the products themselves: of a linear map it is the map of the mean of its rows, and what
+        the feed-forward block adds to is passed through it, since gelu(a) - gelu(-a) = a.
+
+        Args:
+            heads: The size of a head becomes a multiple of it.
+            widths: So do the hidden size and that of the feed-forward block.
+        """
+        width, ffn = self.query.in_features, self.intermediate.out_features
+        size = width // self.num_heads
+        more, more_in_head = -width % widths, -size % heads
+        more_inside = -(ffn + 2 * (more > 0)) % widths + 2 * (more > 0)
+        if more_in_head:
+            self.scale = size**-0.5
+        in_heads = (self.num_heads, size, more_in_head)
+        _resize(self.bottleneck, rows=more, means=True)
+        for linear in (self.query, self.key, self.value):
+            _resize_heads(linear, in_heads, 0)
+            _resize(linear, columns=more)
+        _resize_heads(self.attention_output, in_heads, 1)
+        _resize(self.attention_output, rows=more, means=True)
+        _resize(self.intermediate, rows=more_inside, columns=more)
+        _resize(self.output, rows=more, columns=more_inside, means=True)
+        if more:
+            self.intermediate.weight[ffn, :width] = 1 / width
+            self.intermediate.weight[ffn + 1, :width] = -1 / width
+            self.output.weight[width:, ffn] = 1
+            self.output.weight[width:, ffn + 1] = -1
+            for norm in (self.attention_norm, self.output_norm):
+                _resize_norm(norm, more)
+
+
+def _replace(module: nn.Module, name: str, value: Tensor) -> None:
+    """Give a module a parameter of another size."""
+    setattr(module, name, nn.Parameter(value.contiguous(), getattr(module, name).requires_grad))
+
+
+def _resize(linear: nn.Linear, rows: int = 0, columns: int = 0, *, means: bool = False) -> None:
+    """Add outputs and inputs to a linear map: of zeros, or the outputs' mean."""
+    linear.in_features += columns
+    linear.out_features += rows
+    for name, value in list(linear.named_parameters()):
+        more = value.mean(0, keepdim=True) if means else torch.zeros_like(value[:1])
+        larger = torch.cat([value, more.expand(rows, *value.shape[1:])])
+        _replace(linear, name, F.pad(larger, (0, columns)) if name == "weight" else larger)
+
+
+def _resize_heads(linear: nn.Linear, in_heads: tuple[int, int, int], axis: int) -> None:
+    """Add zeros to each head, which are the outputs (axis 0) or the inputs (axis 1)."""
+    n, size, more = in_heads
+    linear.out_features += n * more * (axis == 0)
+    linear.in_features += n * more * (axis == 1)
+    for name, value in list(linear.named_parameters()):
+        if axis < value.ndim:
+            parts = value.unflatten(axis, (n, size))
+            after = (0, 0) * (parts.ndim - 2 - axis)
+            _replace(linear, name, F.pad(parts, (*after, 0, more)).flatten(axis, axis + 1))
+
+
+def _resize_norm(norm: nn.LayerNorm, more: int) -> None:
+    """Let a norm take further entries that hold the mean of the others."""
+    size = norm.normalized_shape[0]
+    share = size / (size + more)  # of the variance that is left
+    norm.normalized_shape = (size + more,)
+    norm.eps *= share
+    _replace(norm, "weight", F.pad(norm.weight * share**0.5, (0, more)))
+    _replace(norm, "bias", F.pad(norm.bias, (0, more)))
 
 
 def _takes_what_others_pass(forward: _Forward) -> _Forward:
@@ -191,6 +267,46 @@ class ShapedBertPreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
     _input_embed_layer = "words"  # in the backbone's `embeddings`
 
+    padding: tuple[int, int] | None = None
+    """What heads and widths are padded to multiples of, in a model for running only."""
+
+    def padded(self, heads: int = 8, widths: int = 8) -> Self:
+        """The same model in layers of sizes that fast kernels take, to run and not to save.
+
+        GPUs multiply matrices in 16 bits, and fuse attention, where sizes are multiples of 8. Its
+        outputs differ by rounding only. What need not be enlarged shares its weights with this
+        model.
+
+        Args:
+            heads: The size of each head becomes a multiple of it.
+            widths: So do widths of layers and of their feed-forward blocks.
+
+        Raises:
+            ValueError: If a number is not positive, or this model is padded already.
+        """
+        if min(heads, widths) < 1 or self.padding is not None:
+            raise ValueError(
+                f"padded: expected multiples >= 1 for a model that is not padded, "
+                f"got {heads} and {widths} for one padded to {self.padding}"
+            )
+        # Known to the copier, they are not copied.
+        model = deepcopy(self, {id(weights): weights for weights in self.parameters()})
+        model.padding = (heads, widths)
+        backbone = cast("ShapedBertModel", model.base_model)
+        before = 0
+        for layer in backbone.layers:
+            _resize(layer.bottleneck, columns=before)
+            before = -layer.query.in_features % widths
+            layer.pad(heads, widths)
+        _resize(backbone.final_bottleneck, columns=before)
+        return model
+
+    def save_pretrained(self, *args: Any, **options: Any) -> None:
+        """Save as transformers does; a padded model is refused."""
+        if self.padding is not None:
+            raise ValueError("save_pretrained: expected a model as trained, got a padded one")
+        super().save_pretrained(*args, **options)
+
 
 class ShapedBertModel(ShapedBertPreTrainedModel):
     """The backbone of a deployed subnet, without pooler."""
@@ -226,9 +342,13 @@ class ShapedBertModel(ShapedBertPreTrainedModel):
             if output_hidden_states:
                 states.append(hidden)
             hidden = layer(hidden, mask)
+        if output_hidden_states:
+            # Of a padded layer without what was added.
+            widths = [self.config.hidden_size, *self.config.shape]
+            states = [x[..., :width] for x, width in zip([*states, hidden], widths, strict=True)]
         return BaseModelOutput(
             last_hidden_state=self.final_bottleneck(hidden),
-            hidden_states=(*states, hidden) if output_hidden_states else None,
+            hidden_states=tuple(states) if output_hidden_states else None,
         )
 
 

@@ -24,7 +24,7 @@ from transformers import BertConfig, BertForMaskedLM
 from nastool.errors import InvalidInputError
 from nastool.files.reading import read_json_object, read_text
 from nastool.files.writing import check_free, whole_folder
-from nastool_supershaper.text import load_tokenizer, save_tokenizer
+from nastool_supernets.corpus.text import load_tokenizer, save_tokenizer
 
 SPECIAL = {"[CLS]": "<s>", "[SEP]": "</s>", "[PAD]": "<pad>", "[MASK]": "<mask>"}
 """Tokens of BERT that MPNet writes otherwise."""

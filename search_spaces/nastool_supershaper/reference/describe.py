@@ -17,8 +17,8 @@ import numpy as np
 
 from nastool import SearchSpace, load_objective, load_space
 from nastool.predictors.evaluation import spearman
+from nastool_supernets.measuring.perplexities import read_measured, read_table
 from nastool_supershaper.heuristics import published_shapes
-from nastool_supershaper.measuring import read_measured, read_table
 
 _TABLE = "perplexity.csv.gz"
 _OTHERS = {

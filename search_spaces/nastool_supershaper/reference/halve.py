@@ -15,8 +15,8 @@ import torch
 from nastool.errors import NastoolError
 from nastool.files.reading import is_file, read_text
 from nastool.files.writing import check_free, whole_folder, write_whole
-from nastool_supershaper.checkpoints import load_supernet, save_model
-from nastool_supershaper.text import load_tokenizer, save_tokenizer
+from nastool_supernets.corpus.text import load_tokenizer, save_tokenizer
+from nastool_supernets.training.checkpoints import load_supernet, save_model
 
 CARDS = ("run.json", "log.jsonl")
 """What a run says of itself, which goes along."""

@@ -1,4 +1,9 @@
 import json
+from pathlib import Path
+
+from nastool.recipes.study_recipe import StudyRecipe
+
+PLUGIN = str(Path(__file__).with_name("toy_plugin.py"))
 
 
 def test_show_repeats_what_the_search_showed(search, nastool):
@@ -57,3 +62,29 @@ def test_studies_lists_all(search, nastool):
     assert "params<=6M" in table[2]
     listed = json.loads(nastool("studies", "--format", "json").stdout)
     assert [study["evaluations"] for study in listed] == [40, 50]
+
+
+def test_a_study_shows_the_recipe_that_makes_it_again(search, nastool, tmp_path):
+    first = search("--max", "params=6M", "--option", "population_size=20", "--seed", "3")
+    assert first.exit_code == 0, first.output
+    name = json.loads(nastool("studies", "--format", "json").stdout)[0]["name"]
+    shown = nastool("show", name, "--recipe")
+    assert shown.exit_code == 0, shown.output
+    recipe = StudyRecipe.from_toml(shown.stdout)
+    assert recipe.name == name
+    assert recipe.study == ""
+    assert (recipe.seed, recipe.budget, recipe.options) == (3, 300, {"population_size": 20})
+    assert list(map(str, recipe.constraints)) == ["params<=6M"]
+    assert recipe.plugins == (PLUGIN,)
+    as_json = nastool("show", name, "--recipe", "--format", "json")
+    assert StudyRecipe.from_json(as_json.stdout) == recipe
+    assert nastool("show", name, "--recipe", "--output", "r.toml").exit_code == 0
+    assert StudyRecipe.from_file(tmp_path / "r.toml") == recipe
+
+
+def test_a_study_with_a_name_of_its_own_keeps_it_in_its_recipe(search, nastool):
+    assert search("--study", "mine").exit_code == 0
+    assert StudyRecipe.from_toml(nastool("show", "mine", "--recipe").stdout).study == "mine"
+    unknown = nastool("show", "other", "--recipe")
+    assert unknown.exit_code == 2
+    assert "unknown study 'other'" in unknown.stderr

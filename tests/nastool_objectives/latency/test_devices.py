@@ -1,8 +1,10 @@
+import itertools
 import os
 import sys
 import threading
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,8 @@ from nastool.plugins import load_device
 from nastool.testing import DeviceConformance
 from nastool_objectives.latency import system
 from nastool_objectives.latency.export import export_torchscript
+from nastool_objectives.latency.nvml import Gpu, energy_of
+from nastool_objectives.latency.padding import padded
 from nastool_supershaper.space import create
 
 torch = pytest.importorskip("torch")
@@ -127,6 +131,112 @@ def test_what_does_not_fit_a_gpu_is_one_line(monkeypatch):
     message = r"^PyTorch cannot run it: CUDA out of memory\. Tried to allocate 2 GiB$"
     with pytest.raises(NastoolError, match=message):
         load_device("cuda").measure(Deployment(Large(), {}, Workload()), 0, 1)
+
+
+class FakeEvent:
+    """Each pair is two milliseconds apart."""
+
+    def __init__(self, enable_timing):
+        assert enable_timing
+
+    def record(self):
+        pass
+
+    def synchronize(self):
+        pass
+
+    def elapsed_time(self, other):
+        return 2.0
+
+
+@pytest.fixture
+def fake_gpu(monkeypatch):
+    """The processor, under the name of a GPU without NVML."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Pretend")
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 7)
+    monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
+
+    def make(**settings):
+        device = load_device("cuda", settings)
+        device.device = torch.device("cpu")
+        device.__dict__["_gpu"] = Gpu("none")
+        return device
+
+    return make
+
+
+def test_passes_of_a_gpu_last_beyond_the_grain_of_its_clock(fake_gpu):
+    passes = []
+    space = create("layers=1,widths=24,ffn=8,vocabulary=9,positions=16")
+    deployment = space.deploy(np.array([0]), Workload(1, 8))
+    deployment.module.register_forward_hook(lambda *_: passes.append(0))
+    timing = fake_gpu(dtype="bfloat16", pad="none").measure(deployment, 2, 3)
+    assert timing.seconds.tolist() == [pytest.approx(0.002)] * 3
+    assert len(passes) == 2 + 1 + 3 * 5  # warm-up, a first one, five of 2 ms in 10 ms
+    assert (timing.memory, timing.energy, timing.clock, timing.throttled) == (7, None, None, None)
+    assert {p.dtype for p in deployment.module.parameters()} == {torch.float32}
+
+
+def test_a_gpu_says_what_it_pads_to_and_older_devices_do_not(fake_gpu):
+    assert fake_gpu().facts["padding"] == "8"
+    assert "padding" not in fake_gpu(pad="none").facts
+    with pytest.raises(InvalidInputError, match="pad must be one of none, 8, 64, auto, got '7'"):
+        fake_gpu(pad="7")
+
+
+@pytest.mark.parametrize("device", ["cpu"])
+def test_padded_layers_run_where_they_are_asked_for(device):
+    space = create("layers=2,widths=24/60,ffn=50,vocabulary=9,positions=16")
+    deployment = space.deploy(np.array([0, 1]), Workload(1, 8))
+    timing = load_device(device, {"pad": "8"}).measure(deployment, 0, 1)
+    assert timing.padding == "8"
+    assert load_device(device).measure(deployment, 0, 1).padding is None
+    as_file = replace(deployment, padded=None)
+    assert load_device(device, {"pad": "64"}).measure(as_file, 0, 1).padding is None
+
+
+def test_the_fastest_padding_is_chosen_and_none_where_little_is_gained():
+    space = create("layers=1,widths=24/60,ffn=50,vocabulary=9,positions=16")
+    deployment = space.deploy(np.array([1]), Workload(1, 8))
+    sizes = []
+
+    def probe(seconds):
+        def run(form):
+            sizes.append(form.module.layers[0].intermediate.in_features)
+            return seconds[sizes[-1]]
+
+        return run
+
+    # Of ten, 60 and 64 wide; 64 is a multiple of 8 and of 64, and so is its feed-forward block.
+    name, form = padded(deployment, "auto", probe({60: 1.0, 64: 0.5}))
+    assert (name, form.padded) == ("8", None)
+    assert sizes == [60, 64, 64] * 3
+    assert padded(deployment, "auto", probe({60: 1.0, 64: 0.99}))[0] == "none"
+    aligned = space.deploy(np.array([0]), Workload(1, 8))
+    assert padded(aligned, "none", probe({}))[1] is aligned
+
+
+def test_energy_is_counted_from_step_to_step_of_its_counter():
+    passes = itertools.count(1)
+    spent = itertools.accumulate(itertools.repeat(3.0))
+    state = {"joules": 0.0, "counter": 0.0}
+
+    def run():
+        state["joules"] = next(spent)
+        if next(passes) % 7 == 0:
+            state["counter"] = state["joules"]
+
+    assert energy_of(run, lambda: state["counter"]) == pytest.approx(3.0)
+
+
+def test_energy_is_not_known_where_its_counter_stands_still():
+    seconds = itertools.count(0.0, 0.1)
+    assert energy_of(lambda: None, lambda: 5.0, lambda: next(seconds)) is None
+    assert energy_of(lambda: None, lambda: None) is None
 
 
 def test_a_gpu_that_is_not_there_is_named():

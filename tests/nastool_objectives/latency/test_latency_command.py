@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -365,3 +366,16 @@ def test_plugin_files_can_offer_devices(tmp_path):
         "@register_device('mine')\ndef make(argument):\n    return 3\n"
     )
     assert [plugin.name for plugin in load_file(file)] == ["mine"]
+
+
+def test_where_fitting_extras_are_missing_a_linear_model_is_fitted(nastool, tmp_path, monkeypatch):
+    for name in ("xgboost", "scipy", "sklearn", "sklearn.exceptions"):
+        monkeypatch.setitem(sys.modules, name, None)
+    words = ("--device", "simulated", "--name", "bare", "--space", "runnable", "--rounds", "2")
+    run = nastool("latency", "measure", *words, "--shapes", "20")
+    assert run.exit_code == 0, run.stderr
+    told = " ".join(run.stdout.split())
+    assert "xgboost is left out: growing trees needs xgboost: pip install" in told
+    card = json.loads((tmp_path / "devices" / "bare" / "predictor" / "card.json").read_text())
+    assert card["kind"] in ("linear", "pairwise")
+    assert card["scores"]["kendall"] is None

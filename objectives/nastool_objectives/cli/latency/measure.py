@@ -135,11 +135,11 @@ def measure(
 
 
 def _settings(device_text: str, texts: tuple[str, ...], threads: int | None) -> dict[str, Any]:
-    from nastool.cli.settings import strategy_settings
     from nastool.plugins import DEVICES, find, parse_spec
+    from nastool.recipes.settings import read_pairs, typed_settings
 
     plugin = find(DEVICES, parse_spec(device_text).name)
-    settings = strategy_settings(plugin, texts) if texts else {}
+    settings = typed_settings(plugin, read_pairs(texts, "--option"), "--option")
     return settings if threads is None else {**settings, "threads": threads}
 
 

@@ -61,8 +61,8 @@ def study(
     measured latency.
     """
     from nastool.cli.output import write_file
-    from nastool.cli.problems import make_problem
     from nastool.cli.progress import ProgressBar
+    from nastool.recipes.problems import make_problem
     from nastool_objectives.latency.device_study import study_device
     from nastool_objectives.latency.figures import study_page
     from nastool_objectives.latency.objective import create

@@ -1,0 +1,1 @@
+"""What a study is made from as plain values: names, numbers and texts."""

@@ -1,0 +1,84 @@
+"""A search in one call: names or objects in, a result out."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from nastool.constraint import Constraint
+from nastool.objective import Objective
+from nastool.recipes.problems import DEFAULT_OBJECTIVES, make_problem
+from nastool.recipes.study_recipe import StudyRecipe
+from nastool.results import Result
+from nastool.space import SearchSpace
+from nastool.study import Progress, StrategyFactory, Study
+
+if TYPE_CHECKING:
+    from nastool.executors import Executor
+    from nastool.store import Store
+
+
+def search(
+    space: SearchSpace | str,
+    objectives: Sequence[Objective | str] = (),
+    *,
+    max: Mapping[str, str | float] | None = None,  # noqa: A002 - called as the option is
+    min: Mapping[str, str | float] | None = None,  # noqa: A002 - called as the option is
+    constraints: Sequence[Constraint | str] = (),
+    strategy: StrategyFactory | str = "evolution",
+    options: Mapping[str, Any] | None = None,
+    budget: int | str = 30_000,
+    seed: int = 0,
+    batch_size: int | None = None,
+    store: Store | str | None = None,
+    study: str = "",
+    progress: Progress | None = None,
+    executor: Executor | None = None,
+) -> Result:
+    """Search a space for the best architectures, as ``nastool search`` does.
+
+    Args:
+        space: A space or its name, e.g. ``supershaper``.
+        objectives: What is optimised, by name or as objects; perplexity and params by default.
+        max: Upper bounds by metric, e.g. ``{"params": "66M"}``.
+        min: Lower bounds by metric.
+        constraints: Further bounds, or their texts.
+        strategy: Its name, e.g. ``pareto``, or what makes one from a problem, a seed and options.
+        options: Settings of the strategy.
+        budget: Architectures to evaluate.
+        seed: Fixes everything that is drawn.
+        batch_size: Candidates asked for at a time; the strategy's choice by default.
+        store: Where to keep the study, as a store or its URL; only in memory by default.
+        study: Name to keep it under; by default it follows from what is searched and how.
+        progress: Told after every batch.
+        executor: Where objectives run that are not cheap; in this process by default.
+
+    Raises:
+        InvalidInputError: Something is unknown, or the parts do not fit together.
+        NastoolError: Every architecture so far failed, or the strategy raised.
+    """
+    wanted = tuple(objectives) or DEFAULT_OBJECTIVES
+    recipe = StudyRecipe.from_dict(
+        {
+            "space": space if isinstance(space, str) else space.name,
+            "objectives": [one if isinstance(one, str) else one.name for one in wanted],
+            "constraints": list(constraints),
+            "max": max or {},
+            "min": min or {},
+            "strategy": strategy if isinstance(strategy, str) else "its own",
+            "options": options or {},
+            "budget": budget,
+            "seed": seed,
+            "batch_size": batch_size,
+            "study": study,
+        },
+        "search",
+    )
+    problem = make_problem(space, wanted, recipe.constraints)
+    if isinstance(strategy, str):
+        made = Study.of(recipe, store, problem=problem, executor=executor)
+    else:
+        factory = functools.partial(strategy, **recipe.options)
+        made = Study(problem, factory, store, study or None, seed, executor=executor)
+    return made.run(recipe.budget, batch_size, progress)

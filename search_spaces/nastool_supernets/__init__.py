@@ -1,0 +1,1 @@
+"""What every supernet shares: text, training, measuring, fine-tuning and deployment."""

@@ -1,0 +1,184 @@
+"""``nastool bench``: speed and size of exported models."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from nastool.cli.options import count, plugin_option, whole
+from nastool.errors import InvalidInputError
+from nastool.leftovers import temporary_folder
+from nastool_supernets.cli.supernets import torch_needed
+
+if TYPE_CHECKING:
+    from nastool.deployment import Workload
+    from nastool_supernets.deployment.bench import Candidate, Row
+
+
+@click.command()
+@click.argument(
+    "folders", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+@click.option("--threads", type=count, default="1", show_default=True)
+@click.option("--batch-size", type=count, default="1", show_default=True)
+@click.option("--sequence-length", type=count, default="128", show_default=True)
+@click.option(
+    "--baseline",
+    "baselines",
+    type=click.Choice(["bert-base", "distilbert", "none"]),
+    multiple=True,
+    help="What to set beside them, with random weights; repeatable. Default: both.",
+)
+@click.option("--compile", "compiled", is_flag=True, help="Measure torch.compile, too.")
+@click.option("--rounds", type=count, default="5", show_default=True, help="Turns of each form.")
+@click.option("--repeats", type=count, default="5", show_default=True, help="Passes of a turn.")
+@click.option("--warmup", type=whole, default=2, show_default=True, help="Passes before timing.")
+@click.option("--memory/--no-memory", default=True, show_default=True, help="Measure memory.")
+@click.option("--seed", type=whole, default=0, show_default=True, help="Of the order.")
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["table", "json", "csv"]),
+    help="Default: table.",
+)
+@plugin_option
+def bench(
+    folders: tuple[Path, ...],
+    threads: int,
+    batch_size: int,
+    sequence_length: int,
+    baselines: tuple[str, ...],
+    compiled: bool,
+    rounds: int,
+    repeats: int,
+    warmup: int,
+    memory: bool,
+    seed: int,
+    output_format: str | None,
+) -> None:
+    """Measure the latency, throughput, size and memory of exported models.
+
+    Each DIR is a folder that 'nastool export' wrote, or a BERT or DistilBERT of transformers. Every
+    form in it is measured on this processor, with its head, beside BERT-base and DistilBERT in the
+    same forms with the same head. The forms take turns in random order, so that a machine that
+    drifts slows all of them alike.
+    """
+    with torch_needed():
+        from nastool_supernets.deployment.bench import BASELINES, Plan, measure
+    from transformers.utils import logging
+
+    from nastool.cli.progress import ProgressBar
+    from nastool.deployment import Workload
+
+    if "none" in baselines and len(baselines) > 1:
+        raise InvalidInputError("--baseline: expected 'none' or names of baselines, got both")
+    # Baselines are written and read in a moment.
+    logging.disable_progress_bar()
+    chosen = [name for name in baselines or BASELINES if name != "none"]
+    plan = Plan(rounds, repeats, warmup, memory, seed)
+    workload = Workload(batch_size, sequence_length)
+    with temporary_folder() as temporary:
+        found = _found(folders, chosen, temporary, workload, threads, compiled=compiled)
+        try:
+            with ProgressBar("measuring") as bar:
+                rows = measure(found, plan, threads, bar)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("nothing of this measurement is kept") from None
+    facts = {
+        **found[0].device.facts,
+        "threads": threads,
+        **workload.as_dict(),
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+    }
+    facts = {key: value for key, value in facts.items() if key not in ("runtime", "compiled")}
+    _write(rows, facts, output_format or "table")
+
+
+def _found(
+    folders: tuple[Path, ...],
+    baselines: list[str],
+    temporary: Path,
+    workload: Workload,
+    threads: int,
+    *,
+    compiled: bool,
+) -> list[Candidate]:
+    """All forms of the models and of the baselines with their heads."""
+    from nastool_supernets.deployment.bench import candidates, task_of, write_baseline
+
+    names = [folder.resolve().name for folder in folders]
+    if len(set(names)) < len(names):
+        names = [str(folder) for folder in folders]
+    found: list[Candidate] = []
+    heads: dict[str, tuple[Path, set[str]]] = {}
+    for folder, name in zip(folders, names, strict=True):
+        own = candidates(
+            folder, name, workload, threads=threads, compiled=compiled, skip=_to_stderr
+        )
+        found += own
+        _, forms = heads.setdefault(task_of(folder), (folder, set()))
+        forms |= {one.form for one in own}
+    for task, (like, forms) in heads.items():
+        for baseline in baselines:
+            name = baseline if len(heads) == 1 else f"{baseline} {task}"
+            click.echo(f"making {name} in {len(forms)} forms ...", err=True)
+            folder = temporary / f"{baseline}-{task}"
+            folder.mkdir()
+            write_baseline(baseline, like, sorted(forms), folder)
+            found += candidates(folder, name, workload, threads=threads, compiled=compiled)
+    return found
+
+
+def _to_stderr(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _write(rows: list[Row], facts: dict[str, object], output_format: str) -> None:
+    if output_format == "json":
+        content = {"facts": facts, "models": [row.as_dict() for row in rows]}
+        click.echo(json.dumps(content, indent=2))
+        return
+    if output_format == "csv":
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0].as_dict()), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(row.as_dict() for row in rows)
+        click.echo(text.getvalue(), nl=False)
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    from nastool.cli.output import wide_console
+    from nastool.constraint import format_quantity
+
+    table = Table(box=None, pad_edge=False)
+    headers = ("model", "form", "params", "disk", "memory", "median", "p90", "spread", "texts/s")
+    for number, header in enumerate(headers):
+        table.add_column(header, justify="left" if number < 2 else "right", no_wrap=number > 0)
+    for row in rows:
+        cells = (
+            row.model,
+            row.form,
+            format_quantity(row.parameters),
+            format_quantity(row.disk, "B"),
+            "" if row.memory is None else format_quantity(row.memory, "B"),
+            format_quantity(row.median, "s"),
+            format_quantity(row.p90, "s"),
+            f"{row.spread:.0%}",
+            format_quantity(row.throughput),
+        )
+        table.add_row(*map(Text, cells))
+    console = wide_console()
+    console.print(table)
+    shown = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items())
+    console.print(Text(f"\n{shown}"))
+    console.print(
+        "disk: the weights' file; memory: what running adds to a process; "
+        "spread: how far the rounds lie apart"
+    )

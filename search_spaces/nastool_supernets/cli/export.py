@@ -1,0 +1,384 @@
+"""``nastool export``: from a shape to a folder that runs anywhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nastool.cli.options import (
+    WholeNumber,
+    count,
+    format_option,
+    plugin_option,
+    positive,
+    storage_option,
+    whole,
+)
+from nastool.errors import InvalidInputError
+from nastool_supernets.cli.supernets import named_supernet, torch_needed
+
+if TYPE_CHECKING:
+    from nastool.results import Result
+    from nastool_supernets.deployment.report import Evaluation, ExportReport, Metric
+    from nastool_supershaper.space import SuperShaperSpace
+
+_HEADS = ("masked-lm", "classification", "regression", "question-answering", "encoder")
+
+
+@click.command()
+@click.argument("study", required=False)
+@click.option(
+    "--shape",
+    metavar="SHAPE",
+    help="Widths such as 240-180-..., the number of a row of the study's front (1 is the first), "
+    "knee, smallest or largest.",
+)
+@click.option(
+    "--supernet",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="What to cut the shape out of. Default: the supernet that the study's space names.",
+)
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="A deployed model, such as a fine-tuned one, instead of a shape.",
+)
+@click.option(
+    "--to", "target", required=True, type=click.Path(path_type=Path), help="New or empty folder."
+)
+@click.option(
+    "--head",
+    type=click.Choice(_HEADS),
+    help="What the model ends in; an encoder "
+    "ends in its hidden states, for embeddings. Default: masked-lm.",
+)
+@click.option(
+    "--labels", metavar="N|NAME,...", help="Classes of a classification: how many, or names."
+)
+@click.option("--tokenizer", metavar="PATH_OR_HUB", help="Default: that of the supernet or model.")
+@click.option("--onnx", is_flag=True, help="Write ONNX too, for batches and lengths of any size.")
+@click.option("--int8", is_flag=True, help="Write ONNX with weights of 8 bits too, for CPUs.")
+@click.option("--openvino", is_flag=True, help="Write a model of OpenVINO too.")
+@click.option(
+    "--tolerance",
+    type=positive,
+    default=1e-4,
+    show_default=True,
+    help="Largest difference that merging, ONNX and OpenVINO may make, as a share of the spread of "
+    "the outputs.",
+)
+@click.option(
+    "--text",
+    multiple=True,
+    metavar="FILE",
+    help="Held-out text to measure perplexity on: file, folder or pattern; repeatable.",
+)
+@click.option(
+    "--corpus",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Prepared corpus to take the text from, what it holds out.",
+)
+@click.option(
+    "--examples",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Examples of its task to measure a model on: labelled texts in a table, or questions in "
+    "SQuAD's form.",
+)
+@click.option(
+    "--limit", type=count, metavar="N", help="Blocks of text or examples at most. Default: all."
+)
+@click.option(
+    "--max-length",
+    type=WholeNumber(8),
+    metavar="N",
+    help="Tokens of an example at most. Default: as many as the model takes.",
+)
+@click.option("--licence", default="", metavar="ID", help="Licence of the weights, for the card.")
+@click.option("--push", metavar="USER/NAME", help="Upload the folder to the hub as well.")
+@click.option(
+    "--private", is_flag=True, help="The repository must be private; a new one is made so."
+)
+@click.option("--seed", type=whole, default=0, show_default=True, help="Of new heads.")
+@format_option
+@storage_option
+@plugin_option
+def export(
+    study: str | None,
+    shape: str | None,
+    supernet: Path | None,
+    model: Path | None,
+    target: Path,
+    head: str | None,
+    labels: str | None,
+    tokenizer: str | None,
+    onnx: bool,
+    int8: bool,
+    openvino: bool,
+    tolerance: float,
+    text: tuple[str, ...],
+    corpus: Path | None,
+    examples: Path | None,
+    limit: int | None,
+    max_length: int | None,
+    licence: str,
+    push: str | None,
+    private: bool,
+    seed: int,
+    output_format: str,
+    storage: str,
+) -> None:
+    """Export a shape as a model that runs without nastool.
+
+    The shape comes from the front of a STUDY that 'nastool studies' lists, or from --supernet
+    alone; --model packs a deployed model again, after fine-tuning for example. The folder has
+    weights, tokenizer, code and a model card, and loads with transformers anywhere.
+    """
+    with torch_needed():
+        from nastool_supernets.deployment import export as exporting
+    from nastool.files.writing import check_free
+    from nastool_supernets.deployment.runtimes import FILES, require
+
+    check_free(target)
+    flags = {"onnx": onnx, "int8": int8, "openvino": openvino}
+    wanted = [form for form in FILES if flags[form]]
+    for form in wanted:
+        require(form)
+    if private and push is None:
+        raise InvalidInputError("--private: expected --push beside it")
+    if push is not None:
+        exporting.check_repository(push, private=private)
+    if limit is not None and not text and corpus is None and examples is None:
+        raise InvalidInputError("--limit: expected --text, --corpus or --examples beside it")
+    if max_length is not None and examples is None:
+        raise InvalidInputError("--max-length: expected --examples beside it")
+    if (study is not None or supernet is not None) == (model is not None):
+        raise InvalidInputError("expected a STUDY, --supernet or --model, and only one origin")
+    if model is not None:
+        if shape is not None or head not in (None, "encoder") or labels is not None:
+            raise InvalidInputError(
+                "--model brings its shape, head and labels along; only --head encoder leaves its "
+                "head out"
+            )
+        deployed, origin, merging = _opened(model, licence, head)
+        beside = model
+    else:
+        deployed, origin, merging, beside = _cut_out(
+            study, storage, shape, supernet, head or "masked-lm", labels, licence, seed
+        )
+        exporting.check_difference("the merged shape and the supernet", merging, tolerance)
+    loaded = _tokenizer(tokenizer, beside)
+    quality = _quality(deployed, loaded, text, corpus, examples, limit, max_length)
+    try:
+        report = exporting.export(
+            deployed,
+            loaded,
+            target,
+            origin,
+            wanted,
+            merging=merging,
+            quality=quality,
+            tolerance=tolerance,
+            progress=lambda what: click.echo(f"{what} ...", err=True),
+        )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("nothing was written") from None
+    _print(report, target, output_format)
+    if push is not None:
+        click.echo(f"Uploaded to {exporting.push(target, push, private=private)}", err=True)
+
+
+def _opened(folder: Path, licence: str, head: str | None) -> tuple[Any, Any, None]:
+    """A deployed model as it lies there, or without its head."""
+    from nastool_supernets.deployment.models import load_deployed, read_scores, with_head
+    from nastool_supernets.deployment.report import Origin
+
+    model = load_deployed(folder)
+    source, scores = f"packed from the model {folder.resolve().name}", read_scores(folder)
+    if head is not None:
+        model, source, scores = with_head(model, head), f"{source} without its head", ()
+    return model, Origin(source, licence=licence, evaluations=scores), None
+
+
+def _cut_out(
+    study: str | None,
+    storage: str,
+    shape_text: str | None,
+    supernet: Path | None,
+    head: str,
+    labels: str | None,
+    licence: str,
+    seed: int,
+) -> tuple[Any, Any, Any, Path]:
+    """A shape of a supernet with a head, where it comes from, and what merging changed."""
+    from nastool.recipes.study_recipe import stored_problem
+    from nastool.store import open_store
+    from nastool.study import load_result
+    from nastool_supernets.deployment.checks import merging_difference
+    from nastool_supernets.deployment.models import with_head
+    from nastool_supernets.deployment.report import Origin
+    from nastool_supernets.finetuning.picks import named_shape
+    from nastool_supernets.training.checkpoints import load_supernet
+    from nastool_supershaper.space import from_config
+
+    if shape_text is None:
+        raise InvalidInputError(
+            "expected --shape: widths, a row of the study's front, knee, smallest or largest"
+        )
+    result = None
+    if study is not None:
+        with open_store(storage, create=False) as store:
+            summary = store.load(study).summary
+            result = load_result(store, study, stored_problem(summary))
+        supernet = supernet or named_supernet(summary)
+    if supernet is None:
+        raise InvalidInputError("expected --supernet")
+    net = load_supernet(supernet)
+    space = from_config(net.config.to_dict())
+    if result is not None and result.problem.space.fingerprint != space.fingerprint:
+        raise InvalidInputError(
+            f"study {study!r} searched {result.problem.space.name}, "
+            f"but {supernet} is a supernet of {space.name}"
+        )
+    genotype = named_shape(shape_text, space, result)
+    shape = [int(width) for width in space.decode(genotype)[0]]
+    subnet = net.extract(shape).eval()
+    origin = Origin(
+        source=f"cut out of supernet {supernet.resolve().name} and merged for deployment",
+        study=study or "",
+        metrics=_metrics(space, genotype, result),
+        trained_head=head in ("masked-lm", "encoder"),
+        licence=licence,
+        evaluations=_perplexities(genotype, result) if head == "masked-lm" else (),
+    )
+    merging = merging_difference(net, subnet)
+    return with_head(subnet, head, _labels(labels), seed), origin, merging, supernet
+
+
+def _perplexities(genotype: Any, result: Result | None) -> tuple[Evaluation, ...]:
+    """Perplexities of a shape that the study measured, which are those of its masked-lm head."""
+    from nastool.objective import Kind
+    from nastool_supernets.deployment.report import Evaluation
+
+    if result is None:
+        return ()
+    try:
+        values = {name: float(row[0]) for name, row in result.values(genotype).items()}
+    except InvalidInputError:
+        return ()  # the study did not come across it
+    return tuple(
+        Evaluation("perplexity", values[metric.name], metric.provenance.by)
+        for metric in result.problem.reported
+        if metric.name.startswith("measured_perplexity")
+        and metric.provenance.kind is Kind.MEASURED
+        and metric.name in values
+    )
+
+
+def _metrics(space: SuperShaperSpace, genotype: Any, result: Result | None) -> tuple[Metric, ...]:
+    """What is known of a shape: from the study, or what the space counts."""
+    from nastool.constraint import format_quantity
+    from nastool_supernets.deployment.report import Metric
+
+    if result is None:
+        return tuple(
+            Metric(
+                name,
+                format_quantity(float(cost.evaluate(genotype)[0]), cost.unit),
+                "computed (closed form)",
+            )
+            for name, cost in space.costs.items()
+            if name in ("params", "macs")
+        )
+    try:
+        values = {name: float(row[0]) for name, row in result.values(genotype).items()}
+    except InvalidInputError:
+        # A shape that the study did not come across: what is measured stays unknown.
+        values = {
+            metric.name: float(metric.evaluate(genotype)[0])
+            for metric in result.problem.reported
+            if metric.is_cheap
+        }
+    return tuple(
+        Metric(m.name, format_quantity(values[m.name], m.unit), str(m.provenance))
+        for m in result.problem.reported
+        if m.name in values
+    )
+
+
+def _labels(text: str | None) -> list[str]:
+    if text is None:
+        return []
+    if text.isdecimal():
+        return [f"LABEL_{index}" for index in range(int(text))]
+    return [label.strip() for label in text.split(",")]
+
+
+def _tokenizer(given: str | None, beside: Path) -> Any:
+    from nastool.files.reading import is_file
+    from nastool_supernets.corpus.text import load_tokenizer
+
+    if given is None and not is_file(beside / "tokenizer.json"):
+        raise InvalidInputError(f"{beside} has no tokenizer.json: give one with --tokenizer")
+    return load_tokenizer(given or beside)
+
+
+def _quality(
+    model: Any,
+    tokenizer: Any,
+    text: tuple[str, ...],
+    corpus: Path | None,
+    examples: Path | None,
+    limit: int | None,
+    max_length: int | None,
+) -> Any:
+    """What to measure the forms by, or None."""
+    from nastool_supernets.deployment.checks import perplexity_on_text, score_on_examples
+    from nastool_supernets.deployment.models import head_of
+
+    head = head_of(model)
+    if text or corpus is not None:
+        if head != "masked-lm":
+            raise InvalidInputError(f"--text and --corpus measure masked-lm alone, got {head}")
+        if examples is not None:
+            raise InvalidInputError("expected either --examples or text, got both")
+        return perplexity_on_text(model, tokenizer, text, corpus, limit)
+    if examples is None:
+        return None
+    if head in ("masked-lm", "encoder"):
+        raise InvalidInputError(f"--examples measures the heads of tasks, got {head}")
+    return score_on_examples(model, tokenizer, examples, limit, max_length)
+
+
+def _print(report: ExportReport, target: Path, output_format: str) -> None:
+    if output_format == "json":
+        click.echo(json.dumps({"folder": str(target), **report.as_dict()}, indent=2))
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    from nastool.cli.output import wide_console
+
+    table = Table(box=None, pad_edge=False)
+    for number, name in enumerate(report.header):
+        table.add_column(name, justify="left" if number < 2 else "right", no_wrap=number < 2)
+    for cells in report.cells:
+        table.add_row(*map(Text, cells))
+    console = wide_console()
+    console.soft_wrap = True
+    console.print(table)
+    console.print()
+    if report.measured:
+        console.print(Text(report.measured))
+    if report.merging is not None:
+        console.print(
+            f"Merged against the supernet: largest difference {report.merging.largest:.2g}"
+        )
+    shape = "-".join(map(str, report.shape))
+    console.print(Text(f"Exported {shape}, {report.parameters:,} parameters: {target}"))

@@ -1,0 +1,145 @@
+"""``nastool measure``: perplexity of many shapes of a supernet, into a table."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nastool.cli.options import count, whole
+from nastool.errors import InvalidInputError
+from nastool_supernets.cli.supernets import move, torch_needed
+from nastool_supernets.cli.training_options import parse_time
+
+
+@click.command()
+@click.argument("supernet", type=click.Path(path_type=Path))
+@click.option(
+    "--text",
+    multiple=True,
+    metavar="FILE",
+    help="Held-out text: file, folder or pattern; repeatable. Default: what training held out.",
+)
+@click.option("--text-field", default="text", show_default=True, help="Name of the text column.")
+@click.option("--corpus", type=click.Path(path_type=Path), help="Prepared corpus to take it from.")
+@click.option("--shapes", type=whole, default=3000, show_default=True, help="Random shapes.")
+@click.option("--seed", type=whole, default=0, show_default=True, help="Seed of the shapes.")
+@click.option("--mask-seed", type=whole, default=0, show_default=True, help="Seed of the masks.")
+@click.option(
+    "--shapes-from",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="CSV file with columns layer_1, layer_2, ...: further shapes; repeatable.",
+)
+@click.option("--blocks", type=count, help="Blocks of text to measure on. Default: all.")
+@click.option("--batch-size", type=count, help="Blocks at a time. Default: 64, on a GPU 512.")
+@click.option("--dtype", default="auto", show_default=True, help="auto, float32 or bfloat16.")
+@click.option("--device", help="Torch device. Default: cuda if there is one, else cpu.")
+@click.option(
+    "--max-time",
+    metavar="TIME",
+    help="Stop in time, e.g. after 90s, 7m or 2h, with the shapes measured so far.",
+)
+@click.option(
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Table: .csv, .csv.gz or .parquet; continued if it is there.",
+)
+def measure(
+    supernet: Path,
+    text: tuple[str, ...],
+    text_field: str,
+    corpus: Path | None,
+    shapes: int,
+    seed: int,
+    mask_seed: int,
+    shapes_from: tuple[Path, ...],
+    blocks: int | None,
+    batch_size: int | None,
+    dtype: str,
+    device: str | None,
+    max_time: str | None,
+    output: Path,
+) -> None:
+    """Measure the perplexity of many shapes on held-out text, masked once.
+
+    SUPERNET is what `nastool pretrain` wrote. The smallest and the largest shape are always
+    measured too. The table is written as it grows; the same command continues it. On several
+    devices: torchrun --nproc-per-node 8 -m nastool measure ...; each process takes its share.
+    """
+    with torch_needed():
+        from nastool_supernets.cli.processes import say, shared_work
+        from nastool_supernets.corpus.masked_text import masked_text
+        from nastool_supernets.runtime.parallel import own_device
+        from nastool_supernets.training.checkpoints import load_supernet
+    from nastool.cli.progress import ProgressBar
+    from nastool_supernets.measuring import perplexities as measuring
+
+    if text and corpus is not None:
+        raise InvalidInputError("expected --text or --corpus, got both")
+    limit = None if max_time is None else parse_time("--max-time", max_time)
+    device = own_device(device)
+    model = load_supernet(supernet)
+    move(model, device)
+    config = model.config
+    wanted = [config.largest, config.smallest]
+    for path in shapes_from:
+        wanted += [
+            config.check_shape(s) for s in measuring.read_shapes(path, config.num_hidden_layers)
+        ]
+    wanted += measuring.sample_shapes(
+        config.widths, config.num_hidden_layers, shapes, seed, wanted[:2]
+    )
+    input_ids, labels, names = masked_text(
+        supernet,
+        config,
+        text,
+        text_field=text_field,
+        corpus=corpus,
+        blocks=blocks,
+        mask_seed=mask_seed,
+    )
+    card: dict[str, Any] = {
+        "supernet": supernet.resolve().name,
+        "widths": list(config.widths),
+        "text": names,
+        "mask_seed": mask_seed,
+        "shapes_seed": seed,
+    }
+    with (
+        shared_work(device) as workers,
+        ProgressBar("measuring") if workers.is_first else nullcontext() as bar,
+    ):
+        measuring.measure(
+            model,
+            input_ids,
+            labels,
+            wanted,
+            output,
+            card=card,
+            batch_size=batch_size,
+            dtype=dtype,
+            progress=lambda p: bar(p.done, p.total) if bar is not None else None,
+            workers=workers,
+            max_time=limit,
+        )
+    if not workers.is_first:
+        return
+    table = measuring.read_measured(output)
+    missing = len(set(wanted) - set(table))
+    if missing:
+        say(
+            f"Stopped after {max_time}: {len(set(wanted)) - missing:,} of {len(set(wanted)):,} "
+            "shapes are measured; the same command goes on"
+        )
+    if not {config.largest, config.smallest} <= set(table):
+        return
+    largest, smallest = table[config.largest], table[config.smallest]
+    n_masked = int((labels != -100).sum())
+    click.echo(
+        f"{len(table):,} shapes, {n_masked:,} masked tokens of {', '.join(names)}: "
+        f"perplexity {largest:,.2f} (largest) to {smallest:,.2f} (smallest): {output}"
+    )

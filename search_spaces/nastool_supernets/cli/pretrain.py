@@ -1,0 +1,372 @@
+"""``nastool pretrain``: from text and a BERT to a supernet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from nastool.cli.options import count, whole
+from nastool.errors import InvalidInputError
+from nastool_supernets.cli.starts import Start, check_reading, known_tokenizer
+from nastool_supernets.cli.supernets import (
+    SIZES,
+    check_device,
+    followed_shapes,
+    move,
+    torch_needed,
+)
+from nastool_supernets.cli.texts import named_sources, open_corpus
+from nastool_supernets.cli.training_options import (
+    configuration,
+    distillation,
+    parse_time,
+    teaching,
+    training_rule,
+)
+
+if TYPE_CHECKING:
+    from nastool_supernets.training.checkpoints import Checkpoint
+    from nastool_supernets.training.config import PretrainingConfig
+    from nastool_supernets.training.pretraining import StepReport
+    from nastool_supershaper.modeling import SuperShaperForMaskedLM
+
+_RULES = ("sandwich", "random", "largest")
+_SAMPLINGS = ("uniform", "size-aware")
+_INTERRUPTED = 130
+
+
+@click.command()
+@click.option("--bert", metavar="PATH_OR_HUB", help="BERT checkpoint to start from.")
+@click.option(
+    "--size",
+    "--config",
+    "size",
+    metavar="NAME_OR_JSON",
+    help=f"Start from random weights: {', '.join(SIZES)}, or a JSON file of sizes.",
+)
+@click.option("--supernet", metavar="DIR", help="Start from a supernet trained before.")
+@click.option("--widths", metavar="W,W,...", help="Hidden sizes a layer can take.")
+@click.option("--layers", type=count, help="Grow a pretrained model to so many layers.")
+@click.option(
+    "--shape",
+    "shape_text",
+    metavar="SHAPE",
+    help="Train this one shape alone, merged as it is deployed: widths such as 240-180-..., "
+    "smallest or largest.",
+)
+@click.option(
+    "--teacher",
+    metavar="DIR",
+    help="What --shape learns from as well: a supernet, whose largest subnet is taken, or any "
+    "masked language model with the same tokenizer.",
+)
+@click.option("--reorder", is_flag=True, help="First sort the hidden dimensions by importance.")
+@click.option(
+    "--text",
+    multiple=True,
+    metavar="FILE",
+    help="Text: .txt, .jsonl, .jsonl.gz or .json file, folder or glob pattern; repeatable.",
+)
+@click.option(
+    "--dataset", multiple=True, metavar="NAME[:CONFIG]", help="Hub or local data set; repeatable."
+)
+@click.option("--text-field", help="Name of the text column. Default: text.")
+@click.option("--streaming", is_flag=True, help="Read data sets while they download.")
+@click.option("--max-tokens", type=count, help="Stop reading at so many tokens.")
+@click.option(
+    "--corpus",
+    metavar="DIR",
+    help="Folder for the tokenised text, reused if complete. Default: OUTPUT/corpus.",
+)
+@click.option(
+    "--tokenizer",
+    metavar="PATH_OR_HUB",
+    help="Tokenizer, or train:SIZE for a new one. Default: that of --bert, else train:16000.",
+)
+@click.option("--sequence-length", type=count, help="Tokens a block. Default: 128.")
+@click.option("--held-out", type=float, help="Share of the text held out. Default: 0.01.")
+@click.option("--preset", help="supershaper, laptop or smoke. Default: laptop.")
+@click.option("--steps", type=count, help="Optimizer steps.")
+@click.option(
+    "--max-time",
+    metavar="TIME",
+    help="In place of --steps: as many as end in time (90s, 7m, 2h), by the measured pace.",
+)
+@click.option("--batch-size", type=count, help="Blocks an optimizer step.")
+@click.option("--micro-batch-size", type=count, help="Blocks a forward pass.")
+@click.option("--learning-rate", type=float, help="Peak learning rate.")
+@click.option("--warmup-steps", type=whole, help="Steps of linear warm-up.")
+@click.option("--bottleneck-rate", type=float, help="Factor on it for the bottlenecks.")
+@click.option("--head-rate", type=float, help="Factor on it for the masked-lm head.")
+@click.option("--clip-norm", type=float, help="Largest norm of the gradients. Default: none.")
+@click.option("--masking-rate", type=float, help="Share of the tokens to predict.")
+@click.option("--head-steps", type=whole, help="First steps, of the largest net alone.")
+@click.option(
+    "--head-learning-rate",
+    type=float,
+    help="Peak learning rate of these steps, with a schedule of their own; --head-rate then holds "
+    "for these only.",
+)
+@click.option("--rule", type=click.Choice(_RULES), help="Which subnets train in a step.")
+@click.option("--random-shapes", type=whole, help="Random subnets a step.")
+@click.option(
+    "--sampling",
+    type=click.Choice(_SAMPLINGS),
+    help="Random widths uniform, or sizes spread evenly.",
+)
+@click.option(
+    "--distil",
+    "distillation_mix",
+    type=float,
+    metavar="MIX",
+    help="Share of the largest subnet's, or the teacher's, predictions in the loss.",
+)
+@click.option("--temperature", type=float, help="Softens both predictions of --distil.")
+@click.option(
+    "--distil-hidden",
+    type=float,
+    is_flag=False,
+    flag_value=1.0,
+    metavar="[WEIGHT]",
+    help="Weight in the loss of how far hidden states are from the teacher's; 1 where none is "
+    "given.",
+)
+@click.option("--dtype", help="auto, float32 or bfloat16.")
+@click.option("--compile/--no-compile", "compiled", default=None, help="Use torch.compile.")
+@click.option(
+    "--gradient-checkpointing",
+    is_flag=True,
+    default=None,
+    help="Save memory: compute activations twice.",
+)
+@click.option("--peak-flops", type=float, help="FLOPs/s of all devices. Default: measured.")
+@click.option(
+    "--tracker",
+    "trackers",
+    multiple=True,
+    type=click.Choice(("tensorboard", "wandb", "none")),
+    help="Where curves go; repeatable. Default: what is installed.",
+)
+@click.option("--seed", type=whole, help="Seed of order, masks and shapes.")
+@click.option("--evaluate-every", type=whole, help="Steps between evaluations.")
+@click.option("--checkpoint-every", type=count, help="Steps between checkpoints.")
+@click.option("--evaluation-blocks", type=count, default=128, show_default=True)
+@click.option("--device", help="Torch device. Default: cuda if there is one, else cpu.")
+@click.option(
+    "--output", required=True, type=click.Path(path_type=Path), help="Folder of the supernet."
+)
+@click.option("--resume", is_flag=True, help="Continue the run in the output folder.")
+def pretrain(
+    bert: str | None,
+    size: str | None,
+    supernet: str | None,
+    widths: str | None,
+    layers: int | None,
+    shape_text: str | None,
+    teacher: str | None,
+    reorder: bool,
+    text: tuple[str, ...],
+    dataset: tuple[str, ...],
+    text_field: str | None,
+    streaming: bool,
+    max_tokens: int | None,
+    corpus: str | None,
+    tokenizer: str | None,
+    sequence_length: int | None,
+    held_out: float | None,
+    preset: str | None,
+    max_time: str | None,
+    rule: str | None,
+    random_shapes: int | None,
+    sampling: str | None,
+    distillation_mix: float | None,
+    temperature: float | None,
+    distil_hidden: float | None,
+    compiled: bool | None,
+    trackers: tuple[str, ...],
+    evaluation_blocks: int,
+    device: str | None,
+    output: Path,
+    resume: bool,
+    **overrides: Any,
+) -> None:
+    """Train a supernet: one set of weights for every shape; or one shape alone (--shape).
+
+    Start from a BERT checkpoint (--bert) or from random weights (--config). Ctrl-C stops after the
+    step and saves; --resume continues as if the run had never stopped. On several devices: torchrun
+    --nproc-per-node 8 -m nastool pretrain ...; each process then takes its share of every batch.
+    """
+    with torch_needed():
+        import torch
+
+        from nastool_supernets.cli.processes import say, shared_work
+        from nastool_supernets.corpus.corpus import fixed_masks
+        from nastool_supernets.deployment.models import save_deployed
+        from nastool_supernets.runtime.parallel import own_device
+        from nastool_supernets.training.checkpoints import resumable_checkpoint
+        from nastool_supernets.training.pace import steps_within
+        from nastool_supernets.training.pretraining import WAIT, Evaluation
+        from nastool_supernets.training.pretraining import pretrain as train
+        from nastool_supernets.training.teaching import load_teacher
+    from nastool_supernets.training.rules import OneShape
+
+    start = Start(bert, size, supernet, widths, layers, reorder, shape_text)
+    limit = None if max_time is None else parse_time("--max-time", max_time)
+    if limit is not None and overrides["steps"] is not None:
+        raise InvalidInputError("expected --steps or --max-time, got both")
+    saved = resumable_checkpoint(output, resume)
+    overrides["compile"] = compiled
+    overrides["rule"] = training_rule(preset, rule, random_shapes, sampling)
+    if start.is_one_shape(saved):
+        if overrides["rule"] is not None:
+            raise InvalidInputError("--rule: one shape alone (--shape) has no other subnets")
+        teacher = teacher or start.saved_teacher(saved)
+        overrides["distillation"], overrides["distil_hidden"] = teaching(
+            distillation_mix, temperature, distil_hidden, teacher, is_saved=saved is not None
+        )
+        overrides["rule"] = OneShape(start.saved_shape(saved) or ())
+        if saved is None and overrides["head_steps"] is None:
+            # There is no other net to train first.
+            overrides["head_steps"] = None if overrides["head_learning_rate"] else 0
+    elif teacher is not None or distil_hidden is not None:
+        option = "--teacher" if teacher is not None else "--distil-hidden"
+        raise InvalidInputError(f"{option}: expected --shape beside it")
+    else:
+        overrides["distillation"] = distillation(distillation_mix, temperature)
+
+    def configured(saved: Checkpoint | None, steps: int | None = None) -> PretrainingConfig:
+        given = overrides if steps is None else overrides | {"steps": steps}
+        return configuration(preset, given, saved.state["config"] if saved else None)
+
+    seed = configured(saved).seed
+    start.check(saved)
+    device = own_device(device)
+    corpus_folder = Path(corpus) if corpus else output / "corpus"
+    with shared_work(device) as workers, workers.owning(output, "run", WAIT, say):
+        # Nobody else writes there now.
+        saved = resumable_checkpoint(output, resume)
+        sources = named_sources(text, dataset, text_field or "text", streaming)
+        if resume:
+            tokenizer = known_tokenizer(
+                tokenizer, start.model, output, corpus_folder, saved is not None
+            )
+        # What cannot be trained is told before hours of tokenising.
+        check_device(device)
+        torch.manual_seed(seed)
+        opened, shape = start.open(saved)
+        if shape is not None:
+            overrides["rule"] = OneShape(shape)
+        config = configured(saved)
+        lesson = None if teacher is None else load_teacher(Path(teacher))
+        if sources:
+            check_reading(opened, lesson, tokenizer or start.model, sequence_length)
+        tokenised = open_corpus(
+            sources,
+            tokenizer,
+            corpus_folder,
+            sequence_length,
+            held_out,
+            max_tokens,
+            start=start.model,
+            workers=workers,
+            # What a run was trained on does not give way to what it cannot go on with.
+            replace=saved is None,
+            text_field=text_field,
+        )
+        torch.manual_seed(seed)
+        model, origin = start.prepared(opened, saved, shape, tokenised)
+        move(model, device)
+        taught = None
+        if lesson is not None:
+            taught = lesson.teacher(
+                model, tokenised.tokenizer(), tokenised.train.shape[1], config.distil_hidden > 0
+            )
+            origin |= lesson.origin(is_new=saved is None)
+        evaluation = None
+        if len(tokenised.held_out):
+            masked = fixed_masks(tokenised, "held_out", evaluation_blocks, 0)
+            followed = (
+                followed_shapes(cast("SuperShaperForMaskedLM", model)) if shape is None else {}
+            )
+            evaluation = Evaluation(*masked, shapes=followed)
+        if limit is not None and saved is None:
+            steps = steps_within(
+                limit,
+                model,
+                tokenised.train,
+                tokenised.masking(config.masking_rate),
+                lambda steps: configured(None, steps),
+                output,
+                teacher=taught,
+                evaluation=evaluation,
+                workers=workers,
+            )
+            config = configured(None, steps)
+            origin |= {"max_time": limit}
+            if workers.is_first:
+                say(f"{steps:,} steps fit into {max_time}, by the pace of the first ones")
+        elif limit is not None and workers.is_first:
+            say(f"--max-time: the run that goes on keeps its {config.steps:,} steps")
+        if workers.is_first and shape is None and config.head_steps >= config.steps:
+            say(
+                f"All {config.steps} steps are those of the head stage: only the largest net is "
+                "trained (--head-steps)"
+            )
+        with _step_display(config.steps, config.log_every) as on_step:
+            result = train(
+                model,
+                tokenised.train,
+                tokenised.masking(config.masking_rate),
+                config,
+                output,
+                teacher=taught,
+                evaluation=evaluation,
+                resume=resume,
+                on_step=on_step if workers.is_first else None,
+                workers=workers,
+                trackers=[name for name in trackers if name != "none"] if trackers else None,
+                tokenizer=tokenised.tokenizer(),
+                origin=origin,
+            )
+        if shape is not None and workers.is_first and result.step:
+            save_deployed(model, tokenised.tokenizer(), output)
+        workers.wait()  # launchers end the others when one has ended with a code that is not 0
+    if not result.finished:
+        if workers.is_first:
+            say(f"Stopped after step {result.step}; nothing is lost: add --resume to continue")
+        raise click.exceptions.Exit(_INTERRUPTED)
+    if not workers.is_first:
+        return
+    click.echo(f"Trained {result.step} steps on {result.tokens:,} tokens: {output}")
+    for name, value in result.perplexities.items():
+        click.echo(f"  held-out perplexity, {name}: {value:,.2f}")
+
+
+@contextmanager
+def _step_display(steps: int, log_every: int) -> Iterator[Callable[[StepReport], None]]:
+    """Show a progress bar on a terminal, and lines in a pipe."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    console = Console(stderr=True, highlight=False)
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), "{task.description}")
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=steps)
+
+        def show(report: StepReport) -> None:
+            losses = "  ".join(f"{role} {loss:.3f}" for role, loss in report.losses.items())
+            line = f"{losses}  {report.tokens_per_second:,.0f} tokens/s"
+            if report.utilisation is not None:
+                line += f"  {report.utilisation:.0%} of peak"
+            bar.update(task, completed=report.step, description=line)
+            if not console.is_terminal and report.step % log_every == 0:
+                console.print(f"step {report.step}/{steps}  {line}", soft_wrap=True)
+            if report.perplexities is not None:
+                values = "  ".join(f"{k} {v:,.1f}" for k, v in report.perplexities.items())
+                console.print(f"step {report.step}: held-out perplexity  {values}", soft_wrap=True)
+
+        yield show

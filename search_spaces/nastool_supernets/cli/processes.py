@@ -1,0 +1,61 @@
+"""Processes that share a command's work, as its terminal sees them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from nastool.errors import NastoolError
+from nastool_supernets.runtime.parallel import LeftAloneError, Workers, joined_workers
+
+_FAILED, _INTERRUPTED = 2, 130
+
+
+def say(line: str) -> None:
+    """Tell the terminal what goes on."""
+    click.echo(line, err=True)
+
+
+@contextmanager
+def shared_work(device: str) -> Iterator[Workers]:
+    """Join the processes that share the work; what ends them all is told once.
+
+    Args:
+        device: Of this process.
+
+    Raises:
+        InvalidInputError: See `joined_workers`.
+    """
+    with joined_workers(device, say) as workers, _said_once(workers):
+        try:
+            yield workers
+        except LeftAloneError as error:
+            # The one that ended said why; only the first has anybody to miss it.
+            if workers.is_first:
+                raise
+            raise click.exceptions.Exit(_FAILED) from error
+        except NastoolError as error:
+            workers.tell_failure()
+            # Mostly what fails for one fails for all.
+            if workers.first_failed():
+                raise click.exceptions.Exit(_FAILED) from error
+            raise
+        except KeyboardInterrupt as error:
+            if workers.is_first:
+                raise
+            raise click.exceptions.Exit(_INTERRUPTED) from error
+
+
+@contextmanager
+def _said_once(workers: Workers) -> Iterator[None]:
+    """Within this block only the first process says what all of them meet, e.g. in the text."""
+    before = logging.root.manager.disable
+    if not workers.is_first:
+        logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,1 @@
+"""Text for training: reading, tokenising, blocks on disk, masking."""

@@ -1,0 +1,340 @@
+"""How fast and how large each form of deployed models is, beside the models they replace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from numpy.typing import NDArray
+from transformers import PretrainedConfig, PreTrainedModel
+
+from nastool.deployment import Deployment, Workload
+from nastool.devices import Device, timing_of
+from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
+from nastool.files.reading import read_json_object
+from nastool.plugins import load_device
+from nastool_supernets.deployment import forms
+from nastool_supernets.deployment.models import load_deployed
+from nastool_supernets.deployment.runtimes import FILES, one_line
+from nastool_supernets.deployment.sizes import bytes_of, forms_in, peak_memory
+from nastool_supershaper import shaped_bert
+
+Progress = Callable[[int, int, str], None]
+"""Called with the steps done, of all, and what is being done."""
+
+COMPILED = "torch.compile"
+
+_DEPLOYED = "ShapedBert"
+"""What the names of deployed models begin with."""
+
+_DEVICES = {
+    "torch": "cpu",
+    COMPILED: "cpu",
+    "onnx": "onnxruntime",
+    "int8": "onnxruntime",
+    "openvino": "openvino",
+}
+"""What runs each form."""
+
+_BASELINES: dict[str, tuple[Callable[..., PretrainedConfig], str]] = {
+    "bert-base": (transformers.BertConfig, "Bert"),
+    "distilbert": (transformers.DistilBertConfig, "DistilBert"),
+}
+"""Configuration of each baseline, published sizes by default, and the prefix of its models."""
+
+BASELINES = tuple(_BASELINES)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How often everything is measured.
+
+    Args:
+        rounds: Turns, each through all forms of all models in a new random order.
+        repeats: Timed passes of a form in a round.
+        warmup: Passes before them.
+        memory: Whether to measure memory, in a process for each form.
+        seed: Of the order.
+
+    Raises:
+        InvalidInputError: A number is too small.
+    """
+
+    rounds: int = 5
+    repeats: int = 5
+    warmup: int = 2
+    memory: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("rounds", 1), ("repeats", 1), ("warmup", 0)):
+            if getattr(self, name) < least:
+                raise InvalidInputError(
+                    f"{name} must be at least {least}, got {getattr(self, name)}"
+                )
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One form of one model, ready to be measured.
+
+    Args:
+        model: Name of the model.
+        form: Name of the form.
+        folder: The model's folder.
+        device: What runs it.
+        deployment: What it runs.
+    """
+
+    model: str
+    form: str
+    folder: Path
+    device: Device
+    deployment: Deployment
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured of one form of one model.
+
+    Args:
+        model: Name of the model.
+        form: Name of the form.
+        parameters: Weights of the model.
+        disk: Bytes on disk.
+        median: Seconds of a pass, over all rounds.
+        p90: 90th percentile of them.
+        spread: How far the rounds' medians lie apart, relative to `median`.
+        throughput: Texts a second.
+        memory: Most resident memory that running adds to a process, in bytes; None where not known.
+    """
+
+    model: str
+    form: str
+    parameters: int
+    disk: int
+    median: float
+    p90: float
+    spread: float
+    throughput: float
+    memory: int | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values, units in the names."""
+        renamed = {"disk": "disk_B", "median": "median_s", "p90": "p90_s", "memory": "memory_B"}
+        renamed["throughput"] = "texts_per_s"
+        return {renamed.get(key, key): value for key, value in asdict(self).items()}
+
+
+def load_model(folder: Path) -> PreTrainedModel:
+    """Load a model for measuring: a deployed one, or a BERT or DistilBERT of transformers.
+
+    Args:
+        folder: What `export`, `write_baseline` or `save_pretrained` wrote.
+
+    Raises:
+        InvalidInputError: There is none.
+    """
+    kind = model_class(folder)
+    if kind.config_class is shaped_bert.ShapedBertConfig:
+        return load_deployed(folder)
+    # transformers, safetensors and torch raise their own types for files that do not fit.
+    with one_line(f"no model can be read from {folder}", InvalidInputError):
+        return kind.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+def model_class(folder: Path) -> type[PreTrainedModel]:
+    """Class of the model in a folder.
+
+    Raises:
+        InvalidInputError: There is no model, or one that is not measured here.
+    """
+    try:
+        name = str(read_json_object(folder / "config.json")["architectures"][0])
+    except InvalidInputError as error:
+        raise InvalidInputError(
+            f"expected the folder of a model that 'nastool export' wrote, got {folder}: {error}"
+        ) from error
+    except (LookupError, TypeError) as error:
+        raise InvalidInputError(
+            f"expected the folder of a model that 'nastool export' wrote, got {folder}, whose "
+            "config.json names no architecture"
+        ) from error
+    prefix, _ = _parts(name)
+    found = getattr(shaped_bert if prefix == _DEPLOYED else transformers, name, None)
+    if not prefix or found is None:
+        raise InvalidInputError(
+            f"expected the folder of a model that 'nastool export' wrote, or of a BERT or "
+            f"DistilBERT, but {folder} holds a {name}"
+        )
+    kind: type[PreTrainedModel] = found
+    return kind
+
+
+def task_of(folder: Path) -> str:
+    """What a model is for, as transformers has it, e.g. ``ForMaskedLM``.
+
+    Raises:
+        InvalidInputError: There is no model, or one that is not measured here.
+    """
+    return _parts(model_class(folder).__name__)[1]
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """Name of a class in two: the family of models, empty for others, and the task."""
+    families = (_DEPLOYED, *(prefix for _, prefix in _BASELINES.values()))
+    family = next((family for family in families if name.startswith(family)), "")
+    return family, name.removeprefix(family)
+
+
+def candidates(
+    folder: Path,
+    name: str,
+    workload: Workload,
+    *,
+    threads: int = 1,
+    compiled: bool = False,
+    skip: Callable[[str], None] = lambda _: None,
+) -> list[Candidate]:
+    """List the forms of a model.
+
+    Args:
+        folder: The model's folder.
+        name: What to call it.
+        workload: What a pass is given.
+        threads: Threads of a pass.
+        compiled: Whether to measure PyTorch compiled, too.
+        skip: Called with the reason where a form lacks its runtime here.
+
+    Raises:
+        InvalidInputError: There is no model, or its texts are shorter than the workload's.
+    """
+    model = load_model(folder)
+    held = forms_in(folder)
+    if not held:
+        raise InvalidInputError(f"expected weights in {folder / 'model.safetensors'}")
+    longest = int(model.config.max_position_embeddings)
+    if workload.sequence_length > longest:
+        raise InvalidInputError(
+            f"the sequence length must be at most {longest} for {name}, "
+            f"got {workload.sequence_length}"
+        )
+    shape = (workload.batch_size, workload.sequence_length)
+    ids = torch.randint(model.config.vocab_size, shape, generator=torch.Generator().manual_seed(0))
+    # Full texts: padding would be work for some runtimes and none for others.
+    values = (ids, torch.ones_like(ids), torch.zeros_like(ids))
+    taken = forms.input_names(model)
+    inputs = {key: value for key, value in zip(forms.INPUTS, values, strict=True) if key in taken}
+    found = []
+    for form in held:
+        file = folder / FILES[form] if form in FILES else None
+        deployment = Deployment(model, inputs, workload, file)
+        for shown in (form, COMPILED) if form == "torch" and compiled else (form,):
+            settings = {"threads": threads, **({"compile": True} if shown == COMPILED else {})}
+            try:
+                device = load_device(_DEVICES[shown], settings)
+            except MissingDependencyError as error:
+                skip(f"{name}, {shown} is left out: {error}")
+                continue
+            found.append(Candidate(name, shown, folder, device, deployment))
+    return found
+
+
+def measure(
+    measured: Sequence[Candidate],
+    plan: Plan,
+    threads: int = 1,
+    progress: Progress = lambda *_: None,
+) -> list[Row]:
+    """Time all candidates in turns, and weigh them.
+
+    Args:
+        measured: Forms of models.
+        plan: How often.
+        threads: Threads of a pass, for memory; devices have their own.
+        progress: Called before every step.
+
+    Returns:
+        A row for each, in their order.
+
+    Raises:
+        NastoolError: One of them cannot be run.
+    """
+    rng = np.random.default_rng(plan.seed)
+    seconds: list[list[NDArray[np.float64]]] = [[] for _ in measured]
+    total = plan.rounds * len(measured) + (len(measured) if plan.memory else 0)
+    step = 0
+    for _ in range(plan.rounds):
+        for index in rng.permutation(len(measured)).tolist():
+            one = measured[index]
+            progress(step, total, f"timing {one.model}, {one.form}")
+            try:
+                timing = timing_of(one.device, one.deployment, plan.warmup, plan.repeats)
+            except NastoolError as error:
+                raise NastoolError(f"{one.model}, {one.form}: {error}") from error
+            seconds[index].append(timing.seconds)
+            step += 1
+    rows = []
+    for one, turns in zip(measured, seconds, strict=True):
+        form = "torch" if one.form == COMPILED else one.form
+        workload, memory = one.deployment.workload, None
+        if plan.memory:
+            progress(step, total, f"weighing {one.model}, {one.form}")
+            step += 1
+            # A compiled model brings its compiler along: that is not the memory of a deployment.
+            if one.form != COMPILED:
+                memory = peak_memory(one.folder, form, workload, threads)
+        medians = np.array([np.median(turn) for turn in turns])
+        passes = np.concatenate(turns)
+        median = float(np.median(passes))
+        rows.append(
+            Row(
+                model=one.model,
+                form=one.form,
+                parameters=sum(p.numel() for p in one.deployment.module.parameters()),
+                disk=bytes_of(one.folder, form),
+                median=median,
+                p90=float(np.quantile(passes, 0.9)),
+                spread=float(medians.max() - medians.min()) / median,
+                throughput=workload.batch_size / median,
+                memory=memory,
+            )
+        )
+    return rows
+
+
+def write_baseline(name: str, like: Path, wanted: Sequence[str], folder: Path) -> None:
+    """Write a baseline with random weights and the head of another model.
+
+    Args:
+        name: One of `BASELINES`.
+        like: Folder of the model whose head it gets.
+        wanted: Forms to make of it: ``torch`` and keys of `runtimes.FILES`.
+        folder: Existing folder.
+
+    Raises:
+        InvalidInputError: An unknown baseline, or one without such a head.
+        NastoolError: A form cannot be made.
+    """
+    if name not in _BASELINES:
+        raise InvalidInputError(f"a baseline must be one of {', '.join(BASELINES)}, got {name!r}")
+    other = read_json_object(like / "config.json")
+    make_config, prefix = _BASELINES[name]
+    config = make_config(num_labels=len(other.get("id2label") or (0, 1)))
+    task = task_of(like)
+    kind = getattr(transformers, f"{prefix}{task}", None)
+    if kind is None:
+        raise InvalidInputError(f"there is no {name} {task}: leave it out with --baseline")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = kind(config).eval()
+    # safetensors raises a type of its own on a full disk.
+    with one_line(f"cannot write {name}"):
+        model.save_pretrained(folder)
+    for form in forms.with_onnx(wanted):
+        forms.write(form, model, folder)

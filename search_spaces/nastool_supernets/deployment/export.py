@@ -1,0 +1,119 @@
+"""Export: a folder that runs anywhere, checked form by form before it appears."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from nastool.errors import NastoolError
+from nastool.files.writing import whole_folder, write_whole
+from nastool_supernets.deployment import forms
+from nastool_supernets.deployment.card import model_card
+from nastool_supernets.deployment.checks import (
+    TOLERANCE,
+    Quality,
+    compare,
+    random_batches,
+)
+from nastool_supernets.deployment.hub import check_repository, push
+from nastool_supernets.deployment.models import load_deployed, save_deployed
+from nastool_supernets.deployment.report import Difference, ExportReport, FormReport, Origin
+from nastool_supernets.deployment.runtimes import FILES, RUNS, require
+from nastool_supernets.deployment.sizes import bytes_of
+
+__all__ = ["Progress", "check_difference", "check_repository", "export", "push"]
+
+Progress = Callable[[str], None]
+"""Called with what is being done."""
+
+
+def export(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    target: Path,
+    origin: Origin,
+    wanted: Sequence[str] = (),
+    *,
+    merging: Difference | None = None,
+    quality: Quality | None = None,
+    tolerance: float = TOLERANCE,
+    progress: Progress = lambda _: None,
+) -> ExportReport:
+    """Write a model's folder in all wanted forms, or nothing at all.
+
+    Args:
+        model: A deployed model on the CPU, in evaluation mode.
+        tokenizer: Its tokenizer.
+        target: New or empty folder.
+        origin: What the model card says about it.
+        wanted: Keys of `FILES`; any of them brings ONNX along, which it is made from.
+        merging: How the merged subnet differs from its supernet, where that was measured.
+        quality: What to measure PyTorch and the 8-bit form by.
+        tolerance: Largest difference from PyTorch of the forms in full precision, as a share of the
+            spread of the outputs.
+        progress: Called before each step.
+
+    Raises:
+        InvalidInputError: The folder holds something, or the tokenizer does not fit.
+        MissingDependencyError: What a form needs is not installed.
+        NastoolError: A form cannot be made, or differs from PyTorch.
+    """
+    ordered = forms.with_onnx(wanted)
+    for form in ordered:
+        require(form)
+    with whole_folder(target) as folder:
+        progress("writing model and tokenizer")
+        save_deployed(model, tokenizer, folder)
+        # From here on, what was written is what is measured and converted.
+        model = load_deployed(folder)
+        reference = forms.torch_run(model)
+        rows = [
+            FormReport(
+                "torch",
+                "model.safetensors",
+                bytes_of(folder, "torch"),
+                quality={} if quality is None else quality.measure(reference),
+            )
+        ]
+        batches = random_batches(model)
+        for form in ordered:
+            progress(f"writing and checking {form}")
+            run = RUNS[form](forms.write(form, model, folder))
+            difference = compare(reference, run, batches)
+            # Eight bits change a model; what is no number is broken all the same.
+            limit = math.inf if form == "int8" else tolerance
+            check_difference(f"{form} and PyTorch", difference, limit)
+            value = quality.measure(run) if quality is not None and form == "int8" else {}
+            rows.append(FormReport(form, FILES[form], bytes_of(folder, form), difference, value))
+        report = ExportReport(
+            tuple(model.config.shape),
+            sum(parameter.numel() for parameter in model.parameters()),
+            merging,
+            "" if quality is None else quality.on,
+            tuple(rows),
+        )
+        write_whole(folder / "README.md", model_card(model, origin, report))
+    return report
+
+
+def check_difference(what: str, difference: Difference, tolerance: float) -> None:
+    """Refuse two forms of a model that differ by more than rounding.
+
+    Args:
+        what: The two forms.
+        difference: Between their outputs.
+        tolerance: Largest difference, as a share of the spread of the outputs.
+
+    Raises:
+        NastoolError: They do.
+    """
+    # Written so that NaN does not pass.
+    if not difference.largest <= tolerance * difference.spread:
+        raise NastoolError(
+            f"{what} must agree within {tolerance:g} of the spread of their outputs, which is "
+            f"{difference.spread:.3g}, but they differ by {difference.largest:.3g}; "
+            "nothing was written"
+        )

@@ -1,0 +1,133 @@
+"""Fine-tuning many shapes on many tasks, from several starts, with several seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from nastool_supernets.finetuning.subnets import FURTHER, Mode, Trajectory
+from nastool_supernets.finetuning.tasks import Task
+from nastool_supernets.finetuning.training import Outcome
+from nastool_supernets.finetuning.workbench import Cell, Options, Workbench
+from nastool_supernets.training.rules import Shape
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What fine-tuning found.
+
+    Args:
+        shapes: Shapes in the order shown.
+        tasks: Tasks in the order asked for, as they were trained.
+        examples: Numbers of training and dev examples, by task.
+        modes: Where fine-tuning started.
+        seeds: Seeds of every cell.
+        outcomes: Of every cell.
+        trajectories: Of shapes that were pre-trained, by shape and mode.
+        options: How cells were trained.
+    """
+
+    shapes: tuple[Shape, ...]
+    tasks: tuple[Task, ...]
+    examples: Mapping[str, tuple[int, int]]
+    modes: tuple[Mode, ...]
+    seeds: tuple[int, ...]
+    outcomes: Mapping[Cell, Outcome]
+    trajectories: Mapping[tuple[Shape, Mode], Trajectory]
+    options: Options
+
+    def values(self, shape: Shape, task: str, mode: Mode, metric: str) -> list[float]:
+        """The scores of all seeds."""
+        return [outcome.scores[metric] for outcome in self._of(shape, task, mode)]
+
+    def chosen(self, shape: Shape, task: str, mode: Mode) -> list[Mapping[str, float]]:
+        """The hyperparameters that a grid was searched for, seed by seed."""
+        return [outcome.chosen for outcome in self._of(shape, task, mode)]
+
+    def _of(self, shape: Shape, task: str, mode: Mode) -> list[Outcome]:
+        return [
+            outcome
+            for cell, outcome in self.outcomes.items()
+            if (cell.shape, cell.task, cell.mode) == (shape, task, mode)
+        ]
+
+    def seconds(self, shape: Shape, mode: Mode) -> float:
+        """Time that fine-tuning one shape from one start took, over all tasks and seeds."""
+        return sum(
+            o.seconds for c, o in self.outcomes.items() if (c.shape, c.mode) == (shape, mode)
+        )
+
+
+def validate(
+    bench: Workbench,
+    shapes: Sequence[Shape],
+    names: Sequence[str],
+    modes: Sequence[Mode],
+    seeds: int,
+    *,
+    pretrains: bool = False,
+    taught: bool = False,
+    on_cell: Callable[[Cell, Outcome, bool, int, int], None] | None = None,
+) -> Validation:
+    """Fine-tune every shape on every task from every start with every seed.
+
+    Args:
+        bench: Trains and remembers.
+        shapes: Width of every layer, shape by shape.
+        names: Of the tasks wanted.
+        modes: Where fine-tuning starts.
+        seeds: Number of seeds, from 0.
+        pretrains: Whether the modes other than direct pre-train.
+        taught: Whether cells also learn from a teacher.
+        on_cell: Called with each cell, its outcome, whether it was known, how many are done, and
+            of how many.
+
+    Raises:
+        InvalidInputError: An unknown task, data that break a rule, or a folder of models that
+            another process owns.
+        WriteError: The folder of models cannot be written.
+        KeyboardInterrupt: Ctrl-C; what is finished is kept.
+    """
+    cells = [
+        Cell(shape, name, mode, seed, taught)
+        for name in bench.order(names)
+        for mode in modes
+        for shape in shapes
+        for seed in range(seeds)
+    ]
+    # Broken data, also of tasks that others start from, and teachers that do not fit must show
+    # before hours of training.
+    for cell in cells:
+        bench.key(cell)
+    known = {cell: bench.known(cell) for cell in cells}
+    outcomes: dict[Cell, Outcome] = {}
+    starts = bench.starts(names)
+    # So must a folder that no model can be written to.
+    with bench.owning_models([cell for cell in cells if known[cell] is None]):
+        for number, cell in enumerate(cells, 1):
+            found = known[cell]
+            try:
+                outcomes[cell] = found or bench.train(cell, keep=cell.task in starts)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(
+                    f"{number - 1} of {len(cells)} fine-tunings are kept; the same command goes on"
+                ) from None
+            if on_cell is not None:
+                on_cell(cell, outcomes[cell], found is not None, number, len(cells))
+        trajectories: dict[tuple[Shape, Mode], Trajectory] = {
+            (shape, mode): bench.pretrained(shape, mode)
+            for mode in modes
+            for shape in shapes
+            if pretrains and mode in FURTHER
+        }
+    data = {name: bench.data(name) for name in names}
+    return Validation(
+        tuple(shapes),
+        tuple(bench.task(name) for name in names),
+        {name: (len(found.train), len(found.dev)) for name, found in data.items()},
+        tuple(modes),
+        tuple(range(seeds)),
+        outcomes,
+        trajectories,
+        bench.options,
+    )

@@ -1,0 +1,562 @@
+"""Fine-tuning a shape on a task: cells, trained once and kept in a store.
+
+A cell is a shape on a task, from one start and with one seed. Its key in the store is a digest of
+everything its scores depend on, so that no cell is trained twice, and none is taken for another.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from nastool.errors import InvalidInputError, NastoolError
+from nastool.files.reading import is_folder
+from nastool.files.writing import owned, whole_folder, writing
+from nastool_supernets.corpus.text import vocabulary_size
+from nastool_supernets.deployment.models import (
+    load_deployed,
+    save_deployed,
+    with_head,
+    write_scores,
+)
+from nastool_supernets.finetuning.data import TaskData, load_task
+from nastool_supernets.finetuning.encoding import Encoded, encode
+from nastool_supernets.finetuning.metrics import require
+from nastool_supernets.finetuning.question_answering import check_length
+from nastool_supernets.finetuning.subnets import (
+    FURTHER,
+    Mode,
+    Pretraining,
+    Trajectory,
+    load_teacher,
+    random_supernet,
+)
+from nastool_supernets.finetuning.tasks import Kind, Settings, Task
+from nastool_supernets.finetuning.training import DivergedError, Outcome, fine_tune
+from nastool_supernets.measuring.perplexities import model_fingerprint
+from nastool_supernets.runtime.precision import resolve_dtype
+from nastool_supernets.training.rules import Distillation, Shape
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+    from nastool.store import Store
+    from nastool_supershaper.modeling import SuperShaperForMaskedLM
+    from nastool_supershaper.shaped_bert import ShapedBertForMaskedLM
+    from nastool_supershaper.space import SuperShaperSpace
+
+_VERSION = 2
+"""Part of every key; raised when cells of an older nastool no longer compare."""
+
+_LONGEST_SHAPE = 120
+"""Characters of a shape in the name of a folder."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One fine-tuning.
+
+    Args:
+        shape: Width of every layer.
+        task: Name of the task.
+        mode: Where it starts.
+        seed: Seed of the head's weights and of the order of examples.
+        taught: Whether it also learns from a teacher.
+    """
+
+    shape: Shape
+    task: str
+    mode: Mode
+    seed: int
+    taught: bool = False
+
+
+@dataclass(frozen=True)
+class Options:
+    """How cells are trained.
+
+    Args:
+        n_train: Training examples a task at most; None for all.
+        n_dev: Examples to score on at most; None for all.
+        overrides: Hyperparameters that replace those of every task, by name.
+        grid: Whether hyperparameters are chosen from each task's grid on its dev set.
+        starts: Whether tasks start from the fine-tuned models that they name.
+        distillation: How students learn from their teacher; None without one.
+        teachers: Folder of the teacher by task; the fine-tuned largest subnet where there is none.
+        dtype: ``float32``, ``bfloat16`` or ``auto``.
+        keep: Whether every fine-tuned model is kept.
+    """
+
+    n_train: int | None = None
+    n_dev: int | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    grid: bool = False
+    starts: bool = True
+    distillation: Distillation | None = None
+    teachers: Mapping[str, Path] = field(default_factory=dict)
+    dtype: str = "auto"
+    keep: bool = False
+
+
+class Workbench:
+    """Trains cells, keeps what they reach, and never trains one twice.
+
+    Args:
+        supernet: Whose subnets are validated.
+        tokenizer: Its tokenizer.
+        space: Its shapes.
+        tasks: All tasks that may be named, by name.
+        store: Keeps scores and perplexities.
+        models: Folder for models that others start from; made when it is needed.
+        pretraining: How subnets are trained first; None where no mode does.
+        options: How cells are trained.
+        on_other: Called with each cell that was trained for another one to start or learn from.
+        trained: Models of one shape that were trained alone, by shape, for the mode of that name.
+
+    Attributes:
+        unkept: Why models could not be kept whose scores are, one line each.
+
+    Raises:
+        InvalidInputError: The tokenizer has tokens that the supernet has not.
+    """
+
+    def __init__(
+        self,
+        supernet: SuperShaperForMaskedLM,
+        tokenizer: PreTrainedTokenizerFast,
+        space: SuperShaperSpace,
+        tasks: Mapping[str, Task],
+        store: Store,
+        models: Path,
+        pretraining: Pretraining | None = None,
+        options: Options | None = None,
+        on_other: Callable[[Cell, Outcome], None] | None = None,
+        trained: Mapping[Shape, ShapedBertForMaskedLM] | None = None,
+    ) -> None:
+        if (needed := vocabulary_size(tokenizer)) > supernet.config.vocab_size:
+            raise InvalidInputError(
+                f"the tokenizer must have at most the supernet's {supernet.config.vocab_size} "
+                f"tokens, got {needed}"
+            )
+        options = options or Options()
+        self._supernet, self._tokenizer, self._space = supernet, tokenizer, space
+        # Before its first use: from then on it also says how texts were last cut and padded.
+        described = tokenizer.backend_tokenizer.to_str().encode()
+        self._tokenizer_key = hashlib.sha256(described).hexdigest()
+        self._store, self._models = store, models
+        self._pretraining, self.options, self._on_other = pretraining, options, on_other
+        self.unkept: list[str] = []
+        self._trained = dict(trained or {})
+        self._trained_keys: dict[Shape, str] = {}
+        self._device = supernet.device.type
+        self._segments = int(supernet.config.type_vocab_size)
+        self._tasks = {name: self._adapted(task) for name, task in tasks.items()}
+        self._data: dict[str, TaskData] = {}
+        self._teacher_keys: dict[str, str] = {}
+        self._encoded: tuple[str, Encoded] | None = None
+        self._subnet: tuple[Any, ShapedBertForMaskedLM] | None = None
+
+    def _adapted(self, task: Task) -> Task:
+        """The task with the options' hyperparameters, within the supernet's positions."""
+        settings = replace(task.settings, **self.options.overrides)
+        longest = min(settings.max_length, self._supernet.config.max_position_embeddings)
+        kept = {k: v for k, v in task.grid.items() if k not in self.options.overrides}
+        start = task.start_from if self.options.starts else None
+        return replace(
+            task, settings=replace(settings, max_length=longest), grid=kept, start_from=start
+        )
+
+    def order(self, names: Sequence[str]) -> list[str]:
+        """Tasks with those that others start from first.
+
+        Raises:
+            InvalidInputError: A task is unknown, or starts from itself.
+        """
+        ordered: list[str] = []
+
+        def visit(name: str) -> None:
+            start = self.task(name).start_from
+            if start is not None and start in names:
+                visit(start)
+            if name not in ordered:
+                ordered.append(name)
+
+        for name in names:
+            self._check_start(name)
+            visit(name)
+        return ordered
+
+    def starts(self, names: Sequence[str]) -> set[str]:
+        """Tasks whose fine-tuned models some of the named ones start from."""
+        return {start for name in names if (start := self.task(name).start_from) is not None}
+
+    def _check_start(self, name: str) -> None:
+        seen = [name]
+        while (start := self.task(seen[-1]).start_from) is not None:
+            if start in seen:
+                raise InvalidInputError(
+                    f"a task cannot start from itself, got {' <- '.join([*seen, start])}"
+                )
+            if self.task(start).kind is Kind.QUESTION_ANSWERING:
+                raise InvalidInputError(
+                    f"task {name} must start from a classification or a regression, got {start}"
+                )
+            seen.append(start)
+
+    def task(self, name: str) -> Task:
+        """A task as it is trained here: with the options' hyperparameters.
+
+        Raises:
+            InvalidInputError: An unknown task.
+        """
+        if name not in self._tasks:
+            raise InvalidInputError(f"unknown task {name!r}; known: {', '.join(self._tasks)}")
+        return self._tasks[name]
+
+    def data(self, name: str) -> TaskData:
+        """The examples of a task.
+
+        Raises:
+            InvalidInputError: They break a rule, or are to be cut too short.
+            MissingDependencyError: What scores them is not installed.
+        """
+        if name not in self._data:
+            task = self.task(name)
+            require(task.metrics)
+            if task.kind is Kind.QUESTION_ANSWERING:
+                check_length(task.settings.max_length)
+            self._data[name] = load_task(task, self.options.n_train, self.options.n_dev)
+        return self._data[name]
+
+    # ----------------------------------------------------------------------------------------------
+    # What a cell depends on
+
+    @cached_property
+    def _supernet_key(self) -> str:
+        return model_fingerprint(self._supernet)
+
+    def _subnet_key(self, cell: Cell) -> list[Any]:
+        """What the subnet depends on that the cell starts from."""
+        if cell.mode is Mode.DIRECT:
+            return [cell.mode, self._supernet_key]
+        if cell.mode is Mode.TRAINED:
+            if cell.shape not in self._trained_keys:
+                model = cast("Any", self._trained_model(cell.shape))
+                self._trained_keys[cell.shape] = model_fingerprint(model)
+            return [cell.mode, self._trained_keys[cell.shape]]
+        trained = None if self._pretraining is None else self._pretraining.fingerprint()
+        if cell.mode is Mode.PARTIAL:
+            return [cell.mode, self._supernet_key, trained]
+        return [cell.mode, self._space.fingerprint, trained or cell.seed]
+
+    def key(self, cell: Cell) -> str:
+        """Hex digest of everything the scores of a cell depend on, beside its shape."""
+        task, options = self.task(cell.task), self.options
+        if task.start_from is None:
+            start: Any = self._subnet_key(cell)
+        else:
+            start = self.key(replace(cell, task=task.start_from))
+        teacher = None
+        if cell.taught and options.distillation is not None:
+            teacher = [self._teacher_key(cell), asdict(options.distillation)]
+        content = [
+            _VERSION,
+            start,
+            self.data(cell.task).fingerprint,
+            [task.kind, task.metrics, [asdict(choice) for choice in self._choices(task)]],
+            [cell.seed, resolve_dtype(self._device, options.dtype)],
+            self._tokenizer_key,
+            teacher,
+        ]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+
+    def _choices(self, task: Task) -> list[Settings]:
+        return task.choices() if self.options.grid else [task.settings]
+
+    def _teacher_cell(self, cell: Cell) -> Cell:
+        return Cell(self._supernet.config.largest, cell.task, Mode.DIRECT, cell.seed)
+
+    def _teacher_key(self, cell: Cell) -> str:
+        if cell.task not in self.options.teachers:
+            return self.key(self._teacher_cell(cell))
+        if cell.task not in self._teacher_keys:
+            self._teacher_keys[cell.task] = model_fingerprint(cast("Any", self._teacher(cell)))
+        return self._teacher_keys[cell.task]
+
+    # ----------------------------------------------------------------------------------------------
+    # What the store knows
+
+    def _row(self, shape: Shape) -> Any:
+        return self._space.encode([shape])
+
+    def _stored(self, key: str, names: Sequence[str], shape: Shape) -> list[float] | None:
+        values = [
+            float(
+                self._store.measurements(
+                    self._space.fingerprint, f"validation/{key}/{name}", self._row(shape)
+                )[0]
+            )
+            for name in names
+        ]
+        return None if any(np.isnan(values)) else values
+
+    def _keep(self, key: str, values: Mapping[str, float], shape: Shape) -> None:
+        for name, value in values.items():
+            self._store.add_measurements(
+                self._space.fingerprint,
+                f"validation/{key}/{name}",
+                self._row(shape),
+                np.array([value]),
+            )
+
+    def known(self, cell: Cell) -> Outcome | None:
+        """What the store knows of a cell; nothing where its model is to be kept and is not."""
+        if self.options.keep and not is_folder(self._folder(cell)):
+            return None
+        task = self.task(cell.task)
+        names = [*task.metrics, "epoch", "seconds", *self._searched(task)]
+        values = self._stored(self.key(cell), names, cell.shape)
+        if values is None:
+            return None
+        found = dict(zip(names, values, strict=True))
+        return Outcome(
+            {name: found[name] for name in task.metrics},
+            found["epoch"],
+            found["seconds"],
+            {name: found[name] for name in self._searched(task)},
+        )
+
+    def _searched(self, task: Task) -> list[str]:
+        """Hyperparameters that a grid is searched for."""
+        return list(task.grid) if self.options.grid else []
+
+    # ----------------------------------------------------------------------------------------------
+    # Training
+
+    def train(self, cell: Cell, *, keep: bool = False) -> Outcome:
+        """Fine-tune a cell, and tell the store.
+
+        Args:
+            cell: The cell.
+            keep: Whether others need its model; the options may ask to keep it anyway.
+
+        Raises:
+            WriteError: Others need its model, which cannot be written; its scores are kept.
+        """
+        task, data = self.task(cell.task), self.data(cell.task)
+        if task.start_from is None:
+            start: PreTrainedModel = self._start(cell)
+        else:
+            start = self._fine_tuned(replace(cell, task=task.start_from))
+        teacher = self._teacher(cell) if cell.taught else None
+        encoded = self._encode(cell.task)
+        outcome, best, diverged, seconds = None, None, None, 0.0
+        for settings in self._choices(task):
+            model = with_head(start, task.head, data.names, cell.seed)
+            try:
+                found = fine_tune(
+                    model,
+                    task,
+                    encoded,
+                    self._tokenizer,
+                    settings,
+                    cell.seed,
+                    device=self._device,
+                    dtype=self.options.dtype,
+                    teacher=teacher,
+                    distillation=self.options.distillation if cell.taught else None,
+                )
+            except DivergedError as error:  # another choice of the grid may do
+                diverged = error
+                continue
+            seconds += found.seconds
+            first = task.metrics[0]
+            if outcome is None or found.scores[first] > outcome.scores[first]:
+                chosen = {name: getattr(settings, name) for name in self._searched(task)}
+                outcome, best = replace(found, chosen=chosen), model
+        if outcome is None or best is None:
+            raise diverged or InvalidInputError(f"task {task.name}: its grid must not be empty")
+        outcome = replace(outcome, seconds=seconds)
+        # Before the model, which takes space: training again is what costs.
+        self._keep(
+            self.key(cell),
+            {
+                **outcome.scores,
+                "epoch": outcome.epoch,
+                "seconds": outcome.seconds,
+                **outcome.chosen,
+            },
+            cell.shape,
+        )
+        if keep or self.options.keep:
+            dataset = f"{task.name} (dev, {len(data.dev):,} examples)"
+            try:
+                self._save(best, self._folder(cell), dataset, outcome.scores)
+            except NastoolError as error:
+                if keep:
+                    raise
+                self.unkept.append(str(error))
+        return outcome
+
+    def _encode(self, name: str) -> Encoded:
+        # One at a time: those of the large tasks fill a gigabyte.
+        if self._encoded is None or self._encoded[0] != name:
+            self._encoded = None
+            task = self.task(name)
+            length = task.settings.max_length
+            self._encoded = (
+                name,
+                encode(task, self.data(name), self._tokenizer, length, self._segments),
+            )
+        return self._encoded[1]
+
+    def _fine_tuned(self, cell: Cell) -> PreTrainedModel:
+        """The fine-tuned model of a cell, which is trained again where it was not kept."""
+        folder = self._folder(cell)
+        if not is_folder(folder):
+            outcome = self.train(cell, keep=True)
+            if self._on_other is not None:
+                self._on_other(cell, outcome)
+        return load_deployed(folder)
+
+    def _teacher(self, cell: Cell) -> PreTrainedModel:
+        path = self.options.teachers.get(cell.task)
+        if path is None:
+            return self._fine_tuned(self._teacher_cell(cell))
+        data = self.data(cell.task)
+        return load_teacher(path, self.task(cell.task), data, len(self._tokenizer), self._segments)
+
+    def _start(self, cell: Cell) -> ShapedBertForMaskedLM:
+        key = [self._subnet_key(cell), cell.shape]
+        if self._subnet is None or self._subnet[0] != key:
+            self._subnet = None
+            self._subnet = key, self._make_subnet(cell)
+        return self._subnet[1]
+
+    def _trained_model(self, shape: Shape) -> ShapedBertForMaskedLM:
+        if shape not in self._trained:
+            raise InvalidInputError(
+                f"expected a model trained alone of shape {'-'.join(map(str, shape))}, got none"
+            )
+        return self._trained[shape]
+
+    def _make_subnet(self, cell: Cell) -> ShapedBertForMaskedLM:
+        if cell.mode is Mode.TRAINED:
+            return self._trained_model(cell.shape)
+        if cell.mode is Mode.DIRECT:
+            return self._supernet.extract(cell.shape)
+        if self._pretraining is None:  # only from scratch: a mode that trains further has one
+            return random_supernet(self._supernet, cell.seed).extract(cell.shape)
+        self.pretrained(cell.shape, cell.mode, weights=True)
+        return cast("ShapedBertForMaskedLM", load_deployed(self._subnet_folder(cell)))
+
+    def pretrained(self, shape: Shape, mode: Mode, *, weights: bool = False) -> Trajectory:
+        """Pre-train a subnet, or find it done; return what its perplexity did.
+
+        Args:
+            shape: Width of every layer.
+            mode: Partial or scratch.
+            weights: Whether the trained weights are needed as well.
+
+        Raises:
+            KeyboardInterrupt: A signal stopped it; called again, it goes on.
+        """
+        pretraining = self._pretraining
+        if pretraining is None:
+            raise InvalidInputError(f"mode {mode} needs pre-training, got none")
+        cell = Cell(shape, "", mode, 0)
+        key = hashlib.sha256(json.dumps(self._subnet_key(cell)).encode()).hexdigest()[:32]
+        names = [f"perplexity@{step}" for step in pretraining.evaluated]
+        values = self._stored(key, names, shape)
+        folder = self._subnet_folder(cell)
+        if values is not None and (is_folder(folder) or not weights):
+            return Trajectory(pretraining.evaluated, tuple(values))
+        if mode is Mode.SCRATCH:
+            net = random_supernet(self._supernet, pretraining.config.seed)
+        else:
+            net = copy.deepcopy(self._supernet)
+        run = folder.with_name(f"training-{folder.name}")
+        trajectory = pretraining.run(net, shape, run)
+        if trajectory is None:
+            raise KeyboardInterrupt("what is finished is kept; the same command goes on")
+        self._keep(key, dict(zip(names, trajectory.perplexities, strict=True)), shape)
+        self._save(net.extract(shape), folder)
+        shutil.rmtree(run, ignore_errors=True)
+        return trajectory
+
+    # ----------------------------------------------------------------------------------------------
+    # Models on disk
+
+    @contextmanager
+    def owning_models(self, cells: Sequence[Cell]) -> Iterator[None]:
+        """Within this block, the folder of models is this process's, if training cells needs it.
+
+        Args:
+            cells: What is to be trained.
+
+        Raises:
+            InvalidInputError: Another process owns it.
+            WriteError: It cannot be written.
+        """
+        if not any(self._writes_models(cell) for cell in cells):
+            yield
+            return
+        with writing(self._models):
+            self._models.mkdir(parents=True, exist_ok=True)
+        with owned(self._models, "folder of models", lasting=False):
+            yield
+
+    def _writes_models(self, cell: Cell) -> bool:
+        return (
+            self.options.keep
+            or self.task(cell.task).start_from is not None
+            or (cell.taught and cell.task not in self.options.teachers)
+            or (cell.mode in FURTHER and self._pretraining is not None)
+        )
+
+    def _folder(self, cell: Cell) -> Path:
+        parts = [cell.task, cell.mode, _shape_name(cell), str(cell.seed), self.key(cell)[:8]]
+        return self._models / "_".join(parts)
+
+    def _subnet_folder(self, cell: Cell) -> Path:
+        digest = hashlib.sha256(json.dumps(self._subnet_key(cell)).encode()).hexdigest()[:8]
+        return self._models / f"pretrained_{cell.mode}_{_shape_name(cell)}_{digest}"
+
+    def _save(
+        self,
+        model: PreTrainedModel,
+        folder: Path,
+        dataset: str = "",
+        scores: Mapping[str, float] | None = None,
+    ) -> None:
+        """Write a model with its tokenizer, in full or not at all, as `nastool export` does.
+
+        Args:
+            model: The model.
+            folder: Where to; an earlier one is replaced.
+            dataset: What it was scored on.
+            scores: By metric; None where it was not.
+        """
+        shutil.rmtree(folder, ignore_errors=True)
+        with whole_folder(folder) as partial:
+            save_deployed(model, self._tokenizer, partial)
+            if scores is not None:
+                write_scores(partial, dataset, scores)
+
+
+def _shape_name(cell: Cell) -> str:
+    """A shape as part of a folder's name, which has 255 bytes at most."""
+    shape = "-".join(map(str, cell.shape))
+    if len(shape) <= _LONGEST_SHAPE:
+        return shape
+    return f"{shape[:32]}-{hashlib.sha256(shape.encode()).hexdigest()[:16]}"

@@ -1,0 +1,1 @@
+"""Held-out perplexity of many shapes of one supernet."""

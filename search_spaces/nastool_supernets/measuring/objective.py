@@ -1,0 +1,149 @@
+"""Perplexity measured on a supernet, as an objective: to verify fronts, or to search by."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nastool.errors import InvalidInputError, MissingDependencyError
+from nastool.objective import Kind, Objective, Provenance
+from nastool.space import Genotypes, SearchSpace
+from nastool_supershaper.space import SuperShaperSpace, from_config
+
+if TYPE_CHECKING:
+    from nastool_supershaper.modeling import SuperShaperForMaskedLM
+
+_METRIC = "measured_perplexity"
+
+
+class MeasuredPerplexity(Objective):
+    """Perplexity of subnets on fixed masked text.
+
+    Args:
+        space: Whose shapes are measured; the supernet's.
+        model: The supernet.
+        input_ids: Masked tokens, shape (n, length).
+        labels: Original tokens where masked, -100 elsewhere, shape (n, length).
+        source: What was measured on what, for people.
+        name: The metric's name as users type it.
+        batch_size: Blocks at a time.
+        dtype: ``float32``, ``bfloat16`` or ``auto``.
+
+    Raises:
+        InvalidInputError: The text has positions that the supernet was not trained on.
+    """
+
+    def __init__(
+        self,
+        space: SuperShaperSpace,
+        model: SuperShaperForMaskedLM,
+        input_ids: NDArray[np.int64],
+        labels: NDArray[np.int64],
+        source: str,
+        name: str = _METRIC,
+        *,
+        batch_size: int = 64,
+        dtype: str = "auto",
+    ) -> None:
+        from nastool_supernets.corpus.masked_text import check_length
+
+        check_length(model.config, input_ids.shape[1], source)
+        self.space = space
+        self._model = model
+        self._input_ids, self._labels = input_ids, labels
+        self._source = source
+        self._name = name
+        self._batch_size = batch_size
+        self._dtype = dtype
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def provenance(self) -> Provenance:
+        masked = int((self._labels != -100).sum())
+        return Provenance(Kind.MEASURED, f"{self._source}, {masked:,} masked tokens")
+
+    @cached_property
+    def fingerprint(self) -> str:
+        from nastool_supernets.measuring.perplexities import model_fingerprint
+        from nastool_supernets.runtime.precision import resolve_dtype
+
+        digest = hashlib.sha256(self.space.fingerprint.encode())
+        dtype = resolve_dtype(self._model.device.type, self._dtype)
+        digest.update(json.dumps([model_fingerprint(self._model), dtype]).encode())
+        for array in (self._input_ids, self._labels):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()[:16]
+
+    def evaluate(self, genotypes: Genotypes) -> NDArray[np.float64]:
+        from nastool_supernets.measuring.perplexities import perplexities
+
+        if not len(genotypes):
+            return np.empty(0)
+        widths = np.array(self.space.widths)
+        shapes = [tuple(row) for row in widths[self.space.validate(genotypes)].tolist()]
+        return perplexities(
+            self._model,
+            self._input_ids,
+            self._labels,
+            shapes,
+            batch_size=self._batch_size,
+            dtype=self._dtype,
+        )
+
+
+def create(
+    space: SearchSpace,
+    argument: str | None = None,
+    *,
+    supernet: str | None = None,
+    text: Sequence[str] = (),
+    blocks: int | None = None,
+    mask_seed: int = 0,
+    dtype: str = "auto",
+) -> MeasuredPerplexity:
+    """Perplexity measured on a supernet: ``measured_perplexity[SUPERNET]``.
+
+    Args:
+        space: The supernet's space, or one of the same sizes.
+        argument: Folder of the supernet.
+        supernet: The same; goes before the argument.
+        text: Held-out text files; what training held out by default.
+        blocks: Blocks of text to measure on; all by default.
+        mask_seed: Seed of the masks.
+        dtype: ``float32``, ``bfloat16`` or ``auto``.
+
+    Raises:
+        InvalidInputError: No supernet there, one of another space, or no text.
+        MissingDependencyError: What training needs is not installed.
+    """
+    folder = Path(supernet or argument or "")
+    if not (supernet or argument):
+        raise InvalidInputError(f"{_METRIC} needs the folder of a supernet: {_METRIC}[SUPERNET]")
+    try:
+        from nastool_supernets.corpus.masked_text import masked_text
+        from nastool_supernets.training.checkpoints import load_supernet
+
+        model = load_supernet(folder)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"measuring needs {error.name or 'torch'}: pip install 'nastool[train]'"
+        ) from error
+    own = from_config(model.config.to_dict())
+    if not isinstance(space, SuperShaperSpace) or space.fingerprint != own.fingerprint:
+        raise InvalidInputError(f"{folder} is a supernet of space {own.name}, got {space.name}")
+    input_ids, labels, names = masked_text(
+        folder, model.config, tuple(text), blocks=blocks, mask_seed=mask_seed
+    )
+    source = f"supernet {folder.resolve().name} on {', '.join(names)}"
+    name = f"{_METRIC}[{folder}]"
+    return MeasuredPerplexity(space, model, input_ids, labels, source, name, dtype=dtype)

@@ -1,0 +1,1 @@
+"""The processes and the precision that work runs in."""

@@ -1,0 +1,1 @@
+"""Training: the loop, its rules, gradients and checkpoints."""

@@ -1,0 +1,98 @@
+"""Gradients of a step: every subnet's loss on the batch, added up (paper, section 2.2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nastool_supernets.runtime.parallel import ALONE, Workers
+from nastool_supernets.runtime.precision import autocast
+from nastool_supernets.training.rules import Distillation, Subnet
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from nastool_supernets.training.teaching import Teacher
+
+
+def accumulate_gradients(
+    model: PreTrainedModel,
+    input_ids: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    subnets: list[Subnet],
+    micro_batch_size: int | None = None,
+    dtype: str = "float32",
+    *,
+    distillation: Distillation | None = None,
+    teacher: Teacher | None = None,
+    distil_hidden: float = 0.0,
+    workers: Workers = ALONE,
+) -> list[float]:
+    """Add the gradients of every subnet's mean loss on one batch to the weights' gradients.
+
+    Args:
+        model: The supernet, or one shape alone.
+        input_ids: Masked tokens, (n, length).
+        labels: Original tokens where masked, -100 elsewhere, (n, length).
+        subnets: Shapes whose losses are summed.
+        micro_batch_size: Blocks a forward pass; None for all at once.
+        dtype: ``float32`` or ``bfloat16``.
+        distillation: How the teacher, or else the first subnet, teaches the others; None for not
+            at all.
+        teacher: A model that teaches all of them.
+        distil_hidden: Weight of how far hidden states are from the teacher's.
+        workers: The processes that share the batch; afterwards each holds the gradients of all of
+            it, whatever was in the gradients before (they have to start from none).
+
+    Returns:
+        Mean cross-entropy of every subnet over the masked tokens of the whole batch.
+    """
+    import torch
+
+    from nastool_supernets.corpus.masked_positions import MaskedPositions
+    from nastool_supernets.training.nets import net_of
+    from nastool_supernets.training.teaching import divergence
+
+    net, device = net_of(model), model.device
+    # Known to every process without a message: each masks the whole batch alike.
+    n_masked = max(1, int((labels != -100).sum()))
+    mine = workers.share(len(input_ids))
+    size = micro_batch_size or len(input_ids)
+    losses = torch.zeros(len(subnets), dtype=torch.float64, device=device)
+    for start in range(mine.start, mine.stop, size):
+        part = slice(start, min(start + size, mine.stop))
+        ids = torch.as_tensor(input_ids[part], device=device)
+        targets = torch.as_tensor(labels[part], device=device)
+        weight = int((labels[part] != -100).sum()) / n_masked
+        masked = MaskedPositions.of(targets)
+        lesson = None if teacher is None else teacher.lesson(ids, targets, dtype)
+        told: Tensor | None = None if lesson is None else lesson.logits
+        # All subnets read the same embeddings: their gradients meet there and go on once. A pass
+        # of its own through the embeddings, as large as the vocabulary, costs each of them dear.
+        embedded = net.embed(ids)
+        shared = embedded.detach().requires_grad_()
+        for i, subnet in enumerate(subnets):
+            with autocast(device.type, dtype):
+                found = net.predict(shared, masked, subnet.shape, states=distil_hidden > 0)
+            loss = found.losses.sum() / max(len(found.losses), 1)
+            losses[i] += loss.detach() * weight
+            if told is not None and distillation is not None:
+                from_told = divergence(found.logits, told, distillation.temperature)
+                loss = (1 - distillation.mix) * loss + distillation.mix * from_told
+            elif distillation is not None:
+                told = found.logits.detach()
+            loss = loss * weight
+            if teacher is not None and lesson is not None and distil_hidden > 0:
+                # Of all tokens, not of the masked ones alone.
+                share = len(ids) / len(input_ids)
+                loss = loss + distil_hidden * share * teacher.distance(found.states, lesson)
+            loss.backward()
+            # The graph and the logits go before the next subnet needs the memory.
+            del found, loss
+        embedded.backward(shared.grad)
+    trained = [*model.parameters(), *(teacher.maps.parameters() if teacher is not None else ())]
+    workers.add_up([losses, *(p.grad for p in trained if p.grad is not None)])
+    return losses.tolist()

@@ -1,0 +1,80 @@
+"""The optimizer of a training run: AdamW with a group for every learning rate and weight decay."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nastool_supernets.training.config import PretrainingConfig
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+    from transformers import PreTrainedModel
+
+
+def build_optimizer(
+    model: PreTrainedModel, config: PretrainingConfig, beside: nn.Module | None = None
+) -> torch.optim.Optimizer:
+    """Return fused AdamW with a group for every learning rate and weight decay.
+
+    Args:
+        model: The net.
+        config: Hyperparameters.
+        beside: What else is trained, as new as a head; None for nothing.
+    """
+    import torch
+
+    named = list(model.named_parameters())
+    if beside is not None:
+        named += beside.named_parameters()
+    groups: dict[tuple[float, float, float], dict[str, Any]] = {}
+    for name, parameter in named:
+        rate, is_head = 1.0, not name.startswith(model.base_model_prefix + ".")
+        if is_head:
+            rate = config.head_rate
+        elif "bottleneck" in name:
+            rate = config.bottleneck_rate
+        decay = config.weight_decay if parameter.ndim > 1 else 0.0
+        # Once a head stage of its own rate is over, the head is new no more.
+        later = 1.0 if is_head and config.head_learning_rate is not None else rate
+        group = groups.setdefault(
+            (rate, later, decay),
+            {"params": [], "rate": rate, "later_rate": later, "weight_decay": decay},
+        )
+        group["params"].append(parameter)
+    return torch.optim.AdamW(
+        list(groups.values()),
+        lr=config.learning_rate,
+        betas=config.betas,
+        eps=config.eps,
+        fused=True,
+    )
+
+
+def set_rates(optimizer: torch.optim.Optimizer, config: PretrainingConfig, step: int) -> float:
+    """Give every group its learning rate of a step; return the one that they refer to.
+
+    Args:
+        optimizer: From `build_optimizer`.
+        config: The same hyperparameters.
+        step: From 0.
+    """
+    rate = config.peak_rate(step) * config.rate_factor(step)
+    own = config.head_learning_rate is None or config.has_own_rate(step)
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["rate" if own else "later_rate"]
+    return rate
+
+
+def clip(optimizer: torch.optim.Optimizer, norm: float | None) -> None:
+    """Shorten the gradients of all parameters together to a norm, where they are longer.
+
+    Args:
+        optimizer: Whose parameters; on several processes all hold the same gradients.
+        norm: The largest norm; None leaves them.
+    """
+    import torch
+
+    if norm is not None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        torch.nn.utils.clip_grad_norm_(parameters, norm)

@@ -1,0 +1,262 @@
+"""What one shape that trains alone learns from a teacher: its predictions, and its hidden states.
+
+The teacher is a supernet's largest subnet or any other masked language model that reads the same
+tokens. Where its hidden states have another size, a linear map that is trained along, and left out
+of what is saved as the model, takes the student's there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
+from torch import Tensor, nn
+
+from nastool.errors import InvalidInputError
+from nastool.files.reading import first_line, is_file, is_folder, read_json_object
+from nastool_supernets.corpus.identity import describe_tokenizer
+from nastool_supernets.corpus.masked_positions import MaskedPositions
+from nastool_supernets.corpus.text import load_tokenizer, vocabulary_size
+from nastool_supernets.runtime.precision import autocast
+from nastool_supernets.training.nets import ShapeNet
+from nastool_supershaper.shaped_bert import ShapedBertConfig, ShapedBertForMaskedLM
+from nastool_supershaper.supernet_config import SuperShaperConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+
+class Lesson(NamedTuple):
+    """A teacher's logits at masked positions (n, V), and every layer's hidden states (B, T, D)."""
+
+    logits: Tensor
+    states: Sequence[Tensor]
+
+
+class Teacher:
+    """A model to learn from, and the maps to its hidden states.
+
+    Args:
+        model: Any masked language model of transformers; it is left as it is.
+        student: The shape that learns.
+        hidden: Whether hidden states are compared, too.
+
+    Attributes:
+        maps: From the student's hidden states to the teacher's, layer by layer, trained along;
+            empty where hidden states are not compared.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, student: ShapedBertForMaskedLM, *, hidden: bool = False
+    ) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.maps = nn.ModuleList()
+        self._hidden = hidden
+        if hidden:
+            self._sources, sizes = self._pairs(student.config.shape)
+            pairs = zip(student.config.shape, sizes, strict=True)
+            # Drawn from a seed of its own: a run with maps starts from the weights of one without.
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                self.maps.extend(
+                    nn.Identity() if width == size else nn.Linear(width, size)
+                    for width, size in pairs
+                )
+        self.maps.to(student.device)
+
+    def _pairs(self, shape: Sequence[int]) -> tuple[list[int], list[int]]:
+        """The teacher's layer (from 1) for each of the student's, and its size."""
+        config = self.model.config
+        sizes = getattr(config, "shape", None)
+        if sizes is None:
+            sizes = [config.hidden_size] * config.num_hidden_layers
+        # Evenly spread, the last one beside the last one.
+        layers = [-(-(i + 1) * len(sizes) // len(shape)) for i in range(len(shape))]
+        return layers, [sizes[layer - 1] for layer in layers]
+
+    @torch.no_grad()
+    def lesson(self, input_ids: Tensor, labels: Tensor, dtype: str) -> Lesson:
+        """Run the teacher on one batch.
+
+        Args:
+            input_ids: Masked tokens, (B, T).
+            labels: Original tokens where masked, -100 elsewhere, (B, T).
+            dtype: ``float32`` or ``bfloat16``.
+        """
+        with autocast(input_ids.device.type, dtype):
+            if isinstance(self.model, ShapedBertForMaskedLM):
+                net = ShapeNet(self.model)
+                found = net.predict(
+                    net.embed(input_ids), MaskedPositions.of(labels), (), states=self._hidden
+                )
+                return Lesson(found.logits, found.states)
+            output = self.model(input_ids=input_ids, output_hidden_states=self._hidden)
+        states = output.hidden_states[1:] if self._hidden else ()
+        return Lesson(output.logits[labels != -100], states)
+
+    def distance(self, states: Sequence[Tensor], lesson: Lesson) -> Tensor:
+        """Mean squared difference of hidden states, over layers, tokens and dimensions.
+
+        Args:
+            states: The student's after every layer, (B, T, h_i) each.
+            lesson: The teacher's on the same batch.
+        """
+        losses = [
+            F.mse_loss(mapped(state.float()), lesson.states[source - 1].float())
+            for mapped, state, source in zip(self.maps, states, self._sources, strict=True)
+        ]
+        return torch.stack(losses).mean()
+
+
+def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Mean KL(teacher || student) of softened predictions, (n_masked, V) each, times T squared.
+
+    The square keeps the gradients as large as those of the cross-entropy (Hinton et al., 2015). Of
+    vocabularies that are padded to different sizes, what both have counts.
+    """
+    size = min(student.shape[-1], teacher.shape[-1])
+    soft, target = (
+        F.log_softmax(x[:, :size].to(torch.promote_types(x.dtype, torch.float32)) / temperature, -1)
+        for x in (student, teacher)
+    )
+    total = F.kl_div(soft, target, reduction="sum", log_target=True)
+    return total * temperature**2 / max(1, len(student))
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """A teacher that is loaded, before it is known whom it teaches.
+
+    Args:
+        folder: Where it lies.
+        model: The masked language model.
+        tokenizer: Its tokenizer.
+    """
+
+    folder: Path
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerFast
+
+    def check(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        """Check that the teacher's tokens are those of the training text.
+
+        Args:
+            tokenizer: That of the training text.
+
+        Raises:
+            InvalidInputError: If they are others: the ids would mean other words.
+        """
+        mine, other = describe_tokenizer(tokenizer), describe_tokenizer(self.tokenizer)
+        if different := [n for n in ("vocabulary", "special tokens") if mine[n] != other[n]]:
+            raise InvalidInputError(
+                f"--teacher: expected the tokenizer of the training text, {self.folder} has other "
+                f"{' and '.join(different)}"
+            )
+
+    def teacher(
+        self,
+        student: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerFast,
+        length: int,
+        hidden: bool,
+    ) -> Teacher:
+        """Return the teacher of one shape.
+
+        Args:
+            student: The shape, on its device.
+            tokenizer: That of the training text.
+            length: Tokens a block.
+            hidden: Whether hidden states are compared.
+
+        Raises:
+            InvalidInputError: If the teacher cannot read the text.
+        """
+        self.check(tokenizer)
+        positions = getattr(self.model.config, "max_position_embeddings", length)
+        if positions < length:
+            raise InvalidInputError(
+                f"--teacher: expected a model that reads blocks of {length} tokens, {self.folder} "
+                f"reads {positions}"
+            )
+        model: Any = self.model.to(student.device)  # type: ignore[arg-type]
+        return Teacher(model, cast("ShapedBertForMaskedLM", student), hidden=hidden)
+
+    def origin(self, *, is_new: bool) -> dict[str, str]:
+        """Return what a run's teacher is known by; where it lies may change later.
+
+        Args:
+            is_new: Whether the run begins.
+        """
+        from nastool_supernets.measuring.perplexities import model_fingerprint
+
+        known = {"teacher": model_fingerprint(cast("Any", self.model))}
+        return known | ({"teacher_folder": str(self.folder.resolve())} if is_new else {})
+
+
+def load_teacher(folder: Path) -> Lessons:
+    """Load a masked language model to learn from, and its tokenizer.
+
+    Args:
+        folder: A supernet, whose largest subnet is taken; a deployed shape; or a folder of
+            transformers with a masked language model.
+
+    Raises:
+        InvalidInputError: If there is none, or its tokenizer has more tokens than it.
+    """
+    if not is_folder(folder):
+        raise InvalidInputError(f"--teacher: no such folder: {folder}")
+    try:
+        tokenizer = load_tokenizer(folder)
+    except InvalidInputError as error:
+        raise InvalidInputError(
+            f"--teacher: expected a model with its tokenizer beside it: {error}"
+        ) from error
+    model = _load(folder)
+    if (needed := vocabulary_size(tokenizer)) > model.config.vocab_size:
+        raise InvalidInputError(
+            f"--teacher: {folder} has a vocabulary of {model.config.vocab_size}, its tokenizer "
+            f"{needed} tokens"
+        )
+    return Lessons(folder, model, tokenizer)
+
+
+def _load(folder: Path) -> PreTrainedModel:
+    from transformers import AutoModelForMaskedLM
+
+    from nastool_supernets.deployment.models import head_of, load_deployed
+    from nastool_supernets.training.checkpoints import load_supernet
+
+    kind = None
+    if is_file(folder / "config.json"):
+        kind = read_json_object(folder / "config.json").get("model_type")
+    if kind in (None, SuperShaperConfig.model_type):
+        supernet = load_supernet(folder)
+        return supernet.extract(supernet.config.largest)
+    if kind == ShapedBertConfig.model_type:
+        deployed = load_deployed(folder)
+        if head_of(deployed) != "masked-lm":
+            raise InvalidInputError(
+                f"--teacher: expected a masked language model, {folder} has the head "
+                f"{head_of(deployed)}"
+            )
+        return deployed
+    auto: Any = AutoModelForMaskedLM
+    try:
+        model, loading = auto.from_pretrained(
+            folder, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
+        )
+    except Exception as error:  # damaged files raise errors of many libraries
+        raise InvalidInputError(
+            f"--teacher: no masked language model can be read from {folder}: {first_line(error)}"
+        ) from error
+    if loading["missing_keys"]:
+        raise InvalidInputError(
+            f"--teacher: expected a masked language model, {folder} lacks "
+            f"{min(loading['missing_keys'])}"
+        )
+    return cast("PreTrainedModel", model)

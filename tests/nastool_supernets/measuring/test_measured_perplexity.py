@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+
+from nastool.errors import InvalidInputError
+from nastool.plugins import load_objective, load_space
+from nastool.testing import ObjectiveConformance, Widths
+
+torch = pytest.importorskip("torch")
+
+from nastool_supernets.corpus.text import text_files, train_tokenizer  # noqa: E402
+from nastool_supernets.training.checkpoints import save_model  # noqa: E402 - torch must be there
+from nastool_supershaper.modeling import SuperShaperConfig, SuperShaperForMaskedLM  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    path = tmp_path_factory.mktemp("text") / "words.txt"
+    rng = np.random.default_rng(0)
+    words = [f"word{i}" for i in range(40)]
+    lines = [" ".join(rng.choice(words, 60)) + ".\n\n" for _ in range(20)]
+    path.write_text("".join(lines))
+    return path
+
+
+@pytest.fixture(scope="module")
+def supernet(text, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("supernet")
+    tokenizer = train_tokenizer(text_files([text]), 200)
+    torch.manual_seed(0)
+    config = SuperShaperConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=24,
+        max_position_embeddings=128,
+        widths=(4, 8, 16),
+        initializer_range=0.3,
+    )
+    save_model(SuperShaperForMaskedLM(config), folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def measured(supernet, text, **settings):
+    space = load_space(f"supershaper[{supernet}]")
+    settings = {"text": (str(text),), "dtype": "float32", **settings}
+    return load_objective(f"measured_perplexity[{supernet}]", space, settings)
+
+
+class TestMeasuredPerplexity(ObjectiveConformance):
+    batch = 5
+
+    @pytest.fixture(autouse=True)
+    def _trained(self, supernet, text):
+        self.supernet, self.text = supernet, text
+
+    def space(self):
+        return load_space(f"supershaper[{self.supernet}]")
+
+    def make(self):
+        return measured(self.supernet, self.text)
+
+
+def test_values_are_those_of_measuring(supernet, text):
+    from nastool_supernets.measuring.perplexities import perplexities
+
+    objective = measured(supernet, text)
+    genotypes = np.array([[0, 2], [1, 1]])
+    expected = perplexities(
+        objective._model, objective._input_ids, objective._labels, [(4, 16), (8, 8)]
+    )
+    np.testing.assert_allclose(objective.evaluate(genotypes), expected, rtol=1e-6)
+
+
+def test_other_masks_are_another_measurement(supernet, text):
+    one, other = (measured(supernet, text, mask_seed=seed) for seed in (0, 1))
+    assert one.fingerprint != other.fingerprint
+
+
+def test_a_supernet_of_another_space_is_refused(supernet):
+    with pytest.raises(InvalidInputError, match="is a supernet of space"):
+        load_objective(f"measured_perplexity[{supernet}]", load_space("supershaper"))
+    with pytest.raises(InvalidInputError, match="is a supernet of space"):
+        load_objective(f"measured_perplexity[{supernet}]", Widths())
+
+
+def test_no_supernet_is_said(tmp_path):
+    space = load_space("supershaper")
+    with pytest.raises(InvalidInputError, match="needs the folder of a supernet"):
+        load_objective("measured_perplexity", space)
+    with pytest.raises(InvalidInputError, match="found neither"):
+        load_objective(f"measured_perplexity[{tmp_path}]", space)

@@ -1,0 +1,214 @@
+"""Sampling by size, distillation, compilation, utilisation and tracking of a training run."""
+
+import sys
+from itertools import pairwise
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from nastool.errors import InvalidInputError, MissingDependencyError
+from nastool_supernets.corpus.masking import Masking, random_generator
+from nastool_supernets.training import trackers
+from nastool_supernets.training.gradients import accumulate_gradients
+from nastool_supernets.training.rules import (
+    Distillation,
+    RandomOnly,
+    Sandwich,
+    SizeAware,
+    Subnet,
+    random_shape,
+)
+from nastool_supernets.training.utilisation import forward_flops, measure_peak_flops, training_flops
+from nastool_supershaper.modeling import SuperShaperConfig, SuperShaperForMaskedLM
+
+WIDTHS = (4, 6, 8, 10, 12, 14, 16)
+MASKING = Masking(mask_id=4, special_ids=(0, 1, 2, 3, 4), vocab_size=60)
+IDS, LABELS = MASKING.apply(
+    random_generator(0, 9, 0).integers(5, 60, (6, 16)), random_generator(0, 0, 0)
+)
+SUBNETS = [Subnet("largest", (16,) * 3), Subnet("smallest", (4,) * 3), Subnet("random", (8, 4, 12))]
+
+
+def tiny(widths=WIDTHS):
+    torch.manual_seed(0)
+    return SuperShaperForMaskedLM(
+        SuperShaperConfig(
+            vocab_size=60,
+            hidden_size=widths[-1],
+            num_hidden_layers=3,
+            num_attention_heads=2,
+            intermediate_size=24,
+            max_position_embeddings=16,
+            widths=widths,
+            initializer_range=0.3,
+        )
+    )
+
+
+def gradients(model):
+    found = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad()
+    return found
+
+
+class TestSizeAware:
+    def test_sizes_are_spread_evenly(self):
+        generator = np.random.default_rng(0)
+        shapes = np.array([SizeAware().draw(WIDTHS, 12, generator) for _ in range(2000)])
+        uniform = np.array([random_shape(WIDTHS, 12, generator) for _ in range(2000)])
+        assert set(shapes.flat) == set(WIDTHS)
+        means, of_uniform = shapes.mean(1), uniform.mean(1)
+        assert means.mean() == pytest.approx(10, abs=0.3)
+        # Of an even spread a sixth lies in each sixth of the range; uniform widths hardly get
+        # out of the middle two.
+        ends = [((x < 6) | (x > 14)).mean() for x in (means, of_uniform)]
+        assert ends[0] == pytest.approx(1 / 3, abs=0.06)
+        assert ends[1] < 0.01
+
+    def test_deterministic_and_one_width_is_enough(self):
+        draws = [SizeAware().draw(WIDTHS, 5, np.random.default_rng(3)) for _ in range(2)]
+        assert draws[0] == draws[1]
+        assert SizeAware().draw((8,), 2, np.random.default_rng(0)) == (8, 8)
+
+    def test_rules_draw_by_it(self):
+        for rule in (Sandwich(2, SizeAware()), RandomOnly(2, SizeAware())):
+            drawn = rule.subnets(WIDTHS, 3, np.random.default_rng(1))[-2:]
+            generator = np.random.default_rng(1)
+            assert [s.shape for s in drawn] == [
+                SizeAware().draw(WIDTHS, 3, generator) for _ in range(2)
+            ]
+
+
+class TestDistillation:
+    @pytest.mark.parametrize("micro", [None, 4])
+    def test_gradients_are_those_of_the_definition(self, micro):
+        model = tiny().double()
+        rule = Distillation(mix=0.3, temperature=2.0)
+        losses = accumulate_gradients(model, IDS, LABELS, SUBNETS, micro, distillation=rule)
+        found = gradients(model)
+        known = torch.from_numpy(LABELS) != -100
+        targets = torch.from_numpy(LABELS)[known]
+        ids = torch.from_numpy(IDS)
+        total, teacher = 0, None
+        for subnet, loss in zip(SUBNETS, losses, strict=True):
+            logits = model(ids, shape=subnet.shape).logits[known]
+            entropy = F.cross_entropy(logits, targets)
+            assert loss == pytest.approx(entropy.item(), rel=1e-9)  # comparable with other rules
+            if teacher is None:
+                teacher = (logits.detach() / 2).softmax(-1)
+                total = entropy
+            else:
+                student = (logits / 2).log_softmax(-1)
+                divergence = (teacher * (teacher.log() - student)).sum(-1).mean()
+                total = total + 0.7 * entropy + 0.3 * 4 * divergence
+        total.backward()
+        for name, parameter in model.named_parameters():
+            torch.testing.assert_close(found[name], parameter.grad, rtol=1e-8, atol=1e-12)
+
+    @pytest.mark.parametrize("settings", [{"mix": 0}, {"mix": 1.1}, {"temperature": 0}])
+    def test_bad_input_is_named(self, settings):
+        with pytest.raises(InvalidInputError, match=next(iter(settings))):
+            Distillation(**settings)
+
+
+# The compiler itself looks at gradients of tensors that are no leaves.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_compiled_layers_share_a_graph_per_width(checkpointing):
+    from torch._dynamo import reset
+    from torch._dynamo.utils import counters
+
+    model, plain = tiny().train(), tiny().train()
+    reset()
+    counters.clear()
+    model.supershaper.compile_layers(backend="eager")
+    model.supershaper.gradient_checkpointing = checkpointing
+
+    def step(shapes):
+        subnets = [Subnet("random", shape) for shape in shapes]
+        losses = accumulate_gradients(model, IDS, LABELS, subnets)
+        return losses, accumulate_gradients(plain, IDS, LABELS, subnets)
+
+    try:
+        # Every width in a layer, and every width in the last one.
+        step([(width,) * 3 for width in WIDTHS])
+        assert counters["stats"]["unique_graphs"] == 2 * len(WIDTHS)
+        generator = np.random.default_rng(0)
+        compiled, eager = step([random_shape(WIDTHS, 3, generator) for _ in range(12)])
+        assert counters["stats"]["unique_graphs"] == 2 * len(WIDTHS)
+        assert not counters["graph_break"]
+    finally:
+        reset()
+    assert compiled == pytest.approx(eager, rel=1e-5)
+    for name, gradient in gradients(model).items():
+        torch.testing.assert_close(gradient, plain.get_parameter(name).grad, rtol=1e-4, atol=1e-6)
+
+
+class TestUtilisation:
+    @pytest.mark.parametrize("shape", [(16, 32, 16), (32, 16, 32)])
+    def test_count_is_that_of_the_products(self, shape):
+        model = tiny(widths=(16, 32))  # heads in multiples of 8: nothing is padded
+        with (
+            FlopCounterMode(display=False) as counter,
+            sdpa_kernel(SDPBackend.MATH),
+            torch.no_grad(),
+        ):
+            model.masked_losses(torch.from_numpy(IDS), torch.from_numpy(LABELS), shape)
+        # Beside what is counted runs the merging of the bottlenecks, once a pass.
+        merging = sum(2 * 32 * a * b for a, b in pairwise(shape))
+        counted = forward_flops(model.config, shape, 6, 16, int((LABELS != -100).sum()))
+        assert counted == counter.get_total_flops() - merging
+        n_masked = int((LABELS != -100).sum())
+        assert training_flops(model.config, [shape] * 2, 6, 16, n_masked) == 6 * counted
+
+    def test_peak_is_measured(self):
+        assert 1e7 < measure_peak_flops(torch.device("cpu"), "float32") < 1e14
+
+
+class TestTrackers:
+    def test_unknown_and_missing_are_named(self, tmp_path, monkeypatch):
+        with pytest.raises(InvalidInputError, match="expected some of tensorboard, wandb, got x"):
+            trackers.open_trackers(["x"], tmp_path, 0, {})
+        monkeypatch.setattr(trackers, "find_spec", lambda name: None)
+        with pytest.raises(MissingDependencyError, match="pip install wandb"):
+            trackers.open_trackers(["wandb"], tmp_path, 0, {})
+        assert trackers.open_trackers(None, tmp_path, 0, {}) == []
+
+    def test_weights_and_biases_continues_the_run_of_a_folder(self, tmp_path, monkeypatch):
+        calls = []
+        run = SimpleNamespace(
+            log=lambda values, step: calls.append((step, values)), finish=lambda: None
+        )
+
+        def init(**settings):
+            calls.append(settings)
+            return run
+
+        monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
+        monkeypatch.setattr(trackers, "find_spec", lambda name: name == "wandb" or None)
+        monkeypatch.delenv("WANDB_API_KEY", raising=False)
+        monkeypatch.delenv("WANDB_MODE", raising=False)
+        assert trackers.open_trackers(None, tmp_path, 0, {}) == []  # it would ask for a key
+        monkeypatch.setenv("WANDB_MODE", "offline")
+        for _ in range(2):
+            [tracker] = trackers.open_trackers(None, tmp_path, 0, {"steps": 3})
+            tracker.log(2, {"loss/largest": 1.5})
+            tracker.close()
+        assert calls[0]["id"] == calls[2]["id"]
+        assert calls[0]["resume"] == "allow"
+        assert calls[1] == (2, {"loss/largest": 1.5})
+
+    def test_tensorboard_writes_events(self, tmp_path):
+        pytest.importorskip("tensorboard")
+        [tracker] = trackers.open_trackers(["tensorboard"], tmp_path, 0, {})
+        tracker.log(1, {"loss/largest": 1.5})
+        tracker.close()
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+        assert [e.value for e in events.Scalars("loss/largest")] == [1.5]
