@@ -207,6 +207,10 @@ class SearchSpace(ABC):
         return np.array([len(gene.choices) for gene in self.genes], dtype=np.int64)
 
     @cached_property
+    def _unsigned_cardinalities(self) -> NDArray[np.uint64]:
+        return self.cardinalities.astype(np.uint64)
+
+    @cached_property
     def size(self) -> int:
         """Number of genotypes, exact at any size."""
         return math.prod(len(gene.choices) for gene in self.genes)
@@ -238,10 +242,11 @@ class SearchSpace(ABC):
                 f"genotypes of {self.name} must have shape (n, {len(self.genes)}), "
                 f"got {array.shape}"
             )
-        if array.size and not np.issubdtype(array.dtype, np.integer):
+        if array.size and array.dtype.kind not in "iu":
             raise InvalidInputError(f"genotypes must be integers, got {array.dtype}")
         array = array.astype(np.int64, copy=False)
-        if np.any((array < 0) | (array >= self.cardinalities)):
+        # As unsigned numbers negative ones are larger than any index.
+        if (array.view(np.uint64) >= self._unsigned_cardinalities).any():
             row, column = np.argwhere((array < 0) | (array >= self.cardinalities))[0]
             raise InvalidInputError(
                 f"gene {self.genes[column].name!r} must be an index below "
