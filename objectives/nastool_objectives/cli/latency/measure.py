@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,12 +116,13 @@ def measure(
         fingerprint=space.fingerprint,
         plan=plan.as_dict(),
         gate=NoiseGate(min_spearman, max_difference),
+        date=f"{datetime.now(UTC):%Y-%m-%d}",
     )
     folder = devices_folder(devices_dir) / card.name
     known = [find_device(source, devices_dir) for source in sources]
     check_fit(folder, space, model, known)
     with owned(folder, "campaign", say=lambda line: click.echo(line, err=True)):
-        _begin(folder, card)
+        card = _begin(folder, card)
         try:
             with ProgressBar("measuring") as progress:
                 visits = run(space, device, workload, plan, folder / VISITS, progress)
@@ -165,9 +167,14 @@ def _forget(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def _begin(folder: Path, card: DeviceCard) -> None:
-    """Write the card of a new campaign, or check that the one that is there is the same."""
+def _begin(folder: Path, card: DeviceCard) -> DeviceCard:
+    """Write the card of a new campaign, or check that the one that is there is the same.
+
+    Returns:
+        The card, with the day on which the campaign began.
+    """
     import json
+    from dataclasses import replace
 
     from nastool.files.reading import is_file
     from nastool_objectives.latency.registry import CARD, check_enterable, read_card, write_card
@@ -175,7 +182,7 @@ def _begin(folder: Path, card: DeviceCard) -> None:
     check_enterable(folder)
     if not is_file(folder / CARD):
         write_card(folder, card)
-        return
+        return card
     known = read_card(folder)
     for key in ("device", "settings", "facts", "workload", "fingerprint", "plan"):
         before, now = getattr(known, key), getattr(card, key)
@@ -190,3 +197,4 @@ def _begin(folder: Path, card: DeviceCard) -> None:
                 f"device {card.name!r} was begun with {key} {before}, got {now}: take another "
                 f"--name, or remove {folder}"
             )
+    return replace(card, date=known.date, remarks=known.remarks)

@@ -30,6 +30,7 @@ def show(name: str, devices_dir: Path | None) -> None:
     rows: dict[str, object] = {
         "device": card.name,
         "measured by": card.device,
+        "date": card.date,
         **dict(card.settings),
         **dict(card.facts),
         **{
@@ -42,6 +43,7 @@ def show(name: str, devices_dir: Path | None) -> None:
         "repeats, anchors": card.anchors or "not known",
         "noise gate": f"{card.verdict}: {card.reason}" if card.reason else card.verdict,
         "predictor": predictor_text(folder / PREDICTOR),
+        "remarks": card.remarks,
         "folder": folder,
     }
     grid = Table.grid(padding=(0, 2))
