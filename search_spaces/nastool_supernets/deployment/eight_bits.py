@@ -1,0 +1,49 @@
+"""Subnets in the 8 bits that they ship in, measured one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nastool.leftovers import temporary_folder
+from nastool_supernets.deployment.checks import masked_perplexity
+from nastool_supernets.deployment.forms import write_int8, write_onnx
+from nastool_supernets.deployment.runtimes import onnx_run, require
+
+if TYPE_CHECKING:
+    from nastool_supershaper.modeling import SuperShaperForMaskedLM
+
+
+def eight_bit_perplexities(
+    model: SuperShaperForMaskedLM,
+    input_ids: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    shapes: Sequence[Sequence[int]],
+) -> NDArray[np.float64]:
+    """Perplexity of subnets, merged and quantised as `nastool export --int8` does.
+
+    Args:
+        model: The supernet.
+        input_ids: Masked tokens, shape (n, length).
+        labels: Original tokens where masked, -100 elsewhere, shape (n, length).
+        shapes: Widths of the layers of each subnet.
+
+    Returns:
+        Shape (len(shapes),).
+
+    Raises:
+        MissingDependencyError: ONNX Runtime is not installed.
+    """
+    require("int8")
+    values = np.empty(len(shapes))
+    for row, shape in enumerate(shapes):
+        subnet = model.extract(shape).float().cpu().eval()
+        with temporary_folder() as folder:
+            file, small = folder / "model.onnx", folder / "model_int8.onnx"
+            write_onnx(subnet, file)
+            write_int8(file, small)
+            values[row] = masked_perplexity(onnx_run(small), input_ids, labels)
+    return values
