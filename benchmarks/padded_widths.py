@@ -55,7 +55,7 @@ def main() -> None:
                 }
                 best = min(
                     found,
-                    key=lambda name: found[name] + WORTH * found["none"] * (name != "none"),  # noqa: B023 - called at once
+                    key=lambda name: found[name] + WORTH * found["none"] * (name != "none"),
                 )
                 row = {"width": width, "runtime": runtime, "ms_a_layer": found, "auto": best}
                 print(json.dumps({**row, "load": system.load()}), flush=True)
