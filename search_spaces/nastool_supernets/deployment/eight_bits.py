@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from transformers import PreTrainedModel
 
 from nastool.leftovers import temporary_folder
 from nastool_supernets.deployment.checks import masked_perplexity
 from nastool_supernets.deployment.forms import write_int8, write_onnx
 from nastool_supernets.deployment.runtimes import onnx_run, require
 
-if TYPE_CHECKING:
-    from nastool_supershaper.modeling import SuperShaperForMaskedLM
-
 
 def eight_bit_perplexities(
-    model: SuperShaperForMaskedLM,
+    extract: Callable[[Sequence[int]], PreTrainedModel],
     input_ids: NDArray[np.int64],
     labels: NDArray[np.int64],
     shapes: Sequence[Sequence[int]],
@@ -26,7 +23,7 @@ def eight_bit_perplexities(
     """Perplexity of subnets, merged and quantised as `nastool export --int8` does.
 
     Args:
-        model: The supernet.
+        extract: Makes the merged subnet of a shape, a masked language model.
         input_ids: Masked tokens, shape (n, length).
         labels: Original tokens where masked, -100 elsewhere, shape (n, length).
         shapes: Widths of the layers of each subnet.
@@ -40,7 +37,7 @@ def eight_bit_perplexities(
     require("int8")
     values = np.empty(len(shapes))
     for row, shape in enumerate(shapes):
-        subnet = model.extract(shape).float().cpu().eval()
+        subnet = extract(shape).float().cpu().eval()
         with temporary_folder() as folder:
             file, small = folder / "model.onnx", folder / "model_int8.onnx"
             write_onnx(subnet, file)

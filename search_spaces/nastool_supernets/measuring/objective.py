@@ -100,7 +100,8 @@ class MeasuredPerplexity(Objective):
         if self._dtype == _INT8:
             from nastool_supernets.deployment.eight_bits import eight_bit_perplexities
 
-            return eight_bit_perplexities(self._model, self._input_ids, self._labels, shapes)
+            extract = self._model.extract
+            return eight_bit_perplexities(extract, self._input_ids, self._labels, shapes)
         return perplexities(
             self._model,
             self._input_ids,
