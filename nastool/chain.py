@@ -26,6 +26,9 @@ _BUCKETS = 8192
 _LARGEST_COUNT = 10**300
 """Largest space whose count fits in floats."""
 
+_TABLE_SIZE = 2**15
+"""Most sums of neighbouring terms that are kept to be looked up."""
+
 _ROUNDS = 1000
 """Rounds of drawing after which bounds count as too narrow for the resolution."""
 
@@ -99,10 +102,38 @@ class ChainCost:
 
     def evaluate(self, genotypes: NDArray[np.int64]) -> NDArray[np.float64]:
         """Cost of each genotype, (n, d) to (n,); integer terms are summed exactly."""
-        total = self.first[genotypes[:, 0]]
-        for index, step in enumerate(self.steps):
-            total = total + step[genotypes[:, index], genotypes[:, index + 1]]
-        return total.astype(np.float64)
+        strides, tables = self._runs
+        keys = (genotypes @ strides).astype(np.intp)
+        total = tables[0].take(keys[:, 0])
+        for run, table in enumerate(tables[1:], start=1):
+            total = total + table.take(keys[:, run])
+        return total.astype(np.float64, copy=False)
+
+    @cached_property
+    def _runs(self) -> tuple[NDArray[np.float64], tuple[NDArray[np.number], ...]]:
+        """What turns genotypes into places of a few tables, and the tables: a look-up each.
+
+        A table holds the sum of the terms of some genes in a row, of which it shares the last
+        with the next one. Sums of floats depend on their order, so there a table is a step.
+        """
+        limit = _TABLE_SIZE if self.tolerance == 0 else 0
+        sizes = self.cardinalities
+        strides: list[dict[int, int]] = [{0: 1}]
+        tables = [self.first]
+        for gene, step in enumerate(self.steps, start=1):
+            if tables[-1].size * sizes[gene] <= limit:
+                rows = tables[-1].reshape(-1, sizes[gene - 1])
+                tables[-1] = (rows[:, :, None] + step).ravel()
+                strides[-1] = {g: stride * sizes[gene] for g, stride in strides[-1].items()}
+                strides[-1][gene] = 1
+            else:
+                strides.append({gene - 1: sizes[gene], gene: 1})
+                tables.append(step.ravel())
+        # Small integers are exact in float64, and float products go through BLAS.
+        columns = np.zeros((len(sizes), len(tables)))
+        for run, of_run in enumerate(strides):
+            columns[list(of_run), run] = list(of_run.values())
+        return columns, tuple(tables)
 
     @cached_property
     def minimum(self) -> tuple[float, NDArray[np.int64]]:

@@ -131,6 +131,21 @@ def check_name(what: str, name: object) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Misfit:
+    """Choices that a kind of device runs slower than their size lets expect.
+
+    Args:
+        device: The kind of device, for people.
+        choices: Of the genes.
+        reason: What they miss there, and why.
+    """
+
+    device: str
+    choices: tuple[Choice, ...]
+    reason: str
+
+
 class SearchSpace(ABC):
     """The set of architectures a study chooses from.
 
@@ -158,6 +173,11 @@ class SearchSpace(ABC):
     def heuristics(self) -> Mapping[str, Genotypes]:
         """Named hand-crafted families, each of shape (n, d)."""
         return {}
+
+    @attribute
+    def misfits(self) -> tuple[Misfit, ...]:
+        """Choices whose architectures are slow for their size, as far as the space knows."""
+        return ()
 
     def published(self, metric: str) -> Mapping[str, tuple[Genotypes, NDArray[np.float64]]]:
         """What is published of a metric: predictors of it are held against the order of these.
@@ -217,6 +237,10 @@ class SearchSpace(ABC):
         return self.cardinalities - 1
 
     @cached_property
+    def _unsigned_cardinalities(self) -> NDArray[np.uint64]:
+        return self.cardinalities.astype(np.uint64)
+
+    @cached_property
     def size(self) -> int:
         """Number of genotypes, exact at any size."""
         return math.prod(len(gene.choices) for gene in self.genes)
@@ -248,10 +272,11 @@ class SearchSpace(ABC):
                 f"genotypes of {self.name} must have shape (n, {len(self.genes)}), "
                 f"got {array.shape}"
             )
-        if array.size and not np.issubdtype(array.dtype, np.integer):
+        if array.size and array.dtype.kind not in "iu":
             raise InvalidInputError(f"genotypes must be integers, got {array.dtype}")
         array = array.astype(np.int64, copy=False)
-        if np.any((array < 0) | (array >= self.cardinalities)):
+        # As unsigned numbers negative ones are larger than any index.
+        if (array.view(np.uint64) >= self._unsigned_cardinalities).any():
             row, column = np.argwhere((array < 0) | (array >= self.cardinalities))[0]
             raise InvalidInputError(
                 f"gene {self.genes[column].name!r} must be an index below "

@@ -106,6 +106,7 @@ class Study:
         self._archive = Archive(problem)
         self._failures: list[Failure] = []
         self._batch_size: int | None = None
+        self._promising: set[int] = set()
         self._pending: tuple[Genotypes, list[Any]] | None = None
         self._told = 0
         self._size = problem.space.size
@@ -361,7 +362,9 @@ class Study:
             for column in order:
                 objective = reported[column]
                 if objective.is_cheap:
-                    missing = np.flatnonzero(np.isnan(values[:, column]))
+                    missing = np.arange(len(genotypes))
+                    if known is not None:
+                        missing = np.flatnonzero(np.isnan(values[:, column]))
                     made = self.problem.compute(objective, genotypes[missing])
                     values[missing, column] = made.values
                     failures += self._failed(objective, genotypes[missing], made.messages, missing)
@@ -423,9 +426,9 @@ class Study:
     ) -> Iterator[int]:
         """Fill in values (n,) of a slow objective, yielding how many first rows are known."""
         if self._store is not None:
-            known = self._store.measurements(
-                self.problem.space.fingerprint, objective.fingerprint, genotypes
-            )
+            from nastool.store.measurements import known_values
+
+            known = known_values(self._store, self.problem.space, objective, genotypes)
             values[:] = np.where(np.isnan(values), known, values)
         missing = np.flatnonzero(np.isnan(values))
         saved = done = 0
@@ -454,21 +457,21 @@ class Study:
         values: NDArray[np.float64],
         rows: NDArray[np.int64],
     ) -> None:
-        if self._store is not None and len(rows):
-            self._store.add_measurements(
-                self.problem.space.fingerprint,
-                objective.fingerprint,
-                genotypes[rows],
-                values[rows],
-            )
+        if self._store is not None:
+            from nastool.store.measurements import keep_values
+
+            space = self.problem.space
+            keep_values(self._store, space, objective, genotypes[rows], values[rows])
 
     def _check_hope(
         self, column: int, values: NDArray[np.float64], failures: list[tuple[int, Failure]]
     ) -> None:
         """Refuse to spend a whole budget on an objective that always fails."""
-        before = self._archive.values[:, column]
-        count = len(before) + len(values)
-        if count < _HOPELESS or np.isfinite(values).any() or np.isfinite(before).any():
+        count = len(self._archive) + len(values)
+        if column in self._promising or count < _HOPELESS:
+            return
+        if np.isfinite(values).any() or np.isfinite(self._archive.values[:, column]).any():
+            self._promising.add(column)
             return
         name = self.problem.reported[column].name
         mine = [failure for _, failure in failures if failure.metric == name]

@@ -18,7 +18,7 @@ class Scores:
     Args:
         r2: Coefficient of determination.
         spearman: Rank correlation (rho); NaN where either side is constant.
-        kendall: Rank correlation (tau-b); NaN where either side is constant.
+        kendall: Rank correlation (tau-b); NaN where either side is constant, or scipy is missing.
         rmse: Root mean squared error, in the unit of the target.
         n: Number of shapes compared.
     """
@@ -42,12 +42,13 @@ def _short(score: float) -> str:
     return f"{score:.2f}" if score < 0.99 else f"{np.floor(score * 1e3) / 1e3:.3f}"
 
 
-def score(targets: ArrayLike, predictions: ArrayLike) -> Scores:
+def score(targets: ArrayLike, predictions: ArrayLike, *, partly: bool = False) -> Scores:
     """Compare predictions with what was measured.
 
     Args:
         targets: Measured values, shape (n,).
         predictions: Predicted values, shape (n,).
+        partly: Whether to do without Kendall's correlation where scipy is missing.
 
     Raises:
         InvalidInputError: Fewer than two shapes, different lengths, or values that are not finite.
@@ -67,7 +68,7 @@ def score(targets: ArrayLike, predictions: ArrayLike) -> Scores:
     return Scores(
         r2=1.0 - residual / spread if spread > 0 else float("nan"),
         spearman=spearman(measured, predicted),
-        kendall=_correlation("kendalltau", measured, predicted),
+        kendall=_kendall(measured, predicted, partly=partly),
         rmse=float(np.sqrt(residual / len(measured))),
         n=len(measured),
     )
@@ -107,16 +108,18 @@ def rank_agreement(
     return RankAgreement(source, spearman(a[known], b[known]), int(known.sum()), published)
 
 
-def _correlation(name: str, first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+def _kendall(first: NDArray[np.float64], second: NDArray[np.float64], *, partly: bool) -> float:
     try:
         from scipy import stats
     except ImportError as error:
+        if partly:
+            return float("nan")
         raise MissingDependencyError(
             "scoring predictors needs scipy: pip install 'nastool[fit]'"
         ) from error
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return float("nan")
-    return float(getattr(stats, name)(first, second).statistic)
+    return float(stats.kendalltau(first, second).statistic)
 
 
 def holdout(n: int, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

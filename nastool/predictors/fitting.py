@@ -188,13 +188,15 @@ def fit_table(
     if fraction is None:
         fraction = 0.0 if len(data) < FEW else 0.3
     ranking: list[Candidate] = []
+    left_out: list[str] = []
     make: Maker | BlindMaker
     if sources:
         make = _recalibrating(sources, tables or [None] * len(sources), data)
     elif kind == "auto":
         # The held-out part must not take part in the choice, or its scores would flatter.
         rows: Any = holdout(len(data), fraction, seed)[0] if fraction else slice(None)
-        ranking = compare(makers(), data.features[rows], data.targets[rows], genes, seed=seed)
+        features, targets = data.features[rows], data.targets[rows]
+        ranking = compare(makers(), features, targets, genes, seed=seed, left_out=left_out)
         make = makers()[ranking[0].kind]
     else:
         check_kind(kind)
@@ -211,7 +213,7 @@ def fit_table(
     )
     predictor = make()
     predictor.fit(data.features, data.targets, genes=genes)
-    return Fitted(predictor, data, result, tuple(ranking), optimism, notes)
+    return Fitted(predictor, data, result, tuple(ranking), optimism, (*notes, *left_out))
 
 
 def _looked_through(data: Measurements, keep: bool) -> tuple[Measurements, tuple[str, ...]]:

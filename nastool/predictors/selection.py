@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from nastool.errors import InvalidInputError
+from nastool.errors import InvalidInputError, MissingDependencyError
 from nastool.predictors.base import Floats, Predictor, create_predictor, known_predictors
 from nastool.predictors.conformal import Widths, fit_widths, half_width
 from nastool.predictors.evaluation import Scores, folds, holdout, score
@@ -98,7 +98,8 @@ def on_held_out(targets: Floats, predictions: Floats) -> HeldOut:
     """Score predictions of shapes that were not fitted on, targets and predictions (n,)."""
     errors = np.abs(targets - predictions)
     return HeldOut(
-        score(targets, predictions),
+        # Nothing is chosen by Kendall's correlation: fitting must not fail for want of it.
+        score(targets, predictions, partly=True),
         targets,
         predictions,
         half_width(errors),
@@ -149,6 +150,7 @@ def compare(
     genes: int,
     k: int | None = None,
     seed: int = 0,
+    left_out: list[str] | None = None,
 ) -> list[Candidate]:
     """Rank kinds of predictors by cross-validated rank correlation.
 
@@ -159,14 +161,27 @@ def compare(
         genes: How many leading columns are genes.
         k: Number of folds, the same ones for all; by default the fewer, the larger the table.
         seed: Fixes the folds.
+        left_out: Takes the reasons why kinds whose packages are not installed are left out.
 
     Returns:
         All candidates, the best first; the smaller error decides between equals.
+
+    Raises:
+        MissingDependencyError: None of them can be fitted.
     """
     if k is None:
         k = 10 if len(targets) < 100 else 5 if len(targets) < 500 else 3
-    found = []
+    found: list[Candidate] = []
+    missing: MissingDependencyError | None = None
     for kind, make in candidates.items():
-        predictions = cross_validate(make, features, targets, genes, k, seed)
-        found.append(Candidate(kind, make().label, score(targets, predictions)))
+        try:
+            predictions = cross_validate(make, features, targets, genes, k, seed)
+        except MissingDependencyError as error:
+            missing = error
+            if left_out is not None:
+                left_out.append(f"{kind} is left out: {error}")
+            continue
+        found.append(Candidate(kind, make().label, score(targets, predictions, partly=True)))
+    if missing is not None and not found:
+        raise missing
     return sorted(found, key=lambda c: (-np.nan_to_num(c.scores.spearman, nan=-2.0), c.scores.rmse))

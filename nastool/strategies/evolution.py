@@ -14,7 +14,7 @@ from nastool.problem import Problem
 from nastool.space import Genotypes
 from nastool.strategies.base import State, Strategy, check_size
 from nastool.strategies.history import Seen, canonical, nothing, pack, unpack
-from nastool.strategies.ranking import ranking
+from nastool.strategies.ranking import leading, ranking
 from nastool.strategies.variation import (
     change_one_gene,
     resample_genes,
@@ -27,7 +27,7 @@ Mutation = Literal["uniform", "step"]
 
 _PAPER = "paper"
 
-_AT_ONCE = 5
+_AT_ONCE = 2
 """One in how many members is replaced by a batch under aging; the paper had more workers."""
 
 _AGING = 2
@@ -40,7 +40,7 @@ class Evolution(Strategy):
     ``evolution`` is regularized evolution (Real et al., AAAI 2019, algorithm 1): the best of a
     tournament is the parent of one child, which differs from it in one gene, and for every child
     the oldest member dies, however good it is. A batch is bred by as many workers as it has
-    children, by default a fifth of the population; a batch of one is the published loop to the
+    children, by default half of the population; a batch of one is the published loop to the
     letter.
 
     ``evolution:paper`` is the search of SuperShaper (section 3.1): of a population of 100 every
@@ -134,7 +134,7 @@ class Evolution(Strategy):
         self._most = None if iterations is None else population_size + iterations * self.batch_size
         self._seen = Seen(problem.space)
         self._population = nothing(problem)
-        self._places = np.empty(0, dtype=np.int64)
+        self._best = np.empty(0, dtype=np.int64)
 
     @property
     def batch_size(self) -> int:
@@ -161,10 +161,10 @@ class Evolution(Strategy):
     def _breed(self, n: int) -> Genotypes:
         crossed = round(self._crossover * n)
         parents = self._population.genotypes[self._choose_parents(n + crossed)]
+        if not crossed:
+            return self._mutate(parents)
         mutants, first, second = np.split(parents, [n - crossed, n])
         children = self._mutate(mutants)
-        if not crossed:
-            return children
         children = np.concatenate([children, uniform_crossover(first, second, self.rng)])
         return children[self.rng.permutation(n)]
 
@@ -177,10 +177,14 @@ class Evolution(Strategy):
         return change(space, parents, mask, rng)
 
     def _choose_parents(self, n: int) -> NDArray[np.int64]:
-        size = len(self._places)
+        size = len(self._population)
         if not self._aging:
             return self.rng.integers(0, size, size=n)
-        return tournament(self._places, min(self._tournament_size, size), n, self.rng)
+        places = tournament(size, min(self._tournament_size, size), n, self.rng)
+        wanted = int(places.max(initial=-1)) + 1
+        if wanted > len(self._best):
+            self._best = leading(self._population, wanted)
+        return self._best[places]
 
     def tell(self, evaluations: Evaluations) -> None:
         told = canonical(self.problem, evaluations)
@@ -188,44 +192,40 @@ class Evolution(Strategy):
         merged = Evaluations.concatenate([self._population, told])
         if self._aging:
             self._population = merged.take(slice(-self._population_size, None))
-            self._places = ranking(self._population)
+            self._best = self._best[:0]
             return
         # Copies of the best would fill the places of the survivors.
         merged = merged.take(Seen(self.problem.space).novel(merged.genotypes))
         survivors = np.argsort(ranking(merged))[: self._survivors]
         self._population = merged.take(survivors)
-        self._places = np.arange(len(survivors))
 
     def state_dict(self) -> State:
         return {
             **super().state_dict(),
             "seen": self._seen.state(),
             "population": pack(self._population),
-            "places": self._places.copy(),
+            "places": ranking(self._population),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
         self._seen.restore(state["seen"])
         self._population = unpack(state["population"])
-        self._places = np.array(state["places"], dtype=np.int64)
+        self._best = np.empty(0, dtype=np.int64)
 
 
-def tournament(
-    places: NDArray[np.int64], size: int, n: int, rng: np.random.Generator
-) -> NDArray[np.int64]:
+def tournament(members: int, size: int, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Hold n tournaments among members drawn with replacement (Real et al., 2019, algorithm 1).
 
     Args:
-        places: The place of each member, 0 for the best, shape (p,).
+        members: How many there are.
         size: Members in a tournament.
         n: Tournaments.
         rng: Draws the winners.
 
     Returns:
-        The winners' indices, shape (n,).
+        The winners' places among all members, 0 for the best, shape (n,).
     """
     # The best of `size` uniform draws is distributed as 1 - u^(1/size): one draw a tournament.
     best = 1 - rng.random(n) ** (1 / size)
-    place = np.minimum((best * len(places)).astype(np.int64), len(places) - 1)
-    return np.argsort(places)[place]
+    return np.minimum((best * members).astype(np.int64), members - 1)

@@ -71,6 +71,8 @@ class Seen:
         self._space = space
         self._keys: set[Any] = set()
         self._batches: list[NDArray[np.integer[Any]]] = []
+        # Many are kept.
+        self._narrow = np.min_scalar_type(int(space.cardinalities.max()) - 1)
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -80,13 +82,24 @@ class Seen:
         return self._novel(self._space.keys(genotypes))
 
     def _novel(self, keys: list[Any]) -> NDArray[np.bool_]:
-        mask = ~self._known(keys)
-        # Hashing in C, not in a loop: this is called for every child that is ever bred.
-        first = dict(zip(reversed(keys), range(len(keys) - 1, -1, -1), strict=True))
-        if len(first) < len(keys):
-            rows = np.fromiter(map(first.__getitem__, keys), dtype=np.int64, count=len(keys))
-            mask &= rows == np.arange(len(keys))
+        mask = np.zeros(len(keys), dtype=bool)
+        mask[self._new(keys, set())] = True
         return mask
+
+    def _new(self, keys: list[Any], taken: set[Any]) -> list[int]:
+        """Where keys come first that are neither seen nor taken; they are taken then."""
+        seen, begin = self._keys, len(taken)
+        if seen.isdisjoint(keys) and taken.isdisjoint(keys):
+            taken.update(keys)
+            if len(taken) == begin + len(keys):
+                return list(range(len(keys)))
+            taken.difference_update(keys)
+        rows = []
+        for row, key in enumerate(keys):
+            if key not in seen and key not in taken:
+                taken.add(key)
+                rows.append(row)
+        return rows
 
     def known(self, genotypes: Genotypes) -> NDArray[np.bool_]:
         """Which canonical genotypes (n, d) are seen, shape (n,)."""
@@ -100,7 +113,7 @@ class Seen:
         keys = self._space.keys(genotypes)
         mask = self._novel(keys)
         self._keys.update(keys)
-        self._batches.append(_narrow(genotypes[mask]))
+        self._batches.append(genotypes[mask].astype(self._narrow))
         return mask
 
     def unlearned(self, evaluations: Evaluations, held: Evaluations) -> Evaluations:
@@ -183,23 +196,26 @@ class Seen:
         Returns:
             Canonical genotypes of shape (k, d); k < n only where `sample_unseen` returns fewer.
         """
-        found = np.empty((0, len(problem.space.genes)), dtype=np.int64)
-        bred = idle = 0
+        parts: list[Genotypes] = []
+        taken: set[Any] = set()
+        found = bred = idle = 0
         for _ in range(rounds):
             # As many as the share that was of use so far suggests, within reason.
-            wanted = (n - len(found)) * (bred + n) // (len(found) + n // 8 + 1) if bred else n
+            wanted = (n - found) * (bred + n) // (found + n // 8 + 1) if bred else n
             children = problem.space.canonicalize(breed(min(wanted, 4 * n)))
             bred += len(children)
-            merged = np.concatenate([found, children[problem.admissible(children)]])
-            merged = merged[self.novel(merged)]
-            idle = idle + 1 if len(merged) == len(found) else 0
-            found = merged
-            if len(found) >= n:
-                return found[:n]
+            if problem.hard_constraints:
+                children = children[problem.admissible(children)]
+            new = self._new(self._space.keys(children), taken)
+            idle = 0 if new else idle + 1
+            parts.append(children[new[: n - found]])
+            found += len(parts[-1])
+            if found >= n:
+                return parts[0] if len(parts) == 1 else np.concatenate(parts)
             if idle == _IDLE:
                 break
-        found = np.concatenate([found, self.sample_unseen(problem, n, rng)])
-        return found[self.novel(found)][:n]
+        merged = np.concatenate([*parts, self.sample_unseen(problem, n, rng)])
+        return merged[self.novel(merged)][:n]
 
     def _enumerate_unseen(self, problem: Problem, n: int, rng: np.random.Generator) -> Genotypes:
         everything = enumerate_genotypes(problem.space)

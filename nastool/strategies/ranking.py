@@ -35,11 +35,48 @@ def ranking(evaluations: Evaluations) -> NDArray[np.int64]:
     return places
 
 
-def _crowding(points: NDArray[np.float64], fronts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """`nastool.pareto.crowding_distance` of each point (n, m) on its own front, all at once, (n,).
+def leading(evaluations: Evaluations, n: int) -> NDArray[np.int64]:
+    """The rows of the n best in the order of `ranking`, or of a few more, shape (k,) with k >= n.
 
-    Evolution ranks its population after every few children; a call a front would be most of it.
+    Evolution asks for them after every few children, and few of a population are among them.
     """
+    points = evaluations.objectives
+    if points.shape[1] == 2 and len(points) and not evaluations.total_violation.any():
+        return _leading_pairs(points, n)
+    return np.argsort(ranking(evaluations))
+
+
+def _leading_pairs(points: NDArray[np.float64], n: int) -> NDArray[np.int64]:
+    """The rows of the first fronts of feasible points (p, 2) with at least n of them, in order."""
+    x, y = points.T
+    order = np.lexsort((y, x))
+    x, y = x[order], y[order]
+    found: list[NDArray[np.int64]] = []
+    while n > 0 and len(order):
+        kept = np.ones(len(order), dtype=bool)
+        kept[1:] = y[1:] < np.minimum.accumulate(y)[:-1]
+        # Of equal points, which stand together, all are on the front or none is.
+        equal = np.flatnonzero((x[1:] == x[:-1]) & (y[1:] == y[:-1])) + 1
+        for row in equal.tolist():
+            kept[row] = kept[row - 1]
+        rows, across, down = order[kept], x[kept], y[kept]
+        crowding = np.full(len(rows), np.inf)
+        if len(rows) > 2:
+            crowding[1:-1] = (across[2:] - across[:-2]) / (across[-1] - across[0] or 1.0)
+            downwards = np.lexsort((rows, down))
+            down = down[downwards]
+            gaps = np.full(len(rows), np.inf)
+            gaps[downwards[1:-1]] = (down[2:] - down[:-2]) / (down[-1] - down[0] or 1.0)
+            crowding += gaps
+        found.append(rows[np.lexsort((rows, -crowding))])
+        n -= len(rows)
+        left = ~kept
+        order, x, y = order[left], x[left], y[left]
+    return found[0] if len(found) == 1 else np.concatenate(found)
+
+
+def _crowding(points: NDArray[np.float64], fronts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """`nastool.pareto.crowding_distance` of points (n, m), each on its own front, all at once."""
     n = len(points)
     distance = np.zeros(n)
     for column in points.T:

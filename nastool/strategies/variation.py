@@ -19,17 +19,21 @@ def step_genes(
     space: SearchSpace, genotypes: Genotypes, mask: NDArray[np.bool_], rng: np.random.Generator
 ) -> Genotypes:
     """Change the masked genes (n, d): an ordered one by a step, another to any other choice."""
-    cardinalities = space.cardinalities
-    up = rng.integers(0, 2, size=genotypes.shape) * 2 - 1
-    stepped = genotypes + up
+    ups = rng.integers(0, 2, size=genotypes.shape)
+    shifts = rng.integers(0, np.maximum(space.cardinalities - 1, 1), size=genotypes.shape)
+    # Draws are made for every gene, the rest for the few that change.
+    rows, columns = np.nonzero(mask)
+    sizes, old = space.cardinalities[columns], genotypes[rows, columns]
+    up = ups[rows, columns] * 2 - 1
+    stepped = old + up
     # At an end there is one neighbour only.
-    stepped = np.where((stepped < 0) | (stepped >= cardinalities), genotypes - up, stepped)
-    stepped = np.clip(stepped, 0, cardinalities - 1)
-    others = np.maximum(cardinalities - 1, 1)
-    shift = rng.integers(0, others, size=genotypes.shape) + 1
-    jumped = np.where(cardinalities > 1, (genotypes + shift) % cardinalities, genotypes)
+    stepped = np.where((stepped < 0) | (stepped >= sizes), old - up, stepped)
+    stepped = np.clip(stepped, 0, sizes - 1)
+    jumped = np.where(sizes > 1, (old + shifts[rows, columns] + 1) % sizes, old)
     ordered = np.array([gene.ordered for gene in space.genes])
-    return np.where(mask, np.where(ordered, stepped, jumped), genotypes)
+    changed = genotypes.copy()
+    changed[rows, columns] = np.where(ordered[columns], stepped, jumped)
+    return changed
 
 
 def change_one_gene(
@@ -63,8 +67,14 @@ def choose_genes(
     n: int, d: int, counts: NDArray[np.int64], rng: np.random.Generator
 ) -> NDArray[np.bool_]:
     """Mark counts[i] distinct genes, drawn uniformly, in row i; shape (n, d)."""
-    order = rng.random((n, d)).argsort(axis=1).argsort(axis=1)
-    return order < counts[:, None]
+    drawn = rng.random((n, d))
+    mask = np.zeros((n, d), dtype=bool)
+    one = counts == 1
+    mask[one, drawn[one].argmin(axis=1)] = True
+    more = counts > 1
+    if more.any():
+        mask[more] = drawn[more].argsort(axis=1).argsort(axis=1) < counts[more, None]
+    return mask
 
 
 def uniform_crossover(first: Genotypes, second: Genotypes, rng: np.random.Generator) -> Genotypes:

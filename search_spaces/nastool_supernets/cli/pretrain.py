@@ -46,6 +46,7 @@ _INTERRUPTED = 130
 
 @click.command(cls=TrainingCommand)
 @click.option(
+    "--size",
     "--config",
     "size",
     metavar="NAME_OR_JSON",

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from nastool_supernets.supernet import Supernet
 
 _METRIC = "measured_perplexity"
+_INT8_METRIC = "int8_perplexity"
+_INT8 = "int8"
 
 
 class MeasuredPerplexity(Objective):
@@ -33,7 +35,8 @@ class MeasuredPerplexity(Objective):
         source: What was measured on what, for people.
         name: The metric's name as users type it.
         batch_size: Blocks at a time.
-        dtype: ``float32``, ``bfloat16`` or ``auto``.
+        dtype: ``float32``, ``bfloat16`` or ``auto``; or ``int8`` for subnets merged and quantised
+            one by one, as they ship.
 
     Raises:
         InvalidInputError: The text has positions that the supernet was not trained on.
@@ -68,7 +71,8 @@ class MeasuredPerplexity(Objective):
     @property
     def provenance(self) -> Provenance:
         masked = int((self._labels != -100).sum())
-        return Provenance(Kind.MEASURED, f"{self._source}, {masked:,} masked tokens")
+        bits = ", in 8 bits" if self._dtype == _INT8 else ""
+        return Provenance(Kind.MEASURED, f"{self._source}, {masked:,} masked tokens{bits}")
 
     @cached_property
     def fingerprint(self) -> str:
@@ -76,7 +80,9 @@ class MeasuredPerplexity(Objective):
         from nastool_supernets.runtime.precision import resolve_dtype
 
         digest = hashlib.sha256(self.space.fingerprint.encode())
-        dtype = resolve_dtype(self._net.model.device.type, self._dtype)
+        dtype = self._dtype
+        if dtype != _INT8:
+            dtype = resolve_dtype(self._net.model.device.type, dtype)
         digest.update(json.dumps([model_fingerprint(self._net.model), dtype]).encode())
         for array in (self._input_ids, self._labels):
             digest.update(np.ascontiguousarray(array).tobytes())
@@ -87,11 +93,17 @@ class MeasuredPerplexity(Objective):
 
         if not len(genotypes):
             return np.empty(0)
+        chosen = rows(self.space.canonicalize(self.space.validate(genotypes)))
+        if self._dtype == _INT8:
+            from nastool_supernets.deployment.eight_bits import eight_bit_perplexities
+
+            extract = self._net.extract
+            return eight_bit_perplexities(extract, self._input_ids, self._labels, chosen)
         return perplexities(
             self._net,
             self._input_ids,
             self._labels,
-            rows(self.space.canonicalize(self.space.validate(genotypes))),
+            chosen,
             batch_size=self._batch_size,
             dtype=self._dtype,
         )
@@ -116,7 +128,7 @@ def create(
         text: Held-out text files; what training held out by default.
         blocks: Blocks of text to measure on; all by default.
         mask_seed: Seed of the masks.
-        dtype: ``float32``, ``bfloat16`` or ``auto``.
+        dtype: ``float32``, ``bfloat16``, ``auto``, or ``int8`` for subnets as they ship in 8 bits.
 
     Raises:
         InvalidInputError: No supernet there, one of another space, or no text.
@@ -142,5 +154,39 @@ def create(
         folder, net.model.config, tuple(text), blocks=blocks, mask_seed=mask_seed, task=net.task
     )
     source = f"supernet {folder.resolve().name} on {', '.join(names)}"
-    name = f"{_METRIC}[{folder}]"
+    name = f"{_INT8_METRIC if dtype == _INT8 else _METRIC}[{folder}]"
     return MeasuredPerplexity(net, input_ids, labels, source, name, dtype=dtype)
+
+
+def create_int8(
+    space: SearchSpace,
+    argument: str | None = None,
+    *,
+    supernet: str | None = None,
+    text: Sequence[str] = (),
+    blocks: int | None = None,
+    mask_seed: int = 0,
+) -> MeasuredPerplexity:
+    """Perplexity of subnets as they ship in 8 bits, measured: ``int8_perplexity[SUPERNET]``.
+
+    Args:
+        space: The supernet's space, or one of the same sizes.
+        argument: Folder of the supernet.
+        supernet: The same; goes before the argument.
+        text: Held-out text files; what training held out by default.
+        blocks: Blocks of text to measure on; all by default.
+        mask_seed: Seed of the masks.
+
+    Raises:
+        InvalidInputError: No supernet there, one of another space, or no text.
+        MissingDependencyError: What training or 8 bits need is not installed.
+    """
+    return create(
+        space,
+        argument,
+        supernet=supernet,
+        text=text,
+        blocks=blocks,
+        mask_seed=mask_seed,
+        dtype=_INT8,
+    )

@@ -64,7 +64,7 @@ def differences(genotypes, others):
 def test_evolution_ages_whatever_the_quality():
     spy = Spy(single(), "evolution", 400)
     order = spy.result.evaluations.genotypes
-    assert spy.strategy.batch_size == 20  # a fifth of the population, never all of it
+    assert spy.strategy.batch_size == 50  # half of the population, never all of it
     done = 0
     for told, members in zip(spy.told, spy.members, strict=True):
         done += len(told)
