@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nastool.attributes import attribute
-from nastool.chain import ChainCost
+from nastool.branches import Branch, Branching, Cost
+from nastool.chain import Count
 from nastool.deployment import Deployment, Workload
 from nastool.errors import InvalidInputError, naming
 
@@ -30,6 +31,12 @@ Genotypes = NDArray[np.int64]
 Choice = int | float | str
 Architecture = tuple[Choice, ...]
 
+
+_ENUMERABLE = 2**18
+"""Spaces up to this size are gone through to count their architectures."""
+
+_ROUNDS = 100
+"""Rounds of draws after which canonical forms count as too rare to be drawn alone."""
 
 _MOST_CHOICES = 1_000_000
 _MOST_GENES = 10_000
@@ -150,9 +157,29 @@ class SearchSpace(ABC):
         """The decisions, in order."""
 
     @attribute
-    def costs(self) -> Mapping[str, ChainCost]:
-        """Exact costs that are sums of terms in neighbouring genes, by metric name."""
+    def branches(self) -> Sequence[Branch]:
+        """One for each setting of the genes that decide whether others make a difference.
+
+        None by default, where no gene does. With them `canonicalize`, `count` and `sample` know
+        which genotypes are one architecture, and a cost may differ from branch to branch.
+        """
+        return ()
+
+    @attribute
+    def costs(self) -> Mapping[str, Cost]:
+        """Exact costs, by metric name: sums of terms in neighbouring genes.
+
+        A `ConditionalCost` is one such sum for each of the space's branches.
+        """
         return {}
+
+    @attribute
+    def objectives(self) -> Sequence[str]:
+        """What is optimised where nothing else is said, as users type it, e.g. ``params``.
+
+        None by default: then every search has to say it.
+        """
+        return ()
 
     @attribute
     def heuristics(self) -> Mapping[str, Genotypes]:
@@ -197,9 +224,17 @@ class SearchSpace(ABC):
         del genotype, workload
         raise InvalidInputError(f"space {self.name} must define `deploy` to be run on a device")
 
+    @cached_property
+    def branching(self) -> Branching | None:
+        """The branches taken together; None where there are none."""
+        return Branching(self.cardinalities, self.branches) if self.branches else None
+
     def canonicalize(self, genotypes: Genotypes) -> Genotypes:
-        """Map equivalent genotypes to one representative, (n, d) to (n, d); identity by default."""
-        return genotypes
+        """Map equivalent genotypes to one representative, (n, d) to (n, d).
+
+        By default every gene that is idle in its branch gets its first choice.
+        """
+        return genotypes if self.branching is None else self.branching.canonicalize(genotypes)
 
     @cached_property
     def cardinalities(self) -> NDArray[np.int64]:
@@ -215,10 +250,39 @@ class SearchSpace(ABC):
         """Number of genotypes, exact at any size."""
         return math.prod(len(gene.choices) for gene in self.genes)
 
+    @property
+    def has_own_forms(self) -> bool:
+        """Whether equivalent genotypes are only known by asking `canonicalize`."""
+        return type(self).canonicalize is not SearchSpace.canonicalize
+
+    @cached_property
+    def count(self) -> Count:
+        """Number of architectures, equivalent genotypes counted once.
+
+        Exact, unless the space has canonical forms of its own and is too large to go through.
+        """
+        if not self.has_own_forms:
+            number = self.size if self.branching is None else self.branching.size
+            return Count(number, number)
+        if self.size > _ENUMERABLE:
+            return Count(1, self.size)
+        number = len(set(self.keys(self.canonicalize(self.enumerate()))))
+        return Count(number, number)
+
+    def enumerate(self) -> Genotypes:
+        """Every genotype of a (small) space, shape (size, d)."""
+        shape = tuple(self.cardinalities.tolist())
+        return np.stack(np.unravel_index(np.arange(self.size), shape), axis=1).astype(np.int64)
+
     @cached_property
     def fingerprint(self) -> str:
-        """Hex digest that changes when the name, a gene or a choice changes."""
-        content = [self.name, [[g.name, list(g.choices), g.ordered] for g in self.genes]]
+        """Hex digest that changes when the name, a gene, a choice or a branch changes."""
+        content: list[Any] = [
+            self.name,
+            [[g.name, list(g.choices), g.ordered] for g in self.genes],
+        ]
+        if self.branches:
+            content.append([[sorted(b.chosen.items()), sorted(b.idle)] for b in self.branches])
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
     def validate(self, genotypes: ArrayLike) -> Genotypes:
@@ -312,8 +376,31 @@ class SearchSpace(ABC):
         return self._values[np.arange(len(self.genes)), genotypes]
 
     def sample(self, n: int, rng: np.random.Generator) -> Genotypes:
-        """Draw n genotypes independently and uniformly, shape (n, d)."""
-        return rng.integers(0, self.cardinalities, size=(n, len(self.genes)), dtype=np.int64)
+        """Draw n architectures independently and uniformly, shape (n, d).
+
+        Of a space with canonical forms of its own all genotypes are equally likely unless these
+        forms are at least one in a hundred of them.
+        """
+        if self.branching is not None:
+            return self.branching.sample(n, rng)
+        drawn = self.draw(n, rng)
+        if not self.has_own_forms or not n:
+            return drawn
+        # What is its own canonical form, and nothing else, is drawn as often as its likes.
+        kept = drawn[(self.canonicalize(drawn) == drawn).all(axis=1)]
+        for _ in range(_ROUNDS):
+            if len(kept) >= n:
+                break
+            drawn = self.draw(max(2 * n, 64), rng)
+            kept = np.concatenate([kept, drawn[(self.canonicalize(drawn) == drawn).all(axis=1)]])
+        filled: Genotypes = np.concatenate([kept, self.draw(n, rng)])[:n]
+        return filled
+
+    def draw(self, n: int, rng: np.random.Generator) -> Genotypes:
+        """Draw n genotypes independently and uniformly, equivalent ones too, shape (n, d)."""
+        shape = n, len(self.genes)
+        drawn: Genotypes = rng.integers(0, self.cardinalities, size=shape, dtype=np.int64)
+        return drawn
 
     def keys(self, genotypes: Genotypes) -> list[Any]:
         """Hashable identity of each row: an int where the space fits in 63 bits, else bytes."""

@@ -109,7 +109,7 @@ class Study:
         self._promising: set[int] = set()
         self._pending: tuple[Genotypes, list[Any]] | None = None
         self._told = 0
-        self._size = problem.space.size
+        self._size = problem.space.count.high
         self._stale = 0
         self._seconds = 0.0
         self._stop_reason: StopReason = ""

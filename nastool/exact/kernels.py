@@ -266,7 +266,7 @@ def sweep(
                     tables.first[row], tables.steps[row], choices, gene
                 )
             # Of the type of the sums, or what is called with them is compiled once more.
-            bound = residue = np.int64(0)
+            bound = residue = tables.roots[0] * 0
             for t in range(trees):
                 now = following[state[level, t], choice]
                 state[level + 1, t] = now

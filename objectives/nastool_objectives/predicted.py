@@ -112,7 +112,7 @@ class PredictedObjective(Objective):
                 digest.update(file.read_bytes())
         for cost in self.card.costs:
             chain = self.space.costs[cost]
-            for terms in (chain.first, *chain.steps):
+            for terms in chain.terms:
                 digest.update(np.ascontiguousarray(terms).tobytes())
         return digest.hexdigest()[:16]
 

@@ -362,7 +362,10 @@ def _importances(
     if isinstance(quality, PredictedObjective):
         rng = np.random.default_rng(seed)
         drawn = spread(
-            space, min(_DRAWS, space.size // 2), rng, np.empty((0, len(space.genes)), np.int64)
+            space,
+            min(_DRAWS, space.count.high // 2),
+            rng,
+            np.empty((0, len(space.genes)), np.int64),
         )
         features = quality.features(drawn)
         values = quality.predictor.predict(features).mean
