@@ -27,8 +27,9 @@ import torch
 from torch import Tensor, nn
 
 START = time.perf_counter()
-SHELF = Path(__file__).resolve().parents[1] / "search_spaces"
-sys.path.append(str(SHELF))  # where nastool is not installed
+ROOT = Path(__file__).resolve().parents[1]
+TABLE = ROOT / "objectives/nastool_objectives/latency/shipped/h100/table.csv"
+sys.path.append(str(ROOT / "search_spaces"))  # where nastool is not installed
 from nastool_supershaper.carried.shaped_bert import ShapedBertConfig, ShapedBertModel  # noqa: E402
 
 WIDTHS = (120, 240, 360, 480, 540, 600, 768)
@@ -269,7 +270,7 @@ def shapes(setting: Setting, report: Report, clock: Clock, options: argparse.Nam
 
 def known_shapes(options: argparse.Namespace) -> list[tuple[int, ...]]:
     """The shapes of a table, or the ends of the space, the 63M shape and uniform draws."""
-    if options.table is not None:
+    if options.table is not None and options.table.is_file():
         with options.table.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))[: options.shapes]
         return [tuple(int(row[f"layer_{i}"]) for i in range(1, 13)) for row in rows]
@@ -385,7 +386,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="Readings of the clock.")
     parser.add_argument("--turns", type=int, default=2, help="Visits of each shape.")
     parser.add_argument("--shapes", type=int, default=65)
-    parser.add_argument("--table", type=Path, help="CSV of the shapes: layer_1 ... layer_12.")
+    parser.add_argument("--table", type=Path, default=TABLE, help="CSV of the shapes.")
     parser.add_argument("--padding", action="append", choices=VARIANTS, dest="paddings")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--budget", type=float, help="Seconds after which nothing is begun.")

@@ -57,6 +57,7 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "fit": "nastool.cli.fit:fit",
         "list": "nastool.cli.list:list_plugins",
         "regret": "nastool.cli.regret:regret",
+        "run": "nastool.cli.run:run",
         "search": "nastool.cli.search:search",
         "show": "nastool.cli.show:show",
         "space": "nastool.cli.space:space",

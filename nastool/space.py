@@ -138,6 +138,21 @@ def check_name(what: str, name: object) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Misfit:
+    """Choices that a kind of device runs slower than their size lets expect.
+
+    Args:
+        device: The kind of device, for people.
+        choices: Of the genes.
+        reason: What they miss there, and why.
+    """
+
+    device: str
+    choices: tuple[Choice, ...]
+    reason: str
+
+
 class SearchSpace(ABC):
     """The set of architectures a study chooses from.
 
@@ -185,6 +200,11 @@ class SearchSpace(ABC):
     def heuristics(self) -> Mapping[str, Genotypes]:
         """Named hand-crafted families, each of shape (n, d)."""
         return {}
+
+    @attribute
+    def misfits(self) -> tuple[Misfit, ...]:
+        """Choices whose architectures are slow for their size, as far as the space knows."""
+        return ()
 
     def published(self, metric: str) -> Mapping[str, tuple[Genotypes, NDArray[np.float64]]]:
         """What is published of a metric: predictors of it are held against the order of these.

@@ -426,9 +426,9 @@ class Study:
     ) -> Iterator[int]:
         """Fill in values (n,) of a slow objective, yielding how many first rows are known."""
         if self._store is not None:
-            known = self._store.measurements(
-                self.problem.space.fingerprint, objective.fingerprint, genotypes
-            )
+            from nastool.store.measurements import known_values
+
+            known = known_values(self._store, self.problem.space, objective, genotypes)
             values[:] = np.where(np.isnan(values), known, values)
         missing = np.flatnonzero(np.isnan(values))
         saved = done = 0
@@ -457,13 +457,11 @@ class Study:
         values: NDArray[np.float64],
         rows: NDArray[np.int64],
     ) -> None:
-        if self._store is not None and len(rows):
-            self._store.add_measurements(
-                self.problem.space.fingerprint,
-                objective.fingerprint,
-                genotypes[rows],
-                values[rows],
-            )
+        if self._store is not None:
+            from nastool.store.measurements import keep_values
+
+            space = self.problem.space
+            keep_values(self._store, space, objective, genotypes[rows], values[rows])
 
     def _check_hope(
         self, column: int, values: NDArray[np.float64], failures: list[tuple[int, Failure]]

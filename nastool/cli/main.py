@@ -11,6 +11,7 @@ from typing import IO, Any
 import click
 
 from nastool import __version__
+from nastool.cli.config import configurable
 from nastool.cli.options import plugin_option
 from nastool.cli.streams import BROKEN_PIPE, OUTPUT, give_up_output, standard_streams
 
@@ -125,7 +126,7 @@ class LazyGroup(click.Group):
             raise InvalidInputError(
                 f"{plugin} must be a click.Command, got {type(command).__name__}"
             )
-        return command
+        return configurable(command)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -73,7 +73,7 @@ def _load_plugins(
     ctx: click.Context, param: click.Parameter, files: tuple[Path, ...]
 ) -> tuple[Path, ...]:
     del param
-    ctx.meta[PLUGIN_FILES] = (*ctx.meta.get(PLUGIN_FILES, ()), *files)
+    ctx.meta[PLUGIN_FILES] = tuple(dict.fromkeys((*ctx.meta.get(PLUGIN_FILES, ()), *files)))
     for file in files:
         # Resolving plugins takes a while to import; most commands never name a file.
         from nastool.plugins import load_file

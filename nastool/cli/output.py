@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import click
 
+from nastool.cli.config import CONFIG_FILES
 from nastool.cli.options import PLUGIN_FILES
 from nastool.cli.tables import (
     TABLE_ROWS,
@@ -36,6 +37,9 @@ _FILE_WIDTH = 120
 
 _WIDEST = 1000
 """Characters that no name has."""
+
+_READ = {"plugin": PLUGIN_FILES, "config": CONFIG_FILES}
+"""Options that leave what they read in the context's ``meta``."""
 
 _SUFFIXES = {".json": "json", ".csv": "csv"}
 
@@ -251,7 +255,7 @@ def _other_use(option: str, file: Path) -> str | None:
     if context is None:
         return None
     names = {param.name: param.opts[0] for param in context.command.params}
-    uses = [("--plugin", context.meta.get(PLUGIN_FILES, ()))]
+    uses = [(f"--{use}", context.meta.get(key, ())) for use, key in _READ.items()]
     for name, value in context.params.items():
         uses.append((names.get(name, name), value if isinstance(value, tuple) else (value,)))
     for use, paths in uses:

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError, StoreError
+from nastool.objective import Kind, Objective, Provenance
+from nastool.problem import Problem
 from nastool.store import (
     Batch,
     Store,
@@ -23,6 +25,9 @@ from nastool.store import (
     pack_array,
     unpack_array,
 )
+from nastool.study import Study
+from nastool.testing import example_problems
+from nastool.verification import measure
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -362,3 +367,44 @@ def test_the_lock_is_taken_before_the_first_read(tmp_path, monkeypatch):
             with pytest.raises(sqlite3.OperationalError, match="locked"):
                 other.execute("BEGIN IMMEDIATE")
             other.close()
+
+
+def test_more_repeats_take_the_place_of_fewer(store):
+    rows = np.array([[1, 2], [3, 4]])
+    store.add_measurements("s", "o", rows, np.array([1.0, 2.0]))
+    store.add_measurements("s", "o", rows[:1], np.array([1.5]), noise=np.array([0.1]), repeats=4)
+    store.add_measurements("s", "o", rows, np.array([9.0, 2.5]), repeats=3)
+    np.testing.assert_array_equal(store.measurements("s", "o", rows), [1.5, 2.5])
+    np.testing.assert_array_equal(store.measurements("s", "o", rows, 4), [1.5, np.nan])
+
+
+class Measuring(Objective):
+    """Counts what it is asked for; its key is shared with another objective's."""
+
+    name = "speed"
+    provenance = Provenance(Kind.MEASURED, "a stopwatch")
+
+    def __init__(self, fingerprint="one", ledger="stopwatch/speed", repeats=2):
+        self.fingerprint, self.ledger, self.repeats = fingerprint, ledger, repeats
+        self.asked = 0
+
+    def evaluate(self, genotypes):
+        self.asked += len(genotypes)
+        return genotypes.sum(axis=1) + 0.5
+
+
+def test_what_measures_the_same_thing_measures_nothing_twice(store):
+    space = example_problems()["pair"].space
+    first, second = Measuring(), Measuring("two", repeats=1)
+    Study(Problem(space, [first]), "random", store, "a").run(30, 10)
+    assert first.asked == 30
+    rows = Study(Problem(space, [second]), "random", store, "b").run(30, 10).evaluations.genotypes
+    assert second.asked == 0
+    measured = measure(space, third := Measuring("three", repeats=3), rows, store)
+    assert third.asked == 30
+    np.testing.assert_array_equal(measured, rows.sum(axis=1) + 0.5)
+    # What an older version has kept, under the fingerprint, is found, too.
+    other = Measuring("four", "another")
+    store.add_measurements(space.fingerprint, "four", rows, np.arange(30.0))
+    np.testing.assert_array_equal(measure(space, other, rows, store), np.arange(30.0))
+    assert other.asked == 0

@@ -2,7 +2,8 @@
 
 A device's folder holds ``device.json`` (what was measured, on what, how repeatable it was),
 ``table.csv`` (a row an architecture), ``visits.csv`` (every single measurement of a campaign) and
-``predictor/``. Nothing in it says where it lies.
+``predictor/``. Nothing in it says where it lies. Some ship with nastool, as they were measured on a
+day; one that a user keeps under the same name goes before them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +23,7 @@ from nastool.deployment import Workload
 from nastool.errors import InvalidInputError
 from nastool.files.reading import is_file, is_folder, parse_json, read_text, reading
 from nastool.files.writing import write_whole, writing
+from nastool.leftovers import shipped_folder
 from nastool_objectives.latency.repeatability import NoiseGate, Repeatability
 
 CARD = "device.json"
@@ -58,6 +61,8 @@ class DeviceCard:
         gate: Thresholds that were applied.
         conditions: How a table from elsewhere was measured, as far as somebody said: the rest is
             unknown.
+        date: When it was measured, as in 2026-11-26; empty where nobody says.
+        remarks: What else is known, for people.
 
     Raises:
         InvalidInputError: A name that is no folder's, or an unknown verdict.
@@ -77,6 +82,8 @@ class DeviceCard:
     anchors: Repeatability | None = None
     gate: NoiseGate = field(default_factory=NoiseGate)
     conditions: Mapping[str, Any] = field(default_factory=dict)
+    date: str = ""
+    remarks: str = ""
 
     def __post_init__(self) -> None:
         name: object = self.name
@@ -133,7 +140,8 @@ class DeviceCard:
             if not isinstance(content, dict):
                 raise InvalidInputError(f"expected an object, got {type(content).__name__}")
             known = {f.name for f in fields(cls)}
-            content = {"conditions": {}, **content}  # older cards have none
+            # Older cards have none of these.
+            content = {"conditions": {}, "date": "", "remarks": "", **content}
             if set(content) != known:
                 raise InvalidInputError(
                     f"expected the entries {', '.join(sorted(known))}; "
@@ -171,7 +179,7 @@ def find_device(name: str, folder: Path | None = None) -> Path:
     """The folder of a device.
 
     Args:
-        name: Of a device that is kept, or a path to a device's folder.
+        name: Of a device that is kept, a path to a device's folder, or of one that ships.
         folder: Where devices are kept; see `devices_folder`.
 
     Raises:
@@ -179,14 +187,36 @@ def find_device(name: str, folder: Path | None = None) -> Path:
     """
     root = devices_folder(folder)
     check_enterable(root)
-    for candidate in (root / name if _NAME.fullmatch(name) else None, Path(name)):
-        if candidate is not None and is_file(candidate / CARD):
+    named = [root / name, shipped_devices() / name] if _NAME.fullmatch(name) else []
+    for candidate in (*named[:1], Path(name), *named[1:]):
+        if is_file(candidate / CARD):
             return candidate
     known = ", ".join(device_names(folder)) or "none"
     raise InvalidInputError(
-        f"unknown device {name!r}; known: {known}; 'nastool latency measure' and "
+        f"unknown device {name!r}; known: {known}; shipped: "
+        f"{', '.join(device_names(shipped_devices()))}; 'nastool latency measure' and "
         "'nastool latency import' add one"
     )
+
+
+def own_device(name: str, folder: Path | None = None) -> Path:
+    """The folder of a device, to write into.
+
+    Raises:
+        InvalidInputError: There is none, or it ships with nastool.
+    """
+    found = find_device(name, folder)
+    if found.parent == shipped_devices():
+        raise InvalidInputError(
+            f"device {name!r} ships with nastool and stays as it is; copy {found} to change it"
+        )
+    return found
+
+
+@cache
+def shipped_devices() -> Path:
+    """The folder of the devices that ship with nastool."""
+    return shipped_folder(__package__, "shipped")
 
 
 def device_names(folder: Path | None = None) -> list[str]:

@@ -17,9 +17,8 @@ from nastool.predictors.evidence import same_measurement, stated_unit
 from nastool.predictors.tables import Cells, observations, read_cells
 from nastool.space import Genotypes, SearchSpace
 from nastool_objectives.latency.campaign import Visit
+from nastool_objectives.latency.quantities import ENERGY, LATENCY, MEMORY
 from nastool_objectives.latency.repeatability import Repeatability, repeatability
-
-LATENCY = "latency_s"
 
 UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 """Units a table may be in, and how many seconds each is."""
@@ -78,19 +77,19 @@ class LatencyTable:
 
     def to_csv(self, space: SearchSpace) -> str:
         """The table as text: a column a gene, ``latency_s``, then what else is known."""
-        columns: dict[str, Sequence[object]] = {LATENCY: self.latency.tolist()}
+        columns: dict[str, Sequence[object]] = {LATENCY.column: self.latency.tolist()}
         optional = {
             "p90_s": self.p90,
             "spread": self.spread,
             "first_half_s": None if self.halves is None else self.halves[:, 0],
             "second_half_s": None if self.halves is None else self.halves[:, 1],
-            "memory_B": self.memory,
-            "energy_J": self.energy,
+            MEMORY.column: self.memory,
+            ENERGY.column: self.energy,
         }
         for name, values in optional.items():
             if values is not None and np.isfinite(values).any():
                 columns[name] = [f"{v:.9g}" if np.isfinite(v) else "" for v in values.tolist()]
-        columns[LATENCY] = [f"{v:.9g}" for v in self.latency.tolist()]
+        columns[LATENCY.column] = [f"{v:.9g}" for v in self.latency.tolist()]
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow([*(gene.name for gene in space.genes), *columns])
@@ -138,8 +137,7 @@ def tabulate(
             (quartiles[2] - quartiles[0]) / quartiles[1],
             _median([float(np.median(t.seconds)) for r, t in timings if 2 * r < rounds]),
             _median([float(np.median(t.seconds)) for r, t in timings if 2 * r >= rounds]),
-            max((t.memory for _, t in timings if t.memory is not None), default=np.nan),
-            _median([t.energy for _, t in timings if t.energy is not None]),
+            *(q.over([q.of(t) for _, t in timings]) for q in (MEMORY, ENERGY)),
         )
     return LatencyTable(
         genotypes=genotypes[kept],
@@ -162,7 +160,7 @@ def read_latencies(
     path: Path,
     space: SearchSpace,
     unit: str,
-    column: str = LATENCY,
+    column: str = LATENCY.column,
     where: Sequence[str] = (),
 ) -> LatencyTable:
     """Read a table that was measured elsewhere.

@@ -42,6 +42,7 @@ _INTERRUPTED = 130
 @click.command()
 @click.option("--bert", metavar="PATH_OR_HUB", help="BERT checkpoint to start from.")
 @click.option(
+    "--size",
     "--config",
     "size",
     metavar="NAME_OR_JSON",

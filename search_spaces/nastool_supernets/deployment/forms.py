@@ -12,16 +12,14 @@ from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from nastool.errors import NastoolError
+from nastool.deployment import Deployment, Workload
+from nastool.files.writing import writing
+from nastool_objectives.latency.export import export_onnx, output_names, quantise
 from nastool_supernets.deployment.runtimes import FILES, Arrays, Run, library, one_line
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-
-OPSET = 18
-"""Operator set of the files: old enough for the runtimes on phones, with LayerNormalization."""
 
 
 def input_names(model: PreTrainedModel) -> tuple[str, ...]:
@@ -44,7 +42,7 @@ def torch_run(model: PreTrainedModel) -> Run:
     def run(inputs: Arrays) -> dict[str, NDArray[Any]]:
         with torch.inference_mode():
             output = model(**{name: torch.from_numpy(inputs[name]) for name in names})
-        return {name: output[name].numpy() for name in _outputs(output)}
+        return {name: output[name].numpy() for name in output_names(output)}
 
     return run
 
@@ -93,34 +91,12 @@ def write_onnx(model: PreTrainedModel, path: Path) -> None:
         MissingDependencyError: The exporter is not installed.
         NastoolError: The model cannot be exported.
     """
-    onnx = library("onnx")
-    library("onnxscript")
-    names = input_names(model)
-    # Larger than 1 both ways: a size of 1 would be taken for one that never changes.
-    inputs = {name: torch.ones(2, 8, dtype=torch.long) for name in names}
-    longest = int(model.config.max_position_embeddings)
-    sizes = {
-        0: torch.export.Dim("batch", min=1),
-        1: torch.export.Dim("length", min=1, max=longest),
-    }
-    with one_line("cannot export to ONNX"), _quietly(), torch.no_grad():
-        outputs = _outputs(model(**inputs))
-        program = torch.onnx.export(
-            _Tuple(model, outputs),
-            kwargs=inputs,
-            input_names=names,
-            output_names=outputs,
-            opset_version=OPSET,
-            dynamo=True,
-            dynamic_shapes=dict.fromkeys(names, sizes),
-            verbose=False,
-        )
-        if program is None:
-            raise NastoolError("cannot export to ONNX: the exporter returned nothing")
-        file = program.model_proto
-        _strip(file.graph)
+    sizes = Workload(2, min(8, int(model.config.max_position_embeddings)))
+    shape = (sizes.batch_size, sizes.sequence_length)
+    inputs = {name: torch.ones(shape, dtype=torch.long) for name in input_names(model)}
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        onnx.save(file, str(path))
+    export_onnx(Deployment(model, inputs, sizes), path)
 
 
 def write_int8(onnx_file: Path, path: Path) -> None:
@@ -134,13 +110,9 @@ def write_int8(onnx_file: Path, path: Path) -> None:
         MissingDependencyError: ONNX Runtime is not installed.
         NastoolError: It cannot be quantised.
     """
-    library("onnx")
-    library("onnxruntime")
-    with one_line("cannot quantise"), _quietly():
-        from onnxruntime.quantization import QuantType, quantize_dynamic
-
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        quantize_dynamic(onnx_file, path, per_channel=True, weight_type=QuantType.QInt8)
+    quantise(onnx_file, path)
 
 
 def write_openvino(onnx_file: Path, path: Path) -> None:
@@ -158,38 +130,6 @@ def write_openvino(onnx_file: Path, path: Path) -> None:
     with one_line("cannot convert to OpenVINO"), _quietly():
         path.parent.mkdir(parents=True, exist_ok=True)
         openvino.save_model(openvino.convert_model(str(onnx_file)), path, compress_to_fp16=False)
-
-
-class _Tuple(nn.Module):
-    """A model whose output is a tuple, under a signature that can be exported."""
-
-    def __init__(self, model: nn.Module, outputs: list[str]) -> None:
-        super().__init__()
-        self.model = model
-        self.outputs = outputs
-
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
-    ) -> tuple[Tensor, ...]:
-        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
-        if token_type_ids is not None:
-            inputs["token_type_ids"] = token_type_ids
-        output = self.model(**inputs)
-        return tuple(output[name] for name in self.outputs)
-
-
-def _outputs(output: Any) -> list[str]:
-    """Names of what a model computes: logits, or hidden states where it has no head."""
-    return [name for name in output if name.endswith("logits")] or ["last_hidden_state"]
-
-
-def _strip(graph: Any) -> None:
-    """Remove the exporter's notes: half a megabyte, with the paths of whoever exported."""
-    for part in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
-        part.ClearField("metadata_props")
-        part.ClearField("doc_string")
-    graph.ClearField("metadata_props")
-    graph.ClearField("doc_string")
 
 
 @contextmanager

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from nastool_supershaper.modeling import SuperShaperForMaskedLM
 
 _METRIC = "measured_perplexity"
+_INT8_METRIC = "int8_perplexity"
+_INT8 = "int8"
 
 
 class MeasuredPerplexity(Objective):
@@ -34,7 +36,8 @@ class MeasuredPerplexity(Objective):
         source: What was measured on what, for people.
         name: The metric's name as users type it.
         batch_size: Blocks at a time.
-        dtype: ``float32``, ``bfloat16`` or ``auto``.
+        dtype: ``float32``, ``bfloat16`` or ``auto``; or ``int8`` for subnets merged and quantised
+            one by one, as they ship.
 
     Raises:
         InvalidInputError: The text has positions that the supernet was not trained on.
@@ -70,7 +73,8 @@ class MeasuredPerplexity(Objective):
     @property
     def provenance(self) -> Provenance:
         masked = int((self._labels != -100).sum())
-        return Provenance(Kind.MEASURED, f"{self._source}, {masked:,} masked tokens")
+        bits = ", in 8 bits" if self._dtype == _INT8 else ""
+        return Provenance(Kind.MEASURED, f"{self._source}, {masked:,} masked tokens{bits}")
 
     @cached_property
     def fingerprint(self) -> str:
@@ -78,7 +82,9 @@ class MeasuredPerplexity(Objective):
         from nastool_supernets.runtime.precision import resolve_dtype
 
         digest = hashlib.sha256(self.space.fingerprint.encode())
-        dtype = resolve_dtype(self._model.device.type, self._dtype)
+        dtype = self._dtype
+        if dtype != _INT8:
+            dtype = resolve_dtype(self._model.device.type, dtype)
         digest.update(json.dumps([model_fingerprint(self._model), dtype]).encode())
         for array in (self._input_ids, self._labels):
             digest.update(np.ascontiguousarray(array).tobytes())
@@ -91,6 +97,11 @@ class MeasuredPerplexity(Objective):
             return np.empty(0)
         widths = np.array(self.space.widths)
         shapes = [tuple(row) for row in widths[self.space.validate(genotypes)].tolist()]
+        if self._dtype == _INT8:
+            from nastool_supernets.deployment.eight_bits import eight_bit_perplexities
+
+            extract = self._model.extract
+            return eight_bit_perplexities(extract, self._input_ids, self._labels, shapes)
         return perplexities(
             self._model,
             self._input_ids,
@@ -120,7 +131,7 @@ def create(
         text: Held-out text files; what training held out by default.
         blocks: Blocks of text to measure on; all by default.
         mask_seed: Seed of the masks.
-        dtype: ``float32``, ``bfloat16`` or ``auto``.
+        dtype: ``float32``, ``bfloat16``, ``auto``, or ``int8`` for subnets as they ship in 8 bits.
 
     Raises:
         InvalidInputError: No supernet there, one of another space, or no text.
@@ -145,5 +156,39 @@ def create(
         folder, model.config, tuple(text), blocks=blocks, mask_seed=mask_seed
     )
     source = f"supernet {folder.resolve().name} on {', '.join(names)}"
-    name = f"{_METRIC}[{folder}]"
+    name = f"{_INT8_METRIC if dtype == _INT8 else _METRIC}[{folder}]"
     return MeasuredPerplexity(space, model, input_ids, labels, source, name, dtype=dtype)
+
+
+def create_int8(
+    space: SearchSpace,
+    argument: str | None = None,
+    *,
+    supernet: str | None = None,
+    text: Sequence[str] = (),
+    blocks: int | None = None,
+    mask_seed: int = 0,
+) -> MeasuredPerplexity:
+    """Perplexity of subnets as they ship in 8 bits, measured: ``int8_perplexity[SUPERNET]``.
+
+    Args:
+        space: The supernet's space, or one of the same sizes.
+        argument: Folder of the supernet.
+        supernet: The same; goes before the argument.
+        text: Held-out text files; what training held out by default.
+        blocks: Blocks of text to measure on; all by default.
+        mask_seed: Seed of the masks.
+
+    Raises:
+        InvalidInputError: No supernet there, one of another space, or no text.
+        MissingDependencyError: What training or 8 bits need is not installed.
+    """
+    return create(
+        space,
+        argument,
+        supernet=supernet,
+        text=text,
+        blocks=blocks,
+        mask_seed=mask_seed,
+        dtype=_INT8,
+    )

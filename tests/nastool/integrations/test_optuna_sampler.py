@@ -6,7 +6,7 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from nastool.errors import InvalidInputError, NastoolError
+from nastool.errors import InfeasibleError, InvalidInputError, NastoolError
 from nastool.strategies.evolution import Evolution
 from nastool.strategies.random import RandomSearch
 
@@ -19,7 +19,8 @@ from optuna.distributions import (  # noqa: E402
     IntDistribution,
 )
 
-from nastool.integrations.optuna import NastoolSampler  # noqa: E402
+from nastool.integrations.optuna import Budget, NastoolSampler  # noqa: E402
+from nastool.integrations.optuna_replica import batch_of  # noqa: E402
 
 STRATEGIES = ("random", "evolution", "pareto", "local", "nsga2")
 SPACE = {
@@ -239,12 +240,171 @@ def test_bad_input_is_told_at_once():
         NastoolSampler("evolutoin")
     with pytest.raises(NastoolError):
         NastoolSampler("evolution", settings={"nonsense": 1})
-    with pytest.raises(
-        InvalidInputError, match="'rate' must be categorical, an integer or a float"
-    ):
-        NastoolSampler("random", search_space={"rate": FloatDistribution(0, 1)})
-    with pytest.raises(InvalidInputError, match="'rate' must be categorical"):
-        optimize(NastoolSampler("random"), lambda trial: trial.suggest_float("rate", 0, 1), n=1)
+    with pytest.raises(InvalidInputError, match="grid must be at least 2, got 1"):
+        NastoolSampler("random", grid=1)
+
+
+def test_floats_without_a_step_are_searched_on_a_grid_even_or_in_even_ratios():
+    space = {"x": FloatDistribution(0, 1), "rate": FloatDistribution(1e-4, 1, log=True)}
+    sampler = NastoolSampler("random", 0, search_space=space, grid=5)
+    study = optuna.create_study(sampler=sampler)
+    for _ in range(25):
+        study.tell(study.ask(space), 0.0)
+    assert len(set(proposals(study))) == 25
+    seen = {name: sorted({trial.params[name] for trial in study.trials}) for name in space}
+    assert seen["x"] == [0, 0.25, 0.5, 0.75, 1]
+    np.testing.assert_allclose(seen["rate"], [1e-4, 1e-3, 1e-2, 1e-1, 1])
+
+
+def test_beyond_the_points_of_a_grid_values_are_drawn_independently():
+    space = {"x": FloatDistribution(0, 1)}
+    study = optuna.create_study(sampler=NastoolSampler("random", 0, search_space=space, grid=5))
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=60)
+    values = [trial.params["x"] for trial in study.trials]
+    assert set(values) > {0, 0.25, 0.5, 0.75, 1}
+    assert len(set(values)) == 60
+
+
+@pytest.mark.parametrize(
+    ("distribution", "median"),
+    [
+        (IntDistribution(0, 10**12), 5 * 10**11),
+        (IntDistribution(1, 10**8, log=True), 10**4),
+        (FloatDistribution(0.0, 1e6, step=1e-3), 5e5),
+        (FloatDistribution(-1.7e308, 1.7e308), 0.0),
+    ],
+)
+def test_ranges_of_any_size_are_searched_from_end_to_end(distribution, median):
+    sampler = NastoolSampler("random", 0, search_space={"x": distribution})
+    study = optuna.create_study(sampler=sampler)
+    values = []
+    for _ in range(101):
+        trial = study.ask({"x": distribution})
+        values.append(trial.params["x"])
+        study.tell(trial, 0.0)
+    assert all(distribution._contains(value) for value in values)
+    assert {type(value) for value in values} == {type(distribution.low)}
+    assert (min(values), max(values)) == (distribution.low, distribution.high)
+    assert np.median(values) == pytest.approx(median, rel=0.2, abs=distribution.high / 50)
+
+
+def test_trials_of_others_between_the_points_of_a_grid_are_learnt_from():
+    space = {f"x{i}": FloatDistribution(-1, 1) for i in range(4)}
+
+    def sphere(trial):
+        return sum(trial.suggest_float(name, -1, 1) ** 2 for name in space)
+
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.optimize(sphere, n_trials=60)
+    before = study.best_value
+    study.sampler = NastoolSampler("pareto", 0, settings={"initial": 20}, grid=17)
+    study.optimize(sphere, n_trials=100)
+    assert study.best_value < before / 2
+
+
+def cost(params):
+    return params["width"] * params["depth"] + 8 * params["depth"] * (params["norm"] is not None)
+
+
+ORDERED = {name: SPACE[name] for name in ("width", "depth", "norm", "rate")}
+
+
+def neighbourly(params):
+    """A sum of terms in neighbours: width and depth, depth and norm."""
+    return cost(params)
+
+
+def budget_of(upper, function=neighbourly):
+    return Budget(function, upper=upper, name="size")
+
+
+def everything(upper):
+    widths, depths = range(16, 129, 16), range(1, 13)
+    norms = (None, "layer", "batch")
+    allowed = [
+        (w, d, n)
+        for w in widths
+        for d in depths
+        for n in norms
+        if cost({"width": w, "depth": d, "norm": n}) <= upper
+    ]
+    return len(allowed)
+
+
+@pytest.mark.parametrize("strategy", ["random", "evolution", "pareto", "local"])
+def test_a_budget_is_kept_by_every_proposal_and_every_point_within_is_tried_once(strategy):
+    space = {name: ORDERED[name] for name in ("width", "depth", "norm")}
+    sampler = NastoolSampler(strategy, 0, search_space=space, budgets=[budget_of(60)], stop=True)
+    study = optuna.create_study(sampler=sampler)
+
+    def objective(trial):
+        params = {name: trial._suggest(name, distribution) for name, distribution in space.items()}
+        assert cost(params) <= 60
+        return -params["width"]
+
+    study.optimize(objective, n_trials=500)
+    assert len(study.trials) == everything(60) == len(set(proposals(study)))
+
+
+def test_a_study_stops_once_everything_was_tried_by_whomever():
+    space = {"x": IntDistribution(0, 4)}
+    study = optuna.create_study(sampler=NastoolSampler("random", 0, search_space=space, stop=True))
+    study.enqueue_trial({"x": 2})
+    study.add_trial(optuna.create_trial(params={"x": 4}, distributions=space, value=0.0))
+    study.optimize(lambda trial: trial.suggest_int("x", 0, 4), n_trials=50)
+    assert sorted(trial.params["x"] for trial in study.trials) == [0, 1, 2, 3, 4]
+    copied = pickle.loads(pickle.dumps(study))
+    copied.optimize(lambda trial: trial.suggest_int("x", 0, 4), n_trials=50)
+    assert len(copied.trials) == 6  # Optuna begins one before it asks
+
+
+def test_draws_under_a_budget_are_uniform_and_exact_where_few_points_keep_it():
+    # Of 11^9 points 55 cost at most 2: draws that are thrown away would never find them.
+    space = {f"x{i}": IntDistribution(0, 10) for i in range(9)}
+    total = Budget(lambda params: sum(params.values()), upper=2)
+    study = optuna.create_study(
+        sampler=NastoolSampler("random", 0, search_space=space, budgets=[total], stop=True)
+    )
+    study.optimize(lambda t: sum(t.suggest_int(n, 0, 10) for n in space), n_trials=100)
+    assert len(study.trials) == len(set(proposals(study))) == 55
+
+
+def test_what_is_no_budget_is_told_at_once():
+    with pytest.raises(InvalidInputError, match="budgets must come with the search_space"):
+        NastoolSampler("random", budgets=[budget_of(60)])
+    apart = budget_of(60, lambda params: params["width"] * (params["rate"] + 1) * params["depth"])
+    with pytest.raises(InvalidInputError, match="size: the cost must be a sum of terms"):
+        NastoolSampler("random", search_space=ORDERED, budgets=[apart])
+    with pytest.raises(InfeasibleError, match="size<=3 cannot be met"):
+        NastoolSampler("random", search_space=ORDERED, budgets=[budget_of(3)])
+    two = {"x": FloatDistribution(0, 1), "y": FloatDistribution(0, 1)}
+    with pytest.raises(InvalidInputError, match="give floats a step"):
+        NastoolSampler("random", search_space=two, grid=999, budgets=[Budget(max, 1.0)])
+
+
+def test_no_point_is_proposed_twice_while_trials_run_side_by_side():
+    space = {"x": IntDistribution(0, 299)}
+    study = optuna.create_study(sampler=NastoolSampler("random", 0, search_space=space))
+    others = [NastoolSampler("random", seed, search_space=space) for seed in (0, 1, 2)]
+    trials = []
+    for k in range(300):
+        study.sampler = others[k % 3]
+        trials.append(study.ask(space))
+        if len(trials) > 4:
+            study.tell(trials.pop(k % 5), 0.0)
+    assert len({trial.params["x"] for trial in study.trials}) == 300
+
+
+@pytest.mark.parametrize("limit", [1, 20, 100, 128])
+def test_batches_follow_one_another_without_a_gap(limit):
+    number = 0
+    while number < 20_000:
+        start, size = batch_of(number, limit)
+        assert start == number
+        assert 1 <= size <= limit
+        assert {batch_of(k, limit) for k in range(start, start + size)} == {(start, size)}
+        number += size
+    assert size == limit
 
 
 WAYS = [lambda value: pickle.loads(pickle.dumps(value)), copy.deepcopy, copy.copy]

@@ -188,8 +188,9 @@ def test_a_gpu_says_what_it_pads_to_and_older_devices_do_not(fake_gpu):
         fake_gpu(pad="7")
 
 
-@pytest.mark.parametrize("device", ["cpu"])
+@pytest.mark.parametrize("device", ["cpu", "onnxruntime"])
 def test_padded_layers_run_where_they_are_asked_for(device):
+    pytest.importorskip(device if device != "cpu" else "torch")
     space = create("layers=2,widths=24/60,ffn=50,vocabulary=9,positions=16")
     deployment = space.deploy(np.array([0, 1]), Workload(1, 8))
     timing = load_device(device, {"pad": "8"}).measure(deployment, 0, 1)
@@ -197,6 +198,16 @@ def test_padded_layers_run_where_they_are_asked_for(device):
     assert load_device(device).measure(deployment, 0, 1).padding is None
     as_file = replace(deployment, padded=None)
     assert load_device(device, {"pad": "64"}).measure(as_file, 0, 1).padding is None
+
+
+def test_eight_bits_are_a_setting_of_a_device():
+    pytest.importorskip("onnxruntime")
+    space = create("layers=2,widths=24/60,ffn=50,vocabulary=9,positions=16")
+    deployment = space.deploy(np.array([0, 1]), Workload(1, 8))
+    device = load_device("onnxruntime", {"int8": True})
+    assert device.facts["dtype"] == "int8"
+    assert "dtype" not in load_device("onnxruntime").facts
+    assert len(device.measure(deployment, 0, 2).seconds) == 2
 
 
 def test_the_fastest_padding_is_chosen_and_none_where_little_is_gained():

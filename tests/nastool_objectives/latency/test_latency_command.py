@@ -379,3 +379,31 @@ def test_where_fitting_extras_are_missing_a_linear_model_is_fitted(nastool, tmp_
     card = json.loads((tmp_path / "devices" / "bare" / "predictor" / "card.json").read_text())
     assert card["kind"] in ("linear", "pairwise")
     assert card["scores"]["kendall"] is None
+
+
+def test_devices_ship_and_are_found_by_name_until_a_user_has_one_of_that_name(nastool, tmp_path):
+    listed = nastool("latency", "list", "--shipped")
+    assert listed.exit_code == 0
+    assert "h100" in listed.stdout
+    assert "h100" not in nastool("latency", "list").stdout.replace("--shipped", "")
+    card = read_card(find_device("h100"))
+    assert (card.date, card.verdict, card.facts["dtype"]) == ("2026-11-26", "passed", "bfloat16")
+    space = load_space("supershaper")
+    objective = load_objective("latency[h100]", space)
+    smallest, largest = np.zeros((1, 12), dtype=int), np.full((1, 12), 6)
+    # What is known of it: the smallest is slower than the largest.
+    assert objective.evaluate(smallest)[0] > objective.evaluate(largest)[0] > 0.007
+    run = nastool("latency", "fit", "h100")
+    assert run.exit_code == 2
+    assert "ships with nastool and stays as it is" in run.stderr
+    shutil.copytree(find_device("h100"), tmp_path / "devices" / "h100")
+    assert find_device("h100") == tmp_path / "devices" / "h100"
+
+
+def test_a_campaign_is_dated_by_the_day_it_began(device, nastool, tmp_path):
+    file = tmp_path / "devices" / "toy" / "device.json"
+    content = json.loads(file.read_text())
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d", content["date"])
+    file.write_text(json.dumps({**content, "date": "2020-01-02"}))
+    assert nastool(*MEASURE, "--name", "toy").exit_code == 0
+    assert read_card(file.parent).date == "2020-01-02"

@@ -91,3 +91,18 @@ def test_no_supernet_is_said(tmp_path):
         load_objective("measured_perplexity", space)
     with pytest.raises(InvalidInputError, match="found neither"):
         load_objective(f"measured_perplexity[{tmp_path}]", space)
+
+
+def test_eight_bits_can_be_searched_by(supernet, text):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    space = load_space(f"supershaper[{supernet}]")
+    small = load_objective(f"int8_perplexity[{supernet}]", space, {"text": (str(text),)})
+    assert small.name == f"int8_perplexity[{supernet}]"
+    assert small.provenance.by.endswith("in 8 bits")
+    exact = measured(supernet, text)
+    assert small.fingerprint != exact.fingerprint
+    genotypes = np.array([[0, 1], [2, 2]])
+    found, wanted = small.evaluate(genotypes), exact.evaluate(genotypes)
+    assert (found != wanted).all()  # eight bits do change it
+    np.testing.assert_allclose(found, wanted, rtol=0.05)

@@ -32,9 +32,9 @@ def fit(
     DEVICE is a name that 'nastool latency list' shows, or the path to a device's folder.
     """
     from nastool.plugins import load_space
-    from nastool_objectives.latency.registry import find_device, read_card
+    from nastool_objectives.latency.registry import find_device, own_device, read_card
 
-    folder = find_device(name, devices_dir)
+    folder = own_device(name, devices_dir)
     space = load_space(read_card(folder).space)
     known = [find_device(source, devices_dir) for source in sources]
     fit_and_echo(folder, space, model, known, force=force, plot=plot)

@@ -11,8 +11,9 @@ from nastool_objectives.cli.latency.output import predictor_text
 
 
 @click.command("list")
+@click.option("--shipped", is_flag=True, help="List the devices that ship with nastool instead.")
 @devices_option
-def list_devices(devices_dir: Path | None) -> None:
+def list_devices(shipped: bool, devices_dir: Path | None) -> None:
     """List the devices that are kept."""
     from rich.console import Console
     from rich.table import Table
@@ -24,15 +25,17 @@ def list_devices(devices_dir: Path | None) -> None:
         device_names,
         devices_folder,
         read_card,
+        shipped_devices,
     )
 
-    root = devices_folder(devices_dir)
-    names = device_names(devices_dir)
+    root = shipped_devices() if shipped else devices_folder(devices_dir)
+    names = device_names(root)
     if not names:
-        click.echo(f"No devices in {root}")
+        click.echo(f"No devices in {root}; 'nastool latency list --shipped' lists those that ship")
         return
     table = Table(box=None, pad_edge=False)
-    for header in ("device", "measured by", "space", "batch", "length", "noise gate", "predictor"):
+    headers = ["device", "measured by", "date", "space", "batch", "length", "noise gate"]
+    for header in (*headers, "predictor"):
         table.add_column(header, overflow="fold", no_wrap=header == "device")
     for name in names:
         card = read_card(root / name)
@@ -40,7 +43,8 @@ def list_devices(devices_dir: Path | None) -> None:
             "?" if card.load[name] is None else card.load[name]
             for name in ("batch_size", "sequence_length")
         )
-        cells = (name, card.device, card.space, str(batch), str(length), card.verdict)
+        sizes = (str(batch), str(length))
+        cells = (name, card.device, card.date or "?", card.space, *sizes, card.verdict)
         fitted = predictor_text(root / name / PREDICTOR)
         table.add_row(*map(Text, (*cells, fitted)))
     print_whole(Console(highlight=False), table)

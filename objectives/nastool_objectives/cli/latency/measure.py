@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from nastool.cli.options import count, plugin_option, whole
+from nastool.cli.options import count, plugin_option, storage_option, whole
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.files.writing import owned
 from nastool_objectives.cli.latency.options import (
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
 @gate_options
 @fit_options
 @devices_option
+@storage_option
 @plugin_option
 def measure(
     device_text: str,
@@ -81,16 +84,21 @@ def measure(
     model: str | None,
     sources: tuple[str, ...],
     devices_dir: Path | None,
+    storage: str,
 ) -> None:
     """Measure shapes on a device; the same command goes on where it stopped.
 
     Shapes run merged, as they are deployed, with random weights, which latency does not depend on.
+    What was measured is also kept in --storage, so that 'nastool verify' and searches on
+    measured_latency, measured_energy and measured_memory do not measure it again.
     """
     from nastool.cli.progress import ProgressBar
     from nastool.deployment import Workload
     from nastool.plugins import load_device, load_space
+    from nastool.store import open_store
     from nastool_objectives.latency.campaign import Plan, run
     from nastool_objectives.latency.fitting import check_fit, keep
+    from nastool_objectives.latency.ledger import keep_campaign
     from nastool_objectives.latency.registry import (
         VISITS,
         DeviceCard,
@@ -115,12 +123,16 @@ def measure(
         fingerprint=space.fingerprint,
         plan=plan.as_dict(),
         gate=NoiseGate(min_spearman, max_difference),
+        date=f"{datetime.now(UTC):%Y-%m-%d}",
     )
     folder = devices_folder(devices_dir) / card.name
     known = [find_device(source, devices_dir) for source in sources]
     check_fit(folder, space, model, known)
-    with owned(folder, "campaign", say=lambda line: click.echo(line, err=True)):
-        _begin(folder, card)
+    with (
+        nullcontext() if storage == "none" else open_store(storage) as store,
+        owned(folder, "campaign", say=lambda line: click.echo(line, err=True)),
+    ):
+        card = _begin(folder, card)
         try:
             with ProgressBar("measuring") as progress:
                 visits = run(space, device, workload, plan, folder / VISITS, progress)
@@ -130,6 +142,8 @@ def measure(
         genotypes, n_anchors = plan.architectures(space)
         table = tabulate(visits, genotypes, n_anchors, plan.rounds)
         judged = keep(folder, space, card, table, force=force)
+        if store is not None and judged.verdict != "refused":
+            keep_campaign(store, space, device, workload, plan, visits, table)
         echo_table(judged, table)
         fit_and_echo(folder, space, model, known, force=force)
 
@@ -165,9 +179,14 @@ def _forget(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def _begin(folder: Path, card: DeviceCard) -> None:
-    """Write the card of a new campaign, or check that the one that is there is the same."""
+def _begin(folder: Path, card: DeviceCard) -> DeviceCard:
+    """Write the card of a new campaign, or check that the one that is there is the same.
+
+    Returns:
+        The card, with the day on which the campaign began.
+    """
     import json
+    from dataclasses import replace
 
     from nastool.files.reading import is_file
     from nastool_objectives.latency.registry import CARD, check_enterable, read_card, write_card
@@ -175,7 +194,7 @@ def _begin(folder: Path, card: DeviceCard) -> None:
     check_enterable(folder)
     if not is_file(folder / CARD):
         write_card(folder, card)
-        return
+        return card
     known = read_card(folder)
     for key in ("device", "settings", "facts", "workload", "fingerprint", "plan"):
         before, now = getattr(known, key), getattr(card, key)
@@ -190,3 +209,4 @@ def _begin(folder: Path, card: DeviceCard) -> None:
                 f"device {card.name!r} was begun with {key} {before}, got {now}: take another "
                 f"--name, or remove {folder}"
             )
+    return replace(card, date=known.date, remarks=known.remarks)

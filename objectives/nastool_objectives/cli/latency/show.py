@@ -23,6 +23,8 @@ def show(name: str, devices_dir: Path | None) -> None:
     from rich.text import Text
 
     from nastool.cli.output import print_whole
+    from nastool.files.reading import is_folder
+    from nastool_objectives.latency.quantities import ENERGY, MEMORY
     from nastool_objectives.latency.registry import PREDICTOR, find_device, read_card
 
     folder = find_device(name, devices_dir)
@@ -30,6 +32,7 @@ def show(name: str, devices_dir: Path | None) -> None:
     rows: dict[str, object] = {
         "device": card.name,
         "measured by": card.device,
+        "date": card.date,
         **dict(card.settings),
         **dict(card.facts),
         **{
@@ -42,6 +45,12 @@ def show(name: str, devices_dir: Path | None) -> None:
         "repeats, anchors": card.anchors or "not known",
         "noise gate": f"{card.verdict}: {card.reason}" if card.reason else card.verdict,
         "predictor": predictor_text(folder / PREDICTOR),
+        **{
+            f"predictor of {quantity.name}": predictor_text(folder / quantity.folder)
+            for quantity in (ENERGY, MEMORY)
+            if is_folder(folder / quantity.folder)
+        },
+        "remarks": card.remarks,
         "folder": folder,
     }
     grid = Table.grid(padding=(0, 2))

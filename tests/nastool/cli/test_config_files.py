@@ -1,0 +1,220 @@
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from nastool.cli.config import configurable
+from nastool.cli.main import main
+from nastool.cli.options import count, number
+
+PLUGIN = str(Path(__file__).with_name("toy_plugin.py"))
+
+
+def dumped(nastool, *arguments):
+    result = nastool(*arguments, "--dump-config")
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def configured():
+    """Every command that takes a file, by name."""
+    found = {}
+
+    def collect(group, ctx, prefix):
+        for name in group.list_commands(ctx):
+            command = group.get_command(ctx, name)
+            if isinstance(command, click.Group):
+                collect(command, click.Context(command, parent=ctx), f"{prefix}{name} ")
+            elif any("--dump-config" in param.opts for param in command.params):
+                found[prefix + name] = command
+
+    collect(main, click.Context(main), "")
+    return found
+
+
+COMMANDS = configured()
+
+
+def sample(param):
+    """A value that a parameter takes, as it is written on the command line."""
+    if isinstance(param.type, click.Choice):
+        return param.type.choices[-1]
+    if "=" in (param.metavar or ""):
+        return "some=0.5"
+    if ".html" in (param.metavar or ""):
+        return "figures.html"
+    try:
+        for text in ("9", "0.25"):
+            param.type.convert(text, param, None)
+            return text
+    except click.BadParameter:
+        return "0.25"
+
+
+def every_option(command):
+    """Arguments that give all there is, repeatable ones twice."""
+    arguments = []
+    for param in command.params:
+        if param.name in ("plugin", "help") or {"--config", "--dump-config"} & {*param.opts}:
+            continue
+        if isinstance(param, click.Argument):
+            arguments += [sample(param)] * (2 if param.nargs == -1 else 1)
+        elif param.is_flag:
+            arguments.append(param.opts[0])
+        else:
+            arguments += [param.opts[-1], sample(param)]
+            arguments += [param.opts[-1], "other=true"] if "=" in (param.metavar or "") else []
+    return arguments
+
+
+def test_the_commands_of_many_options_take_files():
+    needed = {"search", "compare", "sweep", "pretrain", "measure", "validate", "export"}
+    assert {*needed, "latency measure"} <= {*COMMANDS}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_what_is_printed_gives_itself_back(nastool, name):
+    arguments = every_option(COMMANDS[name])
+    text = dumped(nastool, *name.split(), *arguments)
+    content = tomllib.loads(text)
+    assert content["command"] == name
+    Path("all.toml").write_text(text)
+    assert dumped(nastool, *name.split(), "--config", "all.toml") == text
+    assert dumped(nastool, "run", "all.toml") == text
+    # All that was given is there, and the plugin file that the fixture gives.
+    given = [part.lstrip("-") for part in arguments if part.startswith("--")]
+    assert {*given} <= {*content} | {"config"}
+
+
+def test_a_file_and_options_are_the_same_search(search, nastool):
+    options = ["--strategy", "pareto", "--seed", "3", "--storage", "none", "--format", "csv"]
+    first = search(*options, "--max", "params=6M", "--option", "jump=0.2")
+    assert first.exit_code == 0, first.output
+    Path("study.toml").write_text("""
+space = "toy"
+objectives = ["loss", "params"]
+strategy = "pareto"
+seed = 3
+budget = 300
+storage = "none"
+format = "csv"
+max = {params = "6M"}
+options = {jump = 0.2}
+""")
+    again = nastool("run", "study.toml")
+    assert again.exit_code == 0, again.output
+    assert again.stdout == first.stdout
+    assert nastool("search", "--config", "study.toml").stdout == first.stdout
+    other = nastool("run", "study.toml", "--seed", "4")
+    assert other.exit_code == 0
+    assert other.stdout != first.stdout
+
+
+def test_the_command_line_wins_over_the_environment_over_the_file(nastool, monkeypatch):
+    Path("a.toml").write_text(
+        'space = "toy"\nstorage = "sqlite:///file.db"\nobjective = ["loss"]\n'
+    )
+    read = tomllib.loads(dumped(nastool, "search", "--config", "a.toml"))
+    assert (read["storage"], read["objective"]) == ("sqlite:///file.db", ["loss"])
+    monkeypatch.setenv("NASTOOL_STORAGE", "sqlite:///environment.db")
+    read = tomllib.loads(dumped(nastool, "search", "--config", "a.toml"))
+    assert read["storage"] == "sqlite:///environment.db"
+    wins = ["--storage", "none", "--objective", "params"]
+    read = tomllib.loads(dumped(nastool, "search", "--config", "a.toml", *wins))
+    assert (read["storage"], read["objective"]) == ("none", ["params"])
+
+
+def test_of_two_files_the_later_one_wins(nastool):
+    Path("a.toml").write_text('space = "toy"\nseed = 1\nbudget = "2k"\n')
+    Path("b.json").write_text('{"seed": 2}')
+    text = dumped(nastool, "search", "--config", "a.toml", "--config", "b.json")
+    read = tomllib.loads(text)
+    assert (read["seed"], read["budget"]) == (2, 2000)
+
+
+def test_the_recipe_of_a_study_runs(search, nastool):
+    first = search("--max", "params=6M", "--option", "population_size=20")
+    name = next(line.split()[1] for line in first.stdout.splitlines() if line.startswith("study"))
+    Path("r.toml").write_text(nastool("show", name, "--recipe").stdout)
+    again = CliRunner().invoke(main, ["run", "r.toml"])
+    assert again.exit_code == 0, again.output
+    assert "holds these 300 evaluations already; nothing was evaluated" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('space = "toy"\nbuget = 3', "line 2: buget: unknown key; did you mean budget?"),
+        ('space = "toy"\nxyz = 3', "line 2: xyz: unknown key; known: space, objective, "),
+        ("budget = 1.5", "line 1: budget: expected a whole number, got a number (1.5)"),
+        ("seed = -1", "line 1: seed: expected a whole number of at least 0"),
+        ('\nbudget = "lots"', "line 2: budget: expected a whole number of at least 1"),
+        ('all = "yes"', "line 1: all: expected true or false, got a text"),
+        ("space = [1]", "line 1: space: expected a text, got a list"),
+        ("space = true", "line 1: space: expected a text, got true or false"),
+        ('format = "xml"', "line 1: format: 'xml' is not one of 'table', 'json', 'csv'"),
+        ("[max]\nparams = []", "line 2: max.params: expected a text or a number, got a list"),
+        ("objective = [3]", "line 1: objective: expected a text, got a whole number"),
+        ("objective = []\nobjectives = []", "line 2: objectives: expected once"),
+        ("seed = 1979-05-27", "line 1: seed: expected a whole number, got a date"),
+        ('command = "compare"', "line 1: command: expected 'search', got 'compare'"),
+        ("seed = = 3", "a.toml: no TOML: "),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_one_line(nastool, text, message):
+    Path("a.toml").write_text(text)
+    result = nastool("search", "--config", "a.toml")
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not Path("nastool.db").exists()
+
+
+@pytest.mark.parametrize("command", ['"nope"', '"list"', '"latency"', "3", '""'])
+def test_a_file_for_no_command_is_refused(nastool, command):
+    Path("a.toml").write_text(f"command = {command}\n")
+    result = nastool("run", "a.toml")
+    assert result.exit_code == 2
+    assert "a.toml, line 1: command: expected a command that takes a file" in result.stderr
+
+
+def test_an_output_never_replaces_the_file_it_was_read_from(nastool):
+    Path("a.toml").write_text('space = "toy"\nobjective = ["loss"]\noutput = "a.toml"\n')
+    result = nastool("search", "--config", "a.toml")
+    assert result.exit_code == 2
+    assert "which --config names, too" in result.stderr
+    assert "space" in Path("a.toml").read_text()
+
+
+def test_passwords_are_not_printed(nastool):
+    url = "postgresql://me:secret@host/name"
+    text = dumped(nastool, "search", "--space", "toy", "--storage", url)
+    assert "secret" not in text
+    assert "has a password" in text
+
+
+def test_a_command_with_a_config_of_its_own_keeps_it(tmp_path, monkeypatch):
+    @click.command()
+    @click.option("--size", "--config", "size")
+    @click.option("--number", type=number)
+    @click.option("--count", type=count)
+    @click.option("--on/--off", default=True)
+    @click.option("--text", multiple=True)
+    @click.option("--other")
+    def command(size, number, count, on, text, other):
+        click.echo(repr((size, number, count, on, text, other)))
+
+    made = configurable(command)
+    assert configurable(made) is made
+    monkeypatch.chdir(tmp_path)
+    Path("a.TOML").write_text('size = "a"\nnumber = 2\ncount = 3\non = false\ntexts = ["t"]\n')
+    for arguments, expected in (
+        (["--config", "tiny"], ("tiny", None, None, True, (), None)),
+        (["--config", "a.TOML"], ("a", 2.0, 3, False, ("t",), None)),
+        (["--config", "b.json", "--config", "a.TOML"], ("b.json", 2.0, 3, False, ("t",), None)),
+        (["--config", "a.TOML", "--size", "c", "--on"], ("c", 2.0, 3, True, ("t",), None)),
+    ):
+        result = CliRunner().invoke(made, arguments)
+        assert result.output == f"{expected!r}\n", arguments
