@@ -192,7 +192,7 @@ class SearchSpace(ABC):
     def objectives(self) -> Sequence[str]:
         """What is optimised where nothing else is said, as users type it, e.g. ``params``.
 
-        None by default: then every search has to say it.
+        None by default: then it is the first of the exact costs, if there is one.
         """
         return ()
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from nastool.errors import InvalidInputError
 from nastool.indicators import median_interval
 from nastool.objective import Objective
+from nastool.predicted import PredictedObjective
 from nastool.predictors.boosted_trees import BoostedTrees
 from nastool.predictors.evaluation import holdout, score
 from nastool.predictors.fitting import maker_of
@@ -30,7 +31,6 @@ from nastool_objectives.latency.fitting import PARAMS
 from nastool_objectives.latency.quantities import LATENCY
 from nastool_objectives.latency.registry import TABLE
 from nastool_objectives.latency.sampling import spread
-from nastool_objectives.predicted import PredictedObjective
 
 Floats = NDArray[np.float64]
 
