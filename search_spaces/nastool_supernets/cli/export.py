@@ -65,6 +65,14 @@ _HEADS = ("masked-lm", "classification", "regression", "question-answering", "en
 @click.option("--int8", is_flag=True, help="Write ONNX with weights of 8 bits too, for CPUs.")
 @click.option("--openvino", is_flag=True, help="Write a model of OpenVINO too.")
 @click.option(
+    "--pad",
+    type=click.Choice(["none", "8", "64", "auto"]),
+    default="none",
+    show_default=True,
+    help="Pad layers of ONNX and OpenVINO to sizes that fast kernels take; auto measures what is "
+    "fastest on this processor.",
+)
+@click.option(
     "--tolerance",
     type=positive,
     default=1e-4,
@@ -121,6 +129,7 @@ def export(
     onnx: bool,
     int8: bool,
     openvino: bool,
+    pad: str,
     tolerance: float,
     text: tuple[str, ...],
     corpus: Path | None,
@@ -150,6 +159,8 @@ def export(
     wanted = [form for form in FILES if flags[form]]
     for form in wanted:
         require(form)
+    if pad != "none" and not wanted:
+        raise InvalidInputError("--pad: expected --onnx, --int8 or --openvino beside it")
     if private and push is None:
         raise InvalidInputError("--private: expected --push beside it")
     if push is not None:
@@ -185,6 +196,7 @@ def export(
             merging=merging,
             quality=quality,
             tolerance=tolerance,
+            pad=pad,
             progress=lambda what: click.echo(f"{what} ...", err=True),
         )
     except KeyboardInterrupt:

@@ -18,6 +18,7 @@ from nastool.devices import Device, timing_of
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
 from nastool.files.reading import read_json_object
 from nastool.plugins import load_device
+from nastool_objectives.latency.padding import NONE
 from nastool_supernets.deployment import forms
 from nastool_supernets.deployment.models import load_deployed
 from nastool_supernets.deployment.runtimes import FILES, one_line
@@ -89,6 +90,7 @@ class Candidate:
         folder: The model's folder.
         device: What runs it.
         deployment: What it runs.
+        padding: What the device pads it to; ``none`` for files, which are as they are.
     """
 
     model: str
@@ -96,6 +98,7 @@ class Candidate:
     folder: Path
     device: Device
     deployment: Deployment
+    padding: str = NONE
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,7 @@ class Row:
         spread: How far the rounds' medians lie apart, relative to `median`.
         throughput: Texts a second.
         memory: Most resident memory that running adds to a process, in bytes; None where not known.
+        padding: What layers were padded to; the additional weights are no parameters, but memory.
     """
 
     model: str
@@ -123,6 +127,7 @@ class Row:
     spread: float
     throughput: float
     memory: int | None
+    padding: str = NONE
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values, units in the names."""
@@ -199,6 +204,7 @@ def candidates(
     *,
     threads: int = 1,
     compiled: bool = False,
+    pad: str = NONE,
     skip: Callable[[str], None] = lambda _: None,
 ) -> list[Candidate]:
     """List the forms of a model.
@@ -209,6 +215,7 @@ def candidates(
         workload: What a pass is given.
         threads: Threads of a pass.
         compiled: Whether to measure PyTorch compiled, too.
+        pad: What PyTorch pads layers to; ``auto`` for what is fastest here.
         skip: Called with the reason where a form lacks its runtime here.
 
     Raises:
@@ -224,24 +231,25 @@ def candidates(
             f"the sequence length must be at most {longest} for {name}, "
             f"got {workload.sequence_length}"
         )
-    shape = (workload.batch_size, workload.sequence_length)
-    ids = torch.randint(model.config.vocab_size, shape, generator=torch.Generator().manual_seed(0))
-    # Full texts: padding would be work for some runtimes and none for others.
-    values = (ids, torch.ones_like(ids), torch.zeros_like(ids))
-    taken = forms.input_names(model)
-    inputs = {key: value for key, value in zip(forms.INPUTS, values, strict=True) if key in taken}
     found = []
     for form in held:
-        file = folder / FILES[form] if form in FILES else None
-        deployment = Deployment(model, inputs, workload, file)
+        deployment = forms.as_deployment(
+            model, workload, folder / FILES[form] if form in FILES else None
+        )
         for shown in (form, COMPILED) if form == "torch" and compiled else (form,):
-            settings = {"threads": threads, **({"compile": True} if shown == COMPILED else {})}
+            settings: dict[str, Any] = {"threads": threads}
+            if shown == COMPILED:
+                settings["compile"] = True
+            padding = NONE
+            if form == "torch" and pad != NONE:
+                padding = forms.chosen_padding(model, pad, _DEVICES[shown], settings, workload)
+                settings["pad"] = padding
             try:
                 device = load_device(_DEVICES[shown], settings)
             except MissingDependencyError as error:
                 skip(f"{name}, {shown} is left out: {error}")
                 continue
-            found.append(Candidate(name, shown, folder, device, deployment))
+            found.append(Candidate(name, shown, folder, device, deployment, padding))
     return found
 
 
@@ -288,7 +296,7 @@ def measure(
             step += 1
             # A compiled model brings its compiler along: that is not the memory of a deployment.
             if one.form != COMPILED:
-                memory = peak_memory(one.folder, form, workload, threads)
+                memory = peak_memory(one.folder, form, workload, threads, one.padding)
         medians = np.array([np.median(turn) for turn in turns])
         passes = np.concatenate(turns)
         median = float(np.median(passes))
@@ -303,6 +311,7 @@ def measure(
                 spread=float(medians.max() - medians.min()) / median,
                 throughput=workload.batch_size / median,
                 memory=memory,
+                padding=one.padding,
             )
         )
     return rows

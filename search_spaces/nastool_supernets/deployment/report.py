@@ -90,6 +90,7 @@ class FormReport:
         bytes: Size on disk.
         difference: Of its logits from PyTorch's; None for PyTorch.
         quality: Metrics by name; empty where none was measured.
+        padding: What its layers are padded to.
     """
 
     form: str
@@ -97,6 +98,7 @@ class FormReport:
     bytes: int
     difference: Difference | None = None
     quality: Mapping[str, float] = field(default_factory=dict)
+    padding: str = "none"
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ class ExportReport:
         """A row of a table for each form, for people."""
         return [
             [
-                row.form,
+                row.form if row.padding == "none" else f"{row.form}, padded to {row.padding}",
                 row.file,
                 format_quantity(row.bytes, "B"),
                 "" if row.difference is None else f"{row.difference.largest:.2g}",

@@ -493,3 +493,27 @@ def test_what_a_fine_tuned_model_scored_is_in_the_header_of_the_card(nastool, ex
     assert measured.metric_type == "accuracy"
     assert measured.dataset_name.startswith("4 examples of films.tsv")
     assert measured.metric_value == exported[1]["rows"][0]["quality"]["accuracy"]
+
+
+def test_padded_forms_agree_and_what_is_kept_is_not_padded(export):
+    for library in ("onnx", "onnxruntime", "onnxscript"):
+        pytest.importorskip(library)
+    assert export(to="plain").exit_code == 0
+    run = export("--onnx", "--pad", "8", "--format", "json", to="padded")
+    assert run.exit_code == 0, run.stderr
+    found = json.loads(run.stdout)
+    assert [row["padding"] for row in found["rows"]] == ["none", "8"]
+    assert (
+        Path("padded/model.safetensors").read_bytes()
+        == Path("plain/model.safetensors").read_bytes()
+    )
+    assert "onnx, padded to 8" in Path("padded/README.md").read_text()
+    import onnx
+
+    graph = onnx.load("padded/onnx/model.onnx").graph
+    products = [list(t.dims) for t in graph.initializer if "MatMul" in t.name]
+    assert products
+    assert all(size % 8 == 0 for dims in products for size in dims[:2] if size > 8)
+    run = export("--pad", "8", to="other")
+    assert run.exit_code == 2
+    assert "--pad: expected --onnx, --int8 or --openvino beside it" in run.stderr
