@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from nastool.choices import Choice
 from nastool.errors import InvalidInputError
 from nastool.exact.boxes import BoxSum
 from nastool.objective import Direction, Kind, Objective, Provenance, RankAgreement
 from nastool.predictors.base import GridForm, load_predictor, save_predictor
 from nastool.predictors.evaluation import rank_agreement
 from nastool.predictors.tables import TABLE, TARGET, Measurements, read_measurements
-from nastool.space import Choice, Gene, Genotypes, SearchSpace
+from nastool.space import Gene, Genotypes, SearchSpace
 
 
 class PredictedObjective(Objective):

@@ -22,13 +22,13 @@ from numpy.typing import ArrayLike, NDArray
 from nastool.attributes import attribute
 from nastool.branches import Branch, Branching, Cost
 from nastool.chain import Count
+from nastool.choices import Choice, members, plain_choice
 from nastool.deployment import Deployment, Workload
 from nastool.errors import InvalidInputError, naming
 
 Genotypes = NDArray[np.int64]
 """Shape (n, d): row i holds, gene by gene, the index of the choice taken."""
 
-Choice = int | float | str
 Architecture = tuple[Choice, ...]
 
 
@@ -38,7 +38,6 @@ _ENUMERABLE = 2**18
 _ROUNDS = 100
 """Rounds of draws after which canonical forms count as too rare to be drawn alone."""
 
-_MOST_CHOICES = 1_000_000
 _MOST_GENES = 10_000
 """Far beyond what any space needs: a slip of the keyboard is refused before it fills the memory."""
 
@@ -64,7 +63,7 @@ class Gene:
     def __post_init__(self) -> None:
         check_name("a gene's name", self.name)
         what = f"gene {self.name!r}"
-        choices = tuple(_plain_choice(choice, what) for choice in _members(self.choices, what))
+        choices = tuple(plain_choice(choice, what) for choice in members(self.choices, what))
         object.__setattr__(self, "name", str(self.name))
         object.__setattr__(self, "choices", choices)
         object.__setattr__(self, "ordered", bool(self.ordered))
@@ -91,36 +90,6 @@ class Gene:
     def is_numeric(self) -> bool:
         """Whether every choice is a number."""
         return all(isinstance(choice, (int, float)) for choice in self.choices)
-
-
-def _members(choices: object, what: str) -> Sequence[Any]:
-    if isinstance(choices, np.ndarray) and choices.ndim > 0:
-        choices = list(choices[: _MOST_CHOICES + 1])
-    if not isinstance(choices, (tuple, list, range)):
-        raise InvalidInputError(
-            f"{what}: choices must be a tuple of numbers or texts, got {type(choices).__name__}"
-        )
-    if len(choices) > _MOST_CHOICES:
-        raise InvalidInputError(
-            f"{what} must have at most {_MOST_CHOICES:,} choices, got {len(choices):,}"
-        )
-    return choices
-
-
-def _plain_choice(choice: object, what: str) -> Choice:
-    """A choice as Python's own int, float or str: it is hashed, written to JSON and read back."""
-    if isinstance(choice, np.generic) or (isinstance(choice, np.ndarray) and choice.ndim == 0):
-        choice = choice.item()
-    if isinstance(choice, str):
-        return str.__str__(choice)
-    if isinstance(choice, (bool, int)):
-        # Features are floats.
-        if abs(choice) <= 2**1023:
-            return choice if isinstance(choice, bool) else int(choice)
-    elif isinstance(choice, float) and math.isfinite(choice):
-        return float(choice)
-    kind = "a number that is too large" if isinstance(choice, int) else f"{choice!r:.60}"
-    raise InvalidInputError(f"{what}: a choice must be a finite number or a text, got {kind}")
 
 
 def check_name(what: str, name: object) -> None:
