@@ -227,6 +227,16 @@ class SearchSpace(ABC):
         return np.array([len(gene.choices) for gene in self.genes], dtype=np.int64)
 
     @cached_property
+    def smallest(self) -> NDArray[np.int64]:
+        """The first choice of every gene, shape (d,)."""
+        return np.zeros(len(self.genes), dtype=np.int64)
+
+    @cached_property
+    def largest(self) -> NDArray[np.int64]:
+        """The last choice of every gene, shape (d,)."""
+        return self.cardinalities - 1
+
+    @cached_property
     def _unsigned_cardinalities(self) -> NDArray[np.uint64]:
         return self.cardinalities.astype(np.uint64)
 

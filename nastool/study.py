@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -492,16 +491,15 @@ class Study:
 
     def _make_identity(self) -> dict[str, Any]:
         """What must not change between runs."""
-        from nastool.store import encode_state
+        from nastool.store.encoding import state_digest
 
-        state = encode_state(self.strategy.state_dict())
         return {
             **problem_identity(self.problem),
             "strategy": self.description["strategy"],
             "settings": self.description["settings"],
             "seed": self.seed,
             # Tells apart what the description leaves out.
-            STARTING_STATE: hashlib.sha256(state.encode()).hexdigest()[:16],
+            STARTING_STATE: state_digest(self.strategy.state_dict()),
         }
 
     def _restore(self, stored: StoredStudy) -> None:

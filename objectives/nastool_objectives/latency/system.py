@@ -5,13 +5,19 @@ from __future__ import annotations
 import os
 import platform
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 _CPUINFO = Path("/proc/cpuinfo")
 _POWERCAP = Path("/sys/class/powercap")
+
+_STEP = 1e-3
+"""Seconds after which RAPL counts on."""
+
+_STEPS = 20
+"""Steps that a count must last, so that the part of a step at either end is little of it."""
 
 
 def processor() -> str:
@@ -96,6 +102,21 @@ def _threads() -> set[int]:
     except OSError:
         running = set()
     return running - others | {threading.get_native_id()}
+
+
+def energy_a_pass(joules: float | None, seconds: Sequence[float]) -> float | None:
+    """Energy of a pass, from that of all of them.
+
+    Args:
+        joules: Of all passes; None where it is not known.
+        seconds: What each pass took.
+
+    Returns:
+        Joules; None where all passes together are no longer than a few steps of the counter.
+    """
+    if joules is None or sum(seconds) < _STEPS * _STEP:
+        return None
+    return joules / len(seconds)
 
 
 class EnergyCounter:

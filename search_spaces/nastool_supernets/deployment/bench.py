@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,16 @@ from nastool.files.reading import read_json_object
 from nastool.plugins import load_device
 from nastool_objectives.latency.padding import NONE
 from nastool_supernets.deployment import forms
-from nastool_supernets.deployment.models import load_deployed
-from nastool_supernets.deployment.runtimes import FILES, one_line
+from nastool_supernets.deployment.runtimes import FILES
 from nastool_supernets.deployment.sizes import bytes_of, forms_in, peak_memory
-from nastool_supershaper import shaped_bert
+from nastool_supernets.family import find_family, is_known
+from nastool_supernets.runtime.one_line import one_line
+from nastool_supernets.saved import load_shape
 
 Progress = Callable[[int, int, str], None]
 """Called with the steps done, of all, and what is being done."""
 
 COMPILED = "torch.compile"
-
-_DEPLOYED = "ShapedBert"
-"""What the names of deployed models begin with."""
 
 _DEVICES = {
     "torch": "cpu",
@@ -146,8 +145,8 @@ def load_model(folder: Path) -> PreTrainedModel:
         InvalidInputError: There is none.
     """
     kind = model_class(folder)
-    if kind.config_class is shaped_bert.ShapedBertConfig:
-        return load_deployed(folder)
+    if is_known(_content(folder).get("model_type")):
+        return load_shape(folder)
     # transformers, safetensors and torch raise their own types for files that do not fit.
     with one_line(f"no model can be read from {folder}", InvalidInputError):
         return kind.from_pretrained(folder, dtype=torch.float32).eval()
@@ -159,20 +158,20 @@ def model_class(folder: Path) -> type[PreTrainedModel]:
     Raises:
         InvalidInputError: There is no model, or one that is not measured here.
     """
+    content = _content(folder)
     try:
-        name = str(read_json_object(folder / "config.json")["architectures"][0])
-    except InvalidInputError as error:
-        raise InvalidInputError(
-            f"expected the folder of a model that 'nastool export' wrote, got {folder}: {error}"
-        ) from error
+        name = str(content["architectures"][0])
     except (LookupError, TypeError) as error:
         raise InvalidInputError(
             f"expected the folder of a model that 'nastool export' wrote, got {folder}, whose "
             "config.json names no architecture"
         ) from error
-    prefix, _ = _parts(name)
-    found = getattr(shaped_bert if prefix == _DEPLOYED else transformers, name, None)
-    if not prefix or found is None:
+    found, type_ = None, content.get("model_type")
+    if is_known(type_) and (family := find_family(str(type_))).shape_type == type_:
+        found = getattr(import_module(family.module or "transformers"), name, None)
+    elif any(name.startswith(prefix) for _, prefix in _BASELINES.values()):
+        found = getattr(transformers, name, None)
+    if found is None:
         raise InvalidInputError(
             f"expected the folder of a model that 'nastool export' wrote, or of a BERT or "
             f"DistilBERT, but {folder} holds a {name}"
@@ -187,14 +186,17 @@ def task_of(folder: Path) -> str:
     Raises:
         InvalidInputError: There is no model, or one that is not measured here.
     """
-    return _parts(model_class(folder).__name__)[1]
+    name = model_class(folder).__name__
+    return name[max(0, *map(name.find, ("For", "Model"))) :]
 
 
-def _parts(name: str) -> tuple[str, str]:
-    """Name of a class in two: the family of models, empty for others, and the task."""
-    families = (_DEPLOYED, *(prefix for _, prefix in _BASELINES.values()))
-    family = next((family for family in families if name.startswith(family)), "")
-    return family, name.removeprefix(family)
+def _content(folder: Path) -> dict[str, Any]:
+    try:
+        return read_json_object(folder / "config.json")
+    except InvalidInputError as error:
+        raise InvalidInputError(
+            f"expected the folder of a model that 'nastool export' wrote, got {folder}: {error}"
+        ) from error
 
 
 def candidates(

@@ -12,32 +12,33 @@ from nastool.leftovers import temporary_folder
 from nastool_supernets.deployment.checks import masked_perplexity
 from nastool_supernets.deployment.forms import write_int8, write_onnx
 from nastool_supernets.deployment.runtimes import onnx_run, require
+from nastool_supernets.genotypes import Genotype
 
 
 def eight_bit_perplexities(
-    extract: Callable[[Sequence[int]], PreTrainedModel],
+    extract: Callable[[Genotype], PreTrainedModel],
     input_ids: NDArray[np.int64],
     labels: NDArray[np.int64],
-    shapes: Sequence[Sequence[int]],
+    genotypes: Sequence[Genotype],
 ) -> NDArray[np.float64]:
     """Perplexity of subnets, merged and quantised as `nastool export --int8` does.
 
     Args:
-        extract: Makes the merged subnet of a shape, a masked language model.
+        extract: Cuts a subnet out, a masked language model.
         input_ids: Masked tokens, shape (n, length).
         labels: Original tokens where masked, -100 elsewhere, shape (n, length).
-        shapes: Widths of the layers of each subnet.
+        genotypes: The subnets.
 
     Returns:
-        Shape (len(shapes),).
+        Shape (len(genotypes),).
 
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.
     """
     require("int8")
-    values = np.empty(len(shapes))
-    for row, shape in enumerate(shapes):
-        subnet = extract(shape).float().cpu().eval()
+    values = np.empty(len(genotypes))
+    for row, genotype in enumerate(genotypes):
+        subnet = extract(genotype).float().cpu().eval()
         with temporary_folder() as folder:
             file, small = folder / "model.onnx", folder / "model_int8.onnx"
             write_onnx(subnet, file)

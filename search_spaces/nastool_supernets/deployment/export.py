@@ -22,10 +22,11 @@ from nastool_supernets.deployment.checks import (
     random_batches,
 )
 from nastool_supernets.deployment.hub import check_repository, push
-from nastool_supernets.deployment.models import load_deployed, save_deployed
 from nastool_supernets.deployment.report import Difference, ExportReport, FormReport, Origin
 from nastool_supernets.deployment.runtimes import FILES, RUNS, require
 from nastool_supernets.deployment.sizes import bytes_of
+from nastool_supernets.family import family_of
+from nastool_supernets.saved import load_shape, save_shape
 
 __all__ = ["Progress", "check_difference", "check_repository", "export", "push"]
 
@@ -72,9 +73,9 @@ def export(
         require(form)
     with whole_folder(target) as folder:
         progress("writing model and tokenizer")
-        save_deployed(model, tokenizer, folder)
+        save_shape(model, tokenizer, folder)
         # From here on, what was written is what is measured and converted.
-        model = load_deployed(folder)
+        model = load_shape(folder)
         reference = forms.torch_run(model)
         rows = [
             FormReport(
@@ -101,7 +102,7 @@ def export(
             size = bytes_of(folder, form)
             rows.append(FormReport(form, FILES[form], size, difference, value, padding))
         report = ExportReport(
-            tuple(model.config.shape),
+            family_of(model.config).shape_of(model),
             sum(parameter.numel() for parameter in model.parameters()),
             merging,
             "" if quality is None else quality.on,

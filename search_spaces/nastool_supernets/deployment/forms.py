@@ -20,7 +20,8 @@ from nastool.files.writing import writing
 from nastool.plugins import load_device
 from nastool_objectives.latency.export import export_onnx, output_names, quantise
 from nastool_objectives.latency.padding import AUTO, NONE
-from nastool_supernets.deployment.runtimes import FILES, Arrays, Run, library, one_line
+from nastool_supernets.deployment.runtimes import FILES, Arrays, Run, library
+from nastool_supernets.runtime.one_line import one_line
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
