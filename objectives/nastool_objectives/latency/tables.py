@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nastool.devices import Timing
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.predictors.evidence import same_measurement, stated_unit
 from nastool.predictors.tables import Cells, observations, read_cells
@@ -45,7 +46,7 @@ class LatencyTable:
         n_anchors: How many of the first rows are anchors.
         failed: Architectures that never ran.
         conditions: How all of it was measured, as a table from elsewhere says.
-        note: What repeated rows of such a table say.
+        note: What repeated rows of such a table say, or what disturbed a campaign.
     """
 
     genotypes: Genotypes
@@ -149,7 +150,17 @@ def tabulate(
         energy=columns[:, 6],
         n_anchors=sum(row < n_anchors for row in kept),
         failed=n - len(kept),
+        note=_disturbance([visit.timing for rows in by_row for visit in rows if visit.timing]),
     )
+
+
+def _disturbance(timings: Sequence[Timing]) -> str:
+    """What held the clock back during a campaign, and how often."""
+    held = [timing.throttled for timing in timings if timing.throttled]
+    if not held:
+        return ""
+    reasons = ", ".join(sorted({reason for text in held for reason in text.split(", ")}))
+    return f"clock held back in {len(held)} of {len(timings)} visits: {reasons}"
 
 
 def _median(values: Sequence[float]) -> float:
