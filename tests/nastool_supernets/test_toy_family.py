@@ -51,6 +51,8 @@ def test_from_text_to_a_shape(toy, tmp_path, monkeypatch):
 
     net = load_supernet(tmp_path / "net")
     genotype = net.genotype((shape.config.n_layer, shape.config.n_inner))
+    counted = net.space.costs["params"].evaluate(np.array([genotype]))
+    assert counted == sum(p.numel() for p in shape.parameters())
     ids = torch.arange(5, 21)[None]
     torch.testing.assert_close(
         shape(ids).logits, net.logits({"input_ids": ids}, genotype), rtol=1e-4, atol=1e-5

@@ -19,7 +19,6 @@ class ToyConfig(GPT2Config):
 
     def __init__(self, depths=(1, 2, 3), ffns=(8, 16, 24), **sizes):
         self.depths, self.ffns = list(depths), list(ffns)
-        self.trained_positions = sizes.pop("trained_positions", 0)
         own = {"n_layer": max(depths), "n_inner": max(ffns), "n_embd": 16, "n_head": 2}
         own |= dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
         own |= {"bos_token_id": None, "eos_token_id": None, "n_positions": 64, "use_cache": False}
@@ -38,13 +37,13 @@ class ToySpace(SearchSpace):
 
     @property
     def genes(self):
-        named = {"depth": self.config.depths, "ffn": self.config.ffns}
-        return tuple(Gene(name, tuple(choices), ordered=True) for name, choices in named.items())
+        depths, ffns = tuple(self.config.depths), tuple(self.config.ffns)
+        return Gene("depth", depths, ordered=True), Gene("ffn", ffns, ordered=True)
 
     @property
     def costs(self):
-        config, d = self.config, self.config.n_embd
-        depths, ffns = np.array(config.depths), np.array(config.ffns)
+        config, depths, ffns = self.config, *map(np.array, (self.config.depths, self.config.ffns))
+        d = config.n_embd
         around = (config.vocab_size + config.n_positions + 2) * d + depths * (4 * d * d + 8 * d)
         layers = depths[:, None] * (ffns * (2 * d + 1) + d)
         return {"params": ChainCost("params", around, (layers,))}
@@ -71,8 +70,8 @@ class ToySupernet(Supernet):
 
     def block(self, index, x, ffn):
         block = self.body.h[index]
-        x = x + block.attn(block.ln_1(x))[0]
         fc, proj = block.mlp.c_fc, block.mlp.c_proj
+        x = x + block.attn(block.ln_1(x))[0]
         inner = block.mlp.act(block.ln_2(x) @ fc.weight[:, :ffn] + fc.bias[:ffn])
         return x + inner @ proj.weight[:ffn] + proj.bias
 
@@ -140,7 +139,7 @@ class Toy(Family):
         return ToySupernet(model)
 
     def sized(self, size, options, vocabulary):
-        return ToyConfig(vocab_size=vocabulary, **self.sizes[size])
+        return ToyConfig(vocab_size=vocabulary)
 
     def shape_of(self, model):
         return model.config.n_layer, model.config.n_inner
@@ -148,5 +147,4 @@ class Toy(Family):
 
 @register_space("toy")
 def create(argument):
-    """The space of a toy supernet's folder."""
     return Toy().space(read_json_object(Path(argument) / "config.json"))
