@@ -34,7 +34,7 @@ from nastool_supernets.cli.supernets import sort_hidden
 from nastool_supernets.corpus.corpus import Corpus, fixed_masks, load_corpus
 from nastool_supernets.finetuning.subnets import OneShape
 from nastool_supernets.measuring.perplexities import perplexities
-from nastool_supernets.training.checkpoints import load_supernet
+from nastool_supernets.saved import load_supernet
 from nastool_supernets.training.config import PretrainingConfig
 from nastool_supernets.training.pretraining import pretrain
 from nastool_supernets.training.rules import Distillation, Sandwich, Shape, TrainingRule

@@ -91,7 +91,7 @@ def differences(one: Path, two: Path) -> list[str]:
     """Name what differs between two finished runs."""
     from safetensors.torch import load_file
 
-    from nastool_supernets.training.checkpoints import latest_checkpoint
+    from nastool_supernets.saved import latest_checkpoint
 
     found = []
     newest = [latest_checkpoint(run / "checkpoints") for run in (one, two)]

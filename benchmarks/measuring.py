@@ -32,11 +32,12 @@ from rich.table import Table
 from training import MASKING, Clock, SlicedBert
 
 from nastool_supernets.cli.supernets import read_sizes
-from nastool_supernets.corpus.masking import mask_fixed, random_generator
+from nastool_supernets.corpus.tasks import apply_fixed, random_generator
 from nastool_supernets.measuring.perplexities import perplexities, sample_shapes, share_prefixes
 from nastool_supernets.runtime.precision import autocast, resolve_dtype
 from nastool_supernets.training.rules import Shape
-from nastool_supershaper.modeling import SuperShaperConfig, SuperShaperForMaskedLM
+from nastool_supershaper.modeling import SuperShaperForMaskedLM
+from nastool_supershaper.supernet_config import SuperShaperConfig
 
 
 def layers_computed(ordered: Sequence[Shape]) -> int:
@@ -86,7 +87,7 @@ def main(
     theirs.copy_from(ours)
     text = random_generator(0, 9, 0).integers(5, sizes.vocab_size, (blocks, length))
     masking = replace(MASKING, vocab_size=sizes.vocab_size)
-    input_ids, labels = mask_fixed(text.astype(np.uint32), masking)
+    input_ids, labels = apply_fixed(text.astype(np.uint32), masking)
     n_masked = int((labels != -100).sum())
 
     total = min(shapes, len(sizes.widths) ** sizes.num_hidden_layers)

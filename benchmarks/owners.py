@@ -175,8 +175,9 @@ def exports(folder: Path, rounds: int, rng: random.Random) -> Count:
     """One target for two exports of different shapes."""
     from nastool.files.writing import whole_folder
     from nastool_supernets.corpus.text import text_files, train_tokenizer
-    from nastool_supernets.deployment.models import save_deployed
-    from nastool_supershaper.modeling import SuperShaperConfig, SuperShaperForMaskedLM
+    from nastool_supernets.saved import save_shape
+    from nastool_supershaper.modeling import SuperShaperForMaskedLM
+    from nastool_supershaper.supernet_config import SuperShaperConfig
 
     count = Count()
     words = train_tokenizer(text_files([write_text(folder / "text.txt", 0)]), 200)
@@ -187,7 +188,7 @@ def exports(folder: Path, rounds: int, rng: random.Random) -> Count:
 
     def work(which: int, target: Path) -> None:
         with whole_folder(target) as partial:
-            save_deployed(subnets[which], words, partial)
+            save_shape(subnets[which], words, partial)
 
     own = []
     for n in range(2):

@@ -36,13 +36,16 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertForMaskedLM
 
 from nastool_supernets.cli.supernets import read_sizes
-from nastool_supernets.corpus.masking import SHAPE_STREAM, Masking, random_generator
+from nastool_supernets.corpus.masking import Masking
+from nastool_supernets.corpus.tasks import SHAPE_STREAM, random_generator
 from nastool_supernets.runtime.precision import autocast, resolve_dtype
+from nastool_supernets.training.config import PretrainingConfig
 from nastool_supernets.training.gradients import accumulate_gradients
-from nastool_supernets.training.pretraining import PretrainingConfig, build_optimizer
+from nastool_supernets.training.optimizer import build_optimizer
 from nastool_supernets.training.rules import LargestOnly, Sandwich, Shape, Subnet
 from nastool_supernets.training.utilisation import measure_peak_flops, training_flops
-from nastool_supershaper.modeling import SuperShaperConfig, SuperShaperForMaskedLM
+from nastool_supershaper.modeling import SuperShaperForMaskedLM
+from nastool_supershaper.supernet_config import SuperShaperConfig
 
 MASKING = Masking(mask_id=4, special_ids=(0, 1, 2, 3, 4), vocab_size=28_996)
 

@@ -31,6 +31,7 @@ STRATEGIES = "nastool.strategies"
 PREDICTORS = "nastool.predictors"
 DEVICES = "nastool.devices"
 COMMANDS = "nastool.commands"
+SUPERNETS = "nastool.supernets"
 
 GROUPS: Mapping[str, str] = {
     SEARCH_SPACES: "search space",
@@ -39,6 +40,7 @@ GROUPS: Mapping[str, str] = {
     PREDICTORS: "predictor",
     DEVICES: "device",
     COMMANDS: "command",
+    SUPERNETS: "supernet family",
 }
 """Entry-point groups, and what one member of each is called."""
 

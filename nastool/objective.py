@@ -187,6 +187,16 @@ class Objective(ABC):
     def fingerprint(self) -> str:
         """Identity of the values: equal fingerprints promise equal values."""
 
+    @attribute
+    def ledger(self) -> str:
+        """Under which key measurements are kept: one for all that measure the same thing."""
+        return self.fingerprint
+
+    @attribute
+    def repeats(self) -> int:
+        """How often it measures; of what is kept, values of at least as many are as good."""
+        return 1
+
     @abstractmethod
     def evaluate(self, genotypes: Genotypes) -> NDArray[np.float64]:
         """Values in the natural sign and base unit.
@@ -292,6 +302,7 @@ def check_objective(objective: object) -> Objective:
     expected: tuple[tuple[str, type | tuple[type, ...], str], ...] = (
         ("unit", str, "a text, such as 's'"),
         ("fingerprint", str, "a text"),
+        ("ledger", str, "a text"),
         ("direction", Direction, "Direction.MINIMIZE or Direction.MAXIMIZE"),
         ("provenance", Provenance, "a Provenance"),
         ("is_cheap", (bool, np.bool_), "True or False"),

@@ -131,6 +131,21 @@ def check_name(what: str, name: object) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Misfit:
+    """Choices that a kind of device runs slower than their size lets expect.
+
+    Args:
+        device: The kind of device, for people.
+        choices: Of the genes.
+        reason: What they miss there, and why.
+    """
+
+    device: str
+    choices: tuple[Choice, ...]
+    reason: str
+
+
 class SearchSpace(ABC):
     """The set of architectures a study chooses from.
 
@@ -158,6 +173,11 @@ class SearchSpace(ABC):
     def heuristics(self) -> Mapping[str, Genotypes]:
         """Named hand-crafted families, each of shape (n, d)."""
         return {}
+
+    @attribute
+    def misfits(self) -> tuple[Misfit, ...]:
+        """Choices whose architectures are slow for their size, as far as the space knows."""
+        return ()
 
     def published(self, metric: str) -> Mapping[str, tuple[Genotypes, NDArray[np.float64]]]:
         """What is published of a metric: predictors of it are held against the order of these.
@@ -205,6 +225,16 @@ class SearchSpace(ABC):
     def cardinalities(self) -> NDArray[np.int64]:
         """Number of choices of each gene, shape (d,)."""
         return np.array([len(gene.choices) for gene in self.genes], dtype=np.int64)
+
+    @cached_property
+    def smallest(self) -> NDArray[np.int64]:
+        """The first choice of every gene, shape (d,)."""
+        return np.zeros(len(self.genes), dtype=np.int64)
+
+    @cached_property
+    def largest(self) -> NDArray[np.int64]:
+        """The last choice of every gene, shape (d,)."""
+        return self.cardinalities - 1
 
     @cached_property
     def _unsigned_cardinalities(self) -> NDArray[np.uint64]:

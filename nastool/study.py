@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import time
@@ -433,9 +432,9 @@ class Study:
     ) -> Iterator[int]:
         """Fill in values (n,) of a slow objective, yielding how many first rows are known."""
         if self._store is not None:
-            known = self._store.measurements(
-                self.problem.space.fingerprint, objective.fingerprint, genotypes
-            )
+            from nastool.store.measurements import known_values
+
+            known = known_values(self._store, self.problem.space, objective, genotypes)
             values[:] = np.where(np.isnan(values), known, values)
         missing = np.flatnonzero(np.isnan(values))
         saved = done = 0
@@ -464,13 +463,11 @@ class Study:
         values: NDArray[np.float64],
         rows: NDArray[np.int64],
     ) -> None:
-        if self._store is not None and len(rows):
-            self._store.add_measurements(
-                self.problem.space.fingerprint,
-                objective.fingerprint,
-                genotypes[rows],
-                values[rows],
-            )
+        if self._store is not None:
+            from nastool.store.measurements import keep_values
+
+            space = self.problem.space
+            keep_values(self._store, space, objective, genotypes[rows], values[rows])
 
     def _check_hope(
         self, column: int, values: NDArray[np.float64], failures: list[tuple[int, Failure]]
@@ -501,16 +498,15 @@ class Study:
 
     def _make_identity(self) -> dict[str, Any]:
         """What must not change between runs."""
-        from nastool.store import encode_state
+        from nastool.store.encoding import state_digest
 
-        state = encode_state(self.strategy.state_dict())
         return {
             **problem_identity(self.problem),
             "strategy": self.description["strategy"],
             "settings": self.description["settings"],
             "seed": self.seed,
             # Tells apart what the description leaves out.
-            STARTING_STATE: hashlib.sha256(state.encode()).hexdigest()[:16],
+            STARTING_STATE: state_digest(self.strategy.state_dict()),
         }
 
     def _restore(self, stored: StoredStudy) -> None:

@@ -19,6 +19,7 @@ from nastool.predictors.evaluation import spearman
 from nastool.problem import Problem
 from nastool.results import Result
 from nastool.space import Genotypes, SearchSpace
+from nastool.store.measurements import keep_values, known_values
 from nastool.trust import trust
 
 if TYPE_CHECKING:
@@ -248,9 +249,7 @@ def measure(
     Raises:
         NastoolError: It failed for all of them.
     """
-    values = np.full(len(genotypes), np.nan)
-    if store is not None:
-        values[:] = store.measurements(space.fingerprint, objective.fingerprint, genotypes)
+    values = known_values(store, space, objective, genotypes)
     missing = np.flatnonzero(np.isnan(values))
     messages: list[str] = []
     done = len(genotypes) - len(missing)
@@ -260,10 +259,7 @@ def measure(
         rows = missing[chunk.first : chunk.first + len(chunk.values)]
         values[rows] = chunk.values
         messages += chunk.messages.values()
-        if store is not None:
-            store.add_measurements(
-                space.fingerprint, objective.fingerprint, genotypes[rows], values[rows]
-            )
+        keep_values(store, space, objective, genotypes[rows], values[rows])
         done += len(chunk.values)
         if progress is not None:
             progress(done, len(genotypes))

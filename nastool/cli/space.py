@@ -132,6 +132,10 @@ def _as_json(
             name: {"unit": cost.unit, "minimum": cost.minimum[0], "maximum": cost.maximum[0]}
             for name, cost in space.costs.items()
         },
+        "misfits": [
+            {"device": m.device, "choices": list(m.choices), "reason": m.reason}
+            for m in space.misfits
+        ],
     }
     if feasible is not None:
         content["constraints"] = [str(constraint) for constraint in constraints]
@@ -171,6 +175,9 @@ def _print_table(
             ends = (format_quantity(end, cost.unit) for end in (cost.minimum[0], cost.maximum[0]))
             costs.add_row(name, *ends)
         console.print(costs)
+    for misfit in space.misfits:
+        choices = " ".join(map(str, misfit.choices))
+        console.print(f"{misfit.device}: {choices}: {misfit.reason}", soft_wrap=True)
     if feasible is not None:
         for line in _feasible_lines(space, constraints, feasible):
             console.print(line, soft_wrap=True)

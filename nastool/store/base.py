@@ -14,15 +14,12 @@ from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError, NastoolError, StoreError, nearest
 from nastool.space import Genotypes
-from nastool.store import engines, records, rows, urls
+from nastool.store import engines, measurements, records, rows, urls
 from nastool.store.encoding import encode_state, pack_array
 from nastool.store.records import Batch, StoredStudy, StudySummary
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Table
-
-_KEYS_PER_QUERY = 500
-"""Bound on the parameters of one query; SQLite takes at most 999 in old builds."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -411,67 +408,66 @@ class Store:
                 raise late from error
             raise
 
-    def measurements(self, space: str, objective: str, genotypes: Genotypes) -> NDArray[np.float64]:
+    def measurements(
+        self, space: str, objective: str, genotypes: Genotypes, repeats: int = 1
+    ) -> NDArray[np.float64]:
         """Values that were measured before, in any study.
 
         Args:
             space: Fingerprint of the space.
-            objective: Fingerprint of the objective.
+            objective: Key of what measures, see `Objective.ledger`.
             genotypes: Canonical, shape (n, d).
+            repeats: How many a value must rest on at least.
 
         Returns:
             Shape (n,), NaN where there is none.
         """
         from nastool.store.tables import measurements as table
 
-        keys = _genotype_keys(genotypes)
-        space, objective = _measurement_keys(space, objective)
+        keys = measurements.genotype_keys(genotypes)
+        space, objective = measurements.ledger_keys(space, objective)
         found: dict[bytes, float] = {}
         with self._read() as connection:
-            for begin in range(0, len(keys), _KEYS_PER_QUERY):
-                chosen = self._select(
+            for chosen in measurements.chosen_rows(keys):
+                selected = self._select(
                     connection,
                     table,
                     table.c.space == space,
                     table.c.objective == objective,
-                    table.c.genotype.in_(keys[begin : begin + _KEYS_PER_QUERY]),
+                    table.c.genotype.in_(chosen),
                 )
-                for row in chosen:
+                for row in selected:
                     read = rows.read(table, row, f"a value of {rows.shortened(objective)}")
-                    found[read["genotype"]] = read["value"]
+                    if read["repeats"] >= repeats:
+                        found[read["genotype"]] = read["value"]
         return np.array([found.get(key, np.nan) for key in keys])
 
     def add_measurements(
-        self, space: str, objective: str, genotypes: Genotypes, values: NDArray[np.float64]
+        self,
+        space: str,
+        objective: str,
+        genotypes: Genotypes,
+        values: NDArray[np.float64],
+        *,
+        noise: NDArray[np.float64] | None = None,
+        repeats: int = 1,
     ) -> None:
-        """Keep measured values for every study; the first value of a genotype stays.
+        """Keep measured values for every study.
+
+        The first value of a genotype stays, unless it rests on fewer repeats than another one.
 
         Args:
             space: Fingerprint of the space.
-            objective: Fingerprint of the objective.
+            objective: Key of what measured, see `Objective.ledger`.
             genotypes: Canonical, shape (n, d).
             values: Shape (n,); failed ones (NaN) are left out, to be tried again.
+            noise: How far repeats lay apart, relative to their median, shape (n,), where known.
+            repeats: How many there were of each.
         """
-        from nastool.store.tables import measurements as table
-
-        good = ~np.isnan(values)
-        space, objective = _measurement_keys(space, objective)
-        # In one order everywhere: writers of the same ones must not wait for each other in turn.
-        known = sorted(zip(_genotype_keys(genotypes[good]), values[good].tolist(), strict=True))
-        new = [
-            rows.signed(
-                table, {"space": space, "objective": objective, "genotype": key, "value": value}
-            )
-            for key, value in known
-        ]
-        if not new:
-            return
-        if self._engine.dialect.name == "sqlite":
-            from sqlalchemy.dialects.sqlite import insert
-        else:
-            from sqlalchemy.dialects.postgresql import insert  # type: ignore[assignment]
-        with self._write() as connection:
-            connection.execute(insert(table).on_conflict_do_nothing(), new)
+        new = measurements.new_rows(space, objective, genotypes, values, noise, repeats)
+        if new:
+            with self._write() as connection:
+                measurements.write(connection, new)
 
 
 def open_store(url: str | None = None, create: bool = True) -> Store:
@@ -490,20 +486,3 @@ def open_store(url: str | None = None, create: bool = True) -> Store:
 def _compact(genotypes: Genotypes) -> NDArray[Any]:
     """Genotypes in the smallest integer type that holds them."""
     return genotypes.astype(np.min_scalar_type(int(genotypes.max(initial=0))))
-
-
-def _genotype_keys(genotypes: Genotypes) -> list[bytes]:
-    from nastool.store.tables import GENOTYPE_LENGTH
-
-    if genotypes.size and int(genotypes.max()) > 65_535:
-        raise InvalidInputError(
-            f"a gene whose measurements are stored must have at most 65,536 choices, got an index "
-            f"of {int(genotypes.max())}"
-        )
-    return [rows.key_bytes(row.tobytes(), GENOTYPE_LENGTH) for row in genotypes.astype("<u2")]
-
-
-def _measurement_keys(space: str, objective: str) -> tuple[str, str]:
-    from nastool.store.tables import OBJECTIVE_LENGTH, SPACE_LENGTH
-
-    return rows.key_text(space, SPACE_LENGTH), rows.key_text(objective, OBJECTIVE_LENGTH)

@@ -106,7 +106,16 @@ def _recount(connection: Connection) -> None:
             )
 
 
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_create, _add_digests)
+def _add_noise(connection: Connection) -> None:
+    """Measurements say how they repeat; what is there was measured once, as far as is known."""
+    name = tables.measurements.name
+    there = {column["name"] for column in inspect(connection).get_columns(name)}
+    for column, kind in (("noise", "FLOAT"), ("repeats", "BIGINT NOT NULL DEFAULT 1")):
+        if column not in there:
+            connection.execute(text(f"ALTER TABLE {name} ADD COLUMN {column} {kind}"))
+
+
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_create, _add_digests, _add_noise)
 """Entry k turns schema k into schema k + 1; entries are only ever added.
 
 The first one makes the newest tables, so that the others must leave alone what is there.

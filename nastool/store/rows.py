@@ -19,8 +19,16 @@ if TYPE_CHECKING:
 _UNDIGESTED = frozenset(["id", "digest"])
 """Columns that the digest of a row leaves out: a study's number is not known before its row is."""
 
-_ADDED = {"digest": "NULL", "commits": "0"}
-"""Columns that schema 1 has not, and what takes their place."""
+_ADDED = {
+    "digest": (2, "NULL"),
+    "commits": (2, "0"),
+    "noise": (3, "NULL"),
+    "repeats": (3, "1"),
+}
+"""Columns that older schemas have not: since which one there are, and what takes their place."""
+
+_SINCE_DIGESTS: Mapping[str, Any] = {"noise": None, "repeats": 1}
+"""Columns that are younger than digests, which leave them out where they say nothing new."""
 
 _EXPECTED = {int: "a whole number", float: "a number", str: "a text", bytes: "bytes"}
 
@@ -36,8 +44,8 @@ def columns(table: Table, version: int) -> list[ColumnElement[Any]]:
     from sqlalchemy.types import NullType
 
     return [
-        literal_column(_ADDED[column.name]).label(column.name)
-        if version < 2 and column.name in _ADDED
+        literal_column(_ADDED[column.name][1]).label(column.name)
+        if version < _ADDED.get(column.name, (0, ""))[0]
         else type_coerce(column, NullType()).label(column.name)
         for column in table.columns
     ]
@@ -48,12 +56,16 @@ def digest(table: Table, row: Mapping[str, Any]) -> str:
 
     Args:
         table: One of the store's.
-        row: Value of each of its columns, of any type.
+        row: Value of each of its columns, of any type; those that came later may be missing.
     """
     content = hashlib.sha256(table.name.encode())
     for column in table.columns:
-        if column.name not in _UNDIGESTED:
-            content.update(_as_bytes(row[column.name], column.type.python_type))
+        name = column.name
+        if name in _UNDIGESTED:
+            continue
+        if name in _SINCE_DIGESTS and row.get(name, default := _SINCE_DIGESTS[name]) == default:
+            continue
+        content.update(_as_bytes(row[name], column.type.python_type))
     return content.hexdigest()[:16]
 
 

@@ -85,8 +85,13 @@ measurements = Table(
     Column("genotype", LargeBinary(GENOTYPE_LENGTH), primary_key=True),
     Column("value", Float, nullable=False),
     Column("digest", String(16)),
+    Column("noise", Float),
+    Column("repeats", BigInteger, nullable=False, server_default="1"),
 )
-"""What expensive objectives returned, for every study to use; genotypes as ``<u2`` elements.
+"""The ledger: what was measured, for every study to use; genotypes as ``<u2`` elements.
+
+The objective is the key of what measured (`Objective.ledger`); noise is relative to the value, and
+none is not known.
 
 Keys that are longer than their columns are replaced by a digest, see `nastool.store.rows`.
 """

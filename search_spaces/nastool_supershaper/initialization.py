@@ -8,11 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from nastool.errors import InvalidInputError
-from nastool_supershaper.modeling import (
-    SuperShaperConfig,
-    SuperShaperForMaskedLM,
-    SuperShaperLayer,
-)
+from nastool_supershaper.modeling import SuperShaperForMaskedLM, SuperShaperLayer
+from nastool_supershaper.supernet_config import SuperShaperConfig
 
 GrowthMode = Literal["identity", "copy"]
 

@@ -18,7 +18,8 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput
 
-from nastool_supernets.corpus.masked_positions import MaskedPositions
+from nastool_supernets.corpus.targets import Targets
+from nastool_supernets.supernet import cross_entropies
 from nastool_supershaper.bert import load_bert
 from nastool_supershaper.shaped_bert import (
     Embeddings,
@@ -27,15 +28,6 @@ from nastool_supershaper.shaped_bert import (
     ShapedBertForMaskedLM,
 )
 from nastool_supershaper.supernet_config import SuperShaperConfig
-
-__all__ = [
-    "SuperShaperConfig",
-    "SuperShaperForMaskedLM",
-    "SuperShaperLayer",
-    "SuperShaperModel",
-    "SuperShaperPreTrainedModel",
-    "cross_entropies",
-]
 
 
 class Bottleneck(nn.Linear):
@@ -330,7 +322,7 @@ class SuperShaperForMaskedLM(SuperShaperPreTrainedModel):
     def predict_masked(
         self,
         embedded: Tensor,
-        masked: MaskedPositions,
+        targets: Targets,
         shape: Sequence[int] | None = None,
         attention_mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
@@ -340,13 +332,13 @@ class SuperShaperForMaskedLM(SuperShaperPreTrainedModel):
 
         Args:
             embedded: From the backbone's `embed`, (B, T, D).
-            masked: Where the batch is masked.
+            targets: What the batch is to predict.
             shape: Hidden size of every layer; None for the largest.
             attention_mask: (B, T), nonzero at real tokens; None without padding.
         """
-        hidden = self.supershaper.transform(embedded, shape, attention_mask, masked.positions)
-        logits = self._logits(masked.select(hidden))
-        return logits, cross_entropies(logits, masked.targets)
+        hidden = self.supershaper.transform(embedded, shape, attention_mask, targets.positions)
+        logits = self._logits(targets.select(hidden))
+        return logits, cross_entropies(logits, targets.tokens)
 
     def head_losses(self, hidden: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy at every masked position from final hidden states (..., D), (n_masked,)."""
@@ -365,7 +357,7 @@ class SuperShaperForMaskedLM(SuperShaperPreTrainedModel):
         shape: Sequence[int] | None,
     ) -> tuple[Tensor, Tensor]:
         embedded = self.supershaper.embed(input_ids, token_type_ids)
-        return self.predict_masked(embedded, MaskedPositions.of(labels), shape, attention_mask)
+        return self.predict_masked(embedded, Targets.of(labels), shape, attention_mask)
 
     @classmethod
     def from_bert(
@@ -433,12 +425,6 @@ class SuperShaperForMaskedLM(SuperShaperPreTrainedModel):
         subnet.bert.final_bottleneck.weight.copy_(weight)
         subnet.bert.final_bottleneck.bias.copy_(bias)
         return subnet.train(self.training)
-
-
-def cross_entropies(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of every prediction, (n, V) and (n,) to (n,), in single precision."""
-    scores = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return F.cross_entropy(scores, targets, reduction="none")
 
 
 def _key_mask(attention_mask: Tensor | None) -> Tensor | None:

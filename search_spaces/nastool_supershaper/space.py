@@ -17,7 +17,7 @@ from nastool.deployment import Deployment, Workload
 from nastool.errors import InvalidInputError, MissingDependencyError, nearest
 from nastool.files.reading import is_file, is_folder, read_json_object
 from nastool.leftovers import shipped_folder
-from nastool.space import Gene, Genotypes, SearchSpace
+from nastool.space import Gene, Genotypes, Misfit, SearchSpace
 
 PUBLISHED_WIDTHS = (120, 240, 360, 480, 540, 600, 768)
 """Widths of the paper's space (SuperShaper, section 3.1)."""
@@ -39,6 +39,11 @@ _DIGITS = 18
 """Beyond every model there is: a slip of the keyboard, or a damaged file, is refused at once."""
 
 _BYTES_PER_WEIGHT = 4
+
+_FAST = 8
+"""What sizes must be multiples of for the fast kernels of GPUs: 16 bytes of numbers of 16 bits."""
+
+_GPUS = "NVIDIA GPUs in 16 bits, not padded"
 
 
 @dataclass(frozen=True)
@@ -148,6 +153,22 @@ class SuperShaperSpace(SearchSpace):
 
         return heuristics.families(self)
 
+    @cached_property
+    def misfits(self) -> tuple[Misfit, ...]:
+        """Widths that GPUs run slowly unless they are padded."""
+        sizes = {width: width // self.heads for width in self.widths}
+        heads = {width: size for width, size in sizes.items() if size % _FAST}
+        rough = tuple(width for width in self.widths if width % _FAST)
+        found = []
+        if heads:
+            listed = ", ".join(map(str, heads.values()))
+            reason = f"no fused attention: heads of {listed} are no multiples of {_FAST}"
+            found.append(Misfit(_GPUS, tuple(heads), reason))
+        if rough:
+            reason = f"no fast matrix products: no multiple of {_FAST}"
+            found.append(Misfit(_GPUS, rough, reason))
+        return tuple(found)
+
     def published(self, metric: str) -> Mapping[str, tuple[Genotypes, NDArray[np.float64]]]:
         """The perplexities of the paper's table 6, where the space holds its shapes."""
         if metric != "perplexity" or "published" not in self.heuristics:
@@ -238,8 +259,19 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "segments": 2,
     },
     "minilm-6": {"layers": 6, **_MINILM},
+    "aligned": {
+        "layers": 12,
+        # Heads of 8 to 64 in steps of 8.
+        "widths": tuple(range(96, 769, 96)),
+        "ffn": 3072,
+        "heads": 12,
+        "vocabulary": 28996,
+        "positions": 512,
+        "segments": 2,
+    },
 }
-"""The paper's space, and that of the small supernet that starts from a 6-layer MiniLM."""
+"""The paper's space, that of the small supernet that starts from a 6-layer MiniLM, and one of the
+size of the paper's whose widths fit fast kernels as they are."""
 
 
 def _shown(size: object) -> str:

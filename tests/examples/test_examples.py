@@ -126,7 +126,8 @@ def test_classify(tmp_path):
     torch = pytest.importorskip("torch")
     tokenizers = pytest.importorskip("tokenizers")
     transformers = pytest.importorskip("transformers")
-    from nastool_supernets.deployment.models import save_deployed, with_head
+    from nastool_supernets.heads import with_head
+    from nastool_supernets.saved import save_shape
     from nastool_supershaper.shaped_bert import ShapedBertConfig, ShapedBertForMaskedLM
 
     words = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "a", "good", "film"])}
@@ -136,8 +137,8 @@ def test_classify(tmp_path):
     subnet = ShapedBertForMaskedLM(ShapedBertConfig((4, 8), **sizes))
     model = with_head(subnet, "classification", ["negative", "positive"])
     wrapped = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]")
-    save_deployed(model, wrapped, tmp_path / "good")
-    save_deployed(subnet, wrapped, tmp_path / "masked")
+    save_shape(model, wrapped, tmp_path / "good")
+    save_shape(subnet, wrapped, tmp_path / "masked")
 
     def classify(folder):
         return subprocess.run(

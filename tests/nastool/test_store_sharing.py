@@ -382,3 +382,38 @@ def test_a_store_shows_no_password(postgresql):
         with pytest.raises(InvalidInputError, match="unknown study") as error:
             store.load("nothing")
     assert "s3cretPW" not in str(error.value)
+
+
+def schema_2(path):
+    """Make a store without noise; the digests of its measurements."""
+    with open_store(f"sqlite:///{path}") as store:
+        store.add_measurements("space", "o", np.array([[1, 2]]), np.array([0.5]))
+    with closing(sqlite3.connect(path)) as connection:
+        for column in ("noise", "repeats"):
+            connection.execute(f"ALTER TABLE measurements DROP COLUMN {column}")
+        connection.execute("UPDATE nastool_schema SET version = 2")
+        connection.commit()
+        return connection.execute("SELECT digest FROM measurements").fetchall()
+
+
+def test_a_store_without_noise_is_migrated_and_keeps_its_digests(tmp_path):
+    path, row = tmp_path / "a.db", np.array([[1, 2]])
+    before = schema_2(path)
+    with open_store(f"sqlite:///{path}") as store:
+        assert store.measurements("space", "o", row) == [0.5]
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT digest FROM measurements").fetchall() == before
+        assert connection.execute("SELECT version FROM nastool_schema").fetchone() == (3,)
+    with open_store(f"sqlite:///{path}") as store:
+        store.add_measurements("space", "o", row, np.array([0.7]), repeats=2)
+        assert store.measurements("space", "o", row) == [0.7]
+
+
+def test_a_store_without_noise_that_may_only_be_read_is_read(tmp_path, monkeypatch):
+    path = tmp_path / "a.db"
+    schema_2(path)
+    before = path.read_bytes()
+    monkeypatch.setattr(engines, "_may_write", lambda path: False)
+    with open_store(f"sqlite:///{path}") as store:
+        assert store.measurements("space", "o", np.array([[1, 2]])) == [0.5]
+    assert path.read_bytes() == before

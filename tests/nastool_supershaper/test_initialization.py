@@ -7,7 +7,8 @@ import torch
 
 from nastool.errors import InvalidInputError
 from nastool_supershaper.initialization import grow, hidden_importance, reorder_hidden
-from nastool_supershaper.modeling import SuperShaperConfig, SuperShaperForMaskedLM
+from nastool_supershaper.modeling import SuperShaperForMaskedLM
+from nastool_supershaper.supernet_config import SuperShaperConfig
 
 SIZE, VOCABULARY = 48, 97
 

@@ -2,11 +2,13 @@ import json
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nastool import load_objective
 from nastool.chain import ChainBudget
+from nastool.cli.main import main
 from nastool.errors import InvalidInputError
 from nastool.testing import SearchSpaceConformance
 from nastool_supershaper.heuristics import published_shapes
@@ -341,3 +343,25 @@ def test_a_damaged_configuration_is_refused_at_once(tmp_path, key, value):
     with pytest.raises(InvalidInputError, match=r"config\.json: .* must be") as caught:
         create(str(tmp_path))
     assert len(str(caught.value)) < 500
+
+
+def test_widths_that_miss_fast_kernels_are_told():
+    heads, products = create().misfits
+    assert heads.choices == (120, 240, 360, 540, 600)
+    assert "heads of 10, 20, 30, 45, 50 are no multiples of 8" in heads.reason
+    assert products.choices == (540,)
+    assert create("aligned").misfits == ()
+    assert create("aligned").widths == (96, 192, 288, 384, 480, 576, 672, 768)
+    assert create("aligned").costs["params"].maximum[0] == create().costs["params"].maximum[0]
+
+
+def test_the_command_tells_misfits():
+    run = CliRunner().invoke(main, ["space", "supershaper"])
+    assert "NVIDIA GPUs in 16 bits, not padded: 540: no fast matrix products" in run.stdout
+    content = json.loads(
+        CliRunner().invoke(main, ["space", "supershaper", "--format", "json"]).stdout
+    )
+    assert content["misfits"][1]["choices"] == [540]
+    assert "misfits" in json.loads(
+        CliRunner().invoke(main, ["space", "supershaper:aligned", "--format", "json"]).stdout
+    )

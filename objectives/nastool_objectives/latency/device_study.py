@@ -27,9 +27,9 @@ from nastool.space import Architecture, Genotypes, SearchSpace
 from nastool.strategies.pareto import ParetoSearch
 from nastool.study import Study
 from nastool_objectives.latency.fitting import PARAMS
+from nastool_objectives.latency.quantities import LATENCY
 from nastool_objectives.latency.registry import TABLE
 from nastool_objectives.latency.sampling import spread
-from nastool_objectives.latency.tables import LATENCY
 from nastool_objectives.predicted import PredictedObjective
 
 Floats = NDArray[np.float64]
@@ -209,7 +209,7 @@ def study_device(
         cigars = space.heuristics[CIGAR]
         families = (*families, _family(space, HEURISTICS, cigars, quality, latency))
     costs = latency.card.costs
-    data = read_measurements(latency.folder.parent / TABLE, LATENCY, space, costs)
+    data = read_measurements(latency.folder.parent / TABLE, LATENCY.column, space, costs)
     make, genes = maker_of(latency.predictor), len(data.genes)
     held = held_out(make, data.features, data.targets, genes, _HELD_OUT, seed)
     noise = noise_floor(latency.folder.parent / TABLE)

@@ -6,11 +6,12 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.files.reading import is_file, read_text
 from nastool.files.writing import write_whole, writing
-from nastool.predictors.base import Card, Predictor, save_predictor
+from nastool.predictors.base import Card, Predictor, load_predictor, save_predictor
 from nastool.predictors.fitting import (
     Fitted,
     check_features,
@@ -22,6 +23,7 @@ from nastool.predictors.fitting import (
 from nastool.predictors.selection import HeldOut
 from nastool.predictors.tables import read_measurements
 from nastool.space import SearchSpace
+from nastool_objectives.latency.quantities import LATENCY, QUANTITIES, Quantity
 from nastool_objectives.latency.registry import (
     PREDICTOR,
     TABLE,
@@ -31,7 +33,7 @@ from nastool_objectives.latency.registry import (
     write_card,
 )
 from nastool_objectives.latency.repeatability import NoiseGate
-from nastool_objectives.latency.tables import LATENCY, LatencyTable
+from nastool_objectives.latency.tables import LatencyTable
 
 PARAMS = "params"
 """The cost that latency predictors also see, as published (SuperShaper, section 3.3)."""
@@ -86,7 +88,7 @@ def keep(
 ) -> DeviceCard:
     """Write a table and what the noise gate says about it into a device's folder.
 
-    A predictor of another table that is there is removed.
+    Predictors of another table that are there are removed.
 
     Args:
         folder: Of the device.
@@ -111,7 +113,8 @@ def keep(
     )
     text = table.to_csv(space)
     if not is_file(folder / TABLE) or read_text(folder / TABLE) != text:
-        _remove(folder / PREDICTOR)
+        for quantity in QUANTITIES:
+            _remove(folder / quantity.folder)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / TABLE, text)
@@ -217,26 +220,75 @@ def fit_device(
     elif force and device.verdict == "refused":
         device = replace(device, verdict="forced")
     require_quiet(device)
-    data = read_measurements(folder / TABLE, LATENCY, space, _costs(space))
+    data = read_measurements(folder / TABLE, LATENCY.column, space, _costs(space))
     tables = check_sources(data, [source / PREDICTOR for source in sources], cards)
     fitted = fit_table(data, kind or "auto", sources=known, tables=tables, seed=seed)
     device = _judge_unrepeated(device, fitted.held_out, force=force)
     if device.verdict == "refused" and not (folder / PREDICTOR).is_dir():
         write_card(folder, device)
     require_quiet(device)
-    source = {
+    source = _source(device, seed)
+    if cards:
+        source["recalibrated from"] = [card.metric for card in cards]
+    card = fitted.card(device.metric, LATENCY.unit, source)
+    save_predictor(folder / PREDICTOR, fitted.predictor, card, data)
+    write_card(folder, device)
+    return fitted, card
+
+
+def fit_others(folder: Path, space: SearchSpace, *, seed: int = 0) -> dict[Quantity, Card | str]:
+    """Fit what else a device was measured by, such as energy, beside its latency.
+
+    The kind is that of the latency's predictor: what suits a device's times suits what else its
+    layers add up to, and comparing all kinds takes minutes.
+
+    Args:
+        folder: Of a device whose latency has a predictor.
+        space: The space.
+        seed: Fixes the splits.
+
+    Returns:
+        The card of each quantity that the table has, or why it cannot be predicted.
+    """
+    device = read_card(folder)
+    _, latency = load_predictor(folder / PREDICTOR)
+    kind = "linear" if latency.kind == "transfer" else latency.kind
+    columns = read_text(folder / TABLE).partition("\n")[0].split(",")
+    found: dict[Quantity, Card | str] = {}
+    for quantity in QUANTITIES:
+        if quantity == LATENCY or quantity.column not in columns:
+            continue
+        try:
+            data = read_measurements(folder / TABLE, quantity.column, space, _costs(space))
+            fitted = fit_table(data, kind, seed=seed)
+        except InvalidInputError as error:
+            # Such as a peak that is the same for all shapes.
+            found[quantity] = str(error)
+            continue
+        scores = fitted.held_out.scores
+        if len(fitted.held_out.targets) >= _RANKED_SHAPES and scores.spearman < _RANKED:
+            # Some counters are too coarse for a pass.
+            found[quantity] = (
+                f"rank correlation of predictions on held-out shapes must be at least {_RANKED:g}, "
+                f"got {scores.spearman:.3f}"
+            )
+            continue
+        card = fitted.card(f"{quantity.name}[{device.name}]", quantity.unit, _source(device, seed))
+        save_predictor(folder / quantity.folder, fitted.predictor, card, data)
+        found[quantity] = card
+    return found
+
+
+def _source(device: DeviceCard, seed: int) -> dict[str, Any]:
+    """What the card of a predictor says of the device."""
+    return {
         "device": device.name,
         "measured by": device.device,
         "facts": dict(device.facts),
         "workload": device.load,
         "noise": device.note,
         "seed": seed,
-        **({"recalibrated from": [card.metric for card in cards]} if cards else {}),
     }
-    card = fitted.card(device.metric, "s", source)
-    save_predictor(folder / PREDICTOR, fitted.predictor, card, data)
-    write_card(folder, device)
-    return fitted, card
 
 
 def _is_unrepeated(device: DeviceCard) -> bool:

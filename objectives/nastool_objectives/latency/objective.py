@@ -1,4 +1,4 @@
-"""Latency on a device, as its predictor sees it or measured anew."""
+"""Latency, energy and memory on a device, as predictors see them or measured anew."""
 
 from __future__ import annotations
 
@@ -13,12 +13,18 @@ from nastool.devices import Device, timing_of
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
 from nastool.objective import Kind, Objective, Provenance
 from nastool.space import Genotypes, SearchSpace
+from nastool.store.measurements import quantity_of
 from nastool_objectives.latency.fitting import require_quiet
-from nastool_objectives.latency.registry import PREDICTOR, DeviceCard, find_device, read_card
+from nastool_objectives.latency.quantities import (
+    ENERGY,
+    LATENCY,
+    MEMORY,
+    Quantity,
+    instrument,
+    lasting,
+)
+from nastool_objectives.latency.registry import DeviceCard, find_device, read_card
 from nastool_objectives.predicted import PredictedObjective
-
-_INCIDENTAL = ("system", "python")
-"""Facts that an update changes, and latencies hardly."""
 
 
 def create(
@@ -35,23 +41,52 @@ def create(
         InvalidInputError: No device given or known, or one that was measured on another space.
         NastoolError: Its campaign is not finished, or too noisy to rank by.
     """
-    folder, card = _device_of(argument, "latency")
+    return _predicted(LATENCY, space, argument, name)
+
+
+def create_energy(
+    space: SearchSpace, argument: str | None = None, name: str | None = None
+) -> PredictedObjective:
+    """Energy of a pass on a device, predicted from its measurements: ``energy[DEVICE]``.
+
+    Arguments and errors are those of `create`.
+    """
+    return _predicted(ENERGY, space, argument, name)
+
+
+def create_memory(
+    space: SearchSpace, argument: str | None = None, name: str | None = None
+) -> PredictedObjective:
+    """Peak memory of a pass on a device, predicted from its measurements: ``memory[DEVICE]``.
+
+    Arguments and errors are those of `create`.
+    """
+    return _predicted(MEMORY, space, argument, name)
+
+
+def _predicted(
+    quantity: Quantity, space: SearchSpace, argument: str | None, name: str | None
+) -> PredictedObjective:
+    folder, card = _device_of(argument, quantity.name)
     require_quiet(card)
-    if not (folder / PREDICTOR).is_dir():
+    if not (folder / quantity.folder).is_dir():
         raise InvalidInputError(
-            f"device {argument!r} has no predictor yet: 'nastool latency fit {argument}' makes one"
+            f"device {argument!r} has no predictor of {quantity.name}: 'nastool latency fit "
+            f"{argument}' makes one where its passes were measured with it"
         )
-    return PredictedObjective(space, folder / PREDICTOR, name or f"latency[{argument}]")
+    metric = name or f"{quantity.name}[{argument}]"
+    return PredictedObjective(space, folder / quantity.folder, metric)
 
 
-class MeasuredLatency(Objective):
-    """Latency measured anew on the device of a campaign, with its settings and workload.
+class Measured(Objective):
+    """A quantity measured anew on the device of a campaign, with its settings and workload.
 
     Args:
         space: Whose architectures are measured.
         device: What they run on.
         card: Of the device.
         name: The metric's name as users type it.
+        quantity: What is measured.
         rounds: Visits of each architecture.
         warmup: Passes before the timed ones of a visit.
         repeats: Timed passes of a visit.
@@ -63,6 +98,7 @@ class MeasuredLatency(Objective):
         device: Device,
         card: DeviceCard,
         name: str,
+        quantity: Quantity = LATENCY,
         *,
         rounds: int = 3,
         warmup: int = 2,
@@ -80,7 +116,8 @@ class MeasuredLatency(Objective):
         self.card = card
         self.workload = card.workload
         self._name = name
-        self.rounds, self.warmup, self.repeats = rounds, warmup, repeats
+        self.quantity = quantity
+        self.rounds, self.warmup, self._passes = rounds, warmup, repeats
 
     @property
     def name(self) -> str:
@@ -88,49 +125,64 @@ class MeasuredLatency(Objective):
 
     @property
     def unit(self) -> str:
-        return "s"
+        return self.quantity.unit
 
     @property
     def provenance(self) -> Provenance:
         by = (
             f"{self.card.device} of {self.card.name}, batch {self.workload.batch_size}, "
-            f"median of {self.rounds} x {self.repeats} passes"
+            f"median of {self.rounds} x {self._passes} passes"
         )
         return Provenance(Kind.MEASURED, by)
 
     @property
     def fingerprint(self) -> str:
-        content = [
+        content: list[object] = [
             self.space.fingerprint,
             dict(self.device.facts),
             self.workload.as_dict(),
-            [self.rounds, self.warmup, self.repeats],
+            [self.rounds, self.warmup, self._passes],
         ]
+        if self.quantity != LATENCY:
+            content.append(self.quantity.name)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def ledger(self) -> str:
+        by = instrument(self.device.facts, self.workload, self.warmup, self._passes)
+        return quantity_of(by, self.quantity.name)
+
+    @property
+    def repeats(self) -> int:
+        return self.rounds
 
     def evaluate(self, genotypes: Genotypes) -> NDArray[np.float64]:
         values = np.full((self.rounds, len(genotypes)), np.nan)
+        ran = np.zeros(len(genotypes), dtype=bool)
         failure: NastoolError | None = None
         rng = np.random.default_rng(0)
         for turn in range(self.rounds):
             for row in rng.permutation(len(genotypes)):
                 deployment = self.space.deploy(genotypes[row], self.workload)
                 try:
-                    timing = timing_of(self.device, deployment, self.warmup, self.repeats)
+                    timing = timing_of(self.device, deployment, self.warmup, self._passes)
                 except (InvalidInputError, MissingDependencyError):
                     raise
                 except NastoolError as error:
                     # As in a campaign: a pass that failed costs its visit, not the run.
                     failure = error
                     continue
-                values[turn, row] = np.median(timing.seconds)
-        ran = np.isfinite(values).any(axis=0)
+                ran[row] = True
+                values[turn, row] = self.quantity.of(timing)
         if failure is not None and not ran.any():
             # No error of nastool, which would end the run: an executor notes why, and goes on.
             raise RuntimeError(str(failure)) from failure
-        medians = np.full(len(genotypes), np.nan)
-        medians[ran] = np.nanmedian(values[:, ran], axis=0)
-        return medians
+        if ran.any() and np.isnan(values).all():
+            raise InvalidInputError(
+                f"{self.name}: the device {self.card.device} does not say the {self.quantity.name} "
+                "of a pass"
+            )
+        return np.array([self.quantity.over(column) for column in values.T.tolist()])
 
 
 def create_measured(
@@ -140,7 +192,7 @@ def create_measured(
     rounds: int = 3,
     warmup: int = 2,
     repeats: int = 3,
-) -> MeasuredLatency:
+) -> Measured:
     """Latency measured anew on the device of a campaign: ``measured_latency[DEVICE]``.
 
     Args:
@@ -154,12 +206,55 @@ def create_measured(
         InvalidInputError: No device given or known, one whose table came from elsewhere, or this
             machine is another one than it was measured on.
     """
-    _, card = _device_of(argument, "measured_latency")
-    return MeasuredLatency(
+    return _measured(LATENCY, space, argument, rounds, warmup, repeats)
+
+
+def create_measured_energy(
+    space: SearchSpace,
+    argument: str | None = None,
+    *,
+    rounds: int = 3,
+    warmup: int = 2,
+    repeats: int = 3,
+) -> Measured:
+    """Energy measured anew on the device of a campaign: ``measured_energy[DEVICE]``.
+
+    Arguments and errors are those of `create_measured`.
+    """
+    return _measured(ENERGY, space, argument, rounds, warmup, repeats)
+
+
+def create_measured_memory(
+    space: SearchSpace,
+    argument: str | None = None,
+    *,
+    rounds: int = 3,
+    warmup: int = 2,
+    repeats: int = 3,
+) -> Measured:
+    """Peak memory measured anew on the device of a campaign: ``measured_memory[DEVICE]``.
+
+    Arguments and errors are those of `create_measured`.
+    """
+    return _measured(MEMORY, space, argument, rounds, warmup, repeats)
+
+
+def _measured(
+    quantity: Quantity,
+    space: SearchSpace,
+    argument: str | None,
+    rounds: int,
+    warmup: int,
+    repeats: int,
+) -> Measured:
+    metric = f"measured_{quantity.name}"
+    _, card = _device_of(argument, metric)
+    return Measured(
         space,
         device_again(card),
         card,
-        f"measured_latency[{argument}]",
+        f"{metric}[{argument}]",
+        quantity,
         rounds=rounds,
         warmup=warmup,
         repeats=repeats,
@@ -183,11 +278,7 @@ def device_again(card: DeviceCard) -> Device:
         # Measured before there was padding.
         device = load_device(card.device, {**card.settings, "pad": "none"})
     facts = json.loads(json.dumps(dict(device.facts)))
-    different = [
-        key
-        for key, value in card.facts.items()
-        if key not in _INCIDENTAL and facts.get(key) != value
-    ]
+    different = [key for key, value in lasting(card.facts).items() if facts.get(key) != value]
     if different:
         key = different[0]
         raise InvalidInputError(

@@ -209,8 +209,7 @@ def _timing(
         run()
     counter.start()
     seconds = timed(run, repeats)
-    energy = counter.stop()
-    each = None if energy is None else energy / repeats
+    each = system.energy_a_pass(counter.stop(), seconds)
     return Timing(np.array(seconds), None, each, padding=named(padding))
 
 

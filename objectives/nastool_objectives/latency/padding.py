@@ -12,8 +12,10 @@ from nastool.errors import InvalidInputError
 
 NONE = "none"
 AUTO = "auto"
+PADDINGS = (NONE, "8", "64", AUTO)
+"""What users may ask for."""
 
-_MULTIPLES: Mapping[str, int] = {"8": 8, "64": 64}
+MULTIPLES: Mapping[str, int] = {"8": 8, "64": 64}
 """Multiples that layers are padded to: what GPUs' products in 16 bits take, and what tiles hold."""
 
 _TURNS = 3
@@ -27,10 +29,9 @@ def checked_padding(device: str, padding: str) -> str:
     Raises:
         InvalidInputError: Neither.
     """
-    known = (NONE, *_MULTIPLES, AUTO)
-    if padding not in known:
+    if padding not in PADDINGS:
         raise InvalidInputError(
-            f"device {device}: pad must be one of {', '.join(known)}, got {padding!r}"
+            f"device {device}: pad must be one of {', '.join(PADDINGS)}, got {padding!r}"
         )
     return padding
 
@@ -61,7 +62,7 @@ def padded(
     """
     forms = {NONE: deployment}
     if deployment.padded is not None and deployment.file is None:
-        for name, multiple in _MULTIPLES.items():
+        for name, multiple in MULTIPLES.items():
             if padding in (name, AUTO):
                 form = replace(deployment, module=deployment.padded(multiple), padded=None)
                 # Sizes that all are multiples already: the same net.
@@ -76,9 +77,14 @@ def padded(
     for _ in range(_TURNS):
         for name, form in forms.items():
             seconds[name].append(probe(form))
-    found = {name: median(turns) for name, turns in seconds.items()}
-    name = min(found, key=lambda name: found[name] + _WORTH * found[NONE] * (name != NONE))
+    name = fastest({name: median(turns) for name, turns in seconds.items()})
     return name, forms[name]
+
+
+def fastest(seconds: Mapping[str, float]) -> str:
+    """The padding to choose, by what a pass takes with each; none where little is gained."""
+    least = _WORTH * seconds[NONE]
+    return min(seconds, key=lambda name: seconds[name] + least * (name != NONE))
 
 
 def _weights(module: Any) -> int:

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nastool.devices import Timing
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.predictors.evidence import same_measurement, stated_unit
 from nastool.predictors.tables import Cells, observations, read_cells
 from nastool.space import Genotypes, SearchSpace
 from nastool_objectives.latency.campaign import Visit
+from nastool_objectives.latency.quantities import ENERGY, LATENCY, MEMORY
 from nastool_objectives.latency.repeatability import Repeatability, repeatability
-
-LATENCY = "latency_s"
 
 UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 """Units a table may be in, and how many seconds each is."""
@@ -46,7 +46,7 @@ class LatencyTable:
         n_anchors: How many of the first rows are anchors.
         failed: Architectures that never ran.
         conditions: How all of it was measured, as a table from elsewhere says.
-        note: What repeated rows of such a table say.
+        note: What repeated rows of such a table say, or what disturbed a campaign.
     """
 
     genotypes: Genotypes
@@ -78,19 +78,19 @@ class LatencyTable:
 
     def to_csv(self, space: SearchSpace) -> str:
         """The table as text: a column a gene, ``latency_s``, then what else is known."""
-        columns: dict[str, Sequence[object]] = {LATENCY: self.latency.tolist()}
+        columns: dict[str, Sequence[object]] = {LATENCY.column: self.latency.tolist()}
         optional = {
             "p90_s": self.p90,
             "spread": self.spread,
             "first_half_s": None if self.halves is None else self.halves[:, 0],
             "second_half_s": None if self.halves is None else self.halves[:, 1],
-            "memory_B": self.memory,
-            "energy_J": self.energy,
+            MEMORY.column: self.memory,
+            ENERGY.column: self.energy,
         }
         for name, values in optional.items():
             if values is not None and np.isfinite(values).any():
                 columns[name] = [f"{v:.9g}" if np.isfinite(v) else "" for v in values.tolist()]
-        columns[LATENCY] = [f"{v:.9g}" for v in self.latency.tolist()]
+        columns[LATENCY.column] = [f"{v:.9g}" for v in self.latency.tolist()]
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow([*(gene.name for gene in space.genes), *columns])
@@ -138,8 +138,7 @@ def tabulate(
             (quartiles[2] - quartiles[0]) / quartiles[1],
             _median([float(np.median(t.seconds)) for r, t in timings if 2 * r < rounds]),
             _median([float(np.median(t.seconds)) for r, t in timings if 2 * r >= rounds]),
-            max((t.memory for _, t in timings if t.memory is not None), default=np.nan),
-            _median([t.energy for _, t in timings if t.energy is not None]),
+            *(q.over([q.of(t) for _, t in timings]) for q in (MEMORY, ENERGY)),
         )
     return LatencyTable(
         genotypes=genotypes[kept],
@@ -151,7 +150,17 @@ def tabulate(
         energy=columns[:, 6],
         n_anchors=sum(row < n_anchors for row in kept),
         failed=n - len(kept),
+        note=_disturbance([visit.timing for rows in by_row for visit in rows if visit.timing]),
     )
+
+
+def _disturbance(timings: Sequence[Timing]) -> str:
+    """What held the clock back during a campaign, and how often."""
+    held = [timing.throttled for timing in timings if timing.throttled]
+    if not held:
+        return ""
+    reasons = ", ".join(sorted({reason for text in held for reason in text.split(", ")}))
+    return f"clock held back in {len(held)} of {len(timings)} visits: {reasons}"
 
 
 def _median(values: Sequence[float]) -> float:
@@ -162,7 +171,7 @@ def read_latencies(
     path: Path,
     space: SearchSpace,
     unit: str,
-    column: str = LATENCY,
+    column: str = LATENCY.column,
     where: Sequence[str] = (),
 ) -> LatencyTable:
     """Read a table that was measured elsewhere.

@@ -105,10 +105,9 @@ class Cpu(Device):
                 run()
             self._energy.start()
             seconds = timed(run, repeats)
-            energy = self._energy.stop()
+            energy = system.energy_a_pass(self._energy.stop(), seconds)
         memory = peak_memory(form.module, dict(form.inputs))
-        each = None if energy is None else energy / repeats
-        return Timing(np.array(seconds), memory, each, padding=named(padding))
+        return Timing(np.array(seconds), memory, energy, padding=named(padding))
 
     def _run(self, form: Deployment) -> Callable[[], object]:
         module = form.module

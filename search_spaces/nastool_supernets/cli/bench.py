@@ -45,6 +45,14 @@ if TYPE_CHECKING:
     help="What to set beside them, with random weights; repeatable. Default: both.",
 )
 @click.option("--compile", "compiled", is_flag=True, help="Measure torch.compile, too.")
+@click.option(
+    "--pad",
+    type=click.Choice(["none", "8", "64", "auto"]),
+    default="none",
+    show_default=True,
+    help="Pad layers in PyTorch to sizes that fast kernels take; auto for the fastest. Files are "
+    "as they were exported.",
+)
 @click.option("--rounds", type=count, default="5", show_default=True, help="Turns of each form.")
 @click.option("--repeats", type=count, default="5", show_default=True, help="Passes of a turn.")
 @click.option("--warmup", type=whole, default=2, show_default=True, help="Passes before timing.")
@@ -64,6 +72,7 @@ def bench(
     sequence_length: int,
     baselines: tuple[str, ...],
     compiled: bool,
+    pad: str,
     rounds: int,
     repeats: int,
     warmup: int,
@@ -93,7 +102,7 @@ def bench(
     plan = Plan(rounds, repeats, warmup, memory, seed)
     workload = Workload(batch_size, sequence_length)
     with temporary_folder() as temporary:
-        found = _found(folders, chosen, temporary, workload, threads, compiled=compiled)
+        found = _found(folders, chosen, temporary, workload, threads, compiled=compiled, pad=pad)
         try:
             with ProgressBar("measuring") as bar:
                 rows = measure(found, plan, threads, bar)
@@ -117,6 +126,7 @@ def _found(
     threads: int,
     *,
     compiled: bool,
+    pad: str,
 ) -> list[Candidate]:
     """All forms of the models and of the baselines with their heads."""
     from nastool_supernets.deployment.bench import candidates, task_of, write_baseline
@@ -128,7 +138,7 @@ def _found(
     heads: dict[str, tuple[Path, set[str]]] = {}
     for folder, name in zip(folders, names, strict=True):
         own = candidates(
-            folder, name, workload, threads=threads, compiled=compiled, skip=_to_stderr
+            folder, name, workload, threads=threads, compiled=compiled, pad=pad, skip=_to_stderr
         )
         found += own
         _, forms = heads.setdefault(task_of(folder), (folder, set()))
@@ -173,7 +183,7 @@ def _write(rows: list[Row], facts: dict[str, object], output_format: str) -> Non
     for row in rows:
         cells = (
             row.model,
-            row.form,
+            row.form if row.padding == "none" else f"{row.form}, padded to {row.padding}",
             format_quantity(row.parameters),
             format_quantity(row.disk, "B"),
             "" if row.memory is None else format_quantity(row.memory, "B"),

@@ -24,10 +24,11 @@ from nastool_supernets.cli.supernets import named_supernet, torch_needed
 
 if TYPE_CHECKING:
     from nastool.results import Result
-    from nastool_supernets.deployment.report import Evaluation, ExportReport, Metric
-    from nastool_supershaper.space import SuperShaperSpace
+    from nastool.space import SearchSpace
+    from nastool_supernets.deployment.report import ExportReport, Metric
+    from nastool_supernets.finetuning.scores import Evaluation
 
-_HEADS = ("masked-lm", "classification", "regression", "question-answering", "encoder")
+_HEADS = ("masked-lm", "causal-lm", "classification", "regression", "question-answering", "encoder")
 
 
 @help_page(
@@ -68,7 +69,7 @@ _HEADS = ("masked-lm", "classification", "regression", "question-answering", "en
     "--head",
     type=click.Choice(_HEADS),
     help="What the model ends in; an encoder "
-    "ends in its hidden states, for embeddings. Default: masked-lm.",
+    "ends in its hidden states, for embeddings. Default: that of pre-training.",
 )
 @click.option(
     "--labels", metavar="N|NAME,...", help="Classes of a classification: how many, or names."
@@ -77,6 +78,14 @@ _HEADS = ("masked-lm", "classification", "regression", "question-answering", "en
 @click.option("--onnx", is_flag=True, help="Write ONNX too, for batches and lengths of any size.")
 @click.option("--int8", is_flag=True, help="Write ONNX with weights of 8 bits too, for CPUs.")
 @click.option("--openvino", is_flag=True, help="Write a model of OpenVINO too.")
+@click.option(
+    "--pad",
+    type=click.Choice(["none", "8", "64", "auto"]),
+    default="none",
+    show_default=True,
+    help="Pad layers of ONNX and OpenVINO to sizes that fast kernels take; auto measures what is "
+    "fastest on this processor.",
+)
 @click.option(
     "--tolerance",
     type=positive,
@@ -134,6 +143,7 @@ def export(
     onnx: bool,
     int8: bool,
     openvino: bool,
+    pad: str,
     tolerance: float,
     text: tuple[str, ...],
     corpus: Path | None,
@@ -163,6 +173,8 @@ def export(
     wanted = [form for form in FILES if flags[form]]
     for form in wanted:
         require(form)
+    if pad != "none" and not wanted:
+        raise InvalidInputError("--pad: expected --onnx, --int8 or --openvino beside it")
     if private and push is None:
         raise InvalidInputError("--private: expected --push beside it")
     if push is not None:
@@ -183,7 +195,7 @@ def export(
         beside = model
     else:
         deployed, origin, merging, beside = _cut_out(
-            study, storage, shape, supernet, head or "masked-lm", labels, licence, seed
+            study, storage, shape, supernet, head, labels, licence, seed
         )
         exporting.check_difference("the merged shape and the supernet", merging, tolerance)
     loaded = _tokenizer(tokenizer, beside)
@@ -198,6 +210,7 @@ def export(
             merging=merging,
             quality=quality,
             tolerance=tolerance,
+            pad=pad,
             progress=lambda what: click.echo(f"{what} ...", err=True),
         )
     except KeyboardInterrupt:
@@ -209,10 +222,12 @@ def export(
 
 def _opened(folder: Path, licence: str, head: str | None) -> tuple[Any, Any, None]:
     """A deployed model as it lies there, or without its head."""
-    from nastool_supernets.deployment.models import load_deployed, read_scores, with_head
     from nastool_supernets.deployment.report import Origin
+    from nastool_supernets.finetuning.scores import read_scores
+    from nastool_supernets.heads import with_head
+    from nastool_supernets.saved import load_shape
 
-    model = load_deployed(folder)
+    model = load_shape(folder)
     source, scores = f"packed from the model {folder.resolve().name}", read_scores(folder)
     if head is not None:
         model, source, scores = with_head(model, head), f"{source} without its head", ()
@@ -224,7 +239,7 @@ def _cut_out(
     storage: str,
     shape_text: str | None,
     supernet: Path | None,
-    head: str,
+    head: str | None,
     labels: str | None,
     licence: str,
     seed: int,
@@ -234,11 +249,12 @@ def _cut_out(
     from nastool.store import open_store
     from nastool.study import load_result
     from nastool_supernets.deployment.checks import merging_difference
-    from nastool_supernets.deployment.models import with_head
     from nastool_supernets.deployment.report import Origin
+    from nastool_supernets.family import family_of
     from nastool_supernets.finetuning.picks import named_shape
-    from nastool_supernets.training.checkpoints import load_supernet
-    from nastool_supershaper.space import from_config
+    from nastool_supernets.genotypes import row
+    from nastool_supernets.heads import with_head
+    from nastool_supernets.saved import load_supernet
 
     if shape_text is None:
         raise InvalidInputError(
@@ -253,31 +269,34 @@ def _cut_out(
     if supernet is None:
         raise InvalidInputError("expected --supernet")
     net = load_supernet(supernet)
-    space = from_config(net.config.to_dict())
+    space, head = net.space, head or net.task
     if result is not None and result.problem.space.fingerprint != space.fingerprint:
         raise InvalidInputError(
             f"study {study!r} searched {result.problem.space.name}, "
             f"but {supernet} is a supernet of {space.name}"
         )
     genotype = named_shape(shape_text, space, result)
-    shape = [int(width) for width in space.decode(genotype)[0]]
-    subnet = net.extract(shape).eval()
+    chosen = row(genotype[0])
+    subnet = net.extract(chosen).eval()
     origin = Origin(
         source=f"cut out of supernet {supernet.resolve().name} and merged for deployment",
         study=study or "",
         metrics=_metrics(space, genotype, result),
-        trained_head=head in ("masked-lm", "encoder"),
+        trained_head=head in (net.task, "encoder"),
         licence=licence,
-        evaluations=_perplexities(genotype, result) if head == "masked-lm" else (),
+        evaluations=_perplexities(genotype, result) if head == net.task else (),
     )
-    merging = merging_difference(net, subnet)
-    return with_head(subnet, head, _labels(labels), seed), origin, merging, supernet
+    merging = merging_difference(net, chosen, subnet)
+    family = family_of(net.model.config)
+    if family.heads:
+        subnet = with_head(subnet, head, _labels(labels), seed)
+    return subnet, origin, merging, supernet
 
 
 def _perplexities(genotype: Any, result: Result | None) -> tuple[Evaluation, ...]:
     """Perplexities of a shape that the study measured, which are those of its masked-lm head."""
     from nastool.objective import Kind
-    from nastool_supernets.deployment.report import Evaluation
+    from nastool_supernets.finetuning.scores import Evaluation
 
     if result is None:
         return ()
@@ -294,7 +313,7 @@ def _perplexities(genotype: Any, result: Result | None) -> tuple[Evaluation, ...
     )
 
 
-def _metrics(space: SuperShaperSpace, genotype: Any, result: Result | None) -> tuple[Metric, ...]:
+def _metrics(space: SearchSpace, genotype: Any, result: Result | None) -> tuple[Metric, ...]:
     """What is known of a shape: from the study, or what the space counts."""
     from nastool.constraint import format_quantity
     from nastool_supernets.deployment.report import Metric
@@ -353,7 +372,7 @@ def _quality(
 ) -> Any:
     """What to measure the forms by, or None."""
     from nastool_supernets.deployment.checks import perplexity_on_text, score_on_examples
-    from nastool_supernets.deployment.models import head_of
+    from nastool_supernets.heads import head_of
 
     head = head_of(model)
     if text or corpus is not None:
@@ -364,7 +383,7 @@ def _quality(
         return perplexity_on_text(model, tokenizer, text, corpus, limit)
     if examples is None:
         return None
-    if head in ("masked-lm", "encoder"):
+    if head in ("masked-lm", "causal-lm", "encoder"):
         raise InvalidInputError(f"--examples measures the heads of tasks, got {head}")
     return score_on_examples(model, tokenizer, examples, limit, max_length)
 

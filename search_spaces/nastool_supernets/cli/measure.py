@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from nastool.cli import completion
-from nastool.cli.options import count, whole
+from nastool.cli.options import count, plugin_option, storage_option, whole
 from nastool.cli.pages import help_page
 from nastool.errors import InvalidInputError
 from nastool_supernets.cli.supernets import move, torch_needed
@@ -41,7 +41,7 @@ from nastool_supernets.cli.training_options import parse_time
     "--shapes-from",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="CSV file with columns layer_1, layer_2, ...: further shapes; repeatable.",
+    help="CSV file with a column a gene (layer_1, layer_2, ...): further shapes; repeatable.",
 )
 @click.option("--blocks", type=count, help="Blocks of text to measure on. Default: all.")
 @click.option("--batch-size", type=count, help="Blocks at a time. Default: 64, on a GPU 512.")
@@ -62,6 +62,8 @@ from nastool_supernets.cli.training_options import parse_time
     type=click.Path(path_type=Path),
     help="Table: .csv, .csv.gz or .parquet; continued if it is there.",
 )
+@storage_option
+@plugin_option
 def measure(
     supernet: Path,
     text: tuple[str, ...],
@@ -77,58 +79,64 @@ def measure(
     device: str | None,
     max_time: str | None,
     output: Path,
+    storage: str,
 ) -> None:
     """Measure the perplexity of many shapes on held-out text, masked once.
 
     SUPERNET is what `nastool pretrain` wrote. The smallest and the largest shape are always
-    measured too. The table is written as it grows; the same command continues it. On several
-    devices: torchrun --nproc-per-node 8 -m nastool measure ...; each process takes its share.
+    measured too. The table is written as it grows; the same command continues it. Every value is
+    also kept in --storage, where searches on measured_perplexity and 'nastool verify' find it, and
+    what they have measured is not measured again. On several devices: torchrun --nproc-per-node 8
+    -m nastool measure ...; each process takes its share.
     """
     with torch_needed():
+        import numpy as np
+
         from nastool_supernets.cli.processes import say, shared_work
         from nastool_supernets.corpus.masked_text import masked_text
         from nastool_supernets.runtime.parallel import own_device
-        from nastool_supernets.training.checkpoints import load_supernet
+        from nastool_supernets.saved import load_supernet
     from nastool.cli.progress import ProgressBar
-    from nastool_supernets.measuring import perplexities as measuring
+    from nastool.store import open_store
+    from nastool_supernets.genotypes import distinct, rows
+    from nastool_supernets.measuring import tables
 
     if text and corpus is not None:
         raise InvalidInputError("expected --text or --corpus, got both")
     limit = None if max_time is None else parse_time("--max-time", max_time)
     device = own_device(device)
-    model = load_supernet(supernet)
-    move(model, device)
-    config = model.config
-    wanted = [config.largest, config.smallest]
+    net = load_supernet(supernet)
+    move(net.model, device)
+    space, ends = net.space, net.followed()
+    wanted = [*ends.values()]
     for path in shapes_from:
-        wanted += [
-            config.check_shape(s) for s in measuring.read_shapes(path, config.num_hidden_layers)
-        ]
-    wanted += measuring.sample_shapes(
-        config.widths, config.num_hidden_layers, shapes, seed, wanted[:2]
-    )
+        wanted += tables.read_shapes(path, space)
+    wanted += distinct(space, shapes, np.random.default_rng(seed), ends.values())
+    wanted = rows(space.canonicalize(np.array(wanted)))
     input_ids, labels, names = masked_text(
         supernet,
-        config,
+        net.model.config,
         text,
         text_field=text_field,
         corpus=corpus,
         blocks=blocks,
         mask_seed=mask_seed,
+        task=net.task,
     )
     card: dict[str, Any] = {
         "supernet": supernet.resolve().name,
-        "widths": list(config.widths),
+        "space": space.name,
         "text": names,
         "mask_seed": mask_seed,
         "shapes_seed": seed,
     }
     with (
         shared_work(device) as workers,
+        open_store(storage) if workers.is_first and storage != "none" else nullcontext() as store,
         ProgressBar("measuring") if workers.is_first else nullcontext() as bar,
     ):
-        measuring.measure(
-            model,
+        tables.measure(
+            net,
             input_ids,
             labels,
             wanted,
@@ -139,21 +147,23 @@ def measure(
             progress=lambda p: bar(p.done, p.total) if bar is not None else None,
             workers=workers,
             max_time=limit,
+            store=store,
         )
     if not workers.is_first:
         return
-    table = measuring.read_measured(output)
+    table = tables.read_table(output, space)
     missing = len(set(wanted) - set(table))
     if missing:
         say(
             f"Stopped after {max_time}: {len(set(wanted)) - missing:,} of {len(set(wanted)):,} "
             "shapes are measured; the same command goes on"
         )
-    if not {config.largest, config.smallest} <= set(table):
+    if not {*ends.values()} <= set(table):
         return
-    largest, smallest = table[config.largest], table[config.smallest]
-    n_masked = int((labels != -100).sum())
+    largest, smallest = (table[ends[name]] for name in ("largest", "smallest"))
+    n_targets = int((labels != -100).sum())
+    kind = "masked" if net.task == "masked-lm" else "predicted"
     click.echo(
-        f"{len(table):,} shapes, {n_masked:,} masked tokens of {', '.join(names)}: "
+        f"{len(table):,} shapes, {n_targets:,} {kind} tokens of {', '.join(names)}: "
         f"perplexity {largest:,.2f} (largest) to {smallest:,.2f} (smallest): {output}"
     )

@@ -10,14 +10,20 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from nastool.cli import completion
-from nastool.cli.options import count, storage_option, whole
+from nastool.cli.options import count, plugin_option, storage_option, whole
 from nastool.cli.pages import help_page
 from nastool.errors import InvalidInputError
-from nastool_supernets.cli.starts import Start, check_reading, known_tokenizer, shape_of_study
+from nastool_supernets.cli.starts import (
+    Start,
+    TrainingCommand,
+    check_reading,
+    family_options,
+    known_tokenizer,
+    shape_of_study,
+)
 from nastool_supernets.cli.supernets import (
-    SIZES,
     check_device,
-    followed_shapes,
+    followed,
     move,
     torch_needed,
 )
@@ -31,10 +37,10 @@ from nastool_supernets.cli.training_options import (
 )
 
 if TYPE_CHECKING:
-    from nastool_supernets.training.checkpoints import Checkpoint
+    from nastool_supernets.saved import Checkpoint
+    from nastool_supernets.supernet import SingleShape
     from nastool_supernets.training.config import PretrainingConfig
-    from nastool_supernets.training.pretraining import StepReport
-    from nastool_supershaper.modeling import SuperShaperForMaskedLM
+    from nastool_supernets.training.report import StepReport
 
 _RULES = ("sandwich", "random", "largest")
 _SAMPLINGS = ("uniform", "size-aware")
@@ -47,7 +53,7 @@ _INTERRUPTED = 130
     "nastool pretrain --supernet runs/supernet --shape knee --study mine --output alone",
     groups={
         "Where it starts": (
-            "--bert --size --supernet --widths --layers --shape --study --storage --teacher "
+            "--bert --size --supernet --family --widths --layers --shape --study --storage --teacher "
             "--reorder"
         ),
         "Text": (
@@ -67,18 +73,22 @@ _INTERRUPTED = 130
         "Machine": "--device --dtype --compile --gradient-checkpointing --peak-flops --tracker",
     },
 )
-@click.command()
-@click.option("--bert", metavar="PATH_OR_HUB", help="BERT checkpoint to start from.")
+@click.command(cls=TrainingCommand)
 @click.option(
     "--size",
     "--config",
     "size",
     metavar="NAME_OR_JSON",
-    help=f"Start from random weights: {', '.join(SIZES)}, or a JSON file of sizes.",
+    help="Start from random weights: sizes that its family names, such as tiny, small or base, or "
+    "a JSON file of them.",
 )
 @click.option("--supernet", metavar="DIR", help="Start from a supernet trained before.")
-@click.option("--widths", metavar="W,W,...", help="Hidden sizes a layer can take.")
-@click.option("--layers", type=count, help="Grow a pretrained model to so many layers.")
+@click.option(
+    "--family",
+    "family_name",
+    metavar="NAME",
+    help="What to train, where several families have what --config names.",
+)
 @click.option(
     "--shape",
     "shape_text",
@@ -100,7 +110,6 @@ _INTERRUPTED = 130
     help="What --shape learns from as well: a supernet, whose largest subnet is taken, or any "
     "masked language model with the same tokenizer.",
 )
-@click.option("--reorder", is_flag=True, help="First sort the hidden dimensions by importance.")
 @click.option(
     "--text",
     multiple=True,
@@ -200,17 +209,15 @@ _INTERRUPTED = 130
     "--output", required=True, type=click.Path(path_type=Path), help="Folder of the supernet."
 )
 @click.option("--resume", is_flag=True, help="Continue the run in the output folder.")
+@plugin_option
 def pretrain(
-    bert: str | None,
     size: str | None,
     supernet: str | None,
-    widths: str | None,
-    layers: int | None,
+    family_name: str | None,
     shape_text: str | None,
     study: str | None,
     storage: str,
     teacher: str | None,
-    reorder: bool,
     text: tuple[str, ...],
     dataset: tuple[str, ...],
     text_field: str | None,
@@ -247,18 +254,21 @@ def pretrain(
 
         from nastool_supernets.cli.processes import say, shared_work
         from nastool_supernets.corpus.corpus import fixed_masks
-        from nastool_supernets.deployment.models import save_deployed
         from nastool_supernets.runtime.parallel import own_device
+        from nastool_supernets.saved import save_shape
         from nastool_supernets.training.checkpoints import resumable_checkpoint
         from nastool_supernets.training.pace import steps_within
-        from nastool_supernets.training.pretraining import WAIT, Evaluation
+        from nastool_supernets.training.pretraining import WAIT
         from nastool_supernets.training.pretraining import pretrain as train
+        from nastool_supernets.training.report import Evaluation
         from nastool_supernets.training.teaching import load_teacher
+    from nastool_supernets.supernet import Supernet
     from nastool_supernets.training.rules import OneShape
 
     if study is not None:
         shape_text = shape_of_study(study, storage, shape_text)
-    start = Start(bert, size, supernet, widths, layers, reorder, shape_text)
+    options = {str(o.name): overrides.pop(str(o.name)) for o in family_options()}
+    start = Start(size, supernet, options, shape_text, family_name)
     limit = None if max_time is None else parse_time("--max-time", max_time)
     if limit is not None and overrides["steps"] is not None:
         raise InvalidInputError("expected --steps or --max-time, got both")
@@ -322,27 +332,29 @@ def pretrain(
             text_field=text_field,
         )
         torch.manual_seed(seed)
-        model, origin = start.prepared(opened, saved, shape, tokenised)
+        net, origin = start.prepared(opened, saved, shape, tokenised)
+        model, task = net.model, tokenised.task(net.task)
         move(model, device)
         taught = None
         if lesson is not None:
             taught = lesson.teacher(
-                model, tokenised.tokenizer(), tokenised.train.shape[1], config.distil_hidden > 0
+                cast("SingleShape", net),
+                tokenised.tokenizer(),
+                tokenised.train.shape[1],
+                config.distil_hidden > 0,
             )
             origin |= lesson.origin(is_new=saved is None)
         evaluation = None
         if len(tokenised.held_out):
-            masked = fixed_masks(tokenised, "held_out", evaluation_blocks, 0)
-            followed = (
-                followed_shapes(cast("SuperShaperForMaskedLM", model)) if shape is None else {}
-            )
-            evaluation = Evaluation(*masked, shapes=followed)
+            masked = fixed_masks(tokenised, "held_out", evaluation_blocks, 0, net.task)
+            others = followed(net) if isinstance(net, Supernet) else {}
+            evaluation = Evaluation(*masked, others)
         if limit is not None and saved is None:
             steps = steps_within(
                 limit,
-                model,
+                net,
                 tokenised.train,
-                tokenised.masking(config.masking_rate),
+                task,
                 lambda steps: configured(None, steps),
                 output,
                 teacher=taught,
@@ -362,9 +374,9 @@ def pretrain(
             )
         with _step_display(config.steps, config.log_every) as on_step:
             result = train(
-                model,
+                net,
                 tokenised.train,
-                tokenised.masking(config.masking_rate),
+                task,
                 config,
                 output,
                 teacher=taught,
@@ -377,7 +389,7 @@ def pretrain(
                 origin=origin,
             )
         if shape is not None and workers.is_first and result.step:
-            save_deployed(model, tokenised.tokenizer(), output)
+            save_shape(model, tokenised.tokenizer(), output)
         workers.wait()  # launchers end the others when one has ended with a code that is not 0
     if not result.finished:
         if workers.is_first:

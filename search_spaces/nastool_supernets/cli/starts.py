@@ -2,28 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import click
+
 from nastool.errors import InvalidInputError
 from nastool.files.reading import is_file, read_json_object
-from nastool_supernets.cli.supernets import (
-    check_net,
-    new_supernet,
-    sized_config,
-    sort_hidden,
-)
+from nastool_supernets.family import Family, families, find_family
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
+    from nastool.space import Architecture
     from nastool_supernets.corpus.corpus import Corpus
-    from nastool_supernets.training.checkpoints import Checkpoint
-    from nastool_supernets.training.rules import Shape
+    from nastool_supernets.saved import Checkpoint
+    from nastool_supernets.supernet import Net, Supernet
     from nastool_supernets.training.teaching import Lessons
-    from nastool_supershaper.modeling import SuperShaperForMaskedLM
-    from nastool_supershaper.supernet_config import SuperShaperConfig
+
+
+class TrainingCommand(click.Command):
+    """A command with the options of all families behind its own."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        return [*super().get_params(ctx), *family_options()]
+
+
+def family_options() -> list[click.Option]:
+    """The further options of all families.
+
+    Raises:
+        InvalidInputError: Two families have the same one.
+    """
+    owners: dict[str, str] = {}
+    options: list[click.Option] = []
+    for family in families():
+        for option in family.options():
+            for flag in option.opts:
+                if (other := owners.setdefault(flag, family.name)) != family.name:
+                    raise InvalidInputError(
+                        f"option {flag} must be of one family of supernets, got {other} and "
+                        f"{family.name}"
+                    )
+            options.append(option)
+    return options
 
 
 @dataclass(frozen=True)
@@ -31,22 +55,18 @@ class Start:
     """What options name to start from.
 
     Args:
-        bert: Path or hub name of a BERT.
         size: Name of sizes, or a JSON file of them, for random weights.
         supernet: Folder of a supernet trained before.
-        widths: Hidden sizes a layer can take, with commas between; None for the usual ones.
-        layers: Layers to grow to; None to leave it.
-        reorder: Whether the hidden dimensions are sorted first.
+        options: What the options of all families were given.
         shape_text: The one shape to train; None for the supernet.
+        family_name: The family; None for what the other options say.
     """
 
-    bert: str | None
     size: str | None
     supernet: str | None
-    widths: str | None
-    layers: int | None
-    reorder: bool
+    options: Mapping[str, Any]
     shape_text: str | None = None
+    family_name: str | None = None
 
     def check(self, saved: Checkpoint | None) -> None:
         """Check that one start is named, or none where a run goes on.
@@ -54,10 +74,13 @@ class Start:
         Args:
             saved: The checkpoint of a run that goes on.
         """
-        named = [s for s in (self.bert, self.size, self.supernet) if s is not None]
+        starts = {name: self.options[name] for f in families() for name in f.starts}
+        starts |= {"config": self.size, "supernet": self.supernet}
+        named = [name for name, given in starts.items() if given is not None]
         if len(named) > 1 or (not named and saved is None):
+            *others, last = (f"--{name}" for name in starts)
             raise InvalidInputError(
-                f"expected exactly one of --bert, --config and --supernet, got {len(named)}"
+                f"expected exactly one of {', '.join(others)} and {last}, got {len(named)}"
             )
         if saved is not None and self.shape_text is not None and self.saved_shape(saved) is None:
             raise InvalidInputError(
@@ -65,16 +88,51 @@ class Start:
                 "what the shape starts from: --supernet)"
             )
 
+    def family(self, saved: Checkpoint | None) -> Family:
+        """The family that is trained.
+
+        Raises:
+            InvalidInputError: Nothing says which, or what does is contradicted.
+        """
+        family = self._family(saved)
+        for other in families():
+            for option in other.options():
+                if other.name != family.name and _is_given(self.options.get(str(option.name))):
+                    raise InvalidInputError(
+                        f"{option.opts[0]}: expected a {other.name} net, got {family.name}"
+                    )
+        if self.family_name not in (None, family.name):
+            raise InvalidInputError(
+                f"--family: expected {family.name}, which the net is of, got {self.family_name}"
+            )
+        return family
+
+    def _family(self, saved: Checkpoint | None) -> Family:
+        from nastool_supernets.saved import trained_folder
+
+        if saved is not None or self.supernet is not None:
+            folder = saved.path if saved else trained_folder(Path(str(self.supernet)), "supernet")
+            return find_family(str(read_json_object(folder / "config.json").get("model_type")))
+        if self.family_name is not None:
+            return find_family(self.family_name)
+        known = families()
+        for family in known:
+            if any(self.options[name] is not None for name in family.starts):
+                return family
+        having = [family for family in known if self.size in family.sizes] or known
+        if len(having) != 1:
+            raise InvalidInputError(
+                f"--family: expected one of {', '.join(family.name for family in having)}, got none"
+            )
+        return having[0]
+
     @property
     def model(self) -> str | None:
         """The model that is named, which may have a tokenizer beside it."""
-        return self.bert or self.supernet
+        named = (self.options[name] for family in families() for name in family.starts)
+        return next((str(name) for name in named if name is not None), self.supernet)
 
-    @property
-    def _names(self) -> tuple[str | None, str | None, str | None, str | None, int | None]:
-        return self.bert, self.size, self.supernet, self.widths, self.layers
-
-    def saved_shape(self, saved: Checkpoint | None) -> Shape | None:
+    def saved_shape(self, saved: Checkpoint | None) -> Architecture | None:
         """The shape that a run trains alone; None where it trains a supernet, or is none."""
         rule = {} if saved is None else saved.state["config"].get("rule", {})
         return tuple(rule["shape"]) if "shape" in rule else None
@@ -88,7 +146,7 @@ class Start:
         """Whether one shape is trained alone."""
         return self.shape_text is not None or self.saved_shape(saved) is not None
 
-    def open(self, saved: Checkpoint | None) -> tuple[PreTrainedModel | None, Shape | None]:
+    def open(self, saved: Checkpoint | None) -> tuple[PreTrainedModel | None, Architecture | None]:
         """Read what there is before the text.
 
         Args:
@@ -107,19 +165,16 @@ class Start:
                 raise _other_shape(shape, self.shape_text)
             return self._saved_net(saved, shape), shape
         try:
+            family = self.family(saved)
             if self.size is None:
-                net = new_supernet(*self._names, None)
-                config = cast("SuperShaperConfig", net.config)
+                net = self._named_net(family)
+                config = net.config
             else:
-                net, config = None, sized_config(self.size, self.widths, 1)
-                if self.layers is not None:
-                    raise InvalidInputError(
-                        "--layers: expected --bert or --supernet beside it, got --config"
-                    )
+                net, config = None, family.sized(self.size, self.options, 1)
         except InvalidInputError as error:
             raise _going_on(error, saved) from error
         if self.shape_text is not None:
-            wanted = _parse_shape(self.shape_text, config)
+            wanted = _parse_shape(self.shape_text, family, config)
             if shape not in (None, wanted):
                 raise _other_shape(shape, self.shape_text)
             shape = wanted
@@ -129,9 +184,9 @@ class Start:
         self,
         opened: PreTrainedModel | None,
         saved: Checkpoint | None,
-        shape: Shape | None,
+        shape: Architecture | None,
         corpus: Corpus,
-    ) -> tuple[PreTrainedModel, dict[str, Any]]:
+    ) -> tuple[Net, dict[str, Any]]:
         """Make the net that training starts from, or that a run that goes on is checked with.
 
         Args:
@@ -143,35 +198,60 @@ class Start:
         Returns:
             The net, and what its start is known by.
         """
+        from nastool_supernets.family import net_of
         from nastool_supernets.measuring.perplexities import model_fingerprint
 
+        family = self.family(saved)
         if self.model is None and self.size is None and opened is not None:
-            return opened, {"reorder": True} if self.reorder else {}
-        try:
-            net = cast("SuperShaperForMaskedLM", opened or new_supernet(*self._names, corpus))
-        except InvalidInputError as error:
-            raise _going_on(error, saved) from error
-        origin = {"weights at the start": model_fingerprint(net), "reorder": self.reorder}
-        if self.reorder and saved is None:
-            sort_hidden(net, corpus)
-        return (net if shape is None else net.extract(shape)), origin
+            origin = family.prepare(opened, self.options, None)
+            return net_of(opened), {name: value for name, value in origin.items() if value}
+        model = opened
+        if model is None:
+            config = family.sized(str(self.size), self.options, corpus.card["vocab_size"])
+            model = cast("Any", family.model_class)(config)
+        origin = {"weights at the start": model_fingerprint(model)}
+        origin |= family.prepare(model, self.options, corpus if saved is None else None)
+        net = cast("Supernet", net_of(model))
+        if shape is None:
+            return net, origin
+        return net_of(net.extract(net.genotype(shape))), origin
 
-    def _saved_net(self, saved: Checkpoint, shape: Shape | None) -> PreTrainedModel:
+    def _named_net(self, family: Family) -> PreTrainedModel:
+        """The supernet that options name, as they change it."""
+        from nastool_supernets.saved import load_supernet
+
+        if self.supernet is None:
+            return family.begin(self.options)
+        model = load_supernet(self.supernet).model
+        # Older nets do not say what they were trained on.
+        known = getattr(model.config, "trained_positions", 0)
+        model.config.trained_positions = known or model.config.max_position_embeddings
+        return family.changed(model, self.options)
+
+    def _saved_net(self, saved: Checkpoint, shape: Architecture | None) -> PreTrainedModel:
         """The net of a run that goes on, which no option names again."""
-        from nastool_supernets.deployment.models import load_deployed
-        from nastool_supernets.training.checkpoints import load_supernet
+        from nastool_supernets.saved import load_shape, load_supernet
 
-        if shape is None or "widths" in read_json_object(saved.path / "config.json"):
-            net = load_supernet(saved.path)
-            check_net(net, self.widths, self.layers)
-            return net
-        for option, given in (("--widths", self.widths), ("--layers", self.layers)):
-            if given is not None:
-                raise InvalidInputError(f"{option}: the run trains one shape, which has none")
-        return load_deployed(saved.path)
+        family = self.family(saved)
+        kind = read_json_object(saved.path / "config.json").get("model_type")
+        if shape is None or kind == family.name:
+            model = load_supernet(saved.path).model
+            family.check(model, self.options)
+            return model
+        for option in family.options():
+            # What is done before the first step is noted with the run.
+            if _is_given(self.options[str(option.name)]) and not option.is_flag:
+                raise InvalidInputError(
+                    f"{option.opts[0]}: the run trains one shape, which has none"
+                )
+        return load_shape(saved.path)
 
 
-def _other_shape(shape: Shape | None, text: str | None) -> InvalidInputError:
+def _is_given(value: object) -> bool:
+    return value is not None and value is not False
+
+
+def _other_shape(shape: Architecture | None, text: str | None) -> InvalidInputError:
     return InvalidInputError(
         f"--shape: the run trains {'-'.join(map(str, shape or ()))}, got {text}: resume with the "
         "same, or give another folder"
@@ -181,7 +261,7 @@ def _other_shape(shape: Shape | None, text: str | None) -> InvalidInputError:
 def _going_on(error: InvalidInputError, saved: Checkpoint | None) -> InvalidInputError:
     if saved is None:
         return error
-    return InvalidInputError(f"{error}; a run that goes on needs no --bert, --config or --supernet")
+    return InvalidInputError(f"{error}; a run that goes on needs no start to be named")
 
 
 def shape_of_study(study: str, storage: str, text: str | None) -> str:
@@ -199,33 +279,30 @@ def shape_of_study(study: str, storage: str, text: str | None) -> str:
     from nastool.store import open_store
     from nastool.study import load_result
     from nastool_supernets.finetuning.picks import named_shape
-    from nastool_supershaper.space import SuperShaperSpace
 
     if text is None:
         raise InvalidInputError("--study: expected --shape beside it: widths, a row or knee")
     with open_store(storage, create=False) as store:
         result = load_result(store, study, stored_problem(store.load(study).summary))
     space = result.problem.space
-    if not isinstance(space, SuperShaperSpace):
-        raise InvalidInputError(f"--study: expected one of shapes, got one of {space.name}")
     return space.format(named_shape(text, space, result)[0])
 
 
-def _parse_shape(text: str, config: SuperShaperConfig) -> Shape:
+def _parse_shape(text: str, family: Family, config: PretrainedConfig) -> Architecture:
     """Read the one shape that an option names.
 
     Args:
-        text: Widths such as ``240-180-...``, ``smallest`` or ``largest``.
-        config: Sizes of the supernet that it is a shape of.
+        text: Choices such as ``240-180-...``, ``smallest`` or ``largest``.
+        family: Of the supernet that it is a shape of.
+        config: Its sizes.
 
     Raises:
         InvalidInputError: If it is none of the supernet's.
     """
     from nastool_supernets.finetuning.picks import named_shape
-    from nastool_supershaper.space import from_config
 
-    space = from_config(config.to_dict())
-    return tuple(int(width) for width in space.decode(named_shape(text, space, None))[0])
+    space = family.space(config.to_dict())
+    return space.decode(named_shape(text, space, None))[0]
 
 
 def check_reading(

@@ -6,38 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nastool.errors import InvalidInputError, MissingDependencyError
-from nastool.files.reading import read_json_object
 
 if TYPE_CHECKING:
     import torch
 
     from nastool.store import StudySummary
-    from nastool_supernets.corpus.corpus import Corpus
-    from nastool_supernets.training.rules import Shape
-    from nastool_supershaper.modeling import SuperShaperForMaskedLM
-    from nastool_supershaper.supernet_config import SuperShaperConfig
-
-# Sizes by name for supernets that start from random weights.
-SIZES: dict[str, dict[str, Any]] = {
-    "tiny": {
-        "hidden_size": 48,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "intermediate_size": 96,
-        "widths": (16, 32, 48),
-    },
-    "small": {
-        "hidden_size": 384,
-        "num_hidden_layers": 6,
-        "num_attention_heads": 12,
-        "intermediate_size": 1536,
-        "widths": (60, 120, 180, 240, 276, 300, 384),
-    },
-    "base": {},
-}
+    from nastool_supernets.genotypes import Genotype
+    from nastool_supernets.supernet import Supernet
 
 
 @contextmanager
@@ -115,161 +93,17 @@ def named_supernet(summary: StudySummary) -> Path:
     return Path(folder)
 
 
-def new_supernet(
-    bert: str | None,
-    size: str | None,
-    supernet: str | None,
-    widths: str | None,
-    layers: int | None,
-    corpus: Corpus | None,
-) -> SuperShaperForMaskedLM:
-    """Make the supernet that training starts from; exactly one of the first three is given.
+def followed(net: Supernet) -> dict[str, Genotype]:
+    """Choose a few random subnets to follow through training, the same in every run.
 
     Args:
-        bert: Path or hub name of a BERT.
-        size: Name of sizes, or a JSON file of them, for random weights.
-        supernet: Folder of a supernet trained before.
-        widths: Hidden sizes a layer can take, with commas between; None for the usual ones.
-        layers: Grow the net to so many layers; None to leave it.
-        corpus: The training text, whose vocabulary a net of random weights takes; any other start
-            needs none.
-
-    Raises:
-        InvalidInputError: If there is no such net.
+        net: The supernet.
     """
-    from nastool_supernets.training.checkpoints import load_supernet
-    from nastool_supershaper.initialization import grow
-    from nastool_supershaper.modeling import SuperShaperForMaskedLM
+    import numpy as np
 
-    if widths is not None and supernet is not None:
-        raise InvalidInputError("--widths: expected --bert or --config beside it, got --supernet")
-    if layers is not None and size is not None:
-        raise InvalidInputError("--layers: expected --bert or --supernet beside it, got --config")
-    parsed = None if widths is None else parse_widths(widths)
-    if bert is not None:
-        model = SuperShaperForMaskedLM.from_bert(bert, widths=parsed)
-    elif supernet is not None:
-        model = load_supernet(supernet)
-        # Older nets do not say what they were trained on.
-        known = model.config.trained_positions or model.config.max_position_embeddings
-        model.config.trained_positions = known
-    else:
-        if corpus is None:
-            raise InvalidInputError("--config: expected text, whose vocabulary the net takes")
-        return SuperShaperForMaskedLM(sized_config(str(size), widths, corpus.card["vocab_size"]))
-    return model if layers is None else grow(model, layers)
+    from nastool_supernets.genotypes import distinct
 
-
-def sized_config(size: str, widths: str | None, vocabulary: int) -> SuperShaperConfig:
-    """Return the configuration of a supernet of random weights.
-
-    Args:
-        size: Name of sizes, or a JSON file of them.
-        widths: Hidden sizes a layer can take, with commas between; None for those of the sizes.
-        vocabulary: Tokens, where the sizes do not say.
-
-    Raises:
-        InvalidInputError: If there are no such sizes, or they break a rule.
-    """
-    from nastool_supershaper.supernet_config import SuperShaperConfig
-
-    sizes = {"vocab_size": vocabulary, **read_sizes(size)}
-    if widths is not None:
-        sizes["widths"] = parse_widths(widths)
-    return SuperShaperConfig(**sizes)
-
-
-def parse_widths(text: str) -> list[int]:
-    """Read the widths that an option names.
-
-    Raises:
-        InvalidInputError: If they are no whole numbers with commas between.
-    """
-    try:
-        return [int(width) for width in text.split(",")]
-    except ValueError as error:
-        raise InvalidInputError(
-            f"--widths: expected whole numbers with commas between, got {text!r}"
-        ) from error
-
-
-def check_net(model: SuperShaperForMaskedLM, widths: str | None, layers: int | None) -> None:
-    """Check that the net of a run that goes on is the one that options name.
-
-    Args:
-        model: The net.
-        widths: Hidden sizes a layer can take, with commas between; None where nothing is named.
-        layers: Number of layers, likewise.
-
-    Raises:
-        InvalidInputError: If it is another one.
-    """
-    config = model.config
-    if widths is not None and parse_widths(widths) != list(config.widths):
-        raise InvalidInputError(
-            f"--widths: the run has {','.join(map(str, config.widths))}, got {widths}: resume with "
-            "the same, or give another folder"
-        )
-    if layers is not None and layers != config.num_hidden_layers:
-        raise InvalidInputError(
-            f"--layers: the run has {config.num_hidden_layers}, got {layers}: resume with the "
-            "same, or give another folder"
-        )
-
-
-def read_sizes(name: str) -> dict[str, Any]:
-    """Return sizes of a supernet, as `SuperShaperConfig` takes them.
-
-    Args:
-        name: One of SIZES, or a JSON file.
-
-    Raises:
-        InvalidInputError: If it is neither, or names a size that there is not.
-    """
-    from nastool_supershaper.supernet_config import SuperShaperConfig
-
-    if name in SIZES:
-        return SIZES[name]
-    try:
-        sizes = read_json_object(Path(name))
-    except InvalidInputError as error:
-        raise InvalidInputError(
-            f"--config: expected {', '.join(SIZES)} or a JSON file of sizes, got {name!r}: {error}"
-        ) from error
-    # The configuration takes any name, as transformers has it: a misspelt one would go unnoticed.
-    unknown = sizes.keys() - SuperShaperConfig().to_dict().keys()
-    if unknown:
-        raise InvalidInputError(f"--config: {name} has unknown sizes {', '.join(sorted(unknown))}")
-    return sizes
-
-
-def sort_hidden(model: SuperShaperForMaskedLM, corpus: Corpus) -> None:
-    """Sort a supernet's hidden dimensions by importance on training text, in place.
-
-    Args:
-        model: The supernet; at full width it computes what it did.
-        corpus: The training text.
-    """
-    import torch
-
-    from nastool_supernets.corpus.corpus import fixed_masks
-    from nastool_supershaper.initialization import hidden_importance, reorder_hidden
-
-    ids, labels = fixed_masks(corpus, "train", 64, 1)
-    importance = hidden_importance(model, torch.from_numpy(ids), torch.from_numpy(labels))
-    reorder_hidden(model, importance)
-
-
-def followed_shapes(model: SuperShaperForMaskedLM) -> dict[str, Shape]:
-    """Choose a few random shapes to follow through training, the same in every run.
-
-    Args:
-        model: The supernet.
-    """
-    from nastool_supernets.measuring.perplexities import sample_shapes
-
-    config = model.config
-    ends = [config.largest, config.smallest]
-    n = min(3, len(config.widths) ** config.num_hidden_layers - len(set(ends)))
-    shapes = sample_shapes(config.widths, config.num_hidden_layers, n, 0, ends)
-    return {f"random_{i + 1}": shape for i, shape in enumerate(shapes)}
+    ends = set(net.followed().values())
+    n = min(3, net.space.size - len(ends))
+    drawn = distinct(net.space, n, np.random.default_rng(0), ends)
+    return {f"random_{i + 1}": genotype for i, genotype in enumerate(drawn)}

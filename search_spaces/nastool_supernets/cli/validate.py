@@ -16,19 +16,18 @@ from nastool.errors import InvalidInputError, NastoolError
 from nastool_supernets.cli.supernets import move, named_supernet, torch_needed
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
     from nastool.results import Result
+    from nastool.space import Architecture, SearchSpace
     from nastool.store import Store
     from nastool_supernets.corpus.corpus import Corpus
     from nastool_supernets.finetuning.report import Report
     from nastool_supernets.finetuning.subnets import Mode, Pretraining
     from nastool_supernets.finetuning.tasks import Task
     from nastool_supernets.finetuning.workbench import Workbench
-    from nastool_supernets.training.rules import Distillation, Shape
-    from nastool_supershaper.modeling import SuperShaperForMaskedLM
-    from nastool_supershaper.shaped_bert import ShapedBertForMaskedLM
-    from nastool_supershaper.space import SuperShaperSpace
+    from nastool_supernets.supernet import Supernet
+    from nastool_supernets.training.rules import Distillation
 
 _MODES = ("direct", "partial", "scratch")
 
@@ -242,7 +241,7 @@ def validate(
     with torch_needed():
         from nastool_supernets.finetuning.validation import validate as fine_tune_all
         from nastool_supernets.finetuning.workbench import Options, Workbench
-        from nastool_supernets.training.checkpoints import load_supernet
+        from nastool_supernets.saved import load_supernet
     from nastool.cli.output import Destination
     from nastool.recipes.study_recipe import stored_problem
     from nastool.store import open_store
@@ -278,8 +277,8 @@ def validate(
         summary = store.load(study).summary
         result = load_result(store, study, stored_problem(summary))
         supernet = supernet or named_supernet(summary)
-        model = load_supernet(supernet)
-        space = _space(result, supernet, model)
+        net = load_supernet(supernet)
+        model, space = net.model, _space(result, supernet, net)
         reader = load_tokenizer(tokenizer or supernet)
         trained = _trained(model_folders, space, reader)
         texts = shape_texts or ["-".join(map(str, shape)) for shape in trained]
@@ -317,9 +316,8 @@ def validate(
             if given is not None and pretraining is None:
                 raise InvalidInputError(f"{option}: expected --pretrain-steps beside it")
         bench = Workbench(
-            model,
+            net,
             reader,
-            space,
             tasks,
             store,
             models,
@@ -427,14 +425,11 @@ def _tasks(
     return tasks, names
 
 
-def _space(result: Result, supernet: Path, model: SuperShaperForMaskedLM) -> SuperShaperSpace:
-    from nastool_supershaper.space import SuperShaperSpace, from_config
-
-    own = from_config(model.config.to_dict())
+def _space(result: Result, supernet: Path, net: Supernet) -> SearchSpace:
     space = result.problem.space
-    if not isinstance(space, SuperShaperSpace) or space.fingerprint != own.fingerprint:
+    if space.fingerprint != net.space.fingerprint:
         raise InvalidInputError(
-            f"--supernet: {supernet} is a supernet of space {own.name}, study "
+            f"--supernet: {supernet} is a supernet of space {net.space.name}, study "
             f"{result.name!r} searched {space.name}"
         )
     return space
@@ -442,11 +437,11 @@ def _space(result: Result, supernet: Path, model: SuperShaperForMaskedLM) -> Sup
 
 def _shapes(
     result: Result,
-    space: SuperShaperSpace,
+    space: SearchSpace,
     how: str | None,
     texts: Sequence[str],
     store: Store,
-) -> tuple[list[Shape], dict[Shape, dict[str, float]]]:
+) -> tuple[list[Architecture], dict[Architecture, dict[str, float]]]:
     """The shapes, without repetition, and what the study reports of each."""
     import numpy as np
 
@@ -459,8 +454,7 @@ def _shapes(
     params = space.costs["params"].evaluate(genotypes)
     columns = {"params": params, **reported(result, genotypes, store)}
     order = np.argsort(params, kind="stable")
-    widths = np.array(space.widths)
-    shapes = [tuple(row) for row in widths[genotypes[order]].tolist()]
+    shapes = space.decode(genotypes[order])
     metrics = {
         shape: {name: float(values[row]) for name, values in columns.items()}
         for shape, row in zip(shapes, order, strict=True)
@@ -469,23 +463,24 @@ def _shapes(
 
 
 def _trained(
-    folders: Sequence[Path], space: SuperShaperSpace, tokenizer: PreTrainedTokenizerFast
-) -> dict[Shape, ShapedBertForMaskedLM]:
+    folders: Sequence[Path], space: SearchSpace, tokenizer: PreTrainedTokenizerFast
+) -> dict[Architecture, PreTrainedModel]:
     """Models of one shape by shape, checked to be of the study's space and tokenizer."""
     from nastool_supernets.corpus.identity import describe_tokenizer
     from nastool_supernets.corpus.text import load_tokenizer
-    from nastool_supernets.deployment.models import load_deployed
-    from nastool_supershaper.shaped_bert import ShapedBertForMaskedLM
+    from nastool_supernets.family import family_of
+    from nastool_supernets.saved import load_shape
 
-    found: dict[Shape, ShapedBertForMaskedLM] = {}
+    found: dict[Architecture, PreTrainedModel] = {}
     for folder in folders:
-        model = load_deployed(folder)
-        if not isinstance(model, ShapedBertForMaskedLM):
+        model = load_shape(folder)
+        family = family_of(model.config)
+        if family.head_of(model) != "masked-lm":
             raise InvalidInputError(
                 f"--model: expected what 'nastool pretrain --shape' wrote, {folder} has no "
                 "masked language modelling head"
             )
-        shape = tuple(model.config.shape)
+        shape = family.shape_of(model)
         try:
             space.parse("-".join(map(str, shape)))
         except InvalidInputError as error:

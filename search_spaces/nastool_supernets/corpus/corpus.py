@@ -29,11 +29,14 @@ from nastool_supernets.corpus.identity import (
     source_differences,
     tokenizer_fingerprint,
 )
-from nastool_supernets.corpus.masking import (
+from nastool_supernets.corpus.masking import Masking
+from nastool_supernets.corpus.next_tokens import NextTokens
+from nastool_supernets.corpus.tasks import (
+    Batches,
     Blocks,
-    MaskedBatches,
-    Masking,
-    mask_fixed,
+    Task,
+    TaskName,
+    apply_fixed,
     random_generator,
 )
 from nastool_supernets.corpus.text import (
@@ -61,17 +64,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 __all__ = [
+    "Batches",
     "Blocks",
     "Corpus",
     "HubDataset",
-    "MaskedBatches",
     "Masking",
     "Source",
     "TextFile",
+    "apply_fixed",
     "fixed_masks",
     "load_corpus",
     "load_tokenizer",
-    "mask_fixed",
     "prepare_corpus",
     "random_generator",
     "save_tokenizer",
@@ -134,6 +137,12 @@ class Corpus:
             rate=rate,
         )
 
+    def task(self, name: TaskName) -> Task:
+        """Return what a net is to predict of this corpus's blocks."""
+        if name == "causal-lm":
+            return NextTokens(self.card["vocab_size"])
+        return self.masking()
+
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerFast, name: str) -> None:
         """Check that the text was tokenised with a vocabulary.
 
@@ -187,7 +196,11 @@ def load_corpus(folder: str | Path, *, verify: bool = True) -> Corpus:
 
 
 def fixed_masks(
-    corpus: Corpus, part: str, n_blocks: int | None, seed: int
+    corpus: Corpus,
+    part: str,
+    n_blocks: int | None,
+    seed: int,
+    task: TaskName = "masked-lm",
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Mask evenly spaced blocks of a corpus once.
 
@@ -196,6 +209,7 @@ def fixed_masks(
         part: ``train`` or ``held_out``.
         n_blocks: Number of blocks; None takes all.
         seed: Seed of the masks.
+        task: What is to be predicted.
 
     Returns:
         Input ids and labels, (n, length).
@@ -205,7 +219,7 @@ def fixed_masks(
         raise InvalidInputError(f"the number of blocks must be at least 1, got {n_blocks}")
     if n_blocks is not None and n_blocks < len(blocks):
         blocks = blocks[np.linspace(0, len(blocks) - 1, n_blocks).astype(np.int64)]
-    return mask_fixed(blocks, corpus.masking(), seed)
+    return apply_fixed(blocks, corpus.task(task), seed)
 
 
 def prepare_corpus(

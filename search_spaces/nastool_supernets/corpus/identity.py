@@ -12,7 +12,7 @@ import numpy as np
 
 from nastool.files.reading import GZIP
 from nastool.files.writing import digest
-from nastool_supernets.corpus.masking import Blocks
+from nastool_supernets.corpus.tasks import Blocks
 from nastool_supernets.corpus.text import HubDataset, Source
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from nastool.errors import InvalidInputError
 from nastool.files.reading import is_file, read_json_object
 from nastool.leftovers import temporary_folder
 from nastool_supernets.corpus.corpus import Corpus, fixed_masks, load_corpus, prepare_corpus
+from nastool_supernets.corpus.tasks import TaskName
 from nastool_supernets.corpus.text import load_tokenizer, text_files
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def masked_text(
     corpus: Path | None = None,
     blocks: int | None = None,
     mask_seed: int = 0,
+    task: TaskName = "masked-lm",
 ) -> MaskedText:
     """Take held-out text for a supernet, and mask it.
 
@@ -56,6 +58,7 @@ def masked_text(
         corpus: Prepared corpus; what it holds out, or else all of it.
         blocks: Blocks to measure on, evenly spaced; None for all.
         mask_seed: Seed of the masks.
+        task: What the supernet predicts.
 
     Raises:
         InvalidInputError: If there is no such text, or the supernet cannot read it.
@@ -64,13 +67,13 @@ def masked_text(
         tokenizer = load_tokenizer(supernet)
         length = trained_length(supernet, config)
         return mask_files(
-            text, tokenizer, config, str(supernet), text_field, blocks, mask_seed, length
+            text, tokenizer, config, str(supernet), text_field, blocks, mask_seed, length, task
         )
     opened = load_corpus(corpus or supernet / "corpus")
     if corpus is None and not len(opened.held_out):
         raise InvalidInputError(f"{supernet} was trained without held-out text: name some")
     beside = load_tokenizer(supernet) if (supernet / "tokenizer.json").is_file() else None
-    return mask_corpus(opened, beside, config, str(supernet), blocks, mask_seed)
+    return mask_corpus(opened, beside, config, str(supernet), blocks, mask_seed, task)
 
 
 def trained_length(supernet: Path, config: PretrainedConfig) -> int:
@@ -133,6 +136,7 @@ def mask_files(
     blocks: int | None = None,
     mask_seed: int = 0,
     length: int | None = None,
+    task: TaskName = "masked-lm",
 ) -> MaskedText:
     """Tokenise text for a model, and mask it.
 
@@ -145,6 +149,7 @@ def mask_files(
         blocks: Blocks to measure on, evenly spaced; None for all.
         mask_seed: Seed of the masks.
         length: Tokens a block; None takes 128, or what positions the model was trained on.
+        task: What the model predicts.
 
     Raises:
         InvalidInputError: If there is no such text, or the model cannot read it.
@@ -154,7 +159,7 @@ def mask_files(
     with temporary_folder() as folder:
         opened = prepare_corpus(files, tokenizer, folder, sequence_length=length, held_out=0.0)
         check_corpus(opened, None, config, name)
-        masked = fixed_masks(opened, "train", blocks, mask_seed)
+        masked = fixed_masks(opened, "train", blocks, mask_seed, task)
     return MaskedText(*masked, [file.name for file in files])
 
 
@@ -165,6 +170,7 @@ def mask_corpus(
     name: str,
     blocks: int | None = None,
     mask_seed: int = 0,
+    task: TaskName = "masked-lm",
 ) -> MaskedText:
     """Mask a prepared corpus for a model: what it holds out, or else all of it.
 
@@ -175,6 +181,7 @@ def mask_corpus(
         name: What it is called in messages.
         blocks: Blocks to measure on, evenly spaced; None for all.
         mask_seed: Seed of the masks.
+        task: What the model predicts.
 
     Raises:
         InvalidInputError: If the model cannot read it, or was trained on shorter blocks only.
@@ -183,7 +190,7 @@ def mask_corpus(
     check_length(config, corpus.train.shape[1], name)
     part = "held_out" if len(corpus.held_out) else "train"
     names = [source["name"] for source in corpus.card["sources"]]
-    return MaskedText(*fixed_masks(corpus, part, blocks, mask_seed), names)
+    return MaskedText(*fixed_masks(corpus, part, blocks, mask_seed, task), names)
 
 
 def check_corpus(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,18 @@ from nastool.devices import Device, timing_of
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
 from nastool.files.reading import read_json_object
 from nastool.plugins import load_device
+from nastool_objectives.latency.padding import NONE
 from nastool_supernets.deployment import forms
-from nastool_supernets.deployment.models import load_deployed
-from nastool_supernets.deployment.runtimes import FILES, one_line
+from nastool_supernets.deployment.runtimes import FILES
 from nastool_supernets.deployment.sizes import bytes_of, forms_in, peak_memory
-from nastool_supershaper import shaped_bert
+from nastool_supernets.family import find_family, is_known
+from nastool_supernets.runtime.one_line import one_line
+from nastool_supernets.saved import load_shape
 
 Progress = Callable[[int, int, str], None]
 """Called with the steps done, of all, and what is being done."""
 
 COMPILED = "torch.compile"
-
-_DEPLOYED = "ShapedBert"
-"""What the names of deployed models begin with."""
 
 _DEVICES = {
     "torch": "cpu",
@@ -89,6 +89,7 @@ class Candidate:
         folder: The model's folder.
         device: What runs it.
         deployment: What it runs.
+        padding: What the device pads it to; ``none`` for files, which are as they are.
     """
 
     model: str
@@ -96,6 +97,7 @@ class Candidate:
     folder: Path
     device: Device
     deployment: Deployment
+    padding: str = NONE
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,7 @@ class Row:
         spread: How far the rounds' medians lie apart, relative to `median`.
         throughput: Texts a second.
         memory: Most resident memory that running adds to a process, in bytes; None where not known.
+        padding: What layers were padded to; the additional weights are no parameters, but memory.
     """
 
     model: str
@@ -123,6 +126,7 @@ class Row:
     spread: float
     throughput: float
     memory: int | None
+    padding: str = NONE
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values, units in the names."""
@@ -141,8 +145,8 @@ def load_model(folder: Path) -> PreTrainedModel:
         InvalidInputError: There is none.
     """
     kind = model_class(folder)
-    if kind.config_class is shaped_bert.ShapedBertConfig:
-        return load_deployed(folder)
+    if is_known(_content(folder).get("model_type")):
+        return load_shape(folder)
     # transformers, safetensors and torch raise their own types for files that do not fit.
     with one_line(f"no model can be read from {folder}", InvalidInputError):
         return kind.from_pretrained(folder, dtype=torch.float32).eval()
@@ -154,20 +158,20 @@ def model_class(folder: Path) -> type[PreTrainedModel]:
     Raises:
         InvalidInputError: There is no model, or one that is not measured here.
     """
+    content = _content(folder)
     try:
-        name = str(read_json_object(folder / "config.json")["architectures"][0])
-    except InvalidInputError as error:
-        raise InvalidInputError(
-            f"expected the folder of a model that 'nastool export' wrote, got {folder}: {error}"
-        ) from error
+        name = str(content["architectures"][0])
     except (LookupError, TypeError) as error:
         raise InvalidInputError(
             f"expected the folder of a model that 'nastool export' wrote, got {folder}, whose "
             "config.json names no architecture"
         ) from error
-    prefix, _ = _parts(name)
-    found = getattr(shaped_bert if prefix == _DEPLOYED else transformers, name, None)
-    if not prefix or found is None:
+    found, type_ = None, content.get("model_type")
+    if is_known(type_) and (family := find_family(str(type_))).shape_type == type_:
+        found = getattr(import_module(family.module or "transformers"), name, None)
+    elif any(name.startswith(prefix) for _, prefix in _BASELINES.values()):
+        found = getattr(transformers, name, None)
+    if found is None:
         raise InvalidInputError(
             f"expected the folder of a model that 'nastool export' wrote, or of a BERT or "
             f"DistilBERT, but {folder} holds a {name}"
@@ -182,14 +186,17 @@ def task_of(folder: Path) -> str:
     Raises:
         InvalidInputError: There is no model, or one that is not measured here.
     """
-    return _parts(model_class(folder).__name__)[1]
+    name = model_class(folder).__name__
+    return name[max(0, *map(name.find, ("For", "Model"))) :]
 
 
-def _parts(name: str) -> tuple[str, str]:
-    """Name of a class in two: the family of models, empty for others, and the task."""
-    families = (_DEPLOYED, *(prefix for _, prefix in _BASELINES.values()))
-    family = next((family for family in families if name.startswith(family)), "")
-    return family, name.removeprefix(family)
+def _content(folder: Path) -> dict[str, Any]:
+    try:
+        return read_json_object(folder / "config.json")
+    except InvalidInputError as error:
+        raise InvalidInputError(
+            f"expected the folder of a model that 'nastool export' wrote, got {folder}: {error}"
+        ) from error
 
 
 def candidates(
@@ -199,6 +206,7 @@ def candidates(
     *,
     threads: int = 1,
     compiled: bool = False,
+    pad: str = NONE,
     skip: Callable[[str], None] = lambda _: None,
 ) -> list[Candidate]:
     """List the forms of a model.
@@ -209,6 +217,7 @@ def candidates(
         workload: What a pass is given.
         threads: Threads of a pass.
         compiled: Whether to measure PyTorch compiled, too.
+        pad: What PyTorch pads layers to; ``auto`` for what is fastest here.
         skip: Called with the reason where a form lacks its runtime here.
 
     Raises:
@@ -224,24 +233,25 @@ def candidates(
             f"the sequence length must be at most {longest} for {name}, "
             f"got {workload.sequence_length}"
         )
-    shape = (workload.batch_size, workload.sequence_length)
-    ids = torch.randint(model.config.vocab_size, shape, generator=torch.Generator().manual_seed(0))
-    # Full texts: padding would be work for some runtimes and none for others.
-    values = (ids, torch.ones_like(ids), torch.zeros_like(ids))
-    taken = forms.input_names(model)
-    inputs = {key: value for key, value in zip(forms.INPUTS, values, strict=True) if key in taken}
     found = []
     for form in held:
-        file = folder / FILES[form] if form in FILES else None
-        deployment = Deployment(model, inputs, workload, file)
+        deployment = forms.as_deployment(
+            model, workload, folder / FILES[form] if form in FILES else None
+        )
         for shown in (form, COMPILED) if form == "torch" and compiled else (form,):
-            settings = {"threads": threads, **({"compile": True} if shown == COMPILED else {})}
+            settings: dict[str, Any] = {"threads": threads}
+            if shown == COMPILED:
+                settings["compile"] = True
+            padding = NONE
+            if form == "torch" and pad != NONE:
+                padding = forms.chosen_padding(model, pad, _DEVICES[shown], settings, workload)
+                settings["pad"] = padding
             try:
                 device = load_device(_DEVICES[shown], settings)
             except MissingDependencyError as error:
                 skip(f"{name}, {shown} is left out: {error}")
                 continue
-            found.append(Candidate(name, shown, folder, device, deployment))
+            found.append(Candidate(name, shown, folder, device, deployment, padding))
     return found
 
 
@@ -288,7 +298,7 @@ def measure(
             step += 1
             # A compiled model brings its compiler along: that is not the memory of a deployment.
             if one.form != COMPILED:
-                memory = peak_memory(one.folder, form, workload, threads)
+                memory = peak_memory(one.folder, form, workload, threads, one.padding)
         medians = np.array([np.median(turn) for turn in turns])
         passes = np.concatenate(turns)
         median = float(np.median(passes))
@@ -303,6 +313,7 @@ def measure(
                 spread=float(medians.max() - medians.min()) / median,
                 throughput=workload.batch_size / median,
                 memory=memory,
+                padding=one.padding,
             )
         )
     return rows

@@ -10,8 +10,9 @@ from huggingface_hub import EvalResult, ModelCardData
 from transformers import PreTrainedModel
 
 from nastool import __version__
-from nastool_supernets.deployment.models import CODE, head_of
-from nastool_supernets.deployment.report import Evaluation, ExportReport, Origin
+from nastool_supernets.deployment.report import ExportReport, Origin
+from nastool_supernets.family import Family, family_of
+from nastool_supernets.finetuning.scores import Evaluation
 
 _TASKS = {
     "masked-lm": ("fill-mask", "AutoModelForMaskedLM"),
@@ -54,15 +55,14 @@ def model_card(model: PreTrainedModel, origin: Origin, report: ExportReport) -> 
         origin: Where it comes from.
         report: What was measured on the way.
     """
-    head = head_of(model)
+    family, config = family_of(model.config), model.config
+    head = family.head_of(model)
     task, auto = _TASKS[head]
-    shape = "-".join(map(str, report.shape))
-    config = model.config
+    title, sentence = family.about("-".join(map(str, report.shape)))
     parts = [
-        _header(task, f"BERT of shape {shape}", origin, report),
-        f"# BERT of shape {shape}\n",
-        f"A BERT of {len(report.shape)} layers whose hidden size differs from layer to layer "
-        f"({shape}), {origin.source}"
+        _header(family, task, title, origin, report),
+        f"# {title}\n",
+        f"{sentence}, {origin.source}"
         + (f"; the study *{origin.study}* found the shape" if origin.study else "")
         + f". {_head(head)} {report.parameters:,} parameters, a vocabulary of "
         f"{config.vocab_size:,} tokens, at most {config.max_position_embeddings} tokens a text.\n",
@@ -71,11 +71,8 @@ def model_card(model: PreTrainedModel, origin: Origin, report: ExportReport) -> 
         parts.append(
             "**The head is new: it has random weights and has to be fine-tuned before use.**\n"
         )
-    parts += [_use(auto, head), _metrics(origin), _forms(report), _licence(origin)]
-    parts.append(
-        f"Made with nastool {__version__}. The method is that of *SuperShaper: Task-Agnostic Super "
-        "Pre-training of BERT Models with Variable Hidden Dimensions*.\n"
-    )
+    parts += [_use(family, auto, head), _metrics(origin), _forms(report), _licence(family, origin)]
+    parts.append(f"Made with nastool {__version__}. {family.credit}".rstrip() + "\n")
     return "\n".join(part for part in parts if part)
 
 
@@ -83,8 +80,8 @@ def _head(head: str) -> str:
     return "Without head: an encoder." if head == "encoder" else f"Head: {head}."
 
 
-def _header(task: str, name: str, origin: Origin, report: ExportReport) -> str:
-    tags = ["supershaper", "custom_code"]
+def _header(family: Family, task: str, name: str, origin: Origin, report: ExportReport) -> str:
+    tags = [family.name, *(["custom_code"] if family.code is not None else [])]
     measured = [
         Evaluation(metric, value, report.measured_on)
         for row in report.rows
@@ -120,7 +117,16 @@ def _identifier(text: str) -> str:
     return re.sub(r"[^\w.]+", "-", text).strip("-").lower()
 
 
-def _use(auto: str, head: str) -> str:
+def _use(family: Family, auto: str, head: str) -> str:
+    if family.code is None:
+        trust, by = "", "transformers knows such models by itself.\n"
+    else:
+        trust = ", trust_remote_code=True"
+        by = f"""\
+`trust_remote_code` lets transformers run `{family.code.name}` of this folder, which is all the code
+there is. Without it, `import {family.module}` before runs nastool's own code
+instead, where that is installed.
+"""
     return f"""\
 ## Use
 
@@ -128,15 +134,12 @@ def _use(auto: str, head: str) -> str:
 from transformers import {auto}, AutoTokenizer
 
 folder = "."  # this folder, or its name on the hub
-tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
-model = {auto}.from_pretrained(folder, trust_remote_code=True)
+tokenizer = AutoTokenizer.from_pretrained(folder{trust})
+model = {auto}.from_pretrained(folder{trust})
 {_USES[head]}
 ```
 
-`trust_remote_code` lets transformers run `{CODE.name}` of this folder, which is all the code there
-is. Without it, `import nastool_supershaper.shaped_bert` before runs nastool's own code instead,
-where that is installed.
-"""
+{by}"""
 
 
 def _metrics(origin: Origin) -> str:
@@ -171,14 +174,15 @@ def _inputs(report: ExportReport) -> str:
     return f"on random tokens in batches of {shown}, with padding"
 
 
-def _licence(origin: Origin) -> str:
+def _licence(family: Family, origin: Origin) -> str:
     weights = (
         f"The weights are under {origin.licence}."
         if origin.licence
         else "The licence of the weights was not said: it depends on what the supernet was trained "
         "from."
     )
-    return f"## Licence\n\nThe code in `{CODE.name}` is under Apache-2.0. {weights}\n"
+    code = "" if family.code is None else f"The code in `{family.code.name}` is under Apache-2.0. "
+    return f"## Licence\n\n{code}{weights}\n"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

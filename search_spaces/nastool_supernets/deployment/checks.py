@@ -22,14 +22,14 @@ from nastool.errors import InvalidInputError
 from nastool_supernets.corpus.corpus import load_corpus
 from nastool_supernets.corpus.masked_text import mask_corpus, mask_files
 from nastool_supernets.deployment.forms import torch_run
-from nastool_supernets.deployment.models import head_of
 from nastool_supernets.deployment.report import Difference
 from nastool_supernets.deployment.runtimes import Arrays, Run
 from nastool_supernets.finetuning.data import Example, read_rows, to_examples
 from nastool_supernets.finetuning.encoding import encode_scored
 from nastool_supernets.finetuning.tasks import Files, Kind, Task
-from nastool_supershaper.modeling import SuperShaperForMaskedLM
-from nastool_supershaper.shaped_bert import ShapedBertForMaskedLM
+from nastool_supernets.genotypes import Genotype
+from nastool_supernets.heads import head_of
+from nastool_supernets.supernet import Supernet
 
 TOLERANCE = 1e-4
 """Largest difference of two outputs that rounding may make, as a share of their spread."""
@@ -76,7 +76,8 @@ def random_batches(model: PreTrainedModel, seed: int = 0) -> list[Arrays]:
         ids = rng.integers(model.config.vocab_size, size=(size, length))
         mask = np.ones_like(ids)
         mask[-1, length - length // 3 :] = 0
-        second = (np.arange(length) > length // 2) & (model.config.type_vocab_size > 1)
+        segmented = getattr(model.config, "type_vocab_size", 1) > 1
+        second = (np.arange(length) > length // 2) & segmented
         segments = np.broadcast_to(second, ids.shape).astype(np.int64)
         batches.append({"input_ids": ids, "attention_mask": mask, "token_type_ids": segments})
     return batches
@@ -114,20 +115,21 @@ def compare(reference: Run, other: Run, batches: Sequence[Arrays]) -> Difference
     )
 
 
-def merging_difference(net: SuperShaperForMaskedLM, subnet: ShapedBertForMaskedLM) -> Difference:
+def merging_difference(net: Supernet, genotype: Genotype, subnet: PreTrainedModel) -> Difference:
     """Compare a shape of a supernet with the subnet that `extract` made of it.
 
     Args:
         net: The supernet.
-        subnet: The shape with its bottlenecks merged (SuperShaper, appendix C).
+        genotype: The shape.
+        subnet: What was cut out, on the CPU.
     """
 
-    def unmerged(inputs: Arrays) -> dict[str, NDArray[Any]]:
+    def sliced(inputs: Arrays) -> dict[str, NDArray[Any]]:
         tensors = {name: torch.from_numpy(values) for name, values in inputs.items()}
         with torch.inference_mode():
-            return {"logits": net(**tensors, shape=subnet.config.shape).logits.numpy()}
+            return {"logits": net.logits(tensors, genotype).numpy()}
 
-    return compare(unmerged, torch_run(subnet), random_batches(subnet))
+    return compare(sliced, torch_run(subnet), random_batches(subnet))
 
 
 def masked_perplexity(run: Run, input_ids: NDArray[np.int64], labels: NDArray[np.int64]) -> float:
@@ -211,7 +213,7 @@ def score_on_examples(
     longest = min(longest, max_length or longest)
     try:
         task, examples = _read_examples(model, path, limit)
-        segments = int(model.config.type_vocab_size)
+        segments = int(getattr(model.config, "type_vocab_size", 1))
         rows, score = encode_scored(task, examples, tokenizer, longest, segments)
     except InvalidInputError as error:
         raise InvalidInputError(f"--examples: {error}") from error

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from nastool.deployment import Workload
 from nastool.errors import NastoolError
 from nastool.files.writing import whole_folder, write_whole
+from nastool_objectives.latency.padding import MULTIPLES, NONE
 from nastool_supernets.deployment import forms
 from nastool_supernets.deployment.card import model_card
 from nastool_supernets.deployment.checks import (
@@ -19,10 +22,11 @@ from nastool_supernets.deployment.checks import (
     random_batches,
 )
 from nastool_supernets.deployment.hub import check_repository, push
-from nastool_supernets.deployment.models import load_deployed, save_deployed
 from nastool_supernets.deployment.report import Difference, ExportReport, FormReport, Origin
 from nastool_supernets.deployment.runtimes import FILES, RUNS, require
 from nastool_supernets.deployment.sizes import bytes_of
+from nastool_supernets.family import family_of
+from nastool_supernets.saved import load_shape, save_shape
 
 __all__ = ["Progress", "check_difference", "check_repository", "export", "push"]
 
@@ -40,6 +44,7 @@ def export(
     merging: Difference | None = None,
     quality: Quality | None = None,
     tolerance: float = TOLERANCE,
+    pad: str = NONE,
     progress: Progress = lambda _: None,
 ) -> ExportReport:
     """Write a model's folder in all wanted forms, or nothing at all.
@@ -54,6 +59,8 @@ def export(
         quality: What to measure PyTorch and the 8-bit form by.
         tolerance: Largest difference from PyTorch of the forms in full precision, as a share of the
             spread of the outputs.
+        pad: What layers of all forms but PyTorch's are padded to; ``auto`` for what ONNX Runtime
+            runs fastest on this processor.
         progress: Called before each step.
 
     Raises:
@@ -66,9 +73,9 @@ def export(
         require(form)
     with whole_folder(target) as folder:
         progress("writing model and tokenizer")
-        save_deployed(model, tokenizer, folder)
+        save_shape(model, tokenizer, folder)
         # From here on, what was written is what is measured and converted.
-        model = load_deployed(folder)
+        model = load_shape(folder)
         reference = forms.torch_run(model)
         rows = [
             FormReport(
@@ -79,17 +86,23 @@ def export(
             )
         ]
         batches = random_batches(model)
+        padding = _padding(model, pad) if ordered else NONE
+        # Only where it runs: what is kept, counted and trained on are the weights as they are.
+        running: Any = model
+        if padding != NONE:
+            running = running.padded(widths=MULTIPLES[padding])
         for form in ordered:
             progress(f"writing and checking {form}")
-            run = RUNS[form](forms.write(form, model, folder))
+            run = RUNS[form](forms.write(form, running, folder))
             difference = compare(reference, run, batches)
             # Eight bits change a model; what is no number is broken all the same.
             limit = math.inf if form == "int8" else tolerance
             check_difference(f"{form} and PyTorch", difference, limit)
             value = quality.measure(run) if quality is not None and form == "int8" else {}
-            rows.append(FormReport(form, FILES[form], bytes_of(folder, form), difference, value))
+            size = bytes_of(folder, form)
+            rows.append(FormReport(form, FILES[form], size, difference, value, padding))
         report = ExportReport(
-            tuple(model.config.shape),
+            family_of(model.config).shape_of(model),
             sum(parameter.numel() for parameter in model.parameters()),
             merging,
             "" if quality is None else quality.on,
@@ -97,6 +110,12 @@ def export(
         )
         write_whole(folder / "README.md", model_card(model, origin, report))
     return report
+
+
+def _padding(model: PreTrainedModel, pad: str) -> str:
+    """What ``auto`` stands for, or any other padding as it is."""
+    size = Workload(1, min(128, int(model.config.max_position_embeddings)))
+    return forms.chosen_padding(model, pad, "onnxruntime", {}, size)
 
 
 def check_difference(what: str, difference: Difference, tolerance: float) -> None:

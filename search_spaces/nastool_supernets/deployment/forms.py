@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,13 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from nastool.deployment import Deployment, Workload
+from nastool.devices import timing_of
 from nastool.files.writing import writing
+from nastool.plugins import load_device
 from nastool_objectives.latency.export import export_onnx, output_names, quantise
-from nastool_supernets.deployment.runtimes import FILES, Arrays, Run, library, one_line
+from nastool_objectives.latency.padding import AUTO, NONE
+from nastool_supernets.deployment.runtimes import FILES, Arrays, Run, library
+from nastool_supernets.runtime.one_line import one_line
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
@@ -45,6 +49,45 @@ def torch_run(model: PreTrainedModel) -> Run:
         return {name: output[name].numpy() for name in output_names(output)}
 
     return run
+
+
+def chosen_padding(
+    model: PreTrainedModel, padding: str, device: str, settings: Mapping[str, Any], size: Workload
+) -> str:
+    """The padding that ``auto`` stands for, for a model on a device; any other one as it is.
+
+    Args:
+        model: On the CPU, in evaluation mode; one that is not ours is never padded.
+        padding: One of `nastool_objectives.latency.padding.PADDINGS`.
+        device: Name of a device that pads.
+        settings: Its other settings.
+        size: What a pass is given.
+    """
+    if not hasattr(model, "padded"):
+        return NONE
+    if padding != AUTO:
+        return padding
+    made = load_device(device, {**settings, "pad": AUTO})
+    return timing_of(made, as_deployment(model, size), 1, 1).padding or NONE
+
+
+def as_deployment(model: PreTrainedModel, size: Workload, file: Path | None = None) -> Deployment:
+    """A model with random inputs, as devices run it.
+
+    Args:
+        model: On the CPU, in evaluation mode.
+        size: What a pass is given.
+        file: The same model as a file, to be run instead.
+    """
+    shape = (size.batch_size, size.sequence_length)
+    ids = torch.randint(model.config.vocab_size, shape, generator=torch.Generator().manual_seed(0))
+    # Full texts: padding would be work for some runtimes and none for others.
+    values = (ids, torch.ones_like(ids), torch.zeros_like(ids))
+    taken = input_names(model)
+    inputs = {key: value for key, value in zip(INPUTS, values, strict=True) if key in taken}
+    padded = getattr(model, "padded", None)
+    made = None if padded is None else lambda multiple: padded(widths=multiple)
+    return Deployment(model, inputs, size, file, made)
 
 
 def with_onnx(wanted: Iterable[str]) -> list[str]:
@@ -91,12 +134,10 @@ def write_onnx(model: PreTrainedModel, path: Path) -> None:
         MissingDependencyError: The exporter is not installed.
         NastoolError: The model cannot be exported.
     """
-    sizes = Workload(2, min(8, int(model.config.max_position_embeddings)))
-    shape = (sizes.batch_size, sizes.sequence_length)
-    inputs = {name: torch.ones(shape, dtype=torch.long) for name in input_names(model)}
+    size = Workload(2, min(8, int(model.config.max_position_embeddings)))
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    export_onnx(Deployment(model, inputs, sizes), path)
+    export_onnx(as_deployment(model, size), path)
 
 
 def write_int8(onnx_file: Path, path: Path) -> None:

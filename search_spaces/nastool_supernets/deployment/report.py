@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from nastool.constraint import format_quantity
+from nastool.space import Architecture
+from nastool_supernets.finetuning.scores import Evaluation
 
 
 @dataclass(frozen=True)
@@ -23,21 +25,6 @@ class Metric:
     name: str
     value: str
     provenance: str
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """How good the exported model was found to be, for the header of its card.
-
-    Args:
-        metric: Name of the metric, e.g. ``perplexity`` or ``accuracy``.
-        value: What was measured.
-        dataset: On what.
-    """
-
-    metric: str
-    value: float
-    dataset: str
 
 
 @dataclass(frozen=True)
@@ -90,6 +77,7 @@ class FormReport:
         bytes: Size on disk.
         difference: Of its logits from PyTorch's; None for PyTorch.
         quality: Metrics by name; empty where none was measured.
+        padding: What its layers are padded to.
     """
 
     form: str
@@ -97,6 +85,7 @@ class FormReport:
     bytes: int
     difference: Difference | None = None
     quality: Mapping[str, float] = field(default_factory=dict)
+    padding: str = "none"
 
 
 @dataclass(frozen=True)
@@ -104,14 +93,14 @@ class ExportReport:
     """What was exported, and how its forms agree.
 
     Args:
-        shape: Width of every layer.
+        shape: Its choices, gene by gene.
         parameters: Weights, those of the head included.
         merging: Difference between the merged subnet and the supernet it was cut from, or None.
         measured_on: What the quality was measured on; empty where it was not measured.
         rows: One for each form.
     """
 
-    shape: tuple[int, ...]
+    shape: Architecture
     parameters: int
     merging: Difference | None
     measured_on: str
@@ -139,7 +128,7 @@ class ExportReport:
         """A row of a table for each form, for people."""
         return [
             [
-                row.form,
+                row.form if row.padding == "none" else f"{row.form}, padded to {row.padding}",
                 row.file,
                 format_quantity(row.bytes, "B"),
                 "" if row.difference is None else f"{row.difference.largest:.2g}",

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool.errors import MissingDependencyError, NastoolError
+from nastool.errors import MissingDependencyError
+from nastool_supernets.runtime.one_line import one_line
 
 Arrays = Mapping[str, NDArray[Any]]
 Run = Callable[[Arrays], dict[str, NDArray[Any]]]
@@ -99,21 +99,3 @@ def require(form: str) -> None:
         library(name)
     if form == "openvino":
         library("openvino")
-
-
-@contextmanager
-def one_line(what: str, kind: type[NastoolError] = NastoolError) -> Iterator[None]:
-    """Turn what exporters and runtimes raise into one line.
-
-    Args:
-        what: Begins the message.
-        kind: Of the error that is raised instead.
-    """
-    try:
-        yield
-    except NastoolError:
-        raise
-    # Exporters and runtimes raise types of their own.
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise kind(f"{what}: {reason}") from error

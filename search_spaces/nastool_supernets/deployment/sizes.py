@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from nastool.deployment import Workload
 from nastool.errors import NastoolError
 from nastool.files.reading import read_json_object
 from nastool.leftovers import started
+from nastool_objectives.latency.padding import MULTIPLES, NONE
 
 _FILES = {
     "torch": ("model.safetensors",),
@@ -47,7 +49,9 @@ def forms_in(folder: Path) -> list[str]:
     ]
 
 
-def peak_memory(folder: Path, form: str, workload: Workload, threads: int = 1) -> int | None:
+def peak_memory(
+    folder: Path, form: str, workload: Workload, threads: int = 1, padding: str = NONE
+) -> int | None:
     """Most resident memory that a model adds to a process while it runs, in bytes.
 
     A fresh process imports what the form needs, loads the model and runs a few passes; counted is
@@ -59,6 +63,7 @@ def peak_memory(folder: Path, form: str, workload: Workload, threads: int = 1) -
         form: ``torch``, ``onnx``, ``int8`` or ``openvino``.
         workload: What a pass is given.
         threads: Threads of a pass.
+        padding: What layers are padded to in PyTorch; files are as they are.
 
     Returns:
         None where the system does not say (other than Linux), or does not let a process reset it.
@@ -69,7 +74,7 @@ def peak_memory(folder: Path, form: str, workload: Workload, threads: int = 1) -
     if not _STATUS.is_file():
         return None
     sizes = (workload.batch_size, workload.sequence_length, threads)
-    words = [sys.executable, "-m", __name__, str(folder), form, *map(str, sizes)]
+    words = [sys.executable, "-m", __name__, str(folder), form, padding, *map(str, sizes)]
     with started(words, {**os.environ, "OMP_NUM_THREADS": str(threads)}) as process:
         output, errors = process.collect(_PATIENCE, _MOST, _MOST)
     if process.exit_code != 0:
@@ -79,7 +84,9 @@ def peak_memory(folder: Path, form: str, workload: Workload, threads: int = 1) -
     return None if found == str(None) else int(found)
 
 
-def _measure(folder: Path, form: str, batch_size: int, length: int, threads: int) -> int | None:
+def _measure(
+    folder: Path, form: str, padding: str, batch_size: int, length: int, threads: int
+) -> int | None:
     """What `peak_memory` asks its process for."""
     config = read_json_object(folder / "config.json")
     ids = np.random.default_rng(0).integers(config["vocab_size"], size=(batch_size, length))
@@ -100,7 +107,10 @@ def _measure(folder: Path, form: str, batch_size: int, length: int, threads: int
         # A first product allocates what every model shares.
         torch.ones(8, 8) @ torch.ones(8, 8)
         before = _resident("VmRSS")
-        run = torch_run(load_model(folder))
+        model: Any = load_model(folder)
+        if padding != NONE:
+            model = model.padded(widths=MULTIPLES[padding])
+        run = torch_run(model)
     elif form == "openvino":
         import openvino
 
@@ -135,5 +145,5 @@ def _resident(field: str) -> int:
 
 
 if __name__ == "__main__":
-    _folder, _form, *_sizes = sys.argv[1:]
-    sys.stdout.write(f"{_measure(Path(_folder), _form, *map(int, _sizes))}\n")
+    _folder, _form, _padding, *_sizes = sys.argv[1:]
+    sys.stdout.write(f"{_measure(Path(_folder), _form, _padding, *map(int, _sizes))}\n")

@@ -8,10 +8,9 @@ from numpy.typing import NDArray
 from nastool import pareto
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.results import Result
-from nastool.space import Genotypes
+from nastool.space import Genotypes, SearchSpace
 from nastool.store import Store
 from nastool.verification import measure
-from nastool_supershaper.space import SuperShaperSpace
 
 KNEE = "knee"
 
@@ -43,7 +42,7 @@ def pick(result: Result, how: str) -> Genotypes:
     return rows[pareto.spread(len(rows), n)]
 
 
-def named_shape(text: str, space: SuperShaperSpace, result: Result | None) -> Genotypes:
+def named_shape(text: str, space: SearchSpace, result: Result | None) -> Genotypes:
     """Find the shape that a text names.
 
     Args:
@@ -59,8 +58,7 @@ def named_shape(text: str, space: SuperShaperSpace, result: Result | None) -> Ge
         InvalidInputError: It names none.
     """
     if text in ("smallest", "largest"):
-        last = space.cardinalities - 1
-        return (last if text == "largest" else last * 0)[None]
+        return (space.largest if text == "largest" else space.smallest)[None]
     if text.isalpha() and (result is None or text != KNEE):
         names = "smallest, largest" + ("" if result is None else f", {KNEE}")
         raise InvalidInputError(f"--shape: expected widths or one of {names}, got {text!r}")

@@ -15,10 +15,10 @@ import numpy as np
 from nastool.constraint import format_quantity
 from nastool.files.documents import json_document
 from nastool.predictors.evaluation import spearman
+from nastool.space import Architecture
 from nastool_supernets.finetuning.subnets import Mode
 from nastool_supernets.finetuning.tasks import Kind, Task, published_tasks
 from nastool_supernets.finetuning.validation import Validation
-from nastool_supernets.training.rules import Shape
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -59,13 +59,13 @@ class Row:
     """A shape from one start.
 
     Args:
-        shape: Width of every layer.
+        shape: Its choices, gene by gene.
         mode: Where fine-tuning started.
         scores: By task and metric.
         seconds: Time that fine-tuning took.
     """
 
-    shape: Shape
+    shape: Architecture
     mode: Mode
     scores: Mapping[str, Mapping[str, Score]]
     seconds: float
@@ -88,8 +88,8 @@ class Report:
     study: str
     supernet: str
     validation: Validation
-    names: Mapping[Shape, str]
-    metrics: Mapping[Shape, Mapping[str, float]]
+    names: Mapping[Architecture, str]
+    metrics: Mapping[Architecture, Mapping[str, float]]
     quality: str | None
     target: float | None = None
 

@@ -17,12 +17,16 @@ import torch
 
 from nastool.errors import InvalidInputError
 from nastool.files.reading import parse_json, read_text
+from nastool.space import Architecture
+from nastool_supernets.family import net_of
 from nastool_supernets.finetuning.data import TaskData
 from nastool_supernets.finetuning.tasks import Kind, Task
 from nastool_supernets.measuring.perplexities import perplexities
-from nastool_supernets.training.pretraining import Evaluation, PretrainingConfig, pretrain
-from nastool_supernets.training.rules import OneShape, Shape
-from nastool_supershaper.modeling import SuperShaperConfig, SuperShaperForMaskedLM
+from nastool_supernets.supernet import Supernet
+from nastool_supernets.training.config import PretrainingConfig
+from nastool_supernets.training.pretraining import pretrain
+from nastool_supernets.training.report import Evaluation
+from nastool_supernets.training.rules import OneShape
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -90,7 +94,7 @@ class Pretraining:
     def _every(self) -> int:
         return max(1, self.config.steps // EVALUATIONS)
 
-    def of(self, shape: Shape) -> PretrainingConfig:
+    def of(self, shape: Architecture) -> PretrainingConfig:
         """The hyperparameters for one shape."""
         return replace(
             self.config,
@@ -113,14 +117,12 @@ class Pretraining:
         text = [self.corpus.card, self.corpus.train.shape, self.evaluation_blocks]
         return hashlib.sha256(json.dumps([described, text], sort_keys=True).encode()).hexdigest()
 
-    def run(
-        self, supernet: SuperShaperForMaskedLM, shape: Shape, folder: Path
-    ) -> Trajectory | None:
+    def run(self, supernet: Supernet, shape: Architecture, folder: Path) -> Trajectory | None:
         """Train one shape in place; what a run in the folder has done is not done again.
 
         Args:
             supernet: Its other weights are left alone.
-            shape: Width of every layer.
+            shape: Its choices, gene by gene.
             folder: For checkpoints and the log.
 
         Returns:
@@ -128,16 +130,16 @@ class Pretraining:
         """
         from nastool_supernets.corpus.corpus import fixed_masks
 
-        ids, labels = fixed_masks(self.corpus, "held_out", self.evaluation_blocks, 0)
-        config = self.of(shape)
-        first = float(perplexities(supernet, ids, labels, [shape], dtype=config.dtype)[0])
+        ids, labels = fixed_masks(self.corpus, "held_out", self.evaluation_blocks, 0, supernet.task)
+        config, genotype = self.of(shape), supernet.genotype(shape)
+        first = float(perplexities(supernet, ids, labels, [genotype], dtype=config.dtype)[0])
         result = pretrain(
             supernet,
             self.corpus.train,
-            self.corpus.masking(config.masking_rate),
+            self.corpus.task(supernet.task),
             config,
             folder,
-            evaluation=Evaluation(ids, labels, shapes={"subnet": shape}),
+            evaluation=Evaluation(ids, labels, {"subnet": genotype}),
             resume=True,
             trackers=(),
         )
@@ -152,11 +154,17 @@ class Pretraining:
         return Trajectory(self.evaluated, tuple(seen[step] for step in self.evaluated))
 
 
-def random_supernet(supernet: SuperShaperForMaskedLM, seed: int) -> SuperShaperForMaskedLM:
+def random_supernet(supernet: Supernet, seed: int) -> Supernet:
     """Return a supernet of the same sizes with random weights."""
     torch.manual_seed(seed)
-    fresh = SuperShaperForMaskedLM(cast("SuperShaperConfig", copy.deepcopy(supernet.config)))
-    return cast("SuperShaperForMaskedLM", fresh.to(supernet.device))  # type: ignore[arg-type]
+    old = supernet.model
+    fresh: Any = type(old)(copy.deepcopy(old.config))
+    return cast("Supernet", net_of(fresh.to(old.device)))
+
+
+def copied(supernet: Supernet) -> Supernet:
+    """Return a supernet with the same weights in a place of their own."""
+    return cast("Supernet", net_of(copy.deepcopy(supernet.model)))
 
 
 def load_teacher(

@@ -174,7 +174,7 @@ class Task:
 
     @property
     def head(self) -> str:
-        """Name of the head that it is fine-tuned with, see `deployment.models.HEADS`."""
+        """Name of the head that it is fine-tuned with, see `Family.heads`."""
         own = (Kind.REGRESSION, Kind.QUESTION_ANSWERING)
         return self.kind.value if self.kind in own else "classification"
 

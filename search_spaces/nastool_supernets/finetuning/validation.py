@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from nastool.space import Architecture
 from nastool_supernets.finetuning.subnets import FURTHER, Mode, Trajectory
 from nastool_supernets.finetuning.tasks import Task
 from nastool_supernets.finetuning.training import Outcome
 from nastool_supernets.finetuning.workbench import Cell, Options, Workbench
-from nastool_supernets.training.rules import Shape
 
 
 @dataclass(frozen=True)
@@ -27,31 +27,31 @@ class Validation:
         options: How cells were trained.
     """
 
-    shapes: tuple[Shape, ...]
+    shapes: tuple[Architecture, ...]
     tasks: tuple[Task, ...]
     examples: Mapping[str, tuple[int, int]]
     modes: tuple[Mode, ...]
     seeds: tuple[int, ...]
     outcomes: Mapping[Cell, Outcome]
-    trajectories: Mapping[tuple[Shape, Mode], Trajectory]
+    trajectories: Mapping[tuple[Architecture, Mode], Trajectory]
     options: Options
 
-    def values(self, shape: Shape, task: str, mode: Mode, metric: str) -> list[float]:
+    def values(self, shape: Architecture, task: str, mode: Mode, metric: str) -> list[float]:
         """The scores of all seeds."""
         return [outcome.scores[metric] for outcome in self._of(shape, task, mode)]
 
-    def chosen(self, shape: Shape, task: str, mode: Mode) -> list[Mapping[str, float]]:
+    def chosen(self, shape: Architecture, task: str, mode: Mode) -> list[Mapping[str, float]]:
         """The hyperparameters that a grid was searched for, seed by seed."""
         return [outcome.chosen for outcome in self._of(shape, task, mode)]
 
-    def _of(self, shape: Shape, task: str, mode: Mode) -> list[Outcome]:
+    def _of(self, shape: Architecture, task: str, mode: Mode) -> list[Outcome]:
         return [
             outcome
             for cell, outcome in self.outcomes.items()
             if (cell.shape, cell.task, cell.mode) == (shape, task, mode)
         ]
 
-    def seconds(self, shape: Shape, mode: Mode) -> float:
+    def seconds(self, shape: Architecture, mode: Mode) -> float:
         """Time that fine-tuning one shape from one start took, over all tasks and seeds."""
         return sum(
             o.seconds for c, o in self.outcomes.items() if (c.shape, c.mode) == (shape, mode)
@@ -60,7 +60,7 @@ class Validation:
 
 def validate(
     bench: Workbench,
-    shapes: Sequence[Shape],
+    shapes: Sequence[Architecture],
     names: Sequence[str],
     modes: Sequence[Mode],
     seeds: int,
@@ -73,7 +73,7 @@ def validate(
 
     Args:
         bench: Trains and remembers.
-        shapes: Width of every layer, shape by shape.
+        shapes: Their choices, gene by gene.
         names: Of the tasks wanted.
         modes: Where fine-tuning starts.
         seeds: Number of seeds, from 0.
@@ -114,7 +114,7 @@ def validate(
                 ) from None
             if on_cell is not None:
                 on_cell(cell, outcomes[cell], found is not None, number, len(cells))
-        trajectories: dict[tuple[Shape, Mode], Trajectory] = {
+        trajectories: dict[tuple[Architecture, Mode], Trajectory] = {
             (shape, mode): bench.pretrained(shape, mode)
             for mode in modes
             for shape in shapes

@@ -6,7 +6,6 @@ everything its scores depend on, so that no cell is trained twice, and none is t
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import shutil
@@ -22,38 +21,35 @@ import numpy as np
 from nastool.errors import InvalidInputError, NastoolError, nearest
 from nastool.files.reading import is_folder
 from nastool.files.writing import owned, whole_folder, writing
+from nastool.space import Architecture
 from nastool_supernets.corpus.text import vocabulary_size
-from nastool_supernets.deployment.models import (
-    load_deployed,
-    save_deployed,
-    with_head,
-    write_scores,
-)
 from nastool_supernets.finetuning.data import TaskData, load_task
 from nastool_supernets.finetuning.encoding import Encoded, encode
 from nastool_supernets.finetuning.metrics import require
 from nastool_supernets.finetuning.question_answering import check_length
+from nastool_supernets.finetuning.scores import write_scores
 from nastool_supernets.finetuning.subnets import (
     FURTHER,
     Mode,
     Pretraining,
     Trajectory,
+    copied,
     load_teacher,
     random_supernet,
 )
 from nastool_supernets.finetuning.tasks import Kind, Settings, Task
 from nastool_supernets.finetuning.training import DivergedError, Outcome, fine_tune
+from nastool_supernets.heads import with_head
 from nastool_supernets.measuring.perplexities import model_fingerprint
 from nastool_supernets.runtime.precision import resolve_dtype
-from nastool_supernets.training.rules import Distillation, Shape
+from nastool_supernets.saved import load_shape, save_shape
+from nastool_supernets.training.rules import Distillation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
     from nastool.store import Store
-    from nastool_supershaper.modeling import SuperShaperForMaskedLM
-    from nastool_supershaper.shaped_bert import ShapedBertForMaskedLM
-    from nastool_supershaper.space import SuperShaperSpace
+    from nastool_supernets.supernet import Supernet
 
 _VERSION = 2
 """Part of every key; raised when cells of an older nastool no longer compare."""
@@ -67,14 +63,14 @@ class Cell:
     """One fine-tuning.
 
     Args:
-        shape: Width of every layer.
+        shape: Its choices, gene by gene.
         task: Name of the task.
         mode: Where it starts.
         seed: Seed of the head's weights and of the order of examples.
         taught: Whether it also learns from a teacher.
     """
 
-    shape: Shape
+    shape: Architecture
     task: str
     mode: Mode
     seed: int
@@ -114,7 +110,6 @@ class Workbench:
     Args:
         supernet: Whose subnets are validated.
         tokenizer: Its tokenizer.
-        space: Its shapes.
         tasks: All tasks that may be named, by name.
         store: Keeps scores and perplexities.
         models: Folder for models that others start from; made when it is needed.
@@ -132,24 +127,24 @@ class Workbench:
 
     def __init__(
         self,
-        supernet: SuperShaperForMaskedLM,
+        supernet: Supernet,
         tokenizer: PreTrainedTokenizerFast,
-        space: SuperShaperSpace,
         tasks: Mapping[str, Task],
         store: Store,
         models: Path,
         pretraining: Pretraining | None = None,
         options: Options | None = None,
         on_other: Callable[[Cell, Outcome], None] | None = None,
-        trained: Mapping[Shape, ShapedBertForMaskedLM] | None = None,
+        trained: Mapping[Architecture, PreTrainedModel] | None = None,
     ) -> None:
-        if (needed := vocabulary_size(tokenizer)) > supernet.config.vocab_size:
+        config = supernet.model.config
+        if (needed := vocabulary_size(tokenizer)) > config.vocab_size:
             raise InvalidInputError(
-                f"the tokenizer must have at most the supernet's {supernet.config.vocab_size} "
+                f"the tokenizer must have at most the supernet's {config.vocab_size} "
                 f"tokens, got {needed}"
             )
         options = options or Options()
-        self._supernet, self._tokenizer, self._space = supernet, tokenizer, space
+        self._supernet, self._tokenizer, self._space = supernet, tokenizer, supernet.space
         # Before its first use: from then on it also says how texts were last cut and padded.
         described = tokenizer.backend_tokenizer.to_str().encode()
         self._tokenizer_key = hashlib.sha256(described).hexdigest()
@@ -157,19 +152,19 @@ class Workbench:
         self._pretraining, self.options, self._on_other = pretraining, options, on_other
         self.unkept: list[str] = []
         self._trained = dict(trained or {})
-        self._trained_keys: dict[Shape, str] = {}
-        self._device = supernet.device.type
-        self._segments = int(supernet.config.type_vocab_size)
+        self._trained_keys: dict[Architecture, str] = {}
+        self._device = supernet.model.device.type
+        self._segments = int(getattr(config, "type_vocab_size", 1))
         self._tasks = {name: self._adapted(task) for name, task in tasks.items()}
         self._data: dict[str, TaskData] = {}
         self._teacher_keys: dict[str, str] = {}
         self._encoded: tuple[str, Encoded] | None = None
-        self._subnet: tuple[Any, ShapedBertForMaskedLM] | None = None
+        self._subnet: tuple[Any, PreTrainedModel] | None = None
 
     def _adapted(self, task: Task) -> Task:
         """The task with the options' hyperparameters, within the supernet's positions."""
         settings = replace(task.settings, **self.options.overrides)
-        longest = min(settings.max_length, self._supernet.config.max_position_embeddings)
+        longest = min(settings.max_length, self._supernet.model.config.max_position_embeddings)
         kept = {k: v for k, v in task.grid.items() if k not in self.options.overrides}
         start = task.start_from if self.options.starts else None
         return replace(
@@ -243,7 +238,7 @@ class Workbench:
 
     @cached_property
     def _supernet_key(self) -> str:
-        return model_fingerprint(self._supernet)
+        return model_fingerprint(self._supernet.model)
 
     def _subnet_key(self, cell: Cell) -> list[Any]:
         """What the subnet depends on that the cell starts from."""
@@ -284,7 +279,8 @@ class Workbench:
         return task.choices() if self.options.grid else [task.settings]
 
     def _teacher_cell(self, cell: Cell) -> Cell:
-        return Cell(self._supernet.config.largest, cell.task, Mode.DIRECT, cell.seed)
+        (largest,) = self._space.decode([self._space.largest])
+        return Cell(largest, cell.task, Mode.DIRECT, cell.seed)
 
     def _teacher_key(self, cell: Cell) -> str:
         if cell.task not in self.options.teachers:
@@ -296,10 +292,10 @@ class Workbench:
     # ----------------------------------------------------------------------------------------------
     # What the store knows
 
-    def _row(self, shape: Shape) -> Any:
+    def _row(self, shape: Architecture) -> Any:
         return self._space.encode([shape])
 
-    def _stored(self, key: str, names: Sequence[str], shape: Shape) -> list[float] | None:
+    def _stored(self, key: str, names: Sequence[str], shape: Architecture) -> list[float] | None:
         values = [
             float(
                 self._store.measurements(
@@ -310,7 +306,7 @@ class Workbench:
         ]
         return None if any(np.isnan(values)) else values
 
-    def _keep(self, key: str, values: Mapping[str, float], shape: Shape) -> None:
+    def _keep(self, key: str, values: Mapping[str, float], shape: Architecture) -> None:
         for name, value in values.items():
             self._store.add_measurements(
                 self._space.fingerprint,
@@ -427,7 +423,7 @@ class Workbench:
             outcome = self.train(cell, keep=True)
             if self._on_other is not None:
                 self._on_other(cell, outcome)
-        return load_deployed(folder)
+        return load_shape(folder)
 
     def _teacher(self, cell: Cell) -> PreTrainedModel:
         path = self.options.teachers.get(cell.task)
@@ -436,35 +432,35 @@ class Workbench:
         data = self.data(cell.task)
         return load_teacher(path, self.task(cell.task), data, len(self._tokenizer), self._segments)
 
-    def _start(self, cell: Cell) -> ShapedBertForMaskedLM:
+    def _start(self, cell: Cell) -> PreTrainedModel:
         key = [self._subnet_key(cell), cell.shape]
         if self._subnet is None or self._subnet[0] != key:
             self._subnet = None
             self._subnet = key, self._make_subnet(cell)
         return self._subnet[1]
 
-    def _trained_model(self, shape: Shape) -> ShapedBertForMaskedLM:
+    def _trained_model(self, shape: Architecture) -> PreTrainedModel:
         if shape not in self._trained:
             raise InvalidInputError(
                 f"expected a model trained alone of shape {'-'.join(map(str, shape))}, got none"
             )
         return self._trained[shape]
 
-    def _make_subnet(self, cell: Cell) -> ShapedBertForMaskedLM:
+    def _make_subnet(self, cell: Cell) -> PreTrainedModel:
         if cell.mode is Mode.TRAINED:
             return self._trained_model(cell.shape)
         if cell.mode is Mode.DIRECT:
-            return self._supernet.extract(cell.shape)
+            return _cut(self._supernet, cell.shape)
         if self._pretraining is None:  # only from scratch: a mode that trains further has one
-            return random_supernet(self._supernet, cell.seed).extract(cell.shape)
+            return _cut(random_supernet(self._supernet, cell.seed), cell.shape)
         self.pretrained(cell.shape, cell.mode, weights=True)
-        return cast("ShapedBertForMaskedLM", load_deployed(self._subnet_folder(cell)))
+        return load_shape(self._subnet_folder(cell))
 
-    def pretrained(self, shape: Shape, mode: Mode, *, weights: bool = False) -> Trajectory:
+    def pretrained(self, shape: Architecture, mode: Mode, *, weights: bool = False) -> Trajectory:
         """Pre-train a subnet, or find it done; return what its perplexity did.
 
         Args:
-            shape: Width of every layer.
+            shape: Its choices, gene by gene.
             mode: Partial or scratch.
             weights: Whether the trained weights are needed as well.
 
@@ -484,13 +480,13 @@ class Workbench:
         if mode is Mode.SCRATCH:
             net = random_supernet(self._supernet, pretraining.config.seed)
         else:
-            net = copy.deepcopy(self._supernet)
+            net = copied(self._supernet)
         run = folder.with_name(f"training-{folder.name}")
         trajectory = pretraining.run(net, shape, run)
         if trajectory is None:
             raise KeyboardInterrupt("what is finished is kept; the same command goes on")
         self._keep(key, dict(zip(names, trajectory.perplexities, strict=True)), shape)
-        self._save(net.extract(shape), folder)
+        self._save(_cut(net, shape), folder)
         shutil.rmtree(run, ignore_errors=True)
         return trajectory
 
@@ -549,9 +545,13 @@ class Workbench:
         """
         shutil.rmtree(folder, ignore_errors=True)
         with whole_folder(folder) as partial:
-            save_deployed(model, self._tokenizer, partial)
+            save_shape(model, self._tokenizer, partial)
             if scores is not None:
                 write_scores(partial, dataset, scores)
+
+
+def _cut(supernet: Supernet, shape: Architecture) -> PreTrainedModel:
+    return supernet.extract(supernet.genotype(shape))
 
 
 def _shape_name(cell: Cell) -> str:

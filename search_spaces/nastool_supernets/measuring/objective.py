@@ -15,26 +15,28 @@ from numpy.typing import NDArray
 from nastool.errors import InvalidInputError, MissingDependencyError
 from nastool.objective import Kind, Objective, Provenance
 from nastool.space import Genotypes, SearchSpace
-from nastool_supershaper.space import SuperShaperSpace, from_config
+from nastool_supernets.genotypes import rows
 
 if TYPE_CHECKING:
-    from nastool_supershaper.modeling import SuperShaperForMaskedLM
+    from nastool_supernets.supernet import Supernet
 
 _METRIC = "measured_perplexity"
+_INT8_METRIC = "int8_perplexity"
+_INT8 = "int8"
 
 
 class MeasuredPerplexity(Objective):
     """Perplexity of subnets on fixed masked text.
 
     Args:
-        space: Whose shapes are measured; the supernet's.
-        model: The supernet.
-        input_ids: Masked tokens, shape (n, length).
-        labels: Original tokens where masked, -100 elsewhere, shape (n, length).
+        net: The supernet.
+        input_ids: What it reads, shape (n, length).
+        labels: What it is to predict, -100 where nothing, shape (n, length).
         source: What was measured on what, for people.
         name: The metric's name as users type it.
         batch_size: Blocks at a time.
-        dtype: ``float32``, ``bfloat16`` or ``auto``.
+        dtype: ``float32``, ``bfloat16`` or ``auto``; or ``int8`` for subnets merged and quantised
+            one by one, as they ship.
 
     Raises:
         InvalidInputError: The text has positions that the supernet was not trained on.
@@ -42,8 +44,7 @@ class MeasuredPerplexity(Objective):
 
     def __init__(
         self,
-        space: SuperShaperSpace,
-        model: SuperShaperForMaskedLM,
+        net: Supernet,
         input_ids: NDArray[np.int64],
         labels: NDArray[np.int64],
         source: str,
@@ -54,9 +55,9 @@ class MeasuredPerplexity(Objective):
     ) -> None:
         from nastool_supernets.corpus.masked_text import check_length
 
-        check_length(model.config, input_ids.shape[1], source)
-        self.space = space
-        self._model = model
+        check_length(net.model.config, input_ids.shape[1], source)
+        self.space = net.space
+        self._net = net
         self._input_ids, self._labels = input_ids, labels
         self._source = source
         self._name = name
@@ -70,7 +71,8 @@ class MeasuredPerplexity(Objective):
     @property
     def provenance(self) -> Provenance:
         masked = int((self._labels != -100).sum())
-        return Provenance(Kind.MEASURED, f"{self._source}, {masked:,} masked tokens")
+        bits = ", in 8 bits" if self._dtype == _INT8 else ""
+        return Provenance(Kind.MEASURED, f"{self._source}, {masked:,} masked tokens{bits}")
 
     @cached_property
     def fingerprint(self) -> str:
@@ -78,8 +80,10 @@ class MeasuredPerplexity(Objective):
         from nastool_supernets.runtime.precision import resolve_dtype
 
         digest = hashlib.sha256(self.space.fingerprint.encode())
-        dtype = resolve_dtype(self._model.device.type, self._dtype)
-        digest.update(json.dumps([model_fingerprint(self._model), dtype]).encode())
+        dtype = self._dtype
+        if dtype != _INT8:
+            dtype = resolve_dtype(self._net.model.device.type, dtype)
+        digest.update(json.dumps([model_fingerprint(self._net.model), dtype]).encode())
         for array in (self._input_ids, self._labels):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()[:16]
@@ -89,13 +93,17 @@ class MeasuredPerplexity(Objective):
 
         if not len(genotypes):
             return np.empty(0)
-        widths = np.array(self.space.widths)
-        shapes = [tuple(row) for row in widths[self.space.validate(genotypes)].tolist()]
+        chosen = rows(self.space.canonicalize(self.space.validate(genotypes)))
+        if self._dtype == _INT8:
+            from nastool_supernets.deployment.eight_bits import eight_bit_perplexities
+
+            extract = self._net.extract
+            return eight_bit_perplexities(extract, self._input_ids, self._labels, chosen)
         return perplexities(
-            self._model,
+            self._net,
             self._input_ids,
             self._labels,
-            shapes,
+            chosen,
             batch_size=self._batch_size,
             dtype=self._dtype,
         )
@@ -120,7 +128,7 @@ def create(
         text: Held-out text files; what training held out by default.
         blocks: Blocks of text to measure on; all by default.
         mask_seed: Seed of the masks.
-        dtype: ``float32``, ``bfloat16`` or ``auto``.
+        dtype: ``float32``, ``bfloat16``, ``auto``, or ``int8`` for subnets as they ship in 8 bits.
 
     Raises:
         InvalidInputError: No supernet there, one of another space, or no text.
@@ -131,19 +139,54 @@ def create(
         raise InvalidInputError(f"{_METRIC} needs the folder of a supernet: {_METRIC}[SUPERNET]")
     try:
         from nastool_supernets.corpus.masked_text import masked_text
-        from nastool_supernets.training.checkpoints import load_supernet
+        from nastool_supernets.saved import load_supernet
 
-        model = load_supernet(folder)
+        net = load_supernet(folder)
     except ImportError as error:
         raise MissingDependencyError(
             f"measuring needs {error.name or 'torch'}: pip install 'nastool[train]'"
         ) from error
-    own = from_config(model.config.to_dict())
-    if not isinstance(space, SuperShaperSpace) or space.fingerprint != own.fingerprint:
-        raise InvalidInputError(f"{folder} is a supernet of space {own.name}, got {space.name}")
+    if space.fingerprint != net.space.fingerprint:
+        raise InvalidInputError(
+            f"{folder} is a supernet of space {net.space.name}, got {space.name}"
+        )
     input_ids, labels, names = masked_text(
-        folder, model.config, tuple(text), blocks=blocks, mask_seed=mask_seed
+        folder, net.model.config, tuple(text), blocks=blocks, mask_seed=mask_seed, task=net.task
     )
     source = f"supernet {folder.resolve().name} on {', '.join(names)}"
-    name = f"{_METRIC}[{folder}]"
-    return MeasuredPerplexity(space, model, input_ids, labels, source, name, dtype=dtype)
+    name = f"{_INT8_METRIC if dtype == _INT8 else _METRIC}[{folder}]"
+    return MeasuredPerplexity(net, input_ids, labels, source, name, dtype=dtype)
+
+
+def create_int8(
+    space: SearchSpace,
+    argument: str | None = None,
+    *,
+    supernet: str | None = None,
+    text: Sequence[str] = (),
+    blocks: int | None = None,
+    mask_seed: int = 0,
+) -> MeasuredPerplexity:
+    """Perplexity of subnets as they ship in 8 bits, measured: ``int8_perplexity[SUPERNET]``.
+
+    Args:
+        space: The supernet's space, or one of the same sizes.
+        argument: Folder of the supernet.
+        supernet: The same; goes before the argument.
+        text: Held-out text files; what training held out by default.
+        blocks: Blocks of text to measure on; all by default.
+        mask_seed: Seed of the masks.
+
+    Raises:
+        InvalidInputError: No supernet there, one of another space, or no text.
+        MissingDependencyError: What training or 8 bits need is not installed.
+    """
+    return create(
+        space,
+        argument,
+        supernet=supernet,
+        text=text,
+        blocks=blocks,
+        mask_seed=mask_seed,
+        dtype=_INT8,
+    )

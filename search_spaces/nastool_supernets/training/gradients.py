@@ -13,13 +13,13 @@ from nastool_supernets.training.rules import Distillation, Subnet
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PreTrainedModel
 
+    from nastool_supernets.supernet import Net
     from nastool_supernets.training.teaching import Teacher
 
 
 def accumulate_gradients(
-    model: PreTrainedModel,
+    net: Net,
     input_ids: NDArray[np.int64],
     labels: NDArray[np.int64],
     subnets: list[Subnet],
@@ -34,10 +34,10 @@ def accumulate_gradients(
     """Add the gradients of every subnet's mean loss on one batch to the weights' gradients.
 
     Args:
-        model: The supernet, or one shape alone.
-        input_ids: Masked tokens, (n, length).
-        labels: Original tokens where masked, -100 elsewhere, (n, length).
-        subnets: Shapes whose losses are summed.
+        net: The supernet, or one shape alone.
+        input_ids: What it reads, (n, length).
+        labels: What it is to predict, -100 where nothing, (n, length).
+        subnets: Subnets whose losses are summed.
         micro_batch_size: Blocks a forward pass; None for all at once.
         dtype: ``float32`` or ``bfloat16``.
         distillation: How the teacher, or else the first subnet, teaches the others; None for not
@@ -48,27 +48,26 @@ def accumulate_gradients(
             it, whatever was in the gradients before (they have to start from none).
 
     Returns:
-        Mean cross-entropy of every subnet over the masked tokens of the whole batch.
+        Mean cross-entropy of every subnet over the predicted tokens of the whole batch.
     """
     import torch
 
-    from nastool_supernets.corpus.masked_positions import MaskedPositions
-    from nastool_supernets.training.nets import net_of
+    from nastool_supernets.corpus.targets import Targets
     from nastool_supernets.training.teaching import divergence
 
-    net, device = net_of(model), model.device
-    # Known to every process without a message: each masks the whole batch alike.
-    n_masked = max(1, int((labels != -100).sum()))
+    model, device = net.model, net.model.device
+    # Known to every process without a message: each makes the whole batch alike.
+    n_targets = max(1, int((labels != -100).sum()))
     mine = workers.share(len(input_ids))
     size = micro_batch_size or len(input_ids)
     losses = torch.zeros(len(subnets), dtype=torch.float64, device=device)
     for start in range(mine.start, mine.stop, size):
         part = slice(start, min(start + size, mine.stop))
         ids = torch.as_tensor(input_ids[part], device=device)
-        targets = torch.as_tensor(labels[part], device=device)
-        weight = int((labels[part] != -100).sum()) / n_masked
-        masked = MaskedPositions.of(targets)
-        lesson = None if teacher is None else teacher.lesson(ids, targets, dtype)
+        wanted = torch.as_tensor(labels[part], device=device)
+        weight = int((labels[part] != -100).sum()) / n_targets
+        targets = Targets.of(wanted)
+        lesson = None if teacher is None else teacher.lesson(ids, wanted, dtype)
         told: Tensor | None = None if lesson is None else lesson.logits
         # All subnets read the same embeddings: their gradients meet there and go on once. A pass
         # of its own through the embeddings, as large as the vocabulary, costs each of them dear.
@@ -76,7 +75,7 @@ def accumulate_gradients(
         shared = embedded.detach().requires_grad_()
         for i, subnet in enumerate(subnets):
             with autocast(device.type, dtype):
-                found = net.predict(shared, masked, subnet.shape, states=distil_hidden > 0)
+                found = net.predict(shared, targets, subnet.genotype, states=distil_hidden > 0)
             loss = found.losses.sum() / max(len(found.losses), 1)
             losses[i] += loss.detach() * weight
             if told is not None and distillation is not None:
@@ -86,7 +85,7 @@ def accumulate_gradients(
                 told = found.logits.detach()
             loss = loss * weight
             if teacher is not None and lesson is not None and distil_hidden > 0:
-                # Of all tokens, not of the masked ones alone.
+                # Of all tokens, not of the predicted ones alone.
                 share = len(ids) / len(input_ids)
                 loss = loss + distil_hidden * share * teacher.distance(found.states, lesson)
             loss.backward()

@@ -9,31 +9,29 @@ from nastool_supernets.training.config import PretrainingConfig
 if TYPE_CHECKING:
     import torch
     from torch import nn
-    from transformers import PreTrainedModel
+
+    from nastool_supernets.supernet import Net
 
 
 def build_optimizer(
-    model: PreTrainedModel, config: PretrainingConfig, beside: nn.Module | None = None
+    net: Net, config: PretrainingConfig, beside: nn.Module | None = None
 ) -> torch.optim.Optimizer:
     """Return fused AdamW with a group for every learning rate and weight decay.
 
     Args:
-        model: The net.
+        net: The net.
         config: Hyperparameters.
         beside: What else is trained, as new as a head; None for nothing.
     """
     import torch
 
-    named = list(model.named_parameters())
+    named = [(net.group_of(name), p) for name, p in net.model.named_parameters()]
     if beside is not None:
-        named += beside.named_parameters()
+        named += (("head", p) for p in beside.parameters())
+    rates = {"head": config.head_rate, "bottleneck": config.bottleneck_rate}
     groups: dict[tuple[float, float, float], dict[str, Any]] = {}
-    for name, parameter in named:
-        rate, is_head = 1.0, not name.startswith(model.base_model_prefix + ".")
-        if is_head:
-            rate = config.head_rate
-        elif "bottleneck" in name:
-            rate = config.bottleneck_rate
+    for kind, parameter in named:
+        rate, is_head = rates.get(kind, 1.0), kind == "head"
         decay = config.weight_decay if parameter.ndim > 1 else 0.0
         # Once a head stage of its own rate is over, the head is new no more.
         later = 1.0 if is_head and config.head_learning_rate is not None else rate

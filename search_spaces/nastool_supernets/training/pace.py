@@ -10,13 +10,16 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from nastool.errors import InvalidInputError
-from nastool_supernets.corpus.masking import Blocks, Masking
+from nastool_supernets.corpus.tasks import Blocks, Task
+from nastool_supernets.genotypes import row
 from nastool_supernets.runtime.interruption import flushed_denormals
 from nastool_supernets.runtime.parallel import ALONE, Workers
 from nastool_supernets.runtime.precision import resolve_dtype
+from nastool_supernets.supernet import Net, Supernet
 from nastool_supernets.training.checkpoints import save_checkpoint
 from nastool_supernets.training.config import PretrainingConfig
 from nastool_supernets.training.pretraining import Run
@@ -24,8 +27,6 @@ from nastool_supernets.training.report import Evaluation
 from nastool_supernets.training.rules import OneShape, Subnet
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
     from nastool_supernets.training.teaching import Teacher
 
 _WARM, _TIMED = 2, 8
@@ -95,9 +96,9 @@ class Pace:
 
 def steps_within(
     seconds: float,
-    model: PreTrainedModel,
+    net: Net,
     blocks: Blocks,
-    masking: Masking,
+    task: Task,
     config_of: Callable[[int], PretrainingConfig],
     output: str | Path,
     *,
@@ -111,9 +112,9 @@ def steps_within(
 
     Args:
         seconds: The time.
-        model: See `pretrain`.
+        net: See `pretrain`.
         blocks: Likewise.
-        masking: Likewise.
+        task: Likewise.
         config_of: The hyperparameters of a number of steps.
         output: Folder of the run; what a checkpoint takes is measured there.
         teacher: See `pretrain`.
@@ -125,10 +126,10 @@ def steps_within(
     """
     began = time.monotonic()
     # Of some length: what the number of steps decides, such as the head stage, is in it.
-    config = config_of(_USUAL)
+    config, model = config_of(_USUAL), net.model
     config = replace(config, dtype=resolve_dtype(model.device.type, config.dtype))
-    rated = replace(masking, rate=config.masking_rate)
-    run = Run(model, blocks, rated, config, Path(output), workers, {}, teacher)
+    rated = task.with_rate(config.masking_rate)
+    run = Run(net, blocks, rated, config, Path(output), workers, {}, teacher)
     trained = [p for group in run.optimizer.param_groups for p in group["params"]]
     kept = [parameter.detach().clone() for parameter in trained]
     was_training = model.training
@@ -183,18 +184,21 @@ def _time_steps(run: Run, end: float) -> float:
 
 
 def _compile_all(run: Run) -> None:
-    """Let every width be compiled before steps are timed."""
+    """Let every choice of every gene be compiled before steps are timed."""
     from nastool_supernets.training.gradients import accumulate_gradients
 
     input_ids, labels = run.batches.batch(0)
-    config, n_layers = run.config, run.model.config.num_hidden_layers
+    config, net = run.config, run.net
+    if not isinstance(net, Supernet):
+        return
     run.model.train()
-    for width in run.net.widths:
+    for choice in range(int(net.space.cardinalities.max())):
+        genotype = row(np.minimum(choice, net.space.largest))
         accumulate_gradients(
-            run.model,
+            net,
             input_ids,
             labels,
-            [Subnet("compiled", (width,) * n_layers)],
+            [Subnet("compiled", genotype)],
             config.micro_batch_size,
             config.dtype,
             workers=run.workers,

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,28 +26,28 @@ from nastool_supernets.corpus.identity import (
     differences,
     is_same_text,
 )
-from nastool_supernets.corpus.masking import (
+from nastool_supernets.corpus.tasks import (
+    IGNORED_LABEL,
     SHAPE_STREAM,
+    Batches,
     Blocks,
-    MaskedBatches,
-    Masking,
+    Task,
     random_generator,
 )
 from nastool_supernets.corpus.text import load_tokenizer, save_tokenizer
-from nastool_supernets.runtime.interruption import flushed_denormals as _flushed_denormals
-from nastool_supernets.runtime.interruption import stop_signals as _stop_signals
+from nastool_supernets.family import family_of
+from nastool_supernets.measuring.perplexities import perplexities
+from nastool_supernets.runtime.interruption import flushed_denormals, stop_signals
 from nastool_supernets.runtime.parallel import ALONE, Workers
 from nastool_supernets.runtime.precision import resolve_dtype
+from nastool_supernets.saved import Checkpoint, latest_checkpoint, save_config, save_model
+from nastool_supernets.supernet import Net, SingleShape, Supernet
 from nastool_supernets.training.checkpoints import (
-    Checkpoint,
-    latest_checkpoint,
     load_checkpoint,
     resumable_checkpoint,
     save_checkpoint,
-    save_config,
-    save_model,
 )
-from nastool_supernets.training.config import PRESETS, PretrainingConfig
+from nastool_supernets.training.config import PretrainingConfig
 from nastool_supernets.training.gradients import accumulate_gradients
 from nastool_supernets.training.log import TrainingLog
 from nastool_supernets.training.optimizer import build_optimizer, clip, set_rates
@@ -57,28 +57,14 @@ from nastool_supernets.training.report import (
     StepReport,
     SubnetLoss,
 )
-from nastool_supernets.training.rules import OneShape
+from nastool_supernets.training.rules import OneShape, Subnet
 from nastool_supernets.training.trackers import Tracker, open_trackers
 from nastool_supernets.training.utilisation import measure_peak_flops, training_flops
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
-    from nastool_supernets.training.nets import Net
     from nastool_supernets.training.teaching import Teacher
-    from nastool_supershaper.modeling import SuperShaperConfig
-
-__all__ = [
-    "PRESETS",
-    "Evaluation",
-    "PretrainingConfig",
-    "PretrainingResult",
-    "StepReport",
-    "SubnetLoss",
-    "accumulate_gradients",
-    "build_optimizer",
-    "pretrain",
-]
 
 _log = logging.getLogger(__name__)
 
@@ -90,9 +76,9 @@ WAIT = 10.0
 
 
 def pretrain(
-    model: PreTrainedModel,
+    net: Net,
     blocks: Blocks,
-    masking: Masking,
+    task: Task,
     config: PretrainingConfig,
     output: str | Path,
     *,
@@ -107,13 +93,13 @@ def pretrain(
 ) -> PretrainingResult:
     """Train a net; stopped at any moment and resumed, it ends as if never stopped.
 
-    In every step each subnet of the rule runs forward and backward on the same masked batch; the
+    In every step each subnet of the rule runs forward and backward on the same batch; the
     gradients of their mean losses add up, and the optimizer makes one step (paper, section 2.2).
 
     Args:
-        model: The supernet, or one shape as `extract` cuts it out; it is trained in place.
+        net: The supernet, or one shape alone; it is trained in place.
         blocks: Training text, (n, length) token ids.
-        masking: The masking rule; its rate gives way to the configuration's.
+        task: What is to be predicted; its rate gives way to the configuration's.
         config: Hyperparameters.
         output: Folder for the model, ``checkpoints/`` and ``log.jsonl``.
         teacher: What one shape learns from as well, as the configuration says.
@@ -137,9 +123,9 @@ def pretrain(
     """
     output = Path(output)
     with workers.owning(output, "run", WAIT, _log.warning):
-        config = replace(config, dtype=resolve_dtype(model.device.type, config.dtype))
-        rated = replace(masking, rate=config.masking_rate)
-        run = Run(model, blocks, rated, config, output, workers, origin or {}, teacher)
+        config = replace(config, dtype=resolve_dtype(net.model.device.type, config.dtype))
+        rated = task.with_rate(config.masking_rate)
+        run = Run(net, blocks, rated, config, output, workers, origin or {}, teacher)
         start = run.start(resume, tokenizer)
         return _train(run, start, evaluation, on_step, trackers)
 
@@ -158,10 +144,10 @@ def _train(
     done, perplexity = start, run.last_perplexities
     clock, before = time.perf_counter(), run.seconds
     with (
-        _stop_signals() as stop,
+        stop_signals() as stop,
         ThreadPoolExecutor(1) as pool,
         torch.inference_mode(False),
-        _flushed_denormals(),
+        flushed_denormals(),
         run.tracked(trackers, start),
     ):
         upcoming = pool.submit(run.batches.batch, start)
@@ -179,7 +165,7 @@ def _train(
             if evaluation is not None and (due or is_last):
                 found = perplexity = run.evaluate(evaluation)
             run.seconds = before + time.perf_counter() - clock
-            report = run.report(done, subnets, rate, duration, input_ids.shape, labels, found)
+            report = run.report(done, subnets, rate, duration, input_ids.size, found)
             if done % config.log_every == 0 or found is not None or is_last:
                 run.log(report, input_ids.size)
             if on_step is not None:
@@ -205,7 +191,7 @@ def _train(
 def _check_rule(config: PretrainingConfig, net: Net, *, has_teacher: bool) -> None:
     """Check that a rule, a net and a teacher belong together."""
     is_alone = isinstance(config.rule, OneShape)
-    shape = getattr(net.model.config, "shape", None)
+    shape = net.shape if isinstance(net, SingleShape) else None
     if shape is not None and (not is_alone or tuple(config.rule.describe()["shape"]) != (*shape,)):
         raise InvalidInputError(
             f"one shape alone is trained by the rule of that shape, {list(shape)}, got "
@@ -226,20 +212,19 @@ class Run:
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        net: Net,
         blocks: Blocks,
-        masking: Masking,
+        task: Task,
         config: PretrainingConfig,
         output: Path,
         workers: Workers,
         origin: Mapping[str, Any],
         teacher: Teacher | None = None,
     ) -> None:
-        from nastool_supernets.training.nets import net_of
-
-        if masking.vocab_size > model.config.vocab_size:
+        model = net.model
+        if task.vocab_size > model.config.vocab_size:
             raise InvalidInputError(
-                f"the model's vocabulary must hold the tokenizer's {masking.vocab_size} tokens, "
+                f"the model's vocabulary must hold the tokenizer's {task.vocab_size} tokens, "
                 f"got {model.config.vocab_size}"
             )
         if blocks.shape[1] > model.config.max_position_embeddings:
@@ -252,16 +237,15 @@ class Run:
                 f"batch_size must be at least the {workers.count} processes that share it, "
                 f"got {config.batch_size}"
             )
-        net = net_of(model)
         _check_rule(config, net, has_teacher=teacher is not None)
         self.model, self.config, self.output, self.workers = model, config, output, workers
         self.net, self._teacher = net, teacher
         self.trackers: list[Tracker] = []
         self._log = TrainingLog(output)
-        self._peak_flops = 0.0
-        self.batches = MaskedBatches(blocks, masking, config.batch_size, config.seed)
+        self._peak_flops = self._flops = 0.0
+        self.batches = Batches(blocks, task, config.batch_size, config.seed)
         self._maps = None if teacher is None else teacher.maps
-        self.optimizer = build_optimizer(model, config, self._maps)
+        self.optimizer = build_optimizer(net, config, self._maps)
         self._blocks, self._origin = blocks, dict(origin)
         self._card: dict[str, Any] = {}
         self.seconds = 0.0
@@ -328,6 +312,10 @@ class Run:
             *self.config.changes(state["config"]),
             *differences(origin, compared),
         ]
+        if not found and isinstance(self.net, Supernet):
+            own, other = self.net.space, family_of(saved).space(saved.to_dict())
+            if own.fingerprint != other.fingerprint:
+                found = [f"space {other.name}, got {own.name}"]
         if found:
             raise InvalidInputError(
                 f"{self.output} was trained with {'; '.join(found)}: resume with the same, or give "
@@ -360,14 +348,12 @@ class Run:
     ) -> tuple[tuple[SubnetLoss, ...], float]:
         """Make one optimizer step; return every subnet's loss and the learning rate."""
         config = self.config
-        generator = random_generator(config.seed, SHAPE_STREAM, step)
-        n_layers = self.model.config.num_hidden_layers
-        subnets = config.rule_of(step).subnets(self.net.widths, n_layers, generator)
+        subnets = self._subnets(step)
         rate = set_rates(self.optimizer, config, step)
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         losses = accumulate_gradients(
-            self.model,
+            self.net,
             input_ids,
             labels,
             subnets,
@@ -386,7 +372,24 @@ class Run:
                 )
         clip(self.optimizer, config.clip_norm)
         self.optimizer.step()
-        return tuple(SubnetLoss(*s, x) for s, x in zip(subnets, losses, strict=True)), rate
+        self._flops = training_flops(
+            self.net,
+            [subnet.genotype for subnet in subnets],
+            input_ids.shape[0],
+            input_ids.shape[1],
+            int((labels != IGNORED_LABEL).sum()),
+        )
+        found = (
+            SubnetLoss(subnet.role, self.net.architecture(subnet.genotype), loss)
+            for subnet, loss in zip(subnets, losses, strict=True)
+        )
+        return tuple(found), rate
+
+    def _subnets(self, step: int) -> list[Subnet]:
+        if not isinstance(self.net, Supernet):
+            return [Subnet("subnet", ())]
+        generator = random_generator(self.config.seed, SHAPE_STREAM, step)
+        return self.config.rule_of(step).subnets(self.net.space, generator)
 
     def report(
         self,
@@ -394,15 +397,10 @@ class Run:
         subnets: tuple[SubnetLoss, ...],
         learning_rate: float,
         duration: float,
-        size: tuple[int, ...],
-        labels: NDArray[np.int64],
+        tokens: int,
         perplexities: dict[str, float] | None,
     ) -> StepReport:
         """Put together what is told of a step."""
-        n_masked = int((labels != -100).sum())
-        shapes = [subnet.shape for subnet in subnets]
-        sizes = cast("SuperShaperConfig", self.model.config)
-        flops = training_flops(sizes, shapes, size[0], size[1], n_masked)
         losses = {}
         for role in dict.fromkeys(subnet.role for subnet in subnets):
             losses[role] = fmean(subnet.loss for subnet in subnets if subnet.role == role)
@@ -410,10 +408,10 @@ class Run:
             step,
             losses,
             learning_rate,
-            size[0] * size[1] / duration,
+            tokens / duration,
             perplexities,
             subnets,
-            flops / duration / self._peak_flops,
+            self._flops / duration / self._peak_flops,
         )
 
     @contextmanager
@@ -451,7 +449,10 @@ class Run:
 
     def evaluate(self, evaluation: Evaluation) -> dict[str, float]:
         """Return held-out perplexities by name of shape."""
-        return self.net.evaluate(evaluation, self.config.dtype)
+        followed = self.net.followed() | evaluation.genotypes
+        ids, labels, dtype = evaluation.input_ids, evaluation.labels, self.config.dtype
+        values = perplexities(self.net, ids, labels, list(followed.values()), dtype=dtype)
+        return dict(zip(followed, values.tolist(), strict=True))
 
     def log(self, report: StepReport, batch_tokens: int) -> None:
         """Append a line to the log, and tell the trackers."""

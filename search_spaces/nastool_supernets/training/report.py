@@ -8,29 +8,30 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool_supernets.training.rules import Shape
+from nastool.space import Architecture
+from nastool_supernets.genotypes import Genotype
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Held-out text, masked once, and the shapes to follow on it.
+    """Held-out text as one batch, and the subnets to follow on it.
 
     Args:
-        input_ids: Masked tokens, (n, length).
-        labels: Original tokens where masked, -100 elsewhere, (n, length).
-        shapes: Shapes by name, beside the largest and the smallest.
+        input_ids: What the net reads, (n, length).
+        labels: What it is to predict, -100 where nothing, (n, length).
+        genotypes: Subnets by name, beside those that the net itself names.
     """
 
     input_ids: NDArray[np.int64]
     labels: NDArray[np.int64]
-    shapes: dict[str, Shape] = field(default_factory=dict)
+    genotypes: dict[str, Genotype] = field(default_factory=dict)
 
 
 class SubnetLoss(NamedTuple):
     """Mean cross-entropy of one subnet in one step."""
 
     role: str
-    shape: Shape
+    shape: Architecture
     loss: float
 
 

@@ -1,4 +1,4 @@
-"""Which subnets train in a step, how shapes are drawn, and what a subnet learns from.
+"""Which subnets train in a step, how they are drawn, and what a subnet learns from.
 
 Each is a small object of its own: a rule (the sandwich and its alternatives), a sampling, and a
 distillation.
@@ -14,76 +14,82 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError
-
-Shape = tuple[int, ...]
-"""Width of every layer."""
+from nastool.space import Architecture, SearchSpace
+from nastool_supernets.genotypes import Genotype, row
 
 
 class Subnet(NamedTuple):
-    """A shape and the part it plays in a step: largest, smallest or random."""
+    """A genotype and the part it plays in a step: largest, smallest or random."""
 
     role: str
-    shape: Shape
-
-
-def random_shape(widths: tuple[int, ...], n_layers: int, generator: np.random.Generator) -> Shape:
-    """Draw every layer's width independently and uniformly.
-
-    Args:
-        widths: Widths a layer can have.
-        n_layers: Layers of the supernet.
-        generator: Source of randomness.
-    """
-    return tuple(widths[i] for i in generator.integers(0, len(widths), n_layers))
+    genotype: Genotype
 
 
 @dataclass(frozen=True)
 class Sampling(ABC):
-    """Draw shapes for training."""
+    """Draw genotypes for training."""
 
     @abstractmethod
-    def draw(self, widths: tuple[int, ...], n_layers: int, generator: np.random.Generator) -> Shape:
-        """Return one shape.
+    def draw(self, space: SearchSpace, generator: np.random.Generator) -> Genotype:
+        """Return one genotype.
 
         Args:
-            widths: Widths a layer can have, ascending.
-            n_layers: Layers of the supernet.
+            space: Whose genotypes the supernet's subnets are.
             generator: Source of randomness.
         """
 
 
 @dataclass(frozen=True)
 class Uniform(Sampling):
-    """Every layer's width independently and uniformly (paper, section 2.2)."""
+    """As the space draws: every gene independently and uniformly (paper, section 2.2)."""
 
-    def draw(self, widths: tuple[int, ...], n_layers: int, generator: np.random.Generator) -> Shape:
-        return random_shape(widths, n_layers, generator)
+    def draw(self, space: SearchSpace, generator: np.random.Generator) -> Genotype:
+        return row(space.sample(1, generator)[0])
 
 
 @dataclass(frozen=True)
 class SizeAware(Sampling):
-    """Small and large subnets as often as medium ones, which uniform widths all but never leave.
+    """Small and large subnets as often as medium ones, which uniform draws all but never leave.
 
-    The mean width is drawn uniformly between the ends; then every layer's width independently,
-    with probabilities proportional to exp(tilt * width) such that this mean is expected.
+    How large the choices are on average is drawn uniformly between the ends; then every gene
+    independently, with probabilities proportional to exp(tilt * choice) such that this mean is
+    expected. Choices count as the space's features.
     """
 
-    def draw(self, widths: tuple[int, ...], n_layers: int, generator: np.random.Generator) -> Shape:
-        mean = generator.uniform(widths[0], widths[-1])
-        chosen = generator.choice(len(widths), n_layers, p=_tilted(widths, mean))
-        return tuple(widths[i] for i in chosen)
+    def draw(self, space: SearchSpace, generator: np.random.Generator) -> Genotype:
+        share = generator.random()
+        drawn = generator.random(len(space.genes))
+        tables: dict[tuple[float, ...], NDArray[np.float64]] = {}
+        genotype = []
+        for index, uniform in enumerate(drawn):
+            sizes = _sizes(space, index)
+            if sizes not in tables:
+                mean = sizes[0] + (sizes[-1] - sizes[0]) * share
+                cumulated = _tilted(sizes, mean).cumsum()
+                tables[sizes] = cumulated / cumulated[-1]
+            genotype.append(int(tables[sizes].searchsorted(uniform, side="right")))
+        return tuple(genotype)
 
 
-def _tilted(widths: tuple[int, ...], mean: float) -> NDArray[np.float64]:
-    """Return the probabilities of largest entropy over widths with a given mean."""
-    scaled = np.asarray(widths, np.float64) / widths[-1]
-    # The mean grows with the tilt; past these ends it has reached the outermost widths.
+def _sizes(space: SearchSpace, index: int) -> tuple[float, ...]:
+    """Sizes of a gene's choices, ascending where the space has them so."""
+    gene = space.genes[index]
+    if gene.is_numeric:
+        return tuple(float(choice) for choice in gene.choices)
+    return tuple(float(place) for place in range(len(gene.choices)))
+
+
+def _tilted(sizes: tuple[float, ...], mean: float) -> NDArray[np.float64]:
+    """Return the probabilities of largest entropy over sizes with a given mean."""
+    largest = sizes[-1] or 1.0
+    scaled = np.asarray(sizes, np.float64) / largest
+    # The mean grows with the tilt; past these ends it has reached the outermost sizes.
     low, high = -1e3, 1e3
     for _ in range(60):
         tilt = (low + high) / 2
         weights = np.exp(tilt * scaled - (tilt * scaled).max())
         probabilities: NDArray[np.float64] = weights / weights.sum()
-        if probabilities @ scaled * widths[-1] < mean:
+        if probabilities @ scaled * largest < mean:
             low = tilt
         else:
             high = tilt
@@ -126,14 +132,11 @@ class TrainingRule(ABC):
     """Whether the largest subnet is in every step; it is then the first."""
 
     @abstractmethod
-    def subnets(
-        self, widths: tuple[int, ...], n_layers: int, generator: np.random.Generator
-    ) -> list[Subnet]:
+    def subnets(self, space: SearchSpace, generator: np.random.Generator) -> list[Subnet]:
         """Return the subnets of one step.
 
         Args:
-            widths: Widths a layer can have, ascending.
-            n_layers: Layers of the supernet.
+            space: Whose genotypes the supernet's subnets are.
             generator: The step's own generator.
         """
 
@@ -148,13 +151,9 @@ class TrainingRule(ABC):
 
 
 def _random_subnets(
-    n: int,
-    sampling: Sampling,
-    widths: tuple[int, ...],
-    n_layers: int,
-    generator: np.random.Generator,
+    n: int, sampling: Sampling, space: SearchSpace, generator: np.random.Generator
 ) -> list[Subnet]:
-    return [Subnet("random", sampling.draw(widths, n_layers, generator)) for _ in range(n)]
+    return [Subnet("random", sampling.draw(space, generator)) for _ in range(n)]
 
 
 @dataclass(frozen=True)
@@ -173,14 +172,12 @@ class Sandwich(TrainingRule):
         if self.n_random < 0:
             raise InvalidInputError(f"n_random must be at least 0, got {self.n_random}")
 
-    def subnets(
-        self, widths: tuple[int, ...], n_layers: int, generator: np.random.Generator
-    ) -> list[Subnet]:
+    def subnets(self, space: SearchSpace, generator: np.random.Generator) -> list[Subnet]:
         """Return largest, smallest and the random subnets."""
         return [
-            Subnet("largest", (widths[-1],) * n_layers),
-            Subnet("smallest", (widths[0],) * n_layers),
-            *_random_subnets(self.n_random, self.sampling, widths, n_layers, generator),
+            Subnet("largest", row(space.largest)),
+            Subnet("smallest", row(space.smallest)),
+            *_random_subnets(self.n_random, self.sampling, space, generator),
         ]
 
 
@@ -201,23 +198,19 @@ class RandomOnly(TrainingRule):
         if self.n_random < 1:
             raise InvalidInputError(f"n_random must be at least 1, got {self.n_random}")
 
-    def subnets(
-        self, widths: tuple[int, ...], n_layers: int, generator: np.random.Generator
-    ) -> list[Subnet]:
+    def subnets(self, space: SearchSpace, generator: np.random.Generator) -> list[Subnet]:
         """Return the random subnets."""
-        return _random_subnets(self.n_random, self.sampling, widths, n_layers, generator)
+        return _random_subnets(self.n_random, self.sampling, space, generator)
 
 
 @dataclass(frozen=True)
 class LargestOnly(TrainingRule):
-    """Only the largest net: plain masked language modelling, e.g. to train a new head first."""
+    """Only the largest net: plain language modelling, e.g. to train a new head first."""
 
-    def subnets(
-        self, widths: tuple[int, ...], n_layers: int, generator: np.random.Generator
-    ) -> list[Subnet]:
+    def subnets(self, space: SearchSpace, generator: np.random.Generator) -> list[Subnet]:
         """Return the largest subnet."""
         del generator
-        return [Subnet("largest", (widths[-1],) * n_layers)]
+        return [Subnet("largest", row(space.largest))]
 
 
 @dataclass(frozen=True)
@@ -225,18 +218,16 @@ class OneShape(TrainingRule):
     """One shape alone: pre-training of a single subnet.
 
     Args:
-        shape: Width of every layer.
+        shape: Its choices, gene by gene.
     """
 
     trains_largest: ClassVar[bool] = False
-    shape: Shape = ()
+    shape: Architecture = ()
 
-    def subnets(
-        self, widths: tuple[int, ...], n_layers: int, generator: np.random.Generator
-    ) -> list[Subnet]:
+    def subnets(self, space: SearchSpace, generator: np.random.Generator) -> list[Subnet]:
         """Return the one shape."""
-        del widths, n_layers, generator
-        return [Subnet("subnet", self.shape)]
+        del generator
+        return [Subnet("subnet", row(space.encode([self.shape])[0]))]
 
     def describe(self) -> dict[str, Any]:
         """Return the shape with the rule's name."""

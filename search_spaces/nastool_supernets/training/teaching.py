@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from nastool.errors import InvalidInputError
 from nastool.files.reading import first_line, is_file, is_folder, read_json_object
 from nastool_supernets.corpus.identity import describe_tokenizer
-from nastool_supernets.corpus.masked_positions import MaskedPositions
+from nastool_supernets.corpus.targets import Targets
 from nastool_supernets.corpus.text import load_tokenizer, vocabulary_size
+from nastool_supernets.family import find_family, is_known, net_of
+from nastool_supernets.genotypes import row
 from nastool_supernets.runtime.precision import autocast
-from nastool_supernets.training.nets import ShapeNet
-from nastool_supershaper.shaped_bert import ShapedBertConfig, ShapedBertForMaskedLM
-from nastool_supershaper.supernet_config import SuperShaperConfig
+from nastool_supernets.supernet import SingleShape
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,14 +52,16 @@ class Teacher:
     """
 
     def __init__(
-        self, model: PreTrainedModel, student: ShapedBertForMaskedLM, *, hidden: bool = False
+        self, model: PreTrainedModel, student: SingleShape, *, hidden: bool = False
     ) -> None:
         self.model = model.eval().requires_grad_(False)
+        self._net = net_of(self.model) if is_known(model.config.model_type) else None
         self.maps = nn.ModuleList()
         self._hidden = hidden
         if hidden:
-            self._sources, sizes = self._pairs(student.config.shape)
-            pairs = zip(student.config.shape, sizes, strict=True)
+            own = student.state_sizes()
+            self._sources, sizes = self._pairs(len(own))
+            pairs = zip(own, sizes, strict=True)
             # Drawn from a seed of its own: a run with maps starts from the weights of one without.
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
@@ -67,16 +69,17 @@ class Teacher:
                     nn.Identity() if width == size else nn.Linear(width, size)
                     for width, size in pairs
                 )
-        self.maps.to(student.device)
+        self.maps.to(student.model.device)
 
-    def _pairs(self, shape: Sequence[int]) -> tuple[list[int], list[int]]:
+    def _pairs(self, depth: int) -> tuple[list[int], list[int]]:
         """The teacher's layer (from 1) for each of the student's, and its size."""
         config = self.model.config
-        sizes = getattr(config, "shape", None)
-        if sizes is None:
+        if self._net is None:
             sizes = [config.hidden_size] * config.num_hidden_layers
+        else:
+            sizes = self._net.state_sizes()
         # Evenly spread, the last one beside the last one.
-        layers = [-(-(i + 1) * len(sizes) // len(shape)) for i in range(len(shape))]
+        layers = [-(-(i + 1) * len(sizes) // depth) for i in range(depth)]
         return layers, [sizes[layer - 1] for layer in layers]
 
     @torch.no_grad()
@@ -89,10 +92,9 @@ class Teacher:
             dtype: ``float32`` or ``bfloat16``.
         """
         with autocast(input_ids.device.type, dtype):
-            if isinstance(self.model, ShapedBertForMaskedLM):
-                net = ShapeNet(self.model)
-                found = net.predict(
-                    net.embed(input_ids), MaskedPositions.of(labels), (), states=self._hidden
+            if self._net is not None:
+                found = self._net.predict(
+                    self._net.embed(input_ids), Targets.of(labels), (), states=self._hidden
                 )
                 return Lesson(found.logits, found.states)
             output = self.model(input_ids=input_ids, output_hidden_states=self._hidden)
@@ -160,7 +162,7 @@ class Lessons:
 
     def teacher(
         self,
-        student: PreTrainedModel,
+        student: SingleShape,
         tokenizer: PreTrainedTokenizerFast,
         length: int,
         hidden: bool,
@@ -183,8 +185,8 @@ class Lessons:
                 f"--teacher: expected a model that reads blocks of {length} tokens, {self.folder} "
                 f"reads {positions}"
             )
-        model: Any = self.model.to(student.device)  # type: ignore[arg-type]
-        return Teacher(model, cast("ShapedBertForMaskedLM", student), hidden=hidden)
+        model: Any = self.model.to(student.model.device)  # type: ignore[arg-type]
+        return Teacher(model, student, hidden=hidden)
 
     def origin(self, *, is_new: bool) -> dict[str, str]:
         """Return what a run's teacher is known by; where it lies may change later.
@@ -228,17 +230,17 @@ def load_teacher(folder: Path) -> Lessons:
 def _load(folder: Path) -> PreTrainedModel:
     from transformers import AutoModelForMaskedLM
 
-    from nastool_supernets.deployment.models import head_of, load_deployed
-    from nastool_supernets.training.checkpoints import load_supernet
+    from nastool_supernets.heads import head_of
+    from nastool_supernets.saved import load_shape, load_supernet
 
     kind = None
     if is_file(folder / "config.json"):
         kind = read_json_object(folder / "config.json").get("model_type")
-    if kind in (None, SuperShaperConfig.model_type):
+    if kind is None or (is_known(kind) and find_family(kind).name == kind):
         supernet = load_supernet(folder)
-        return supernet.extract(supernet.config.largest)
-    if kind == ShapedBertConfig.model_type:
-        deployed = load_deployed(folder)
+        return supernet.extract(row(supernet.space.largest))
+    if is_known(kind):
+        deployed = load_shape(folder)
         if head_of(deployed) != "masked-lm":
             raise InvalidInputError(
                 f"--teacher: expected a masked language model, {folder} has the head "

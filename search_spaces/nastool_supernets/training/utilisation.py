@@ -4,61 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
 
-    from nastool_supershaper.modeling import SuperShaperConfig
-
-
-def forward_flops(
-    config: SuperShaperConfig, shape: Sequence[int], blocks: int, length: int, n_masked: int
-) -> float:
-    """Count what a subnet's forward pass must compute, two operations a multiplication.
-
-    Counted are the matrix products of the merged subnet, at masked positions only where no others
-    are needed (the last layer's queries and feed-forward, the head): nothing that padding,
-    recomputing or unmerged bottlenecks add.
-
-    Args:
-        config: Sizes of the supernet.
-        shape: Width of every layer.
-        blocks: Blocks of the batch.
-        length: Tokens a block.
-        n_masked: Masked tokens of the batch.
-    """
-    size, inner = config.hidden_size, config.intermediate_size
-    tokens = blocks * length
-    total = sum(tokens * before * after for before, after in pairwise((size, *shape)))
-    for index, width in enumerate(shape):
-        asked = n_masked if index == len(shape) - 1 else tokens
-        # Keys and values; scores and their sums; queries, output projection and feed-forward.
-        total += tokens * 2 * width**2
-        total += asked * 2 * length * width
-        total += asked * (2 * width**2 + 2 * width * inner)
-    total += n_masked * (shape[-1] * size + size**2 + size * config.vocab_size)
-    return 2.0 * total
+    from nastool_supernets.genotypes import Genotype
+    from nastool_supernets.supernet import Net
 
 
 def training_flops(
-    config: SuperShaperConfig,
-    shapes: Sequence[Sequence[int]],
-    blocks: int,
-    length: int,
-    n_masked: int,
+    net: Net, genotypes: Sequence[Genotype], blocks: int, length: int, n_targets: int
 ) -> float:
     """Count a training step of several subnets: the backward pass computes twice the forward one.
 
     Args:
-        config: Sizes of the supernet.
-        shapes: Width of every layer, subnet by subnet.
+        net: The net.
+        genotypes: Its subnets.
         blocks: Blocks of the batch.
         length: Tokens a block.
-        n_masked: Masked tokens of the batch.
+        n_targets: Tokens that the batch is to predict.
     """
-    return 3 * sum(forward_flops(config, shape, blocks, length, n_masked) for shape in shapes)
+    return 3 * sum(net.flops(genotype, blocks, length, n_targets) for genotype in genotypes)
 
 
 def measure_peak_flops(

@@ -17,7 +17,8 @@ import numpy as np
 
 from nastool import SearchSpace, load_objective, load_space
 from nastool.predictors.evaluation import spearman
-from nastool_supernets.measuring.perplexities import read_measured, read_table
+from nastool_supernets.genotypes import row
+from nastool_supernets.measuring.tables import read_table
 from nastool_supershaper.heuristics import published_shapes
 
 _TABLE = "perplexity.csv.gz"
@@ -37,14 +38,14 @@ SAME_SIZE = 0.01
 def main(space_name: str, folder: Path, run: Path | None) -> None:
     """Print what a reference is worth."""
     space = load_space(space_name)
-    shapes, values = read_table(folder / _TABLE)
-    genotypes = np.searchsorted(np.array(space.genes[0].choices), shapes)
+    table = read_table(folder / _TABLE, space)
+    genotypes, values = np.array(list(table)), np.array(list(table.values()))
     params = load_objective("params", space).evaluate(genotypes)
     if run is not None:
         _describe_run(run)
     card = json.loads((folder / "perplexity.csv.gz.card.json").read_text())
     click.echo(
-        f"- {len(shapes):,} shapes measured on {card['masked_tokens']:,} masked tokens of "
+        f"- {len(table):,} shapes measured on {card['masked_tokens']:,} masked tokens of "
         f"held-out text: perplexity {values.min():,.1f} to {values.max():,.1f}"
     )
     near = np.abs(params / np.median(params) - 1) <= SAME_SIZE
@@ -56,7 +57,7 @@ def main(space_name: str, folder: Path, run: Path | None) -> None:
     click.echo(f"- rank correlation of parameters and perplexity: {_rank(params, values)}")
     for name, what in _OTHERS.items():
         if (folder / name).exists():
-            others, table = read_measured(folder / name), read_measured(folder / _TABLE)
+            others = read_table(folder / name, space)
             common = [(others[shape], table[shape]) for shape in table if shape in others]
             there, here = np.array(common).T
             click.echo(
@@ -87,9 +88,8 @@ def _describe_published(space: SearchSpace, folder: Path) -> None:
     genotypes = families["published"]
     known = [s.perplexity for s in published_shapes().values() if s.source == "table 6"]
     predicted = load_objective(f"perplexity[{folder / 'perplexity'}]", space).evaluate(genotypes)
-    table = read_measured(folder / _TABLE)
-    shapes = [tuple(int(width) for width in shape) for shape in space.decode(genotypes)]
-    measured = [table.get(shape, np.nan) for shape in shapes]
+    table = read_table(folder / _TABLE, space)
+    measured = [table.get(row(genotype), np.nan) for genotype in genotypes]
     click.echo(
         f"- the {len(known)} shapes of the paper's table 6, rank correlation with the published "
         f"perplexities: predicted {_rank(known, predicted)}, measured {_rank(known, measured)}"

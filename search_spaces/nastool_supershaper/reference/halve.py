@@ -16,7 +16,7 @@ from nastool.errors import NastoolError
 from nastool.files.reading import is_file, read_text
 from nastool.files.writing import check_free, whole_folder, write_whole
 from nastool_supernets.corpus.text import load_tokenizer, save_tokenizer
-from nastool_supernets.training.checkpoints import load_supernet, save_model
+from nastool_supernets.saved import load_supernet, save_model
 
 CARDS = ("run.json", "log.jsonl")
 """What a run says of itself, which goes along."""
@@ -28,7 +28,7 @@ CARDS = ("run.json", "log.jsonl")
 def main(supernet: Path, target: Path) -> None:
     """Write a supernet with weights of 16 bits."""
     check_free(target)
-    model = load_supernet(supernet)
+    model = load_supernet(supernet).model
     model.half()
     for name, weights in model.named_parameters():
         if not bool(torch.isfinite(weights).all()):

@@ -42,13 +42,14 @@ def test_every_help_has_required_options_first_then_groups_then_examples(name, n
     assert titles[-1] == "Any command"
     assert "Options" not in titles
     listed = re.findall(r"^  (?:-\w, )?(--[\w-]+)", done.output, re.MULTILINE)
-    assert sorted(listed) == sorted({max(p.opts, key=len) for p in COMMANDS[name].params
-                                     if isinstance(p, click.Option)} | {"--help"})  # fmt: skip
+    given = COMMANDS[name].get_params(click.Context(COMMANDS[name]))
+    options = [param for param in given if isinstance(param, click.Option)]
+    assert sorted(listed) == sorted({"--help", *(max(p.opts, key=len) for p in options)})
     examples = re.findall(r"^    (nastool .*)$", done.output.partition("Example")[2], re.MULTILINE)
     assert examples
     for line in examples:
         assert line.startswith(f"nastool {name}")
-        known = {opt for p in COMMANDS[name].params for opt in p.opts}
+        known = {opt for param in given for opt in param.opts}
         # What follows the file of `run` is for the command that the file is for.
         assert set(re.findall(r" (--[a-z0-9-]+)", line)) <= known or name == "run"
 

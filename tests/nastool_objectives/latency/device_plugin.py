@@ -52,3 +52,27 @@ class Simulated(Device):
     def measure(self, deployment, warmup, repeats):
         factors = 1 + self.noise * self._rng.standard_normal()
         return Timing(np.full(repeats, deployment.module * max(factors, 0.01)))
+
+
+@register_device("metered")
+class Metered(Device):
+    """Says energy and memory, too, and writes down every visit; its energy is one step too coarse.
+
+    Args:
+        argument: ``coarse`` for a counter that never moves, ``flat`` for a peak of all shapes.
+    """
+
+    def __init__(self, argument=None):
+        self.argument = argument
+
+    @property
+    def facts(self):
+        return {"meter": self.argument or "fine"}
+
+    def measure(self, deployment, warmup, repeats):
+        with open("visits.txt", "a", encoding="utf-8") as file:
+            file.write("visit\n")
+        seconds = deployment.module
+        memory = 1e6 if self.argument == "flat" else 1e6 + 1e8 * seconds
+        energy = 0.0 if self.argument == "coarse" else 7.0 * seconds
+        return Timing(np.full(repeats, seconds), memory=memory, energy=energy)

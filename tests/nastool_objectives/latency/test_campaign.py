@@ -4,6 +4,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from nastool.devices import Device, Timing
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.testing import Mixed
 from nastool_objectives.latency.campaign import Plan, read_visits, run
@@ -166,3 +167,39 @@ def test_a_device_that_runs_nothing_ends_the_campaign(space, simulated, workload
 def test_few_shapes_can_be_chosen_by_what_they_tell(space):
     genotypes, n_anchors = replace(PLAN, shapes=8, choose="informative").architectures(space)
     assert len(np.unique(genotypes, axis=0)) == 8 + n_anchors
+
+
+class Throttled(Device):
+    """Says what held its clock back, and what it padded layers to."""
+
+    facts = {"clock": "imaginary"}  # noqa: RUF012 - as plugins have it
+
+    def measure(self, deployment, warmup, repeats):
+        held_back = "power cap" if deployment.module < 0.31 else ""
+        seconds = np.full(repeats, deployment.module)
+        return Timing(seconds, clock=1.5e9, throttled=held_back, padding="8")
+
+
+def test_clock_throttling_and_padding_are_kept_and_told(space, workload, tmp_path):
+    table = measured(space, Throttled(), workload, tmp_path / "visits.csv")
+    visits = read_visits(tmp_path / "visits.csv")
+    assert {visit.clock for visit in visits} == {1.5e9}
+    assert {visit.timing.padding for visit in visits} == {"8"}
+    held = sum(visit.timing.seconds[0] < 0.31 for visit in visits)
+    assert 0 < held < len(visits)
+    assert [v.timing.throttled for v in visits].count("power cap") == held
+    assert table.note == f"clock held back in {held} of {len(visits)} visits: power cap"
+
+
+def test_a_campaign_that_an_older_release_began_goes_on(space, workload, simulated, tmp_path):
+    whole, cut = tmp_path / "whole" / "visits.csv", tmp_path / "cut" / "visits.csv"
+    for path in (whole, cut):
+        path.parent.mkdir()
+        run(space, simulated(), workload, PLAN, path)
+    # Two columns fewer, and a few visits.
+    older = [line.rsplit(",", 2)[0] for line in whole.read_text().splitlines()[:6]]
+    cut.write_text("\n".join(older) + "\n")
+    assert len(read_visits(cut)) == 5
+    visits = run(space, simulated(), workload, PLAN, cut)
+    assert len(visits) == len(PLAN.order(24, 4))
+    assert cut.read_text().splitlines()[:6] == whole.read_text().splitlines()[:6]

@@ -428,3 +428,9 @@ def test_a_torchscript_file_holds_the_weights_of_its_shape_alone(tmp_path):
         sizes.append((tmp_path / "model.pt").stat().st_size - 4 * weights)
     # What is beside the weights: code and names, a few bytes a weight matrix.
     assert all(0 < size < 100_000 for size in sizes)
+
+
+def test_energy_of_passes_shorter_than_a_few_steps_of_the_counter_is_not_known():
+    assert system.energy_a_pass(0.0, [0.003] * 5) is None
+    assert system.energy_a_pass(None, [1.0]) is None
+    assert system.energy_a_pass(6.0, [0.5, 0.7]) == 3.0

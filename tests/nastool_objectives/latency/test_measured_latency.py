@@ -5,7 +5,7 @@ from nastool.devices import Device, Timing
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
 from nastool.executors import InProcess
 from nastool.verification import measure
-from nastool_objectives.latency.objective import MeasuredLatency
+from nastool_objectives.latency.objective import Measured
 from nastool_objectives.latency.registry import DeviceCard
 
 GENOTYPES = np.array([[0, 0, 0, 0], [4, 4, 4, 4], [2, 2, 2, 2]])
@@ -35,7 +35,7 @@ def objective(space, workload):
     card = DeviceCard("board", "flaky", {}, {}, workload, "runnable", space.fingerprint)
 
     def make(failing, error=None):
-        return MeasuredLatency(space, Flaky(failing, error), card, "measured_latency[board]")
+        return Measured(space, Flaky(failing, error), card, "measured_latency[board]")
 
     return make
 

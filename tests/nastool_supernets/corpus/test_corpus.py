@@ -14,13 +14,8 @@ from hypothesis import strategies as st
 from nastool.errors import InvalidInputError, NastoolError
 from nastool_supernets.corpus import text, tokenising
 from nastool_supernets.corpus.corpus import load_corpus, load_tokenizer, prepare_corpus
-from nastool_supernets.corpus.masking import (
-    IGNORED_LABEL,
-    MaskedBatches,
-    Masking,
-    mask_fixed,
-    random_generator,
-)
+from nastool_supernets.corpus.masking import Masking
+from nastool_supernets.corpus.tasks import IGNORED_LABEL, Batches, apply_fixed, random_generator
 from nastool_supernets.corpus.text import (
     HubDataset,
     TextFile,
@@ -394,11 +389,11 @@ class TestMasks:
 
     def test_held_out_masks_are_fixed(self):
         blocks = random_generator(0, 9, 0).integers(5, 500, (6, 32)).astype(np.uint16)
-        ids, labels = mask_fixed(blocks, MASKING, seed=3)
-        again, labels_again = mask_fixed(blocks[:4], MASKING, seed=3)
+        ids, labels = apply_fixed(blocks, MASKING, seed=3)
+        again, labels_again = apply_fixed(blocks[:4], MASKING, seed=3)
         assert np.array_equal(ids[:4], again)
         assert np.array_equal(labels[:4], labels_again)
-        assert not np.array_equal(labels, mask_fixed(blocks, MASKING, seed=4)[1])
+        assert not np.array_equal(labels, apply_fixed(blocks, MASKING, seed=4)[1])
 
     def test_bad_input_is_named(self):
         with pytest.raises(InvalidInputError, match=r"rate must be in \(0, 1\), got 0"):
@@ -412,16 +407,16 @@ class TestBatches:
     @given(n=st.integers(1, 40), batch=st.integers(1, 50), seed=st.integers(0, 2**32))
     def test_every_epoch_takes_every_block_once(self, n, batch, seed):
         blocks = np.arange(5, 5 + n * 8, dtype=np.uint16).reshape(n, 8)
-        batches = MaskedBatches(blocks, MASKING, batch, seed)
+        batches = Batches(blocks, MASKING, batch, seed)
         rows = np.concatenate([batches.indices(step) for step in range(-(-2 * n // batch))])
         assert sorted(rows[:n]) == list(range(n))
         assert sorted(rows[n : 2 * n]) == list(range(n))
 
     def test_any_step_alone_equals_the_step_in_sequence(self):
         blocks = random_generator(0, 9, 0).integers(5, 500, (37, 16)).astype(np.uint16)
-        sequence = MaskedBatches(blocks, MASKING, 8, 1)
+        sequence = Batches(blocks, MASKING, 8, 1)
         steps = [sequence.batch(step) for step in range(12)]
-        alone = MaskedBatches(blocks, MASKING, 8, 1).batch(11)
+        alone = Batches(blocks, MASKING, 8, 1).batch(11)
         assert np.array_equal(steps[11][0], alone[0])
         assert np.array_equal(steps[11][1], alone[1])
         # Masks are dynamic: the same block is masked differently in another epoch.

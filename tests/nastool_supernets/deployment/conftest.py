@@ -28,8 +28,9 @@ def supernet(tmp_path_factory):
     tokenizers = pytest.importorskip("tokenizers")
     transformers = pytest.importorskip("transformers")
     from nastool_supernets.corpus.text import SPECIAL_TOKENS
-    from nastool_supernets.training.checkpoints import save_model
-    from nastool_supershaper.modeling import SuperShaperConfig, SuperShaperForMaskedLM
+    from nastool_supernets.saved import save_model
+    from nastool_supershaper.modeling import SuperShaperForMaskedLM
+    from nastool_supershaper.supernet_config import SuperShaperConfig
 
     folder = tmp_path_factory.mktemp("nets") / "tiny-net"
     folder.mkdir()

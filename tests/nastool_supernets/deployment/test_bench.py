@@ -20,6 +20,7 @@ from nastool.errors import (  # noqa: E402
 from nastool.plugins import load_device  # noqa: E402
 from nastool_supernets.deployment import bench, sizes  # noqa: E402
 from nastool_supernets.deployment.runtimes import FILES  # noqa: E402
+from nastool_supershaper.shaped_bert import ShapedBertConfig, ShapedBertModel  # noqa: E402
 
 
 class Clock(Device):
@@ -242,3 +243,30 @@ def test_what_cannot_be_measured_is_one_line(nastool, exported, supernet, tmp_pa
         bench.Plan(rounds=0)
     with pytest.raises(InvalidInputError, match="a baseline must be one of bert-base, distilbert"):
         bench.write_baseline("gpt", exported[0], [], tmp_path)
+
+
+def test_padded_layers_are_run_and_not_counted(exported):
+    pytest.importorskip("onnxruntime")
+    plain, padded = (
+        bench.measure(
+            bench.candidates(exported[0], "tiny", Workload(1, 4), pad=pad),
+            bench.Plan(rounds=1, repeats=1, memory=False),
+        )
+        for pad in ("none", "64")
+    )
+    assert [row.padding for row in plain] == ["none"] * 3
+    assert [row.padding for row in padded] == ["64", "none", "none"]  # files are as they are
+    assert [row.parameters for row in padded] == [row.parameters for row in plain]
+    [chosen, *_] = bench.candidates(exported[0], "tiny", Workload(1, 4), pad="auto")
+    assert chosen.padding in ("none", "8", "64")
+
+
+def test_what_padding_holds_is_weighed(tmp_path):
+    config = ShapedBertConfig((12,) * 12, vocab_size=30, hidden_size=12, intermediate_size=4096)
+    ShapedBertModel(config).save_pretrained(tmp_path)
+    plain, padded = (
+        sizes.peak_memory(tmp_path, "torch", Workload(1, 8), padding=pad) for pad in ("none", "64")
+    )
+    if plain is not None and padded is not None:
+        # Of 12 to 64 wide, 4096 more inside: 12 layers x 2 products x 52 x 4 KiB x 4 B.
+        assert padded - plain > 10e6

@@ -14,15 +14,15 @@ from nastool_supernets.corpus.text import load_tokenizer  # noqa: E402
 from nastool_supernets.deployment import checks  # noqa: E402
 from nastool_supernets.deployment import export as exporting  # noqa: E402
 from nastool_supernets.deployment.forms import torch_run, write_openvino  # noqa: E402
-from nastool_supernets.deployment.models import load_deployed, with_head  # noqa: E402
 from nastool_supernets.deployment.report import Origin  # noqa: E402
 from nastool_supernets.deployment.runtimes import FILES, onnx_run, openvino_run  # noqa: E402
-from nastool_supernets.training.checkpoints import load_supernet  # noqa: E402
+from nastool_supernets.heads import with_head  # noqa: E402
+from nastool_supernets.saved import load_shape, load_supernet  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def subnet(supernet):
-    return load_supernet(supernet).extract((8, 24))
+    return load_supernet(supernet).model.extract((8, 24))
 
 
 def fixed(logits):
@@ -51,7 +51,7 @@ def test_onnx_takes_batches_and_lengths_that_it_has_not_seen(exported):
     differences = {row["form"]: row["difference"] for row in report["rows"]}
     assert differences["onnx"]["largest"] < 1e-4
     assert differences["int8"]["largest"] > 0
-    model = load_deployed(folder)
+    model = load_shape(folder)
     rng = np.random.default_rng(1)
     ids = rng.integers(40, size=(5, 13))
     mask = np.ones_like(ids)
@@ -85,7 +85,7 @@ def test_openvino_says_what_onnx_says(exported, tmp_path):
     pytest.importorskip("openvino")
     source, path = exported[0] / FILES["onnx"], tmp_path / FILES["openvino"]
     write_openvino(source, path)
-    batches = checks.random_batches(load_deployed(exported[0]))
+    batches = checks.random_batches(load_shape(exported[0]))
     assert checks.compare(onnx_run(source), openvino_run(path), batches).largest < 1e-5
 
 

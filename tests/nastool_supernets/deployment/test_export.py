@@ -17,13 +17,9 @@ from nastool.errors import InvalidInputError, NastoolError  # noqa: E402
 from nastool_supernets.corpus.text import load_tokenizer  # noqa: E402
 from nastool_supernets.deployment import export as exporting  # noqa: E402
 from nastool_supernets.deployment import forms  # noqa: E402
-from nastool_supernets.deployment.models import (  # noqa: E402
-    HEADS,
-    head_of,
-    load_deployed,
-    with_head,
-)
-from nastool_supernets.training.checkpoints import load_supernet  # noqa: E402
+from nastool_supernets.heads import head_of, with_head  # noqa: E402
+from nastool_supernets.saved import load_shape, load_supernet  # noqa: E402
+from nastool_supershaper.family import SuperShaper  # noqa: E402
 
 # Loads the folders that it is given where nastool cannot be imported, and writes the logits.
 STRANGER = """
@@ -77,7 +73,7 @@ def test_a_folder_loads_where_nastool_is_not_installed(export, exported, tmp_pat
         assert taken == ["attention_mask", "input_ids", "token_type_ids"]
         inputs = load_tokenizer(folder)("we like it", "not this film", return_tensors="pt")
         with torch.inference_mode():
-            expected = load_deployed(Path(folder))(**inputs)
+            expected = load_shape(Path(folder))(**inputs)
         for got, wanted in zip(outputs, expected.values(), strict=True):
             torch.testing.assert_close(torch.tensor(got), wanted, atol=1e-5, rtol=1e-4)
 
@@ -86,7 +82,7 @@ def test_auto_classes_load_it_with_the_plugin(export, supernet):
     run = export()
     assert run.exit_code == 0, run.stderr
     model = transformers.AutoModelForMaskedLM.from_pretrained("model").eval()
-    net = load_supernet(supernet)
+    net = load_supernet(supernet).model
     ids = torch.arange(5, 20).view(3, 5)
     with torch.inference_mode():
         expected = net(ids, shape=(16, 8)).logits
@@ -114,13 +110,13 @@ def test_the_card_says_what_it_is(exported):
     for row in report["rows"]:
         assert f"| {row['form']} | {row['file']} |" in card
         assert (folder / row["file"]).stat().st_size == row["bytes"]
-    weights = sum(p.numel() for p in load_deployed(folder).parameters())
+    weights = sum(p.numel() for p in load_shape(folder).parameters())
     assert weights == report["parameters"]
 
 
 def test_quality_is_that_of_the_examples(exported):
     folder, report = exported
-    model, tokenizer = load_deployed(folder), load_tokenizer(folder)
+    model, tokenizer = load_shape(folder), load_tokenizer(folder)
     sentences = [
         "the film was good", "we like it", 'a "boring" movie', "this was not a great film i watch",
     ]  # fmt: skip
@@ -199,7 +195,7 @@ def test_a_model_that_was_fine_tuned_is_packed_again(nastool, exported, supernet
     folder, _ = exported
     run = nastool("export", "--model", folder, "--to", "again")
     assert run.exit_code == 0, run.stderr
-    before, after = load_deployed(folder), load_deployed(Path("again"))
+    before, after = load_shape(folder), load_shape(Path("again"))
     assert after.config.id2label == {0: "negative", 1: "positive"}
     for (name, old), new in zip(before.named_parameters(), after.parameters(), strict=True):
         assert torch.equal(old, new), name
@@ -222,9 +218,9 @@ def test_a_model_of_16_bits_loads_in_the_precision_that_was_measured(nastool, ex
     assert torch.equal(model.classifier.weight, half.classifier.weight.float())
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", SuperShaper.heads)
 def test_every_head_is_found_again(supernet, head):
-    subnet = load_supernet(supernet).extract((8, 16))
+    subnet = load_supernet(supernet).model.extract((8, 16))
     labels = ["a", "b", "c"] if head == "classification" else []
     models = [with_head(subnet, head, labels, seed) for seed in (1, 1, 2)]
     assert all(head_of(model) == head for model in models)
@@ -237,7 +233,7 @@ def test_every_head_is_found_again(supernet, head):
 
 
 def test_the_pooler_goes_along_to_another_head_for_sequences(supernet):
-    subnet = load_supernet(supernet).extract((8, 16))
+    subnet = load_supernet(supernet).model.extract((8, 16))
     first = with_head(subnet, "classification", ["a", "b", "c"], seed=1)
     second = with_head(first, "regression", seed=2)
     assert torch.equal(first.pooler.weight, second.pooler.weight)
@@ -468,7 +464,7 @@ def test_the_current_folder_is_filled_and_left_alone_where_it_holds_files(
     monkeypatch.chdir(tmp_path / "here")
     run = export(to=".")
     assert run.exit_code == 0, run.stderr
-    assert load_deployed(tmp_path / "here").config.shape == [16, 8]
+    assert load_shape(tmp_path / "here").config.shape == [16, 8]
     before = sorted(Path().iterdir())
     run = export(to=".")
     assert run.exit_code == 2
@@ -477,7 +473,7 @@ def test_the_current_folder_is_filled_and_left_alone_where_it_holds_files(
 
 
 def test_what_a_fine_tuned_model_scored_is_in_the_header_of_the_card(nastool, exported):
-    from nastool_supernets.deployment.models import write_scores
+    from nastool_supernets.finetuning.scores import write_scores
 
     shutil.copytree(exported[0], "tuned")
     write_scores(Path("tuned"), "films (dev, 4 examples)", {"accuracy": 0.75, "f1": float("inf")})
@@ -493,3 +489,27 @@ def test_what_a_fine_tuned_model_scored_is_in_the_header_of_the_card(nastool, ex
     assert measured.metric_type == "accuracy"
     assert measured.dataset_name.startswith("4 examples of films.tsv")
     assert measured.metric_value == exported[1]["rows"][0]["quality"]["accuracy"]
+
+
+def test_padded_forms_agree_and_what_is_kept_is_not_padded(export):
+    for library in ("onnx", "onnxruntime", "onnxscript"):
+        pytest.importorskip(library)
+    assert export(to="plain").exit_code == 0
+    run = export("--onnx", "--pad", "8", "--format", "json", to="padded")
+    assert run.exit_code == 0, run.stderr
+    found = json.loads(run.stdout)
+    assert [row["padding"] for row in found["rows"]] == ["none", "8"]
+    assert (
+        Path("padded/model.safetensors").read_bytes()
+        == Path("plain/model.safetensors").read_bytes()
+    )
+    assert "onnx, padded to 8" in Path("padded/README.md").read_text()
+    import onnx
+
+    graph = onnx.load("padded/onnx/model.onnx").graph
+    products = [list(t.dims) for t in graph.initializer if "MatMul" in t.name]
+    assert products
+    assert all(size % 8 == 0 for dims in products for size in dims[:2] if size > 8)
+    run = export("--pad", "8", to="other")
+    assert run.exit_code == 2
+    assert "--pad: expected --onnx, --int8 or --openvino beside it" in run.stderr

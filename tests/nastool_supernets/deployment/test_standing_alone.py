@@ -12,12 +12,9 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from nastool_supernets.corpus.text import load_tokenizer  # noqa: E402
-from nastool_supernets.deployment.models import (  # noqa: E402
-    CODE,
-    load_deployed,
-    save_deployed,
-    with_head,
-)
+from nastool_supernets.heads import with_head  # noqa: E402
+from nastool_supernets.saved import load_shape, save_shape  # noqa: E402
+from nastool_supershaper.family import SuperShaper  # noqa: E402
 from nastool_supershaper.shaped_bert import ShapedBertConfig, ShapedBertModel  # noqa: E402
 
 LATER = """
@@ -69,18 +66,18 @@ print(json.dumps([found, hidden.tolist(), pipe("we like it")]))
 @pytest.fixture(scope="module")
 def folders(supernet, tmp_path_factory):
     """Two exports, of which the newer one carries code that answers seven."""
-    from nastool_supernets.training.checkpoints import load_supernet
+    from nastool_supernets.saved import load_supernet
 
     place = tmp_path_factory.mktemp("exports")
-    subnet = load_supernet(supernet).extract((8, 8)).eval()
+    subnet = load_supernet(supernet).model.extract((8, 8)).eval()
     tokenizer = load_tokenizer(supernet)
     for name in ("older", "newer"):
         (place / name).mkdir()
-        save_deployed(subnet, tokenizer, place / name)
+        save_shape(subnet, tokenizer, place / name)
     with (place / "newer" / "shaped_bert.py").open("a") as file:
         file.write(LATER)
     (place / "encoder").mkdir()
-    save_deployed(with_head(subnet, "encoder"), tokenizer, place / "encoder")
+    save_shape(with_head(subnet, "encoder"), tokenizer, place / "encoder")
     return place
 
 
@@ -118,7 +115,7 @@ def test_two_versions_in_one_process_each_run_their_own_code(folders, tmp_path):
         ["the film was good", "we like it"], padding=True, return_tensors="pt"
     )
     with torch.inference_mode():
-        expected = load_deployed(folders / "older").bert(**inputs).last_hidden_state
+        expected = load_shape(folders / "older").bert(**inputs).last_hidden_state
     torch.testing.assert_close(torch.tensor(hidden), expected, atol=1e-5, rtol=1e-4)
     length = len(piped[0])
     torch.testing.assert_close(torch.tensor(piped[0]), expected[1, :length], atol=1e-5, rtol=1e-4)
@@ -142,15 +139,15 @@ def test_saved_again_a_model_carries_the_code_that_it_ran(here, folders):
         code = (folders / name / "shaped_bert.py").read_bytes()
         assert (here / name / "shaped_bert.py").read_bytes() == code
         assert runs_later(here / name, trust_remote_code=True) == (name == "newer")
-    half, whole = load_deployed(here / "older"), load_deployed(folders / "older")
+    half, whole = load_shape(here / "older"), load_shape(folders / "older")
     for ours, theirs in zip(half.parameters(), whole.parameters(), strict=True):
         assert ours.dtype == torch.float32
         assert torch.equal(ours, theirs.half().float())
 
 
 def test_what_nastool_loads_carries_its_code_when_saved(here, folders):
-    load_deployed(folders / "older").save_pretrained(here / "again")
-    assert (here / "again" / "shaped_bert.py").read_bytes() == CODE.read_bytes()
+    load_shape(folders / "older").save_pretrained(here / "again")
+    assert (here / "again" / "shaped_bert.py").read_bytes() == SuperShaper.code.read_bytes()
     auto = transformers.AutoModelForSequenceClassification
     head = auto.from_pretrained(here / "again", trust_remote_code=True)
     assert type(head).__module__.startswith("transformers_modules.again")
@@ -192,7 +189,7 @@ def test_onnx_of_an_encoder_has_the_names_that_others_look_for(nastool, supernet
 def test_a_fine_tuned_model_gives_its_encoder(nastool, exported):
     run = nastool("export", "--model", exported[0], "--head", "encoder", "--to", "encoder")
     assert run.exit_code == 0, run.stderr
-    tuned, encoder = load_deployed(exported[0]), load_deployed(Path("encoder"))
+    tuned, encoder = load_shape(exported[0]), load_shape(Path("encoder"))
     for name, weights in encoder.named_parameters():
         assert torch.equal(weights, tuned.bert.get_parameter(name))
     run = nastool("export", "--model", exported[0], "--head", "masked-lm", "--to", "other")

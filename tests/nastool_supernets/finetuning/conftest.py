@@ -6,8 +6,9 @@ import torch
 
 from nastool_supernets.corpus.corpus import prepare_corpus
 from nastool_supernets.corpus.text import text_files, train_tokenizer
-from nastool_supernets.training.checkpoints import save_model
-from nastool_supershaper.modeling import SuperShaperConfig, SuperShaperForMaskedLM
+from nastool_supernets.saved import save_model
+from nastool_supershaper.modeling import SuperShaperForMaskedLM
+from nastool_supershaper.supernet_config import SuperShaperConfig
 
 GOOD, BAD = ("splendid", "lovely", "bright"), ("dreadful", "awful", "dull")
 THINGS = ("film", "book", "song", "tale", "play")

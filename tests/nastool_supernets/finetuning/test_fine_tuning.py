@@ -7,13 +7,13 @@ import pytest
 import torch
 from transformers import TrainingArguments
 
-from nastool_supernets.deployment.models import with_head
 from nastool_supernets.finetuning import training
 from nastool_supernets.finetuning.data import load_task
 from nastool_supernets.finetuning.encoding import Encoded, encode
 from nastool_supernets.finetuning.tasks import Files, Kind, Settings, Task, read_task_file
 from nastool_supernets.finetuning.training import distillation_loss
-from nastool_supernets.training.checkpoints import load_supernet
+from nastool_supernets.heads import with_head
+from nastool_supernets.saved import load_supernet
 from nastool_supernets.training.rules import Distillation
 from nastool_supershaper.shaped_bert import ShapedBertConfig, ShapedBertForSequenceClassification
 
@@ -54,7 +54,7 @@ def test_grouping_by_length_leaves_the_dev_set_in_order(supernet, tokenizer, tas
     encoded = encode(task, load_task(task), tokenizer, 64)
     scores = []
     for grouped in (False, True):
-        model = with_head(load_supernet(supernet).extract((16, 16)), task.head, ())
+        model = with_head(load_supernet(supernet).model.extract((16, 16)), task.head, ())
         settings = Settings(
             epochs=1, batch_size=1000, learning_rate=1e-9, max_length=64, group_by_length=grouped
         )
@@ -72,7 +72,7 @@ def test_grouping_by_length_spares_padding(supernet, tokenizer, grouped, least, 
         {"input_ids": [5] * n, "token_type_ids": [0] * n, "labels": i % 2}
         for i, n in enumerate(lengths)
     ]
-    model = with_head(load_supernet(supernet).extract((4, 4)), "classification", ("a", "b"))
+    model = with_head(load_supernet(supernet).model.extract((4, 4)), "classification", ("a", "b"))
     seen = []
     model.register_forward_pre_hook(
         lambda _, args, inputs: seen.append(inputs["attention_mask"]), with_kwargs=True

@@ -20,7 +20,7 @@ from nastool_supernets.corpus.text import load_tokenizer, text_files, train_toke
 from nastool_supernets.finetuning import subnets, workbench
 from nastool_supernets.finetuning.tasks import read_task_file
 from nastool_supernets.finetuning.training import DivergedError
-from nastool_supernets.training.checkpoints import load_supernet, save_model
+from nastool_supernets.saved import load_supernet, save_model
 
 QUICK = ("--epochs", "2", "--batch-size", "16", "--learning-rate", "0.005")
 QUICK += ("--device", "cpu", "--dtype", "float32")
@@ -225,7 +225,7 @@ def test_teachers(validate, tmp_path):
 
 
 def test_a_teacher_without_its_head_is_refused(validate, supernet, tmp_path):
-    subnet = load_supernet(supernet).extract((16, 16))
+    subnet = load_supernet(supernet).model.extract((16, 16))
     save_model(subnet, tmp_path)
     run = validate(
         "--shape", "4-4", "--tasks", "mood", "--distil", "1", "--teacher", f"mood={tmp_path}"
@@ -411,7 +411,7 @@ def test_scores_outlive_models_that_could_not_be_kept(validate, monkeypatch):
 
     base = ("--shape", "4-16", "--format", "json", "--tasks")
     with monkeypatch.context() as patched:
-        patched.setattr("nastool_supernets.finetuning.workbench.save_deployed", full)
+        patched.setattr("nastool_supernets.finetuning.workbench.save_shape", full)
         run = validate(*base, "mood", "--keep")
         assert run.exit_code == 2
         assert "1 of the models could not be kept, their scores are; the first: " in run.stderr
@@ -427,7 +427,7 @@ def test_scores_outlive_models_that_could_not_be_kept(validate, monkeypatch):
 
 
 def test_a_net_of_one_segment_is_tuned_on_all_kinds_and_exported(nastool, supernet, task_file):
-    net = load_supernet(supernet)
+    net = load_supernet(supernet).model
     config = type(net.config)(**{**net.config.to_dict(), "type_vocab_size": 1})
     weights = net.state_dict()
     weights["supershaper.embeddings.segments.weight"] = torch.ones(1, 16)

@@ -8,8 +8,9 @@ from nastool.testing import ObjectiveConformance, Widths
 torch = pytest.importorskip("torch")
 
 from nastool_supernets.corpus.text import text_files, train_tokenizer  # noqa: E402
-from nastool_supernets.training.checkpoints import save_model  # noqa: E402 - torch must be there
-from nastool_supershaper.modeling import SuperShaperConfig, SuperShaperForMaskedLM  # noqa: E402
+from nastool_supernets.saved import save_model  # noqa: E402 - torch must be there
+from nastool_supershaper.modeling import SuperShaperForMaskedLM  # noqa: E402
+from nastool_supershaper.supernet_config import SuperShaperConfig  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def test_values_are_those_of_measuring(supernet, text):
     objective = measured(supernet, text)
     genotypes = np.array([[0, 2], [1, 1]])
     expected = perplexities(
-        objective._model, objective._input_ids, objective._labels, [(4, 16), (8, 8)]
+        objective._net, objective._input_ids, objective._labels, [(0, 2), (1, 1)]
     )
     np.testing.assert_allclose(objective.evaluate(genotypes), expected, rtol=1e-6)
 
@@ -91,3 +92,18 @@ def test_no_supernet_is_said(tmp_path):
         load_objective("measured_perplexity", space)
     with pytest.raises(InvalidInputError, match="found neither"):
         load_objective(f"measured_perplexity[{tmp_path}]", space)
+
+
+def test_eight_bits_can_be_searched_by(supernet, text):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    space = load_space(f"supershaper[{supernet}]")
+    small = load_objective(f"int8_perplexity[{supernet}]", space, {"text": (str(text),)})
+    assert small.name == f"int8_perplexity[{supernet}]"
+    assert small.provenance.by.endswith("in 8 bits")
+    exact = measured(supernet, text)
+    assert small.fingerprint != exact.fingerprint
+    genotypes = np.array([[0, 1], [2, 2]])
+    found, wanted = small.evaluate(genotypes), exact.evaluate(genotypes)
+    assert (found != wanted).all()  # eight bits do change it
+    np.testing.assert_allclose(found, wanted, rtol=0.05)

@@ -16,17 +16,20 @@ from transformers import BertConfig, BertForMaskedLM
 from nastool.errors import InvalidInputError
 from nastool_supernets.cli.pretrain import pretrain as pretrain_command
 from nastool_supernets.corpus.corpus import prepare_corpus
-from nastool_supernets.corpus.masking import MaskedBatches, Masking, mask_fixed, random_generator
+from nastool_supernets.corpus.masking import Masking
+from nastool_supernets.corpus.tasks import Batches, apply_fixed, random_generator
 from nastool_supernets.corpus.text import TextFile, load_tokenizer, save_tokenizer, train_tokenizer
-from nastool_supernets.deployment.models import load_deployed
+from nastool_supernets.family import net_of
 from nastool_supernets.measuring.perplexities import perplexities
-from nastool_supernets.training.checkpoints import latest_checkpoint
+from nastool_supernets.saved import latest_checkpoint, load_shape
+from nastool_supernets.training.config import PretrainingConfig
 from nastool_supernets.training.gradients import accumulate_gradients
 from nastool_supernets.training.pace import Pace, steps_within
-from nastool_supernets.training.pretraining import Evaluation, PretrainingConfig, pretrain
+from nastool_supernets.training.pretraining import pretrain
 from nastool_supernets.training.rules import Distillation, OneShape, Subnet
 from nastool_supernets.training.teaching import Teacher, load_teacher
-from nastool_supershaper.modeling import SuperShaperConfig, SuperShaperForMaskedLM
+from nastool_supershaper.modeling import SuperShaperForMaskedLM
+from nastool_supershaper.supernet_config import SuperShaperConfig
 
 MASKING = Masking(mask_id=4, special_ids=(0, 1, 2, 3, 4), vocab_size=60)
 BLOCKS = random_generator(0, 9, 0).integers(5, 60, (50, 16)).astype(np.uint16)
@@ -80,14 +83,14 @@ def bert(layers=3, size=8, vocabulary=60):
 
 
 def taught_by_bert(model):
-    return Teacher(bert(), model, hidden=True)
+    return Teacher(bert(), net_of(model), hidden=True)
 
 
 def train(folder, config=CONFIG, model=None, **options):
     model = model or supernet().extract(SHAPE)
     if config.distillation is not None:
         options.setdefault("teacher", taught_by_bert(model))
-    return model, pretrain(model, BLOCKS, MASKING, config, folder, trackers=(), **options)
+    return model, pretrain(net_of(model), BLOCKS, MASKING, config, folder, trackers=(), **options)
 
 
 def test_training_is_a_plain_loop_of_torch(tmp_path):
@@ -100,7 +103,7 @@ def test_training_is_a_plain_loop_of_torch(tmp_path):
         for rate in [3.0 if name.startswith("head.") else 2.0 if "bottleneck" in name else 1.0]
     ]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-6)
-    batches = MaskedBatches(BLOCKS, replace(MASKING, rate=0.15), 4, 0)
+    batches = Batches(BLOCKS, replace(MASKING, rate=0.15), 4, 0)
     for step in range(6):
         ids, labels = map(torch.as_tensor, batches.batch(step))
         for group in optimizer.param_groups:
@@ -132,13 +135,13 @@ def test_stopped_and_resumed_is_never_stopped(tmp_path, config):
 @pytest.mark.parametrize("micro", [None, 3])
 def test_what_a_teacher_teaches_is_its_closed_form(micro):
     model = supernet().extract(SHAPE).train()
-    teacher = Teacher(bert(), model, hidden=True)
-    ids, labels = mask_fixed(BLOCKS[:5], MASKING, 1)
+    teacher = taught_by_bert(model)
+    ids, labels = apply_fixed(BLOCKS[:5], MASKING, 1)
     losses = accumulate_gradients(
-        model,
+        net_of(model),
         ids,
         labels,
-        [Subnet("subnet", SHAPE)],
+        [Subnet("subnet", ())],
         micro,
         distillation=Distillation(0.3, 2.0),
         teacher=teacher,
@@ -168,22 +171,22 @@ def test_what_a_teacher_teaches_is_its_closed_form(micro):
 
 
 def test_the_perplexity_is_that_of_the_shape_in_its_supernet():
-    from nastool_supernets.training.nets import net_of
-
     net = supernet()
-    ids, labels = mask_fixed(BLOCKS, MASKING, 1)
-    own = net_of(net.extract(SHAPE)).evaluate(Evaluation(ids, labels), "float32")
-    assert own["subnet"] == pytest.approx(perplexities(net, ids, labels, [SHAPE])[0], rel=1e-5)
+    ids, labels = apply_fixed(BLOCKS, MASKING, 1)
+    within = net_of(net)
+    inside = perplexities(within, ids, labels, [within.genotype(SHAPE)])
+    alone = perplexities(net_of(net.extract(SHAPE)), ids, labels, [()])
+    assert alone == pytest.approx(inside, rel=1e-5)
 
 
 def test_rule_shape_and_teacher_belong_together(tmp_path):
     model = supernet().extract(SHAPE)
     with pytest.raises(InvalidInputError, match="by the rule of that shape"):
-        pretrain(model, BLOCKS, MASKING, replace(CONFIG, rule=OneShape((4, 4))), tmp_path)
+        pretrain(net_of(model), BLOCKS, MASKING, replace(CONFIG, rule=OneShape((4, 4))), tmp_path)
     with pytest.raises(InvalidInputError, match="got no teacher"):
-        pretrain(model, BLOCKS, MASKING, TAUGHT, tmp_path)
+        pretrain(net_of(model), BLOCKS, MASKING, TAUGHT, tmp_path)
     with pytest.raises(InvalidInputError, match="got a teacher alone"):
-        pretrain(model, BLOCKS, MASKING, CONFIG, tmp_path, teacher=taught_by_bert(model))
+        pretrain(net_of(model), BLOCKS, MASKING, CONFIG, tmp_path, teacher=taught_by_bert(model))
 
 
 def test_rates_of_a_head_stage_of_its_own():
@@ -219,7 +222,7 @@ class TestPace:
         torch.manual_seed(3)
         steps = steps_within(
             30.0,
-            model,
+            net_of(model),
             BLOCKS,
             MASKING,
             lambda n: replace(CONFIG if alone else PretrainingConfig(batch_size=4), steps=n),
@@ -236,7 +239,12 @@ class TestPace:
     def test_no_time_is_said(self, tmp_path):
         with pytest.raises(InvalidInputError, match="expected time for at least one step"):
             steps_within(
-                1e-6, supernet(), BLOCKS, MASKING, lambda n: PretrainingConfig(steps=n), tmp_path
+                1e-6,
+                net_of(supernet()),
+                BLOCKS,
+                MASKING,
+                lambda n: PretrainingConfig(steps=n),
+                tmp_path,
             )
 
 
@@ -270,7 +278,7 @@ class TestCommand:
             place, "--bert", place / "bert", "--widths", "4,8", "--shape", "8-4-8",
             "--teacher", place / "bert", "--distil-hidden", "0.5", "--output", tmp_path / "one",
         )  # fmt: skip
-        model = load_deployed(tmp_path / "one")
+        model = load_shape(tmp_path / "one")
         assert model.config.shape == [8, 4, 8]
         assert (tmp_path / "one" / "shaped_bert.py").is_file()
         card = json.loads((tmp_path / "one" / "run.json").read_text())
@@ -297,7 +305,7 @@ class TestCommand:
 
     def test_random_weights_and_no_teacher(self, place, tmp_path):
         self.run(place, "--config", "tiny", "--shape", "smallest", "--output", tmp_path / "one")
-        assert load_deployed(tmp_path / "one").config.shape == [16, 16]
+        assert load_shape(tmp_path / "one").config.shape == [16, 16]
         assert load_teacher(tmp_path / "one").model.config.shape == [16, 16]
 
     def test_a_time_sets_the_steps(self, place, tmp_path):

@@ -24,12 +24,13 @@ from dataclasses import replace
 from pathlib import Path
 from safetensors.torch import save_file
 from nastool.errors import InvalidInputError
+from nastool_supernets.family import net_of
 from nastool_supernets.training.gradients import accumulate_gradients
-from nastool_supernets.corpus.masking import random_generator
+from nastool_supernets.corpus.tasks import (random_generator)
 from nastool_supernets.cli.pretrain import pretrain as pretrain_command
 from nastool_supernets.runtime.parallel import ALONE, joined_workers
 from nastool_supernets.training.rules import Distillation
-from nastool_supernets.training.pretraining import Evaluation
+from nastool_supernets.training.report import (Evaluation)
 from test_pretraining import BLOCKS, CONFIG, MASKING, TestGradients, tiny, train
 
 folder = Path({folder!r})
@@ -40,7 +41,7 @@ def work(name, workers):
     ids, labels = MASKING.apply(BLOCKS[:7], random_generator(0, 0, 0))
     subnets = list(TestGradients.SUBNETS)
     accumulate_gradients(
-        model, ids, labels, subnets, 2, distillation=Distillation(), workers=workers
+        net_of(model), ids, labels, subnets, 2, distillation=Distillation(), workers=workers
     )
     gradients = {{n: p.grad for n, p in model.named_parameters()}}
     save_file(gradients, folder / f"{{name}}-{{workers.rank}}.gradients")

@@ -22,20 +22,20 @@ from nastool.cli.main import main
 from nastool.errors import InvalidInputError, NastoolError
 from nastool_supernets.cli.measure import measure as measure_command
 from nastool_supernets.cli.pretrain import pretrain as pretrain_command
-from nastool_supernets.cli.supernets import new_supernet, read_sizes
+from nastool_supernets.cli.starts import Start
 from nastool_supernets.cli.texts import open_corpus
 from nastool_supernets.corpus.corpus import prepare_corpus
-from nastool_supernets.corpus.masking import MaskedBatches, Masking, mask_fixed, random_generator
+from nastool_supernets.corpus.masking import Masking
+from nastool_supernets.corpus.tasks import Batches, apply_fixed, random_generator
 from nastool_supernets.corpus.text import TextFile, load_tokenizer, save_tokenizer, train_tokenizer
+from nastool_supernets.family import net_of
+from nastool_supernets.saved import latest_checkpoint, load_supernet
 from nastool_supernets.training import checkpoints, pretraining
-from nastool_supernets.training.checkpoints import latest_checkpoint, load_supernet
-from nastool_supernets.training.pretraining import (
-    Evaluation,
-    PretrainingConfig,
-    accumulate_gradients,
-    build_optimizer,
-    pretrain,
-)
+from nastool_supernets.training.config import PretrainingConfig
+from nastool_supernets.training.gradients import accumulate_gradients
+from nastool_supernets.training.optimizer import build_optimizer
+from nastool_supernets.training.pretraining import pretrain
+from nastool_supernets.training.report import Evaluation
 from nastool_supernets.training.rules import (
     Distillation,
     LargestOnly,
@@ -44,7 +44,10 @@ from nastool_supernets.training.rules import (
     SizeAware,
     Subnet,
 )
-from nastool_supershaper.modeling import SuperShaperConfig, SuperShaperForMaskedLM
+from nastool_supershaper.modeling import SuperShaperForMaskedLM
+from nastool_supershaper.space import SuperShaperSpace
+from nastool_supershaper.starts import read_sizes
+from nastool_supershaper.supernet_config import SuperShaperConfig
 
 MASKING = Masking(mask_id=4, special_ids=(0, 1, 2, 3, 4), vocab_size=60)
 BLOCKS = random_generator(0, 9, 0).integers(5, 60, (50, 16)).astype(np.uint16)
@@ -79,9 +82,13 @@ def tiny(seed=0):
     )
 
 
+def space(layers):
+    return SuperShaperSpace(layers=layers, widths=(4, 8, 16), heads=2)
+
+
 def train(folder, config=CONFIG, model=None, **options):
     model = model or tiny()
-    return model, pretrain(model, BLOCKS, MASKING, config, folder, **options)
+    return model, pretrain(net_of(model), BLOCKS, MASKING, config, folder, **options)
 
 
 def power_cut(report):
@@ -116,15 +123,15 @@ def assert_same_run(a, b):
 
 class TestRules:
     def test_sandwich(self):
-        draw = Sandwich(2).subnets((4, 8, 16), 3, random_generator(0, 2, 7))
-        assert draw[:2] == [Subnet("largest", (16, 16, 16)), Subnet("smallest", (4, 4, 4))]
+        draw = Sandwich(2).subnets(space(3), random_generator(0, 2, 7))
+        assert draw[:2] == [Subnet("largest", (2, 2, 2)), Subnet("smallest", (0, 0, 0))]
         assert [s.role for s in draw[2:]] == ["random", "random"]
-        assert draw == Sandwich(2).subnets((4, 8, 16), 3, random_generator(0, 2, 7))
+        assert draw == Sandwich(2).subnets(space(3), random_generator(0, 2, 7))
 
     def test_random_widths_are_uniform_and_independent(self):
         shapes = np.array(
             [
-                RandomOnly(1).subnets((4, 8, 16), 2, random_generator(1, 2, i))[0].shape
+                RandomOnly(1).subnets(space(2), random_generator(1, 2, i))[0].genotype
                 for i in range(3600)
             ]
         )
@@ -144,10 +151,10 @@ class TestRules:
 
 class TestGradients:
     SUBNETS = (
-        Subnet("largest", (16, 16)),
-        Subnet("smallest", (4, 4)),
-        Subnet("random", (8, 4)),
-        Subnet("random", (4, 16)),
+        Subnet("largest", (2, 2)),
+        Subnet("smallest", (0, 0)),
+        Subnet("random", (1, 0)),
+        Subnet("random", (0, 2)),
     )
 
     @pytest.mark.parametrize("micro", [None, 3])
@@ -157,23 +164,24 @@ class TestGradients:
         expected = {}
         for subnet in self.SUBNETS:
             model.zero_grad()
+            shape = [(4, 8, 16)[index] for index in subnet.genotype]
             model(
-                torch.from_numpy(ids), labels=torch.from_numpy(labels), shape=subnet.shape
+                torch.from_numpy(ids), labels=torch.from_numpy(labels), shape=shape
             ).loss.backward()
             for name, parameter in model.named_parameters():
                 expected[name] = expected.get(name, 0) + parameter.grad.clone()
         model.zero_grad()
-        accumulate_gradients(model, ids, labels, list(self.SUBNETS), micro)
+        accumulate_gradients(net_of(model), ids, labels, list(self.SUBNETS), micro)
         for name, parameter in model.named_parameters():
             torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-4, atol=1e-6)
 
     def test_losses_are_means_over_the_whole_batch(self):
         model = tiny()
         ids, labels = MASKING.apply(BLOCKS[:8], random_generator(0, 0, 0))
-        losses = accumulate_gradients(model, ids, labels, list(self.SUBNETS), 3)
+        losses = accumulate_gradients(net_of(model), ids, labels, list(self.SUBNETS), 3)
         for subnet, loss in zip(self.SUBNETS, losses, strict=True):
-            single = model.masked_losses(
-                torch.from_numpy(ids), torch.from_numpy(labels), subnet.shape
+            single = net_of(model).losses(
+                torch.from_numpy(ids), torch.from_numpy(labels), subnet.genotype
             )
             assert loss == pytest.approx(single.mean().item(), rel=1e-5)
 
@@ -183,9 +191,9 @@ class TestOptimizer:
         config = replace(CONFIG, steps=1, warmup_steps=0, head_steps=0)
         model, _ = train(tmp_path, config)
         reference = tiny()
-        batch = MaskedBatches(BLOCKS, MASKING, 4, 0).batch(0)
-        subnets = Sandwich().subnets((4, 8, 16), 2, random_generator(0, 2, 0))
-        accumulate_gradients(reference, *batch, subnets)
+        batch = Batches(BLOCKS, MASKING, 4, 0).batch(0)
+        subnets = Sandwich().subnets(space(2), random_generator(0, 2, 0))
+        accumulate_gradients(net_of(reference), *batch, subnets)
         for name, parameter in reference.named_parameters():
             decay = 0.01 if parameter.ndim > 1 else 0.0
             # After one step, AdamW's corrected moments are the gradient and its square.
@@ -201,7 +209,7 @@ class TestOptimizer:
         config = replace(CONFIG, head_rate=3.0, bottleneck_rate=2.0)
         names = {p: n for n, p in model.named_parameters()}
         seen = {}
-        for group in build_optimizer(model, config).param_groups:
+        for group in build_optimizer(net_of(model), config).param_groups:
             for parameter in group["params"]:
                 seen[names[parameter]] = (group["rate"], group["weight_decay"])
         assert len(seen) == len(names)
@@ -223,7 +231,7 @@ class TestRun:
     def test_training_learns_and_logs(self, tmp_path):
         # Text with one rule: a block repeats one token.
         blocks = np.repeat(np.arange(5, 60), 16).reshape(-1, 16).astype(np.uint16)
-        ids, labels = mask_fixed(blocks[::5], MASKING)
+        ids, labels = apply_fixed(blocks[::5], MASKING)
         reports = []
         config = replace(
             CONFIG,
@@ -234,12 +242,12 @@ class TestRun:
             checkpoint_every=150,
         )
         result = pretrain(
-            tiny(),
+            net_of(tiny()),
             blocks,
             MASKING,
             config,
             tmp_path,
-            evaluation=Evaluation(ids, labels, {"mixed": (8, 4)}),
+            evaluation=Evaluation(ids, labels, {"mixed": (1, 0)}),
             on_step=reports.append,
         )
         assert result.finished
@@ -254,8 +262,8 @@ class TestRun:
         assert [x["step"] for x in lines] == list(range(1, 151))
         assert [x["step"] for x in lines if "perplexity" in x] == [50, 100, 150]
         assert [x["role"] for x in lines[5]["subnets"]] == ["largest", "smallest", "random"]
-        drawn = Sandwich().subnets((4, 8, 16), 2, random_generator(0, 2, 5))[2]
-        assert lines[5]["subnets"][2]["shape"] == list(drawn.shape)
+        drawn = Sandwich().subnets(space(2), random_generator(0, 2, 5))[2]
+        assert lines[5]["subnets"][2]["shape"] == [(4, 8, 16)[index] for index in drawn.genotype]
         assert lines[5]["subnets"][2]["loss"] == lines[5]["loss"]["random"]
         assert all(x["utilisation"] > 0 for x in lines)
 
@@ -264,7 +272,7 @@ class TestRun:
         for folder in (tmp_path, latest_checkpoint(tmp_path / "checkpoints").path):
             loaded = load_supernet(folder)
             for name, parameter in model.named_parameters():
-                assert torch.equal(parameter, loaded.get_parameter(name))
+                assert torch.equal(parameter, loaded.model.get_parameter(name))
         again = SuperShaperForMaskedLM.from_pretrained(tmp_path)
         assert torch.equal(again.head.bias, model.head.bias)
         assert len(list((tmp_path / "checkpoints").iterdir())) == 2
@@ -276,9 +284,9 @@ class TestRun:
         with pytest.raises(InvalidInputError, match=r"learning_rate=0.001, got 0.5"):
             train(tmp_path, replace(CONFIG, steps=3, learning_rate=0.5))
         with pytest.raises(InvalidInputError, match="other text"):
-            pretrain(tiny(), BLOCKS[1:], MASKING, replace(CONFIG, steps=3), tmp_path)
+            pretrain(net_of(tiny()), BLOCKS[1:], MASKING, replace(CONFIG, steps=3), tmp_path)
         with pytest.raises(InvalidInputError, match="at most 16 tokens long, got 17"):
-            pretrain(tiny(), np.ones((4, 17), np.uint16), MASKING, CONFIG, tmp_path / "b")
+            pretrain(net_of(tiny()), np.ones((4, 17), np.uint16), MASKING, CONFIG, tmp_path / "b")
         with pytest.raises(InvalidInputError, match="neither"):
             load_supernet(tmp_path / "nothing")
 
@@ -351,7 +359,7 @@ class TestResume:
         newest = latest_checkpoint(tmp_path / "checkpoints")
         assert newest.state["step"] == 6
         saved = load_file(newest.path / "model.safetensors")
-        loaded = dict(load_supernet(tmp_path).named_parameters())
+        loaded = dict(load_supernet(tmp_path).model.named_parameters())
         assert all(torch.equal(loaded[name], weights) for name, weights in saved.items())
 
     def test_diverged_loss_stops_and_keeps_the_good_checkpoint(self, tmp_path):
@@ -387,7 +395,7 @@ class TestResume:
             event.set()
             yield event
 
-        monkeypatch.setattr(pretraining, "_stop_signals", stopped)
+        monkeypatch.setattr(pretraining, "stop_signals", stopped)
         _, result = train(tmp_path)
         assert (result.step, result.finished) == (0, False)
         monkeypatch.undo()
@@ -419,7 +427,11 @@ class TestResume:
         monkeypatch.setattr(checkpoints, "digest", full)
         with pytest.raises(NastoolError, match=r"No space left on device.*earlier checkpoints"):
             checkpoints.save_checkpoint(
-                tmp_path / "checkpoints", 4, model, build_optimizer(model, CONFIG), {"step": 4}
+                tmp_path / "checkpoints",
+                4,
+                model,
+                build_optimizer(net_of(model), CONFIG),
+                {"step": 4},
             )
         monkeypatch.undo()
         assert latest_checkpoint(tmp_path / "checkpoints").state["step"] == 3
@@ -527,7 +539,7 @@ class TestCommand:
         done = CliRunner().invoke(pretrain_command, arguments, catch_exceptions=False)
         assert done.exit_code == 0
         assert re.search(r"held-out perplexity, smallest: \d", done.output)
-        assert load_supernet(output).config.widths == [16, 32, 48]
+        assert load_supernet(output).model.config.widths == [16, 32, 48]
         config = latest_checkpoint(Path(output, "checkpoints")).state["config"]
         assert config["distillation"] == {"mix": 0.5, "temperature": 2.0}
         assert config["rule"]["sampling"] == {"name": "SizeAware"}
@@ -624,10 +636,12 @@ class TestCommand:
         path.write_text('{"num_layers": 6}')
         with pytest.raises(InvalidInputError, match=r"sizes.json has unknown sizes num_layers"):
             read_sizes(str(path))
+        train(tmp_path / "net", replace(CONFIG, steps=1))
+        nothing = {"bert": None, "widths": None, "layers": None, "reorder": False}
         with pytest.raises(InvalidInputError, match=r"--widths: .* got --supernet"):
-            new_supernet(None, None, "net", "4,8", None, None)
+            Start(None, str(tmp_path / "net"), nothing | {"widths": "4,8"}).open(None)
         with pytest.raises(InvalidInputError, match=r"--layers: .* got --config"):
-            new_supernet(None, "tiny", None, None, 4, None)
+            Start("tiny", None, nothing | {"layers": 4}).open(None)
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
@@ -671,6 +685,6 @@ class TestCommand:
 
 
 def test_largest_only_trains_no_other():
-    assert LargestOnly().subnets((4, 8), 3, random_generator(0, 2, 0)) == [
-        Subnet("largest", (8, 8, 8))
+    assert LargestOnly().subnets(space(3), random_generator(0, 2, 0)) == [
+        Subnet("largest", (2, 2, 2))
     ]

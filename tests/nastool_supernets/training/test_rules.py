@@ -12,7 +12,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from nastool.errors import InvalidInputError, MissingDependencyError
-from nastool_supernets.corpus.masking import Masking, random_generator
+from nastool_supernets.corpus.masking import Masking
+from nastool_supernets.corpus.tasks import random_generator
+from nastool_supernets.family import net_of
 from nastool_supernets.training import trackers
 from nastool_supernets.training.gradients import accumulate_gradients
 from nastool_supernets.training.rules import (
@@ -21,17 +23,18 @@ from nastool_supernets.training.rules import (
     Sandwich,
     SizeAware,
     Subnet,
-    random_shape,
 )
-from nastool_supernets.training.utilisation import forward_flops, measure_peak_flops, training_flops
-from nastool_supershaper.modeling import SuperShaperConfig, SuperShaperForMaskedLM
+from nastool_supernets.training.utilisation import measure_peak_flops, training_flops
+from nastool_supershaper.modeling import SuperShaperForMaskedLM
+from nastool_supershaper.space import SuperShaperSpace
+from nastool_supershaper.supernet_config import SuperShaperConfig
 
 WIDTHS = (4, 6, 8, 10, 12, 14, 16)
 MASKING = Masking(mask_id=4, special_ids=(0, 1, 2, 3, 4), vocab_size=60)
 IDS, LABELS = MASKING.apply(
     random_generator(0, 9, 0).integers(5, 60, (6, 16)), random_generator(0, 0, 0)
 )
-SUBNETS = [Subnet("largest", (16,) * 3), Subnet("smallest", (4,) * 3), Subnet("random", (8, 4, 12))]
+SUBNETS = [Subnet("largest", (6,) * 3), Subnet("smallest", (0,) * 3), Subnet("random", (2, 0, 4))]
 
 
 def tiny(widths=WIDTHS):
@@ -50,6 +53,10 @@ def tiny(widths=WIDTHS):
     )
 
 
+def space(layers, widths=WIDTHS):
+    return SuperShaperSpace(layers=layers, widths=widths, heads=2)
+
+
 def gradients(model):
     found = {name: p.grad.clone() for name, p in model.named_parameters()}
     model.zero_grad()
@@ -59,8 +66,9 @@ def gradients(model):
 class TestSizeAware:
     def test_sizes_are_spread_evenly(self):
         generator = np.random.default_rng(0)
-        shapes = np.array([SizeAware().draw(WIDTHS, 12, generator) for _ in range(2000)])
-        uniform = np.array([random_shape(WIDTHS, 12, generator) for _ in range(2000)])
+        widths = np.array(WIDTHS)
+        shapes = widths[[SizeAware().draw(space(12), generator) for _ in range(2000)]]
+        uniform = widths[space(12).sample(2000, generator)]
         assert set(shapes.flat) == set(WIDTHS)
         means, of_uniform = shapes.mean(1), uniform.mean(1)
         assert means.mean() == pytest.approx(10, abs=0.3)
@@ -71,16 +79,16 @@ class TestSizeAware:
         assert ends[1] < 0.01
 
     def test_deterministic_and_one_width_is_enough(self):
-        draws = [SizeAware().draw(WIDTHS, 5, np.random.default_rng(3)) for _ in range(2)]
+        draws = [SizeAware().draw(space(5), np.random.default_rng(3)) for _ in range(2)]
         assert draws[0] == draws[1]
-        assert SizeAware().draw((8,), 2, np.random.default_rng(0)) == (8, 8)
+        assert SizeAware().draw(space(2, (8,)), np.random.default_rng(0)) == (0, 0)
 
     def test_rules_draw_by_it(self):
         for rule in (Sandwich(2, SizeAware()), RandomOnly(2, SizeAware())):
-            drawn = rule.subnets(WIDTHS, 3, np.random.default_rng(1))[-2:]
+            drawn = rule.subnets(space(3), np.random.default_rng(1))[-2:]
             generator = np.random.default_rng(1)
-            assert [s.shape for s in drawn] == [
-                SizeAware().draw(WIDTHS, 3, generator) for _ in range(2)
+            assert [s.genotype for s in drawn] == [
+                SizeAware().draw(space(3), generator) for _ in range(2)
             ]
 
 
@@ -89,14 +97,14 @@ class TestDistillation:
     def test_gradients_are_those_of_the_definition(self, micro):
         model = tiny().double()
         rule = Distillation(mix=0.3, temperature=2.0)
-        losses = accumulate_gradients(model, IDS, LABELS, SUBNETS, micro, distillation=rule)
+        losses = accumulate_gradients(net_of(model), IDS, LABELS, SUBNETS, micro, distillation=rule)
         found = gradients(model)
         known = torch.from_numpy(LABELS) != -100
         targets = torch.from_numpy(LABELS)[known]
         ids = torch.from_numpy(IDS)
         total, teacher = 0, None
         for subnet, loss in zip(SUBNETS, losses, strict=True):
-            logits = model(ids, shape=subnet.shape).logits[known]
+            logits = model(ids, shape=[WIDTHS[i] for i in subnet.genotype]).logits[known]
             entropy = F.cross_entropy(logits, targets)
             assert loss == pytest.approx(entropy.item(), rel=1e-9)  # comparable with other rules
             if teacher is None:
@@ -129,17 +137,17 @@ def test_compiled_layers_share_a_graph_per_width(checkpointing):
     model.supershaper.compile_layers(backend="eager")
     model.supershaper.gradient_checkpointing = checkpointing
 
-    def step(shapes):
-        subnets = [Subnet("random", shape) for shape in shapes]
-        losses = accumulate_gradients(model, IDS, LABELS, subnets)
-        return losses, accumulate_gradients(plain, IDS, LABELS, subnets)
+    def step(genotypes):
+        subnets = [Subnet("random", tuple(genotype)) for genotype in genotypes]
+        losses = accumulate_gradients(net_of(model), IDS, LABELS, subnets)
+        return losses, accumulate_gradients(net_of(plain), IDS, LABELS, subnets)
 
     try:
         # Every width in a layer, and every width in the last one.
-        step([(width,) * 3 for width in WIDTHS])
+        step([(index,) * 3 for index in range(len(WIDTHS))])
         assert counters["stats"]["unique_graphs"] == 2 * len(WIDTHS)
         generator = np.random.default_rng(0)
-        compiled, eager = step([random_shape(WIDTHS, 3, generator) for _ in range(12)])
+        compiled, eager = step(space(3).sample(12, generator).tolist())
         assert counters["stats"]["unique_graphs"] == 2 * len(WIDTHS)
         assert not counters["graph_break"]
     finally:
@@ -161,10 +169,11 @@ class TestUtilisation:
             model.masked_losses(torch.from_numpy(IDS), torch.from_numpy(LABELS), shape)
         # Beside what is counted runs the merging of the bottlenecks, once a pass.
         merging = sum(2 * 32 * a * b for a, b in pairwise(shape))
-        counted = forward_flops(model.config, shape, 6, 16, int((LABELS != -100).sum()))
+        net, n_masked = net_of(model), int((LABELS != -100).sum())
+        genotype = net.genotype(shape)
+        counted = net.flops(genotype, 6, 16, n_masked)
         assert counted == counter.get_total_flops() - merging
-        n_masked = int((LABELS != -100).sum())
-        assert training_flops(model.config, [shape] * 2, 6, 16, n_masked) == 6 * counted
+        assert training_flops(net, [genotype] * 2, 6, 16, n_masked) == 6 * counted
 
     def test_peak_is_measured(self):
         assert 1e7 < measure_peak_flops(torch.device("cpu"), "float32") < 1e14

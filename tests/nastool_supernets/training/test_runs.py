@@ -21,14 +21,17 @@ from nastool_supernets.cli.training_options import configuration, parse_time
 from nastool_supernets.corpus.corpus import load_corpus, load_tokenizer, prepare_corpus
 from nastool_supernets.corpus.identity import describe_source, describe_tokenizer, is_same_text
 from nastool_supernets.corpus.masked_text import mask_corpus, masked_text
-from nastool_supernets.corpus.masking import Masking, random_generator
+from nastool_supernets.corpus.masking import Masking
+from nastool_supernets.corpus.tasks import random_generator
 from nastool_supernets.corpus.text import HubDataset, TextFile, save_tokenizer, train_tokenizer
+from nastool_supernets.family import net_of
+from nastool_supernets.saved import latest_checkpoint, load_supernet
 from nastool_supernets.training import pretraining
-from nastool_supernets.training.checkpoints import latest_checkpoint, load_supernet
-from nastool_supernets.training.config import PRESETS
-from nastool_supernets.training.pretraining import PretrainingConfig, pretrain
+from nastool_supernets.training.config import PRESETS, PretrainingConfig
+from nastool_supernets.training.pretraining import pretrain
 from nastool_supernets.training.rules import Distillation, RandomOnly, SizeAware
-from nastool_supershaper.modeling import SuperShaperConfig, SuperShaperForMaskedLM
+from nastool_supershaper.modeling import SuperShaperForMaskedLM
+from nastool_supershaper.supernet_config import SuperShaperConfig
 
 MASKING = Masking(mask_id=4, special_ids=(0, 1, 2, 3, 4), vocab_size=60)
 BLOCKS = random_generator(0, 9, 0).integers(5, 60, (50, 16)).astype(np.uint16)
@@ -52,7 +55,9 @@ def tiny(**sizes):
 
 
 def train(folder, config=CONFIG, model=None, blocks=BLOCKS, **options):
-    return pretrain(model or tiny(), blocks, MASKING, config, folder, trackers=[], **options)
+    return pretrain(
+        net_of(model or tiny()), blocks, MASKING, config, folder, trackers=[], **options
+    )
 
 
 def stopped(folder, **options):
@@ -339,18 +344,20 @@ class TestTrackers:
 class TestPositions:
     def test_training_notes_them(self, tmp_path):
         train(tmp_path)
-        assert load_supernet(tmp_path).config.trained_positions == 16
-        train(tmp_path / "longer", model=load_supernet(tmp_path), blocks=BLOCKS.reshape(25, 32))
-        longer = load_supernet(tmp_path / "longer")
+        assert load_supernet(tmp_path).model.config.trained_positions == 16
+        train(
+            tmp_path / "longer", model=load_supernet(tmp_path).model, blocks=BLOCKS.reshape(25, 32)
+        )
+        longer = load_supernet(tmp_path / "longer").model
         assert longer.config.trained_positions == 32
         assert longer.extract((4, 8)).config.trained_positions == 32
-        train(tmp_path / "again", model=load_supernet(tmp_path / "longer"))
-        assert load_supernet(tmp_path / "again").config.trained_positions == 32
+        train(tmp_path / "again", model=load_supernet(tmp_path / "longer").model)
+        assert load_supernet(tmp_path / "again").model.config.trained_positions == 32
 
     def test_others_are_not_measured(self, tokenizer, text, tmp_path):
         net, source = tmp_path / "net", TextFile(text)
         train(net, tokenizer=_saved(tokenizer, tmp_path / "tokenizer"))
-        config = load_supernet(net).config
+        config = load_supernet(net).model.config
         assert masked_text(net, config, [str(text)], blocks=2).input_ids.shape == (2, 16)
         longer = prepare_corpus([source], tokenizer, tmp_path / "c", sequence_length=32)
         with pytest.raises(InvalidInputError, match="positions 1 to 16, got blocks of 32"):

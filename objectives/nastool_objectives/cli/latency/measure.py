@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nastool.cli import completion
-from nastool.cli.options import count, plugin_option, whole
+from nastool.cli.options import count, plugin_option, storage_option, whole
 from nastool.cli.pages import help_page
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.files.writing import owned
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
 @gate_options
 @fit_options
 @devices_option
+@storage_option
 @plugin_option
 def measure(
     device_text: str,
@@ -95,16 +97,21 @@ def measure(
     model: str | None,
     sources: tuple[str, ...],
     devices_dir: Path | None,
+    storage: str,
 ) -> None:
     """Measure shapes on a device; the same command goes on where it stopped.
 
     Shapes run merged, as they are deployed, with random weights, which latency does not depend on.
+    What was measured is also kept in --storage, so that 'nastool verify' and searches on
+    measured_latency, measured_energy and measured_memory do not measure it again.
     """
     from nastool.cli.progress import ProgressBar
     from nastool.deployment import Workload
     from nastool.plugins import load_device, load_space
+    from nastool.store import open_store
     from nastool_objectives.latency.campaign import Plan, run
     from nastool_objectives.latency.fitting import check_fit, keep
+    from nastool_objectives.latency.ledger import keep_campaign
     from nastool_objectives.latency.registry import (
         VISITS,
         DeviceCard,
@@ -134,7 +141,10 @@ def measure(
     folder = devices_folder(devices_dir) / card.name
     known = [find_device(source, devices_dir) for source in sources]
     check_fit(folder, space, model, known)
-    with owned(folder, "campaign", say=lambda line: click.echo(line, err=True)):
+    with (
+        nullcontext() if storage == "none" else open_store(storage) as store,
+        owned(folder, "campaign", say=lambda line: click.echo(line, err=True)),
+    ):
         card = _begin(folder, card)
         try:
             with ProgressBar("measuring") as progress:
@@ -145,6 +155,8 @@ def measure(
         genotypes, n_anchors = plan.architectures(space)
         table = tabulate(visits, genotypes, n_anchors, plan.rounds)
         judged = keep(folder, space, card, table, force=force)
+        if store is not None and judged.verdict != "refused":
+            keep_campaign(store, space, device, workload, plan, visits, table)
         echo_table(judged, table)
         fit_and_echo(folder, space, model, known, force=force)
 

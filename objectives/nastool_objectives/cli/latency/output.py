@@ -64,11 +64,12 @@ def fit_and_echo(
         plot: Page for figures of it.
     """
     from nastool.cli.tables import within_text
-    from nastool_objectives.latency.fitting import fit_device
+    from nastool_objectives.latency.fitting import fit_device, fit_others
     from nastool_objectives.latency.registry import devices_folder
 
     with ProgressBar("fitting"):
         fitted, card = fit_device(folder, space, model, sources=known, force=force)
+        others = fit_others(folder, space)
     for candidate in fitted.ranking:
         click.echo(f"  {candidate.label}: cross-validated {candidate.scores}")
     click.echo(f"predictor: {card}, 90% within {within_text(card)}")
@@ -78,7 +79,14 @@ def fit_and_echo(
         click.echo(f"  the best of many is likely about {fitted.optimism:.1%} slower")
     # Objectives know by name what is kept in the default folder.
     whole = folder.resolve()
-    kept = whole.parent == devices_folder().resolve()
-    click.echo(f"Wrote {folder}; use it as --objective 'latency[{whole.name if kept else whole}]'")
+    name = whole.name if whole.parent == devices_folder().resolve() else whole
+    usable = [f"'latency[{name}]'"]
+    for quantity, result in others.items():
+        if isinstance(result, str):
+            click.echo(f"{quantity.name} is not predicted: {result}")
+            continue
+        click.echo(f"predictor of {quantity.name}: {result}, 90% within {within_text(result)}")
+        usable.append(f"'{quantity.name}[{name}]'")
+    click.echo(f"Wrote {folder}; use it as --objective {' or '.join(usable)}")
     if plot is not None:
         write_page(plot, fitted, card)

@@ -27,6 +27,8 @@ def show(name: str, devices_dir: Path | None) -> None:
     from rich.text import Text
 
     from nastool.cli.output import print_whole
+    from nastool.files.reading import is_folder
+    from nastool_objectives.latency.quantities import ENERGY, MEMORY
     from nastool_objectives.latency.registry import PREDICTOR, find_device, read_card
 
     folder = find_device(name, devices_dir)
@@ -47,6 +49,11 @@ def show(name: str, devices_dir: Path | None) -> None:
         "repeats, anchors": card.anchors or "not known",
         "noise gate": f"{card.verdict}: {card.reason}" if card.reason else card.verdict,
         "predictor": predictor_text(folder / PREDICTOR),
+        **{
+            f"predictor of {quantity.name}": predictor_text(folder / quantity.folder)
+            for quantity in (ENERGY, MEMORY)
+            if is_folder(folder / quantity.folder)
+        },
         "remarks": card.remarks,
         "folder": folder,
     }

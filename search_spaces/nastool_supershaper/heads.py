@@ -1,8 +1,7 @@
-"""Models that are deployed: a subnet with a head, and folders of them."""
+"""Shapes as they ship: a subnet with a head, and reading its folder."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,16 +9,12 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel
 
 from nastool.errors import InvalidInputError
-from nastool.files.reading import is_file, is_folder, read_json_object
-from nastool.files.writing import write_whole
-from nastool_supernets.corpus.text import vocabulary_size
-from nastool_supernets.deployment.report import Evaluation
-from nastool_supernets.deployment.runtimes import one_line
-from nastool_supernets.training.checkpoints import save_model, trained_folder
-from nastool_supershaper.carried import shaped_bert as carried
+from nastool.files.reading import read_json_object
+from nastool_supernets.runtime.one_line import one_line
+from nastool_supershaper.family import SuperShaper
 from nastool_supershaper.shaped_bert import (
     MODELS,
     ShapedBertConfig,
@@ -29,15 +24,6 @@ from nastool_supershaper.shaped_bert import (
     ShapedBertModel,
 )
 
-HEADS = ("masked-lm", "classification", "regression", "question-answering", "encoder")
-"""What a deployed model ends in; an encoder ends in its hidden states."""
-
-CODE = Path(carried.__file__)
-"""The file that an exported model carries along."""
-
-_SCORES = "scores.json"
-"""What a fine-tuned model scored, beside its weights."""
-
 
 def with_head(
     start: PreTrainedModel, head: str, labels: Sequence[str] = (), seed: int = 0
@@ -46,7 +32,7 @@ def with_head(
 
     Args:
         start: A deployed model with any head; the pooler of one for sequences is kept in another.
-        head: One of `HEADS`; masked-lm for a model that has it; encoder for no head at all.
+        head: One of the heads; masked-lm for a model that has it; encoder for no head at all.
         labels: Names of the classes, for a classification.
         seed: Of the new head's weights.
 
@@ -54,8 +40,10 @@ def with_head(
         InvalidInputError: An unknown head, fewer than two classes, classes of another head, or
             masked-lm for a model without it.
     """
-    if head not in HEADS:
-        raise InvalidInputError(f"the head must be one of {', '.join(HEADS)}, got {head!r}")
+    if head not in SuperShaper.heads:
+        raise InvalidInputError(
+            f"the head must be one of {', '.join(SuperShaper.heads)}, got {head!r}"
+        )
     if (head == "classification") != bool(labels):
         wanted = "labels" if head == "classification" else "no labels"
         raise InvalidInputError(f"head {head} takes {wanted}, got {len(labels)}")
@@ -95,7 +83,7 @@ def with_head(
 
 
 def head_of(model: PreTrainedModel) -> str:
-    """Which of `HEADS` a deployed model has.
+    """Which of the heads a deployed model has.
 
     Raises:
         InvalidInputError: None of them.
@@ -111,22 +99,19 @@ def head_of(model: PreTrainedModel) -> str:
         return "encoder"
     raise InvalidInputError(
         f"expected a deployed model with a head, got {type(model).__name__}; "
-        f"heads: {', '.join(HEADS)}"
+        f"heads: {', '.join(SuperShaper.heads)}"
     )
 
 
-def load_deployed(folder: Path) -> PreTrainedModel:
+def load_shape(folder: Path) -> PreTrainedModel:
     """Load a deployed model in float32, whatever its head, by nastool's own code.
 
     Args:
-        folder: What `nastool export` or `save_pretrained` wrote, or a run of `nastool pretrain
-            --shape`, finished or not.
+        folder: What holds its configuration and its weights.
 
     Raises:
         InvalidInputError: There is none, or it is damaged.
     """
-    if is_folder(folder / "checkpoints"):
-        folder = trained_folder(folder, "model")
     path = folder / "config.json"
     content = read_json_object(path)
     names = content.get("architectures")
@@ -184,83 +169,3 @@ def _check_weights(
             )
         if not bool(torch.isfinite(found[name]).all()):
             raise InvalidInputError(f"{path}: {name} holds NaN or infinite weights")
-
-
-def save_deployed(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write weights, configuration, the code of the model, and tokenizer.
-
-    The code comes with the configuration, as whenever transformers saves such a model.
-
-    Args:
-        model: A deployed model.
-        tokenizer: Its tokenizer.
-        folder: Existing folder.
-
-    Raises:
-        InvalidInputError: The tokenizer has more tokens than the model.
-        NastoolError: They cannot be written, e.g. on a full disk.
-    """
-    if (needed := vocabulary_size(tokenizer)) > model.config.vocab_size:
-        raise InvalidInputError(
-            f"the tokenizer must have at most the {model.config.vocab_size} tokens of the model, "
-            f"got {needed}"
-        )
-    # Not OSError is what safetensors and tokenizers raise on a full disk.
-    with one_line("cannot write the weights"):
-        save_model(model, folder)
-    # How it last cut and padded texts is no part of it.
-    tokenizer.backend_tokenizer.no_truncation()
-    tokenizer.backend_tokenizer.no_padding()
-    with one_line("cannot write the tokenizer"):
-        tokenizer.save_pretrained(folder)
-    file = folder / "tokenizer_config.json"
-    settings = read_json_object(file)
-    # Where it was loaded from says nothing to others.
-    settings = {k: v for k, v in settings.items() if k not in ("is_local", "local_files_only")}
-    settings |= {
-        # The class that every release of transformers knows for a tokenizer.json.
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": model.config.max_position_embeddings,
-        "model_input_names": list(inputs_of(model.config)),
-    }
-    write_whole(file, json.dumps(settings, indent=2, sort_keys=True) + "\n")
-
-
-def inputs_of(config: Any) -> tuple[str, ...]:
-    """Names of a model's inputs; one that tells no segments apart is given none.
-
-    Args:
-        config: Of a deployed model, or of a supernet.
-    """
-    if config.type_vocab_size < 2:
-        return ("input_ids", "attention_mask")
-    return ("input_ids", "token_type_ids", "attention_mask")
-
-
-def write_scores(folder: Path, dataset: str, scores: Mapping[str, float]) -> None:
-    """Write what a model scored into its folder, for the card of its export.
-
-    Args:
-        folder: The model's folder.
-        dataset: What it was scored on, for people.
-        scores: By metric.
-    """
-    content = {"dataset": dataset, "scores": dict(scores)}
-    write_whole(folder / _SCORES, json.dumps(content, indent=2) + "\n")
-
-
-def read_scores(folder: Path) -> tuple[Evaluation, ...]:
-    """What `write_scores` wrote, or nothing.
-
-    Raises:
-        InvalidInputError: The file is damaged.
-    """
-    path = folder / _SCORES
-    if not is_file(path):
-        return ()
-    content = read_json_object(path)
-    try:
-        dataset = str(content["dataset"])
-        return tuple(Evaluation(n, float(v), dataset) for n, v in content["scores"].items())
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise InvalidInputError(f"{path}: expected a dataset and scores by metric") from error

@@ -1,0 +1,173 @@
+"""The ledger of measurements: what was measured once, for every study and command to use.
+
+A value is found by the space, what measured it and the genotype. What measures several things at
+once keeps each under a name of its own, `quantity_of`. Beside the value stands how far its repeats
+lay apart and how many there were: more of them take the place of fewer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nastool.errors import InvalidInputError
+from nastool.objective import Objective
+from nastool.space import Genotypes, SearchSpace
+from nastool.store import rows
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from nastool.store.base import Store
+
+Floats = NDArray[np.float64]
+
+KEYS_PER_QUERY = 500
+"""Bound on the parameters of one query; SQLite takes at most 999 in old builds."""
+
+
+def known_values(
+    store: Store | None, space: SearchSpace, objective: Objective, genotypes: Genotypes
+) -> Floats:
+    """What the ledger knows of genotypes, shape (n,); NaN where it knows nothing.
+
+    Args:
+        store: None knows nothing.
+        space: Of the genotypes.
+        objective: What would measure them.
+        genotypes: Canonical, shape (n, d).
+    """
+    if store is None:
+        return np.full(len(genotypes), np.nan)
+    key, identity = objective.ledger, objective.fingerprint
+    values = store.measurements(space.fingerprint, key, genotypes, objective.repeats)
+    if key != identity and np.isnan(values).any():
+        # As older stores have it.
+        former = store.measurements(space.fingerprint, identity, genotypes)
+        values = np.where(np.isnan(values), former, values)
+    return values
+
+
+def keep_values(
+    store: Store | None,
+    space: SearchSpace,
+    objective: Objective,
+    genotypes: Genotypes,
+    values: Floats,
+) -> None:
+    """Put what an objective measured into the ledger.
+
+    Args:
+        store: None keeps nothing.
+        space: Of the genotypes.
+        objective: What measured them.
+        genotypes: Canonical, shape (n, d).
+        values: Shape (n,); what is not finite, where measuring failed, is left out.
+    """
+    if store is not None and len(genotypes):
+        # What is infinite counts as failed wherever it is used.
+        finite = np.where(np.isfinite(values), values, np.nan)
+        store.add_measurements(
+            space.fingerprint, objective.ledger, genotypes, finite, repeats=objective.repeats
+        )
+
+
+def quantity_of(instrument: str, quantity: str) -> str:
+    """Key of one of the things that an instrument measures at once.
+
+    Args:
+        instrument: Its fingerprint.
+        quantity: E.g. ``latency`` or ``energy``.
+    """
+    return f"{instrument}/{quantity}"
+
+
+def chosen_rows(keys: list[bytes]) -> list[list[bytes]]:
+    """Keys of genotypes in parts that a query takes."""
+    return [keys[k : k + KEYS_PER_QUERY] for k in range(0, len(keys), KEYS_PER_QUERY)]
+
+
+def genotype_keys(genotypes: Genotypes) -> list[bytes]:
+    """Genotypes as the ledger knows them.
+
+    Raises:
+        InvalidInputError: A gene of too many choices.
+    """
+    from nastool.store.tables import GENOTYPE_LENGTH
+
+    if genotypes.size and int(genotypes.max()) > 65_535:
+        raise InvalidInputError(
+            f"a gene whose measurements are stored must have at most 65,536 choices, got an index "
+            f"of {int(genotypes.max())}"
+        )
+    return [rows.key_bytes(row.tobytes(), GENOTYPE_LENGTH) for row in genotypes.astype("<u2")]
+
+
+def ledger_keys(space: str, objective: str) -> tuple[str, str]:
+    """Fingerprint of a space and key of an objective as their columns take them."""
+    from nastool.store.tables import OBJECTIVE_LENGTH, SPACE_LENGTH
+
+    return rows.key_text(space, SPACE_LENGTH), rows.key_text(objective, OBJECTIVE_LENGTH)
+
+
+def new_rows(
+    space: str,
+    objective: str,
+    genotypes: Genotypes,
+    values: Floats,
+    noise: Floats | None,
+    repeats: int,
+) -> list[dict[str, Any]]:
+    """Rows to be written, in the one order in which all writers write them.
+
+    Writers of the same ones must not wait for each other in turn.
+
+    Args:
+        space: Fingerprint of the space.
+        objective: Key of what measured.
+        genotypes: Canonical, shape (n, d).
+        values: Shape (n,); NaN is left out.
+        noise: How far repeats lay apart, relative to their median, shape (n,), or None.
+        repeats: How many there were of each.
+    """
+    from nastool.store.tables import measurements as table
+
+    space, objective = ledger_keys(space, objective)
+    spreads = np.full(len(values), np.nan) if noise is None else noise
+    good = np.flatnonzero(~np.isnan(values))
+    keys = genotype_keys(genotypes[good])
+    cells = zip(keys, values[good].tolist(), spreads[good].tolist(), strict=True)
+    return [
+        rows.signed(
+            table,
+            {
+                "space": space,
+                "objective": objective,
+                "genotype": key,
+                "value": value,
+                "noise": None if np.isnan(spread) else spread,
+                "repeats": repeats,
+            },
+        )
+        for key, value, spread in sorted(cells, key=lambda cell: cell[0])
+    ]
+
+
+def write(connection: Connection, new: list[dict[str, Any]]) -> None:
+    """Write rows; what is there stays unless it rests on fewer repeats."""
+    from nastool.store.tables import measurements as table
+
+    if connection.dialect.name == "sqlite":
+        from sqlalchemy.dialects.sqlite import insert
+    else:
+        from sqlalchemy.dialects.postgresql import insert  # type: ignore[assignment]
+    statement = insert(table)
+    changed = ("value", "noise", "repeats", "digest")
+    statement = statement.on_conflict_do_update(
+        index_elements=list(table.primary_key.columns),
+        set_={name: statement.excluded[name] for name in changed},
+        where=statement.excluded.repeats > table.c.repeats,
+    )
+    connection.execute(statement, new)

@@ -1,0 +1,48 @@
+"""What a batch is to predict, row by row, so that a last layer can run at these positions only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nastool_supernets.corpus.tasks import IGNORED_LABEL
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Where a batch is to be predicted, as every row's list of positions.
+
+    Args:
+        positions: (B, M), each row's positions in reading order, then any others.
+        real: (B, M), True where something is to be predicted; None if everywhere.
+        tokens: What is to be predicted there, in reading order, (n,).
+    """
+
+    positions: Tensor
+    real: Tensor | None
+    tokens: Tensor
+
+    @classmethod
+    def of(cls, labels: Tensor) -> Targets:
+        """Find the positions whose label is not -100, (B, T)."""
+        wanted = labels != IGNORED_LABEL
+        counts = wanted.sum(1)
+        fewest, most = torch.stack([counts.min(), counts.max()]).tolist()
+        # Kernels dislike empty inputs: a batch without targets computes one and drops it.
+        positions = (~wanted).byte().argsort(dim=1, stable=True)[:, : max(most, 1)]
+        chosen = labels.gather(1, positions)
+        if fewest == most > 0:
+            return cls(positions, None, chosen.flatten())
+        real = chosen != IGNORED_LABEL
+        return cls(positions, real, chosen[real])
+
+    def select(self, hidden: Tensor) -> Tensor:
+        """Take what was computed at the positions, (B, M, D) to (n, D)."""
+        return hidden.flatten(0, 1) if self.real is None else hidden[self.real]
+
+    def take(self, hidden: Tensor) -> Tensor:
+        """Take the positions of what was computed at all of them, (B, T, D) to (n, D)."""
+        positions = self.positions[..., None].expand(-1, -1, hidden.shape[-1])
+        return self.select(hidden.gather(1, positions))

@@ -1,0 +1,122 @@
+"""Energy and memory are metrics as latency is, and nothing that was measured is measured again."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nastool.plugins import load_objective, load_space
+from nastool_objectives.latency.registry import read_card
+
+
+def campaign(nastool, *arguments, device="metered", rounds="3"):
+    """A campaign that visits every shape of the space, 125."""
+    result = nastool(
+        "latency", "measure", "--device", device, "--space", "runnable:3", "--shapes", "120",
+        "--rounds", rounds, "--model", "linear", "--name", "toy", *arguments,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    return result
+
+
+def visits():
+    return Path("visits.txt").read_text().count("\n")
+
+
+def searched(nastool, *objectives):
+    wanted = [part for name in objectives for part in ("--objective", name)]
+    result = nastool(
+        "search", "--space", "runnable:3", *wanted, "--strategy", "random", "--budget", "100",
+        "--study", "mine", "--format", "json",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+@pytest.fixture
+def nastool(nastool, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return nastool
+
+
+def test_energy_and_memory_are_objectives_of_a_device(nastool):
+    said = campaign(nastool).stdout
+    assert "use it as --objective 'latency[toy]' or 'energy[toy]' or 'memory[toy]'" in said
+    found = searched(nastool, "badness", "energy[toy]", "memory[toy]")
+    units = {metric["name"]: metric["unit"] for metric in found["metrics"]}
+    assert (units["energy[toy]"], units["memory[toy]"]) == ("J", "B")
+    space = load_space("runnable:3")
+    rows = space.sample(20, np.random.default_rng(0))
+    seconds = 1e-3 * space.costs["params"].evaluate(rows)
+    for name, truth in (("energy", 7 * seconds), ("memory", 1e6 + 1e8 * seconds)):
+        predicted = load_objective(f"{name}[toy]", space).evaluate(rows)
+        np.testing.assert_allclose(predicted, truth, rtol=0.02)
+    bounded = nastool(
+        "search", "--space", "runnable:3", "--objective", "badness", "--max", "energy[toy]=2J",
+        "--max", "memory[toy]=30MB", "--budget", "50", "--format", "json",
+    )  # fmt: skip
+    assert bounded.exit_code == 0, bounded.stderr
+    best = json.loads(bounded.stdout)["architectures"][0]
+    assert best["energy[toy]"] <= 2
+    assert best["memory[toy]"] <= 30e6
+
+
+def test_what_a_campaign_measured_is_measured_by_nothing_else(nastool):
+    campaign(nastool)
+    before = visits()
+    searched(nastool, "badness", "latency[toy]")
+    verified = nastool("verify", "mine")
+    assert verified.exit_code == 0, verified.stderr
+    for quantity in ("latency", "energy", "memory"):
+        result = nastool(
+            "search", "--space", "runnable:3", "--objective", "badness", "--objective",
+            f"measured_{quantity}[toy]", "--budget", "50",
+        )  # fmt: skip
+        assert result.exit_code == 0, result.stderr
+    assert visits() == before
+
+
+def test_fewer_visits_than_asked_for_do_not_do(nastool):
+    campaign(nastool, rounds="2")
+    before = visits()
+    result = nastool(
+        "search", "--space", "runnable:3", "--objective", "measured_latency[toy]", "--budget", "10",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    # Anchors were visited more often.
+    assert before < visits() <= before + 30
+
+
+def test_a_campaign_without_a_storage_keeps_nothing(nastool):
+    campaign(nastool, "--storage", "none")
+    assert not Path("nastool.db").exists()
+
+
+def test_what_a_device_does_not_tell_apart_is_no_objective(nastool):
+    said = campaign(nastool, device="metered:flat").stdout
+    assert "memory is not predicted: a table must hold at least 3 shapes of different" in said
+    refused = nastool("search", "--space", "runnable:3", "--objective", "memory[toy]")
+    assert refused.exit_code == 2
+    assert "device 'toy' has no predictor of memory" in refused.stderr
+
+
+def test_a_counter_that_does_not_move_is_no_energy_of_nothing(nastool):
+    said = campaign(nastool, device="metered:coarse").stdout
+    assert "energy" not in said
+    table = next(Path().rglob("table.csv")).read_text()
+    assert "energy_J" not in table.partition("\n")[0]
+    result = nastool(
+        "search", "--space", "runnable:3", "--objective", "measured_energy[toy]", "--budget", "5"
+    )
+    assert result.exit_code == 2
+    assert "does not say the energy of a pass" in result.stderr
+
+
+def test_a_table_of_another_campaign_leaves_no_predictor_of_this_one(nastool):
+    campaign(nastool, "--storage", "none")
+    folder = next(Path().rglob("device.json")).parent
+    assert read_card(folder).verdict == "passed"
+    assert (folder / "energy").is_dir()
+    campaign(nastool, "--storage", "none", rounds="4")
+    assert (folder / "energy").is_dir()
