@@ -53,8 +53,8 @@ _INTERRUPTED = 130
     "nastool pretrain --supernet runs/supernet --shape knee --study mine --output alone",
     groups={
         "Where it starts": (
-            "--bert --size --supernet --family --widths --layers --shape --study --storage --teacher "
-            "--reorder"
+            "--bert --size --supernet --family --widths --layers --shape --study --storage "
+            "--teacher --reorder"
         ),
         "Text": (
             "--text --dataset --text-field --streaming --max-tokens --corpus --tokenizer "
@@ -149,7 +149,12 @@ _INTERRUPTED = 130
 @click.option("--head-rate", type=float, help="Factor on it for the masked-lm head.")
 @click.option("--clip-norm", type=float, help="Largest norm of the gradients. Default: none.")
 @click.option("--masking-rate", type=float, help="Share of the tokens to predict.")
-@click.option("--head-steps", type=whole, help="First steps, of the largest net alone.")
+@click.option(
+    "--head-steps",
+    type=whole,
+    help="First steps, of the largest net alone, for a new head. Default: of the preset; 0 after "
+    "--supernet.",
+)
 @click.option(
     "--head-learning-rate",
     type=float,
@@ -291,6 +296,10 @@ def pretrain(
         raise InvalidInputError(f"{option}: expected --shape beside it")
     else:
         overrides["distillation"] = distillation(distillation_mix, temperature)
+        own_stage = (overrides["head_steps"], overrides["head_learning_rate"])
+        if supernet is not None and saved is None and own_stage == (None, None):
+            # Its head has been trained.
+            overrides["head_steps"] = 0
 
     def configured(saved: Checkpoint | None, steps: int | None = None) -> PretrainingConfig:
         given = overrides if steps is None else overrides | {"steps": steps}
