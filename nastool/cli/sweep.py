@@ -21,7 +21,7 @@ from nastool.cli.options import (
 
 @click.command()
 @space_option
-@objective_option("What is optimised; of several, the first. Default: perplexity.")
+@objective_option("What is optimised; of several, the first. Default: what the space declares.")
 @click.option(
     "--metric", "metric_text", metavar="NAME", required=True, help="What is limited, e.g. params."
 )
@@ -76,13 +76,14 @@ def sweep(
     from nastool.cli.output import Destination
     from nastool.cli.sweeping import Sweep, read_limits, show
     from nastool.plots.clouds import measured_cloud
+    from nastool.recipes.problems import default_objectives
 
     destination = Destination(output_format, None, output, plot)
     destination.check_cloud(cloud)
     limits = read_limits(start, stop, step, at_texts)
     plan = Sweep(
         space_text,
-        tuple(objective_texts or ("perplexity",)),
+        tuple(objective_texts or default_objectives(space_text)[:1]),
         metric_text,
         limits,
         read_constraints(constraint_texts, upper_texts, lower_texts),

@@ -64,11 +64,13 @@ def keep_values(
         space: Of the genotypes.
         objective: What measured them.
         genotypes: Canonical, shape (n, d).
-        values: Shape (n,); NaN, where measuring failed, is left out.
+        values: Shape (n,); what is not finite, where measuring failed, is left out.
     """
     if store is not None and len(genotypes):
+        # What is infinite counts as failed wherever it is used.
+        finite = np.where(np.isfinite(values), values, np.nan)
         store.add_measurements(
-            space.fingerprint, objective.ledger, genotypes, values, repeats=objective.repeats
+            space.fingerprint, objective.ledger, genotypes, finite, repeats=objective.repeats
         )
 
 

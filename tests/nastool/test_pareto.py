@@ -1,4 +1,4 @@
-"""Pareto mathematics against brute force, closed forms and pymoo."""
+"""Pareto mathematics against brute force, closed forms, pymoo and moocore."""
 
 from __future__ import annotations
 
@@ -274,3 +274,24 @@ def test_crowding_of_a_line_is_scaled_by_its_extent():
 def test_a_single_objective_has_a_length():
     assert pareto.hypervolume([[2.0], [1.25], [7.0]], [4.0]) == 2.75
     assert pareto.hypervolume([[4.0]], [4.0]) == 0.0
+
+
+@pytest.mark.parametrize("m", [2, 3, 4, 5])
+def test_what_moocore_computes_is_the_same(m):
+    moocore = pytest.importorskip("moocore")
+    rng = np.random.default_rng(m)
+    points = np.round(rng.random((120, m)), 2)
+    # Of equal points moocore keeps one unless it is told otherwise.
+    mask = moocore.is_nondominated(points, keep_weakly=True)
+    np.testing.assert_array_equal(pareto.non_dominated(points), mask)
+    ranks = moocore.pareto_rank(points)
+    np.testing.assert_array_equal(pareto.fast_non_dominated_rank(points), ranks)
+    found, truth = points[:60], points[60:][pareto.non_dominated(points[60:])]
+    corner = np.full(m, 1.1)
+    assert pareto.hypervolume(found, corner) == pytest.approx(
+        moocore.hypervolume(found, ref=corner), rel=1e-12
+    )
+    assert pareto.igd_plus(found, truth) == pytest.approx(moocore.igd_plus(found, truth))
+    assert pareto.additive_epsilon(found, truth) == pytest.approx(
+        moocore.epsilon_additive(found, ref=truth)
+    )

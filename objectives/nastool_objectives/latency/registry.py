@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
@@ -166,13 +165,9 @@ def devices_folder(given: Path | None = None) -> Path:
         return given
     if named := os.environ.get(ENVIRONMENT):
         return Path(named)
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
-    else:
-        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    return base / "nastool" / "devices"
+    import platformdirs  # here: no search on what ships waits for it
+
+    return platformdirs.user_data_path("nastool", appauthor=False) / "devices"
 
 
 def find_device(name: str, folder: Path | None = None) -> Path:

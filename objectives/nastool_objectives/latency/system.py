@@ -40,27 +40,25 @@ def facts() -> dict[str, Any]:
 
 def clock() -> float | None:
     """Mean clock of the cores this process may use, in Hz; None where it is not known."""
-    cores = _allowed()
-    hertz = []
-    for core in cores:
-        file = Path(f"/sys/devices/system/cpu/cpu{core}/cpufreq/scaling_cur_freq")
-        try:
-            hertz.append(1e3 * float(file.read_text()))
-        except (OSError, ValueError):
-            break
-    else:
-        if hertz:
-            return sum(hertz) / len(hertz)
-    mega = [float(text) for key, text in _cpuinfo() if key == "cpu MHz"]
-    mega = [mega[core] for core in cores if core < len(mega)]
-    return 1e6 * sum(mega) / len(mega) if mega else None
+    import psutil  # here: predicted latencies, which need nothing of this, are not to wait for it
+
+    try:
+        cores = psutil.cpu_freq(percpu=True)
+    except (OSError, AttributeError, RuntimeError):
+        return None
+    chosen = [cores[core].current for core in _allowed() if core < len(cores)] or [
+        core.current for core in cores
+    ]
+    return 1e6 * sum(chosen) / len(chosen) if any(chosen) else None
 
 
 def load() -> float | None:
     """Processes that ran or waited, averaged over the last minute; None where it is not known."""
+    import psutil
+
     try:
-        return os.getloadavg()[0]
-    except (OSError, AttributeError):
+        return float(psutil.getloadavg()[0])
+    except OSError:
         return None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from nastool.cli.options import count, plugin_option, whole
+from nastool.cli.options import count, plugin_option, storage_option, whole
 from nastool.errors import InvalidInputError
 from nastool_supernets.cli.supernets import move, torch_needed
 from nastool_supernets.cli.training_options import parse_time
@@ -48,6 +48,7 @@ from nastool_supernets.cli.training_options import parse_time
     type=click.Path(path_type=Path),
     help="Table: .csv, .csv.gz or .parquet; continued if it is there.",
 )
+@storage_option
 @plugin_option
 def measure(
     supernet: Path,
@@ -64,12 +65,15 @@ def measure(
     device: str | None,
     max_time: str | None,
     output: Path,
+    storage: str,
 ) -> None:
     """Measure the perplexity of many shapes on held-out text, masked once.
 
     SUPERNET is what `nastool pretrain` wrote. The smallest and the largest shape are always
-    measured too. The table is written as it grows; the same command continues it. On several
-    devices: torchrun --nproc-per-node 8 -m nastool measure ...; each process takes its share.
+    measured too. The table is written as it grows; the same command continues it. Every value is
+    also kept in --storage, where searches on measured_perplexity and 'nastool verify' find it, and
+    what they have measured is not measured again. On several devices: torchrun --nproc-per-node 8
+    -m nastool measure ...; each process takes its share.
     """
     with torch_needed():
         import numpy as np
@@ -79,6 +83,7 @@ def measure(
         from nastool_supernets.runtime.parallel import own_device
         from nastool_supernets.saved import load_supernet
     from nastool.cli.progress import ProgressBar
+    from nastool.store import open_store
     from nastool_supernets.genotypes import distinct, rows
     from nastool_supernets.measuring import tables
 
@@ -113,6 +118,7 @@ def measure(
     }
     with (
         shared_work(device) as workers,
+        open_store(storage) if workers.is_first and storage != "none" else nullcontext() as store,
         ProgressBar("measuring") if workers.is_first else nullcontext() as bar,
     ):
         tables.measure(
@@ -127,6 +133,7 @@ def measure(
             progress=lambda p: bar(p.done, p.total) if bar is not None else None,
             workers=workers,
             max_time=limit,
+            store=store,
         )
     if not workers.is_first:
         return

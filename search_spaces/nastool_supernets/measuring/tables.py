@@ -8,7 +8,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,13 @@ from nastool.files.reading import is_file, read_json_object, reading
 from nastool.files.reading import read_table as read_rows
 from nastool.files.writing import whole_file, write_whole
 from nastool.space import SearchSpace
+from nastool.store import Store
+from nastool.store.measurements import keep_values, known_values
 from nastool_supernets.corpus.corpus import PATIENCE
 from nastool_supernets.corpus.masked_text import check_length
 from nastool_supernets.corpus.tasks import IGNORED_LABEL
 from nastool_supernets.genotypes import Genotype, rows
+from nastool_supernets.measuring.objective import MeasuredPerplexity
 from nastool_supernets.measuring.perplexities import model_fingerprint, perplexities, share_prefixes
 from nastool_supernets.runtime.parallel import ALONE, Workers
 from nastool_supernets.runtime.precision import resolve_dtype
@@ -67,8 +70,9 @@ def measure(
     progress: Callable[[MeasuringProgress], None] | None = None,
     workers: Workers = ALONE,
     max_time: float | None = None,
+    store: Store | None = None,
 ) -> Path:
-    """Measure subnets into a table; those that the table already holds are not measured again.
+    """Measure subnets into a table; what it or the store already holds is not measured again.
 
     The table has a column a gene, with its choices, and the column perplexity. Beside it lies a
     card (``TABLE.card.json``) with what was measured on what; a table is only ever continued with
@@ -89,6 +93,7 @@ def measure(
             keeps a table of its own until all are done.
         max_time: Seconds in which it is to end, with the shapes that it came to, the largest and
             the smallest first; None takes as long as all of them need.
+        store: Has the ledger that is read and written; of several processes only the first has one.
 
     Returns:
         The table's path.
@@ -119,26 +124,60 @@ def measure(
 
     # A table of something else is refused before a lock is written beside it.
     _open_table(path, full_card, net.space)
+    objective = MeasuredPerplexity(net, input_ids, labels, "the supernet", dtype=dtype)
+    ledger = _Ledger(store, objective)
     with workers.owning(path, "table", PATIENCE, _log.warning, is_file=True):
-        table = _Table(path, full_card, net.space, workers)
+        table = _Table(path, full_card, net.space, workers, ledger, genotypes)
         wanted = share_prefixes(net, list(dict.fromkeys(genotypes)))
         first = tuple(net.followed().values())
         table.fill(wanted, values, chunk_size, first, end, progress)
     return path
 
 
+@dataclass(frozen=True)
+class _Ledger:
+    """What a store knows of the perplexity of genotypes; nothing without a store."""
+
+    store: Store | None
+    objective: MeasuredPerplexity
+
+    def known(self, genotypes: Sequence[Genotype]) -> dict[Genotype, float]:
+        """What has been measured before, by whatever command."""
+        if self.store is None or not genotypes:
+            return {}
+        space = self.objective.space
+        values = known_values(self.store, space, self.objective, np.array(genotypes))
+        found = zip(genotypes, values.tolist(), strict=True)
+        return {genotype: value for genotype, value in found if not math.isnan(value)}
+
+    def keep(self, values: Mapping[Genotype, float]) -> None:
+        """Add to it."""
+        if self.store is not None and values:
+            space, numbers = self.objective.space, np.array(list(values.values()))
+            keep_values(self.store, space, self.objective, np.array(list(values)), numbers)
+
+
 class _Table:
     """A table that several processes fill, each its share."""
 
     def __init__(
-        self, path: Path, card: dict[str, Any], space: SearchSpace, workers: Workers
+        self,
+        path: Path,
+        card: dict[str, Any],
+        space: SearchSpace,
+        workers: Workers,
+        ledger: _Ledger,
+        wanted: Sequence[Genotype],
     ) -> None:
         self._path, self._card, self._space, self._workers = path, card, space, workers
+        self._ledger = ledger
         if workers.is_first:
             done = self._read(path)
             # What other processes had measured when they were stopped.
             for part in _parts(path):
                 done |= self._read(part)
+            ledger.keep(done)
+            done |= ledger.known([genotype for genotype in wanted if genotype not in done])
             self._write(path, done)
         workers.wait()
         self._done = self._read(path)
@@ -191,10 +230,12 @@ class _Table:
                 if size < 1 or began >= end:
                     break
             chunk, rest = rest[:size], rest[size:]
-            done.update(zip(chunk, measured(chunk), strict=True))
+            new = dict(zip(chunk, measured(chunk), strict=True))
+            done |= new
             if end is not None:
                 pace = (time.monotonic() - began) / len(chunk)
             self._write(mine, done)
+            self._ledger.keep(new)
             if progress is not None:
                 progress(MeasuringProgress(len(wanted & set(done)), total))
         workers.wait()
@@ -204,6 +245,7 @@ class _Table:
                 done |= self._read(part)
             if parts:
                 self._write(self._path, done)
+                self._ledger.keep(done)
             for part in parts:
                 part.unlink()
                 _card_path(part).unlink()

@@ -15,6 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nastool.errors import InvalidInputError
+from nastool.problem import Problem
+from nastool.store import open_store
+from nastool.study import Study
 from nastool_supernets.cli.measure import measure as measure_command
 from nastool_supernets.corpus.corpus import load_corpus, prepare_corpus
 from nastool_supernets.corpus.masked_text import masked_text
@@ -22,9 +25,10 @@ from nastool_supernets.corpus.masking import Masking
 from nastool_supernets.corpus.tasks import apply_fixed, random_generator
 from nastool_supernets.corpus.text import TextFile, load_tokenizer, save_tokenizer, train_tokenizer
 from nastool_supernets.family import net_of
-from nastool_supernets.genotypes import distinct
+from nastool_supernets.genotypes import distinct, rows
 from nastool_supernets.measuring import perplexities as measuring
 from nastool_supernets.measuring import tables
+from nastool_supernets.measuring.objective import MeasuredPerplexity
 from nastool_supernets.measuring.perplexities import perplexities
 from nastool_supernets.measuring.tables import measure, read_shapes, read_table, write_table
 from nastool_supernets.runtime.parallel import Workers
@@ -294,6 +298,8 @@ def test_command(tmp_path):
         "float32",
         "--output",
         str(tmp_path / "new" / "t.csv"),
+        "--storage",
+        f"sqlite:///{tmp_path}/a.db",
     ]
     result = CliRunner().invoke(measure_command, arguments, catch_exceptions=False)
     assert result.exit_code == 0
@@ -305,6 +311,40 @@ def test_command(tmp_path):
     assert isinstance(bad.exception, InvalidInputError)
     for option in ("--seed", "--mask-seed", "--shapes"):
         assert CliRunner().invoke(measure_command, [*arguments, option, "-1"]).exit_code == 2
+
+
+def test_what_a_study_or_a_table_has_measured_is_measured_by_neither(tmp_path, monkeypatch):
+    every = distinct(SPACE, 27, np.random.default_rng(0))
+    asked = []
+
+    def counted(net, ids, labels, genotypes, **options):
+        asked.extend(genotypes)
+        return perplexities(net, ids, labels, genotypes, **options)
+
+    problem = Problem(SPACE, [MeasuredPerplexity(NET, IDS, LABELS, "text", dtype="float32")])
+    with open_store(f"sqlite:///{tmp_path}/a.db") as store:
+        first = Study(problem, "random", store, "first").run(10, 5)
+        known = rows(first.evaluations.genotypes)
+        monkeypatch.setattr(tables, "perplexities", counted)
+        measure(NET, IDS, LABELS, every, tmp_path / "t.csv", chunk_size=5, store=store)
+        assert sorted(asked) == sorted({*every} - {*known})
+        table = read_table(tmp_path / "t.csv", SPACE)
+        assert [table[genotype] for genotype in known] == first.metrics[:, 0].tolist()
+        asked.clear()
+        monkeypatch.setattr(measuring, "perplexities", counted)
+        whole = Study(problem, "random", store, "whole", seed=1).run(27)
+        assert len(whole) == 27
+        assert asked == []
+        # A table of its own is an export of what is known.
+        (tmp_path / "t.csv").unlink()
+        measure(NET, IDS, LABELS, every, tmp_path / "t.csv", store=store)
+        assert asked == []
+        assert read_table(tmp_path / "t.csv", SPACE) == table
+    with open_store(f"sqlite:///{tmp_path}/b.db") as store:
+        # And what an earlier table holds is told.
+        measure(NET, IDS, LABELS, every[:3], tmp_path / "t.csv", store=store)
+        Study(problem, "random", store, "third").run(27)
+    assert asked == []
 
 
 @pytest.fixture(scope="module")
