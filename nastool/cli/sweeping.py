@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +18,7 @@ from nastool.cli.tables import bars, formatted, sources
 from nastool.constraint import Constraint, Quantity, format_quantity, parse_quantity
 from nastool.errors import InfeasibleError, InvalidInputError, NastoolError
 from nastool.exact.certificate import Certificate
+from nastool.files.documents import json_document
 from nastool.objective import Objective
 from nastool.plots.front import Cloud
 from nastool.problem import Problem
@@ -335,7 +335,7 @@ def as_json(sweep: Sweep, found: Sequence[Found], facts: Mapping[str, str | int]
             for row, f in zip(rows, found, strict=True)
         ],
     }
-    return json.dumps(content, indent=2, allow_nan=False)
+    return json_document("sweep", content)
 
 
 def as_table(
