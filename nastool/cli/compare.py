@@ -19,9 +19,9 @@ from nastool.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from nastool.cli.entrants import Contest
     from nastool.cli.output import Destination, Formats
     from nastool.comparison import Comparison
+    from nastool.contests import Contest
     from nastool.store import Store
 
 _STRATEGIES = ("random", "evolution", "nsga2", "pareto")
@@ -111,8 +111,8 @@ def compare(
     Example: nastool compare --space supershaper --max params=66M --strategy evolution
     --strategy pareto --strategy tpe@1000 --plot report.html
     """
-    from nastool.cli.entrants import Contest, parse_limit
     from nastool.cli.output import Destination
+    from nastool.contests import Contest, parse_limit
     from nastool.errors import InvalidInputError
     from nastool.recipes.problems import DEFAULT_OBJECTIVES
 
@@ -238,7 +238,7 @@ def _run_here(contest: Contest, store: Store | None) -> Comparison:
 
 def _run_in_processes(contest: Contest, storage: str, jobs: int) -> None:
     from nastool.cli.progress import ProgressBar
-    from nastool.cli.workers import run_in_processes
+    from nastool.contest_workers import run_in_processes
 
     total = _total(contest)
     with ProgressBar(f"comparing, {jobs} runs at a time") as bar:

@@ -75,6 +75,11 @@ class StudyRecipe:
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Texts of the objectives, those by default where none is given."""
+        return self.objectives or DEFAULT_OBJECTIVES
+
     def problem(self) -> Problem:
         """What is searched; made once.
 
@@ -87,9 +92,7 @@ class StudyRecipe:
     def _problem(self) -> Problem:
         for file in self.plugins:
             load_file(file)
-        return make_problem(
-            self.space, self.objectives or DEFAULT_OBJECTIVES, self.constraints, self.predictors
-        )
+        return make_problem(self.space, self.names, self.constraints, self.predictors)
 
     def make_strategy(self, problem: Problem | None = None) -> Strategy:
         """A fresh strategy.
@@ -134,7 +137,7 @@ class StudyRecipe:
         """What a store keeps of it, as JSON values; `stored_recipe` reads it."""
         content: dict[str, Any] = {
             "space": self.space,
-            "objectives": list(self.objectives or DEFAULT_OBJECTIVES),
+            "objectives": list(self.names),
             "constraints": [str(constraint) for constraint in self.constraints],
             "strategy": self.strategy,
             "settings": dict(self.settings),
