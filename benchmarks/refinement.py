@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nastool.constraint import parse_constraint
+from nastool.predicted import PredictedObjective
 from nastool.predictors import save_predictor
 from nastool.predictors.fitting import fit_table
 from nastool.predictors.tables import Measurements
@@ -30,7 +31,6 @@ from nastool.results import Result
 from nastool.space import Genotypes
 from nastool.strategies.evolution import Evolution
 from nastool.study import Study
-from nastool_objectives.predicted import PredictedObjective
 
 Floats = NDArray[np.float64]
 

@@ -183,13 +183,21 @@ class ChainBudget:
         cost: The chain.
         upper: Largest allowed cost.
         lower: Smallest allowed cost.
+        among: Number of chains that share what may be enumerated for exact counts.
 
     Raises:
         InvalidInputError: A bound is not a number, or the space is too large to count in floats.
         InfeasibleError: No architecture lies within the bounds.
     """
 
-    def __init__(self, cost: ChainCost, upper: float = math.inf, lower: float = -math.inf) -> None:
+    def __init__(
+        self,
+        cost: ChainCost,
+        upper: float = math.inf,
+        lower: float = -math.inf,
+        *,
+        among: int = 1,
+    ) -> None:
         if math.isnan(upper) or math.isnan(lower):
             raise InvalidInputError(f"bounds on {cost.name} must be numbers, got NaN")
         self.cost = cost
@@ -199,7 +207,7 @@ class ChainBudget:
             raise self._infeasible()
         middle = (len(cost.terms) - 1) // 2
         left, right = cost.cardinalities[: middle + 1], cost.cardinalities[middle:]
-        enumerable = math.prod(left) <= _HALF_LIMIT and math.prod(right) <= _HALF_LIMIT
+        enumerable = max(math.prod(left), math.prod(right)) <= _HALF_LIMIT // among
         method: type[_Halves | _Buckets] = _Halves if enumerable else _Buckets
         self._method = method(cost, lower, upper)
         if self._method.count.high == 0:
@@ -242,6 +250,15 @@ class ChainBudget:
             found.append(drawn)
             missing -= len(drawn)
         raise self._infeasible()
+
+    @property
+    def candidates(self) -> int:
+        """Number of architectures that `draw` chooses from."""
+        return self._method.count.high
+
+    def draw(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Draw uniformly from a set that may exceed the bounds by rounding, shape (n, d)."""
+        return self._method.draw(n, rng)
 
     def contains(self, genotypes: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which genotypes (n, d) lie within the bounds, shape (n,)."""

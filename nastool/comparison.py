@@ -33,6 +33,7 @@ from nastool.problem import Problem
 from nastool.reopening import check_problem
 from nastool.results import Result
 from nastool.study import StrategyFactory, Study, load_result
+from nastool.traces import best_trace, front_trace
 
 if TYPE_CHECKING:
     from nastool.store import Store, StudySummary
@@ -177,53 +178,13 @@ class Comparison:
         traced = []
         for run, result in enumerate(self.results[strategy]):
             if indicator.objective is not None:
-                traced.append(self._best_trace(indicator, result, counts[run]))
+                traced.append(best_trace(self.problem, indicator, result, counts[run]))
             else:
+                offset, extent = self._scale
+                points = (result.evaluations.objectives - offset) / extent
                 feasible = self._feasible[strategy][run]
-                traced.append(self._front_trace(name, result, feasible, counts[run]))
+                traced.append(front_trace(name, points, feasible, counts[run], *self._reference))
         return np.array(traced)
-
-    def _best_trace(
-        self, indicator: Indicator, result: Result, counts: NDArray[np.int64]
-    ) -> Values:
-        column = indicator.objective or 0
-        allowed = result.evaluations.feasible
-        if indicator.under is not None:
-            metric = indicator.under.metric
-            values = result.values().get(metric)
-            if values is None:
-                values = self.problem.metric(metric).evaluate(result.evaluations.genotypes)
-            allowed = allowed & (indicator.under.violation(values) <= 0)
-        scores = np.where(allowed, result.evaluations.objectives[:, column], np.inf)
-        running = np.append(np.inf, np.minimum.accumulate(scores))[counts]
-        best: Values = np.where(np.isfinite(running), running, np.nan)
-        best *= self.problem.signs[column]
-        return best
-
-    def _front_trace(
-        self, name: str, result: Result, feasible: NDArray[np.bool_], counts: NDArray[np.int64]
-    ) -> Values:
-        offset, extent = self._scale
-        reference, point, volume = self._reference
-        points = (result.evaluations.objectives - offset) / extent
-        front = points[:0]
-        values, begin = [], 0
-        for end in counts.tolist():
-            # A front changes only by what is new.
-            new = points[begin:end][feasible[begin:end]]
-            if len(new):
-                candidates = np.concatenate([front, new])
-                front = np.unique(candidates[pareto.non_dominated(candidates)], axis=0)
-            begin = end
-            if name in ("hypervolume", "gap"):
-                share = pareto.hypervolume(front, point) / volume
-                # Rounding must not make a run better than the truth.
-                values.append(share if name == "hypervolume" else max(0.0, 1.0 - share))
-            elif name == "igd_plus":
-                values.append(pareto.igd_plus(front, reference))
-            else:
-                values.append(pareto.additive_epsilon(front, reference))
-        return np.array(values)
 
     def scores(self, indicator: str, evaluations: int | None = None) -> dict[str, Values]:
         """An indicator of every run, by strategy, shape (s,).

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool.chain import ChainBudget, ChainCost
+from nastool.branches import Budget, ConditionalCost, Cost, budget
 from nastool.constraint import Constraint, format_quantity
 from nastool.errors import InfeasibleError, InvalidInputError
 from nastool.evaluations import Evaluations
@@ -33,14 +33,22 @@ Evaluator = Callable[[Objective, Genotypes], NDArray[np.float64]]
 
 
 class CostObjective(Objective):
-    """A chain cost of a space as an objective.
+    """An exact cost of a space as an objective.
 
     Args:
-        cost: The chain.
+        cost: The cost.
         space: The space it belongs to.
+
+    Raises:
+        InvalidInputError: The space has branches, and the cost has not got theirs.
     """
 
-    def __init__(self, cost: ChainCost, space: SearchSpace) -> None:
+    def __init__(self, cost: Cost, space: SearchSpace) -> None:
+        own = tuple(cost.branches) if isinstance(cost, ConditionalCost) else ()
+        if own != tuple(space.branches):
+            raise InvalidInputError(
+                f"cost {cost.name!r} of {space.name} must have a chain for each branch of the space"
+            )
         self.cost = cost
         self._space = space
 
@@ -59,7 +67,7 @@ class CostObjective(Objective):
     @cached_property
     def fingerprint(self) -> str:
         digest = hashlib.sha256(f"{self.name} {self._space.fingerprint}".encode())
-        for terms in (self.cost.first, *self.cost.steps):
+        for terms in self.cost.terms:
             digest.update(np.ascontiguousarray(terms).tobytes())
         return digest.hexdigest()[:16]
 
@@ -177,7 +185,7 @@ class Problem:
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
     @cached_property
-    def _budgets(self) -> tuple[ChainBudget, ...]:
+    def _budgets(self) -> tuple[Budget, ...]:
         """One budget per constrained chain cost, the most restrictive first."""
         budgets = []
         for name in dict.fromkeys(c.metric for c in self.hard_constraints):
@@ -196,7 +204,7 @@ class Problem:
                         f"{c} cannot be met: the {end} architecture of {self.space.name} has "
                         f"{name} {format_quantity(value, metric.unit)} ({value:,.10g})"
                     )
-            budgets.append(ChainBudget(metric.cost, upper, lower))
+            budgets.append(budget(metric.cost, upper, lower))
         return tuple(sorted(budgets, key=lambda b: b.count.high))
 
     @cached_property
@@ -253,10 +261,10 @@ class Problem:
             InfeasibleError: The constraints let too little through in many draws.
         """
         draw = self._budgets[0].sample if self._budgets else self.space.sample
-        if len(self.hard_constraints) == 0 or (
-            len(self._budgets) == 1
-            and all(c.metric == self._budgets[0].cost.name for c in self.hard_constraints)
-        ):
+        # A chain counts genotypes: where several are one architecture, one of them is to be kept.
+        own_forms = bool(self._budgets) and self.space.has_own_forms
+        names = {c.metric for c in self.hard_constraints}
+        if not own_forms and names <= {b.cost.name for b in self._budgets[:1]}:
             return self.space.canonicalize(draw(n, rng))
         found: list[Genotypes] = []
         missing = n
@@ -267,6 +275,9 @@ class Problem:
             begin = 0
             while begin < len(drawn) and missing > 0:
                 looked_at = drawn[begin : begin + part]
+                if own_forms:
+                    canonical = self.space.canonicalize(looked_at)
+                    looked_at = looked_at[(canonical == looked_at).all(axis=1)]
                 looked_at = looked_at[self.admissible(looked_at)][:missing]
                 found.append(looked_at)
                 missing -= len(looked_at)

@@ -11,13 +11,47 @@ import numpy as np
 from nastool.archive import Archive
 from nastool.errors import InvalidInputError, StoreError
 from nastool.problem import Problem
-from nastool.results import STOP_MESSAGES, Failure, StopReason
+from nastool.results import STOP_MESSAGES, Failure, StopReason, describe_metrics
+from nastool.strategies.base import Strategy
 
 if TYPE_CHECKING:
     from nastool.store import StoredStudy, StudySummary
 
 STARTING_STATE = "starting state of the strategy"
 """Key of what tells apart what the description of a strategy leaves out."""
+
+
+def describe(
+    problem: Problem, strategy: Strategy, seed: int, given: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """What a store keeps of a study beside its identity, as JSON values.
+
+    Args:
+        problem: What is optimised.
+        strategy: By what.
+        seed: With which seed.
+        given: Takes the place of what is said here, or adds to it.
+
+    Raises:
+        InvalidInputError: It holds something else than JSON values.
+    """
+    description = {
+        "space": problem.space.name,
+        "objectives": [objective.name for objective in problem.objectives],
+        "constraints": [str(constraint) for constraint in problem.constraints],
+        "metrics": describe_metrics(problem),
+        "strategy": type(strategy).__name__,
+        "settings": {},
+        "seed": seed,
+        **(given or {}),
+    }
+    if strategy.named:
+        description["named"] = [[name, list(map(int, row))] for name, row in strategy.named]
+    try:
+        json.dumps(description)
+    except TypeError as error:
+        raise InvalidInputError(f"a description must hold JSON values only: {error}") from error
+    return description
 
 
 def check_problem(summary: StudySummary, problem: Problem) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nastool.constraint import Constraint
 from nastool.objective import Objective
-from nastool.recipes.problems import DEFAULT_OBJECTIVES, make_problem
+from nastool.recipes.problems import default_objectives, make_problem
 from nastool.recipes.study_recipe import StudyRecipe
 from nastool.results import Result
 from nastool.space import SearchSpace
@@ -40,7 +40,7 @@ def search(
 
     Args:
         space: A space or its name, e.g. ``supershaper``.
-        objectives: What is optimised, by name or as objects; perplexity and params by default.
+        objectives: What is optimised, by name or as objects; what the space declares by default.
         max: Upper bounds by metric, e.g. ``{"params": "66M"}``.
         min: Lower bounds by metric.
         constraints: Further bounds, or their texts.
@@ -58,7 +58,7 @@ def search(
         InvalidInputError: Something is unknown, or the parts do not fit together.
         NastoolError: Every architecture so far failed, or the strategy raised.
     """
-    wanted = tuple(objectives) or DEFAULT_OBJECTIVES
+    wanted = tuple(objectives) or default_objectives(space)
     recipe = StudyRecipe.from_dict(
         {
             "space": space if isinstance(space, str) else space.name,

@@ -20,18 +20,24 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nastool.attributes import attribute
-from nastool.chain import ChainCost
+from nastool.branches import Branch, Branching, Cost
+from nastool.chain import Count
+from nastool.choices import Choice, members, plain_choice
 from nastool.deployment import Deployment, Workload
 from nastool.errors import InvalidInputError, naming
 
 Genotypes = NDArray[np.int64]
 """Shape (n, d): row i holds, gene by gene, the index of the choice taken."""
 
-Choice = int | float | str
 Architecture = tuple[Choice, ...]
 
 
-_MOST_CHOICES = 1_000_000
+_ENUMERABLE = 2**18
+"""Spaces up to this size are gone through to count their architectures."""
+
+_ROUNDS = 100
+"""Rounds of draws after which canonical forms count as too rare to be drawn alone."""
+
 _MOST_GENES = 10_000
 """Far beyond what any space needs: a slip of the keyboard is refused before it fills the memory."""
 
@@ -57,7 +63,7 @@ class Gene:
     def __post_init__(self) -> None:
         check_name("a gene's name", self.name)
         what = f"gene {self.name!r}"
-        choices = tuple(_plain_choice(choice, what) for choice in _members(self.choices, what))
+        choices = tuple(plain_choice(choice, what) for choice in members(self.choices, what))
         object.__setattr__(self, "name", str(self.name))
         object.__setattr__(self, "choices", choices)
         object.__setattr__(self, "ordered", bool(self.ordered))
@@ -84,36 +90,6 @@ class Gene:
     def is_numeric(self) -> bool:
         """Whether every choice is a number."""
         return all(isinstance(choice, (int, float)) for choice in self.choices)
-
-
-def _members(choices: object, what: str) -> Sequence[Any]:
-    if isinstance(choices, np.ndarray) and choices.ndim > 0:
-        choices = list(choices[: _MOST_CHOICES + 1])
-    if not isinstance(choices, (tuple, list, range)):
-        raise InvalidInputError(
-            f"{what}: choices must be a tuple of numbers or texts, got {type(choices).__name__}"
-        )
-    if len(choices) > _MOST_CHOICES:
-        raise InvalidInputError(
-            f"{what} must have at most {_MOST_CHOICES:,} choices, got {len(choices):,}"
-        )
-    return choices
-
-
-def _plain_choice(choice: object, what: str) -> Choice:
-    """A choice as Python's own int, float or str: it is hashed, written to JSON and read back."""
-    if isinstance(choice, np.generic) or (isinstance(choice, np.ndarray) and choice.ndim == 0):
-        choice = choice.item()
-    if isinstance(choice, str):
-        return str.__str__(choice)
-    if isinstance(choice, (bool, int)):
-        # Features are floats.
-        if abs(choice) <= 2**1023:
-            return choice if isinstance(choice, bool) else int(choice)
-    elif isinstance(choice, float) and math.isfinite(choice):
-        return float(choice)
-    kind = "a number that is too large" if isinstance(choice, int) else f"{choice!r:.60}"
-    raise InvalidInputError(f"{what}: a choice must be a finite number or a text, got {kind}")
 
 
 def check_name(what: str, name: object) -> None:
@@ -165,9 +141,29 @@ class SearchSpace(ABC):
         """The decisions, in order."""
 
     @attribute
-    def costs(self) -> Mapping[str, ChainCost]:
-        """Exact costs that are sums of terms in neighbouring genes, by metric name."""
+    def branches(self) -> Sequence[Branch]:
+        """One for each setting of the genes that decide whether others make a difference.
+
+        None by default, where no gene does. With them `canonicalize`, `count` and `sample` know
+        which genotypes are one architecture, and a cost may differ from branch to branch.
+        """
+        return ()
+
+    @attribute
+    def costs(self) -> Mapping[str, Cost]:
+        """Exact costs, by metric name: sums of terms in neighbouring genes.
+
+        A `ConditionalCost` is one such sum for each of the space's branches.
+        """
         return {}
+
+    @attribute
+    def objectives(self) -> Sequence[str]:
+        """What is optimised where nothing else is said, as users type it, e.g. ``params``.
+
+        None by default: then it is the first of the exact costs, if there is one.
+        """
+        return ()
 
     @attribute
     def heuristics(self) -> Mapping[str, Genotypes]:
@@ -217,9 +213,17 @@ class SearchSpace(ABC):
         del genotype, workload
         raise InvalidInputError(f"space {self.name} must define `deploy` to be run on a device")
 
+    @cached_property
+    def branching(self) -> Branching | None:
+        """The branches taken together; None where there are none."""
+        return Branching(self.cardinalities, self.branches) if self.branches else None
+
     def canonicalize(self, genotypes: Genotypes) -> Genotypes:
-        """Map equivalent genotypes to one representative, (n, d) to (n, d); identity by default."""
-        return genotypes
+        """Map equivalent genotypes to one representative, (n, d) to (n, d).
+
+        By default every gene that is idle in its branch gets its first choice.
+        """
+        return genotypes if self.branching is None else self.branching.canonicalize(genotypes)
 
     @cached_property
     def cardinalities(self) -> NDArray[np.int64]:
@@ -245,10 +249,39 @@ class SearchSpace(ABC):
         """Number of genotypes, exact at any size."""
         return math.prod(len(gene.choices) for gene in self.genes)
 
+    @property
+    def has_own_forms(self) -> bool:
+        """Whether equivalent genotypes are only known by asking `canonicalize`."""
+        return type(self).canonicalize is not SearchSpace.canonicalize
+
+    @cached_property
+    def count(self) -> Count:
+        """Number of architectures, equivalent genotypes counted once.
+
+        Exact, unless the space has canonical forms of its own and is too large to go through.
+        """
+        if not self.has_own_forms:
+            number = self.size if self.branching is None else self.branching.size
+            return Count(number, number)
+        if self.size > _ENUMERABLE:
+            return Count(1, self.size)
+        number = len(set(self.keys(self.canonicalize(self.enumerate()))))
+        return Count(number, number)
+
+    def enumerate(self) -> Genotypes:
+        """Every genotype of a (small) space, shape (size, d)."""
+        shape = tuple(self.cardinalities.tolist())
+        return np.stack(np.unravel_index(np.arange(self.size), shape), axis=1).astype(np.int64)
+
     @cached_property
     def fingerprint(self) -> str:
-        """Hex digest that changes when the name, a gene or a choice changes."""
-        content = [self.name, [[g.name, list(g.choices), g.ordered] for g in self.genes]]
+        """Hex digest that changes when the name, a gene, a choice or a branch changes."""
+        content: list[Any] = [
+            self.name,
+            [[g.name, list(g.choices), g.ordered] for g in self.genes],
+        ]
+        if self.branches:
+            content.append([[sorted(b.chosen.items()), sorted(b.idle)] for b in self.branches])
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
     def validate(self, genotypes: ArrayLike) -> Genotypes:
@@ -342,8 +375,31 @@ class SearchSpace(ABC):
         return self._values[np.arange(len(self.genes)), genotypes]
 
     def sample(self, n: int, rng: np.random.Generator) -> Genotypes:
-        """Draw n genotypes independently and uniformly, shape (n, d)."""
-        return rng.integers(0, self.cardinalities, size=(n, len(self.genes)), dtype=np.int64)
+        """Draw n architectures independently and uniformly, shape (n, d).
+
+        Of a space with canonical forms of its own all genotypes are equally likely unless these
+        forms are at least one in a hundred of them.
+        """
+        if self.branching is not None:
+            return self.branching.sample(n, rng)
+        drawn = self.draw(n, rng)
+        if not self.has_own_forms or not n:
+            return drawn
+        # What is its own canonical form, and nothing else, is drawn as often as its likes.
+        kept = drawn[(self.canonicalize(drawn) == drawn).all(axis=1)]
+        for _ in range(_ROUNDS):
+            if len(kept) >= n:
+                break
+            drawn = self.draw(max(2 * n, 64), rng)
+            kept = np.concatenate([kept, drawn[(self.canonicalize(drawn) == drawn).all(axis=1)]])
+        filled: Genotypes = np.concatenate([kept, self.draw(n, rng)])[:n]
+        return filled
+
+    def draw(self, n: int, rng: np.random.Generator) -> Genotypes:
+        """Draw n genotypes independently and uniformly, equivalent ones too, shape (n, d)."""
+        shape = n, len(self.genes)
+        drawn: Genotypes = rng.integers(0, self.cardinalities, size=shape, dtype=np.int64)
+        return drawn
 
     def keys(self, genotypes: Genotypes) -> list[Any]:
         """Hashable identity of each row: an int where the space fits in 63 bits, else bytes."""

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Self, TypeGuard
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nastool.archive import Archive
-from nastool.errors import InvalidInputError, NastoolError, StoreError, naming
+from nastool.batches import BatchEvaluator
+from nastool.errors import InvalidInputError, StoreError, naming
 from nastool.evaluations import Evaluations
 from nastool.executors import Executor, InProcess
 from nastool.interrupt import Interrupt
-from nastool.objective import NO_NUMBER, Objective, read_only
+from nastool.objective import read_only
 from nastool.plugins import load_strategy
 from nastool.problem import Problem
 from nastool.recipes.study_recipe import StudyRecipe, described_recipe, stored_recipe
@@ -26,12 +25,13 @@ from nastool.reopening import (
     check_named,
     check_problem,
     compare_identities,
+    describe,
     fill,
     problem_identity,
     stored_failures,
     stored_stop_reason,
 )
-from nastool.results import Failure, Result, StopReason, describe_metrics
+from nastool.results import Failure, Result, StopReason
 from nastool.space import Genotypes
 from nastool.strategies.base import Strategy, check_size
 
@@ -49,9 +49,6 @@ _COMMIT_SECONDS = 0.5
 
 _STALE_LIMIT = 100
 """Consecutive batches without a new genotype after which a strategy counts as stalled."""
-
-_HOPELESS = 8
-"""Number of architectures of which one at least must not raise."""
 
 
 class Study:
@@ -99,16 +96,14 @@ class Study:
         if self.strategy.problem.fingerprint != problem.fingerprint:
             raise InvalidInputError("a strategy must be made for the problem of its study")
         self.seed = seed
-        self.description = _describe(problem, self.strategy, seed, description)
+        self.description = describe(problem, self.strategy, seed, description)
         self.name = name or ""
-        self._executor = executor or InProcess()
         self._archive = Archive(problem)
         self._failures: list[Failure] = []
         self._batch_size: int | None = None
-        self._promising: set[int] = set()
         self._pending: tuple[Genotypes, list[Any]] | None = None
         self._told = 0
-        self._size = problem.space.size
+        self._size = problem.space.count.high
         self._stale = 0
         self._seconds = 0.0
         self._stop_reason: StopReason = ""
@@ -123,6 +118,8 @@ class Study:
             from nastool.store import Store, open_store
 
             self._store = store if isinstance(store, Store) else open_store(store)
+        self._evaluator = BatchEvaluator(self._archive, self._store, executor or InProcess())
+        if self._store is not None:
             self._identity = self._make_identity()
             stored = self._store.find(name) if name else None
             if stored is not None:
@@ -291,7 +288,8 @@ class Study:
         begin = len(archive)
         if len(new):
             chosen = new[: budget - begin]
-            values = self._evaluate(proposals[chosen], interrupt)
+            values, failures = self._evaluator.evaluate(proposals[chosen], interrupt)
+            self._failures += failures
             known = chosen[: len(values)]
             elapsed = time.perf_counter() - zero
             archive.append([keys[k] for k in known.tolist()], proposals[known], values, elapsed)
@@ -336,77 +334,15 @@ class Study:
         with naming(f"strategy {self.description['strategy']}"):
             self.strategy.tell(told)
 
-    def _evaluate(
-        self,
-        genotypes: Genotypes,
-        interrupt: Interrupt,
-        known: NDArray[np.float64] | None = None,
-    ) -> NDArray[np.float64]:
-        """Values (k, r) of the first k genotypes (n, d); k = n unless interrupted.
-
-        Args:
-            genotypes: Shape (n, d).
-            interrupt: Cuts it short.
-            known: Values that are kept, shape (n, r); NaN for what is to be evaluated.
-        """
-        reported = self.problem.reported
-        values = np.full((len(genotypes), len(reported)), np.nan)
-        if known is not None:
-            values[:] = known
-        ready = [0] * len(reported)
-        failures: list[tuple[int, Failure]] = []
-        # The slow ones last: where they are cut short, their first rows are complete.
-        order = sorted(range(len(reported)), key=lambda column: not reported[column].is_cheap)
-        with contextlib.suppress(KeyboardInterrupt), interrupt.cutting_short():
-            for column in order:
-                objective = reported[column]
-                if objective.is_cheap:
-                    missing = np.arange(len(genotypes))
-                    if known is not None:
-                        missing = np.flatnonzero(np.isnan(values[:, column]))
-                    made = self.problem.compute(objective, genotypes[missing])
-                    values[missing, column] = made.values
-                    failures += self._failed(objective, genotypes[missing], made.messages, missing)
-                    ready[column] = len(genotypes)
-                else:
-                    rows = self._measure(objective, genotypes, values[:, column], failures)
-                    for count in rows:
-                        ready[column] = count
-                self._check_hope(column, values[:, column], failures)
-        self._failures += [failure for row, failure in failures if row < min(ready)]
-        return values[: min(ready)]
-
-    def _failed(
-        self,
-        objective: Objective,
-        genotypes: Genotypes,
-        messages: Mapping[int, str],
-        rows: NDArray[np.int64],
-    ) -> list[tuple[int, Failure]]:
-        """What went wrong with some of the genotypes (k, d), by their rows (k,) in the batch."""
-        if not messages:
-            return []
-        shapes = self.problem.space.texts(genotypes[list(messages)])
-        return [
-            (int(rows[k]), Failure(shape, objective.name, message))
-            for shape, (k, message) in zip(shapes, messages.items(), strict=True)
-        ]
-
     def _retry(self, interrupt: Interrupt) -> StopReason:
         """Evaluate again what has failed; returns why to stop, empty to go on."""
         archive = self._archive
         failed = np.flatnonzero(np.isnan(archive.values).any(axis=1))
-        before = self._failures
-        self._failures = []
-        try:
-            genotypes = archive.genotypes[failed]
-            values = self._evaluate(genotypes, interrupt, archive.values[failed])
-            retried = set(self.problem.space.texts(genotypes[: len(values)]))
-        except BaseException:
-            self._failures = before
-            raise
-        kept = [failure for failure in before if failure.architecture not in retried]
-        self._failures = kept + self._failures
+        genotypes = archive.genotypes[failed]
+        values, failures = self._evaluator.evaluate(genotypes, interrupt, archive.values[failed])
+        retried = set(self.problem.space.texts(genotypes[: len(values)]))
+        kept = [failure for failure in self._failures if failure.architecture not in retried]
+        self._failures = kept + failures
         rows = failed[: len(values)]
         archive.replace(rows, values)
         # Of what the archive is ahead of it after a kill, the strategy will be told in its turn.
@@ -415,67 +351,6 @@ class Study:
             self._tell(archive.evaluations(told))
         self._commit("", revise=True)
         return "interrupted" if len(rows) < len(failed) else ""
-
-    def _measure(
-        self,
-        objective: Objective,
-        genotypes: Genotypes,
-        values: NDArray[np.float64],
-        failures: list[tuple[int, Failure]],
-    ) -> Iterator[int]:
-        """Fill in values (n,) of a slow objective, yielding how many first rows are known."""
-        if self._store is not None:
-            from nastool.store.measurements import known_values
-
-            known = known_values(self._store, self.problem.space, objective, genotypes)
-            values[:] = np.where(np.isnan(values), known, values)
-        missing = np.flatnonzero(np.isnan(values))
-        saved = done = 0
-        saved_at = time.perf_counter()
-        try:
-            # Closing ends what still runs when an interrupt leaves the loop early.
-            with contextlib.closing(self._executor.run(objective, genotypes[missing])) as chunks:
-                for chunk in chunks:
-                    values[missing[chunk.first : chunk.first + len(chunk.values)]] = chunk.values
-                    done = chunk.first + len(chunk.values)
-                    rows = missing[chunk.first : done]
-                    failures += self._failed(objective, genotypes[rows], chunk.messages, rows)
-                    if time.perf_counter() - saved_at >= _COMMIT_SECONDS:
-                        self._save(objective, genotypes, values, missing[saved:done])
-                        saved, saved_at = done, time.perf_counter()
-                    if done < len(missing):
-                        yield int(missing[done])
-            yield len(genotypes)
-        finally:
-            self._save(objective, genotypes, values, missing[saved:done])
-
-    def _save(
-        self,
-        objective: Objective,
-        genotypes: Genotypes,
-        values: NDArray[np.float64],
-        rows: NDArray[np.int64],
-    ) -> None:
-        if self._store is not None:
-            from nastool.store.measurements import keep_values
-
-            space = self.problem.space
-            keep_values(self._store, space, objective, genotypes[rows], values[rows])
-
-    def _check_hope(
-        self, column: int, values: NDArray[np.float64], failures: list[tuple[int, Failure]]
-    ) -> None:
-        """Refuse to spend a whole budget on an objective that always fails."""
-        count = len(self._archive) + len(values)
-        if column in self._promising or count < _HOPELESS:
-            return
-        if np.isfinite(values).any() or np.isfinite(self._archive.values[:, column]).any():
-            self._promising.add(column)
-            return
-        name = self.problem.reported[column].name
-        mine = [failure for _, failure in failures if failure.metric == name]
-        which = f", {mine[-1].architecture} with {mine[-1].message}" if mine else f": {NO_NUMBER}"
-        raise NastoolError(f"{name} failed on all of the first {count} architectures{which}")
 
     def _settle_batch_size(self, batch_size: int | None) -> int:
         if batch_size is not None:
@@ -639,29 +514,3 @@ def _make(factory: StrategyFactory, problem: Problem, seed: int) -> Strategy:
             f"{type(strategy).__qualname__}"
         )
     return strategy
-
-
-def _strategy_name(strategy: Strategy) -> str:
-    return type(strategy).__name__
-
-
-def _describe(
-    problem: Problem, strategy: Strategy, seed: int, given: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    description = {
-        "space": problem.space.name,
-        "objectives": [objective.name for objective in problem.objectives],
-        "constraints": [str(constraint) for constraint in problem.constraints],
-        "metrics": describe_metrics(problem),
-        "strategy": _strategy_name(strategy),
-        "settings": {},
-        "seed": seed,
-        **(given or {}),
-    }
-    if strategy.named:
-        description["named"] = [[name, list(map(int, row))] for name, row in strategy.named]
-    try:
-        json.dumps(description)
-    except TypeError as error:
-        raise InvalidInputError(f"a description must hold JSON values only: {error}") from error
-    return description

@@ -146,7 +146,7 @@ class Sweep:
     def problem(self) -> Problem:
         """The first objective against what is limited, without a limit."""
         recipe = self.recipe
-        texts = (recipe.names[0], self.metric_text)
+        texts = (recipe.wanted[0], self.metric_text)
         return make_problem(recipe.space, texts, recipe.constraints, recipe.predictors)
 
     @property

@@ -114,14 +114,14 @@ def compare(
     from nastool.cli.output import Destination
     from nastool.contests import Contest, parse_limit
     from nastool.errors import InvalidInputError
-    from nastool.recipes.problems import DEFAULT_OBJECTIVES
+    from nastool.recipes.problems import default_objectives
 
     destination = Destination(output_format, None, output, plot, everything)
     if jobs > 1 and storage == "none":
         raise InvalidInputError("--jobs: several runs at a time need a --storage, got 'none'")
     contest = Contest(
         space_text,
-        tuple(objective_texts or DEFAULT_OBJECTIVES),
+        tuple(objective_texts or default_objectives(space_text)),
         read_constraints(constraint_texts, upper_texts, lower_texts),
         tuple(strategy_texts or _STRATEGIES),
         seeds,

@@ -140,7 +140,7 @@ def objective_option(text: str) -> Callable[[_F], _F]:
 def problem_options(command: _F) -> _F:
     """Add ``--space`` and ``--objective``."""
     text = (
-        "What is optimised; repeatable. Default: perplexity and params. "
+        "What is optimised; repeatable. Default: what the space declares. "
         "Of one objective the best few are shown, of more their Pareto front."
     )
     return space_option(objective_option(text)(command))

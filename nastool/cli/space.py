@@ -17,6 +17,7 @@ from nastool.cli.options import format_option, plugin_option
 if TYPE_CHECKING:
     from nastool.chain import Count
     from nastool.constraint import Constraint
+    from nastool.problem import Problem
     from nastool.space import SearchSpace
 
 _DRAWS = 200_000
@@ -83,7 +84,8 @@ def count_feasible(space: SearchSpace, constraints: tuple[Constraint, ...]) -> F
     """
     import numpy as np
 
-    from nastool.chain import ChainBudget, Count
+    from nastool.branches import budget
+    from nastool.chain import Count
     from nastool.errors import InvalidInputError
     from nastool.problem import CostObjective, Problem
 
@@ -102,9 +104,11 @@ def count_feasible(space: SearchSpace, constraints: tuple[Constraint, ...]) -> F
         bounds = [c for c in constraints if c.metric == cost.name]
         upper = min((c.bound for c in bounds if c.sense == "<="), default=math.inf)
         lower = max((c.bound for c in bounds if c.sense == ">="), default=-math.inf)
-        budgets.append(ChainBudget(cost, upper, lower))
-    by_cost = {budget.cost.name: budget.count for budget in budgets}
-    tightest = min(budgets, key=lambda budget: budget.count.high)
+        budgets.append(budget(cost, upper, lower))
+    if space.has_own_forms:
+        return _by_forms(space, problem)
+    by_cost = {one.cost.name: one.count for one in budgets}
+    tightest = min(budgets, key=lambda one: one.count.high)
     if len(budgets) == 1:
         return Feasible(by_cost, tightest.count)
     drawn = tightest.sample(_DRAWS, np.random.default_rng(_SEED))
@@ -115,12 +119,40 @@ def count_feasible(space: SearchSpace, constraints: tuple[Constraint, ...]) -> F
     return Feasible(by_cost, Count(estimate, estimate), deviation)
 
 
+def _by_forms(space: SearchSpace, problem: Problem) -> Feasible:
+    """The same for a space that does not say which genotypes are one architecture, but maps them.
+
+    Raises:
+        InvalidInputError: It is too large to go through.
+    """
+    import numpy as np
+
+    from nastool.chain import Count
+    from nastool.errors import InvalidInputError
+
+    if not space.count.is_exact:
+        raise InvalidInputError(
+            f"counting needs the branches of {space.name}: which of its {space.size:,} genotypes "
+            "are one architecture is only known by mapping each of them"
+        )
+    forms = np.unique(space.canonicalize(space.enumerate()), axis=0)
+    by_cost: dict[str, Count] = {}
+    for name in dict.fromkeys(c.metric for c in problem.constraints):
+        values = space.costs[name].evaluate(forms)
+        bounds = [c for c in problem.constraints if c.metric == name]
+        number = int(np.all([c.violation(values) <= 0 for c in bounds], axis=0).sum())
+        by_cost[name] = Count(number, number)
+    number = int(problem.admissible(forms).sum())
+    return Feasible(by_cost, Count(number, number))
+
+
 def _as_json(
     space: SearchSpace, constraints: tuple[Constraint, ...], feasible: Feasible | None
 ) -> dict[str, Any]:
     content: dict[str, Any] = {
         "name": space.name,
-        "size": space.size,
+        "size": space.count.high,
+        "genotypes": space.size,
         "genes": [
             {"name": gene.name, "choices": list(gene.choices), "ordered": gene.ordered}
             for gene in space.genes
@@ -141,7 +173,7 @@ def _as_json(
             "high": feasible.count.high,
             "exact": feasible.count.is_exact and len(feasible.by_cost) == 1,
             "standard_deviation": feasible.deviation,
-            "share": feasible.count.high / space.size,
+            "share": feasible.count.high / space.count.high,
             "by_cost": {n: {"low": c.low, "high": c.high} for n, c in feasible.by_cost.items()},
         }
     return content
@@ -156,7 +188,7 @@ def _print_table(
     from nastool.constraint import format_quantity
 
     console = Console(highlight=False, markup=False)
-    console.print(f"{space.name}: {len(space.genes)} genes, {space.size:,} architectures")
+    console.print(f"{space.name}: {len(space.genes)} genes, {_architectures(space)}")
     genes = Table(box=None, pad_edge=False)
     genes.add_column("gene", no_wrap=True)
     genes.add_column("choices")
@@ -180,6 +212,14 @@ def _print_table(
             console.print(line, soft_wrap=True)
 
 
+def _architectures(space: SearchSpace) -> str:
+    """How many there are: ``1,000 architectures (of 4,000 genotypes)``."""
+    if not space.count.is_exact:
+        return f"at most {space.count.high:,} architectures"
+    genotypes = f" (of {space.size:,} genotypes)" if space.count.high < space.size else ""
+    return f"{space.count.high:,} architectures{genotypes}"
+
+
 def _grouped_genes(space: SearchSpace) -> Iterator[tuple[str, str]]:
     """Neighbouring genes with the same choices on one line."""
     for choices, group in groupby(space.genes, key=lambda gene: gene.choices):
@@ -191,7 +231,7 @@ def _grouped_genes(space: SearchSpace) -> Iterator[tuple[str, str]]:
 def _feasible_lines(
     space: SearchSpace, constraints: tuple[Constraint, ...], feasible: Feasible
 ) -> Iterator[str]:
-    size = space.size
+    size = space.count.high
     if len(feasible.by_cost) == 1:
         text = " and ".join(map(str, constraints))
         yield f"{text}: {feasible.count} of {size:,} feasible ({_share(feasible.count, size)})"

@@ -21,7 +21,7 @@ from nastool.cli.options import (
 
 @click.command()
 @space_option
-@objective_option("What is optimised; of several, the first. Default: perplexity.")
+@objective_option("What is optimised; of several, the first. Default: what the space declares.")
 @click.option(
     "--metric", "metric_text", metavar="NAME", required=True, help="What is limited, e.g. params."
 )
@@ -76,6 +76,7 @@ def sweep(
     from nastool.cli.output import Destination
     from nastool.cli.sweeping import run, show
     from nastool.plots.clouds import measured_cloud
+    from nastool.recipes.problems import default_objectives
     from nastool.recipes.settings import read_pairs
     from nastool.recipes.study_recipe import StudyRecipe
     from nastool.sweeps import Sweep, read_limits
@@ -85,7 +86,7 @@ def sweep(
     limits = read_limits(start, stop, step, at_texts)
     recipe = StudyRecipe(
         space_text,
-        tuple(objective_texts or ("perplexity",)),
+        tuple(objective_texts or default_objectives(space_text)[:1]),
         read_constraints(constraint_texts, upper_texts, lower_texts),
         strategy_text,
         read_pairs(settings_texts, "--option"),

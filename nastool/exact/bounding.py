@@ -131,7 +131,11 @@ def least_sum(
         for c in range(lanes):
             here[c] = there[c] + own[c]
         if gene + 1 == len(fixed):
-            total += here.min()
+            # The array's own method takes seconds to compile.
+            least = here[0]
+            for c in range(1, lanes):
+                least = min(least, here[c])
+            total += least
         elif fixed[gene + 1]:
             # The end of a run of open genes.
             after = ramps[gene + 1, :, choices[gene + 1]]

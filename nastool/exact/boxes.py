@@ -8,7 +8,7 @@ every sum and every comparison of the search is exact.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -193,6 +193,28 @@ def from_tables(
         np.concatenate([np.empty(0), *values]),
         np.array(starts),
         offset,
+    )
+
+
+def restrict(function: BoxSum, chosen: Mapping[int, int]) -> BoxSum:
+    """The same function where some genes have their choice, of the other genes alone.
+
+    Args:
+        function: Of all genes.
+        chosen: Index of the choice of each gene that is fixed. Where all are, the function is one
+            of a gene with a single choice.
+    """
+    free = [gene for gene in range(len(function.cardinalities)) if gene not in chosen]
+    inside = np.ones(function.n_leaves, dtype=bool)
+    for gene, choice in chosen.items():
+        inside &= (function.masks[:, gene] >> np.uint64(choice)) & np.uint64(1) != 0
+    masks = function.masks[inside][:, free]
+    return replace(
+        function,
+        cardinalities=function.cardinalities[free] if free else np.ones(1, dtype=np.int64),
+        masks=masks if free else np.ones((len(masks), 1), dtype=np.uint64),
+        values=function.values[inside],
+        starts=np.append(0, np.cumsum(inside))[function.starts],
     )
 
 

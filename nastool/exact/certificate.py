@@ -11,11 +11,11 @@ from nastool.errors import InvalidInputError
 class Certificate:
     """Which part of a space is accounted for, and how.
 
-    Every genotype is in one of three counts once the search is complete: it breaks a
-    constraint, or a bound proves that it improves on nothing found, or it was evaluated.
+    Everything is in one of three counts once the search is complete: it breaks a constraint, or a
+    bound proves that it improves on nothing found, or it was evaluated.
 
     Args:
-        size: Number of genotypes of the space.
+        size: Number of architectures of the space, or of what `counted` says.
         excluded: Cut off because a whole part of the space breaks a constraint.
         pruned: Cut off by bounds.
         evaluated: Evaluated one by one.
@@ -27,6 +27,8 @@ class Certificate:
         front: Number of points found.
         seconds: Time the search has taken, over all its runs.
         done: Share of the work units that is done, from 0 to 1.
+        counted: What is accounted for; genotypes, where a space does not say which of them are one
+            architecture.
 
     Raises:
         InvalidInputError: The counts do not add up to the space.
@@ -42,16 +44,17 @@ class Certificate:
     front: int
     seconds: float
     done: float
+    counted: str = "architectures"
 
     def __post_init__(self) -> None:
         if self.covered > self.size or (self.done == 1.0 and self.covered != self.size):
             raise InvalidInputError(
-                f"a certificate must account for {self.size:,} genotypes, got {self.covered:,}"
+                f"a certificate must account for {self.size:,} {self.counted}, got {self.covered:,}"
             )
 
     @property
     def covered(self) -> int:
-        """Genotypes accounted for."""
+        """How many are accounted for."""
         return self.excluded + self.pruned + self.evaluated
 
     @property
@@ -73,11 +76,11 @@ class Certificate:
             few = {0: "no architecture satisfies the constraints", 1: "the optimum"}
             what = few.get(self.front, f"all {self.front:,} points of the front")
             return (
-                f"proven: {what}; {self.size:,} architectures accounted for in "
+                f"proven: {what}; {self.size:,} {self.counted} accounted for in "
                 f"{self.seconds:,.1f} s ({shares})"
             )
         return (
-            f"not proven: {self.covered:,} of {self.size:,} architectures accounted for in "
+            f"not proven: {self.covered:,} of {self.size:,} {self.counted} accounted for in "
             f"{self.seconds:,.1f} s ({shares}); best {self.best:.7g}, lower bound "
             f"{self.bound:.7g}, nothing unseen is better by more than {self.gap:.3g}"
         )

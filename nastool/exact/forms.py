@@ -11,9 +11,10 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from nastool.branches import Branching, ConditionalCost
 from nastool.constraint import Constraint
 from nastool.errors import InvalidInputError
-from nastool.exact.boxes import BoxSum, add, from_tables, from_trees
+from nastool.exact.boxes import BoxSum, add, from_tables, from_trees, restrict
 from nastool.exact.chains import IntegerChain, integer_chain
 from nastool.exact.dynamic import chain_boxes, is_programmable
 from nastool.exact.task import Bound, ChainTask, JointTask, Task
@@ -23,7 +24,7 @@ from nastool.predictors.boosted_trees import BoostedTrees
 from nastool.predictors.ensemble import Ensemble
 from nastool.predictors.linear import Additive
 from nastool.problem import CostObjective, Problem
-from nastool.space import Genotypes
+from nastool.space import Genotypes, SearchSpace
 
 Predict = Callable[[Genotypes], NDArray[np.float64]]
 
@@ -55,12 +56,13 @@ class Form:
     dropped: tuple[Constraint, ...]
 
 
-def make_form(problem: Problem, *, relax: bool = False) -> Form:
+def make_form(problem: Problem, *, relax: bool = False, branch: int | None = None) -> Form:
     """Express a problem.
 
     Args:
         problem: One objective or two.
         relax: Leave out constraints that cannot be taken apart, for a bound instead of a proof.
+        branch: Of a space that has branches, the one that is searched.
 
     Raises:
         InvalidInputError: Something that cannot be certified; the message says what.
@@ -88,17 +90,79 @@ def make_form(problem: Problem, *, relax: bool = False) -> Form:
         )
     # The last cost is the axis of a front, whatever the order.
     ordered = sorted(objectives, key=lambda o: isinstance(o, CostObjective))
+    part = _Part(problem, branch)
+    return Form(_task(part, ordered, kept), ordered[0].direction.sign, dropped)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A problem on its whole space, or on one branch of it.
+
+    Args:
+        problem: The problem.
+        branch: Number of the branch; None for the whole space.
+    """
+
+    problem: Problem
+    branch: int | None
+
+    def metric(self, name: str) -> Objective:
+        return self.problem.metric(name)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Number of choices of each gene that is free."""
+        sizes: list[int] = self.problem.space.cardinalities.tolist()
+        if self._branching is not None and self.branch is not None:
+            return [sizes[gene] for gene in self._branching.free[self.branch]] or [1]
+        return sizes
+
+    @property
+    def _branching(self) -> Branching | None:
+        return self.problem.space.branching
+
+    def chain(self, metric: CostObjective) -> IntegerChain:
+        """A cost as a chain over the free genes."""
+        cost = metric.cost
+        if isinstance(cost, ConditionalCost):
+            cost = cost.chains[self.branch or 0]
+        return integer_chain(cost)
+
+    def boxes(self, metric: Objective, sign: float) -> BoxSum:
+        """A metric as a sum of boxes of the free genes, turned round where the sign is negative."""
+        if isinstance(metric, CostObjective):
+            boxes = chain_boxes(self.chain(metric))
+        else:
+            boxes = objective_boxes(metric)
+            if self._branching is not None and self.branch is not None:
+                of = self._branching.branches[self.branch]
+                boxes = restrict(boxes, {**of.chosen, **dict.fromkeys(of.idle, 0)})
+            elif self.problem.space.has_own_forms:
+                _check_forms(self.problem.space, metric, boxes)
+        return -boxes if sign < 0 else boxes
+
+
+def _check_forms(space: SearchSpace, metric: Objective, boxes: BoxSum) -> None:
+    """Refuse a function that equivalent genotypes have different values of."""
+    drawn = space.draw(_CHECKS, np.random.default_rng(0))
+    if not np.array_equal(boxes.evaluate(drawn), boxes.evaluate(space.canonicalize(drawn))):
+        raise InvalidInputError(
+            f"exact search needs {space.name} to declare its branches: {metric.name} is that of "
+            "canonical forms, which only `canonicalize` knows"
+        )
+
+
+def _task(
+    part: _Part, ordered: Sequence[Objective], kept: Sequence[Constraint]
+) -> Task | JointTask | ChainTask:
     first, is_front, sign = ordered[0], len(ordered) == 2, ordered[0].direction.sign
-    metrics = [*ordered[1:], *(problem.metric(c.metric) for c in kept)]
+    metrics = [*ordered[1:], *(part.metric(c.metric) for c in kept)]
     if not all(isinstance(metric, CostObjective) for metric in metrics):
-        return Form(_joint_task(problem, ordered, kept), sign, dropped)
-    bounds = _bounds(problem, [o.name for o in ordered[1:]], kept)
-    if isinstance(first, CostObjective):
-        chain = integer_chain(first.cost)
-        if is_programmable(bounds):
-            return Form(ChainTask(chain, bounds, is_front), sign, dropped)
-        return Form(Task(chain_boxes(chain), bounds, is_front), sign, dropped)
-    return Form(Task(_signed_boxes(first, sign), bounds, is_front), sign, dropped)
+        return _joint_task(part, ordered, kept)
+    bounds = _bounds(part, [o.name for o in ordered[1:]], kept)
+    if isinstance(first, CostObjective) and is_programmable(bounds):
+        return ChainTask(part.chain(first), bounds, is_front)
+    return Task(part.boxes(first, sign), bounds, is_front)
 
 
 def _certifiable(problem: Problem) -> tuple[list[Constraint], tuple[Constraint, ...]]:
@@ -121,7 +185,7 @@ def _why_opaque(metric: Objective) -> InvalidInputError | None:
 
 
 def _bounds(
-    problem: Problem, axes: Sequence[str], constraints: Sequence[Constraint]
+    part: _Part, axes: Sequence[str], constraints: Sequence[Constraint]
 ) -> tuple[Bound, ...]:
     """Limits of chain costs, the axis of a front first."""
     limits = {name: [-math.inf, math.inf] for name in axes}
@@ -131,13 +195,16 @@ def _bounds(
             limit[1] = min(limit[1], constraint.bound)
         else:
             limit[0] = max(limit[0], constraint.bound)
+    metrics = {name: part.metric(name) for name in limits}
     return tuple(
-        Bound(_chain(problem.metric(name)), lower, upper) for name, (lower, upper) in limits.items()
+        Bound(part.chain(metric), *limits[name])
+        for name, metric in metrics.items()
+        if isinstance(metric, CostObjective)
     )
 
 
 def _joint_task(
-    problem: Problem, objectives: Sequence[Objective], constraints: Sequence[Constraint]
+    part: _Part, objectives: Sequence[Objective], constraints: Sequence[Constraint]
 ) -> JointTask:
     """Objectives first, then what else is limited; a lower limit is an upper one turned round."""
     limits = {(o.name, int(o.direction.sign)): math.inf for o in objectives}
@@ -145,22 +212,12 @@ def _joint_task(
         sign = 1 if constraint.sense == "<=" else -1
         key = constraint.metric, sign
         limits[key] = min(limits.get(key, math.inf), sign * constraint.bound)
-    functions = [_signed_boxes(problem.metric(name), sign) for name, sign in limits]
+    functions = [part.boxes(part.metric(name), sign) for name, sign in limits]
     if len(functions) == 1:
         # The objective keeps a limit of its own, and nothing else does.
-        functions.append(from_tables(problem.space.cardinalities, ()))
+        functions.append(from_tables(part.sizes, ()))
         limits["", 1] = math.inf
     return JointTask(tuple(functions), tuple(limits.values()), len(objectives) == 2)
-
-
-def _signed_boxes(metric: Objective, sign: float) -> BoxSum:
-    """A metric as a sum of boxes, turned round where the sign is negative."""
-    boxes = (
-        chain_boxes(integer_chain(metric.cost))
-        if isinstance(metric, CostObjective)
-        else objective_boxes(metric)
-    )
-    return -boxes if sign < 0 else boxes
 
 
 def objective_boxes(objective: Objective) -> BoxSum:
@@ -254,9 +311,3 @@ def pairwise_boxes(predict: Predict, sizes: Sequence[int]) -> BoxSum:
     ):
         raise InvalidInputError("the function must be a sum of terms in pairs of genes")
     return function
-
-
-def _chain(metric: Objective) -> IntegerChain:
-    if not isinstance(metric, CostObjective):
-        raise InvalidInputError(f"{metric.name} must be an exact cost")
-    return integer_chain(metric.cost)

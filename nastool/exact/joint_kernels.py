@@ -49,7 +49,11 @@ def _judge(
             gene = open_genes[position]
             if gene < 0:
                 break
-            least += effects[k, position, : all_sizes[gene]].min()
+            # The array's own method takes seconds to compile.
+            smallest = effects[k, position, 0]
+            for c in range(1, all_sizes[gene]):
+                smallest = min(smallest, effects[k, position, c])
+            least += smallest
         if least > uppers[k]:
             return NOTHING
         if k == 0:
@@ -117,7 +121,8 @@ def sweep(
     choice_at = np.full(levels, -1, np.int64)
     state = np.empty((levels + 1, trees), np.int64)
     number = np.zeros(levels + 1, np.int64)
-    state[0] = tables.roots
+    for t in range(trees):
+        state[0, t] = tables.roots[t]
 
     # Bounds: what the sums of additive parts were made for.
     known = np.full((levels + 1, trees), -1, np.int64)

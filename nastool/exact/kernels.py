@@ -99,12 +99,14 @@ def insert(front: Int, size: int, cost: int, value: int, shape: int) -> int:
     while end < size and front[end, 1] >= value:
         end += 1
     moved = size - end
-    if end > begin:
-        for i in range(moved):
-            front[begin + 1 + i] = front[end + i]
-    else:
-        for i in range(moved - 1, -1, -1):
-            front[begin + 1 + i] = front[end + i]
+    # Number by number: compiling the assignment of a row takes seconds.
+    for column in range(3):
+        if end > begin:
+            for i in range(moved):
+                front[begin + 1 + i, column] = front[end + i, column]
+        else:
+            for i in range(moved - 1, -1, -1):
+                front[begin + 1 + i, column] = front[end + i, column]
     front[begin, 0] = cost
     front[begin, 1] = value
     front[begin, 2] = shape
@@ -263,7 +265,8 @@ def sweep(
                 cost[level + 1, row] = cost[level, row] + own_cost(
                     tables.first[row], tables.steps[row], choices, gene
                 )
-            bound = residue = 0
+            # Of the type of the sums, or what is called with them is compiled once more.
+            bound = residue = tables.roots[0] * 0
             for t in range(trees):
                 now = following[state[level, t], choice]
                 state[level + 1, t] = now

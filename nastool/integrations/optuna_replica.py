@@ -25,7 +25,6 @@ from nastool.problem import Problem
 from nastool.space import Genotypes
 from nastool.store.encoding import decode_state, encode_state
 from nastool.strategies.base import Strategy
-from nastool.strategies.history import enumerate_genotypes
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -268,7 +267,7 @@ class _Tried:
         """How many points the budgets allow, where it can be said exactly."""
         bounds = self._problem.hard_constraints
         if self._space.size <= _ENUMERABLE:
-            return int(self._problem.admissible(enumerate_genotypes(self._space)).sum())
+            return int(self._problem.admissible(self._space.enumerate()).sum())
         if not bounds:
             return self._space.size
         if len({bound.metric for bound in bounds}) > 1:

@@ -20,6 +20,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from nastool.choices import Choice
 from nastool.discovery import PREDICTORS, available, find
 from nastool.errors import InvalidInputError, naming
 from nastool.files.reading import is_file, parse_json, read_text, reading
@@ -29,7 +30,7 @@ from nastool.predictors.conformal import Widths
 from nastool.predictors.digests import check_digests, write_digests
 from nastool.predictors.evaluation import Scores
 from nastool.predictors.region import Region
-from nastool.space import Choice, Genotypes
+from nastool.space import Genotypes
 
 if TYPE_CHECKING:
     from nastool.predictors.tables import Measurements

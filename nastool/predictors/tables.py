@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from nastool.choices import Choice
 from nastool.errors import InvalidInputError, MissingDependencyError
 from nastool.files.reading import is_file, read_json_object, read_table, reading
 from nastool.predictors.base import Floats
 from nastool.predictors.evidence import Repeats, conditions, groups_of, level, repeats_of
-from nastool.space import Choice, Genotypes, SearchSpace
+from nastool.space import Genotypes, SearchSpace
 
 SUFFIXES = (".csv", ".csv.gz", ".csv.gzip", ".parquet")
 

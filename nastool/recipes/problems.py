@@ -11,8 +11,21 @@ from nastool.plugins import OBJECTIVES, available, load_objective, load_space, p
 from nastool.problem import CostObjective, Problem
 from nastool.space import SearchSpace
 
-DEFAULT_OBJECTIVES = ("perplexity", "params")
-"""What is optimised where nothing else is said."""
+
+def default_objectives(space: SearchSpace | str) -> tuple[str, ...]:
+    """What is optimised where nothing else is said: what the space declares, else its first cost.
+
+    Raises:
+        InvalidInputError: The space is unknown, or has neither.
+    """
+    if isinstance(space, str):
+        space = load_space(space)
+    found = tuple(space.objectives) or tuple(space.costs)[:1]
+    if not found:
+        raise InvalidInputError(
+            f"space {space.name} declares no objectives: say what is optimised (--objective)"
+        )
+    return found
 
 
 def make_problem(

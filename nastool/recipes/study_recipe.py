@@ -15,7 +15,7 @@ from nastool.errors import InvalidInputError, StoreError, nearest
 from nastool.files.documents import Document, kind_of, parse_document, read_document, toml_text
 from nastool.plugins import STRATEGIES, find, load_file, load_strategy, parse_spec
 from nastool.problem import Problem
-from nastool.recipes.problems import DEFAULT_OBJECTIVES, make_problem
+from nastool.recipes.problems import default_objectives, make_problem
 from nastool.recipes.settings import typed_settings
 from nastool.strategies.base import Strategy
 
@@ -41,7 +41,7 @@ class StudyRecipe:
 
     Args:
         space: Text of the search space, e.g. ``supershaper``.
-        objectives: Texts of what is optimised; perplexity and params where none is given.
+        objectives: Texts of what is optimised; those of the space where none is given.
         constraints: Bounds, as constraints or as their texts.
         strategy: Text of the strategy, e.g. ``evolution:paper``.
         options: Settings of the strategy, as values or as texts.
@@ -75,11 +75,6 @@ class StudyRecipe:
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Texts of the objectives, those by default where none is given."""
-        return self.objectives or DEFAULT_OBJECTIVES
-
     def problem(self) -> Problem:
         """What is searched; made once.
 
@@ -90,9 +85,14 @@ class StudyRecipe:
 
     @cached_property
     def _problem(self) -> Problem:
+        return make_problem(self.space, self.wanted, self.constraints, self.predictors)
+
+    @cached_property
+    def wanted(self) -> tuple[str, ...]:
+        """The objectives, or those of the space where none is given."""
         for file in self.plugins:
             load_file(file)
-        return make_problem(self.space, self.names, self.constraints, self.predictors)
+        return self.objectives or default_objectives(self.space)
 
     def make_strategy(self, problem: Problem | None = None) -> Strategy:
         """A fresh strategy.
@@ -137,7 +137,7 @@ class StudyRecipe:
         """What a store keeps of it, as JSON values; `stored_recipe` reads it."""
         content: dict[str, Any] = {
             "space": self.space,
-            "objectives": list(self.names),
+            "objectives": list(self.wanted),
             "constraints": [str(constraint) for constraint in self.constraints],
             "strategy": self.strategy,
             "settings": dict(self.settings),

@@ -218,13 +218,7 @@ class Seen:
         return merged[self.novel(merged)][:n]
 
     def _enumerate_unseen(self, problem: Problem, n: int, rng: np.random.Generator) -> Genotypes:
-        everything = enumerate_genotypes(problem.space)
+        everything = problem.space.enumerate()
         everything = problem.space.canonicalize(everything[problem.admissible(everything)])
         unseen = everything[self.novel(everything)]
         return unseen[rng.permutation(len(unseen))[:n]]
-
-
-def enumerate_genotypes(space: SearchSpace) -> Genotypes:
-    """Every genotype of a (small) space, shape (size, d)."""
-    shape = tuple(int(k) for k in space.cardinalities)
-    return np.stack(np.unravel_index(np.arange(space.size), shape), axis=1).astype(np.int64)

@@ -17,7 +17,6 @@ from pymoo.operators.mutation.pm import PM
 from pymoo.operators.repair.rounding import RoundingRepair
 
 from nastool.problem import Problem
-from nastool.space import SearchSpace
 from nastool.strategies.history import Seen
 
 
@@ -86,7 +85,7 @@ class _Filter(DefaultDuplicateElimination):  # type: ignore[misc]  # pymoo has n
         super().__init__()
         self._problem = problem
         self._failed = failed
-        overridden = type(problem.space).canonicalize is not SearchSpace.canonicalize
+        overridden = problem.space.has_own_forms or problem.space.branching is not None
         self._needed = overridden or len(problem.hard_constraints) > 0
 
     def do(self, pop: Population, *args: Any, **kwargs: Any) -> Population:

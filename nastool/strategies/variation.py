@@ -12,7 +12,7 @@ def resample_genes(
     space: SearchSpace, genotypes: Genotypes, mask: NDArray[np.bool_], rng: np.random.Generator
 ) -> Genotypes:
     """Replace the masked genes (n, d) by uniform draws from their choices."""
-    return np.where(mask, space.sample(len(genotypes), rng), genotypes)
+    return np.where(mask, space.draw(len(genotypes), rng), genotypes)
 
 
 def step_genes(

@@ -8,7 +8,14 @@ Subclass a suite at the top level of a test file and override `make`::
 """
 
 from nastool.testing.devices import DeviceConformance
-from nastool.testing.examples import Formula, Mixed, Widths, easy_problems, example_problems
+from nastool.testing.examples import (
+    Formula,
+    Layered,
+    Mixed,
+    Widths,
+    easy_problems,
+    example_problems,
+)
 from nastool.testing.objectives import ObjectiveConformance
 from nastool.testing.predictors import PredictorConformance
 from nastool.testing.spaces import SearchSpaceConformance
@@ -17,6 +24,7 @@ from nastool.testing.strategies import StrategyConformance, check_asked, stored
 __all__ = [
     "DeviceConformance",
     "Formula",
+    "Layered",
     "Mixed",
     "ObjectiveConformance",
     "PredictorConformance",

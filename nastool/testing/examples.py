@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from nastool.branches import Branch, ConditionalCost
 from nastool.chain import ChainCost
 from nastool.constraint import Constraint
 from nastool.objective import Direction, Kind, Objective, Provenance
@@ -65,6 +66,83 @@ class Mixed(SearchSpace):
     def canonicalize(self, genotypes: Genotypes) -> Genotypes:
         kernel = np.where(genotypes[:, 0] == 2, 0, genotypes[:, 1])
         return np.column_stack([genotypes[:, 0], kernel, genotypes[:, 2:]])
+
+
+class Layered(SearchSpace):
+    """Depth, one width for all layers, heads and a hidden size of each layer: a conditional cost.
+
+    Genes of layers beyond the depth make no difference.
+
+    Args:
+        layers: The largest depth.
+        widths: Choices of the width.
+        heads: Choices of the heads of a layer.
+        hidden: Choices of the hidden size of a layer.
+    """
+
+    def __init__(
+        self,
+        layers: int = 3,
+        widths: tuple[int, ...] = (4, 8),
+        heads: tuple[int, ...] = (1, 2, 4),
+        hidden: tuple[int, ...] = (8, 16),
+    ) -> None:
+        self._genes = (
+            Gene("depth", tuple(range(1, layers + 1)), ordered=True),
+            Gene("width", widths, ordered=True),
+            *(
+                gene
+                for i in range(1, layers + 1)
+                for gene in (
+                    Gene(f"heads_{i}", heads, ordered=True),
+                    Gene(f"hidden_{i}", hidden, ordered=True),
+                )
+            ),
+        )
+        places = range(2, len(self._genes))
+        self._branches = tuple(
+            Branch({0: depth, 1: width}, tuple(places[2 * (depth + 1) :]))
+            for depth in range(layers)
+            for width in range(len(widths))
+        )
+        chains = [
+            self._chain(branch.chosen[0] + 1, widths[branch.chosen[1]], heads, hidden)
+            for branch in self._branches
+        ]
+        cost = ConditionalCost("params", self.cardinalities, self._branches, chains)
+        self._costs = {"params": cost}
+
+    @property
+    def name(self) -> str:
+        return "layered"
+
+    @property
+    def genes(self) -> tuple[Gene, ...]:
+        return self._genes
+
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        return self._branches
+
+    @property
+    def costs(self) -> Mapping[str, ConditionalCost]:
+        return self._costs
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        return ("params",)
+
+    @staticmethod
+    def _chain(
+        depth: int, width: int, heads: tuple[int, ...], hidden: tuple[int, ...]
+    ) -> ChainCost:
+        """Embeddings of ten words, and of each layer attention with heads of 3 and two matrices."""
+        attention = 4 * width * 3 * np.array(heads)
+        forward = 2 * width * np.array(hidden)
+        within = np.add.outer(np.zeros(len(heads), dtype=np.int64), forward)
+        between = np.add.outer(np.zeros(len(hidden), dtype=np.int64), attention)
+        steps = [within, *(step for _ in range(depth - 1) for step in (between, within))]
+        return ChainCost("params", 10 * width + attention, tuple(steps))
 
 
 _CLOSED_FORM = Provenance(Kind.COMPUTED, "closed form")

@@ -72,7 +72,7 @@ class ObjectiveConformance(ABC):
     def test_equivalent_genotypes_have_equal_values(self) -> None:
         """Genotypes with one canonical form are one network."""
         space, objective = self.space(), self.make()
-        drawn = space.sample(max(200, self.batch), np.random.default_rng(1))
+        drawn = space.draw(max(200, self.batch), np.random.default_rng(1))
         canonical = space.canonicalize(drawn)
         other = np.flatnonzero(np.any(drawn != canonical, axis=1))[: self.batch]
         if len(other):

@@ -12,12 +12,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from nastool.branches import budget
+from nastool.chain import ChainCost
+from nastool.constraint import Constraint
 from nastool.errors import InvalidInputError
 from nastool.objective import read_only
+from nastool.problem import CostObjective, Problem
 from nastool.space import Genotypes, SearchSpace, check_name, check_space
 from nastool.testing.surroundings import check_fingerprint_elsewhere, global_generators_kept
 
 _DRAWS = 4_000
+_ENUMERABLE = 2**16
 _GROUPS = 8
 """Into which the choices of a gene are put, to compare how often they are drawn."""
 
@@ -35,6 +40,10 @@ class SearchSpaceConformance(ABC):
     def sample(self, n: int = 200) -> Genotypes:
         """Genotypes that the tests look at, shape (n, d)."""
         return self.make().sample(n, np.random.default_rng(0))
+
+    def _anything(self) -> Genotypes:
+        """What is sampled, and genotypes that are not their own canonical form."""
+        return np.concatenate([self.sample(), self.make().draw(200, np.random.default_rng(4))])
 
     def test_genes_have_distinct_names(self) -> None:
         check_space(self.make())
@@ -63,10 +72,11 @@ class SearchSpaceConformance(ABC):
         genotypes = space.sample(_DRAWS, np.random.default_rng(2))
         counts = [np.bincount(g, minlength=k) for g, k in _by_gene(space, genotypes)]
         for gene, count in zip(space.genes, counts, strict=True):
-            if len(count) <= _DRAWS // 20:
+            # Of a shallow net there may be few.
+            if len(count) <= _DRAWS // 20 and not len(space.branches):
                 assert np.all(count > 0), f"{gene.name} is never {_missing(gene.choices, count)}"
-        if not self.uniform:
-            return
+        if not self.uniform or len(space.branches) or space.has_own_forms:
+            return  # genotypes are not: see what follows
         groups = [np.minimum(g, g * _GROUPS // k) for g, k in _by_gene(space, genotypes)]
         shares = [_shares(k) for k in space.cardinalities.tolist()]
         for i, gene in enumerate(space.genes):
@@ -79,8 +89,40 @@ class SearchSpaceConformance(ABC):
                 f"{gene.name} and {space.genes[j].name} are not drawn independently"
             )
 
+    def test_architectures_are_counted_once(self) -> None:
+        space = self.make()
+        if space.size <= _ENUMERABLE:
+            canonical = space.canonicalize(space.enumerate())
+            assert space.count.is_exact
+            assert space.count.low == len(np.unique(canonical, axis=0))
+        assert 1 <= space.count.low <= space.count.high <= space.size
+
+    def test_architectures_are_equally_likely(self) -> None:
+        """However many genotypes each of them has, under bounds on an exact cost too."""
+        space = self.make()
+        if not self.uniform or not space.count.is_exact:
+            return
+        rng = np.random.default_rng(3)
+        assert _even(space, space.sample(_DRAWS, rng), None), "of all architectures"
+        if space.size > _ENUMERABLE:
+            return
+        everything = np.unique(space.canonicalize(space.enumerate()), axis=0)
+        for name, cost in space.costs.items():
+            values = cost.evaluate(everything)
+            bound = float(np.median(values))
+            problem = Problem(
+                space, (CostObjective(cost, space),), (Constraint(name, "<=", bound),)
+            )
+            drawn = problem.sample(_DRAWS, rng)
+            assert np.all(cost.evaluate(drawn) <= bound)
+            assert _even(space, drawn, everything[values <= bound]), f"with {name} <= {bound}"
+            if space.has_own_forms:
+                continue
+            assert budget(cost, bound).count.low <= np.count_nonzero(values <= bound)
+            assert budget(cost, bound).count.high >= np.count_nonzero(values <= bound)
+
     def test_canonicalize_is_idempotent_and_valid(self) -> None:
-        space, genotypes = self.make(), self.sample()
+        space, genotypes = self.make(), self._anything()
         before = genotypes.copy()
         once = space.canonicalize(read_only(genotypes))
         assert once.dtype == np.int64
@@ -156,11 +198,12 @@ class SearchSpaceConformance(ABC):
             assert np.array_equal(again[name], family)
 
     def test_costs_chain_over_the_genes(self) -> None:
-        space, genotypes = self.make(), self.sample()
+        space, genotypes = self.make(), self._anything()
         for name, cost in space.costs.items():
             assert cost.name == name
-            sizes = [len(cost.first), *(step.shape[1] for step in cost.steps)]
-            assert sizes == space.cardinalities.tolist()
+            assert CostObjective(cost, space).name == name, "its branches are not the space's"
+            if isinstance(cost, ChainCost):
+                assert list(cost.cardinalities) == space.cardinalities.tolist()
             values = cost.evaluate(genotypes)
             assert np.all((values >= cost.minimum[0]) & (values <= cost.maximum[0]))
             assert np.array_equal(cost.evaluate(space.canonicalize(genotypes)), values)
@@ -184,6 +227,25 @@ class SearchSpaceConformance(ABC):
             space.validate(space.cardinalities[None])
         with pytest.raises(InvalidInputError):
             space.validate(np.zeros((1, len(space.genes) + 1), dtype=np.int64))
+
+
+def _even(space: SearchSpace, drawn: Genotypes, of: Genotypes | None) -> bool:
+    """Whether draws are spread evenly over architectures: all of a space, or those given (k, d)."""
+    keys = space.keys(space.canonicalize(drawn))
+    if of is None and space.branching is not None:
+        branching = space.branching
+        shares = np.array(branching.sizes) / branching.size
+        if not _fits(branching.of(drawn), shares):
+            return False
+    if of is None and space.count.high > _DRAWS // 4:
+        return True
+    known = space.canonicalize(space.enumerate()) if of is None else of
+    places = {key: place for place, key in enumerate(dict.fromkeys(space.keys(known)))}
+    # Rare ones together: a test of many that are expected once each would see nothing.
+    found = np.array([places[key] for key in keys])
+    groups = min(len(places), _DRAWS // 20)
+    sizes = np.bincount(np.arange(len(places)) * groups // len(places))
+    return _fits(found * groups // len(places), sizes / len(places))
 
 
 def _by_gene(space: SearchSpace, genotypes: Genotypes) -> list[tuple[NDArray[np.int64], int]]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from nastool.errors import InvalidInputError
+from nastool.predicted import PredictedObjective
 from nastool.space import SearchSpace
-from nastool_objectives.predicted import PredictedObjective
 
 _METRIC = "perplexity"
 

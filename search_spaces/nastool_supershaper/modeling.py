@@ -7,6 +7,7 @@ takes the leading rows and columns of every matrix and the leading entries of ev
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, cast
@@ -28,6 +29,9 @@ from nastool_supershaper.shaped_bert import (
     ShapedBertForMaskedLM,
 )
 from nastool_supershaper.supernet_config import SuperShaperConfig
+
+_ALIGNED = 64
+"""What the vocabulary is filled up to where products run in 16 bits."""
 
 
 class Bottleneck(nn.Linear):
@@ -117,7 +121,11 @@ class SuperShaperLayer(nn.Module):
 
     @staticmethod
     def _normalise(norm: nn.LayerNorm, x: Tensor, width: int) -> Tensor:
-        return F.layer_norm(x, (width,), norm.weight[:width], norm.bias[:width], norm.eps)
+        weight, bias = norm.weight[:width].to(x.dtype), norm.bias[:width].to(x.dtype)
+        # Autocast would turn the whole stream of hidden states into single precision here and back
+        # again for the next product; statistics are taken in single precision all the same.
+        with torch.autocast(x.device.type, enabled=False):
+            return F.layer_norm(x, (width,), weight, bias, norm.eps)
 
 
 class SuperShaperPreTrainedModel(PreTrainedModel):
@@ -337,16 +345,30 @@ class SuperShaperForMaskedLM(SuperShaperPreTrainedModel):
             attention_mask: (B, T), nonzero at real tokens; None without padding.
         """
         hidden = self.supershaper.transform(embedded, shape, attention_mask, targets.positions)
-        logits = self._logits(targets.select(hidden))
-        return logits, cross_entropies(logits, targets.tokens)
+        return self._score(targets.select(hidden), targets.tokens)
 
     def head_losses(self, hidden: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy at every masked position from final hidden states (..., D), (n_masked,)."""
         masked = labels != -100
-        return cross_entropies(self._logits(hidden[masked]), labels[masked])
+        return self._score(hidden[masked], labels[masked])[1]
 
     def _logits(self, hidden: Tensor) -> Tensor:
         return self.head(hidden, self.supershaper.embeddings.words.weight)
+
+    def _score(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (n, V) and cross-entropies (n,) of final hidden states (n, D)."""
+        size, kind = self.config.vocab_size, hidden.device.type
+        missing = -size % _ALIGNED
+        if not missing or not torch.is_autocast_enabled(kind):
+            logits = self._logits(hidden)
+            return logits, cross_entropies(logits, targets)
+        # Fast matrix products in 16 bits take rows in multiples of 8, which few vocabularies are.
+        # Words that score minus infinity add nothing to any sum, and get no gradient.
+        dtype = torch.get_autocast_dtype(kind)
+        words = F.pad(self.supershaper.embeddings.words.weight.to(dtype), (0, 0, 0, missing))
+        bias = F.pad(self.head.bias.to(dtype), (0, missing), value=-math.inf)
+        logits = F.linear(self.head.features(hidden), words, bias)
+        return logits[:, :size], cross_entropies(logits, targets)
 
     def _predict_masked(
         self,

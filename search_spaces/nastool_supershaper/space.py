@@ -111,6 +111,11 @@ class SuperShaperSpace(SearchSpace):
         """Size of the embeddings and of the final hidden states: the last width."""
         return self.widths[-1]
 
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """Quality against size, as in the paper."""
+        return ("perplexity", "params")
+
     @cached_property
     def genes(self) -> tuple[Gene, ...]:
         """``layer_1`` to ``layer_L``, each with the widths as ordered choices."""

@@ -11,6 +11,7 @@ from nastool.problem import Problem
 from nastool.testing import (
     DeviceConformance,
     Formula,
+    Layered,
     Mixed,
     ObjectiveConformance,
     PredictorConformance,
@@ -36,6 +37,16 @@ class TestWidths(SearchSpaceConformance):
 class TestMixed(SearchSpaceConformance):
     def make(self):
         return Mixed()
+
+
+class TestLayered(SearchSpaceConformance):
+    def make(self):
+        return Layered()
+
+
+class TestLargeLayered(SearchSpaceConformance):
+    def make(self):
+        return Layered(12, widths=(120, 240, 480), heads=(2, 4, 8, 12), hidden=(512, 1024, 3072))
 
 
 def total(genotypes):

@@ -441,11 +441,12 @@ def blocks(language):
 @pytest.fixture
 def documented(tmp_path):
     """The files of the page, as a reader would save them."""
-    depth, test, stages, uniform = blocks("python")
+    depth, test, stages, encoders, uniform = blocks("python")
     for name, content in (
         ("depth.py", depth),
         ("test_depth.py", test),
         ("stages.py", stages),
+        ("encoders.py", encoders),
         ("uniform.py", uniform),
     ):
         (tmp_path / name).write_text(content)
@@ -480,6 +481,17 @@ def test_the_space_of_the_page_works(documented):
     output = run(space, "stages", "--plugin", path, "--max", "params=50k")
     assert "stages: 4 genes, 256 architectures" in output
     assert re.search(r"params<=50k: \d+ of 256 feasible", output)
+
+
+def test_the_space_with_branches_of_the_page_works(documented):
+    path = str(documented / "encoders.py")
+    output = run(space, "encoders", "--plugin", path, "--max", "params=200k")
+    assert "encoders: 6 genes, 240 architectures (of 648 genotypes)" in output
+    load_file(documented / "encoders.py")
+    made = load_space("encoders")
+    everything = np.unique(made.canonicalize(made.enumerate()), axis=0)
+    feasible = np.count_nonzero(made.costs["params"].evaluate(everything) <= 200e3)
+    assert f"params<=200k: {feasible} of 240 feasible" in output
 
 
 def test_the_strategy_of_the_page_works(documented):

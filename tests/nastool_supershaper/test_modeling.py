@@ -280,6 +280,33 @@ def test_last_layer_at_masked_positions_has_the_gradients_of_all_positions(super
         assert_close(found[name], parameter.grad, 1e-12)
 
 
+def test_a_vocabulary_filled_up_for_16_bits_changes_no_score(supernet, batch, monkeypatch):
+    assert supernet.config.vocab_size % 64
+
+    def computed():
+        supernet.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            output = supernet(batch[0], labels=batch[3], shape=SHAPE)
+        output.loss.backward()
+        return output.logits, output.loss, supernet.supershaper.embeddings.words.weight.grad.clone()
+
+    filled = computed()
+    monkeypatch.setattr("nastool_supershaper.modeling._ALIGNED", 1)
+    plain = computed()
+    assert filled[0].shape == ((batch[3] != -100).sum(), supernet.config.vocab_size)
+    for actual, expected in zip(filled, plain, strict=True):
+        assert torch.isfinite(actual).all()
+        assert_close(actual.float(), expected.float(), 1e-2)
+
+
+def test_hidden_states_stay_in_16_bits(supernet, batch):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        hidden = supernet.supershaper(batch[0], shape=SHAPE).last_hidden_state
+    assert hidden.dtype == torch.bfloat16
+    whole = supernet.supershaper(batch[0], shape=SHAPE).last_hidden_state
+    assert ((hidden - whole).norm() / whole.norm()).item() < 0.02
+
+
 def test_loss_without_masked_positions_is_zero(supernet, batch):
     loss = supernet(batch[0], labels=torch.full_like(batch[0], -100)).loss
     assert loss.item() == 0

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from nastool.errors import InvalidInputError
 from nastool.indicators import median_interval
 from nastool.objective import Objective
+from nastool.predicted import PredictedObjective
 from nastool.predictors.boosted_trees import BoostedTrees
 from nastool.predictors.evaluation import holdout, score
 from nastool.predictors.fitting import maker_of
@@ -30,7 +31,6 @@ from nastool_objectives.latency.fitting import PARAMS
 from nastool_objectives.latency.quantities import LATENCY
 from nastool_objectives.latency.registry import TABLE
 from nastool_objectives.latency.sampling import spread
-from nastool_objectives.predicted import PredictedObjective
 
 Floats = NDArray[np.float64]
 
@@ -362,7 +362,10 @@ def _importances(
     if isinstance(quality, PredictedObjective):
         rng = np.random.default_rng(seed)
         drawn = spread(
-            space, min(_DRAWS, space.size // 2), rng, np.empty((0, len(space.genes)), np.int64)
+            space,
+            min(_DRAWS, space.count.high // 2),
+            rng,
+            np.empty((0, len(space.genes)), np.int64),
         )
         features = quality.features(drawn)
         values = quality.predictor.predict(features).mean

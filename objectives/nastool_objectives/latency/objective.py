@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from nastool.devices import Device, timing_of
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
 from nastool.objective import Kind, Objective, Provenance
+from nastool.predicted import PredictedObjective
 from nastool.space import Genotypes, SearchSpace
 from nastool.store.measurements import quantity_of
 from nastool_objectives.latency.fitting import require_quiet
@@ -24,7 +25,6 @@ from nastool_objectives.latency.quantities import (
     lasting,
 )
 from nastool_objectives.latency.registry import DeviceCard, find_device, read_card
-from nastool_objectives.predicted import PredictedObjective
 
 
 def create(

@@ -97,7 +97,7 @@ def informative(
     from nastool.predictors.transfer import most_informative
 
     # A small space is its own pool.
-    pool = _drawn(space, max(n, min(_POOL * n, space.size - len(measured))), rng, measured)
+    pool = _drawn(space, max(n, min(_POOL * n, space.count.high - len(measured))), rng, measured)
     _require(space, n, pool)
     rows = most_informative(
         space.features(pool), n, genes=len(space.genes), measured=space.features(measured)

@@ -112,7 +112,12 @@ _INTERRUPTED = 130
 @click.option("--head-rate", type=float, help="Factor on it for the masked-lm head.")
 @click.option("--clip-norm", type=float, help="Largest norm of the gradients. Default: none.")
 @click.option("--masking-rate", type=float, help="Share of the tokens to predict.")
-@click.option("--head-steps", type=whole, help="First steps, of the largest net alone.")
+@click.option(
+    "--head-steps",
+    type=whole,
+    help="First steps, of the largest net alone, for a new head. Default: of the preset; 0 after "
+    "--supernet.",
+)
 @click.option(
     "--head-learning-rate",
     type=float,
@@ -246,6 +251,10 @@ def pretrain(
         raise InvalidInputError(f"{option}: expected --shape beside it")
     else:
         overrides["distillation"] = distillation(distillation_mix, temperature)
+        own_stage = (overrides["head_steps"], overrides["head_learning_rate"])
+        if supernet is not None and saved is None and own_stage == (None, None):
+            # Its head has been trained.
+            overrides["head_steps"] = 0
 
     def configured(saved: Checkpoint | None, steps: int | None = None) -> PretrainingConfig:
         given = overrides if steps is None else overrides | {"steps": steps}

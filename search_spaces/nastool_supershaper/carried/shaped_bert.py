@@ -127,7 +127,12 @@ class MaskedLMHead(nn.Module):
 
     def forward(self, hidden: Tensor, words: Tensor) -> Tensor:
         """Score the vocabulary, (..., D) and (V, D) to (..., V)."""
-        return F.linear(self.norm(F.gelu(self.transform(hidden))), words, self.bias)
+        return F.linear(self.features(hidden), words, self.bias)
+
+    def features(self, hidden: Tensor) -> Tensor:
+        """Transform hidden states to what the decoder reads, (..., D) to (..., D)."""
+        features: Tensor = self.norm(F.gelu(self.transform(hidden)))
+        return features
 
 
 class ShapedBertLayer(nn.Module):

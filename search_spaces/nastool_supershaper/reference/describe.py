@@ -3,7 +3,7 @@
     python describe.py SPACE FOLDER [--run RUN]
 
 FOLDER holds perplexity.csv.gz, the predictor perplexity/ fitted on it, and possibly
-perplexity_news.csv.gz and second_net.csv, as make_full_size.sh leaves them; RUN is what
+perplexity_news.csv.gz and tables of other nets, as make_full_size.sh leaves them; RUN is what
 `nastool pretrain` wrote.
 """
 
@@ -24,7 +24,8 @@ from nastool_supershaper.heuristics import published_shapes
 _TABLE = "perplexity.csv.gz"
 _OTHERS = {
     "perplexity_news.csv.gz": "on held-out news, a text of another kind",
-    "second_net.csv": "in a second net",
+    "second_net.csv.gz": "in a second net",
+    "third_net.csv": "in a third net",
 }
 
 SAME_SIZE = 0.01

@@ -33,7 +33,7 @@ if [ -n "${TRIAL:-}" ]; then
   : "${MEASURE_TIME:=30s}" "${NEWS_TIME:=10s}" "${BUDGET:=200}" "${LIMIT:=3}" "${FINE_TUNING:=--max-steps 4 --dev-examples 20 --train-examples 40 --max-length 32}"
 fi
 widths=${WIDTHS:-120,240,360,480,540,600,768}
-head_steps=${HEAD_STEPS:-250} head_rate=${HEAD_RATE:-4e-5} rate=${RATE:-1.5e-4} time=${TIME:-380s}
+head_steps=${HEAD_STEPS:-250} head_rate=${HEAD_RATE:-4e-5} rate=${RATE:-1e-4} time=${TIME:-380s}
 batch=${BATCH:-256} checkpoint=${CHECKPOINT:-1000} shapes=${SHAPES:-10000} blocks=${BLOCKS:-256}
 measure_time=${MEASURE_TIME:-110s} news_time=${NEWS_TIME:-10s}
 results=${RESULTS:-$here/supershaper} store=sqlite:///$WORK/studies.db
@@ -97,8 +97,8 @@ train() {
   pretrain --bert "$START" --widths "$widths" --rule largest --steps "$head_steps" \
     --warmup-steps $((head_steps / 5)) --learning-rate "$head_rate" --head-rate 15 --seed 1 \
     --output "$WORK/head"
-  pretrain --supernet "$WORK/head" --reorder --rule sandwich --learning-rate "$rate" \
-    --bottleneck-rate 2 --seed 2 --max-time "$time" --output "$WORK/net"
+  pretrain --supernet "$WORK/head" --reorder --rule sandwich --head-steps 0 \
+    --learning-rate "$rate" --bottleneck-rate 2 --seed 2 --max-time "$time" --output "$WORK/net"
   if [ ! -d "$net" ]; then python "$here/halve.py" "$WORK/net" "$net"; fi
   # A copy, for links do not travel; what measures the front looks for held-out text there.
   if [ ! -d "$net/corpus" ]; then cp -r "$WORK/corpus" "$net/corpus"; fi
@@ -118,14 +118,16 @@ for family in space.heuristics.values():
         print(",".join(map(str, architecture)))
 PYTHON
   mkdir -p "$results"
-  for text in corpus news; do
-    case $text in
-      corpus) table=perplexity limit=$measure_time ;;
-      news) table=perplexity_news limit=$news_time ;;
-    esac
-    python -m nastool measure "$net" --corpus "$WORK/$text" --blocks "$blocks" --shapes "$shapes" \
-      --shapes-from "$WORK/heuristics.csv" --max-time "$limit" --output "$results/$table.csv.gz"
-  done
+  # Both at once: while one starts, the other computes.
+  measure_text corpus perplexity "$measure_time" &
+  local first=$!
+  measure_text news perplexity_news "$news_time"
+  wait "$first"
+}
+
+measure_text() {
+  python -m nastool measure "$net" --corpus "$WORK/$1" --blocks "$blocks" --shapes "$shapes" \
+    --shapes-from "$WORK/heuristics.csv" --max-time "$3" --output "$results/$2.csv.gz"
 }
 
 fit() {
@@ -149,10 +151,20 @@ validate() {
   fi
   tasks=$TASKS
   if [ -d "$tasks" ]; then tasks=$tasks/tasks.toml; fi
+  # A process a task, for one small net does not fill a GPU; the last one reads what they kept.
+  local running=() task
+  for task in $(python -c "import sys, tomllib; print(*tomllib.load(open(sys.argv[1], 'rb')))" "$tasks"); do
+    fine_tune "$tasks" --tasks "$task" --models "$WORK/models/$task" >"$WORK/$task.txt" &
+    running+=("$!")
+  done
+  for task in "${running[@]}"; do wait "$task"; done
+  fine_tune "$tasks" --models "$WORK/models/all" --output "$results/validation.json"
+}
+
+fine_tune() {
   # shellcheck disable=SC2086 # options, several words
-  python -m nastool validate front --supernet "$net" --pick 3 --shape largest --task-file "$tasks" \
-    --models "$WORK/models" --storage "$store" ${FINE_TUNING:---epochs 1 --max-steps 600} \
-    --output "$results/validation.json"
+  python -m nastool validate front --supernet "$net" --pick 3 --shape largest --task-file "$1" \
+    --storage "$store" ${FINE_TUNING:---max-steps 600} "${@:2}"
 }
 
 if [ $# -eq 0 ]; then set -- tokenise train measure fit verify validate; fi

@@ -10,7 +10,6 @@ import pytest
 from nastool.errors import InvalidInputError
 from nastool.plugins import load_objective, load_space
 from nastool.problem import CostObjective
-from nastool.strategies.history import enumerate_genotypes
 from nastool.sweeps import read_limits
 
 
@@ -32,7 +31,7 @@ def everything(nastool):
     """Metrics of all shapes of the toy space, by name, and their texts."""
     nastool("list")  # loads the plugin
     space = load_space("toy")
-    genotypes = enumerate_genotypes(space)
+    genotypes = space.enumerate()
     metrics = [load_objective("loss", space), load_objective("throughput", space)]
     metrics.append(CostObjective(space.costs["params"], space))
     return {m.name: m.evaluate(genotypes) for m in metrics}, space, genotypes

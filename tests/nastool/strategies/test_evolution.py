@@ -5,7 +5,6 @@ from nastool.errors import InvalidInputError
 from nastool.evaluations import Evaluations
 from nastool.problem import Problem
 from nastool.strategies.evolution import Evolution, tournament
-from nastool.strategies.history import enumerate_genotypes
 from nastool.strategies.random import RandomSearch
 from nastool.strategies.ranking import ranking
 from nastool.testing import Formula, StrategyConformance, Widths, example_problems
@@ -39,7 +38,7 @@ def best(problem, strategy, budget, batch):
 @pytest.mark.parametrize("name", ["single", "single-hard", "single-soft", "failing"])
 def test_finds_the_optimum_of_a_small_space(name, selection):
     problem = example_problems()[name]
-    everything = enumerate_genotypes(problem.space)
+    everything = problem.space.enumerate()
     everything = everything[problem.admissible(everything)]
     truth = problem.evaluate(problem.space.canonicalize(everything))
     strategy = Evolution(

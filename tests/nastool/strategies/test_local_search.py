@@ -5,7 +5,6 @@ from nastool.errors import InvalidInputError
 from nastool.evaluations import Evaluations
 from nastool.pareto import non_dominated
 from nastool.problem import Problem
-from nastool.strategies.history import enumerate_genotypes
 from nastool.strategies.local import LocalSearch, neighbours
 from nastool.testing import (
     Formula,
@@ -63,7 +62,7 @@ def test_convex_front_is_found_whole():
     near = Formula("near", lambda g: ((g - 1.0) ** 2).sum(axis=1))
     far = Formula("far", lambda g: ((g - 3.0) ** 2).sum(axis=1))
     problem = Problem(space, (near, far))
-    everything = problem.evaluate(enumerate_genotypes(space))
+    everything = problem.evaluate(space.enumerate())
     expected = everything.take(non_dominated(everything.objectives))
     strategy = LocalSearch(problem, 2, starts=1)
     exhaust(problem, strategy, 10)

@@ -108,10 +108,9 @@ def test_warm_start_takes_part_in_the_first_survival():
 
 @pytest.mark.parametrize("name", ["single", "single-hard", "single-mixed"])
 def test_finds_the_optimum_of_a_small_space(name):
-    from nastool.strategies.history import enumerate_genotypes
 
     problem = example_problems()[name]
-    everything = enumerate_genotypes(problem.space)
+    everything = problem.space.enumerate()
     everything = problem.space.canonicalize(everything)
     truth = problem.evaluate(everything[problem.admissible(everything)])
     told = run(NSGA2(problem, 1, population_size=30), problem, 20, 30)

@@ -6,7 +6,6 @@ from nastool.evaluations import Evaluations
 from nastool.pareto import hypervolume, non_dominated
 from nastool.problem import Problem
 from nastool.strategies.evolution import Evolution
-from nastool.strategies.history import enumerate_genotypes
 from nastool.strategies.pareto import ParetoSearch, _contributions
 from nastool.strategies.random import RandomSearch
 from nastool.testing import Formula, StrategyConformance, Widths, example_problems
@@ -28,7 +27,7 @@ def run(strategy, problem, budget, batch=20):
 @pytest.mark.parametrize("name", list(example_problems()))
 def test_finds_the_front_of_a_small_space(name):
     problem = example_problems()[name]
-    everything = problem.space.canonicalize(enumerate_genotypes(problem.space))
+    everything = problem.space.canonicalize(problem.space.enumerate())
     truth = problem.evaluate(np.unique(everything[problem.admissible(everything)], axis=0))
     best = truth.take(truth.feasible).objectives
     best = np.unique(best[non_dominated(best)], axis=0)

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from nastool.strategies.history import enumerate_genotypes
 from nastool.strategies.random import RandomSearch
 from nastool.testing import StrategyConformance, example_problems
 
@@ -20,7 +19,7 @@ def test_visits_every_admissible_genotype_once_and_stops(name):
         visited.append(asked)
         strategy.tell(problem.evaluate(asked))
     visited = np.concatenate(visited)
-    everything = enumerate_genotypes(problem.space)
+    everything = problem.space.enumerate()
     everything = everything[problem.admissible(everything)]
     expected = np.unique(problem.space.canonicalize(everything), axis=0)
     assert len(visited) == len(expected)
@@ -29,7 +28,7 @@ def test_visits_every_admissible_genotype_once_and_stops(name):
 
 def test_first_draws_are_uniform_over_the_admissible():
     problem = example_problems()["single-hard"]
-    everything = enumerate_genotypes(problem.space)
+    everything = problem.space.enumerate()
     admissible = everything[problem.admissible(everything)]
     keys = problem.space.keys(admissible)
     draws = np.concatenate([RandomSearch(problem, seed).ask(10) for seed in range(600)])

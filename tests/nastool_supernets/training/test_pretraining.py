@@ -555,6 +555,14 @@ class TestCommand:
         assert more.exit_code == 0
         assert corpus.stat().st_mtime_ns == written
         assert "Trained 6 steps" in more.output
+        # A head that has been trained needs no stage of its own.
+        further = ["--supernet", output, "--corpus", str(corpus.parent), "--preset", "smoke"]
+        further += ["--steps", "10", "--dtype", "float32", "--tracker", "none", "--output"]
+        for options, steps in (([], 0), (["--head-steps", "1"], 1)):
+            folder = tmp_path / f"further-{steps}"
+            done = CliRunner().invoke(pretrain_command, [*further, str(folder), *options])
+            assert done.exit_code == 0
+            assert latest_checkpoint(folder / "checkpoints").state["config"]["head_steps"] == steps
 
     @pytest.mark.parametrize("step", [2, 5])
     def test_an_unfinished_run_lacks_nothing(self, tmp_path, monkeypatch, step):

@@ -10,12 +10,12 @@ from click.testing import CliRunner
 from nastool.cli.search import search
 from nastool.errors import InvalidInputError
 from nastool.objective import Direction
+from nastool.predicted import PredictedObjective
 from nastool.predictors import Card, Scores, load_predictor, save_predictor
 from nastool.predictors.boosted_trees import BoostedTrees
 from nastool.space import Gene, SearchSpace
 from nastool.testing import Mixed, ObjectiveConformance, Widths
 from nastool_objectives import perplexity, predicted
-from nastool_objectives.predicted import PredictedObjective
 from nastool_supershaper.space import create
 
 pytest.importorskip("xgboost")
