@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nastool.cli import completion
 from nastool.cli.constraints import constraint_options, read_constraints
 from nastool.cli.options import (
     PLUGIN_FILES,
@@ -17,6 +18,7 @@ from nastool.cli.options import (
     report_options,
     storage_option,
 )
+from nastool.cli.pages import help_page
 
 if TYPE_CHECKING:
     from nastool.cli.output import Destination, Formats
@@ -27,12 +29,20 @@ if TYPE_CHECKING:
 _STRATEGIES = ("random", "evolution", "nsga2", "pareto")
 
 
+@help_page(
+    "nastool compare --space supershaper --strategy evolution --strategy random --seeds 10",
+    "nastool compare --space supershaper --strategy pareto --strategy tpe --plot page.html",
+    groups={
+        "Runs": "--strategy --seeds --budget --jobs --bound --true-front",
+    },
+)
 @click.command()
 @problem_options
 @constraint_options
 @click.option(
     "--strategy",
     "strategy_texts",
+    shell_complete=completion.strategies,
     metavar="TEXT",
     multiple=True,
     help="A strategy that takes part: NAME, with settings NAME,KEY=VALUE, with a budget of its "
@@ -106,11 +116,7 @@ def compare(
     output: Path | None,
     plot: Path | None,
 ) -> None:
-    """Compare strategies over several seeds.
-
-    Example: nastool compare --space supershaper --max params=66M --strategy evolution
-    --strategy pareto --strategy tpe@1000 --plot report.html
-    """
+    """Compare strategies over several seeds."""
     from nastool.cli.output import Destination
     from nastool.contests import Contest, parse_limit
     from nastool.errors import InvalidInputError

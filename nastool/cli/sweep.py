@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from nastool.cli import completion
 from nastool.cli.constraints import constraint_options, read_constraints
 from nastool.cli.options import (
     budget_options,
@@ -17,13 +18,26 @@ from nastool.cli.options import (
     storage_option,
     strategy_option,
 )
+from nastool.cli.pages import help_page
 
 
+@help_page(
+    "nastool sweep --space supershaper --metric params --from 40M --to 110M --step 10M",
+    "nastool sweep --space supershaper --metric params --at 45M,66M --strategy exact",
+    groups={
+        "Limits": "--from --to --step --at",
+    },
+)
 @click.command()
 @space_option
 @objective_option("What is optimised; of several, the first. Default: what the space declares.")
 @click.option(
-    "--metric", "metric_text", metavar="NAME", required=True, help="What is limited, e.g. params."
+    "--metric",
+    "metric_text",
+    metavar="NAME",
+    required=True,
+    shell_complete=completion.metrics,
+    help="What is limited, e.g. params.",
 )
 @click.option("--from", "start", metavar="N", help="First limit: 40M, 20ms.")
 @click.option("--to", "stop", metavar="N", help="Last limit.")
@@ -65,9 +79,6 @@ def sweep(
     plot: Path | None,
 ) -> None:
     """Search once for each limit on a metric, and show the best under each.
-
-    Example: nastool sweep --space supershaper --metric params --from 40M --to 110M --step 10M
-    --plot sweep.html
 
     Each search is the study that 'nastool search' makes with that limit: a sweep that was stopped
     goes on where it was. A metric that is better when larger is limited from below.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from nastool.cli.proofs import certificate_of, prove_fully
 from nastool.cli.tables import bars, formatted, sources
 from nastool.constraint import format_quantity
 from nastool.exact.certificate import Certificate
+from nastool.files.documents import json_document
 from nastool.plots.front import Cloud
 from nastool.recipes.study_recipe import StudyRecipe
 from nastool.results import Result, csv_of, describe_metrics, json_record
@@ -117,7 +117,7 @@ def as_json(sweep: Sweep, found: Sequence[Found], facts: Mapping[str, str | int]
             for row, f in zip(rows, found, strict=True)
         ],
     }
-    return json.dumps(content, indent=2, allow_nan=False)
+    return json_document("sweep", content)
 
 
 def as_table(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from nastool.cli import completion
 from nastool.cli.options import (
     WholeNumber,
     count,
@@ -17,7 +17,9 @@ from nastool.cli.options import (
     storage_option,
     whole,
 )
+from nastool.cli.pages import help_page
 from nastool.errors import InvalidInputError
+from nastool.files.documents import json_document
 from nastool_supernets.cli.supernets import named_supernet, torch_needed
 
 if TYPE_CHECKING:
@@ -29,10 +31,21 @@ if TYPE_CHECKING:
 _HEADS = ("masked-lm", "causal-lm", "classification", "regression", "question-answering", "encoder")
 
 
+@help_page(
+    "nastool export mine --shape knee --supernet runs/supernet --to exported",
+    "nastool export mine --shape 3 --supernet runs/supernet --to exported --onnx --int8",
+    groups={
+        "What is exported": "--shape --supernet --model --head --labels --tokenizer --licence",
+        "Forms": "--onnx --int8 --openvino --tolerance",
+        "Checks": "--text --corpus --examples --limit --max-length --seed",
+        "Hub": "--push --private",
+    },
+)
 @click.command()
-@click.argument("study", required=False)
+@click.argument("study", required=False, shell_complete=completion.studies)
 @click.option(
     "--shape",
+    shell_complete=completion.shapes,
     metavar="SHAPE",
     help="Widths such as 240-180-..., the number of a row of the study's front (1 is the first), "
     "knee, smallest or largest.",
@@ -377,7 +390,7 @@ def _quality(
 
 def _print(report: ExportReport, target: Path, output_format: str) -> None:
     if output_format == "json":
-        click.echo(json.dumps({"folder": str(target), **report.as_dict()}, indent=2))
+        click.echo(json_document("export", {"folder": str(target), **report.as_dict()}))
         return
     from rich.table import Table
     from rich.text import Text
