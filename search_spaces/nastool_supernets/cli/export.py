@@ -250,7 +250,6 @@ def _cut_out(
     from nastool.study import load_result
     from nastool_supernets.deployment.checks import merging_difference
     from nastool_supernets.deployment.report import Origin
-    from nastool_supernets.family import family_of
     from nastool_supernets.finetuning.picks import named_shape
     from nastool_supernets.genotypes import row
     from nastool_supernets.heads import with_head
@@ -287,10 +286,7 @@ def _cut_out(
         evaluations=_perplexities(genotype, result) if head == net.task else (),
     )
     merging = merging_difference(net, chosen, subnet)
-    family = family_of(net.model.config)
-    if family.heads:
-        subnet = with_head(subnet, head, _labels(labels), seed)
-    return subnet, origin, merging, supernet
+    return with_head(subnet, head, _labels(labels), seed), origin, merging, supernet
 
 
 def _perplexities(genotype: Any, result: Result | None) -> tuple[Evaluation, ...]:
