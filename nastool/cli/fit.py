@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +12,14 @@ import click
 
 from nastool.cli.options import number, plugin_option, whole
 from nastool.cli.predictor_plot import plot_option, write_page
-from nastool.errors import InvalidInputError
+from nastool.errors import InvalidInputError, NastoolError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from nastool.predictors.base import Card
     from nastool.predictors.selection import Candidate, HeldOut
+    from nastool.space import SearchSpace
 
 
 @click.command()
@@ -28,7 +30,11 @@ if TYPE_CHECKING:
     metavar="SPEC",
     help="Space the shapes belong to. Default: read off the columns layer_1, layer_2, ...",
 )
-@click.option("--target", default="perplexity", show_default=True, help="Column to predict.")
+@click.option(
+    "--target",
+    help="Column to predict. Default: the first of the space's own objectives; without --space, of "
+    "those of the installed spaces.",
+)
 @click.option("--metric", help="Name of what is predicted. Default: the target.")
 @click.option("--unit", default="", help="Unit of the target, e.g. s or ms.")
 @click.option("--maximize", is_flag=True, help="What is predicted is better when larger.")
@@ -93,7 +99,7 @@ if TYPE_CHECKING:
 def fit(
     table: Path,
     space_spec: str | None,
-    target: str,
+    target: str | None,
     metric: str | None,
     unit: str,
     maximize: bool,
@@ -150,6 +156,7 @@ def fit(
         from nastool.plugins import load_space
 
         space = load_space(space_spec)
+    target = target or _default_target(space)
     data = read_measurements(table, target, space, cards[0].costs if cards else costs, where)
     one = in_base(stated_unit(data.conditions, unit, table))
     data = replace(data, targets=data.targets * one.value)
@@ -204,6 +211,24 @@ def fit(
     for agreement in card.agreements:
         console.print(f"Rank agreement with {agreement}", soft_wrap=True)
     console.print(f"Wrote {output}: {card.by}", soft_wrap=True)
+
+
+def _default_target(space: SearchSpace | None) -> str:
+    """What a space optimises first, or the first installed one that says it.
+
+    Raises:
+        InvalidInputError: None says it.
+    """
+    from nastool.plugins import SEARCH_SPACES, available, load_space
+
+    if space is not None and space.objectives:
+        return space.objectives[0]
+    for name in dict.fromkeys(plugin.name for plugin in available(SEARCH_SPACES)):
+        # Of a space that is broken, or needs an argument, nothing is known.
+        with contextlib.suppress(NastoolError):
+            if objectives := load_space(name).objectives:
+                return objectives[0]
+    raise InvalidInputError("--target: expected the column to predict, got none")
 
 
 def _parse_against(text: str) -> tuple[str, Path]:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nastool.archive import as_evaluations
 from nastool.cli.output import Destination, Formats
 from nastool.cli.plan import Plan
 from nastool.cli.proofs import certificate_of, prove_fully
@@ -241,7 +240,7 @@ class Sweep:
         metrics = np.array(
             [[f.values[m.name] for m in self.problem.reported] for f in rows.values()]
         )
-        evaluations = as_evaluations(self.problem, genotypes, metrics)
+        evaluations = self.problem.evaluations(genotypes, metrics)
         return Result(self.problem, evaluations, metrics, np.zeros(len(rows)), 0.0, "budget")
 
 
