@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -219,14 +219,17 @@ def _default_target(space: SearchSpace | None) -> str:
     Raises:
         InvalidInputError: None says it.
     """
-    from nastool.plugins import SEARCH_SPACES, available, load_space
+    from nastool.errors import naming
+    from nastool.plugins import SEARCH_SPACES, available
 
     if space is not None and space.objectives:
         return space.objectives[0]
-    for name in dict.fromkeys(plugin.name for plugin in available(SEARCH_SPACES)):
+    for plugin in available(SEARCH_SPACES):
         # Of a space that is broken, or needs an argument, nothing is known.
-        with contextlib.suppress(NastoolError):
-            if objectives := load_space(name).objectives:
+        with contextlib.suppress(NastoolError), naming(f"space {plugin.name}"):
+            factory: Any = plugin.load()
+            objectives: tuple[str, ...] = tuple(factory(None).objectives)
+            if objectives:
                 return objectives[0]
     raise InvalidInputError("--target: expected the column to predict, got none")
 
