@@ -36,6 +36,7 @@ from nastool.space import Genotypes
 from nastool.strategies.base import Strategy, check_size
 
 if TYPE_CHECKING:
+    from nastool.stopping import Until
     from nastool.store import Store, StoredStudy
 
 Progress = Callable[[int, int], None]
@@ -191,6 +192,11 @@ class Study:
             self.description,
         )
 
+    @property
+    def evaluations(self) -> Evaluations:
+        """What has been evaluated so far, in that order."""
+        return self._archive.evaluations(slice(len(self._archive)))
+
     def __len__(self) -> int:
         return len(self._archive)
 
@@ -213,6 +219,7 @@ class Study:
         progress: Progress | None = None,
         *,
         retry_failed: bool = False,
+        until: Until | None = None,
     ) -> Result:
         """Evaluate until the study holds that many distinct genotypes.
 
@@ -226,6 +233,8 @@ class Study:
             progress: Told after every batch.
             retry_failed: Whether to begin by evaluating again, once, what has failed in earlier
                 runs; what comes of it takes the place of the failures.
+            until: Asked between batches whether the run is to end before its budget, e.g.
+                `nastool.stopping.Patience`; a later run goes on as if it had not ended.
 
         Raises:
             InvalidInputError: A budget or batch size below 1, another batch size than before, or
@@ -247,6 +256,8 @@ class Study:
                 while not stop_reason:
                     if interrupt.requested:
                         stop_reason = "interrupted"
+                    elif until is not None and len(self) and (ended := until(self)):
+                        stop_reason = "asked" if ended is True else ended
                     else:
                         stop_reason = self._step(budget, batch_size, interrupt, begin - offset)
                     now = time.perf_counter()
