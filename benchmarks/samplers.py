@@ -72,7 +72,7 @@ class Watched:
     Args:
         problem: The benchmark.
         evaluations: How many there are to be.
-        limit: Seconds.
+        limit: Seconds of processor time.
     """
 
     def __init__(self, problem: Any, evaluations: int, limit: float) -> None:
@@ -81,7 +81,7 @@ class Watched:
         self.names: tuple[str, ...] = problem.search_space_names
         self.top = len(problem.widths) - 1
         self._asked: list[Shapes] = []
-        self._end = time.monotonic() + limit
+        self._end = time.process_time() + limit
 
     def __call__(self, shapes: Shapes) -> NDArray[np.float64]:
         if self.is_over:
@@ -93,7 +93,7 @@ class Watched:
     @property
     def is_over(self) -> bool:
         """Whether the time has passed."""
-        return time.monotonic() > self._end
+        return time.process_time() > self._end
 
     @property
     def asked(self) -> Shapes:
@@ -279,7 +279,7 @@ def lines(found: dict[str, list[Score | None]], evaluations: int) -> Iterator[st
 @click.option("--seeds", default=10, show_default=True)
 @click.option("--kind", type=click.Choice(["surrogate", "table"]), default="surrogate")
 @click.option("--noise", is_flag=True, help="The surrogate's, of the run's seed.")
-@click.option("--limit", default=60.0, show_default=True, help="Seconds that a run may take.")
+@click.option("--limit", default=60.0, show_default=True, help="Processor seconds a run may take.")
 def main(
     samplers: tuple[str, ...],
     evaluations: tuple[int, ...],

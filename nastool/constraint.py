@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool.errors import InvalidInputError
+from nastool.errors import InvalidInputError, nearest
 
 Sense = Literal["<=", ">="]
 
@@ -129,8 +129,8 @@ def _read(text: str) -> Quantity:
     elif suffix in _UNITS:
         factor, base = _UNITS[suffix]
     else:
-        known = ", ".join([p for p in _PREFIXES if p] + list(_UNITS))
-        raise InvalidInputError(f"unknown unit {suffix!r:.40} in {text!r:.200}; known: {known}")
+        known = nearest(suffix, [p for p in _PREFIXES if p] + list(_UNITS))
+        raise InvalidInputError(f"unknown unit {suffix!r:.40} in {text!r:.200}; {known}")
     product = _DECIMALS.multiply(_DECIMALS.create_decimal(number), Decimal(factor))
     return Quantity(float(product), base)
 

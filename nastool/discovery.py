@@ -22,7 +22,7 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TypeVar
 
-from nastool.errors import InvalidInputError, naming
+from nastool.errors import InvalidInputError, naming, nearest
 from nastool.files.reading import is_file, reading
 
 SEARCH_SPACES = "nastool.search_spaces"
@@ -132,8 +132,8 @@ def find(group: str, name: str) -> Plugin:
     plugins = available(group)
     found = [plugin for plugin in plugins if plugin.name == name]
     if not found:
-        known = ", ".join(dict.fromkeys(plugin.name for plugin in plugins)) or "none"
-        raise InvalidInputError(f"unknown {GROUPS[group]} {name!r}; known: {known}")
+        known = nearest(name, (plugin.name for plugin in plugins))
+        raise InvalidInputError(f"unknown {GROUPS[group]} {name!r}; {known}")
     if len(found) > 1:
         origins = " and ".join(plugin.origin for plugin in found)
         raise InvalidInputError(

@@ -64,12 +64,18 @@ def in_one_line(error: BaseException) -> str:
     return " ".join(f"{name}: {text}".split()).removesuffix(":")
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """What to say about an unknown name: the known ones that it resembles, else all of them."""
+def nearest(name: str, known: Iterable[str], most: int | None = None) -> str:
+    """What to say about an unknown name: the known ones that it resembles, else all of them.
+
+    Args:
+        name: As it was given.
+        known: Those there are.
+        most: How many of them are listed, the last ones; all by default.
+    """
     # Loads in a moment, but nothing that succeeds needs it.
     import difflib
 
     listed = list(dict.fromkeys(known))
     if near := difflib.get_close_matches(name, listed, n=3, cutoff=0.65):
         return f"did you mean {' or '.join(near)}?"
-    return f"known: {', '.join(listed) or 'none'}"
+    return f"known: {', '.join(listed[-most:] if most else listed) or 'none'}"

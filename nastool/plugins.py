@@ -27,7 +27,7 @@ from nastool.discovery import (
     find,
     load_file,
 )
-from nastool.errors import InvalidInputError, naming
+from nastool.errors import InvalidInputError, naming, nearest
 from nastool.objective import Objective, check_objective
 from nastool.problem import Problem
 from nastool.space import SearchSpace, check_space
@@ -226,5 +226,6 @@ def _check_keywords(
             continue
         if name == "argument":
             raise InvalidInputError(f"{what} takes no argument, got {value!r}")
-        settings = ", ".join(k for k in known if k != "argument") or "none"
-        raise InvalidInputError(f"{what} has no setting {name!r}; its settings: {settings}")
+        settings = [k for k in known if k != "argument"]
+        listed = nearest(name, settings).replace("known:", "its settings:")
+        raise InvalidInputError(f"{what} has no setting {name!r}; {listed}")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from nastool.branches import Budget, ConditionalCost, Cost, budget
 from nastool.constraint import Constraint, format_quantity
-from nastool.errors import InfeasibleError, InvalidInputError
+from nastool.errors import InfeasibleError, InvalidInputError, nearest
 from nastool.evaluations import Evaluations
 from nastool.memory import Memory
 from nastool.objective import Evaluated, Kind, Objective, Provenance, check_objective, evaluate
@@ -152,8 +152,8 @@ class Problem:
             InvalidInputError: There is none.
         """
         if name not in self._by_name:
-            known = ", ".join(sorted(self._by_name))
-            raise InvalidInputError(f"unknown metric {name!r}; known: {known}")
+            known = nearest(name, sorted(self._by_name))
+            raise InvalidInputError(f"unknown metric {name!r}; {known}")
         return self._by_name[name]
 
     @cached_property

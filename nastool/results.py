@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +17,7 @@ from nastool import pareto
 from nastool.archive import Archive, as_evaluations
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
 from nastool.evaluations import Evaluations
+from nastool.files.documents import json_document
 from nastool.objective import NO_NUMBER, evaluate
 from nastool.problem import Problem
 from nastool.space import Genotypes
@@ -396,7 +396,7 @@ class Result:
                 json_record(record) | predicted(row) for row, record in enumerate(records)
             ],
         }
-        return json.dumps(content, indent=2, allow_nan=False)
+        return json_document("front", content)
 
 
 def failed_note(result: Result) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -47,6 +48,8 @@ StrategyFactory = Callable[[Problem, int], Strategy]
 
 _COMMIT_SECONDS = 0.5
 """Oldest work that a kill can undo; a commit every batch would cost more than fast objectives."""
+
+_LOG = logging.getLogger(__name__)
 
 _STALE_LIMIT = 100
 """Consecutive batches without a new genotype after which a strategy counts as stalled."""
@@ -247,6 +250,8 @@ class Study:
         batch_size = self._settle_batch_size(batch_size)
         self._create()
         begin = self._committed_at = time.perf_counter()
+        strategy = self.description["strategy"]
+        _LOG.info("%s by %s: %d of %d", self.problem.summary, strategy, len(self._archive), budget)
         offset = self._seconds
         stop_reason: StopReason = ""
         try:
@@ -264,6 +269,7 @@ class Study:
                     self._seconds = offset + now - begin
                     if stop_reason or now - self._committed_at >= _COMMIT_SECONDS:
                         self._commit(stop_reason)
+                    _LOG.debug("%d of %d evaluations", len(self._archive), budget)
                     if progress is not None:
                         progress(len(self._archive), budget)
         except BaseException:
@@ -272,6 +278,7 @@ class Study:
                 self._commit("", boundary=False)
             raise
         self._stop_reason = stop_reason
+        _LOG.info("%d evaluations in %.1f s: %s", len(self._archive), self._seconds, stop_reason)
         return self.result()
 
     def _step(self, budget: int, batch_size: int, interrupt: Interrupt, zero: float) -> StopReason:

@@ -1,9 +1,15 @@
 """Every test runs offline, on few threads, and without the plugin files of other tests."""
 
+import json
 import os
 import sys
+from pathlib import Path
 
 import pytest
+
+import nastool
+
+SCHEMAS = Path(__file__).parent.parent / "docs" / "schemas"
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
@@ -23,3 +29,20 @@ def _no_plugin_files():
         del sys.modules[name]
         for key in [key for key in discovery._registered if key[2] == name]:
             del discovery._registered[key]
+
+
+@pytest.fixture
+def checked_json():
+    """Reads a JSON output and holds it against the schema that it names."""
+    jsonschema = pytest.importorskip("jsonschema")
+
+    def read(text):
+        content = json.loads(text)
+        name = content["schema"].removeprefix("nastool/")
+        schema = json.loads((SCHEMAS / f"{name}.json").read_text(encoding="utf-8"))
+        jsonschema.Draft202012Validator.check_schema(schema)
+        jsonschema.validate(content, schema, jsonschema.Draft202012Validator)
+        assert content["version"] == nastool.__version__
+        return content
+
+    return read

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nastool.cli import completion
 from nastool.cli.constraints import constraint_options, read_constraints
 from nastool.cli.options import (
     PLUGIN_FILES,
@@ -17,22 +18,31 @@ from nastool.cli.options import (
     report_options,
     storage_option,
 )
+from nastool.cli.pages import help_page
 
 if TYPE_CHECKING:
-    from nastool.cli.entrants import Contest
     from nastool.cli.output import Destination, Formats
     from nastool.comparison import Comparison
+    from nastool.contests import Contest
     from nastool.store import Store
 
 _STRATEGIES = ("random", "evolution", "nsga2", "pareto")
 
 
+@help_page(
+    "nastool compare --space supershaper --strategy evolution --strategy random --seeds 10",
+    "nastool compare --space supershaper --strategy pareto --strategy tpe --plot page.html",
+    groups={
+        "Runs": "--strategy --seeds --budget --jobs --bound --true-front",
+    },
+)
 @click.command()
 @problem_options
 @constraint_options
 @click.option(
     "--strategy",
     "strategy_texts",
+    shell_complete=completion.strategies,
     metavar="TEXT",
     multiple=True,
     help="A strategy that takes part: NAME, with settings NAME,KEY=VALUE, with a budget of its "
@@ -106,13 +116,9 @@ def compare(
     output: Path | None,
     plot: Path | None,
 ) -> None:
-    """Compare strategies over several seeds.
-
-    Example: nastool compare --space supershaper --max params=66M --strategy evolution
-    --strategy pareto --strategy tpe@1000 --plot report.html
-    """
-    from nastool.cli.entrants import Contest, parse_limit
+    """Compare strategies over several seeds."""
     from nastool.cli.output import Destination
+    from nastool.contests import Contest, parse_limit
     from nastool.errors import InvalidInputError
     from nastool.recipes.problems import default_objectives
 
@@ -238,7 +244,7 @@ def _run_here(contest: Contest, store: Store | None) -> Comparison:
 
 def _run_in_processes(contest: Contest, storage: str, jobs: int) -> None:
     from nastool.cli.progress import ProgressBar
-    from nastool.cli.workers import run_in_processes
+    from nastool.contest_workers import run_in_processes
 
     total = _total(contest)
     with ProgressBar(f"comparing, {jobs} runs at a time") as bar:

@@ -31,6 +31,9 @@ _RUN = "nastool.run"
 
 _DUMP = "nastool.dump_config"
 
+_UNTAKEN = {"--config", "--dump-config", "--help", "--verbose", "--quiet"}
+"""Options that no file gives."""
+
 _MANY = 6
 """Options from which on a command takes them from a file, too."""
 
@@ -176,7 +179,7 @@ def _command_name(ctx: click.Context) -> str:
 def _taken(command: click.Command) -> Iterator[click.Parameter]:
     """The parameters that a file may give."""
     for param in command.params:
-        if not {"--config", "--dump-config", "--help"} & {*param.opts}:
+        if not _UNTAKEN & {*param.opts}:
             yield param
 
 

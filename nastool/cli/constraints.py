@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from nastool.cli import completion
 from nastool.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def constraint_options(command: _F) -> _F:
         click.option(
             "--min",
             "lower_texts",
+            shell_complete=completion.bounds,
             metavar="METRIC=N",
             multiple=True,
             help="Lower bound: --min params=40M.",
@@ -35,6 +37,7 @@ def constraint_options(command: _F) -> _F:
         click.option(
             "--max",
             "upper_texts",
+            shell_complete=completion.bounds,
             metavar="METRIC=N",
             multiple=True,
             help="The same without quotes: --max params=66M.",
@@ -42,6 +45,7 @@ def constraint_options(command: _F) -> _F:
         click.option(
             "--constraint",
             "constraint_texts",
+            shell_complete=completion.constraints,
             metavar="TEXT",
             multiple=True,
             help="Bound on a metric, quoted for the shell: 'params<=66M', 'latency<=20ms'; "

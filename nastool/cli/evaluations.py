@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nastool.cli.output import Formats
 from nastool.cli.tables import plain_table
 from nastool.comparison import Comparison
+from nastool.files.documents import json_document
 from nastool.results import csv_of, describe_metrics, json_record, rows_of
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def everything_of(comparison: Comparison, facts: Mapping[str, str]) -> Formats:
             "total": total,
             "architectures": [json_record(record) for record in rows_of(columns)],
         }
-        return json.dumps(content, indent=2, allow_nan=False)
+        return json_document("evaluations", content)
 
     def as_table(width: int) -> RenderableType:
         del width

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nastool.cli import completion
 from nastool.cli.options import number, plugin_option, whole
+from nastool.cli.pages import help_page
 from nastool.cli.predictor_plot import plot_option, write_page
 from nastool.errors import InvalidInputError
 
@@ -20,6 +22,14 @@ if TYPE_CHECKING:
     from nastool.predictors.selection import Candidate, HeldOut
 
 
+@help_page(
+    "nastool fit perplexities.csv --space supershaper --output predictor",
+    "nastool fit latencies.csv --space supershaper --unit ms --model linear --output predictor",
+    groups={
+        "The table": "--space --target --metric --unit --maximize --cost --where",
+        "The predictor": "--model --transfer --against --keep-outliers --test-fraction --seed",
+    },
+)
 @click.command()
 @click.argument("table", type=click.Path(path_type=Path))
 @click.option(
@@ -40,6 +50,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--model",
+    shell_complete=completion.predictors,
     help="Kind of predictor; 'auto' compares all and keeps the best by cross-validation. "
     "Default: xgboost.",
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nastool.cli.options import format_option, plugin_option
+from nastool.cli.pages import help_page
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -15,6 +16,10 @@ _SUMMARY = 24
 """Characters of a line that are few for what a plugin is."""
 
 
+@help_page(
+    "nastool list",
+    "nastool list --format json",
+)
 @click.command("list")
 @format_option
 @plugin_option
@@ -27,7 +32,7 @@ def list_plugins(output_format: str) -> None:
 
     plugins = [plugin for group in GROUPS for plugin in available(group)]
     if output_format == "json":
-        import json
+        from nastool.files.documents import json_document
 
         rows = [
             {
@@ -38,7 +43,7 @@ def list_plugins(output_format: str) -> None:
             }
             for plugin in plugins
         ]
-        click.echo(json.dumps(rows, indent=2))
+        click.echo(json_document("plugins", {"plugins": rows}))
         return
     from rich.console import Console
     from rich.padding import Padding

@@ -13,6 +13,7 @@ import click
 from nastool import __version__
 from nastool.cli.config import configurable
 from nastool.cli.options import plugin_option
+from nastool.cli.pages import dressed
 from nastool.cli.streams import BROKEN_PIPE, OUTPUT, give_up_output, standard_streams
 
 # Not nastool.plugins: the help page should not wait for numpy.
@@ -126,7 +127,7 @@ class LazyGroup(click.Group):
             raise InvalidInputError(
                 f"{plugin} must be a click.Command, got {type(command).__name__}"
             )
-        return configurable(command)
+        return dressed(configurable(command))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

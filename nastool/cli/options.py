@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import click
 
+from nastool.cli import completion
+
 DEFAULT_STORAGE = "sqlite:///nastool.db"
 
 PLUGIN_FILES = "nastool.plugin_files"
@@ -149,6 +151,7 @@ def space_option(command: _F) -> _F:
         "space_text",
         metavar="NAME",
         required=True,
+        shell_complete=completion.spaces,
         help="Search space, e.g. supershaper; 'nastool list' names all.",
     )(command)
 
@@ -159,7 +162,14 @@ def objective_option(text: str) -> Callable[[_F], _F]:
     Args:
         text: Its help.
     """
-    return click.option("--objective", "objective_texts", metavar="NAME", multiple=True, help=text)
+    return click.option(
+        "--objective",
+        "objective_texts",
+        metavar="NAME",
+        multiple=True,
+        shell_complete=completion.objectives,
+        help=text,
+    )
 
 
 def problem_options(command: _F) -> _F:
@@ -179,6 +189,7 @@ def strategy_option(command: _F) -> _F:
         metavar="NAME",
         default="evolution",
         show_default=True,
+        shell_complete=completion.strategies,
         help="How candidates are chosen; 'nastool list' names all.",
     )(command)
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from nastool.cli import completion
 from nastool.cli.options import FiniteNumber, format_option, plugin_option, storage_option
+from nastool.cli.pages import help_page
+from nastool.files.documents import json_document
 
 if TYPE_CHECKING:
     from nastool.exact.prove import Proof
     from nastool.results import Result
 
 
+@help_page(
+    "nastool regret under-66M",
+    "nastool regret under-66M --format json --checkpoint proof.npz",
+)
 @click.command()
-@click.argument("study", metavar="STUDY")
+@click.argument("study", metavar="STUDY", shell_complete=completion.studies)
 @storage_option
 @click.option(
     "--memory",
@@ -66,7 +72,7 @@ def regret(
         )
     content = _compare(result, proof)
     if output_format == "json":
-        click.echo(json.dumps(content, indent=2))
+        click.echo(json_document("regret", content))
     else:
         _print(result, content)
     if not proof.certificate.is_complete:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nastool.cli import completion
 from nastool.cli.constraints import constraint_options, read_constraints
 from nastool.cli.options import (
     budget_options,
@@ -22,6 +23,7 @@ from nastool.cli.options import (
     storage_option,
     strategy_option,
 )
+from nastool.cli.pages import help_page
 from nastool.cli.refine import Refining, refining_options
 from nastool.errors import InvalidInputError
 
@@ -32,6 +34,16 @@ if TYPE_CHECKING:
     from nastool.results import Result
 
 
+@help_page(
+    "nastool search --space supershaper --max params=66M",
+    "nastool search --space supershaper --strategy pareto --budget 100k --plot front.html",
+    "nastool search --space supershaper --objective perplexity --strategy exact --max params=66M",
+    groups={
+        "Refining by measuring": (
+            "--refine --refine-shapes --refined --supernet --text --blocks --measure"
+        ),
+    },
+)
 @click.command()
 @problem_options
 @strategy_option
@@ -43,6 +55,7 @@ if TYPE_CHECKING:
 @click.option(
     "--study",
     "study_name",
+    shell_complete=completion.studies,
     metavar="NAME",
     help="Name to keep the evaluations under. By default it follows from what is searched and "
     "how, so that the same search again goes on where it stopped.",
@@ -88,10 +101,7 @@ def search(
     plot: Path | None,
     corrected: bool,
 ) -> None:
-    """Search a space for the best architectures.
-
-    Example: nastool search --space supershaper --strategy evolution --max params=66M
-    """
+    """Search a space for the best architectures."""
     # Here and not above: the help page must not wait for numpy.
     from nastool.cli.output import Destination
     from nastool.cli.plan import Plan

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nastool.cli import completion
 from nastool.cli.options import (
     PLUGIN_FILES,
     corrected_option,
@@ -15,14 +16,20 @@ from nastool.cli.options import (
     plugin_option,
     storage_option,
 )
+from nastool.cli.pages import help_page
 
 if TYPE_CHECKING:
     from nastool.cli.output import Destination
     from nastool.store import Store, StudySummary
 
 
+@help_page(
+    "nastool show under-66M",
+    "nastool show under-66M --all --output evaluations.csv",
+    "nastool show under-66M --recipe > study.toml",
+)
 @click.command()
-@click.argument("study", metavar="STUDY")
+@click.argument("study", metavar="STUDY", shell_complete=completion.studies)
 @storage_option
 @click.option(
     "--recipe",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nastool.cli import completion
 from nastool.cli.constraints import constraint_options, read_constraints
 from nastool.cli.options import format_option, plugin_option
+from nastool.cli.pages import help_page
+from nastool.files.documents import json_document
 
 if TYPE_CHECKING:
     from nastool.chain import Count
@@ -26,8 +28,12 @@ _DRAWS = 200_000
 _SEED = 0
 
 
+@help_page(
+    "nastool space supershaper",
+    "nastool space supershaper --max params=45M",
+)
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completion.spaces)
 @constraint_options
 @format_option
 @plugin_option
@@ -38,17 +44,14 @@ def space(
     lower_texts: tuple[str, ...],
     output_format: str,
 ) -> None:
-    """Describe the space NAME and count what bounds on its exact costs allow.
-
-    Example: nastool space supershaper --max params=45M
-    """
+    """Describe the space NAME and count what bounds on its exact costs allow."""
     from nastool.plugins import load_space
 
     made = load_space(name)
     constraints = read_constraints(constraint_texts, upper_texts, lower_texts)
     feasible = count_feasible(made, constraints) if constraints else None
     if output_format == "json":
-        click.echo(json.dumps(_as_json(made, constraints, feasible), indent=2))
+        click.echo(json_document("space", _as_json(made, constraints, feasible)))
     else:
         _print_table(made, constraints, feasible)
 

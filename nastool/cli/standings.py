@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nastool.cli.tables import sources
 from nastool.comparison import Comparison
+from nastool.files.documents import json_document
 from nastool.plots.standings import CONFIDENCE, Standings, evaluations, label, seconds
 from nastool.results import describe_metrics
 
@@ -153,7 +153,7 @@ def as_json(comparison: Comparison, found: Standings, facts: Mapping[str, str]) 
         ],
         "notes": list(found.notes),
     }
-    return json.dumps(content, indent=2, allow_nan=False)
+    return json_document("comparison", content)
 
 
 def as_csv(comparison: Comparison, found: Standings) -> str:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
 from nastool.cli.options import format_option, storage_option
+from nastool.cli.pages import help_page
+from nastool.files.documents import json_document
 
 if TYPE_CHECKING:
     from nastool.store import StudySummary
 
 
+@help_page(
+    "nastool studies",
+    "nastool studies --storage postgresql://me@host/nastool",
+)
 @click.command()
 @storage_option
 @format_option
@@ -24,7 +29,7 @@ def studies(storage: str, output_format: str) -> None:
     with open_store(storage, create=False) as store:
         found = store.list_studies()
     if output_format == "json":
-        click.echo(json.dumps([asdict(summary) for summary in found], indent=2))
+        click.echo(json_document("studies", {"studies": [asdict(each) for each in found]}))
         return
     from rich.console import Console
     from rich.table import Table

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from nastool.cli import completion
 from nastool.cli.constraints import constraint_options, read_constraints
 from nastool.cli.options import (
     budget_options,
@@ -17,13 +18,26 @@ from nastool.cli.options import (
     storage_option,
     strategy_option,
 )
+from nastool.cli.pages import help_page
 
 
+@help_page(
+    "nastool sweep --space supershaper --metric params --from 40M --to 110M --step 10M",
+    "nastool sweep --space supershaper --metric params --at 45M,66M --strategy exact",
+    groups={
+        "Limits": "--from --to --step --at",
+    },
+)
 @click.command()
 @space_option
 @objective_option("What is optimised; of several, the first. Default: what the space declares.")
 @click.option(
-    "--metric", "metric_text", metavar="NAME", required=True, help="What is limited, e.g. params."
+    "--metric",
+    "metric_text",
+    metavar="NAME",
+    required=True,
+    shell_complete=completion.metrics,
+    help="What is limited, e.g. params.",
 )
 @click.option("--from", "start", metavar="N", help="First limit: 40M, 20ms.")
 @click.option("--to", "stop", metavar="N", help="Last limit.")
@@ -66,33 +80,32 @@ def sweep(
 ) -> None:
     """Search once for each limit on a metric, and show the best under each.
 
-    Example: nastool sweep --space supershaper --metric params --from 40M --to 110M --step 10M
-    --plot sweep.html
-
     Each search is the study that 'nastool search' makes with that limit: a sweep that was stopped
     goes on where it was. A metric that is better when larger is limited from below.
     """
     # Here and not above: the help page must not wait for numpy.
     from nastool.cli.output import Destination
-    from nastool.cli.sweeping import Sweep, read_limits, show
+    from nastool.cli.sweeping import run, show
     from nastool.plots.clouds import measured_cloud
     from nastool.recipes.problems import default_objectives
+    from nastool.recipes.settings import read_pairs
+    from nastool.recipes.study_recipe import StudyRecipe
+    from nastool.sweeps import Sweep, read_limits
 
     destination = Destination(output_format, None, output, plot)
     destination.check_cloud(cloud)
     limits = read_limits(start, stop, step, at_texts)
-    plan = Sweep(
+    recipe = StudyRecipe(
         space_text,
         tuple(objective_texts or default_objectives(space_text)[:1]),
-        metric_text,
-        limits,
         read_constraints(constraint_texts, upper_texts, lower_texts),
         strategy_text,
-        settings_texts,
+        read_pairs(settings_texts, "--option"),
         budget,
         seed,
         batch_size,
     )
+    plan = Sweep(recipe, metric_text, limits)
     name, metric = plan.problem.objectives[0].name, plan.metric.name
     clouds = () if cloud is None else (measured_cloud(cloud, plan.problem, metric, name),)
-    show(destination, plan, plan.run(storage), storage, clouds)
+    show(destination, plan, run(plan, storage), storage, clouds)

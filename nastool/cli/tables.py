@@ -136,8 +136,8 @@ def front_view(
 def as_json(view: FrontView) -> str:
     """The rows, what their numbers are, and the facts."""
     content = json.loads(view.result.to_json(view.chosen, everything=view.everything))
-    head = {"study": content.pop("study"), **view.facts, "total": view.total}
-    return json.dumps({**head, **content}, indent=2)
+    head = {key: content.pop(key) for key in ("schema", "version", "study")}
+    return json.dumps({**head, **view.facts, "total": view.total, **content}, indent=2)
 
 
 def as_csv(view: FrontView) -> str:

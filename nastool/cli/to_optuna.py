@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import click
 
+from nastool.cli import completion
 from nastool.cli.options import count, plugin_option, storage_option
+from nastool.cli.pages import help_page
 
 
+@help_page(
+    "nastool to-optuna mine --to sqlite:///optuna.db",
+    "nastool to-optuna mine --to journal.log --front",
+)
 @click.command("to-optuna")
-@click.argument("study", metavar="STUDY")
+@click.argument("study", metavar="STUDY", shell_complete=completion.studies)
 @click.option(
     "--to",
     "target",
@@ -28,8 +34,6 @@ def to_optuna(
     """Write a stored study for Optuna, whose dashboard then opens it.
 
     STUDY is a name that 'nastool studies' lists. Doing it again adds what is new.
-
-    Example: nastool to-optuna mine --to sqlite:///optuna.db
     """
     from datetime import datetime
 

@@ -6,15 +6,24 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nastool.cli import completion
 from nastool.cli.measuring import Measuring, measuring_options
 from nastool.cli.options import count, format_option, plugin_option, storage_option
+from nastool.cli.pages import help_page
 
 if TYPE_CHECKING:
     from nastool.verification import Verification
 
 
+@help_page(
+    "nastool verify mine --supernet runs/supernet",
+    "nastool verify mine --supernet runs/supernet --limit 10 --text held_out.txt",
+    groups={
+        "What measures": "--supernet --text --blocks --measure --limit",
+    },
+)
 @click.command()
-@click.argument("study", metavar="STUDY")
+@click.argument("study", metavar="STUDY", shell_complete=completion.studies)
 @measuring_options
 @click.option("--limit", type=count, metavar="N", help="Shapes measured at most. Default: all.")
 @format_option
@@ -45,10 +54,10 @@ def verify(
             found = measure_front(result, measured, limit, store, progress=progress)
         store.annotate(study, "verification", found.as_dict())
     if output_format == "json":
-        import json
+        from nastool.files.documents import json_document
 
         content = {"study": study, **found.as_dict(), "architectures": found.records()}
-        click.echo(json.dumps(content, indent=2))
+        click.echo(json_document("verification", content))
     else:
         _print(found, study)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
@@ -15,6 +17,9 @@ from nastool.files.reading import parse_json, read_text
 
 _MOST = 1 << 20
 """Characters that a file of settings may have."""
+
+_EXACT = 2.0**53
+"""Up to there every whole number is a float."""
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -98,6 +103,32 @@ def parse_document(text: str, name: str, *, is_toml: bool = True) -> Document:
 def kind_of(value: object) -> str:
     """What a value is, for people: a text, a list."""
     return _NAMES.get(type(value), type(value).__name__)
+
+
+def json_document(schema: str, content: Mapping[str, Any]) -> str:
+    """A JSON text that says what it is: the name of its schema, and which version wrote it.
+
+    Numbers that are whole are written so, and those that are not finite as null.
+
+    Args:
+        schema: Its name in ``docs/schemas``, without ``nastool/``.
+        content: The rest.
+    """
+    # By name: the package imports what lies above this module.
+    head = {"schema": f"nastool/{schema}", "version": sys.modules["nastool"].__version__}
+    return json.dumps({**head, **_plain(content)}, indent=2, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return None
+        return int(value) if value.is_integer() and abs(value) < _EXACT else value
+    return value
 
 
 def toml_text(content: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ which says what was measured, on what, and how well the predictor fits.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import shutil
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 CARD = "card.json"
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -415,4 +418,5 @@ def load_predictor(folder: str | Path) -> tuple[Predictor, Card]:
             predictor.load(path)
         except (KeyError, TypeError, IndexError, BadZipFile) as error:
             raise InvalidInputError(f"{path}: cannot read the predictor: {error}") from error
+    _LOG.debug("read the %s of %s", card.kind, path)
     return predictor, card

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool.errors import InvalidInputError, NastoolError, StoreError
+from nastool.errors import InvalidInputError, NastoolError, StoreError, nearest
 from nastool.space import Genotypes
 from nastool.store import engines, measurements, records, rows, urls
 from nastool.store.encoding import encode_state, pack_array
@@ -19,6 +20,8 @@ from nastool.store.records import Batch, StoredStudy, StudySummary
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Table
+
+_LOG = logging.getLogger(__name__)
 
 
 class Store:
@@ -39,6 +42,7 @@ class Store:
         self._address = url or engines.DEFAULT_URL
         self.url = urls.showable(self._address)
         self._engine = engines.create(self._address, create)
+        _LOG.debug("opened %s", self.url)
         newest = len(migrations.MIGRATIONS)
         self._version = newest
         try:
@@ -316,8 +320,9 @@ class Store:
                 listed[known] = study
         if name in listed:
             return InvalidInputError(f"expected a study such as {listed[name]!r}, got a comparison")
-        latest = ", ".join([*listed][-10:]) or "none"
-        return InvalidInputError(f"unknown study {name!r} in {self.url}; known: {latest}")
+        return InvalidInputError(
+            f"unknown study {name!r} in {self.url}; {nearest(name, listed, most=10)}"
+        )
 
     def commit(
         self,

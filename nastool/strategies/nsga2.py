@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nastool.errors import InvalidInputError, MissingDependencyError
+from nastool.errors import InvalidInputError, MissingDependencyError, nearest
 from nastool.evaluations import Evaluations
 from nastool.problem import Problem
 from nastool.space import Genotypes
@@ -59,8 +59,9 @@ class Pymoo(Strategy):
     ) -> None:
         super().__init__(problem, seed)
         if argument not in ALGORITHMS:
-            known = ", ".join(ALGORITHMS)
-            raise InvalidInputError(f"unknown pymoo algorithm {argument!r}; known: {known}")
+            raise InvalidInputError(
+                f"unknown pymoo algorithm {argument!r}; {nearest(argument, ALGORITHMS)}"
+            )
         several = len(problem.objectives) > 1
         if argument == "ga" and several:
             raise InvalidInputError(

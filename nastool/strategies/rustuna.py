@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nastool.errors import InvalidInputError, MissingDependencyError
+from nastool.errors import InvalidInputError, MissingDependencyError, nearest
 from nastool.problem import Problem
 from nastool.strategies.trials import TrialStrategy
 
@@ -32,7 +32,7 @@ class RustunaSampler(TrialStrategy):
         super().__init__(problem, seed)
         if argument not in SAMPLERS:
             raise InvalidInputError(
-                f"unknown Rustuna sampler {argument!r}; known: {', '.join(SAMPLERS)}"
+                f"unknown Rustuna sampler {argument!r}; {nearest(argument, SAMPLERS)}"
             )
         try:
             import rustuna

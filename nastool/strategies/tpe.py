@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from nastool.errors import InvalidInputError, MissingDependencyError
+from nastool.errors import InvalidInputError, MissingDependencyError, nearest
 from nastool.problem import Problem
 from nastool.strategies.trials import TrialStrategy
 
@@ -33,7 +33,7 @@ class OptunaSampler(TrialStrategy):
         super().__init__(problem, seed)
         if argument not in SAMPLERS:
             raise InvalidInputError(
-                f"unknown Optuna sampler {argument!r}; known: {', '.join(SAMPLERS)}"
+                f"unknown Optuna sampler {argument!r}; {nearest(argument, SAMPLERS)}"
             )
         try:
             import optuna

@@ -20,6 +20,7 @@ from nastool.testing.objectives import ObjectiveConformance
 from nastool.testing.predictors import PredictorConformance
 from nastool.testing.spaces import SearchSpaceConformance
 from nastool.testing.strategies import StrategyConformance, check_asked, stored
+from nastool.testing.supernets import SupernetConformance
 
 __all__ = [
     "DeviceConformance",
@@ -30,6 +31,7 @@ __all__ = [
     "PredictorConformance",
     "SearchSpaceConformance",
     "StrategyConformance",
+    "SupernetConformance",
     "Widths",
     "check_asked",
     "easy_problems",

@@ -74,7 +74,7 @@ class Family(ABC):
     # Shapes as they ship
 
     heads: ClassVar[tuple[str, ...]] = ()
-    """What a shape can end in; a family without heads ships shapes as they are cut out."""
+    """What a shape can end in; the first is what it is cut out with."""
 
     code: ClassVar[Path | None] = None
     """The file that a shape's folder carries along to be loaded by; None where it needs none."""
@@ -88,7 +88,9 @@ class Family(ABC):
         Raises:
             InvalidInputError: None of them.
         """
-        raise InvalidInputError(f"shapes of {self.name} have no heads, got {type(model).__name__}")
+        if len(self.heads) == 1:
+            return self.heads[0]
+        raise InvalidInputError(f"no shape of {self.name} has a head, got {type(model).__name__}")
 
     def with_head(
         self, start: PreTrainedModel, head: str, labels: Sequence[str], seed: int
@@ -104,8 +106,12 @@ class Family(ABC):
         Raises:
             InvalidInputError: There is no such head, or not with these labels.
         """
-        del start, labels, seed
-        raise InvalidInputError(f"shapes of {self.name} have no head {head!r}")
+        del seed
+        if head != self.head_of(start) or labels:
+            raise InvalidInputError(
+                f"the head must be one of {', '.join(self.heads)}, without labels, got {head!r}"
+            )
+        return start
 
     def shape_of(self, model: PreTrainedModel) -> Architecture:
         """The choices that a shape was cut out by, gene by gene.

@@ -226,7 +226,7 @@ def inputs_of(config: Any) -> tuple[str, ...]:
     Args:
         config: Of a deployed model, or of a supernet.
     """
-    if config.type_vocab_size < 2:
+    if getattr(config, "type_vocab_size", 1) < 2:
         return ("input_ids", "attention_mask")
     return ("input_ids", "token_type_ids", "attention_mask")
 

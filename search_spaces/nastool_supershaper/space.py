@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from nastool.chain import ChainCost
 from nastool.deployment import Deployment, Workload
-from nastool.errors import InvalidInputError, MissingDependencyError
+from nastool.errors import InvalidInputError, MissingDependencyError, nearest
 from nastool.files.reading import is_file, is_folder, read_json_object
 from nastool.leftovers import shipped_folder
 from nastool.space import Gene, Genotypes, Misfit, SearchSpace
@@ -376,7 +376,7 @@ def _from_text(text: str) -> SuperShaperSpace:
         key, _, value = (piece.strip() for piece in part.partition("="))
         if key not in known:
             raise InvalidInputError(
-                f"supershaper: unknown size {key!r:.60} in {text!r:.200}; known: {', '.join(known)}"
+                f"supershaper: unknown size {key!r:.60} in {text!r:.200}; {nearest(key, known)}"
             )
         if key in sizes:
             raise InvalidInputError(f"supershaper: {key} is given twice in {text!r:.200}")

@@ -216,7 +216,7 @@ def test_predictors_have_one_place_too(points):
         ("xgboost", "'xgboost' must come from one place, got it from nastool"),
         ("gone", "predictor 'gone' of .* cannot be loaded: ModuleNotFoundError"),
         ("odd", "predictor 'odd' of .* must make a Predictor, got dict"),
-        ("none", "unknown predictor 'none'; known: "),
+        ("nowhere", "unknown predictor 'nowhere'; known: "),
     ):
         with pytest.raises(InvalidInputError, match=message):
             create_predictor(kind)
@@ -253,8 +253,8 @@ def test_settings_and_argument_reach_the_strategy(file):
 
 def test_unknown_settings_list_the_known_ones(file):
     load_file(file)
-    message = "strategy 'file-strategy' has no setting 'sped'; its settings: speed"
-    with pytest.raises(InvalidInputError, match=message):
+    message = "strategy 'file-strategy' has no setting 'sped'; did you mean speed?"
+    with pytest.raises(InvalidInputError, match=re.escape(message)):
         load_strategy("file-strategy", a_problem(), 0, {"sped": 9})
 
 
@@ -361,7 +361,7 @@ def test_list_shows_everything(file):
     output = run(list_plugins, "--plugin", str(file))
     assert "supershaper" in output
     assert "file-strategy" in output
-    rows = json.loads(run(list_plugins, "--format", "json", "--plugin", str(file)))
+    rows = json.loads(run(list_plugins, "--format", "json", "--plugin", str(file)))["plugins"]
     mine = next(row for row in rows if row["name"] == "file-widths")
     assert mine == {
         "kind": "search space",

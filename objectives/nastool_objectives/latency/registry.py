@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nastool.deployment import Workload
-from nastool.errors import InvalidInputError
+from nastool.errors import InvalidInputError, nearest
 from nastool.files.reading import is_file, is_folder, parse_json, read_text, reading
 from nastool.files.writing import write_whole, writing
 from nastool.leftovers import shipped_folder
@@ -186,10 +186,12 @@ def find_device(name: str, folder: Path | None = None) -> Path:
     for candidate in (*named[:1], Path(name), *named[1:]):
         if is_file(candidate / CARD):
             return candidate
-    known = ", ".join(device_names(folder)) or "none"
+    own, shipped = device_names(folder), device_names(shipped_devices())
+    known = nearest(name, [*own, *shipped])
+    if known.startswith("known"):
+        known = f"known: {', '.join(own) or 'none'}; shipped: {', '.join(shipped)}"
     raise InvalidInputError(
-        f"unknown device {name!r}; known: {known}; shipped: "
-        f"{', '.join(device_names(shipped_devices()))}; 'nastool latency measure' and "
+        f"unknown device {name!r}; {known}; 'nastool latency measure' and "
         "'nastool latency import' add one"
     )
 

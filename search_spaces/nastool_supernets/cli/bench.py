@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from nastool.cli.options import count, plugin_option, whole
+from nastool.cli.pages import help_page
 from nastool.errors import InvalidInputError
+from nastool.files.documents import json_document
 from nastool.leftovers import temporary_folder
 from nastool_supernets.cli.supernets import torch_needed
 
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
     from nastool_supernets.deployment.bench import Candidate, Row
 
 
+@help_page(
+    "nastool bench exported",
+    "nastool bench exported other --threads 1 --batch-size 1 --sequence-length 128",
+    groups={
+        "What runs": "--batch-size --sequence-length --threads --baseline --compile",
+        "Timing": "--rounds --repeats --warmup --memory --seed",
+    },
+)
 @click.command()
 @click.argument(
     "folders", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path)
@@ -152,7 +161,7 @@ def _to_stderr(line: str) -> None:
 def _write(rows: list[Row], facts: dict[str, object], output_format: str) -> None:
     if output_format == "json":
         content = {"facts": facts, "models": [row.as_dict() for row in rows]}
-        click.echo(json.dumps(content, indent=2))
+        click.echo(json_document("bench", content))
         return
     if output_format == "csv":
         text = io.StringIO()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from nastool.cli import completion
 from nastool.cli.options import (
     WholeNumber,
     count,
@@ -17,7 +17,9 @@ from nastool.cli.options import (
     storage_option,
     whole,
 )
+from nastool.cli.pages import help_page
 from nastool.errors import InvalidInputError
+from nastool.files.documents import json_document
 from nastool_supernets.cli.supernets import named_supernet, torch_needed
 
 if TYPE_CHECKING:
@@ -29,10 +31,21 @@ if TYPE_CHECKING:
 _HEADS = ("masked-lm", "causal-lm", "classification", "regression", "question-answering", "encoder")
 
 
+@help_page(
+    "nastool export mine --shape knee --supernet runs/supernet --to exported",
+    "nastool export mine --shape 3 --supernet runs/supernet --to exported --onnx --int8",
+    groups={
+        "What is exported": "--shape --supernet --model --head --labels --tokenizer --licence",
+        "Forms": "--onnx --int8 --openvino --tolerance",
+        "Checks": "--text --corpus --examples --limit --max-length --seed",
+        "Hub": "--push --private",
+    },
+)
 @click.command()
-@click.argument("study", required=False)
+@click.argument("study", required=False, shell_complete=completion.studies)
 @click.option(
     "--shape",
+    shell_complete=completion.shapes,
     metavar="SHAPE",
     help="Widths such as 240-180-..., the number of a row of the study's front (1 is the first), "
     "knee, smallest or largest.",
@@ -237,7 +250,6 @@ def _cut_out(
     from nastool.study import load_result
     from nastool_supernets.deployment.checks import merging_difference
     from nastool_supernets.deployment.report import Origin
-    from nastool_supernets.family import family_of
     from nastool_supernets.finetuning.picks import named_shape
     from nastool_supernets.genotypes import row
     from nastool_supernets.heads import with_head
@@ -274,10 +286,7 @@ def _cut_out(
         evaluations=_perplexities(genotype, result) if head == net.task else (),
     )
     merging = merging_difference(net, chosen, subnet)
-    family = family_of(net.model.config)
-    if family.heads:
-        subnet = with_head(subnet, head, _labels(labels), seed)
-    return subnet, origin, merging, supernet
+    return with_head(subnet, head, _labels(labels), seed), origin, merging, supernet
 
 
 def _perplexities(genotype: Any, result: Result | None) -> tuple[Evaluation, ...]:
@@ -377,7 +386,7 @@ def _quality(
 
 def _print(report: ExportReport, target: Path, output_format: str) -> None:
     if output_format == "json":
-        click.echo(json.dumps({"folder": str(target), **report.as_dict()}, indent=2))
+        click.echo(json_document("export", {"folder": str(target), **report.as_dict()}))
         return
     from rich.table import Table
     from rich.text import Text

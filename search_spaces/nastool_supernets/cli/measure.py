@@ -8,11 +8,21 @@ from typing import Any
 
 import click
 
+from nastool.cli import completion
 from nastool.cli.options import count, parse_time, plugin_option, storage_option, whole
+from nastool.cli.pages import help_page
 from nastool.errors import InvalidInputError
 from nastool_supernets.cli.supernets import move, torch_needed
 
 
+@help_page(
+    "nastool measure runs/supernet --text held_out.txt --shapes 300 --output perplexities.csv",
+    groups={
+        "Shapes": "--shapes --shapes-from --seed",
+        "Text": "--text --text-field --corpus --blocks --mask-seed",
+        "Machine": "--device --dtype --batch-size --max-time --dry-run",
+    },
+)
 @click.command()
 @click.argument("supernet", type=click.Path(path_type=Path))
 @click.option(
@@ -35,7 +45,11 @@ from nastool_supernets.cli.supernets import move, torch_needed
 @click.option("--blocks", type=count, help="Blocks of text to measure on. Default: all.")
 @click.option("--batch-size", type=count, help="Blocks at a time. Default: 64, on a GPU 512.")
 @click.option("--dtype", default="auto", show_default=True, help="auto, float32 or bfloat16.")
-@click.option("--device", help="Torch device. Default: cuda if there is one, else cpu.")
+@click.option(
+    "--device",
+    shell_complete=completion.torch_devices,
+    help="Torch device. Default: cuda if there is one, else cpu.",
+)
 @click.option(
     "--max-time",
     metavar="TIME",

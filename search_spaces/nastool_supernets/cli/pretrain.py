@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from nastool.cli.options import count, parse_time, plugin_option, whole
+from nastool.cli import completion
+from nastool.cli.options import count, parse_time, plugin_option, storage_option, whole
+from nastool.cli.pages import help_page
 from nastool.errors import InvalidInputError
 from nastool_supernets.cli.starts import (
     Start,
@@ -17,6 +19,7 @@ from nastool_supernets.cli.starts import (
     check_reading,
     family_options,
     known_tokenizer,
+    shape_of_study,
 )
 from nastool_supernets.cli.supernets import (
     check_device,
@@ -43,6 +46,32 @@ _SAMPLINGS = ("uniform", "size-aware")
 _INTERRUPTED = 130
 
 
+@help_page(
+    "nastool pretrain --bert bert-base-uncased --text corpus.txt --output runs/supernet",
+    "nastool pretrain --text corpus.txt --preset smoke --output runs/first",
+    "nastool pretrain --supernet runs/supernet --shape knee --study mine --output alone",
+    groups={
+        "Where it starts": (
+            "--bert --size --supernet --family --widths --layers --shape --study --storage "
+            "--teacher --reorder"
+        ),
+        "Text": (
+            "--text --dataset --text-field --streaming --max-tokens --corpus --tokenizer "
+            "--sequence-length --held-out"
+        ),
+        "How long": (
+            "--preset --steps --max-time --dry-run --evaluate-every --checkpoint-every "
+            "--evaluation-blocks --resume"
+        ),
+        "Training": (
+            "--rule --random-shapes --sampling --batch-size --micro-batch-size --learning-rate "
+            "--warmup-steps --bottleneck-rate --head-rate --clip-norm --masking-rate --head-steps "
+            "--head-learning-rate --seed"
+        ),
+        "Distillation": "--distil --temperature --distil-hidden",
+        "Machine": "--device --dtype --compile --gradient-checkpointing --peak-flops --tracker",
+    },
+)
 @click.command(cls=TrainingCommand)
 @click.option(
     "--size",
@@ -62,10 +91,18 @@ _INTERRUPTED = 130
 @click.option(
     "--shape",
     "shape_text",
+    shell_complete=completion.shapes,
     metavar="SHAPE",
     help="Train this one shape alone, merged as it is deployed: widths such as 240-180-..., "
-    "smallest or largest.",
+    "smallest or largest; with --study also a row of its front, or knee.",
 )
+@click.option(
+    "--study",
+    shell_complete=completion.studies,
+    metavar="NAME",
+    help="Study whose front --shape names a row or the knee of.",
+)
+@storage_option
 @click.option(
     "--teacher",
     metavar="DIR",
@@ -167,7 +204,11 @@ _INTERRUPTED = 130
 @click.option("--evaluate-every", type=whole, help="Steps between evaluations.")
 @click.option("--checkpoint-every", type=count, help="Steps between checkpoints.")
 @click.option("--evaluation-blocks", type=count, default=128, show_default=True)
-@click.option("--device", help="Torch device. Default: cuda if there is one, else cpu.")
+@click.option(
+    "--device",
+    shell_complete=completion.torch_devices,
+    help="Torch device. Default: cuda if there is one, else cpu.",
+)
 @click.option(
     "--output", required=True, type=click.Path(path_type=Path), help="Folder of the supernet."
 )
@@ -178,6 +219,8 @@ def pretrain(
     supernet: str | None,
     family_name: str | None,
     shape_text: str | None,
+    study: str | None,
+    storage: str,
     teacher: str | None,
     text: tuple[str, ...],
     dataset: tuple[str, ...],
@@ -226,6 +269,8 @@ def pretrain(
     from nastool_supernets.supernet import Supernet
     from nastool_supernets.training.rules import OneShape
 
+    if study is not None:
+        shape_text = shape_of_study(study, storage, shape_text)
     options = {str(o.name): overrides.pop(str(o.name)) for o in family_options()}
     start = Start(size, supernet, options, shape_text, family_name)
     limit = None if max_time is None else parse_time("--max-time", max_time)

@@ -264,6 +264,30 @@ def _going_on(error: InvalidInputError, saved: Checkpoint | None) -> InvalidInpu
     return InvalidInputError(f"{error}; a run that goes on needs no start to be named")
 
 
+def shape_of_study(study: str, storage: str, text: str | None) -> str:
+    """Widths of the shape that a text names with a study: a row of its front, or its knee.
+
+    Args:
+        study: Its name.
+        storage: Where it is kept.
+        text: What ``--shape`` says.
+
+    Raises:
+        InvalidInputError: There is no such study, or the text names none of its shapes.
+    """
+    from nastool.recipes.study_recipe import stored_problem
+    from nastool.store import open_store
+    from nastool.study import load_result
+    from nastool_supernets.finetuning.picks import named_shape
+
+    if text is None:
+        raise InvalidInputError("--study: expected --shape beside it: widths, a row or knee")
+    with open_store(storage, create=False) as store:
+        result = load_result(store, study, stored_problem(store.load(study).summary))
+    space = result.problem.space
+    return space.format(named_shape(text, space, result)[0])
+
+
 def _parse_shape(text: str, family: Family, config: PretrainedConfig) -> Architecture:
     """Read the one shape that an option names.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nastool.cli.pages import help_page
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
 
 if TYPE_CHECKING:
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 _IMAGES = (".png", ".svg", ".pdf")
 
 
+@help_page(
+    "nastool trajectories runs/first runs/second --plot page.html",
+)
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @click.option(

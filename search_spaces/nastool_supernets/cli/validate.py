@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nastool.cli import completion
 from nastool.cli.options import count, number, plugin_option, storage_option, whole
+from nastool.cli.pages import help_page
 from nastool.errors import InvalidInputError, NastoolError
 from nastool_supernets.cli.supernets import move, named_supernet, torch_needed
 
@@ -30,8 +32,26 @@ if TYPE_CHECKING:
 _MODES = ("direct", "partial", "scratch")
 
 
+@help_page(
+    "nastool validate mine --supernet runs/supernet --task-file reviews.tsv",
+    "nastool validate mine --supernet runs/supernet --tasks sst2 --pick knee --seeds 3",
+    groups={
+        "Shapes": "--pick --shape --mode",
+        "Tasks": "--tasks --task-file --glue --squad",
+        "Fine-tuning": (
+            "--seeds --epochs --max-steps --train-examples --dev-examples --batch-size "
+            "--learning-rate --max-length --group-by-length --grid --mnli-start --distil "
+            "--temperature --teacher"
+        ),
+        "Training more first": (
+            "--pretrain-steps --pretrain-batch-size --pretrain-learning-rate --text --corpus "
+            "--target-perplexity"
+        ),
+        "Models": "--supernet --tokenizer --model --models --keep --device --dtype --dry-run",
+    },
+)
 @click.command()
-@click.argument("study", metavar="STUDY")
+@click.argument("study", metavar="STUDY", shell_complete=completion.studies)
 @click.option(
     "--supernet",
     metavar="DIR",
@@ -49,6 +69,7 @@ _MODES = ("direct", "partial", "scratch")
 @click.option(
     "--shape",
     "shape_texts",
+    shell_complete=completion.shapes,
     metavar="SHAPE",
     multiple=True,
     help="Widths such as 240-180-..., the number of a row of the study's front (1 is the first), "
@@ -158,7 +179,11 @@ _MODES = ("direct", "partial", "scratch")
 )
 @click.option("--keep", is_flag=True, help="Keep every fine-tuned model there.")
 @click.option("--dtype", default="auto", show_default=True, help="auto, float32 or bfloat16.")
-@click.option("--device", help="Torch device. Default: cuda if there is one, else cpu.")
+@click.option(
+    "--device",
+    shell_complete=completion.torch_devices,
+    help="Torch device. Default: cuda if there is one, else cpu.",
+)
 @click.option(
     "--format",
     "output_format",

@@ -16,6 +16,7 @@ from nastool_supernets.finetuning.scores import Evaluation
 
 _TASKS = {
     "masked-lm": ("fill-mask", "AutoModelForMaskedLM"),
+    "causal-lm": ("text-generation", "AutoModelForCausalLM"),
     "classification": ("text-classification", "AutoModelForSequenceClassification"),
     "regression": ("text-classification", "AutoModelForSequenceClassification"),
     "question-answering": ("question-answering", "AutoModelForQuestionAnswering"),
@@ -28,6 +29,9 @@ inputs = tokenizer("Paris is the [MASK] of France.", return_tensors="pt")
 logits = model(**inputs).logits
 place = (inputs["input_ids"][0] == tokenizer.mask_token_id).nonzero()[0]
 print(tokenizer.decode(logits[0, place].argmax(-1)))""",
+    "causal-lm": """\
+inputs = tokenizer("Once upon", return_tensors="pt")
+print(tokenizer.decode(model(**inputs).logits[0, -1].argmax(-1)))""",
     "classification": """\
 inputs = tokenizer("A sentence to classify.", return_tensors="pt")
 print(model.config.id2label[model(**inputs).logits.argmax(-1).item()])""",

@@ -124,12 +124,19 @@ def merging_difference(net: Supernet, genotype: Genotype, subnet: PreTrainedMode
         subnet: What was cut out, on the CPU.
     """
 
+    # What is computed where there is no text means nothing.
+    def real(logits: NDArray[Any], inputs: Arrays) -> dict[str, NDArray[Any]]:
+        return {"logits": logits[inputs["attention_mask"].astype(bool)]}
+
     def sliced(inputs: Arrays) -> dict[str, NDArray[Any]]:
         tensors = {name: torch.from_numpy(values) for name, values in inputs.items()}
         with torch.inference_mode():
-            return {"logits": net.logits(tensors, genotype).numpy()}
+            return real(net.logits(tensors, genotype).numpy(), inputs)
 
-    return compare(sliced, torch_run(subnet), random_batches(subnet))
+    cut_out = torch_run(subnet)
+    return compare(
+        sliced, lambda inputs: real(cut_out(inputs)["logits"], inputs), random_batches(subnet)
+    )
 
 
 def masked_perplexity(run: Run, input_ids: NDArray[np.int64], labels: NDArray[np.int64]) -> float:

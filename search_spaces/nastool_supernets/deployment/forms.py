@@ -29,7 +29,7 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 def input_names(model: PreTrainedModel) -> tuple[str, ...]:
     """Names of the inputs that a model takes; one that tells no segments apart takes none."""
     taken = inspect.signature(model.forward).parameters
-    one = getattr(model.config, "type_vocab_size", 2) < 2
+    one = getattr(model.config, "type_vocab_size", 1) < 2
     return tuple(
         name for name in INPUTS if name in taken and not (one and name == "token_type_ids")
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nastool.constraint import format_quantity
+from nastool.files.documents import json_document
 from nastool.predictors.evaluation import spearman
 from nastool.space import Architecture
 from nastool_supernets.finetuning.subnets import Mode
@@ -240,7 +240,7 @@ def _changes(task: Task, published: Task, *, grid: bool) -> list[str]:
 
 def as_json(report: Report) -> str:
     """Everything, with the scores of every seed."""
-    return json.dumps(content(report), indent=2, allow_nan=False)
+    return json_document("validation", content(report))
 
 
 def content(report: Report) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from nastool.errors import InvalidInputError
+from nastool.errors import InvalidInputError, nearest
 from nastool.files.reading import is_file, is_folder, read_text
 
 
@@ -263,8 +263,8 @@ def read_task_file(path: Path, known: Mapping[str, Task]) -> dict[str, Task]:
 def _parse_task(name: str, table: dict[str, Any], folder: Path, known: Task | None) -> Task:
     unknown = sorted(set(table) - _KEYS - _SETTINGS)
     if unknown:
-        every = ", ".join(sorted(_KEYS | _SETTINGS))
-        raise InvalidInputError(f"unknown key {unknown[0]!r}; known: {every}")
+        known_keys = nearest(unknown[0], sorted(_KEYS | _SETTINGS))
+        raise InvalidInputError(f"unknown key {unknown[0]!r}; {known_keys}")
     kind = known.kind if known is not None and "kind" not in table else _kind(table.get("kind"))
     if known is not None and kind is not known.kind:
         known = None  # the name alone is the same

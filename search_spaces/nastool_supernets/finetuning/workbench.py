@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from nastool.errors import InvalidInputError, NastoolError
+from nastool.errors import InvalidInputError, NastoolError, nearest
 from nastool.files.reading import is_folder
 from nastool.files.writing import owned, whole_folder, writing
 from nastool.space import Architecture
@@ -215,7 +215,7 @@ class Workbench:
             InvalidInputError: An unknown task.
         """
         if name not in self._tasks:
-            raise InvalidInputError(f"unknown task {name!r}; known: {', '.join(self._tasks)}")
+            raise InvalidInputError(f"unknown task {name!r}; {nearest(name, self._tasks)}")
         return self._tasks[name]
 
     def data(self, name: str) -> TaskData:

@@ -57,7 +57,12 @@ def every_option(command):
     """Arguments that give all there is, repeatable ones twice."""
     arguments = []
     for param in command.params:
-        if param.name in ("plugin", "help") or {"--config", "--dump-config"} & {*param.opts}:
+        if param.name in ("plugin", "help") or {
+            "--config",
+            "--dump-config",
+            "--verbose",
+            "--quiet",
+        } & {*param.opts}:
             continue
         if isinstance(param, click.Argument):
             arguments += [sample(param)] * (2 if param.nargs == -1 else 1)

@@ -168,7 +168,7 @@ def test_a_command_of_two_packages_is_an_error_that_names_both(package):
         assert other in run.stderr
     assert package.run("--help").returncode == 0
     listed = json.loads(package.run("list", "--format", "json").stdout)
-    mine = [row["origin"] for row in listed if row["name"] == "twice"]
+    mine = [row["origin"] for row in listed["plugins"] if row["name"] == "twice"]
     assert mine == ["alpha 1.0", "beta 1.0"]
 
 

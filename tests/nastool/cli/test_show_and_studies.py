@@ -60,14 +60,14 @@ def test_studies_lists_all(search, nastool):
     table = nastool("studies").stdout.splitlines()
     assert [line.split()[0] for line in table[1:]] == ["first", "second"]
     assert "params<=6M" in table[2]
-    listed = json.loads(nastool("studies", "--format", "json").stdout)
+    listed = json.loads(nastool("studies", "--format", "json").stdout)["studies"]
     assert [study["evaluations"] for study in listed] == [40, 50]
 
 
 def test_a_study_shows_the_recipe_that_makes_it_again(search, nastool, tmp_path):
     first = search("--max", "params=6M", "--option", "population_size=20", "--seed", "3")
     assert first.exit_code == 0, first.output
-    name = json.loads(nastool("studies", "--format", "json").stdout)[0]["name"]
+    name = json.loads(nastool("studies", "--format", "json").stdout)["studies"][0]["name"]
     shown = nastool("show", name, "--recipe")
     assert shown.exit_code == 0, shown.output
     recipe = StudyRecipe.from_toml(shown.stdout)

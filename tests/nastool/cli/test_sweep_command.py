@@ -7,10 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from nastool.cli.sweeping import read_limits
 from nastool.errors import InvalidInputError
 from nastool.plugins import load_objective, load_space
 from nastool.problem import CostObjective
+from nastool.sweeps import read_limits
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_its_studies_are_those_of_search_and_are_not_made_again(sweep, search, n
         *("--strategy", "random", "--max", "params=4M"), objectives=("loss",), budget="1024"
     )
     assert f"Study {study} in sqlite:///nastool.db holds these" in same.stderr
-    listed = json.loads(nastool("studies", "--format", "json").stdout)
+    listed = json.loads(nastool("studies", "--format", "json").stdout)["studies"]
     assert len(listed) == 2
     wider = json.loads(sweep("--at", "2M,3M,4M", "--format", "json").stdout)
     assert [row["limit"] for row in wider["limits"]] == [2e6, 3e6, 4e6]

@@ -49,9 +49,9 @@ def test_a_front_says_whether_it_is_verified(nastool):
     assert "not verified: the front has changed" in search(nastool, budget=600).stdout
 
 
-def test_the_numbers_are_those_of_both_objectives(nastool):
+def test_the_numbers_are_those_of_both_objectives(nastool, checked_json):
     search(nastool)
-    found = json.loads(nastool("verify", "mine", "--format", "json").stdout)
+    found = checked_json(nastool("verify", "mine", "--format", "json").stdout)
     rows = found["architectures"]
     assert found["shapes"] == found["front"] == len(rows)
     for row in rows:

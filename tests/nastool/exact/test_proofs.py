@@ -304,11 +304,11 @@ def test_compare_beside_the_true_front(nastool, tmp_path):
     assert "gap" in shown
 
 
-def test_regret_of_a_front_and_of_an_optimum(nastool):
+def test_regret_of_a_front_and_of_an_optimum(nastool, checked_json):
     pair = ("--objective", "score", "--objective", "params")
     search = ("search", "--space", "pairs", "--strategy", "random", "--budget", "60")
     nastool(*search, *pair, "--study", "front")
-    content = json.loads(nastool("regret", "front", "--format", "json"))
+    content = checked_json(nastool("regret", "front", "--format", "json"))
     truth = brute(make_problem("score"))
     assert content["proven"]
     assert content["points"] == len(truth)
@@ -317,7 +317,7 @@ def test_regret_of_a_front_and_of_an_optimum(nastool):
     assert "true hypervolume" in nastool("regret", "front")
 
     nastool(*search, "--objective", "score", "--max", "params=60", "--study", "best")
-    content = json.loads(nastool("regret", "best", "--format", "json"))
+    content = checked_json(nastool("regret", "best", "--format", "json"))
     limited = make_problem("score", False, (Constraint("params", "<=", 60),))
     optimum = -brute(limited)[0, 0]
     assert content["optimum"] == pytest.approx(optimum)

@@ -79,14 +79,14 @@ def test_the_order_depends_on_the_seed_alone(tmp_path):
     assert logs[0] == logs[1] != logs[2]
 
 
-def test_every_form_of_a_folder_is_measured(nastool, exported):
+def test_every_form_of_a_folder_is_measured(nastool, exported, checked_json):
     folder, report = exported
     run = nastool(
         "bench", folder, "--baseline", "none", "--rounds", "2", "--repeats", "2", "--no-memory",
         "--batch-size", "3", "--sequence-length", "7", "--format", "json",
     )  # fmt: skip
     assert run.exit_code == 0, run.stderr
-    content = json.loads(run.stdout)
+    content = checked_json(run.stdout)
     assert [row["form"] for row in content["models"]] == ["torch", "onnx", "int8"]
     assert content["facts"]["batch_size"] == 3
     sizes_by_form = {row["form"]: row["bytes"] for row in report["rows"]}

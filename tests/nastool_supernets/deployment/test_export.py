@@ -132,11 +132,11 @@ def test_quality_is_that_of_the_examples(exported):
     assert quality["int8"]["accuracy"] in (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
-def test_perplexity_is_measured_on_text(export, supernet, tmp_path):
+def test_perplexity_is_measured_on_text(export, supernet, tmp_path, checked_json):
     (tmp_path / "held_out.txt").write_text("the film was good\n\nwe like it not this movie\n" * 30)
     run = export("--text", "held_out.txt", "--limit", "3", "--format", "json")
     assert run.exit_code == 0, run.stderr
-    report = json.loads(run.stdout)
+    report = checked_json(run.stdout)
     assert "masked tokens of held_out.txt" in report["measured_on"]
     [row] = report["rows"]
     assert 1 < row["quality"]["perplexity"] < 1e6

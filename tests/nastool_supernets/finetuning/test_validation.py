@@ -62,9 +62,11 @@ def timeless(content):
     return [{k: v for k, v in row.items() if k != "seconds"} for row in content["shapes"]]
 
 
-def test_every_kind_of_task_is_scored_and_learnt(validate, tmp_path):
+def test_every_kind_of_task_is_scored_and_learnt(validate, tmp_path, checked_json):
     more = ("--epochs", "6", "--batch-size", "8")
-    content = found(validate("--shape", "16-16", "--format", "json", *more))
+    run = validate("--shape", "16-16", "--format", "json", *more)
+    content = found(run)
+    assert checked_json(run.stdout) == content
     assert [task["name"] for task in content["tasks"]] == ["mood", "same", "grade", "answers"]
     (row,) = content["shapes"]
     assert set(row["scores"]["mood"]) == {"accuracy", "f1"}

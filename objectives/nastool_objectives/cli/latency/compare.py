@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from nastool.cli.options import plugin_option
+from nastool.cli.pages import help_page
 from nastool.errors import InvalidInputError
 from nastool_objectives.cli.latency.options import (
     devices_option,
@@ -16,6 +17,9 @@ from nastool_objectives.cli.latency.options import (
 )
 
 
+@help_page(
+    "nastool latency compare laptop phone",
+)
 @click.command()
 @click.argument("first")
 @click.argument("second")

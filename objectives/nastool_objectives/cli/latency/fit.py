@@ -7,11 +7,15 @@ from pathlib import Path
 import click
 
 from nastool.cli.options import plugin_option
+from nastool.cli.pages import help_page
 from nastool.cli.predictor_plot import plot_option
 from nastool_objectives.cli.latency.options import devices_option, fit_options
 from nastool_objectives.cli.latency.output import fit_and_echo
 
 
+@help_page(
+    "nastool latency fit laptop --like pixel7",
+)
 @click.command()
 @click.argument("name", metavar="DEVICE")
 @click.option("--force", is_flag=True, help="Let noise through, marked as such.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nastool.cli.options import count, plugin_option
+from nastool.cli.pages import help_page
 from nastool.errors import InvalidInputError
 from nastool_objectives.cli.latency.options import (
     devices_option,
@@ -22,6 +23,15 @@ if TYPE_CHECKING:
     from nastool_objectives.latency.registry import DeviceCard
 
 
+@help_page(
+    "nastool latency import measured.csv --device phone --unit ms",
+    groups={
+        "Table": "--column --where --about --batch-size --sequence-length --space",
+        "Noise gate and predictor": (
+            "--min-spearman --max-difference --force --model --like --devices-dir"
+        ),
+    },
+)
 @click.command("import")
 @click.argument("tables", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--device", "name", metavar="NAME", required=True, help="What to call the device.")

@@ -6,10 +6,15 @@ from pathlib import Path
 
 import click
 
+from nastool.cli.pages import help_page
 from nastool_objectives.cli.latency.options import devices_option
 from nastool_objectives.cli.latency.output import predictor_text
 
 
+@help_page(
+    "nastool latency list",
+    "nastool latency list --shipped",
+)
 @click.command("list")
 @click.option("--shipped", is_flag=True, help="List the devices that ship with nastool instead.")
 @devices_option

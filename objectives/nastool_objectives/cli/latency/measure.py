@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nastool.cli import completion
 from nastool.cli.options import count, plugin_option, storage_option, whole
+from nastool.cli.pages import help_page
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.files.writing import owned
 from nastool_objectives.cli.latency.options import (
@@ -25,10 +27,21 @@ if TYPE_CHECKING:
     from nastool_objectives.latency.registry import DeviceCard
 
 
+@help_page(
+    "nastool latency measure --device cpu --threads 1 --batch-size 1 --shapes 300",
+    "nastool latency measure --device onnxruntime --name laptop",
+    groups={
+        "Device": "--device --name --option --threads --devices-dir",
+        "Workload": "--batch-size --sequence-length --space --shapes --choose --seed",
+        "Timing": "--rounds --warmup --repeats --anchors --dry-run",
+        "Noise gate and predictor": "--min-spearman --max-difference --force --model --like",
+    },
+)
 @click.command()
 @click.option(
     "--device",
     "device_text",
+    shell_complete=completion.devices,
     metavar="NAME",
     default="cpu",
     show_default=True,

@@ -6,10 +6,14 @@ from pathlib import Path
 
 import click
 
+from nastool.cli.pages import help_page
 from nastool_objectives.cli.latency.options import devices_option
 from nastool_objectives.cli.latency.output import predictor_text
 
 
+@help_page(
+    "nastool latency show laptop",
+)
 @click.command()
 @click.argument("name", metavar="DEVICE")
 @devices_option

@@ -7,9 +7,13 @@ from pathlib import Path
 import click
 
 from nastool.cli.options import count, plugin_option, whole
+from nastool.cli.pages import help_page
 from nastool_objectives.cli.latency.options import devices_option, space_option
 
 
+@help_page(
+    "nastool latency study laptop --budget 2k",
+)
 @click.command()
 @click.argument("names", metavar="DEVICE...", nargs=-1, required=True)
 @space_option
