@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool import pareto
-from nastool.archive import Archive, as_evaluations
+from nastool.archive import Archive
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
 from nastool.evaluations import Evaluations
 from nastool.files.documents import json_document
@@ -114,7 +114,7 @@ class Result:
         genotypes, metrics = archive.genotypes.copy(), archive.values.copy()
         return Result(
             problem,
-            as_evaluations(problem, genotypes, metrics),
+            problem.evaluations(genotypes, metrics),
             metrics,
             archive.elapsed.copy(),
             seconds,
