@@ -12,11 +12,10 @@ from nastool.recipes.problems import default_objectives, make_problem
 from nastool.recipes.study_recipe import StudyRecipe
 from nastool.results import Result
 from nastool.space import SearchSpace
-from nastool.study import Progress, StrategyFactory, Study
+from nastool.study import Progress, StrategyFactory, Study, Until
 
 if TYPE_CHECKING:
     from nastool.executors import Executor
-    from nastool.stopping import Until
     from nastool.store import Store
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,13 +12,10 @@ import numpy as np
 from nastool import pareto
 from nastool.errors import InvalidInputError
 from nastool.results import StopReason
+from nastool.study import Study, Until
 
 if TYPE_CHECKING:
     from nastool.evaluations import Evaluations
-    from nastool.study import Study
-
-Until = Callable[["Study"], "StopReason | bool"]
-"""Asked between batches: why the run is to end, or whether; empty or False to go on."""
 
 
 @dataclass

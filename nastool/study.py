@@ -37,11 +37,13 @@ from nastool.space import Genotypes
 from nastool.strategies.base import Strategy, check_size
 
 if TYPE_CHECKING:
-    from nastool.stopping import Until
     from nastool.store import Store, StoredStudy
 
 Progress = Callable[[int, int], None]
 """Called after every batch with the number of evaluations so far and the budget."""
+
+Until = Callable[["Study"], StopReason | bool]
+"""Asked between batches: why the run is to end, or whether; empty or False to go on."""
 
 StrategyFactory = Callable[[Problem, int], Strategy]
 """Makes a strategy from a problem and a seed, as every strategy class does."""

@@ -12,10 +12,10 @@ from nastool.errors import InvalidInputError
 from nastool.problem import Problem
 from nastool.recipes.study_recipe import StudyRecipe
 from nastool.results import Result
-from nastool.stopping import Patience, TimeLimit, Until, any_of
+from nastool.stopping import Patience, TimeLimit, any_of
 from nastool.store import open_store
 from nastool.store.urls import showable
-from nastool.study import Study
+from nastool.study import Study, Until
 
 
 @dataclass(frozen=True)
