@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from nastool.archive import as_evaluations
 from nastool.constraint import Constraint, Quantity, format_quantity, parse_quantity
 from nastool.errors import InfeasibleError, InvalidInputError, NastoolError
 from nastool.exact.certificate import Certificate
@@ -197,7 +196,7 @@ class Sweep:
         metrics = np.array(
             [[f.values[m.name] for m in self.problem.reported] for f in rows.values()]
         )
-        evaluations = as_evaluations(self.problem, genotypes, metrics)
+        evaluations = self.problem.evaluations(genotypes, metrics)
         return Result(self.problem, evaluations, metrics, np.zeros(len(rows)), 0.0, "budget")
 
 
