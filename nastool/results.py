@@ -26,14 +26,20 @@ from nastool.trust import Trust, is_predicted, trust
 if TYPE_CHECKING:
     import pandas as pd
 
-StopReason = Literal["budget", "exhausted", "stalled", "interrupted", ""]
+StopReason = Literal[
+    "budget", "exhausted", "stalled", "time", "patience", "asked", "interrupted", ""
+]
 """Why a run ended: the budget is spent; nothing is left to propose; the strategy proposed nothing
-new for long; Ctrl-C. Empty for a study that is running or was killed."""
+new for long; the time is over; nothing was gained for long; the caller asked for it; Ctrl-C. Empty
+for a study that is running or was killed."""
 
 STOP_MESSAGES: dict[StopReason, str] = {
     "budget": "the budget is spent",
     "exhausted": "no architecture is left to propose",
     "stalled": "the strategy proposed nothing new for long",
+    "time": "the time is over; run it again to go on",
+    "patience": "nothing was gained for long",
+    "asked": "ended by the caller",
     "interrupted": "interrupted; run it again to go on",
     "": "not finished; run it again to go on",
 }
