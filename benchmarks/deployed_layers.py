@@ -215,7 +215,11 @@ def layers(setting: Setting, report: Report, clock: Clock, depth: int = 4) -> No
             if report.late:
                 return report.note(f"no time for layers of {width}, {name}")
             padded = variant(net, name)
-            run = stack(padded, setting, setting.mask[:, None, None, :].bool())
+            run = stack(
+                padded,
+                setting,
+                torch.zeros_like(setting.mask[:, None, None, :], dtype=setting.dtype),
+            )
             bare = stack(padded, setting, None)
             row = {"width": width, "padding": name, "layers": depth}
             layer = padded.layers[1]

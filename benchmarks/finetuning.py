@@ -25,9 +25,9 @@ from nastool_supernets.finetuning.encoding import encode
 from nastool_supernets.finetuning.picks import named_shape
 from nastool_supernets.finetuning.tasks import published_tasks, read_task_file
 from nastool_supernets.finetuning.training import fine_tune
+from nastool_supernets.genotypes import row
 from nastool_supernets.heads import with_head
 from nastool_supernets.saved import load_supernet
-from nastool_supershaper.space import from_config
 
 
 @click.command()
@@ -56,10 +56,8 @@ def main(
         torch.set_num_threads(threads)
     console = wide_console()
     tasks = read_task_file(task_file, published_tasks())
-    model, tokenizer = load_supernet(supernet), load_tokenizer(supernet)
-    space = from_config(model.config.to_dict())
-    (widths,) = space.decode(named_shape(shape, space, None))
-    start = model.extract(tuple(int(width) for width in widths))
+    net, tokenizer = load_supernet(supernet), load_tokenizer(supernet)
+    start = net.extract(row(named_shape(shape, net.space, None)[0]))
     table = Table(
         "task", "metric", "s, random", "s, grouped", "ratio", "score, random", "score, grouped"
     )

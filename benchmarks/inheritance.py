@@ -30,16 +30,17 @@ from scipy.stats import kendalltau, spearmanr
 
 from nastool.chain import ChainBudget
 from nastool.cli.output import wide_console
-from nastool_supernets.cli.supernets import sort_hidden
+from nastool.space import Architecture
 from nastool_supernets.corpus.corpus import Corpus, fixed_masks, load_corpus
-from nastool_supernets.finetuning.subnets import OneShape
+from nastool_supernets.family import net_of
 from nastool_supernets.measuring.perplexities import perplexities
 from nastool_supernets.saved import load_supernet
 from nastool_supernets.training.config import PretrainingConfig
 from nastool_supernets.training.pretraining import pretrain
-from nastool_supernets.training.rules import Distillation, Sandwich, Shape, TrainingRule
+from nastool_supernets.training.rules import Distillation, OneShape, Sandwich, TrainingRule
 from nastool_supershaper.modeling import SuperShaperForMaskedLM
 from nastool_supershaper.space import from_config
+from nastool_supershaper.starts import sort_hidden
 
 
 class Bench:
@@ -47,7 +48,7 @@ class Bench:
 
     def __init__(self, start: Path, corpus: Corpus, folder: Path, hyper: dict[str, Any]) -> None:
         self.corpus, self.folder, self.hyper = corpus, folder, hyper
-        self.start = load_supernet(start)
+        self.start = load_supernet(start).model
         # Dimensions that matter come first, so that narrow shapes keep what the start has learnt.
         sort_hidden(self.start, corpus)
         self.ids, self.labels = fixed_masks(corpus, "held_out", hyper.pop("evaluation_blocks"), 0)
@@ -67,7 +68,7 @@ class Bench:
         )
         clock = time.perf_counter()
         masking = self.corpus.masking(config.masking_rate)
-        result = pretrain(model, self.corpus.train, masking, config, folder, trackers=())
+        result = pretrain(net_of(model), self.corpus.train, masking, config, folder, trackers=())
         if not result.finished:
             raise click.Abort
         note = folder / "seconds.json"
@@ -75,14 +76,18 @@ class Bench:
             note.write_text(json.dumps(time.perf_counter() - clock))
         return model, float(json.loads(note.read_text()))
 
-    def perplexities(self, model: SuperShaperForMaskedLM, shapes: list[Shape]) -> list[float]:
+    def perplexities(
+        self, model: SuperShaperForMaskedLM, shapes: list[Architecture]
+    ) -> list[float]:
         """Held-out perplexities of shapes."""
-        return [float(p) for p in perplexities(model, self.ids, self.labels, shapes)]
+        net = net_of(model)
+        genotypes = [net.genotype(shape) for shape in shapes]
+        return perplexities(net, self.ids, self.labels, genotypes).tolist()
 
 
 def equal_shapes(
     model: SuperShaperForMaskedLM, size: float, n: int, seed: int
-) -> tuple[list[Shape], list[float]]:
+) -> tuple[list[Architecture], list[float]]:
     """Draw shapes whose parameters lie within 1% of a size; returns them and their parameters."""
     space = from_config(model.config.to_dict())
     cost = space.costs["params"]
@@ -142,7 +147,7 @@ def main(
     drawn, parameters = equal_shapes(plain, size, shapes, seed)
     inherited = {"sandwich": plain, "distilled": taught}
     if trained is not None:
-        inherited["trained longer"] = load_supernet(trained)
+        inherited["trained longer"] = load_supernet(trained).model
     columns = {name: bench.perplexities(model, drawn) for name, model in inherited.items()}
     alone = []
     for shape in track(drawn, "Training alone", console=console):

@@ -31,16 +31,17 @@ from rich.console import Console
 from rich.table import Table
 from training import MASKING, Clock, SlicedBert
 
-from nastool_supernets.cli.supernets import read_sizes
 from nastool_supernets.corpus.tasks import apply_fixed, random_generator
-from nastool_supernets.measuring.perplexities import perplexities, sample_shapes, share_prefixes
+from nastool_supernets.family import net_of
+from nastool_supernets.genotypes import Genotype, distinct
+from nastool_supernets.measuring.perplexities import perplexities, share_prefixes
 from nastool_supernets.runtime.precision import autocast, resolve_dtype
-from nastool_supernets.training.rules import Shape
 from nastool_supershaper.modeling import SuperShaperForMaskedLM
+from nastool_supershaper.starts import read_sizes
 from nastool_supershaper.supernet_config import SuperShaperConfig
 
 
-def layers_computed(ordered: Sequence[Shape]) -> int:
+def layers_computed(ordered: Sequence[Genotype]) -> int:
     """Layers to run when every shape goes on from what it shares with the one before."""
     length = len(ordered[0])
     return length + sum(
@@ -91,7 +92,8 @@ def main(
     n_masked = int((labels != -100).sum())
 
     total = min(shapes, len(sizes.widths) ** sizes.num_hidden_layers)
-    ordered = share_prefixes(sample_shapes(sizes.widths, sizes.num_hidden_layers, total))
+    net = net_of(ours)
+    ordered = share_prefixes(net, distinct(net.space, total, np.random.default_rng(0)))
     middle = (len(ordered) - sample) // 2
     timed = ordered[max(0, middle) : max(0, middle) + sample]
     parts = [
@@ -100,22 +102,22 @@ def main(
     ]
 
     def tree() -> list[float]:
-        found = perplexities(ours, input_ids, labels, timed, batch_size=at_once, dtype=dtype)
+        found = perplexities(net, input_ids, labels, timed, batch_size=at_once, dtype=dtype)
         return found.tolist()
 
     def one_by_one() -> list[float]:
         found = []
         with torch.inference_mode(), autocast(where.type, dtype):
-            for shape in timed:
-                sums = [ours.masked_losses(*part, shape).double().sum() for part in parts]
+            for genotype in timed:
+                sums = [net.losses(*part, genotype).double().sum() for part in parts]
                 found.append((sum(sums) / n_masked).exp().item())
         return found
 
     def straightforward() -> list[float]:
         found = []
         with torch.inference_mode(), autocast(where.type, dtype):
-            for shape in timed:
-                theirs.set_shape(shape)
+            for genotype in timed:
+                theirs.set_shape([sizes.widths[choice] for choice in genotype])
                 sums = [
                     theirs.bert(ids, torch.ones_like(ids), labels=y).loss.double()
                     * (y != -100).sum()

@@ -23,11 +23,11 @@ from rich.console import Console
 from rich.table import Table
 
 from nastool import open_store, parse_constraint
-from nastool.cli.entrants import Contest
 from nastool.cli.progress import ProgressBar
 from nastool.cli.truth import beside, prove_front
-from nastool.cli.workers import run_in_processes
 from nastool.comparison import Comparison
+from nastool.contest_workers import run_in_processes
+from nastool.contests import Contest
 from nastool.indicators import Summary
 
 STRATEGIES = (

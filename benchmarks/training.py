@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,16 +35,17 @@ from rich.table import Table
 from torch import Tensor, nn
 from transformers import BertConfig, BertForMaskedLM
 
-from nastool_supernets.cli.supernets import read_sizes
 from nastool_supernets.corpus.masking import Masking
 from nastool_supernets.corpus.tasks import SHAPE_STREAM, random_generator
+from nastool_supernets.family import net_of
 from nastool_supernets.runtime.precision import autocast, resolve_dtype
 from nastool_supernets.training.config import PretrainingConfig
 from nastool_supernets.training.gradients import accumulate_gradients
 from nastool_supernets.training.optimizer import build_optimizer
-from nastool_supernets.training.rules import LargestOnly, Sandwich, Shape, Subnet
+from nastool_supernets.training.rules import LargestOnly, Sandwich, Subnet
 from nastool_supernets.training.utilisation import measure_peak_flops, training_flops
 from nastool_supershaper.modeling import SuperShaperForMaskedLM
+from nastool_supershaper.starts import read_sizes
 from nastool_supershaper.supernet_config import SuperShaperConfig
 
 MASKING = Masking(mask_id=4, special_ids=(0, 1, 2, 3, 4), vocab_size=28_996)
@@ -78,6 +79,7 @@ class SlicedBert(nn.Module):
     def __init__(self, config: SuperShaperConfig) -> None:
         super().__init__()
         self.size, self.inner = config.hidden_size, config.intermediate_size
+        self.widths = tuple(config.widths)
         self.bert = BertForMaskedLM(
             BertConfig(
                 vocab_size=config.vocab_size,
@@ -102,7 +104,7 @@ class SlicedBert(nn.Module):
             layer.register_forward_pre_hook(_before(enter))
             layer.register_forward_hook(_after(leave))
 
-    def set_shape(self, shape: Shape) -> None:
+    def set_shape(self, shape: Sequence[int]) -> None:
         layers = zip(self.bert.bert.encoder.layer, self.entering, self.leaving, shape, strict=True)
         for layer, enter, leave, width in layers:
             for module in layer.modules():
@@ -172,7 +174,7 @@ def straightforward_step(
     optimizer.zero_grad()
     losses = []
     for subnet in subnets:
-        model.set_shape(subnet.shape)
+        model.set_shape([model.widths[choice] for choice in subnet.genotype])
         with autocast(ids.device.type, dtype):
             output = model.bert(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels)
         output.loss.backward()
@@ -227,12 +229,13 @@ def main(
     batch_size = batch_size or (4 if where.type == "cpu" else 256)
     sizes = SuperShaperConfig(**{"vocab_size": MASKING.vocab_size, **read_sizes(config)})
     masking = replace(MASKING, vocab_size=sizes.vocab_size)
-    widths, layers = tuple(sizes.widths), sizes.num_hidden_layers
+    widths, layers = len(sizes.widths), sizes.num_hidden_layers
     ours = SuperShaperForMaskedLM(sizes).to(where).train()
     theirs = SlicedBert(sizes).to(where).train()
     theirs.copy_from(ours)
     settings = PretrainingConfig(dtype=dtype, compile=compiled)
-    our_optimizer = build_optimizer(ours, settings)
+    net = net_of(ours)
+    our_optimizer = build_optimizer(net, settings)
     their_optimizer = torch.optim.AdamW(
         theirs.parameters(), lr=settings.learning_rate, eps=settings.eps, weight_decay=0.01
     )
@@ -246,7 +249,7 @@ def main(
 
     def our_step(data: Batch, subnets: list[Subnet]) -> list[float]:
         our_optimizer.zero_grad(set_to_none=True)
-        losses = accumulate_gradients(ours, *data, subnets, dtype=dtype)
+        losses = accumulate_gradients(net, *data, subnets, dtype=dtype)
         our_optimizer.step()
         return losses
 
@@ -254,7 +257,7 @@ def main(
         ids, labels = (torch.from_numpy(x).to(where) for x in data)
         return straightforward_step(theirs, their_optimizer, ids, labels, subnets, dtype)
 
-    largest = LargestOnly().subnets(widths, layers, random_generator(0, SHAPE_STREAM, 0))
+    largest = LargestOnly().subnets(net.space, random_generator(0, SHAPE_STREAM, 0))
     contestants: dict[str, Callable[[Batch, list[Subnet]], list[float]]] = {
         "sandwich": our_step,
         "largest": lambda data, _: our_step(data, largest),
@@ -263,7 +266,7 @@ def main(
 
     # A check, and the warm-up: on a GPU or with --compile every width, so that no kernel is left to
     # load or to compile.
-    checked = widths if compiled or where.type == "cuda" else (widths[0], widths[-1])
+    checked = range(widths) if compiled or where.type == "cuda" else (0, widths - 1)
     uniform = [Subnet("random", (width,) * layers) for width in checked]
     expected, found = our_step(batch(0), uniform), their_step(batch(0), uniform)
     if not np.allclose(expected, found, rtol=1e-3 if dtype == "bfloat16" else 1e-4):
@@ -271,15 +274,15 @@ def main(
     clock, times = Clock(where), {name: [] for name in contestants}
     flops: dict[str, list[float]] = {name: [] for name in contestants}
     for step in range(1, rounds + 1):
-        subnets = Sandwich().subnets(widths, layers, random_generator(0, SHAPE_STREAM, step))
+        subnets = Sandwich().subnets(net.space, random_generator(0, SHAPE_STREAM, step))
         data = batch(step)  # made ahead of the step, as in training
         n_masked = int((data[1] != -100).sum())
         for name, make in contestants.items():
             began = clock.now()
             make(data, subnets)
             times[name].append(clock.now() - began)
-            trained = [s.shape for s in (largest if name == "largest" else subnets)]
-            flops[name].append(training_flops(sizes, trained, batch_size, length, n_masked))
+            trained = [s.genotype for s in (largest if name == "largest" else subnets)]
+            flops[name].append(training_flops(net, trained, batch_size, length, n_masked))
     peak = peak_flops or measure_peak_flops(where, dtype, clock.now)
     _show(times, flops, peak, batch_size * length, output, device, config, dtype, compiled)
 

@@ -95,24 +95,7 @@ class Archive:
 
     def evaluations(self, rows: NDArray[np.int64] | slice) -> Evaluations:
         """These rows as a strategy sees them: minimised, with violations; copies."""
-        return as_evaluations(self.problem, self.genotypes[rows].copy(), self.values[rows])
-
-
-def as_evaluations(
-    problem: Problem, genotypes: Genotypes, values: NDArray[np.float64]
-) -> Evaluations:
-    """Turn reported values into minimised objectives and violations.
-
-    Args:
-        problem: Whose reported metrics the columns are.
-        genotypes: Shape (n, d).
-        values: Natural sign and base unit, shape (n, r).
-    """
-    names = [metric.name for metric in problem.reported]
-    violations = np.empty((len(genotypes), len(problem.constraints)))
-    for column, constraint in enumerate(problem.constraints):
-        violations[:, column] = constraint.violation(values[:, names.index(constraint.metric)])
-    return Evaluations(genotypes, values[:, : len(problem.objectives)] * problem.signs, violations)
+        return self.problem.evaluations(self.genotypes[rows].copy(), self.values[rows])
 
 
 def _grown(array: NDArray[Any], capacity: int) -> NDArray[Any]:

@@ -317,7 +317,7 @@ def check_bounds(problem: Problem, bounds: Sequence[Constraint]) -> None:
 
 def compare(
     problem: Problem,
-    strategies: Mapping[str, StrategyFactory],
+    strategies: Mapping[str, StrategyFactory | str] | Sequence[str],
     seeds: Sequence[int],
     budget: int,
     *,
@@ -338,7 +338,8 @@ def compare(
 
     Args:
         problem: What to optimise.
-        strategies: By name, what makes one from the problem and a seed.
+        strategies: What makes each from the problem and a seed, or what it is called
+            (``evolution``), by the name it goes by here; or just what they are called.
         seeds: Distinct.
         budget: Evaluations of each run.
         store: Where to keep the runs, as a store or its URL; only in memory by default.
@@ -361,6 +362,8 @@ def compare(
             "a comparison must have at least one strategy and distinct seeds, got "
             f"{len(strategies)} strategies and seeds {list(seeds)}"
         )
+    if not isinstance(strategies, Mapping):
+        strategies = {text: text for text in strategies}
     check_bounds(problem, bounds)
     if isinstance(store, str):
         from nastool.store import open_store
@@ -419,7 +422,7 @@ def check_name(store: Store, name: str, problem: Problem) -> None:
 
 def study_of(
     problem: Problem,
-    factory: StrategyFactory,
+    factory: StrategyFactory | str,
     seed: int,
     store: Store | None,
     name: str,
@@ -431,7 +434,7 @@ def study_of(
 
     Args:
         problem: What to optimise.
-        factory: Makes the strategy.
+        factory: Makes the strategy, or its name.
         seed: Of the run.
         store: Where it is kept.
         name: Of the comparison.

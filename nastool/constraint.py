@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal
 from typing import Literal
@@ -104,6 +105,30 @@ class Constraint:
         texts = [text for text in texts if _read(text).value == self.bound]
         text = min(texts, key=len, default=f"{float(self.bound)!r}{self.unit}")
         return f"{self.metric}{self.sense}{text}"
+
+
+def violations(
+    constraints: Sequence[Constraint], values: Mapping[str, NDArray[np.float64]], n: int
+) -> NDArray[np.float64]:
+    """Violation of each constraint by each of n architectures, shape (n, c).
+
+    Args:
+        constraints: On metrics whose values are given.
+        values: By metric, shape (n,), in its base unit.
+        n: How many architectures there are.
+    """
+    found = np.empty((n, len(constraints)))
+    for column, constraint in enumerate(constraints):
+        found[:, column] = constraint.violation(values[constraint.metric])
+    return found
+
+
+def limits(constraints: Sequence[Constraint], metric: str) -> tuple[float, float]:
+    """The smallest and the largest allowed value of a metric, infinite where none is given."""
+    bounds = [c for c in constraints if c.metric == metric]
+    lower = max((c.bound for c in bounds if c.sense == ">="), default=-math.inf)
+    upper = min((c.bound for c in bounds if c.sense == "<="), default=math.inf)
+    return lower, upper
 
 
 def parse_quantity(text: str) -> Quantity:

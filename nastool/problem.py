@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.branches import Budget, ConditionalCost, Cost, budget
-from nastool.constraint import Constraint, format_quantity
+from nastool.constraint import Constraint, format_quantity, limits, violations
 from nastool.errors import InfeasibleError, InvalidInputError, nearest
 from nastool.evaluations import Evaluations
 from nastool.memory import Memory
@@ -193,8 +192,7 @@ class Problem:
             if not isinstance(metric, CostObjective):
                 continue
             bounds = [c for c in self.hard_constraints if c.metric == name]
-            upper = min((c.bound for c in bounds if c.sense == "<="), default=math.inf)
-            lower = max((c.bound for c in bounds if c.sense == ">="), default=-math.inf)
+            lower, upper = limits(bounds, name)
             smallest, largest = metric.cost.minimum[0], metric.cost.maximum[0]
             for c in bounds:
                 impossible = smallest > c.bound if c.sense == "<=" else largest < c.bound
@@ -321,8 +319,19 @@ class Problem:
             evaluator: How to run one objective on the batch; in this process by default.
         """
         values = self.values(genotypes, evaluator)
-        objectives = np.stack([values[o.name] for o in self.objectives], axis=1) * self.signs
-        violations = np.empty((len(genotypes), len(self.constraints)))
-        for column, c in enumerate(self.constraints):
-            violations[:, column] = c.violation(values[c.metric])
-        return Evaluations(genotypes, objectives, violations)
+        return self.evaluations(genotypes, np.stack(list(values.values()), axis=1))
+
+    def evaluations(self, genotypes: Genotypes, values: NDArray[np.float64]) -> Evaluations:
+        """A batch as strategies see it: minimised objectives, and violations.
+
+        Args:
+            genotypes: Shape (n, d).
+            values: Every reported metric in its natural sign and base unit, shape (n, r).
+        """
+        names = [metric.name for metric in self.reported]
+        columns = dict(zip(names, values.T, strict=True))
+        return Evaluations(
+            genotypes,
+            values[:, : len(self.objectives)] * self.signs,
+            violations(self.constraints, columns, len(genotypes)),
+        )

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool import pareto
-from nastool.archive import Archive, as_evaluations
+from nastool.archive import Archive
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
 from nastool.evaluations import Evaluations
 from nastool.files.documents import json_document
@@ -26,14 +26,20 @@ from nastool.trust import Trust, is_predicted, trust
 if TYPE_CHECKING:
     import pandas as pd
 
-StopReason = Literal["budget", "exhausted", "stalled", "interrupted", ""]
+StopReason = Literal[
+    "budget", "exhausted", "stalled", "time", "patience", "asked", "interrupted", ""
+]
 """Why a run ended: the budget is spent; nothing is left to propose; the strategy proposed nothing
-new for long; Ctrl-C. Empty for a study that is running or was killed."""
+new for long; the time is over; nothing was gained for long; the caller asked for it; Ctrl-C. Empty
+for a study that is running or was killed."""
 
 STOP_MESSAGES: dict[StopReason, str] = {
     "budget": "the budget is spent",
     "exhausted": "no architecture is left to propose",
     "stalled": "the strategy proposed nothing new for long",
+    "time": "the time is over; run it again to go on",
+    "patience": "nothing was gained for long",
+    "asked": "ended by the caller",
     "interrupted": "interrupted; run it again to go on",
     "": "not finished; run it again to go on",
 }
@@ -108,7 +114,7 @@ class Result:
         genotypes, metrics = archive.genotypes.copy(), archive.values.copy()
         return Result(
             problem,
-            as_evaluations(problem, genotypes, metrics),
+            problem.evaluations(genotypes, metrics),
             metrics,
             archive.elapsed.copy(),
             seconds,

@@ -12,7 +12,7 @@ from nastool.recipes.problems import default_objectives, make_problem
 from nastool.recipes.study_recipe import StudyRecipe
 from nastool.results import Result
 from nastool.space import SearchSpace
-from nastool.study import Progress, StrategyFactory, Study
+from nastool.study import Progress, StrategyFactory, Study, Until
 
 if TYPE_CHECKING:
     from nastool.executors import Executor
@@ -34,6 +34,7 @@ def search(
     store: Store | str | None = None,
     study: str = "",
     progress: Progress | None = None,
+    until: Until | None = None,
     executor: Executor | None = None,
 ) -> Result:
     """Search a space for the best architectures, as ``nastool search`` does.
@@ -52,6 +53,8 @@ def search(
         store: Where to keep the study, as a store or its URL; only in memory by default.
         study: Name to keep it under; by default it follows from what is searched and how.
         progress: Told after every batch.
+        until: Asked between batches whether to end before the budget, e.g.
+            `nastool.stopping.Patience`.
         executor: Where objectives run that are not cheap; in this process by default.
 
     Raises:
@@ -81,4 +84,4 @@ def search(
     else:
         factory = functools.partial(strategy, **recipe.options)
         made = Study(problem, factory, store, study or None, seed, executor=executor)
-    return made.run(recipe.budget, batch_size, progress)
+    return made.run(recipe.budget, batch_size, progress, until=until)

@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 """Called after every batch with the number of evaluations so far and the budget."""
 
+Until = Callable[["Study"], StopReason | bool]
+"""Asked between batches: why the run is to end, or whether; empty or False to go on."""
+
 StrategyFactory = Callable[[Problem, int], Strategy]
 """Makes a strategy from a problem and a seed, as every strategy class does."""
 
@@ -194,6 +197,11 @@ class Study:
             self.description,
         )
 
+    @property
+    def evaluations(self) -> Evaluations:
+        """What has been evaluated so far, in that order."""
+        return self._archive.evaluations(slice(len(self._archive)))
+
     def __len__(self) -> int:
         return len(self._archive)
 
@@ -216,6 +224,7 @@ class Study:
         progress: Progress | None = None,
         *,
         retry_failed: bool = False,
+        until: Until | None = None,
     ) -> Result:
         """Evaluate until the study holds that many distinct genotypes.
 
@@ -229,6 +238,8 @@ class Study:
             progress: Told after every batch.
             retry_failed: Whether to begin by evaluating again, once, what has failed in earlier
                 runs; what comes of it takes the place of the failures.
+            until: Asked between batches whether the run is to end before its budget, e.g.
+                `nastool.stopping.Patience`; a later run goes on as if it had not ended.
 
         Raises:
             InvalidInputError: A budget or batch size below 1, another batch size than before, or
@@ -252,6 +263,8 @@ class Study:
                 while not stop_reason:
                     if interrupt.requested:
                         stop_reason = "interrupted"
+                    elif until is not None and len(self) and (ended := until(self)):
+                        stop_reason = "asked" if ended is True else ended
                     else:
                         stop_reason = self._step(budget, batch_size, interrupt, begin - offset)
                     now = time.perf_counter()

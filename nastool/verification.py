@@ -212,7 +212,10 @@ def verify(
         for name, objective in measured.items()
     )
     known = {**predictions, **values}
-    feasible = _feasible(problem, known, len(chosen))
+    found = problem.evaluations(
+        chosen, np.stack([known[metric.name] for metric in problem.reported], axis=1)
+    )
+    satisfying = (found.violations <= 0).all(axis=1)
     bounded = any(constraint.metric in measured for constraint in problem.constraints)
     return Verification(
         result,
@@ -220,8 +223,8 @@ def verify(
         values,
         agreements,
         front=len(front),
-        satisfying=int(feasible.sum()) if bounded else None,
-        kept=_kept(problem, {name: column[feasible] for name, column in known.items()}),
+        satisfying=int(satisfying.sum()) if bounded else None,
+        kept=int(pareto.non_dominated(found.objectives[satisfying]).sum()),
     )
 
 
@@ -312,20 +315,6 @@ def _unlearned(predicted: Objective, genotypes: Genotypes, values: Floats) -> Fl
     if not isinstance(predicted, Learned):
         return values
     return np.where(predicted.learned(genotypes), np.nan, values)
-
-
-def _feasible(problem: Problem, values: Mapping[str, Floats], n: int) -> NDArray[np.bool_]:
-    """Which of n shapes keep every constraint, shape (n,); a failed measurement keeps none."""
-    mask = np.ones(n, dtype=bool)
-    for constraint in problem.constraints:
-        mask &= constraint.violation(values[constraint.metric]) <= 0
-    return mask
-
-
-def _kept(problem: Problem, values: Mapping[str, Floats]) -> int:
-    """Shapes that are on the front of what was measured, where every objective is known."""
-    columns = np.stack([values[o.name] for o in problem.objectives], axis=1) * problem.signs
-    return int(pareto.non_dominated(columns).sum())
 
 
 def front_digest(result: Result) -> str:

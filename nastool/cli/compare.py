@@ -22,9 +22,9 @@ from nastool.cli.options import (
 from nastool.cli.pages import help_page
 
 if TYPE_CHECKING:
-    from nastool.cli.entrants import Contest
     from nastool.cli.output import Destination, Formats
     from nastool.comparison import Comparison
+    from nastool.contests import Contest
     from nastool.store import Store
 
 _STRATEGIES = ("random", "evolution", "nsga2", "pareto")
@@ -126,8 +126,8 @@ def compare(
     plot: Path | None,
 ) -> None:
     """Compare strategies over several seeds."""
-    from nastool.cli.entrants import Contest, parse_limit
     from nastool.cli.output import Destination
+    from nastool.contests import Contest, parse_limit
     from nastool.errors import InvalidInputError
     from nastool.recipes.problems import default_objectives
 
@@ -287,7 +287,7 @@ def _run_here(contest: Contest, store: Store | None) -> Comparison:
 
 def _run_in_processes(contest: Contest, storage: str, jobs: int) -> None:
     from nastool.cli.progress import ProgressBar
-    from nastool.cli.workers import run_in_processes
+    from nastool.contest_workers import run_in_processes
 
     total = _total(contest)
     with ProgressBar(f"comparing, {jobs} runs at a time") as bar:

@@ -267,7 +267,9 @@ def _scalar(document: Document, key: str, param: click.Parameter, value: Any) ->
 
 
 def _word(document: Document, keys: tuple[str, ...], value: Any) -> str:
-    """A value of a table as it stands behind ``KEY=``."""
+    """A value of a table as it stands behind ``KEY=``; JSON has a word for nothing."""
+    if value is None:
+        return "none"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (str, int, float)):

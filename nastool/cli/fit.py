@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,13 +14,14 @@ from nastool.cli import completion
 from nastool.cli.options import number, plugin_option, whole
 from nastool.cli.pages import help_page
 from nastool.cli.predictor_plot import plot_option, write_page
-from nastool.errors import InvalidInputError
+from nastool.errors import InvalidInputError, NastoolError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from nastool.predictors.base import Card
     from nastool.predictors.selection import Candidate, HeldOut
+    from nastool.space import SearchSpace
 
 
 @help_page(
@@ -38,7 +40,11 @@ if TYPE_CHECKING:
     metavar="SPEC",
     help="Space the shapes belong to. Default: read off the columns layer_1, layer_2, ...",
 )
-@click.option("--target", default="perplexity", show_default=True, help="Column to predict.")
+@click.option(
+    "--target",
+    help="Column to predict. Default: the first of the space's own objectives; without --space, of "
+    "those of the installed spaces.",
+)
 @click.option("--metric", help="Name of what is predicted. Default: the target.")
 @click.option("--unit", default="", help="Unit of the target, e.g. s or ms.")
 @click.option("--maximize", is_flag=True, help="What is predicted is better when larger.")
@@ -104,7 +110,7 @@ if TYPE_CHECKING:
 def fit(
     table: Path,
     space_spec: str | None,
-    target: str,
+    target: str | None,
     metric: str | None,
     unit: str,
     maximize: bool,
@@ -161,6 +167,7 @@ def fit(
         from nastool.plugins import load_space
 
         space = load_space(space_spec)
+    target = target or _default_target(space)
     data = read_measurements(table, target, space, cards[0].costs if cards else costs, where)
     one = in_base(stated_unit(data.conditions, unit, table))
     data = replace(data, targets=data.targets * one.value)
@@ -215,6 +222,27 @@ def fit(
     for agreement in card.agreements:
         console.print(f"Rank agreement with {agreement}", soft_wrap=True)
     console.print(f"Wrote {output}: {card.by}", soft_wrap=True)
+
+
+def _default_target(space: SearchSpace | None) -> str:
+    """What a space optimises first, or the first installed one that says it.
+
+    Raises:
+        InvalidInputError: None says it.
+    """
+    from nastool.errors import naming
+    from nastool.plugins import SEARCH_SPACES, available
+
+    if space is not None and space.objectives:
+        return space.objectives[0]
+    for plugin in available(SEARCH_SPACES):
+        # Of a space that is broken, or needs an argument, nothing is known.
+        with contextlib.suppress(NastoolError), naming(f"space {plugin.name}"):
+            factory: Any = plugin.load()
+            objectives: tuple[str, ...] = tuple(factory(None).objectives)
+            if objectives:
+                return objectives[0]
+    raise InvalidInputError("--target: expected the column to predict, got none")
 
 
 def _parse_against(text: str) -> tuple[str, Path]:

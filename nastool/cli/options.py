@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,30 @@ PLUGIN_FILES = "nastool.plugin_files"
 """Where a context's ``meta`` keeps the files of ``--plugin``: worker processes need them again."""
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def parse_time(option: str, text: str) -> float:
+    """Read a duration.
+
+    Args:
+        option: Names it; begins the message.
+        text: A number with s, m or h behind it, e.g. ``7m`` or ``1.5h``.
+
+    Returns:
+        Seconds.
+
+    Raises:
+        InvalidInputError: If it is none, or not positive.
+    """
+    from nastool.errors import InvalidInputError
+
+    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([smh])", text.strip())
+    seconds = float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
+    if not 0 < seconds < math.inf:
+        raise InvalidInputError(
+            f"{option}: expected a time such as 90s, 7m or 1.5h, longer than none, got {text!r}"
+        )
+    return seconds
 
 
 class WholeNumber(click.ParamType[int]):
@@ -200,6 +225,26 @@ def budget_options(command: _F) -> _F:
             default="30000",
             show_default=True,
             help="Architectures to evaluate; k and M allowed.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def ending_options(command: _F) -> _F:
+    """Add ``--time`` and ``--patience``: when a search ends before its budget."""
+    for option in (
+        click.option(
+            "--patience",
+            type=count,
+            metavar="N",
+            help="End when N evaluations in a row have gained nothing.",
+        ),
+        click.option(
+            "--time",
+            "time_text",
+            metavar="TIME",
+            help="End after so long, e.g. 90s, 7m or 2h; the same command goes on.",
         ),
     ):
         command = option(command)

@@ -12,9 +12,10 @@ from nastool.errors import InvalidInputError
 from nastool.problem import Problem
 from nastool.recipes.study_recipe import StudyRecipe
 from nastool.results import Result
+from nastool.stopping import Patience, TimeLimit, any_of
 from nastool.store import open_store
 from nastool.store.urls import showable
-from nastool.study import Study
+from nastool.study import Study, Until
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,15 @@ class Plan:
         recipe: What is searched and how.
         storage: Where it is kept, or ``none``.
         retry_failed: Whether to begin with what has failed in the stored study.
+        limit_s: Seconds after which it ends before its budget; None for no such end.
+        patience: Evaluations without a gain after which it does.
     """
 
     recipe: StudyRecipe
     storage: str
     retry_failed: bool = False
+    limit_s: float | None = None
+    patience: int | None = None
 
     def study(self, problem: Problem | None = None) -> Study:
         """The study, with what the store already holds of it.
@@ -43,6 +48,14 @@ class Plan:
             _check_name(self.storage, self.recipe.study)
         return Study.of(self.recipe, self.storage, problem=problem)
 
+    def _until(self) -> Until | None:
+        ends: list[Until] = []
+        if self.limit_s is not None:
+            ends.append(TimeLimit(self.limit_s))
+        if self.patience is not None:
+            ends.append(Patience(self.patience))
+        return any_of(ends) if ends else None
+
     def run(self, study: Study, label: str = "") -> Result:
         """Run the study up to the budget and, unless it is one of many, say what was there before.
 
@@ -54,7 +67,11 @@ class Plan:
         where = f"Study {study.name} in {showable(self.storage)}"
         with ProgressBar(f"searching, {label}" if label else "searching") as progress:
             result = study.run(
-                budget, self.recipe.batch_size, progress, retry_failed=self.retry_failed
+                budget,
+                self.recipe.batch_size,
+                progress,
+                retry_failed=self.retry_failed,
+                until=self._until(),
             )
         if label:
             return result.first(budget)

@@ -15,7 +15,9 @@ from nastool.cli.constraints import constraint_options, read_constraints
 from nastool.cli.options import (
     budget_options,
     corrected_option,
+    ending_options,
     output_options,
+    parse_time,
     plugin_option,
     problem_options,
     storage_option,
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 @strategy_option
 @constraint_options
 @budget_options
+@ending_options
 @refining_options
 @storage_option
 @click.option(
@@ -83,6 +86,8 @@ def search(
     seed: int,
     batch_size: int | None,
     settings_texts: tuple[str, ...],
+    time_text: str | None,
+    patience: int | None,
     refining: Refining | None,
     storage: str,
     study_name: str | None,
@@ -123,7 +128,10 @@ def search(
     clouds = destination.clouds(cloud, problem)
     if retry_failed and storage == "none":
         raise InvalidInputError("--retry-failed: expected a study in a store, got --storage none")
-    plan = Plan(recipe, storage, retry_failed)
+    limit_s = None if time_text is None else parse_time("--time", time_text)
+    if refining is not None and (limit_s is not None or patience is not None):
+        raise InvalidInputError("--refine: expected neither --time nor --patience beside it")
+    plan = Plan(recipe, storage, retry_failed, limit_s, patience)
     measured: dict[str, Objective] = {}
     verification: Mapping[str, Any] | None
     if refining is not None:

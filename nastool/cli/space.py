@@ -89,6 +89,7 @@ def count_feasible(space: SearchSpace, constraints: tuple[Constraint, ...]) -> F
 
     from nastool.branches import budget
     from nastool.chain import Count
+    from nastool.constraint import limits
     from nastool.errors import InvalidInputError
     from nastool.problem import CostObjective, Problem
 
@@ -104,9 +105,7 @@ def count_feasible(space: SearchSpace, constraints: tuple[Constraint, ...]) -> F
     problem = Problem(space, (CostObjective(costs[0], space),), constraints)
     budgets = []
     for cost in costs:
-        bounds = [c for c in constraints if c.metric == cost.name]
-        upper = min((c.bound for c in bounds if c.sense == "<="), default=math.inf)
-        lower = max((c.bound for c in bounds if c.sense == ">="), default=-math.inf)
+        lower, upper = limits(constraints, cost.name)
         budgets.append(budget(cost, upper, lower))
     if space.has_own_forms:
         return _by_forms(space, problem)

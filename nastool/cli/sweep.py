@@ -85,25 +85,27 @@ def sweep(
     """
     # Here and not above: the help page must not wait for numpy.
     from nastool.cli.output import Destination
-    from nastool.cli.sweeping import Sweep, read_limits, show
+    from nastool.cli.sweeping import run, show
     from nastool.plots.clouds import measured_cloud
     from nastool.recipes.problems import default_objectives
+    from nastool.recipes.settings import read_pairs
+    from nastool.recipes.study_recipe import StudyRecipe
+    from nastool.sweeps import Sweep, read_limits
 
     destination = Destination(output_format, None, output, plot)
     destination.check_cloud(cloud)
     limits = read_limits(start, stop, step, at_texts)
-    plan = Sweep(
+    recipe = StudyRecipe(
         space_text,
         tuple(objective_texts or default_objectives(space_text)[:1]),
-        metric_text,
-        limits,
         read_constraints(constraint_texts, upper_texts, lower_texts),
         strategy_text,
-        settings_texts,
+        read_pairs(settings_texts, "--option"),
         budget,
         seed,
         batch_size,
     )
+    plan = Sweep(recipe, metric_text, limits)
     name, metric = plan.problem.objectives[0].name, plan.metric.name
     clouds = () if cloud is None else (measured_cloud(cloud, plan.problem, metric, name),)
-    show(destination, plan, plan.run(storage), storage, clouds)
+    show(destination, plan, run(plan, storage), storage, clouds)

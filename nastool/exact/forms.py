@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.branches import Branching, ConditionalCost
-from nastool.constraint import Constraint
+from nastool.constraint import Constraint, limits
 from nastool.errors import InvalidInputError
 from nastool.exact.boxes import BoxSum, add, from_tables, from_trees, restrict
 from nastool.exact.chains import IntegerChain, integer_chain
@@ -188,16 +188,10 @@ def _bounds(
     part: _Part, axes: Sequence[str], constraints: Sequence[Constraint]
 ) -> tuple[Bound, ...]:
     """Limits of chain costs, the axis of a front first."""
-    limits = {name: [-math.inf, math.inf] for name in axes}
-    for constraint in constraints:
-        limit = limits.setdefault(constraint.metric, [-math.inf, math.inf])
-        if constraint.sense == "<=":
-            limit[1] = min(limit[1], constraint.bound)
-        else:
-            limit[0] = max(limit[0], constraint.bound)
-    metrics = {name: part.metric(name) for name in limits}
+    names = dict.fromkeys([*axes, *(c.metric for c in constraints)])
+    metrics = {name: part.metric(name) for name in names}
     return tuple(
-        Bound(part.chain(metric), *limits[name])
+        Bound(part.chain(metric), *limits(constraints, name))
         for name, metric in metrics.items()
         if isinstance(metric, CostObjective)
     )
@@ -207,17 +201,17 @@ def _joint_task(
     part: _Part, objectives: Sequence[Objective], constraints: Sequence[Constraint]
 ) -> JointTask:
     """Objectives first, then what else is limited; a lower limit is an upper one turned round."""
-    limits = {(o.name, int(o.direction.sign)): math.inf for o in objectives}
+    uppers = {(o.name, int(o.direction.sign)): math.inf for o in objectives}
     for constraint in constraints:
         sign = 1 if constraint.sense == "<=" else -1
         key = constraint.metric, sign
-        limits[key] = min(limits.get(key, math.inf), sign * constraint.bound)
-    functions = [part.boxes(part.metric(name), sign) for name, sign in limits]
+        uppers[key] = min(uppers.get(key, math.inf), sign * constraint.bound)
+    functions = [part.boxes(part.metric(name), sign) for name, sign in uppers]
     if len(functions) == 1:
         # The objective keeps a limit of its own, and nothing else does.
         functions.append(from_tables(part.sizes, ()))
-        limits["", 1] = math.inf
-    return JointTask(tuple(functions), tuple(limits.values()), len(objectives) == 2)
+        uppers["", 1] = math.inf
+    return JointTask(tuple(functions), tuple(uppers.values()), len(objectives) == 2)
 
 
 def objective_boxes(objective: Objective) -> BoxSum:

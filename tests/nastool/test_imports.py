@@ -14,7 +14,9 @@ HEAVY = (
     "optuna", "pymoo", "numba",
 )  # fmt: skip
 ROOT = Path(__file__).parents[2]
-GROUPS = ("search_spaces", "objectives", "strategies", "predictors", "devices", "commands")
+GROUPS = (
+    "search_spaces", "objectives", "strategies", "predictors", "devices", "supernets", "commands",
+)  # fmt: skip
 ENTRY_POINTS = [
     point
     for group in GROUPS

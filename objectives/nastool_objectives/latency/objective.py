@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ from nastool.predicted import PredictedObjective
 from nastool.space import Genotypes, SearchSpace
 from nastool.store.measurements import quantity_of
 from nastool_objectives.latency.fitting import require_quiet
+from nastool_objectives.latency.padding import NONE
 from nastool_objectives.latency.quantities import (
     ENERGY,
     LATENCY,
@@ -261,22 +264,33 @@ def _measured(
     )
 
 
+def device_as_begun(text: str, settings: Mapping[str, Any], facts: Mapping[str, Any]) -> Device:
+    """A device that pads nothing where a campaign began before there was padding.
+
+    Args:
+        text: The device as users type it.
+        settings: Its settings.
+        facts: What it said of itself when the campaign began.
+    """
+    from nastool.plugins import load_device
+
+    device = load_device(text, settings)
+    if "padding" in device.facts and "padding" not in facts:
+        return load_device(text, {**settings, "pad": NONE})
+    return device
+
+
 def device_again(card: DeviceCard) -> Device:
     """The device of a campaign, to measure more on it.
 
     Raises:
         InvalidInputError: Its table came from elsewhere, or this machine is another one.
     """
-    from nastool.plugins import load_device
-
     if card.device == "imported":
         raise InvalidInputError(
             f"device {card.name!r} was measured elsewhere and cannot be measured again here"
         )
-    device = load_device(card.device, card.settings)
-    if "padding" in device.facts and "padding" not in card.facts:
-        # Measured before there was padding.
-        device = load_device(card.device, {**card.settings, "pad": "none"})
+    device = device_as_begun(card.device, card.settings, card.facts)
     facts = json.loads(json.dumps(dict(device.facts)))
     different = [key for key, value in lasting(card.facts).items() if facts.get(key) != value]
     if different:

@@ -12,11 +12,10 @@ import click
 
 from nastool.cli import completion
 from nastool.cli.cost import announce, dry_run_option
-from nastool.cli.options import count, plugin_option, storage_option, whole
+from nastool.cli.options import count, parse_time, plugin_option, storage_option, whole
 from nastool.cli.pages import help_page
 from nastool.errors import InvalidInputError
 from nastool_supernets.cli.supernets import move, torch_needed
-from nastool_supernets.cli.training_options import parse_time
 
 if TYPE_CHECKING:
     from nastool_supernets.genotypes import Genotype

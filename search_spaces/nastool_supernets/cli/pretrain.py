@@ -11,7 +11,7 @@ import click
 
 from nastool.cli import completion
 from nastool.cli.cost import announce, count_of, dry_run_option
-from nastool.cli.options import count, plugin_option, storage_option, whole
+from nastool.cli.options import count, parse_time, plugin_option, storage_option, whole
 from nastool.cli.pages import help_page
 from nastool.errors import InvalidInputError
 from nastool_supernets.cli.starts import (
@@ -32,7 +32,6 @@ from nastool_supernets.cli.texts import named_sources, open_corpus
 from nastool_supernets.cli.training_options import (
     configuration,
     distillation,
-    parse_time,
     teaching,
     training_rule,
 )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -141,28 +139,6 @@ def teaching(
     if temperature is not None:
         distilled = replace(distilled, temperature=temperature)
     return distilled, hidden
-
-
-def parse_time(option: str, text: str) -> float:
-    """Read a duration.
-
-    Args:
-        option: Names it; begins the message.
-        text: A number with s, m or h behind it, e.g. ``7m`` or ``1.5h``.
-
-    Returns:
-        Seconds.
-
-    Raises:
-        InvalidInputError: If it is none, or not positive.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([smh])", text.strip())
-    seconds = float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
-    if not 0 < seconds < math.inf:
-        raise InvalidInputError(
-            f"{option}: expected a time such as 90s, 7m or 1.5h, longer than none, got {text!r}"
-        )
-    return seconds
 
 
 def _preset(name: str) -> PretrainingConfig:

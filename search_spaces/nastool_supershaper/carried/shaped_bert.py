@@ -153,7 +153,7 @@ class ShapedBertLayer(nn.Module):
         self.output_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
 
     def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        """Transform (B, T, h_{i-1}) to (B, T, h_i); mask is True where a key may be seen."""
+        """Transform (B, T, h_{i-1}) to (B, T, h_i); mask is added to scores (B, heads, T, T)."""
         x = self.bottleneck(hidden)
         query, key, value = (
             linear(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
@@ -339,7 +339,11 @@ class ShapedBertModel(ShapedBertPreTrainedModel):
         (B, T, h_i) come along.
         """
         hidden = self.embeddings(input_ids, token_type_ids)
-        mask = None if attention_mask is None else attention_mask[:, None, None, :].bool()
+        mask = None
+        if attention_mask is not None:
+            # Made once: of a mask of truth values, every layer would make it anew.
+            unseen = attention_mask[:, None, None, :] == 0
+            mask = torch.zeros_like(unseen, dtype=hidden.dtype).masked_fill(unseen, -torch.inf)
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         states: list[Tensor] = []

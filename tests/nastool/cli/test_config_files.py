@@ -223,3 +223,9 @@ def test_a_command_with_a_config_of_its_own_keeps_it(tmp_path, monkeypatch):
     ):
         result = CliRunner().invoke(made, arguments)
         assert result.output == f"{expected!r}\n", arguments
+
+
+def test_what_json_calls_null_is_a_setting_of_nothing(nastool):
+    Path("a.json").write_text('{"space": "toy", "options": {"tournament_size": null}}')
+    text = dumped(nastool, "search", "--config", "a.json")
+    assert tomllib.loads(text)["option"] == {"tournament_size": "none"}

@@ -179,3 +179,17 @@ def test_what_is_not_predicted_cannot_be_refined(nastool, truth):
     run = nastool("search", "--space", "refined", "--objective", "params", "--refine", "1")
     assert run.exit_code == 2
     assert "predicts nothing" in run.stderr
+
+
+def test_a_refined_study_shows_the_recipe_that_makes_it_again(nastool, truth):
+    refined = search(nastool, "--format", "json", "--refine", "1", "--refine-shapes", "6")
+    assert refined.exit_code == 0, refined.stderr
+    name = json.loads(refined.stdout)["study"]
+    shown = nastool("show", name, "--recipe")
+    assert shown.exit_code == 0, shown.stderr
+    assert "[predictors]" in shown.stdout
+    Path("r.toml").write_text(shown.stdout)
+    again = nastool("run", "r.toml", "--format", "json")
+    assert again.exit_code == 0, again.stderr
+    assert "nothing was evaluated" in again.stderr
+    assert json.loads(again.stdout)["architectures"] == json.loads(refined.stdout)["architectures"]

@@ -320,3 +320,44 @@ def test_nothing_can_be_tried_again_without_a_store(nastool):
     )
     assert result.exit_code == 2
     assert "--retry-failed: expected a study in a store" in result.stderr
+
+
+def test_without_objectives_the_first_cost_of_the_space_is_optimised(nastool):
+    result = nastool("search", "--space", "toy", "--budget", "50", "--format", "json")
+    assert result.exit_code == 0
+    content = json.loads(result.stdout)
+    assert [metric["name"] for metric in content["metrics"]] == ["params"]
+
+
+DECLARING = """
+from nastool.plugins import register_space
+from nastool.testing import Widths
+
+@register_space("declaring")
+class Declaring(Widths):
+    name = "declaring"
+    objectives = ("loss", "params")
+
+    def __init__(self, argument=None):
+        super().__init__()
+
+@register_space("silent")
+class Silent(Declaring):
+    name = "silent"
+    objectives = ()
+    costs = {}
+"""
+
+
+def test_a_space_says_what_is_optimised_by_default(nastool, tmp_path):
+    path = tmp_path / "declaring.py"
+    path.write_text(DECLARING)
+    for command in (("search",), ("compare", "--seeds", "2", "--strategy", "random")):
+        common = ("--plugin", str(path), "--budget", "20", "--space")
+        result = nastool(*command, *common, "declaring")
+        assert result.exit_code == 0, result.output
+        assert "loss" in result.output
+        assert "params" in result.output
+        result = nastool(*command, *common, "silent")
+        assert result.exit_code == 2
+        assert "silent declares no objectives: say what is optimised" in result.output

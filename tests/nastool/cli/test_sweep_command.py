@@ -7,10 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from nastool.cli.sweeping import read_limits
 from nastool.errors import InvalidInputError
 from nastool.plugins import load_objective, load_space
 from nastool.problem import CostObjective
+from nastool.sweeps import read_limits
 
 
 @pytest.fixture

@@ -4,14 +4,17 @@ import numpy as np
 import pytest
 
 import nastool
+from nastool.comparison import compare
 from nastool.constraint import Constraint
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.files.documents import parse_document, toml_text
+from nastool.measurers import measurers
 from nastool.plugins import load_file, load_objective, load_space
 from nastool.recipes.study_recipe import StudyRecipe, shared_recipe
 from nastool.store import open_store
 from nastool.strategies.random import RandomSearch
 from nastool.study import Study
+from nastool.sweeps import Sweep, read_limits
 
 PLUGIN = Path(__file__).parents[1] / "cli" / "toy_plugin.py"
 
@@ -184,3 +187,44 @@ def test_texts_of_every_kind_come_back_from_toml():
     assert parse_document(text, "x").content == content
     with pytest.raises(InvalidInputError, match="UTF-8"):
         toml_text({"a": "\udcff"})
+
+
+def test_comparisons_take_strategies_by_name():
+    problem = StudyRecipe("toy", ("loss",)).problem()
+    named = compare(problem, ["random", "evolution:paper"], range(2), 20)
+    made = compare(problem, {"random": RandomSearch, "other": "evolution:paper"}, range(2), 20)
+    for first, second in (("random", "random"), ("evolution:paper", "other")):
+        for one, other in zip(named.results[first], made.results[second], strict=True):
+            np.testing.assert_array_equal(one.metrics, other.metrics)
+    with pytest.raises(InvalidInputError, match="unknown strategy 'nope'"):
+        compare(problem, ["nope"], range(2), 20)
+
+
+def test_a_sweep_searches_once_for_each_limit():
+    recipe = StudyRecipe("toy", ("loss",), strategy="random", budget=300)
+    sweep = Sweep(recipe, "params", read_limits("2M", "6M", "2M", ()))
+    asked = []
+
+    def run(recipe, label):
+        asked.append(label)
+        return Study.of(recipe).run(recipe.budget), None
+
+    found = sweep.run(run)
+    assert asked == ["params<=2M", "params<=4M", "params<=6M"]
+    best = [row.values["loss"] for row in found]
+    assert best == sorted(best, reverse=True)
+    assert all(row.values["params"] <= row.limit.bound for row in found)
+    with pytest.raises(NastoolError, match="no architecture was found under any limit"):
+        Sweep(recipe, "params", read_limits(None, None, None, ["1"])).run(run)
+    with pytest.raises(InvalidInputError, match="must be another than what is optimised"):
+        Sweep(recipe, "loss", sweep.limits)
+
+
+def test_what_measures_a_metric_is_found_by_its_name():
+    problem = StudyRecipe("toy", ("loss", "params")).problem()
+    with pytest.raises(InvalidInputError, match="no predicted metric can be measured"):
+        measurers(problem)
+    with pytest.raises(InvalidInputError, match=r"METRIC one of loss, got 'params=x'"):
+        measurers(problem, given={"params": "x"})
+    measured, skipped = measurers(problem, given={"loss": "throughput"})
+    assert (measured["loss"].name, skipped) == ("throughput", {})

@@ -18,6 +18,7 @@ from nastool.testing import DeviceConformance
 from nastool_objectives.latency import system
 from nastool_objectives.latency.export import export_torchscript
 from nastool_objectives.latency.nvml import Gpu, energy_of
+from nastool_objectives.latency.objective import device_as_begun
 from nastool_objectives.latency.padding import padded
 from nastool_supershaper.space import create
 
@@ -186,6 +187,12 @@ def test_a_gpu_says_what_it_pads_to_and_older_devices_do_not(fake_gpu):
     assert "padding" not in fake_gpu(pad="none").facts
     with pytest.raises(InvalidInputError, match="pad must be one of none, 8, 64, auto, got '7'"):
         fake_gpu(pad="7")
+
+
+def test_a_campaign_that_began_before_there_was_padding_goes_on_without(fake_gpu):
+    facts = fake_gpu(pad="none").facts
+    assert device_as_begun("cuda", {}, facts).pad == "none"
+    assert device_as_begun("cuda", {}, fake_gpu().facts).pad == "8"
 
 
 @pytest.mark.parametrize("device", ["cpu", "onnxruntime"])

@@ -13,11 +13,12 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
+from nastool.cli.options import parse_time
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.files.writing import owned
 from nastool_supernets.cli.measure import measure as measure_command
 from nastool_supernets.cli.pretrain import pretrain as pretrain_command
-from nastool_supernets.cli.training_options import configuration, parse_time
+from nastool_supernets.cli.training_options import configuration
 from nastool_supernets.corpus.corpus import load_corpus, load_tokenizer, prepare_corpus
 from nastool_supernets.corpus.identity import describe_source, describe_tokenizer, is_same_text
 from nastool_supernets.corpus.masked_text import mask_corpus, masked_text

@@ -117,27 +117,38 @@ def measure(
     """
     from nastool.cli.progress import ProgressBar
     from nastool.deployment import Workload
+    from nastool.files.reading import is_file
     from nastool.plugins import load_device, load_space
     from nastool.store import open_store
     from nastool_objectives.latency.campaign import Plan, run
     from nastool_objectives.latency.fitting import check_fit, keep
     from nastool_objectives.latency.ledger import keep_campaign
+    from nastool_objectives.latency.objective import device_as_begun
     from nastool_objectives.latency.registry import (
+        CARD,
         VISITS,
         DeviceCard,
+        check_enterable,
         devices_folder,
         find_device,
+        read_card,
     )
     from nastool_objectives.latency.repeatability import NoiseGate
     from nastool_objectives.latency.tables import tabulate
 
     space = load_space(space_text)
     settings = _settings(device_text, settings_texts, threads)
-    device = load_device(device_text, settings)
     workload = Workload(batch_size, sequence_length)
+    name = name or _default_name(device_text, settings, workload.as_dict())
+    folder = devices_folder(devices_dir) / name
+    check_enterable(folder)
+    if "pad" not in settings and is_file(folder / CARD):
+        device = device_as_begun(device_text, settings, read_card(folder).facts)
+    else:
+        device = load_device(device_text, settings)
     plan = Plan(shapes, anchors, rounds, warmup, repeats, choose=choose, seed=seed)
     card = DeviceCard(
-        name=name or _default_name(device_text, settings, workload.as_dict()),
+        name=name,
         device=device_text,
         settings=settings,
         facts=dict(device.facts),
@@ -148,7 +159,6 @@ def measure(
         gate=NoiseGate(min_spearman, max_difference),
         date=f"{datetime.now(UTC):%Y-%m-%d}",
     )
-    folder = devices_folder(devices_dir) / card.name
     known = [find_device(source, devices_dir) for source in sources]
     check_fit(folder, space, model, known)
     genotypes, n_anchors = plan.architectures(space)

@@ -1,4 +1,4 @@
-"""The strategies of a comparison, from the texts of a command line, and the runs they are for."""
+"""A comparison as plain values: its strategies by their texts, and the runs they are for."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import click
-
-from nastool.cli.options import count
 from nastool.comparison import (
     Comparison,
     ComparisonProgress,
@@ -23,7 +20,7 @@ from nastool.comparison import (
     runs_of,
     study_of,
 )
-from nastool.constraint import Constraint, parse_bound, parse_constraint
+from nastool.constraint import Constraint, parse_bound, parse_constraint, parse_whole
 from nastool.errors import InvalidInputError
 from nastool.indicators import load_statistics
 from nastool.plugins import STRATEGIES, find, load_file, load_strategy, parse_spec
@@ -67,10 +64,12 @@ def parse_entrant(text: str) -> Entrant:
     name, budget = text, None
     head, at, tail = text.rpartition("@")
     if at and "]" not in tail:
-        try:
-            name, budget = head, count(tail)
-        except click.BadParameter as error:
-            raise InvalidInputError(f"--strategy {text}: {error.message}") from error
+        name, budget = head, parse_whole(tail, 1)
+        if budget is None:
+            raise InvalidInputError(
+                f"--strategy {text}: expected a whole number of at least 1, such as 30000 or 30k, "
+                f"got {tail!r}"
+            )
     spec, *settings = _SETTING.split(name)
     try:
         plugin = find(STRATEGIES, parse_spec(spec).name)

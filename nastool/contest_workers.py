@@ -12,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
-from nastool.cli.entrants import Contest
+from nastool.contests import Contest
 from nastool.errors import NastoolError
 from nastool.interrupt import signals_interrupt
 from nastool.leftovers import follow_parent, workers_begin

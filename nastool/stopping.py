@@ -1,0 +1,102 @@
+"""Ends of a run other than its budget: a time, or nothing gained for long."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nastool import pareto
+from nastool.errors import InvalidInputError
+from nastool.results import StopReason
+from nastool.study import Study, Until
+
+if TYPE_CHECKING:
+    from nastool.evaluations import Evaluations
+
+
+@dataclass
+class TimeLimit:
+    """Ends a run after a time, at the end of the batch in hand.
+
+    Args:
+        seconds: Counted from when it is made.
+
+    Raises:
+        InvalidInputError: No time is left from the start.
+    """
+
+    seconds: float
+    _end: float = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.seconds > 0:
+            raise InvalidInputError(f"a time limit must be longer than 0 s, got {self.seconds:g}")
+        self._end = time.monotonic() + self.seconds
+
+    def __call__(self, study: Study) -> StopReason:
+        del study
+        return "time" if time.monotonic() >= self._end else ""
+
+
+@dataclass
+class Patience:
+    """Ends a run when so many evaluations in a row have gained nothing.
+
+    What counts is the study, earlier runs included: one that has ended so ends at once when it is
+    run again, and the same study is stopped after the same batch whether it was interrupted or not.
+
+    Args:
+        evaluations: How many; while nothing is feasible, all count.
+
+    Raises:
+        InvalidInputError: Fewer than one.
+    """
+
+    evaluations: int
+    _next: int = field(default=0, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.evaluations < 1:
+            raise InvalidInputError(
+                f"patience must be at least 1 evaluation, got {self.evaluations}"
+            )
+
+    def __call__(self, study: Study) -> StopReason:
+        # A front of thousands takes longer than a batch: no earlier than it could be over.
+        if len(study) < self._next:
+            return ""
+        self._next = last_gain(study.evaluations) + 1 + self.evaluations
+        return "patience" if len(study) >= self._next else ""
+
+
+def any_of(ends: Sequence[Until]) -> Until:
+    """What ends a run as soon as one of these does, for its reason."""
+
+    def until(study: Study) -> StopReason | bool:
+        return next((reason for end in ends if (reason := end(study))), "")
+
+    return until
+
+
+def last_gain(evaluations: Evaluations) -> int:
+    """Row of the last evaluation that improved on all before it, -1 where none is feasible.
+
+    With one objective it is the last new best; with more, the last point that no earlier one
+    dominated or equalled: hypervolume was gained there, and not since.
+
+    Args:
+        evaluations: In the order in which they were made.
+    """
+    feasible = np.flatnonzero(evaluations.feasible)
+    if not len(feasible):
+        return -1
+    points = evaluations.objectives[feasible]
+    # What was gained last is dominated by nothing later, else that would have been a gain: it is
+    # on the front of all, and nothing there is later but what equals an earlier point.
+    front = np.flatnonzero(pareto.non_dominated(points))
+    _, first = np.unique(points[front], axis=0, return_index=True)
+    return int(feasible[front[first]].max())
