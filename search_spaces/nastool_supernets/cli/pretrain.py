@@ -140,7 +140,12 @@ _PROBE = 20.0
 )
 @click.option("--sequence-length", type=count, help="Tokens a block. Default: 128.")
 @click.option("--held-out", type=float, help="Share of the text held out. Default: 0.01.")
-@click.option("--preset", help="supershaper, laptop or smoke. Default: laptop.")
+@click.option(
+    "--preset",
+    metavar="NAME",
+    help="smoke (20 steps, 20k tokens of length 128), short (400, 819k; minutes for a small net on "
+    "a CPU), laptop (20,000, 82M) or supershaper (as published). Default: laptop.",
+)
 @click.option("--steps", type=count, help="Optimizer steps.")
 @click.option(
     "--max-time",
