@@ -9,6 +9,7 @@ import click
 
 from nastool.cli import completion
 from nastool.cli.constraints import constraint_options, read_constraints
+from nastool.cli.cost import announce, dry_run_option
 from nastool.cli.options import (
     PLUGIN_FILES,
     all_option,
@@ -28,12 +29,18 @@ if TYPE_CHECKING:
 
 _STRATEGIES = ("random", "evolution", "nsga2", "pareto")
 
+_PROBED = 200
+"""Evaluations of a short run that says how long others take."""
+
+_WORTH_PROBING = 20
+"""How much longer all runs must be than the short ones."""
+
 
 @help_page(
     "nastool compare --space supershaper --strategy evolution --strategy random --seeds 10",
     "nastool compare --space supershaper --strategy pareto --strategy tpe --plot page.html",
     groups={
-        "Runs": "--strategy --seeds --budget --jobs --bound --true-front",
+        "Runs": "--strategy --seeds --budget --jobs --bound --true-front --dry-run",
     },
 )
 @click.command()
@@ -92,6 +99,7 @@ _STRATEGIES = ("random", "evolution", "nsga2", "pareto")
     help="Name to keep the runs under. By default it follows from the problem, so that the same "
     "command goes on, and one with more strategies, seeds or budget adds to what is there.",
 )
+@dry_run_option
 @all_option
 @report_options
 @plugin_option
@@ -111,6 +119,7 @@ def compare(
     jobs: int,
     storage: str,
     name: str,
+    dry_run: bool,
     everything: bool,
     output_format: str | None,
     output: Path | None,
@@ -141,8 +150,39 @@ def compare(
         from nastool.cli.truth import check_provable
 
         check_provable(contest.problem)
+    if dry_run:
+        announce(_plan(contest), _probed(contest, jobs, always=True))
+        return
     comparison = _run(contest, storage, jobs, true_front)
     write(destination, comparison, contest.name, storage)
+
+
+def _plan(contest: Contest) -> str:
+    """What a comparison will do, in a line."""
+    return (
+        f"Comparing {len(contest.entrants)} strategies over {contest.seeds} seeds: "
+        f"{_total(contest):,} evaluations, less what is stored"
+    )
+
+
+def _probed(contest: Contest, jobs: int, *, always: bool) -> float | None:
+    """Seconds that all runs take, by a short run of each strategy; None where that is not worth it.
+
+    What is measured takes so long that a few shapes must do.
+    """
+    import time
+
+    from nastool import Study
+
+    each = _PROBED if all(m.is_cheap for m in contest.problem.reported) else 1
+    if not always and _total(contest) < _WORTH_PROBING * each * len(contest.entrants):
+        return None
+    seconds = 0.0
+    for entrant in contest.entrants:
+        began = time.perf_counter()
+        found = len(Study(contest.problem, entrant(contest.problem, 0)).run(each))
+        seconds += (time.perf_counter() - began) / max(found, 1) * contest.evaluations(entrant)
+    return seconds * contest.seeds / jobs
 
 
 def write(destination: Destination, comparison: Comparison, name: str, storage: str) -> None:
@@ -184,6 +224,7 @@ def _run(contest: Contest, storage: str, jobs: int, true_front: bool) -> Compari
     from nastool.store import open_store
 
     if storage == "none":
+        announce(_plan(contest), _probed(contest, jobs, always=False))
         try:
             truth = prove_front(contest, None) if true_front else None
             return beside(_run_here(contest, None), truth)
@@ -192,6 +233,8 @@ def _run(contest: Contest, storage: str, jobs: int, true_front: bool) -> Compari
     with open_store(storage) as store:
         contest.check_name(store)
         before = contest.stored(store)
+        if sum(before.values()) < _total(contest):
+            announce(_plan(contest), _probed(contest, jobs, always=False))
         try:
             truth = prove_front(contest, store) if true_front else None
             if jobs > 1:

@@ -204,7 +204,9 @@ def test_the_runs_of_a_comparison_are_known_by_its_name(store):
     store.create_study("mine", {}, {})
     for number in range(12):
         store.create_study(f"all/random/{number}", {}, {"comparison": {"name": "all"}})
-    with pytest.raises(InvalidInputError, match=r"unknown study 'Mine'.*known: mine, all$"):
+    with pytest.raises(InvalidInputError, match=r"unknown study 'other'.*known: mine, all$"):
+        store.load("other")
+    with pytest.raises(InvalidInputError, match=r"unknown study 'Mine'.*did you mean mine\?$"):
         store.load("Mine")
     with pytest.raises(InvalidInputError, match=r"such as 'all/random/11', got a comparison"):
         store.load("all")

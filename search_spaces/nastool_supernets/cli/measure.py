@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from nastool.cli import completion
+from nastool.cli.cost import announce, dry_run_option
 from nastool.cli.options import count, parse_time, plugin_option, storage_option, whole
 from nastool.cli.pages import help_page
 from nastool.errors import InvalidInputError
 from nastool_supernets.cli.supernets import move, torch_needed
+
+if TYPE_CHECKING:
+    from nastool_supernets.genotypes import Genotype
+    from nastool_supernets.supernet import Net
+
+_SHAPES, _BLOCKS = 4, 16
+"""Shapes and blocks by which the time is told beforehand."""
+
+_WORTH = 0.02
+"""Share of the work that telling may take."""
 
 
 @help_page(
@@ -61,6 +74,7 @@ from nastool_supernets.cli.supernets import move, torch_needed
     type=click.Path(path_type=Path),
     help="Table: .csv, .csv.gz or .parquet; continued if it is there.",
 )
+@dry_run_option
 @storage_option
 @plugin_option
 def measure(
@@ -79,6 +93,7 @@ def measure(
     max_time: str | None,
     output: Path,
     storage: str,
+    dry_run: bool,
 ) -> None:
     """Measure the perplexity of many shapes on held-out text, masked once.
 
@@ -122,6 +137,12 @@ def measure(
         mask_seed=mask_seed,
         task=net.task,
     )
+    seconds = _seconds_of(net, input_ids, labels, wanted, batch_size, dtype, always=dry_run)
+    if seconds is not None:
+        what = f"Measuring {len(set(wanted)):,} shapes on {len(input_ids):,} blocks"
+        announce(f"{what}, less what is known", seconds)
+    if dry_run:
+        return
     card: dict[str, Any] = {
         "supernet": supernet.resolve().name,
         "space": space.name,
@@ -166,3 +187,29 @@ def measure(
         f"{len(table):,} shapes, {n_targets:,} {kind} tokens of {', '.join(names)}: "
         f"perplexity {largest:,.2f} (largest) to {smallest:,.2f} (smallest): {output}"
     )
+
+
+def _seconds_of(
+    net: Net,
+    input_ids: Any,
+    labels: Any,
+    wanted: Sequence[Genotype],
+    batch_size: int | None,
+    dtype: str,
+    *,
+    always: bool,
+) -> float | None:
+    """How long measuring takes, by a few shapes on a few blocks; None where that is not worth it.
+
+    Shapes that begin alike share their work, so that many take less than many times as long.
+    """
+    from nastool_supernets.measuring.perplexities import perplexities
+
+    few = wanted[:: max(len(wanted) // _SHAPES, 1)][:_SHAPES]
+    ids = input_ids[:_BLOCKS]
+    share = len(few) * len(ids) / (len(wanted) * len(input_ids))
+    if not always and share > _WORTH:
+        return None
+    began = time.perf_counter()
+    perplexities(net, ids, labels[:_BLOCKS], few, batch_size=batch_size, dtype=dtype)
+    return (time.perf_counter() - began) / share

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from nastool.cli import completion
+from nastool.cli.cost import announce, count_of, dry_run_option
 from nastool.cli.options import count, parse_time, plugin_option, storage_option, whole
 from nastool.cli.pages import help_page
 from nastool.errors import InvalidInputError
@@ -44,6 +45,12 @@ if TYPE_CHECKING:
 _RULES = ("sandwich", "random", "largest")
 _SAMPLINGS = ("uniform", "size-aware")
 _INTERRUPTED = 130
+
+_WORTH_TIMING = 200
+"""Steps from which on it is measured beforehand how long they take."""
+
+_PROBE = 20.0
+"""Seconds of which some twentieths are spent on measuring the pace, or the time of a few steps."""
 
 
 @help_page(
@@ -133,7 +140,12 @@ _INTERRUPTED = 130
 )
 @click.option("--sequence-length", type=count, help="Tokens a block. Default: 128.")
 @click.option("--held-out", type=float, help="Share of the text held out. Default: 0.01.")
-@click.option("--preset", help="supershaper, laptop or smoke. Default: laptop.")
+@click.option(
+    "--preset",
+    metavar="NAME",
+    help="smoke (20 steps, 20k tokens of length 128), short (400, 819k; minutes for a small net on "
+    "a CPU), laptop (20,000, 82M) or supershaper (as published). Default: laptop.",
+)
 @click.option("--steps", type=count, help="Optimizer steps.")
 @click.option(
     "--max-time",
@@ -213,6 +225,7 @@ _INTERRUPTED = 130
     "--output", required=True, type=click.Path(path_type=Path), help="Folder of the supernet."
 )
 @click.option("--resume", is_flag=True, help="Continue the run in the output folder.")
+@dry_run_option
 @plugin_option
 def pretrain(
     size: str | None,
@@ -245,6 +258,7 @@ def pretrain(
     device: str | None,
     output: Path,
     resume: bool,
+    dry_run: bool,
     **overrides: Any,
 ) -> None:
     """Train a supernet: one set of weights for every shape; or one shape alone (--shape).
@@ -261,7 +275,7 @@ def pretrain(
         from nastool_supernets.runtime.parallel import own_device
         from nastool_supernets.saved import save_shape
         from nastool_supernets.training.checkpoints import resumable_checkpoint
-        from nastool_supernets.training.pace import steps_within
+        from nastool_supernets.training.pace import measured_pace, steps_within
         from nastool_supernets.training.pretraining import WAIT
         from nastool_supernets.training.pretraining import pretrain as train
         from nastool_supernets.training.report import Evaluation
@@ -375,6 +389,24 @@ def pretrain(
                 say(f"{steps:,} steps fit into {max_time}, by the pace of the first ones")
         elif limit is not None and workers.is_first:
             say(f"--max-time: the run that goes on keeps its {config.steps:,} steps")
+        if saved is None and (dry_run or (limit is None and config.steps >= _WORTH_TIMING)):
+            pace = measured_pace(
+                _PROBE,
+                net,
+                tokenised.train,
+                task,
+                config,
+                output,
+                teacher=taught,
+                evaluation=evaluation,
+                workers=workers,
+            )
+            if workers.is_first:
+                announce(_plan(config, tokenised.train.shape[1]), pace.seconds(config))
+        elif saved is None and workers.is_first:
+            announce(_plan(config, tokenised.train.shape[1]), limit)
+        if dry_run:
+            return
         if workers.is_first and shape is None and config.head_steps >= config.steps:
             say(
                 f"All {config.steps} steps are those of the head stage: only the largest net is "
@@ -408,6 +440,15 @@ def pretrain(
     click.echo(f"Trained {result.step} steps on {result.tokens:,} tokens: {output}")
     for name, value in result.perplexities.items():
         click.echo(f"  held-out perplexity, {name}: {value:,.2f}")
+
+
+def _plan(config: PretrainingConfig, length: int) -> str:
+    """What a training will do, in a line."""
+    tokens = config.steps * config.batch_size * length
+    return (
+        f"Training {config.steps:,} steps of {config.batch_size:,} blocks of {length} tokens, "
+        f"{count_of(tokens)} tokens in all"
+    )
 
 
 @contextmanager

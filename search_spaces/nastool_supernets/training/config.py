@@ -252,6 +252,16 @@ PRESETS: dict[str, PretrainingConfig] = {
         evaluate_every=500,
         checkpoint_every=250,
     ),
+    # About ten minutes for a small net on a few CPU cores: a first supernet that orders shapes.
+    "short": PretrainingConfig(
+        steps=400,
+        batch_size=16,
+        learning_rate=4e-4,
+        warmup_steps=20,
+        head_steps=60,
+        evaluate_every=100,
+        checkpoint_every=100,
+    ),
     # Seconds, to see every part work.
     "smoke": PretrainingConfig(
         steps=20,

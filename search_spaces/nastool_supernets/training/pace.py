@@ -125,26 +125,20 @@ def steps_within(
         InvalidInputError: If not one step ends in time.
     """
     began = time.monotonic()
-    # Of some length: what the number of steps decides, such as the head stage, is in it.
-    config, model = config_of(_USUAL), net.model
-    config = replace(config, dtype=resolve_dtype(model.device.type, config.dtype))
-    rated = task.with_rate(config.masking_rate)
-    run = Run(net, blocks, rated, config, Path(output), workers, {}, teacher)
-    trained = [p for group in run.optimizer.param_groups for p in group["params"]]
-    kept = [parameter.detach().clone() for parameter in trained]
-    was_training = model.training
-    try:
-        with torch.inference_mode(False), flushed_denormals():
-            pace = _measure(run, seconds, began, evaluation)
-    finally:
-        with torch.no_grad():
-            for parameter, before in zip(trained, kept, strict=True):
-                parameter.copy_(before)
-                parameter.grad = None
-        model.train(was_training)
+    pace = measured_pace(
+        seconds,
+        net,
+        blocks,
+        task,
+        config_of(_USUAL),  # of some length: what the number of steps decides is in it
+        output,
+        teacher=teacher,
+        evaluation=evaluation,
+        workers=workers,
+    )
     left = seconds * (1 - _SPARE) - (time.monotonic() - began)
     # Clocks differ: the first process says.
-    steps = torch.tensor([pace.steps_within(left, config_of)], device=model.device)
+    steps = torch.tensor([pace.steps_within(left, config_of)], device=net.model.device)
     workers.follow_first([steps])
     if not steps.item():
         raise InvalidInputError(
@@ -153,6 +147,49 @@ def steps_within(
             f"{pace.seconds(config_of(1)):.1f} s"
         )
     return int(steps.item())
+
+
+def measured_pace(
+    seconds: float,
+    net: Net,
+    blocks: Blocks,
+    task: Task,
+    config: PretrainingConfig,
+    output: str | Path,
+    *,
+    teacher: Teacher | None = None,
+    evaluation: Evaluation | None = None,
+    workers: Workers = ALONE,
+) -> Pace:
+    """Measure a training's pace, for some twentieths of a time; the model is left as it was.
+
+    Args:
+        seconds: The time.
+        net: See `pretrain`.
+        blocks: Likewise.
+        task: Likewise.
+        config: The hyperparameters.
+        output: Folder of the run; what a checkpoint takes is measured there.
+        teacher: See `pretrain`.
+        evaluation: Likewise.
+        workers: Likewise.
+    """
+    began, model = time.monotonic(), net.model
+    config = replace(config, dtype=resolve_dtype(model.device.type, config.dtype))
+    rated = task.with_rate(config.masking_rate)
+    run = Run(net, blocks, rated, config, Path(output), workers, {}, teacher)
+    trained = [p for group in run.optimizer.param_groups for p in group["params"]]
+    kept = [parameter.detach().clone() for parameter in trained]
+    was_training = model.training
+    try:
+        with torch.inference_mode(False), flushed_denormals():
+            return _measure(run, seconds, began, evaluation)
+    finally:
+        with torch.no_grad():
+            for parameter, before in zip(trained, kept, strict=True):
+                parameter.copy_(before)
+                parameter.grad = None
+        model.train(was_training)
 
 
 def _measure(run: Run, seconds: float, began: float, evaluation: Evaluation | None) -> Pace:

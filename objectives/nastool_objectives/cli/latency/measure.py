@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nastool.cli import completion
+from nastool.cli.cost import announce, dry_run_option
 from nastool.cli.options import count, plugin_option, storage_option, whole
 from nastool.cli.pages import help_page
 from nastool.errors import InvalidInputError, NastoolError
@@ -24,7 +25,14 @@ from nastool_objectives.cli.latency.options import (
 from nastool_objectives.cli.latency.output import echo_table, fit_and_echo
 
 if TYPE_CHECKING:
+    from nastool.deployment import Workload
+    from nastool.devices import Device
+    from nastool.space import Genotypes, SearchSpace
+    from nastool_objectives.latency.campaign import Plan
     from nastool_objectives.latency.registry import DeviceCard
+
+_WORTH_TIMING = 200
+"""Visits from which on it is measured beforehand how long they take."""
 
 
 @help_page(
@@ -75,6 +83,7 @@ if TYPE_CHECKING:
 @fit_options
 @devices_option
 @storage_option
+@dry_run_option
 @plugin_option
 def measure(
     device_text: str,
@@ -98,6 +107,7 @@ def measure(
     sources: tuple[str, ...],
     devices_dir: Path | None,
     storage: str,
+    dry_run: bool,
 ) -> None:
     """Measure shapes on a device; the same command goes on where it stopped.
 
@@ -151,6 +161,15 @@ def measure(
     )
     known = [find_device(source, devices_dir) for source in sources]
     check_fit(folder, space, model, known)
+    genotypes, n_anchors = plan.architectures(space)
+    visits = len(plan.order(len(genotypes), n_anchors))
+    what = f"Measuring {len(genotypes):,} shapes on {card.name}, {visits:,} visits"
+    if dry_run or visits >= _WORTH_TIMING:
+        seconds = _seconds_of_visits(space, device, workload, plan, genotypes, visits)
+        if dry_run or seconds is not None:
+            announce(what, seconds)
+    if dry_run:
+        return
     with (
         nullcontext() if storage == "none" else open_store(storage) as store,
         owned(folder, "campaign", say=lambda line: click.echo(line, err=True)),
@@ -158,17 +177,44 @@ def measure(
         card = _begin(folder, card)
         try:
             with ProgressBar("measuring") as progress:
-                visits = run(space, device, workload, plan, folder / VISITS, progress)
+                measured = run(space, device, workload, plan, folder / VISITS, progress)
         except NastoolError:
             _forget(folder)
             raise
-        genotypes, n_anchors = plan.architectures(space)
-        table = tabulate(visits, genotypes, n_anchors, plan.rounds)
+        table = tabulate(measured, genotypes, n_anchors, plan.rounds)
         judged = keep(folder, space, card, table, force=force)
         if store is not None and judged.verdict != "refused":
-            keep_campaign(store, space, device, workload, plan, visits, table)
+            keep_campaign(store, space, device, workload, plan, measured, table)
         echo_table(judged, table)
         fit_and_echo(folder, space, model, known, force=force)
+
+
+def _seconds_of_visits(
+    space: SearchSpace,
+    device: Device,
+    workload: Workload,
+    plan: Plan,
+    genotypes: Genotypes,
+    visits: int,
+) -> float | None:
+    """How long the visits take, by one to a shape of middling size; None where it fails.
+
+    What is wrong with a device is said by the campaign.
+    """
+    import time
+
+    import numpy as np
+
+    from nastool.devices import timing_of
+
+    sizes = space.features(genotypes).sum(axis=1)
+    middle = genotypes[int(np.argsort(sizes)[len(sizes) // 2])]
+    try:
+        began = time.perf_counter()
+        timing_of(device, space.deploy(middle, workload), plan.warmup, plan.repeats)
+    except NastoolError:
+        return None
+    return (time.perf_counter() - began) * visits
 
 
 def _settings(device_text: str, texts: tuple[str, ...], threads: int | None) -> dict[str, Any]:
