@@ -111,7 +111,8 @@ def train(corpus: Path, output: Path) -> None:
 
 def runs(folder: Path, rounds: int, rng: random.Random) -> Count:
     """The same run, twice at once."""
-    from nastool_supernets.corpus.corpus import prepare_corpus, text_files, train_tokenizer
+    from nastool_supernets.corpus.corpus import prepare_corpus
+    from nastool_supernets.corpus.text import text_files, train_tokenizer
 
     count = Count()
     sources = text_files([write_text(folder / "text.txt", 0)])
@@ -137,12 +138,8 @@ def runs(folder: Path, rounds: int, rng: random.Random) -> Count:
 
 def corpora(folder: Path, rounds: int, rng: random.Random) -> Count:
     """One folder for a corpus: the same text twice, and in every other round another text."""
-    from nastool_supernets.corpus.corpus import (
-        load_corpus,
-        prepare_corpus,
-        text_files,
-        train_tokenizer,
-    )
+    from nastool_supernets.corpus.corpus import load_corpus, prepare_corpus
+    from nastool_supernets.corpus.text import text_files, train_tokenizer
 
     count = Count()
     texts = [text_files([write_text(folder / f"{n}.txt", n)]) for n in range(2)]

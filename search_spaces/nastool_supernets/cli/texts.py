@@ -70,8 +70,8 @@ def open_corpus(
     Raises:
         InvalidInputError: If there is no text, or not for this tokenizer.
     """
-    from nastool_supernets.corpus.corpus import PATIENCE, load_tokenizer, prepare_corpus
-    from nastool_supernets.corpus.text import save_tokenizer, train_tokenizer
+    from nastool_supernets.corpus.corpus import PATIENCE, prepare_corpus
+    from nastool_supernets.corpus.text import load_tokenizer, save_tokenizer, train_tokenizer
 
     if not sources:
         named = {
@@ -138,7 +138,8 @@ def _prepared(
 
     Its blocks must be what the options name.
     """
-    from nastool_supernets.corpus.corpus import load_corpus, load_tokenizer
+    from nastool_supernets.corpus.corpus import load_corpus
+    from nastool_supernets.corpus.text import load_tokenizer
 
     if not is_file(folder / "corpus.json"):
         raise InvalidInputError("expected text: --text, --dataset or a prepared --corpus")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nastool.cli import completion
+from nastool.cli.cost import announce, dry_run_option
 from nastool.cli.options import count, number, plugin_option, storage_option, whole
 from nastool.cli.pages import help_page
 from nastool.errors import InvalidInputError, NastoolError
@@ -25,11 +26,15 @@ if TYPE_CHECKING:
     from nastool_supernets.finetuning.report import Report
     from nastool_supernets.finetuning.subnets import Mode, Pretraining
     from nastool_supernets.finetuning.tasks import Task
-    from nastool_supernets.finetuning.workbench import Workbench
+    from nastool_supernets.finetuning.training import Outcome
+    from nastool_supernets.finetuning.workbench import Cell, Workbench
     from nastool_supernets.supernet import Supernet
     from nastool_supernets.training.rules import Distillation
 
 _MODES = ("direct", "partial", "scratch")
+
+_WORTH_TIMING = 2_000
+"""Optimizer steps of which it is worth to say how long they take."""
 
 
 @help_page(
@@ -184,6 +189,7 @@ _MODES = ("direct", "partial", "scratch")
     shell_complete=completion.torch_devices,
     help="Torch device. Default: cuda if there is one, else cpu.",
 )
+@dry_run_option
 @click.option(
     "--format",
     "output_format",
@@ -228,6 +234,7 @@ def validate(
     keep: bool,
     dtype: str,
     device: str | None,
+    dry_run: bool,
     output_format: str | None,
     output: Path | None,
     storage: str,
@@ -239,6 +246,7 @@ def validate(
     same command goes on where it was stopped, and answers at once when it was not.
     """
     with torch_needed():
+        from nastool_supernets.finetuning.validation import cells_of
         from nastool_supernets.finetuning.validation import validate as fine_tune_all
         from nastool_supernets.finetuning.workbench import Options, Workbench
         from nastool_supernets.saved import load_supernet
@@ -282,7 +290,7 @@ def validate(
         reader = load_tokenizer(tokenizer or supernet)
         trained = _trained(model_folders, space, reader)
         texts = shape_texts or ["-".join(map(str, shape)) for shape in trained]
-        shapes, metrics = _shapes(result, space, pick, texts, store)
+        shapes = _shapes(result, space, pick, texts)
         move(model, device)
         if model.device.index:
             raise InvalidInputError(
@@ -329,12 +337,18 @@ def validate(
             trained=trained,
         )
         _say_untrained(bench, names, known_positions(model.config))
+        known = cells_of(bench, shapes, names, modes, seeds, taught=distillation is not None)
+        _say_plan(bench, known, pretraining is not None, always=dry_run)
+        if dry_run:
+            return
+        metrics = _metrics(result, space, shapes, store)
         found = fine_tune_all(
             bench,
             shapes,
             names,
             modes,
             seeds,
+            known=known,
             pretrains=pretraining is not None,
             taught=distillation is not None,
             on_cell=_announce,
@@ -366,6 +380,44 @@ def _say_untrained(bench: Workbench, names: Sequence[str], known: int) -> None:
             "was trained on: fine-tuning meets later positions untrained (--max-length)",
             err=True,
         )
+
+
+def _say_plan(
+    bench: Workbench, known: Mapping[Cell, Outcome | None], pretrains: bool, *, always: bool
+) -> None:
+    """Say what will be trained and what is kept already, and how long it takes if that is much."""
+    from nastool_supernets.finetuning.cost import seconds_of, steps_of
+    from nastool_supernets.finetuning.subnets import FURTHER
+
+    counts = [
+        _counted(len({getattr(cell, name) for cell in known}), noun)
+        for name, noun in (
+            ("shape", "shape"),
+            ("task", "task"),
+            ("mode", "start"),
+            ("seed", "seed"),
+        )
+    ]
+    left = [cell for cell, outcome in known.items() if outcome is None]
+    others = [other for cell in left for other in bench.needed(cell) if other not in left]
+    others = list(dict.fromkeys(others))
+    what = (
+        f"Fine-tuning {counts[0]} on {counts[1]} from {counts[2]} with {counts[3]}: "
+        f"{_counted(len(known), 'score')}, {len(known) - len(left):,} of them kept already"
+    )
+    if others:
+        what += f", {len(others):,} more models to start or learn from"
+    subnets = dict.fromkeys((cell.shape, cell.mode) for cell in known if cell.mode in FURTHER)
+    further = [one for one in subnets if pretrains and not bench.is_pretrained(*one)]
+    if further:
+        what += f", besides the further training of {_counted(len(further), 'subnet')}"
+    wanted = [*others, *left]
+    worth = always or steps_of(bench, wanted) >= _WORTH_TIMING
+    announce(what, seconds_of(bench, wanted) if worth and wanted else None)
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def _announce(cell: Any, outcome: Any, known: bool, number: int, total: int) -> None:
@@ -440,26 +492,33 @@ def _shapes(
     space: SearchSpace,
     how: str | None,
     texts: Sequence[str],
-    store: Store,
-) -> tuple[list[Architecture], dict[Architecture, dict[str, float]]]:
-    """The shapes, without repetition, and what the study reports of each."""
+) -> list[Architecture]:
+    """The shapes, without repetition, by parameters."""
     import numpy as np
 
-    from nastool_supernets.finetuning.picks import named_shape, pick, reported
+    from nastool_supernets.finetuning.picks import named_shape, pick
 
     parts = [named_shape(text, space, result) for text in texts]
     if how is not None or not texts:
         parts.append(pick(result, how or "5"))
     genotypes = np.unique(np.concatenate(parts), axis=0)
+    order = np.argsort(space.costs["params"].evaluate(genotypes), kind="stable")
+    return space.decode(genotypes[order])
+
+
+def _metrics(
+    result: Result, space: SearchSpace, shapes: Sequence[Architecture], store: Store
+) -> dict[Architecture, dict[str, float]]:
+    """What the study reports of each shape; what it has not measured is measured now."""
+    from nastool_supernets.finetuning.picks import reported
+
+    genotypes = space.encode(shapes)
     params = space.costs["params"].evaluate(genotypes)
     columns = {"params": params, **reported(result, genotypes, store)}
-    order = np.argsort(params, kind="stable")
-    shapes = space.decode(genotypes[order])
-    metrics = {
+    return {
         shape: {name: float(values[row]) for name, values in columns.items()}
-        for shape, row in zip(shapes, order, strict=True)
+        for row, shape in enumerate(shapes)
     }
-    return shapes, metrics
 
 
 def _trained(

@@ -58,35 +58,27 @@ class Validation:
         )
 
 
-def validate(
+def cells_of(
     bench: Workbench,
     shapes: Sequence[Architecture],
     names: Sequence[str],
     modes: Sequence[Mode],
     seeds: int,
     *,
-    pretrains: bool = False,
     taught: bool = False,
-    on_cell: Callable[[Cell, Outcome, bool, int, int], None] | None = None,
-) -> Validation:
-    """Fine-tune every shape on every task from every start with every seed.
+) -> dict[Cell, Outcome | None]:
+    """All cells in the order that they are trained in, with what the store knows of them.
 
     Args:
-        bench: Trains and remembers.
+        bench: Remembers.
         shapes: Their choices, gene by gene.
         names: Of the tasks wanted.
         modes: Where fine-tuning starts.
         seeds: Number of seeds, from 0.
-        pretrains: Whether the modes other than direct pre-train.
         taught: Whether cells also learn from a teacher.
-        on_cell: Called with each cell, its outcome, whether it was known, how many are done, and
-            of how many.
 
     Raises:
-        InvalidInputError: An unknown task, data that break a rule, or a folder of models that
-            another process owns.
-        WriteError: The folder of models cannot be written.
-        KeyboardInterrupt: Ctrl-C; what is finished is kept.
+        InvalidInputError: An unknown task, data that break a rule, or a teacher that does not fit.
     """
     cells = [
         Cell(shape, name, mode, seed, taught)
@@ -99,21 +91,56 @@ def validate(
     # before hours of training.
     for cell in cells:
         bench.key(cell)
-    known = {cell: bench.known(cell) for cell in cells}
+    return {cell: bench.known(cell) for cell in cells}
+
+
+def validate(
+    bench: Workbench,
+    shapes: Sequence[Architecture],
+    names: Sequence[str],
+    modes: Sequence[Mode],
+    seeds: int,
+    *,
+    known: Mapping[Cell, Outcome | None] | None = None,
+    pretrains: bool = False,
+    taught: bool = False,
+    on_cell: Callable[[Cell, Outcome, bool, int, int], None] | None = None,
+) -> Validation:
+    """Fine-tune every shape on every task from every start with every seed.
+
+    Args:
+        bench: Trains and remembers.
+        shapes: Their choices, gene by gene.
+        names: Of the tasks wanted.
+        modes: Where fine-tuning starts.
+        seeds: Number of seeds, from 0.
+        known: What `cells_of` said of the same; None to ask it.
+        pretrains: Whether the modes other than direct pre-train.
+        taught: Whether cells also learn from a teacher.
+        on_cell: Called with each cell, its outcome, whether it was known, how many are done, and
+            of how many.
+
+    Raises:
+        InvalidInputError: An unknown task, data that break a rule, or a folder of models that
+            another process owns.
+        WriteError: The folder of models cannot be written.
+        KeyboardInterrupt: Ctrl-C; what is finished is kept.
+    """
+    if known is None:
+        known = cells_of(bench, shapes, names, modes, seeds, taught=taught)
     outcomes: dict[Cell, Outcome] = {}
     starts = bench.starts(names)
-    # So must a folder that no model can be written to.
-    with bench.owning_models([cell for cell in cells if known[cell] is None]):
-        for number, cell in enumerate(cells, 1):
-            found = known[cell]
+    # A folder that no model can be written to must show before hours of training, too.
+    with bench.owning_models([cell for cell, found in known.items() if found is None]):
+        for number, (cell, found) in enumerate(known.items(), 1):
             try:
                 outcomes[cell] = found or bench.train(cell, keep=cell.task in starts)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(
-                    f"{number - 1} of {len(cells)} fine-tunings are kept; the same command goes on"
+                    f"{number - 1} of {len(known)} fine-tunings are kept; the same command goes on"
                 ) from None
             if on_cell is not None:
-                on_cell(cell, outcomes[cell], found is not None, number, len(cells))
+                on_cell(cell, outcomes[cell], found is not None, number, len(known))
         trajectories: dict[tuple[Architecture, Mode], Trajectory] = {
             (shape, mode): bench.pretrained(shape, mode)
             for mode in modes

@@ -268,14 +268,15 @@ class Workbench:
             _VERSION,
             start,
             self.data(cell.task).fingerprint,
-            [task.kind, task.metrics, [asdict(choice) for choice in self._choices(task)]],
+            [task.kind, task.metrics, [asdict(choice) for choice in self.choices(task)]],
             [cell.seed, resolve_dtype(self._device, options.dtype)],
             self._tokenizer_key,
             teacher,
         ]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
-    def _choices(self, task: Task) -> list[Settings]:
+    def choices(self, task: Task) -> list[Settings]:
+        """The hyperparameters that are tried of a task as it is trained here."""
         return task.choices() if self.options.grid else [task.settings]
 
     def _teacher_cell(self, cell: Cell) -> Cell:
@@ -336,8 +337,47 @@ class Workbench:
         """Hyperparameters that a grid is searched for."""
         return list(task.grid) if self.options.grid else []
 
+    def needed(self, cell: Cell) -> list[Cell]:
+        """Cells that must be trained before a cell, for it to start or to learn from, in order."""
+        others = []
+        if (start := self.task(cell.task).start_from) is not None:
+            others.append(replace(cell, task=start))
+        if cell.taught and cell.task not in self.options.teachers:
+            others.append(self._teacher_cell(cell))
+        found = []
+        for other in others:
+            if not is_folder(self._folder(other)):
+                found += [*self.needed(other), other]
+        return found
+
+    def is_pretrained(self, shape: Architecture, mode: Mode) -> bool:
+        """Whether the store knows what pre-training a subnet did to its perplexity."""
+        key, names = self._trajectory_key(shape, mode)
+        return self._stored(key, names, shape) is not None
+
     # ----------------------------------------------------------------------------------------------
     # Training
+
+    def timed(self, cell: Cell, n: int) -> float:
+        """Seconds that one epoch of a cell takes on its first examples; nothing is kept.
+
+        Args:
+            cell: The cell; whatever it starts from, its weights are the supernet's here.
+            n: Examples to train on, and as many to score on.
+
+        Raises:
+            DivergedError: The loss is not finite.
+        """
+        task, data = self.task(cell.task), self.data(cell.task)
+        few = replace(data, train=data.train[:n], dev=data.dev[:n])
+        length = task.settings.max_length
+        encoded = encode(task, few, self._tokenizer, length, self._segments)
+        model = with_head(_cut(self._supernet, cell.shape), task.head, data.names, cell.seed)
+        settings = replace(task.settings, epochs=1, max_steps=None)
+        device, dtype = self._device, self.options.dtype
+        return fine_tune(
+            model, task, encoded, self._tokenizer, settings, 0, device=device, dtype=dtype
+        ).seconds
 
     def train(self, cell: Cell, *, keep: bool = False) -> Outcome:
         """Fine-tune a cell, and tell the store.
@@ -357,7 +397,7 @@ class Workbench:
         teacher = self._teacher(cell) if cell.taught else None
         encoded = self._encode(cell.task)
         outcome, best, diverged, seconds = None, None, None, 0.0
-        for settings in self._choices(task):
+        for settings in self.choices(task):
             model = with_head(start, task.head, data.names, cell.seed)
             try:
                 found = fine_tune(
@@ -470,11 +510,9 @@ class Workbench:
         pretraining = self._pretraining
         if pretraining is None:
             raise InvalidInputError(f"mode {mode} needs pre-training, got none")
-        cell = Cell(shape, "", mode, 0)
-        key = hashlib.sha256(json.dumps(self._subnet_key(cell)).encode()).hexdigest()[:32]
-        names = [f"perplexity@{step}" for step in pretraining.evaluated]
+        key, names = self._trajectory_key(shape, mode)
         values = self._stored(key, names, shape)
-        folder = self._subnet_folder(cell)
+        folder = self._subnet_folder(Cell(shape, "", mode, 0))
         if values is not None and (is_folder(folder) or not weights):
             return Trajectory(pretraining.evaluated, tuple(values))
         if mode is Mode.SCRATCH:
@@ -489,6 +527,13 @@ class Workbench:
         self._save(_cut(net, shape), folder)
         shutil.rmtree(run, ignore_errors=True)
         return trajectory
+
+    def _trajectory_key(self, shape: Architecture, mode: Mode) -> tuple[str, list[str]]:
+        """Where the store has the perplexities of a subnet, and their names."""
+        content = json.dumps(self._subnet_key(Cell(shape, "", mode, 0)))
+        steps = () if self._pretraining is None else self._pretraining.evaluated
+        key = hashlib.sha256(content.encode()).hexdigest()[:32]
+        return key, [f"perplexity@{step}" for step in steps]
 
     # ----------------------------------------------------------------------------------------------
     # Models on disk

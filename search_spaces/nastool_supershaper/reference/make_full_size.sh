@@ -48,7 +48,8 @@ tokenise() {
 import os
 from pathlib import Path
 
-from nastool_supernets.corpus.corpus import load_tokenizer, prepare_corpus, text_files
+from nastool_supernets.corpus.corpus import prepare_corpus
+from nastool_supernets.corpus.text import load_tokenizer, text_files
 
 text, work = Path(os.environ["TEXT"]), Path(os.environ["WORK"])
 news = text_files([text / "heldout_news*"])
@@ -68,8 +69,7 @@ from pathlib import Path
 
 from transformers import MPNetConfig, MPNetModel
 
-from nastool_supernets.corpus.corpus import text_files, train_tokenizer
-from nastool_supernets.corpus.text import save_tokenizer
+from nastool_supernets.corpus.text import save_tokenizer, text_files, train_tokenizer
 
 text, work = Path(os.environ["TEXT"]), Path(os.environ["WORK"])
 tokenizer = train_tokenizer(text_files([text]), 500)

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from nastool.errors import InvalidInputError, NastoolError
 from nastool_supernets.corpus import text, tokenising
-from nastool_supernets.corpus.corpus import load_corpus, load_tokenizer, prepare_corpus
+from nastool_supernets.corpus.corpus import load_corpus, prepare_corpus
 from nastool_supernets.corpus.masking import Masking
 from nastool_supernets.corpus.tasks import IGNORED_LABEL, Batches, apply_fixed, random_generator
 from nastool_supernets.corpus.text import (
     HubDataset,
     TextFile,
+    load_tokenizer,
     save_tokenizer,
     text_files,
     train_tokenizer,

@@ -18,6 +18,7 @@ from nastool.files.writing import owned
 from nastool_supernets.corpus.corpus import load_corpus, prepare_corpus
 from nastool_supernets.corpus.text import load_tokenizer, text_files, train_tokenizer
 from nastool_supernets.finetuning import subnets, workbench
+from nastool_supernets.finetuning.cost import seconds_of, steps_of
 from nastool_supernets.finetuning.tasks import read_task_file
 from nastool_supernets.finetuning.training import DivergedError
 from nastool_supernets.saved import load_supernet, save_model
@@ -106,6 +107,54 @@ def test_shapes_have_names(validate):
     run = validate("--shape", "1000", *more)
     assert run.exit_code == 2
     assert "--shape: expected the number of a row from 1 to" in run.stderr
+
+
+def test_what_will_be_done_is_said_beforehand(validate, tmp_path, monkeypatch):
+    arguments = ("--shape", "4-8", "--shape", "16-16", "--tasks", "mood,grade", "--seeds", "2")
+    arguments += ("--epochs", "1", "--train-examples", "16", "--dev-examples", "8")
+
+    def kept():
+        # A database that was read loses its journals when it is closed.
+        return {path for path in tmp_path.rglob("*") if not path.name.startswith("nastool.db")}
+
+    before = kept()
+    said = "Fine-tuning 2 shapes on 2 tasks from 1 start with 2 seeds: 8 scores"
+    # The grades start from models of the pairs, one a shape and seed.
+    plan = validate(*arguments, "--dry-run")
+    assert (plan.exit_code, plan.stdout) == (0, "")
+    more = f"{said}, 0 of them kept already, 4 more models to start or learn from: about "
+    assert plan.stderr.startswith(more)
+    assert plan.stderr.endswith(" here\n")
+    assert kept() == before
+    found(validate(*arguments, "--tasks", "mood", "--format", "json"))
+    assert f"{said}, 4 of them kept already, 4 more" in validate(*arguments, "--dry-run").stderr
+    run = validate(*arguments, "--format", "json")
+    # So few steps are not worth timing.
+    first = f"{said}, 4 of them kept already, 4 more models to start or learn from\n"
+    assert run.stderr.startswith(first)
+    monkeypatch.setattr(workbench, "fine_tune", None)
+    assert validate(*arguments, "--dry-run").stderr == f"{said}, 8 of them kept already\n"
+
+
+def test_further_training_is_named_beforehand(validate, tmp_path):
+    arguments = ("--shape", "4-8", "--tasks", "mood", "--mode", "partial", "--mode", "direct")
+    plan = validate(*arguments, "--pretrain-steps", "4", "--train-examples", "1", "--dry-run")
+    assert plan.exit_code == 0, plan.output
+    said = "Fine-tuning 1 shape on 1 task from 2 starts with 1 seed: 2 scores, 0 of them kept "
+    assert plan.stderr.startswith(f"{said}already, besides the further training of 1 subnet: about")
+    assert not (tmp_path / "nastool-models").exists()
+
+
+def test_the_time_told_grows_with_the_examples(supernet, tokenizer, task_file, monkeypatch):
+    tasks = read_task_file(task_file)
+    options = workbench.Options(overrides={"epochs": 3, "batch_size": 4})
+    net = load_supernet(supernet)
+    bench = workbench.Workbench(net, tokenizer, tasks, None, Path("models"), options=options)
+    cells = [workbench.Cell((4, 8), "mood", subnets.Mode.DIRECT, seed) for seed in range(2)]
+    # A second to begin with, three hundredths to train on an example, one to score one.
+    monkeypatch.setattr(bench, "timed", lambda cell, n: 1 + 0.04 * n)
+    assert steps_of(bench, cells) == 2 * 3 * 64 / 4
+    assert seconds_of(bench, cells) == pytest.approx(2 * (1 + 3 * (0.03 * 64 + 0.01 * 32)))
 
 
 def test_the_same_command_answers_at_once(validate, monkeypatch):

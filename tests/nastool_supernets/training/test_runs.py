@@ -19,12 +19,18 @@ from nastool.files.writing import owned
 from nastool_supernets.cli.measure import measure as measure_command
 from nastool_supernets.cli.pretrain import pretrain as pretrain_command
 from nastool_supernets.cli.training_options import configuration
-from nastool_supernets.corpus.corpus import load_corpus, load_tokenizer, prepare_corpus
+from nastool_supernets.corpus.corpus import load_corpus, prepare_corpus
 from nastool_supernets.corpus.identity import describe_source, describe_tokenizer, is_same_text
 from nastool_supernets.corpus.masked_text import mask_corpus, masked_text
 from nastool_supernets.corpus.masking import Masking
 from nastool_supernets.corpus.tasks import random_generator
-from nastool_supernets.corpus.text import HubDataset, TextFile, save_tokenizer, train_tokenizer
+from nastool_supernets.corpus.text import (
+    HubDataset,
+    TextFile,
+    load_tokenizer,
+    save_tokenizer,
+    train_tokenizer,
+)
 from nastool_supernets.family import net_of
 from nastool_supernets.saved import latest_checkpoint, load_supernet
 from nastool_supernets.training import pretraining
