@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool.errors import InvalidInputError, nearest
+from nastool.errors import InvalidInputError
 
 Sense = Literal["<=", ">="]
 
@@ -154,8 +154,9 @@ def _read(text: str) -> Quantity:
     elif suffix in _UNITS:
         factor, base = _UNITS[suffix]
     else:
-        known = nearest(suffix, [p for p in _PREFIXES if p] + list(_UNITS))
-        raise InvalidInputError(f"unknown unit {suffix!r:.40} in {text!r:.200}; {known}")
+        # All of them: what resembles a letter or two is no hint.
+        known = ", ".join([*filter(None, _PREFIXES), *_UNITS])
+        raise InvalidInputError(f"unknown unit {suffix!r:.40} in {text!r:.200}; known: {known}")
     product = _DECIMALS.multiply(_DECIMALS.create_decimal(number), Decimal(factor))
     return Quantity(float(product), base)
 

@@ -224,7 +224,7 @@ def load_file(path: str | Path) -> tuple[Plugin, ...]:
     if not found:
         raise InvalidInputError(
             f"--plugin {path}: expected at least one register_space, register_objective, "
-            "register_strategy or register_device, got none"
+            "register_strategy, register_device or register_family, got none"
         )
     return found
 

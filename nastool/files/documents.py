@@ -85,7 +85,7 @@ def parse_document(text: str, name: str, *, is_toml: bool = True) -> Document:
 
     text = text.replace("\r\n", "\n")
     if not is_toml:
-        content = parse_json(text, name)
+        content = parse_json(text, name, once=True)
         if not isinstance(content, dict):
             raise InvalidInputError(f"{name}: expected an object, got {kind_of(content)}")
         return Document(name, content, text, is_toml=False)

@@ -214,12 +214,13 @@ def _read(file: TextIO, most: int) -> str:
     return "".join(pieces)
 
 
-def parse_json(text: str | bytes, where: str | Path) -> Any:
+def parse_json(text: str | bytes, where: str | Path, *, once: bool = False) -> Any:
     """Read JSON.
 
     Args:
         text: The JSON.
         where: Names it; begins the message.
+        once: Whether a key that an object has twice is refused, instead of the last one counting.
 
     Raises:
         InvalidInputError: It is no JSON, or nested deeper than Python reads; names the line.
@@ -227,7 +228,7 @@ def parse_json(text: str | bytes, where: str | Path) -> Any:
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8-sig")
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_keys_once if once else None)
     except json.JSONDecodeError as error:
         raise InvalidInputError(
             f"{where}: no JSON: {error.msg} at line {error.lineno}, column {error.colno}"
@@ -237,8 +238,18 @@ def parse_json(text: str | bytes, where: str | Path) -> Any:
     except RecursionError as error:
         raise InvalidInputError(f"{where}: nested too deeply to be read") from error
     except ValueError as error:
-        # A number of more digits than Python converts.
+        # A number of more digits than Python converts, or a key that stands twice.
         raise InvalidInputError(f"{where}: no JSON: {error}") from error
+
+
+def _keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, each of whose keys stands once."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in found if keys.count(key) > 1)
+        raise ValueError(f"key {twice!r:.80} stands twice in one object")
+    return found
 
 
 def json_lines(path: Path) -> Iterator[tuple[str, Any]]:

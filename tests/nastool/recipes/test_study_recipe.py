@@ -106,6 +106,16 @@ def test_keys_of_json_are_named_with_their_line():
         StudyRecipe.from_json('{\n"space": "toy",\n"buget": 3}', "r.json")
 
 
+def test_a_key_that_json_gives_twice_is_refused_however_deep():
+    text = '{"space": "toy", "options": {"size": 1, "size": 2}, "max": {"size": 1}}'
+    with pytest.raises(
+        InvalidInputError, match=r"^r.json: no JSON: key 'size' stands twice in one"
+    ):
+        StudyRecipe.from_json(text, "r.json")
+    once = StudyRecipe.from_json(text.replace(', "size": 2', ""), "r.json")
+    assert once.options == {"size": 1}
+
+
 def test_settings_are_of_the_types_that_the_strategy_takes():
     texts = StudyRecipe("toy", ("loss",), options={"population-size": "2k"})
     values = StudyRecipe("toy", ("loss",), options={"population_size": 2000})

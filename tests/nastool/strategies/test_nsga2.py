@@ -119,8 +119,10 @@ def test_finds_the_optimum_of_a_small_space(name):
 
 def test_unknown_algorithms_and_wrong_numbers_of_objectives_are_named():
     problems = example_problems()
-    with pytest.raises(InvalidInputError, match=f"'nsga9'; known: {', '.join(ALGORITHMS)}"):
+    with pytest.raises(InvalidInputError, match=r"'nsga9'; did you mean nsga2\?"):
         Pymoo(problems["pair"], 0, argument="nsga9")
+    with pytest.raises(InvalidInputError, match=f"'other'; known: {', '.join(ALGORITHMS)}"):
+        Pymoo(problems["pair"], 0, argument="other")
     with pytest.raises(InvalidInputError, match="ga takes one objective, got 2"):
         Pymoo(problems["pair"], 0, argument="ga")
     with pytest.raises(InvalidInputError, match="sms-emoa takes several objectives, got one"):

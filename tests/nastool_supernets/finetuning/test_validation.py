@@ -12,6 +12,7 @@ import torch
 from click.testing import CliRunner
 from transformers import BertConfig, BertForSequenceClassification
 
+from nastool import __version__ as nastool_version
 from nastool.cli.main import main
 from nastool.errors import NastoolError
 from nastool.files.writing import owned
@@ -571,7 +572,9 @@ def test_the_store_knows_what_was_validated(validate, study):
 
     content = found(validate("--shape", "4-4", "--tasks", "mood", "--format", "json"))
     with open_store() as store:
-        assert store.annotation(study, "validation") == content
+        kept = store.annotation(study, "validation")
+    # What is read by other programs says what it is, too.
+    assert {**kept, "schema": "nastool/validation", "version": nastool_version} == content
 
 
 @pytest.mark.parametrize(
