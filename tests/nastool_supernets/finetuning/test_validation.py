@@ -147,7 +147,7 @@ def test_further_training_is_named_beforehand(validate, tmp_path):
 
 
 def test_the_time_told_grows_with_the_examples(supernet, tokenizer, task_file, monkeypatch):
-    tasks = read_task_file(task_file)
+    tasks = read_task_file(task_file, {})
     options = workbench.Options(overrides={"epochs": 3, "batch_size": 4})
     net = load_supernet(supernet)
     bench = workbench.Workbench(net, tokenizer, tasks, None, Path("models"), options=options)
