@@ -47,8 +47,10 @@ def test_searches_as_plain_rustuna_does():
 
 def test_what_is_not_there_is_told(monkeypatch):
     problem = example_problems()["pair"]
-    with pytest.raises(InvalidInputError, match="known: TPESampler, RandomSampler"):
+    with pytest.raises(InvalidInputError, match=r"did you mean TPESampler\?"):
         RustunaSampler(problem, argument="GPSampler")
+    with pytest.raises(InvalidInputError, match="known: TPESampler, RandomSampler"):
+        RustunaSampler(problem, argument="other")
     monkeypatch.setitem(sys.modules, "rustuna", None)
     with pytest.raises(MissingDependencyError, match="pip install rustuna"):
         RustunaSampler(problem)
