@@ -191,8 +191,8 @@ def find_device(name: str, folder: Path | None = None) -> Path:
     if known.startswith("known"):
         known = f"known: {', '.join(own) or 'none'}; shipped: {', '.join(shipped)}"
     raise InvalidInputError(
-        f"unknown device {name!r}; {known}; 'nastool latency measure' and "
-        "'nastool latency import' add one"
+        f"unknown device {name!r}; {known} ('nastool latency measure' and "
+        "'nastool latency import' add one)"
     )
 
 
