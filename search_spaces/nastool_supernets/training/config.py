@@ -254,13 +254,13 @@ PRESETS: dict[str, PretrainingConfig] = {
     ),
     # About ten minutes for a small net on a few CPU cores: a first supernet that orders shapes.
     "short": PretrainingConfig(
-        steps=400,
+        steps=170,
         batch_size=16,
         learning_rate=4e-4,
-        warmup_steps=20,
-        head_steps=60,
-        evaluate_every=100,
-        checkpoint_every=100,
+        warmup_steps=10,
+        head_steps=25,
+        evaluate_every=50,
+        checkpoint_every=50,
     ),
     # Seconds, to see every part work.
     "smoke": PretrainingConfig(
