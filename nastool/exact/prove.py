@@ -15,6 +15,7 @@ from nastool.exact.certificate import Certificate
 from nastool.exact.dynamic import solve_chain
 from nastool.exact.forms import Form, make_form
 from nastool.exact.search import MEMORY, ExactSearch, Progress
+from nastool.exact.separable import SeparableTask, solve_separable
 from nastool.exact.task import ChainTask, Outcome
 from nastool.problem import Problem
 from nastool.space import Genotypes
@@ -102,6 +103,8 @@ def _solve(
 ) -> Outcome:
     if isinstance(form.task, ChainTask):
         return solve_chain(form.task.chain, form.task.bounds, form.task.is_front)
+    if isinstance(form.task, SeparableTask):
+        return solve_separable(form.task)
     search = ExactSearch(form.task, memory=memory, threads=threads)
     search.start_from(start)
     return search.run(progress, checkpoint=checkpoint)
