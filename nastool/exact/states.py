@@ -268,7 +268,7 @@ def _main_effects(
     )
     n = len(genes)
     means = sums[:, : n * widest].reshape(-1, n, widest)
-    effects = np.round(means - sums[:, n * widest, None, None]).astype(np.int64)
+    effects: NDArray[np.int64] = np.round(means - sums[:, n * widest, None, None]).astype(np.int64)
     # A gene that makes no difference has no effect, not one of rounding.
     effects[sums[:, n * widest + 1 :] == 0] = 0
     return effects
