@@ -85,7 +85,7 @@ def test_bad_setting_is_named():
 
 
 def test_neighbours_are_all_that_differ_in_one_gene_and_none_else():
-    """Against every genotype of the space: by a step where genes are ordered, else by any choice."""
+    """Of every genotype of the space: a step apart where genes are ordered, else any choice."""
     space = Mixed()
     everything = np.stack(
         np.meshgrid(*[np.arange(len(gene.choices)) for gene in space.genes], indexing="ij"), -1

@@ -27,7 +27,7 @@ def test_the_leading_come_first_in_the_ranking(objectives, levels, constrained):
 
 
 def test_places_are_those_of_fronts_and_crowding_by_hand():
-    """Two fronts; within each the wider gaps, scaled by the extent of each objective, come first."""
+    """Two fronts; in each the wider gaps, scaled by the extents of the objectives, come first."""
     first = [[0.0, 10.0], [1.0, 4.0], [2.0, 3.0], [20.0, 0.0]]
     points = np.array([*first, [5.0, 11.0], [6.0, 6.0], [21.0, 5.0]])
     population = Evaluations(np.zeros((7, 1), dtype=np.int64), points, np.zeros((7, 0)))
@@ -53,7 +53,7 @@ def test_each_objective_is_scaled_by_its_own_extent(column):
         other = Evaluations(population.genotypes, scaled, population.violations)
         assert leading(other, 30).tolist() == expected
         assert np.argsort(ranking(other)).tolist() == expected
-    assert not expected == sorted(expected)
+    assert expected != sorted(expected)
 
 
 def test_none_lead_where_there_are_none():
