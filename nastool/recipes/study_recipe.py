@@ -317,6 +317,8 @@ def _field(document: Document, key: str, name: str, value: Any) -> Any:
     if name in ("space", "strategy", "study"):
         if not isinstance(value, str) or not (value or name == "study"):
             raise _wrong(document, key, "a text", value)
+        if value and not value.strip():
+            raise _wrong(document, key, "a text that is not blank", value)
         return value
     if name in ("budget", "seed", "batch_size"):
         if name == "batch_size" and value is None:

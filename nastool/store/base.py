@@ -154,17 +154,17 @@ class Store:
             Its number in the store.
 
         Raises:
-            InvalidInputError: An empty, overlong or taken name.
+            InvalidInputError: An empty, blank, overlong or taken name.
         """
         from sqlalchemy import insert
         from sqlalchemy.exc import IntegrityError
 
         from nastool.store.tables import NAME_LENGTH, studies
 
-        if not 0 < len(name) <= NAME_LENGTH or not rows.storable(name):
+        if not name.strip() or len(name) > NAME_LENGTH or not rows.storable(name):
             raise InvalidInputError(
                 f"a study's name must have 1 to {NAME_LENGTH} characters that UTF-8 knows, none of "
-                f"them null, got {rows.shortened(name)}"
+                f"them null and not all of them blank, got {rows.shortened(name)}"
             )
         row = {
             "name": name,
