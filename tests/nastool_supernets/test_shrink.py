@@ -1,6 +1,7 @@
 """A net is shrunk in one command, which goes on where it was stopped."""
 
 import csv
+import io
 import itertools
 import json
 
@@ -38,6 +39,10 @@ def trained(toy, tmp_path_factory):
     return folder
 
 
+def table_of(file):
+    return list(csv.DictReader(io.StringIO(file.read_text())))
+
+
 def words(folder, to, **changed):
     given = {"max": "params=6000", "minutes": "30", "sequence-length": "16", "device": "cpu"}
     options = [f"--{name}={value}" for name, value in (given | changed).items()]
@@ -55,18 +60,18 @@ def test_from_a_net_to_the_best_within_a_bound(trained, tmp_path):
     assert result.exit_code == 0, (result.output, result.stderr, result.exception)
     assert "one-block scores" in result.stderr
     assert "Try it: python -c" in result.stdout
-    rows = list(csv.DictReader((tmp_path / "run" / "front.csv").open()))
+    rows = table_of(tmp_path / "run" / "front.csv")
     (chosen,) = [row for row in rows if row["chosen"] == "1"]
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "model")
     assert sum(p.numel() for p in model.parameters()) == float(chosen["params"]) <= bound
-    measured = list(csv.DictReader((tmp_path / "run" / "measured.csv").open()))
+    measured = table_of(tmp_path / "run" / "measured.csv")
     # So small a space is measured whole where it matters: nothing within the bound is better.
     losses = {row["shape"]: float(row["loss"]) for row in measured}
     assert losses[chosen["shape"]] <= np.log(float(chosen["perplexity"])) + 1e-4
     # The same again measures nothing and says the same.
     again = nastool(*run)
     assert again.exit_code == 0, (again.output, again.exception)
-    assert list(csv.DictReader((tmp_path / "run" / "measured.csv").open())) == measured
+    assert table_of(tmp_path / "run" / "measured.csv") == measured
     assert again.stdout.splitlines()[:-3] == result.stdout.splitlines()[:-3]
     # Other settings are refused by name.
     other = nastool(*words(trained, tmp_path / "run", max=f"params={bound}", seed="3"))
