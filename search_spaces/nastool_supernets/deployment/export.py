@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from nastool.deployment import Workload
 from nastool.errors import NastoolError
+from nastool.files.hub import check_repository, push
 from nastool.files.writing import whole_folder, write_whole
 from nastool_objectives.latency.padding import MULTIPLES, NONE
 from nastool_supernets.deployment import forms
@@ -21,7 +22,6 @@ from nastool_supernets.deployment.checks import (
     compare,
     random_batches,
 )
-from nastool_supernets.deployment.hub import check_repository, push
 from nastool_supernets.deployment.report import Difference, ExportReport, FormReport, Origin
 from nastool_supernets.deployment.runtimes import FILES, RUNS, require
 from nastool_supernets.deployment.sizes import bytes_of
