@@ -32,6 +32,7 @@ PREDICTORS = "nastool.predictors"
 DEVICES = "nastool.devices"
 COMMANDS = "nastool.commands"
 PUBLICATIONS = "nastool.publications"
+PRESETS = "nastool.presets"
 SUPERNETS = "nastool.supernets"
 
 GROUPS: Mapping[str, str] = {
@@ -42,6 +43,7 @@ GROUPS: Mapping[str, str] = {
     DEVICES: "device",
     COMMANDS: "command",
     PUBLICATIONS: "published folder",
+    PRESETS: "preset",
     SUPERNETS: "supernet family",
 }
 """Entry-point groups, and what one member of each is called."""
