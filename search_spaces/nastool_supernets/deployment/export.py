@@ -28,8 +28,6 @@ from nastool_supernets.deployment.sizes import bytes_of
 from nastool_supernets.family import family_of
 from nastool_supernets.saved import load_shape, save_shape
 
-__all__ = ["Progress", "check_difference", "check_repository", "export", "push"]
-
 Progress = Callable[[str], None]
 """Called with what is being done."""
 

@@ -35,7 +35,7 @@ from nastool_supernets.corpus.text import (
 )
 from nastool_supernets.family import net_of
 from nastool_supernets.saved import latest_checkpoint, load_supernet
-from nastool_supernets.training import pretraining
+from nastool_supernets.training import pretraining, run
 from nastool_supernets.training.config import PretrainingConfig
 from nastool_supernets.training.presets import laptop
 from nastool_supernets.training.presets import preset as preset_of
@@ -346,7 +346,7 @@ class TestTrackers:
             def close(self):
                 raise RuntimeError("closed")
 
-        monkeypatch.setattr(pretraining, "open_trackers", lambda *_: [Full()])
+        monkeypatch.setattr(run, "open_trackers", lambda *_: [Full()])
         with pytest.raises(NastoolError, match=r"curves to the curves: .*No space.* is kept"):
             train(tmp_path, replace(CONFIG, log_every=1))
         assert latest_checkpoint(tmp_path / "checkpoints").state["step"] == 3
