@@ -11,7 +11,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from nastool.deployment import Workload
 from nastool.errors import NastoolError
-from nastool.files.hub import check_repository, push
 from nastool.files.writing import whole_folder, write_whole
 from nastool_objectives.latency.padding import MULTIPLES, NONE
 from nastool_supernets.deployment import forms
