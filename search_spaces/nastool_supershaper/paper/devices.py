@@ -86,10 +86,7 @@ def latencies(sources: Sources) -> Item:
         study = sources.studies[name]
         explained = study.sensitivity.explained
         told = "insensitive to shape" if explained > 0.9 else "not told by size alone"
-        said.append(
-            f"On {name} latency is {told}: parameters explain {explained:.1%} of it; "
-            f"{study.sensitivity}."
-        )
+        said.append(f"On {name} latency is {told}: {study.sensitivity}.")
     notes = published_notes("5")
     return Item(
         "5", Status.PREDICTED, tuple(said), columns, tuple(rows), tuple(panels), notes=notes

@@ -37,6 +37,10 @@ TITLES = {
 """Every item by its key, in the order of the page."""
 
 
+ROWS = 150
+"""Of a table on the page at most: longer ones are for files."""
+
+
 class Status(Enum):
     """How an item came about."""
 
@@ -93,8 +97,11 @@ class Item:
         """It as a part of the page."""
         said = [f"{self.status.value}.", *self.findings]
         if self.command:
-            said.append(f"Missing, made in {self.takes} by:")
+            said.append(f"What makes it ({self.takes}):")
         head = Text(tuple(said), f"{self.label.capitalize()}: {TITLES[self.key]}", self.command)
+        if len(self.rows) > ROWS:
+            many = f"{self.file} holds its {len(self.rows):,} rows"
+            return (head, *self.panels, Text((*self.notes, many)))
         cells = tuple(tuple(map(_cell, row)) for row in self.rows)
         table = Table(f"table-{self.key}", self.columns, cells, notes=self.notes)
         under = (table,) if cells else (Text(self.notes),) if self.notes else ()

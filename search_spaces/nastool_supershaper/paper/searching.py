@@ -54,7 +54,7 @@ def need_predictor(sources: Sources, key: str, columns: tuple[str, ...]) -> Item
     """An item without a predictor of perplexity."""
     return missing(
         key,
-        f"nastool measure {sources.argument} --shapes 3000 --output perplexity.csv\n"
+        f"nastool measure {sources.weights} --text TEXT --shapes 3000 --output perplexity.csv\n"
         f"nastool fit perplexity.csv --space {sources.in_space} --output perplexity\n"
         f"nastool paper {sources.argument} --to DIR --table perplexity.csv --predictor perplexity",
         "about 10 minutes for a small net on two cores",

@@ -65,6 +65,11 @@ class Sources:
         return str(self.net or self.name)
 
     @property
+    def weights(self) -> str:
+        """The net's folder as a word of a command line; a placeholder where it is not here."""
+        return str(self.net) if self.net else "NET"
+
+    @property
     def in_space(self) -> str:
         """The space as a word of a command line."""
         return f"supershaper:{self.net}" if self.net else self.space.name

@@ -19,7 +19,7 @@ from nastool.predictors.evaluation import spearman
 from nastool_supershaper.paper.items import Item, Status, Value, missing, published, published_notes
 from nastool_supershaper.paper.sources import Floats, Sources
 
-_RESAMPLES = 2_000
+_RESAMPLES = 1_000
 """Draws of a bootstrap interval."""
 
 _FEW = 3
@@ -34,8 +34,8 @@ def trajectories(sources: Sources) -> Item:
     if not runs:
         return missing(
             "2",
-            f"nastool pretrain --supernet {sources.argument} --text TEXT --preset short --output "
-            f"sandwich\nnastool pretrain --supernet {sources.argument} --text TEXT --preset short "
+            f"nastool pretrain --supernet {sources.weights} --text TEXT --preset short --output "
+            f"sandwich\nnastool pretrain --supernet {sources.weights} --text TEXT --preset short "
             f"--rule random --output random\nnastool paper {sources.argument} --to DIR "
             "--run sandwich --run random",
             "about 10 minutes a run of a small net on two cores",
@@ -89,7 +89,7 @@ def diagonals(sources: Sources, key: str) -> Item:
     if sources.net is None:
         return missing(
             key,
-            f"nastool paper FOLDER --to DIR --only {key}",
+            f"nastool paper NET --to DIR --only {key}",
             "seconds, with the weights of the net",
             columns,
             reason="Only measurements of this net are here, no weights.",
@@ -115,7 +115,6 @@ def diagonals(sources: Sources, key: str) -> Item:
         for layer, row in enumerate(of[:shown], 1)
         for entry, value in enumerate(row, 1)
     ]
-    # A table of thousands of entries is for the file, not for the page.
     item = Item(key, Status.MEASURED, tuple(findings), columns, tuple(rows), panels)
     return replace(item, notes=published_notes(key))
 
@@ -324,7 +323,7 @@ def inherited(sources: Sources) -> Item:
     if not shapes:
         return missing(
             "3c",
-            f"nastool validate STUDY --supernet {sources.argument} --mode partial --mode scratch "
+            f"nastool validate STUDY --supernet {sources.weights} --mode partial --mode scratch "
             f"--text TEXT --tasks sst2 --format json --output validation.json\nnastool paper "
             f"{sources.argument} --to DIR --validation validation.json",
             "minutes to hours a shape",

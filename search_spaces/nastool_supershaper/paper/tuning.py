@@ -85,7 +85,7 @@ def _missing(
 ) -> Item:
     return missing(
         key,
-        f"nastool validate STUDY --supernet {sources.argument} --pick 8 --tasks "
+        f"nastool validate STUDY --supernet {sources.weights} --pick 8 --tasks "
         f"{','.join((*GLUE, 'squad'))} --format json --output validation.json\n"
         f"nastool paper {sources.argument} --to DIR --validation validation.json",
         "about an hour a shape on a GPU, days on two cores; one task with --max-steps 500: minutes",
