@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ SEQUENCE_LENGTH = 128
 """Tokens of the pass that `macs` and `flops` count."""
 
 CONTEXT = 4096
-"""Tokens that the cache of `kv_cache` and `memory` holds, where nobody says: at most the positions."""
+"""Tokens in the cache of `kv_cache` and `memory` where nobody says; at most all positions."""
 
 _BYTES = 2
 """Of a number in the cache and of a weight, as they are served."""
@@ -171,7 +172,9 @@ class DecoderSpace(SearchSpace):
             predicted: Tokens of the text that the head is computed for.
         """
         outside, attention, feed = self._macs(length, predicted)
-        return int(outside + attention[list(genotype[::2])].sum() + feed[list(genotype[1::2])].sum())
+        return int(
+            outside + attention[list(genotype[::2])].sum() + feed[list(genotype[1::2])].sum()
+        )
 
     def deploy(self, genotype: NDArray[np.int64], workload: Workload) -> Deployment:
         """Build a subnet with random weights, as it ships."""
@@ -204,7 +207,9 @@ class DecoderSpace(SearchSpace):
         feed += (self._ffns > 0) * (size + self.ffn_bias * size)
         return (2 - self.tied) * self.vocabulary * size + size, attention, feed
 
-    def _macs(self, length: int, predicted: int) -> tuple[int, NDArray[np.int64], NDArray[np.int64]]:
+    def _macs(
+        self, length: int, predicted: int
+    ) -> tuple[int, NDArray[np.int64], NDArray[np.int64]]:
         """Multiplications outside of layers, of attention and of the feed-forward, by choice."""
         size = self.hidden
         queries = self.heads // self.groups * self.head_dim
@@ -222,8 +227,7 @@ class DecoderSpace(SearchSpace):
     ) -> ChainCost:
         terms = [attention, feed] * self.layers
         steps = [
-            np.broadcast_to(after, (len(before), len(after)))
-            for before, after in zip(terms, terms[1:], strict=False)
+            np.broadcast_to(after, (len(before), len(after))) for before, after in pairwise(terms)
         ]
         return ChainCost(name, outside + terms[0], tuple(steps), unit)
 
@@ -244,11 +248,10 @@ def spread(most: int, number: int) -> tuple[int, ...]:
         most: The largest one.
         number: How many, at most.
     """
+    number = min(number, most)
     unit = next(unit for unit in (64, 32, 16, 8, 1) if most % unit == 0 and most // unit >= number)
     steps = most // unit
-    return tuple(
-        sorted({max(1, round(steps * i / number)) * unit for i in range(1, number + 1)})
-    )
+    return tuple(sorted({max(1, round(steps * i / number)) * unit for i in range(1, number + 1)}))
 
 
 def create(argument: str | None = None) -> DecoderSpace:

@@ -141,6 +141,10 @@ def _train(
     import torch
 
     model, config, workers = run.model, run.config, run.workers
+    if config.steps == 0:
+        run.save()
+        workers.wait()
+        return PretrainingResult(0, True, 0, 0.0, {})
     done, perplexity = start, run.last_perplexities
     clock, before = time.perf_counter(), run.seconds
     with (
@@ -175,14 +179,8 @@ def _train(
         if start < done < config.steps and done % config.checkpoint_every:
             run.checkpoint(done, perplexity)
     # Stopped before the first step there is nothing that a run could not start from again.
-    if workers.is_first and done > 0:
-        try:
-            save_model(model, run.output)
-        # safetensors reports a full disk by an exception of its own.
-        except Exception as error:
-            raise NastoolError(
-                f"cannot write the model to {run.output}: {error}; it is in the newest checkpoint"
-            ) from error
+    if done > 0:
+        run.save()
     workers.wait()
     tokens = done * config.batch_size * run.sequence_length
     return PretrainingResult(done, done == config.steps, tokens, run.seconds, perplexity)
@@ -495,6 +493,18 @@ class Run:
         )
         # Weights of an earlier end are older than this: who loads the run gets its checkpoint.
         (self.output / "model.safetensors").unlink(missing_ok=True)
+
+    def save(self) -> None:
+        """Write the model where the run lies."""
+        if not self.workers.is_first:
+            return
+        try:
+            save_model(self.model, self.output)
+        # safetensors reports a full disk by an exception of its own.
+        except Exception as error:
+            raise NastoolError(
+                f"cannot write the model to {self.output}: {error}; {self._what_is_kept()}"
+            ) from error
 
     def _what_is_kept(self) -> str:
         newest = latest_checkpoint(self._checkpoints)
