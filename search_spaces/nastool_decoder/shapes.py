@@ -73,8 +73,8 @@ def make(config: Any, *, is_uniform: bool) -> PreTrainedModel:
             auto: Any = AutoModelForCausalLM
             stock: PreTrainedModel = auto.from_config(config, attn_implementation="sdpa")
             return stock
-        name = transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-        shaped: PreTrainedModel = MODELS[f"Shaped{name.__name__}"](config)
+        kinds: Any = transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING
+        shaped: PreTrainedModel = MODELS[f"Shaped{kinds[type(config)].__name__}"](config)
         return shaped
 
 
@@ -89,7 +89,8 @@ def cut_out(
         slices: What every layer keeps of its heads and of its channels.
     """
     config, is_uniform = shape_config(model.config.checkpoint, model.space, shape)
-    made = make(config, is_uniform=is_uniform).to(model.device, model.dtype)
+    made: Any = make(config, is_uniform=is_uniform)
+    made = made.to(model.device, model.dtype)
     kept = [index for index, pair in enumerate(slices) if any(part is not None for part in pair)]
     for name, target in made.named_parameters():
         place, _, inner = name.removeprefix("model.layers.").partition(".")
@@ -101,8 +102,8 @@ def cut_out(
         else:
             source = model.lm.get_parameter(name)
         target.data = source.detach().clone()
-    made.requires_grad_(True)
-    return made.train(model.training)
+    cut: PreTrainedModel = made.requires_grad_(True).train(model.training)
+    return cut
 
 
 def shape_of(model: PreTrainedModel) -> Architecture:

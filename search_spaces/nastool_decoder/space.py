@@ -151,12 +151,11 @@ class DecoderSpace(SearchSpace):
         """
         outside, attention, feed = self._weights()
         cached = 2 * self.head_dim * _BYTES * self.batch * self.cached_tokens * self._kvs
-        weights = self._sum("params", outside, attention, feed)
-        macs = self._macs(SEQUENCE_LENGTH, SEQUENCE_LENGTH)
+        head, heads, channels = self._macs(SEQUENCE_LENGTH, SEQUENCE_LENGTH)
         return {
-            "params": weights,
-            "macs": self._sum("macs", *macs),
-            "flops": self._sum("flops", *(2 * part for part in macs)),
+            "params": self._sum("params", outside, attention, feed),
+            "macs": self._sum("macs", head, heads, channels),
+            "flops": self._sum("flops", 2 * head, 2 * heads, 2 * channels),
             "kv_cache": self._sum("kv_cache", 0, cached, 0 * self._ffns, unit="B"),
             "memory": self._sum(
                 "memory", _BYTES * outside, _BYTES * attention + cached, _BYTES * feed, unit="B"

@@ -56,9 +56,10 @@ def _shaped(name: str, base: Any) -> Any:
 
     class Shaped(base):
         def __init__(self, config: Any) -> None:
-            super().__init__(_uniform(config, num_hidden_layers=0))
+            plain = _uniform(config, num_hidden_layers=0)
+            super().__init__(plain)
             # What was chosen for this machine holds for every layer.
-            config._attn_implementation = self.config._attn_implementation  # noqa: SLF001 - there is no other name
+            config._attn_implementation = plain._attn_implementation  # noqa: SLF001 - no other name
             self.config = self.model.config = config
             differences = _differences(config)
             cached = 0
