@@ -6,7 +6,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Self, TypeGuard
 
 import numpy as np
@@ -17,6 +16,7 @@ from nastool.errors import InvalidInputError, StoreError, naming
 from nastool.evaluations import Evaluations
 from nastool.executors import Executor, InProcess
 from nastool.interrupt import Interrupt
+from nastool.keeping import Keeper
 from nastool.objective import read_only
 from nastool.plugins import load_strategy
 from nastool.problem import Problem
@@ -47,9 +47,6 @@ Until = Callable[["Study"], StopReason | bool]
 
 StrategyFactory = Callable[[Problem, int], Strategy]
 """Makes a strategy from a problem and a seed, as every strategy class does."""
-
-_COMMIT_SECONDS = 0.5
-"""Oldest work that a kill can undo; a commit every batch would cost more than fast objectives."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -113,23 +110,19 @@ class Study:
         self._stale = 0
         self._seconds = 0.0
         self._stop_reason: StopReason = ""
-        self._committed = 0
-        self._committed_failures = 0
-        self._committed_at = 0.0
-        self._commits = 0
-        self._kept: tuple[int, int, str] | None = None
-        self._key: int | None = None
-        self._store: Store | None = None
+        self._keeper: Keeper | None = None
+        opened: Store | None = None
         if store is not None:
             from nastool.store import Store, open_store
 
-            self._store = store if isinstance(store, Store) else open_store(store)
-        self._evaluator = BatchEvaluator(self._archive, self._store, executor or InProcess())
-        if self._store is not None:
+            opened = store if isinstance(store, Store) else open_store(store)
+            self._keeper = Keeper(opened)
+        self._evaluator = BatchEvaluator(self._archive, opened, executor or InProcess())
+        if self._keeper is not None:
             self._identity = self._make_identity()
-            stored = self._store.find(name) if name else None
+            stored = self._keeper.store.find(name) if name else None
             if stored is not None:
-                self._restore(stored)
+                self._restore(stored, self._keeper)
 
     @classmethod
     def of(
@@ -250,8 +243,12 @@ class Study:
         if budget < 1:
             raise InvalidInputError(f"a budget must be at least 1 evaluation, got {budget}")
         batch_size = self._settle_batch_size(batch_size)
-        self._create()
-        begin = self._committed_at = time.perf_counter()
+        if (keeper := self._keeper) is not None:
+            base = f"{self.problem.space.name}-{self.description['strategy']}"
+            identity = {**self._identity, "batch_size": batch_size}
+            self.name = keeper.create(self.name, base, identity, self.description)
+            keeper.begin()
+        begin = time.perf_counter()
         strategy = self.description["strategy"]
         _LOG.info("%s by %s: %d of %d", self.problem.summary, strategy, len(self._archive), budget)
         offset = self._seconds
@@ -267,9 +264,8 @@ class Study:
                         stop_reason = "asked" if ended is True else ended
                     else:
                         stop_reason = self._step(budget, batch_size, interrupt, begin - offset)
-                    now = time.perf_counter()
-                    self._seconds = offset + now - begin
-                    if stop_reason or now - self._committed_at >= _COMMIT_SECONDS:
+                    self._seconds = offset + time.perf_counter() - begin
+                    if stop_reason or (keeper is not None and keeper.is_due):
                         self._commit(stop_reason)
                     _LOG.debug("%d of %d evaluations", len(self._archive), budget)
                     if progress is not None:
@@ -397,22 +393,21 @@ class Study:
             STARTING_STATE: state_digest(self.strategy.state_dict()),
         }
 
-    def _restore(self, stored: StoredStudy) -> None:
+    def _restore(self, stored: StoredStudy, keeper: Keeper) -> None:
         known = dict(stored.summary.identity)
         batch_size = known.pop("batch_size", None)
         compare_identities(self.name, known, self._identity)
         if not _is_count(batch_size) or batch_size < 1:
             raise stored.summary.damaged("batch_size", "be a number of at least 1", batch_size)
-        self._key = stored.key
         self._batch_size = batch_size
-        self._commits = stored.commits
         fill(self._archive, stored)
         self._failures = stored_failures(stored)
         self._stop_reason = stored_stop_reason(stored.summary)
-        self._committed, self._committed_failures = len(self._archive), len(self._failures)
         self._seconds = stored.summary.seconds
         if stored.state is not None:
             self._restore_state(stored)
+        kept = self._told, self._stale, stored.summary.stop_reason
+        keeper.follow(stored, None if stored.state is None else kept)
 
     def _restore_state(self, stored: StoredStudy) -> None:
         state = stored.state or {}
@@ -428,29 +423,6 @@ class Study:
                 f"{self.description['strategy']} ({type(error).__name__}: {error})"
             ) from error
         self._told, self._stale = told, stale
-        self._kept = told, stale, stored.summary.stop_reason
-
-    def _create(self) -> None:
-        if self._store is None or self._key is not None:
-            return
-        identity = {**self._identity, "batch_size": self._batch_size}
-        if self.name:
-            self._key = self._store.create_study(self.name, identity, self.description)
-            return
-        base = f"{self.problem.space.name}-{self.description['strategy']}"
-        while True:
-            taken = set(self._store.names())
-            numbers = range(1, len(taken) + 2)
-            name = next(n for k in numbers if (n := f"{base}-{k}") not in taken)
-            try:
-                self._key = self._store.create_study(name, identity, self.description)
-            except InvalidInputError:
-                # Another process has taken it in the meantime, or it cannot be a name.
-                if name not in self._store.names():
-                    raise
-            else:
-                self.name = name
-                return
 
     def _commit(self, stop_reason: StopReason, boundary: bool = True, revise: bool = False) -> None:
         """Write what is new, or everything anew; the strategy's state too, unless within a batch.
@@ -460,13 +432,8 @@ class Study:
             boundary: Whether the strategy is between two batches.
             revise: Whether evaluations that the store has are others now.
         """
-        self._committed_at = time.perf_counter()
-        if self._store is None or self._key is None:
+        if self._keeper is None:
             return
-        from nastool.store import Batch
-
-        archive = self._archive
-        begin, failed = (0, 0) if revise else (self._committed, self._committed_failures)
         state = None
         if boundary and self._pending is None:
             state = {
@@ -474,25 +441,9 @@ class Study:
                 "told": self._told,
                 "stale": self._stale,
             }
-        failures = [list(asdict(failure).values()) for failure in self._failures[failed:]]
-        kept = self._kept if state is None else (self._told, self._stale, stop_reason)
-        if begin == len(archive) and not failures and kept == self._kept:
-            return
-        batch = Batch(
-            archive.genotypes[begin:], archive.values[begin:], archive.elapsed[begin:], failures
+        self._keeper.commit(
+            self._archive, self._failures, state, self._seconds, stop_reason, revise=revise
         )
-        self._commits = self._store.commit(
-            self._key,
-            self._committed,
-            batch,
-            state,
-            self._seconds,
-            stop_reason,
-            self._commits,
-            anew=revise,
-        )
-        self._committed, self._committed_failures = len(archive), len(self._failures)
-        self._kept = kept
 
 
 def load_result(store: Store, name: str, problem: Problem) -> Result:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from nastool.errors import InvalidInputError
+from nastool.files.hub import fetched
 from nastool.files.reading import is_file, is_folder, read_json_object
 from nastool.files.writing import digest, whole_file, write_whole
 from nastool_supernets.corpus.text import vocabulary_size
@@ -70,6 +71,7 @@ def trained_folder(folder: Path, what: str) -> Path:
     Raises:
         InvalidInputError: If there is neither, or the checkpoint is damaged.
     """
+    folder = fetched(folder)
     if not is_file(folder / "model.safetensors"):
         checkpoint = latest_checkpoint(folder / "checkpoints")
         if checkpoint is None:
@@ -127,7 +129,7 @@ def load_shape(folder: str | Path) -> PreTrainedModel:
     Raises:
         InvalidInputError: There is none, or it is damaged.
     """
-    folder = Path(folder)
+    folder = fetched(folder)
     if is_folder(folder / "checkpoints"):
         folder = trained_folder(folder, "model")
     content = read_json_object(folder / "config.json")
@@ -156,7 +158,8 @@ def save_config(model: PreTrainedModel, folder: Path) -> None:
         custom_object_save(model.config, str(folder))
     elif getattr(model, "_auto_class", None) is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        custom_object_save(model, str(folder), config=model.config)
+        # transformers takes a configuration as well as a dictionary, whatever it says.
+        custom_object_save(model, str(folder), config=cast("Any", model.config))
     config = json.loads(model.config.to_json_string())
     config["architectures"] = [type(model).__name__]
     # Where it once was loaded from may have had another precision: that of the weights counts.
