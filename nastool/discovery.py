@@ -31,6 +31,8 @@ STRATEGIES = "nastool.strategies"
 PREDICTORS = "nastool.predictors"
 DEVICES = "nastool.devices"
 COMMANDS = "nastool.commands"
+PUBLICATIONS = "nastool.publications"
+PRESETS = "nastool.presets"
 SUPERNETS = "nastool.supernets"
 
 GROUPS: Mapping[str, str] = {
@@ -40,6 +42,8 @@ GROUPS: Mapping[str, str] = {
     PREDICTORS: "predictor",
     DEVICES: "device",
     COMMANDS: "command",
+    PUBLICATIONS: "published folder",
+    PRESETS: "preset",
     SUPERNETS: "supernet family",
 }
 """Entry-point groups, and what one member of each is called."""
@@ -47,6 +51,7 @@ GROUPS: Mapping[str, str] = {
 _BUILT_IN: Mapping[str, Mapping[str, str]] = {
     # The core's own need no entry point, so that they are there wherever the core is.
     PREDICTORS: {
+        "additive": "nastool.predictors.additive:AdditiveScores",
         "ensemble": "nastool.predictors.ensemble:Ensemble",
         "gaussian-process": "nastool.predictors.gaussian_process:GaussianProcess",
         "linear": "nastool.predictors.linear:linear",
@@ -61,6 +66,7 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "regret": "nastool.cli.regret:regret",
         "run": "nastool.cli.run:run",
         "search": "nastool.cli.search:search",
+        "push": "nastool.cli.push:push",
         "show": "nastool.cli.show:show",
         "space": "nastool.cli.space:space",
         "studies": "nastool.cli.studies:studies",

@@ -71,6 +71,17 @@ class WholeNumber(click.ParamType[int]):
         )
 
 
+class Name(click.ParamType[str]):
+    """A name that something is kept under, which shows: the type of an option."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if str(value).strip():
+            return str(value)
+        return self.fail(f"expected a name that is not blank, got {value!r}", param, ctx)
+
+
 class FiniteNumber(click.FloatRange):
     """A number, which click's own may not be: the type of an option."""
 
@@ -103,7 +114,7 @@ def _load_plugins(
     ctx.meta[PLUGIN_FILES] = tuple(dict.fromkeys((*ctx.meta.get(PLUGIN_FILES, ()), *files)))
     for file in files:
         # Resolving plugins takes a while to import; most commands never name a file.
-        from nastool.plugins import load_file
+        from nastool.discovery import load_file
 
         load_file(file)
     return files

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from nastool.choices import Choice
 from nastool.discovery import PREDICTORS, available, find
 from nastool.errors import InvalidInputError, naming
+from nastool.files.hub import fetched
 from nastool.files.reading import is_file, parse_json, read_text, reading
 from nastool.files.writing import beside, sync_folder, whole_folder, write_whole, writing
 from nastool.objective import Direction, RankAgreement
@@ -34,6 +35,7 @@ from nastool.predictors.region import Region
 from nastool.space import Genotypes
 
 if TYPE_CHECKING:
+    from nastool.predictors.separable import Separable
     from nastool.predictors.tables import Measurements
 
 Floats = NDArray[np.float64]
@@ -116,6 +118,18 @@ class Predictor(ABC):
 
         Returns:
             The mean as a function of choice indices; None where nothing is faster than `predict`.
+        """
+        del values
+        return None
+
+    def separable(self, values: Sequence[Floats]) -> Separable | None:
+        """The mean as a sum of one term a gene, which the exact search knows how to search.
+
+        Args:
+            values: For each gene, the values that its choices stand for.
+
+        Returns:
+            None where the mean is no such sum.
         """
         del values
         return None
@@ -403,7 +417,7 @@ def load_predictor(folder: str | Path) -> tuple[Predictor, Card]:
     Raises:
         InvalidInputError: No predictor there, or one that cannot be read.
     """
-    path = Path(folder)
+    path = fetched(folder)
     if not is_file(path / CARD):
         raise InvalidInputError(f"{path} must be a folder with a predictor, got no {CARD} there")
     check_digests(path)

@@ -42,7 +42,7 @@ class PretrainingConfig:
     """Hyperparameters; the defaults are the published ones (paper, section 3 and appendix A).
 
     Args:
-        steps: Optimizer steps in all, those of the head stage included.
+        steps: Optimizer steps in all, those of the head stage included; 0 for a net as it starts.
         batch_size: Blocks an optimizer step.
         micro_batch_size: Blocks a forward pass; gradients accumulate. None takes the whole batch.
         learning_rate: Peak learning rate.
@@ -110,7 +110,7 @@ class PretrainingConfig:
         some, any_, rate = "at least 1", "at least 0", "a finite number of at least 0"
         positive = "a finite number above 0"
         rules = {
-            "steps": (self.steps >= 1, some),
+            "steps": (self.steps >= 0, any_),
             "batch_size": (self.batch_size >= 1, some),
             "micro_batch_size": (self.micro_batch_size is None or self.micro_batch_size >= 1, some),
             "learning_rate": (0 < self.learning_rate < math.inf, positive),
@@ -238,39 +238,3 @@ class PretrainingConfig:
             for name, value in self.describe().items()
             if name not in FREE_ON_RESUME and then[name] != value
         ]
-
-
-PRESETS: dict[str, PretrainingConfig] = {
-    "supershaper": PretrainingConfig(),
-    # For starting from pretrained weights with a new head, on a few CPU cores.
-    "laptop": PretrainingConfig(
-        steps=20_000,
-        batch_size=32,
-        learning_rate=2e-4,
-        warmup_steps=200,
-        head_steps=300,
-        evaluate_every=500,
-        checkpoint_every=250,
-    ),
-    # About ten minutes for a small net on a few CPU cores: a first supernet that orders shapes.
-    "short": PretrainingConfig(
-        steps=170,
-        batch_size=16,
-        learning_rate=4e-4,
-        warmup_steps=10,
-        head_steps=25,
-        evaluate_every=50,
-        checkpoint_every=50,
-    ),
-    # Seconds, to see every part work.
-    "smoke": PretrainingConfig(
-        steps=20,
-        batch_size=8,
-        learning_rate=5e-4,
-        warmup_steps=2,
-        head_steps=4,
-        log_every=1,
-        evaluate_every=10,
-        checkpoint_every=10,
-    ),
-}
