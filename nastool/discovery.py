@@ -32,6 +32,7 @@ PREDICTORS = "nastool.predictors"
 DEVICES = "nastool.devices"
 COMMANDS = "nastool.commands"
 SUPERNETS = "nastool.supernets"
+MEASURING = "nastool.measuring"
 
 GROUPS: Mapping[str, str] = {
     SEARCH_SPACES: "search space",
@@ -41,6 +42,7 @@ GROUPS: Mapping[str, str] = {
     DEVICES: "device",
     COMMANDS: "command",
     SUPERNETS: "supernet family",
+    MEASURING: "measuring options",
 }
 """Entry-point groups, and what one member of each is called."""
 

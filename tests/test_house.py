@@ -2,9 +2,6 @@
 
 import ast
 import functools
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -63,9 +60,11 @@ def test_no_module_hands_on_the_names_of_another():
                 continue
             if is_door(node.module):
                 continue
-            for name in {alias.name for alias in node.names} - defined(node.module):
-                if f"{node.module}.{name}" not in modules():
-                    found.append(f"{file.relative_to(ROOT)}: {name} is not {node.module}'s own")
+            found += [
+                f"{file.relative_to(ROOT)}: {name} is not {node.module}'s own"
+                for name in {alias.name for alias in node.names} - defined(node.module)
+                if f"{node.module}.{name}" not in modules()
+            ]
     assert not found, "\n".join(found)
 
 
