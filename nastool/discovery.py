@@ -31,6 +31,8 @@ STRATEGIES = "nastool.strategies"
 PREDICTORS = "nastool.predictors"
 DEVICES = "nastool.devices"
 COMMANDS = "nastool.commands"
+PUBLICATIONS = "nastool.publications"
+PRESETS = "nastool.presets"
 SUPERNETS = "nastool.supernets"
 MEASURING = "nastool.measuring"
 
@@ -41,6 +43,8 @@ GROUPS: Mapping[str, str] = {
     PREDICTORS: "predictor",
     DEVICES: "device",
     COMMANDS: "command",
+    PUBLICATIONS: "published folder",
+    PRESETS: "preset",
     SUPERNETS: "supernet family",
     MEASURING: "measuring options",
 }
@@ -64,6 +68,7 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "regret": "nastool.cli.regret:regret",
         "run": "nastool.cli.run:run",
         "search": "nastool.cli.search:search",
+        "push": "nastool.cli.push:push",
         "show": "nastool.cli.show:show",
         "space": "nastool.cli.space:space",
         "studies": "nastool.cli.studies:studies",

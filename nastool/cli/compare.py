@@ -12,6 +12,7 @@ from nastool.cli.constraints import constraint_options, read_constraints
 from nastool.cli.cost import announce, dry_run_option
 from nastool.cli.options import (
     PLUGIN_FILES,
+    Name,
     all_option,
     count,
     plugin_option,
@@ -94,8 +95,8 @@ _WORTH_PROBING = 20
 @storage_option
 @click.option(
     "--name",
+    type=Name(),
     metavar="NAME",
-    default="",
     help="Name to keep the runs under. By default it follows from the problem, so that the same "
     "command goes on, and one with more strategies, seeds or budget adds to what is there.",
 )
@@ -118,7 +119,7 @@ def compare(
     true_front: bool,
     jobs: int,
     storage: str,
-    name: str,
+    name: str | None,
     dry_run: bool,
     everything: bool,
     output_format: str | None,
@@ -143,7 +144,7 @@ def compare(
         budget,
         tuple(dict.fromkeys(map(parse_limit, bound_texts))),
         ctx.meta.get(PLUGIN_FILES, ()),
-        name,
+        name or "",
     )
     contest.check()
     if true_front:
