@@ -15,7 +15,7 @@ from nastool.archive import Archive
 from nastool.batches import BatchEvaluator
 from nastool.errors import InvalidInputError, StoreError, naming
 from nastool.evaluations import Evaluations
-from nastool.executors import Executor, InProcess
+from nastool.executors import Executor, Serial
 from nastool.interrupt import Interrupt
 from nastool.objective import read_only
 from nastool.plugins import load_strategy
@@ -124,7 +124,7 @@ class Study:
             from nastool.store import Store, open_store
 
             self._store = store if isinstance(store, Store) else open_store(store)
-        self._evaluator = BatchEvaluator(self._archive, self._store, executor or InProcess())
+        self._evaluator = BatchEvaluator(self._archive, self._store, executor or Serial())
         if self._store is not None:
             self._identity = self._make_identity()
             stored = self._store.find(name) if name else None
