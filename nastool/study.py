@@ -6,7 +6,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Self, TypeGuard
 
 import numpy as np
@@ -17,6 +16,7 @@ from nastool.errors import InvalidInputError, StoreError, naming
 from nastool.evaluations import Evaluations
 from nastool.executors import Executor, Serial
 from nastool.interrupt import Interrupt
+from nastool.keeping import Keeper
 from nastool.objective import read_only
 from nastool.plugins import load_strategy
 from nastool.problem import Problem
@@ -35,6 +35,7 @@ from nastool.reopening import (
 from nastool.results import Failure, Result, StopReason
 from nastool.space import Genotypes
 from nastool.strategies.base import Strategy, check_size
+from nastool.streams import Stream
 
 if TYPE_CHECKING:
     from nastool.store import Store, StoredStudy
@@ -47,9 +48,6 @@ Until = Callable[["Study"], StopReason | bool]
 
 StrategyFactory = Callable[[Problem, int], Strategy]
 """Makes a strategy from a problem and a seed, as every strategy class does."""
-
-_COMMIT_SECONDS = 0.5
-"""Oldest work that a kill can undo; a commit every batch would cost more than fast objectives."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -109,27 +107,26 @@ class Study:
         self._batch_size: int | None = None
         self._pending: tuple[Genotypes, list[Any]] | None = None
         self._told = 0
+        self._stream: Stream | None = None
+        self._left: Genotypes = np.empty((0, len(problem.space.genes)), dtype=np.int64)
         self._size = problem.space.count.high
         self._stale = 0
         self._seconds = 0.0
         self._stop_reason: StopReason = ""
-        self._committed = 0
-        self._committed_failures = 0
-        self._committed_at = 0.0
-        self._commits = 0
-        self._kept: tuple[int, int, str] | None = None
-        self._key: int | None = None
-        self._store: Store | None = None
+        self._keeper: Keeper | None = None
+        opened: Store | None = None
         if store is not None:
             from nastool.store import Store, open_store
 
-            self._store = store if isinstance(store, Store) else open_store(store)
-        self._evaluator = BatchEvaluator(self._archive, self._store, executor or Serial())
-        if self._store is not None:
+            opened = store if isinstance(store, Store) else open_store(store)
+            self._keeper = Keeper(opened)
+        self._opened, self._executor = opened, executor or Serial()
+        self._evaluator = BatchEvaluator(self._archive, self._opened, self._executor)
+        if self._keeper is not None:
             self._identity = self._make_identity()
-            stored = self._store.find(name) if name else None
+            stored = self._keeper.store.find(name) if name else None
             if stored is not None:
-                self._restore(stored)
+                self._restore(stored, self._keeper)
 
     @classmethod
     def of(
@@ -225,6 +222,7 @@ class Study:
         *,
         retry_failed: bool = False,
         until: Until | None = None,
+        pending: int | None = None,
     ) -> Result:
         """Evaluate until the study holds that many distinct genotypes.
 
@@ -240,6 +238,9 @@ class Study:
                 runs; what comes of it takes the place of the failures.
             until: Asked between batches whether the run is to end before its budget, e.g.
                 `nastool.stopping.Patience`; a later run goes on as if it had not ended.
+            pending: How many architectures are under way at any time. The strategy is then told
+                each as it is evaluated, in an order that depends on the machines; by default it is
+                told whole batches, and what is found does not depend on them.
 
         Raises:
             InvalidInputError: A budget or batch size below 1, another batch size than before, or
@@ -249,9 +250,16 @@ class Study:
         """
         if budget < 1:
             raise InvalidInputError(f"a budget must be at least 1 evaluation, got {budget}")
+        if pending is not None:
+            check_size("pending", pending)
+            self._stream = Stream(self._archive, self._opened, self._executor)
         batch_size = self._settle_batch_size(batch_size)
-        self._create()
-        begin = self._committed_at = time.perf_counter()
+        if (keeper := self._keeper) is not None:
+            base = f"{self.problem.space.name}-{self.description['strategy']}"
+            identity = {**self._identity, "batch_size": batch_size}
+            self.name = keeper.create(self.name, base, identity, self.description)
+            keeper.begin()
+        begin = time.perf_counter()
         strategy = self.description["strategy"]
         _LOG.info("%s by %s: %d of %d", self.problem.summary, strategy, len(self._archive), budget)
         offset = self._seconds
@@ -265,11 +273,12 @@ class Study:
                         stop_reason = "interrupted"
                     elif until is not None and len(self) and (ended := until(self)):
                         stop_reason = "asked" if ended is True else ended
+                    elif pending is not None:
+                        stop_reason = self._flow(budget, pending, interrupt, begin - offset)
                     else:
                         stop_reason = self._step(budget, batch_size, interrupt, begin - offset)
-                    now = time.perf_counter()
-                    self._seconds = offset + now - begin
-                    if stop_reason or now - self._committed_at >= _COMMIT_SECONDS:
+                    self._seconds = offset + time.perf_counter() - begin
+                    if stop_reason or (keeper is not None and keeper.is_due):
                         self._commit(stop_reason)
                     _LOG.debug("%d of %d evaluations", len(self._archive), budget)
                     if progress is not None:
@@ -279,6 +288,11 @@ class Study:
             with contextlib.suppress(StoreError):
                 self._commit("", boundary=False)
             raise
+        finally:
+            if self._stream is not None:
+                self._left = self._stream.genotypes
+                self._stream.close()
+                self._stream = None
         self._stop_reason = stop_reason
         _LOG.info("%d evaluations in %.1f s: %s", len(self._archive), self._seconds, stop_reason)
         return self.result()
@@ -329,6 +343,53 @@ class Study:
         self._stale = 0 if told > self._told else self._stale + 1
         self._told = told
         return ""
+
+    def _flow(self, budget: int, pending: int, interrupt: Interrupt, zero: float) -> StopReason:
+        """Keep so many under way, and tell what has come; returns why to stop, empty to go on."""
+        archive, stream = self._archive, self._stream
+        if stream is None or len(archive) >= budget:
+            return "budget"
+        if self._told < len(archive):
+            self._tell(archive.evaluations(slice(self._told, len(archive))))
+            self._told = len(archive)
+        if self._stale >= _STALE_LIMIT and not stream:
+            return "stalled"
+        if len(self._left):
+            # What was under way when an earlier run ended.
+            self._add(stream, self._left)
+            self._left = self._left[:0]
+        free = min(pending, budget - len(archive)) - len(stream)
+        if free > 0:
+            self.strategy.pending = stream.genotypes
+            proposals = self._ask(free)
+            if not len(proposals) and not stream:
+                return "exhausted"
+            self._stale = 0 if self._add(stream, proposals) else self._stale + 1
+        if not stream:
+            return ""
+        try:
+            with interrupt.cutting_short():
+                found = stream.collect()
+        except KeyboardInterrupt:
+            return "interrupted"
+        self._failures += found.failures
+        archive.append(found.keys, found.genotypes, found.values, time.perf_counter() - zero)
+        self._tell(archive.evaluations(slice(self._told, len(archive))))
+        self._told = len(archive)
+        return ""
+
+    def _add(self, stream: Stream, genotypes: Genotypes) -> bool:
+        """Have what is new evaluated; whether anything is."""
+        keys, under_way = self.problem.space.keys(genotypes), stream.keys
+        positions = self._archive.first_positions(keys).tolist()
+        new = [position for position in positions if keys[position] not in under_way]
+        stream.add([keys[position] for position in new], genotypes[new])
+        if not new and len(genotypes):
+            known = sorted({key for key in keys if key not in under_way}, key=keys.index)
+            if known:
+                # Proposed again, it is to be told again, or it would be proposed for ever.
+                self._tell(self._archive.evaluations(self._archive.rows(known)))
+        return bool(new)
 
     def _ask(self, n: int) -> Genotypes:
         space, what = self.problem.space, f"strategy {self.description['strategy']}"
@@ -397,22 +458,21 @@ class Study:
             STARTING_STATE: state_digest(self.strategy.state_dict()),
         }
 
-    def _restore(self, stored: StoredStudy) -> None:
+    def _restore(self, stored: StoredStudy, keeper: Keeper) -> None:
         known = dict(stored.summary.identity)
         batch_size = known.pop("batch_size", None)
         compare_identities(self.name, known, self._identity)
         if not _is_count(batch_size) or batch_size < 1:
             raise stored.summary.damaged("batch_size", "be a number of at least 1", batch_size)
-        self._key = stored.key
         self._batch_size = batch_size
-        self._commits = stored.commits
         fill(self._archive, stored)
         self._failures = stored_failures(stored)
         self._stop_reason = stored_stop_reason(stored.summary)
-        self._committed, self._committed_failures = len(self._archive), len(self._failures)
         self._seconds = stored.summary.seconds
         if stored.state is not None:
             self._restore_state(stored)
+        kept = self._told, self._stale, stored.summary.stop_reason
+        keeper.follow(stored, None if stored.state is None else kept)
 
     def _restore_state(self, stored: StoredStudy) -> None:
         state = stored.state or {}
@@ -428,29 +488,13 @@ class Study:
                 f"{self.description['strategy']} ({type(error).__name__}: {error})"
             ) from error
         self._told, self._stale = told, stale
-        self._kept = told, stale, stored.summary.stop_reason
-
-    def _create(self) -> None:
-        if self._store is None or self._key is not None:
-            return
-        identity = {**self._identity, "batch_size": self._batch_size}
-        if self.name:
-            self._key = self._store.create_study(self.name, identity, self.description)
-            return
-        base = f"{self.problem.space.name}-{self.description['strategy']}"
-        while True:
-            taken = set(self._store.names())
-            numbers = range(1, len(taken) + 2)
-            name = next(n for k in numbers if (n := f"{base}-{k}") not in taken)
-            try:
-                self._key = self._store.create_study(name, identity, self.description)
-            except InvalidInputError:
-                # Another process has taken it in the meantime, or it cannot be a name.
-                if name not in self._store.names():
-                    raise
-            else:
-                self.name = name
-                return
+        left = np.asarray(state.get("pending", self._left))
+        try:
+            self._left = self.problem.space.validate(left)
+        except InvalidInputError as error:
+            raise stored.summary.damaged(
+                "state", "hold genotypes that are pending", left
+            ) from error
 
     def _commit(self, stop_reason: StopReason, boundary: bool = True, revise: bool = False) -> None:
         """Write what is new, or everything anew; the strategy's state too, unless within a batch.
@@ -460,13 +504,8 @@ class Study:
             boundary: Whether the strategy is between two batches.
             revise: Whether evaluations that the store has are others now.
         """
-        self._committed_at = time.perf_counter()
-        if self._store is None or self._key is None:
+        if self._keeper is None:
             return
-        from nastool.store import Batch
-
-        archive = self._archive
-        begin, failed = (0, 0) if revise else (self._committed, self._committed_failures)
         state = None
         if boundary and self._pending is None:
             state = {
@@ -474,25 +513,12 @@ class Study:
                 "told": self._told,
                 "stale": self._stale,
             }
-        failures = [list(asdict(failure).values()) for failure in self._failures[failed:]]
-        kept = self._kept if state is None else (self._told, self._stale, stop_reason)
-        if begin == len(archive) and not failures and kept == self._kept:
-            return
-        batch = Batch(
-            archive.genotypes[begin:], archive.values[begin:], archive.elapsed[begin:], failures
+            left = self._left if self._stream is None else self._stream.genotypes
+            if len(left):
+                state["pending"] = left
+        self._keeper.commit(
+            self._archive, self._failures, state, self._seconds, stop_reason, revise=revise
         )
-        self._commits = self._store.commit(
-            self._key,
-            self._committed,
-            batch,
-            state,
-            self._seconds,
-            stop_reason,
-            self._commits,
-            anew=revise,
-        )
-        self._committed, self._committed_failures = len(archive), len(self._failures)
-        self._kept = kept
 
 
 def load_result(store: Store, name: str, problem: Problem) -> Result:

@@ -12,6 +12,7 @@ import click
 
 from nastool.cli import completion
 from nastool.cli.constraints import constraint_options, read_constraints
+from nastool.cli.executing import Executing, executor_options
 from nastool.cli.options import (
     budget_options,
     corrected_option,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 @budget_options
 @ending_options
 @refining_options
+@executor_options
 @storage_option
 @click.option(
     "--study",
@@ -89,6 +91,7 @@ def search(
     time_text: str | None,
     patience: int | None,
     refining: Refining | None,
+    executing: Executing,
     storage: str,
     study_name: str | None,
     predictor_texts: tuple[str, ...],
@@ -108,6 +111,7 @@ def search(
     from nastool.cli.proofs import cut_short, is_proven, prove_first
     from nastool.recipes.settings import read_pairs
     from nastool.recipes.study_recipe import StudyRecipe
+    from nastool.stopping import Ending
     from nastool.store.urls import showable
     from nastool.study import Study
 
@@ -129,25 +133,27 @@ def search(
     if retry_failed and storage == "none":
         raise InvalidInputError("--retry-failed: expected a study in a store, got --storage none")
     limit_s = None if time_text is None else parse_time("--time", time_text)
-    if refining is not None and (limit_s is not None or patience is not None):
+    ending = Ending(limit_s, patience)
+    if refining is not None and ending:
         raise InvalidInputError("--refine: expected neither --time nor --patience beside it")
-    plan = Plan(recipe, storage, retry_failed, limit_s, patience)
-    measured: dict[str, Objective] = {}
-    verification: Mapping[str, Any] | None
-    if refining is not None:
-        measured = refining.measuring.objectives(problem)
-        plan, problem = _refined(plan, refining, measured)
-    study = plan.study(problem)
-    proof = prove_first(study.strategy)
-    proven = is_proven(study.strategy)
-    if not proven:
-        # To be shown, not kept: the same command would go on from what is not the answer.
-        study = Study(study.problem, study.strategy, None, study.name, seed)
-    result = plan.run(study)
-    if refining is not None and proven and result.stop_reason != "interrupted":
-        verification = refining.verify(result, measured, storage)
-    else:
-        verification = _verification(storage, study.name)
+    with executing.opened() as executor:
+        plan = Plan(recipe, storage, retry_failed, ending, executor)
+        measured: dict[str, Objective] = {}
+        verification: Mapping[str, Any] | None
+        if refining is not None:
+            measured = refining.measuring.objectives(problem)
+            plan, problem = _refined(plan, refining, measured)
+        study = plan.study(problem)
+        proof = prove_first(study.strategy)
+        proven = is_proven(study.strategy)
+        if not proven:
+            # To be shown, not kept: the same command would go on from what is not the answer.
+            study = Study(study.problem, study.strategy, None, study.name, seed)
+        result = plan.run(study)
+        if refining is not None and proven and result.stop_reason != "interrupted":
+            verification = refining.verify(result, measured, storage, executor)
+        else:
+            verification = _verification(storage, study.name)
     facts: dict[str, str | int] = {
         "strategy": ", ".join([strategy_text, *settings_texts]),
         "seed": seed,
@@ -196,7 +202,7 @@ def _refined(
         return result
 
     searched = f"{recipe.name_for(recipe.make_strategy())}, {recipe.budget}"
-    found = refining.run(recipe.problem(), measured, search_round, searched, storage)
+    found = refining.run(recipe.problem(), measured, search_round, searched, storage, plan.executor)
     return refitted(found.folders, recipe.study), found.problem
 
 

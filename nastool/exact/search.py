@@ -121,13 +121,14 @@ class ExactSearch:
         """Begin with known genotypes (n, d), improved gene by gene, so that bounds bite."""
         known = np.concatenate([genotypes, self._cheapest()])
         self._consider(known)
+        tried = np.empty(0, np.int64)
         for _ in range(_NEIGHBOUR_ROUNDS):
-            before = self._run.front
-            if len(before) == 0:
+            fresh = self._run.front[:, 2]
+            fresh = fresh[~np.isin(fresh, tried)]
+            if len(fresh) == 0:
                 return
-            self._consider(self._neighbours(self._decode(before[:, 2])))
-            if np.array_equal(before, self._run.front):
-                return
+            tried = np.append(tried, fresh)
+            self._consider(self._neighbours(self._decode(fresh)))
 
     def run(
         self,

@@ -8,8 +8,8 @@ bounds the whole sum from below much more tightly than the least value alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,39 +96,39 @@ def build_states(
         InvalidInputError: The states take more than that.
     """
     d = len(order)
-    widest = int(function.cardinalities.max())
-    additive = np.zeros((d, widest), dtype=np.int64)
+    additive = np.zeros((d, int(function.cardinalities.max())), dtype=np.int64)
     parts: list[list[Layer]] = [[] for _ in range(d + 1)]
     counts = [0] * (d + 1)
-    leaves, roots, used = [], [], 0
-    for tree in range(function.n_trees):
-        span = slice(int(function.starts[tree]), int(function.starts[tree + 1]))
-        inside = [contains(function, gene, span) for gene in range(d)]
-        shares = np.stack([here.mean(axis=0) for here in inside])
-        values = function.values[span]
-        alive = np.ones((1, len(values)), dtype=bool)
-        effects, _ = _additive_part(alive, values, inside, shares, range(d), widest)
-        additive += effects[0]
+    leaves: list[NDArray[np.bool_]] = []
+    roots: list[NDArray[np.int32]] = []
+    used = 0
+    for begin, end in _groups(function):
+        group = _make_group(function, begin, end)
+        additive += group.effects.sum(axis=0)
+        roots.append(np.arange(end - begin, dtype=np.int32) + np.int32(counts[0]))
+        tree, alive = np.arange(end - begin), group.real
         # What a leaf is worth at least, less the additive part of the genes still open.
-        largest = [_largest(effects[0, gene], here) for gene, here in enumerate(inside)]
-        open_value = values - sum(largest)
-        roots.append(counts[0])
+        open_value = group.values - group.largest.sum(axis=2)
         for level in range(d + 1):
-            bounds = np.where(alive, open_value, _NEVER).min(axis=1)
-            empty = np.empty((len(alive), 0, widest), np.int64), np.empty(len(alive), np.int64)
-            own = empty
+            bounds = np.where(alive, open_value[tree], _NEVER).min(axis=1)
+            own = (
+                np.empty((len(alive), 0, additive.shape[1]), np.int64),
+                np.empty(len(alive), np.int64),
+            )
             if _COARSE <= level <= depth:
-                remaining = sorted(order[level:])
-                own = _additive_part(alive, values, inside, shares, remaining, widest)
+                own = _additive_part(group, tree, alive, sorted(order[level:]))
             if level == depth:
-                leaves.append(alive)
+                leaves += _by_tree(group, tree, alive)
             following = np.empty((len(alive), 0), np.int32)
-            kept = alive
+            kept, tree_of_kept = alive, tree
             if level < d:
                 gene = order[level]
-                open_value = open_value + largest[gene]
-                children = (alive[:, None, :] & inside[gene]).reshape(-1, len(values))
-                kept, index = _distinct(children)
+                open_value = open_value + group.largest[:, :, gene]
+                k = int(function.cardinalities[gene])
+                reached = group.inside[:, gene, :k][tree] & alive[:, None, :]
+                kept, tree_of_kept, index = _distinct(
+                    reached.reshape(-1, alive.shape[1]), np.repeat(tree, k)
+                )
                 following = (index + counts[level + 1]).reshape(len(alive), -1).astype(np.int32)
             parts[level].append(Layer(following, bounds, *own))
             counts[level] += len(alive)
@@ -136,13 +136,13 @@ def build_states(
             if used > limit:
                 raise InvalidInputError(
                     f"exact search may take {limit / 2**30:.3g} GiB for the restricted trees, "
-                    f"which tree {tree + 1} of {function.n_trees} exceeds already: "
+                    f"which the first {end} of {function.n_trees} trees exceed already: "
                     "fit fewer or shallower trees, or allow more memory"
                 )
-            alive = kept
+            alive, tree = kept, tree_of_kept
     return States(
         np.array(order, dtype=np.int64),
-        np.array(roots, dtype=np.int32),
+        np.concatenate([np.empty(0, np.int32), *roots]),
         tuple(
             Layer(*(np.concatenate(arrays) for arrays in zip(*map(_fields, of_level), strict=True)))
             for of_level in parts
@@ -158,59 +158,166 @@ _NEVER = np.int64(1) << 61
 _COARSE = 2
 """Layers before this one have few prefixes: their states need no additive part of their own."""
 
+_GROUP = 1 << 13
+"""Leaves of the trees that are restricted side by side: enough that numpy is busy."""
+
+_ROWS = 1 << 21
+"""Numbers that one step of an additive part may lay out."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Some trees side by side, each with as many leaves as the one with most: the last are none.
+
+    Args:
+        sizes: Leaves of each tree, shape (trees,).
+        real: Whether each leaf is one, shape (trees, leaves).
+        values: In quanta, shape (trees, leaves).
+        inside: Whether each choice of each gene lies in a leaf, shape (trees, d, k, leaves).
+        shares: Share of a gene's choices that do, shape (trees, d, leaves); 1 where none is.
+        effects: Additive part of each tree, shape (trees, d, k).
+        largest: Largest effect of each gene among the choices in a leaf, shape (trees, leaves, d).
+    """
+
+    sizes: NDArray[np.int64]
+    real: NDArray[np.bool_]
+    values: NDArray[np.int64]
+    inside: NDArray[np.bool_]
+    shares: NDArray[np.float64]
+    effects: NDArray[np.int64]
+    largest: NDArray[np.int64]
+
+
+def _groups(function: BoxSum) -> Iterator[tuple[int, int]]:
+    """First tree of each group and the one behind its last."""
+    sizes = np.diff(function.starts).tolist()
+    begin = 0
+    while begin < len(sizes):
+        end, widest = begin + 1, sizes[begin]
+        while end < len(sizes) and max(widest, sizes[end]) * (end + 1 - begin) <= _GROUP:
+            widest = max(widest, sizes[end])
+            end += 1
+        yield begin, end
+        begin = end
+
+
+def _make_group(function: BoxSum, begin: int, end: int) -> _Group:
+    sizes = np.diff(function.starts[begin : end + 1])
+    real = np.arange(sizes.max()) < sizes[:, None]
+    span = slice(int(function.starts[begin]), int(function.starts[end]))
+    values = np.zeros(real.shape, np.int64)
+    values[real] = function.values[span]
+    d, widest = len(function.cardinalities), int(function.cardinalities.max())
+    inside = np.zeros((len(sizes), d, widest, real.shape[1]), dtype=bool)
+    shares = np.ones((len(sizes), d, real.shape[1]))
+    for gene, k in enumerate(function.cardinalities.tolist()):
+        here = contains(function, gene, span)
+        inside[:, gene, :k].transpose(0, 2, 1)[real] = here.T
+        shares[:, gene][real] = here.mean(axis=0)
+    empty = np.zeros((len(sizes), d, widest), np.int64)
+    group = _Group(sizes, real, values, inside, shares, empty, np.zeros((*real.shape, d), np.int64))
+    effects = _main_effects(group, np.arange(len(sizes)), real, range(d))
+    largest = np.where(inside, effects[..., None], -_NEVER).max(axis=2)
+    largest = np.where(real[:, None], largest, 0).transpose(0, 2, 1)
+    return replace(group, effects=effects, largest=largest)
+
+
+def _by_tree(
+    group: _Group, tree: NDArray[np.int64], alive: NDArray[np.bool_]
+) -> list[NDArray[np.bool_]]:
+    """Rows of each tree, its own leaves only."""
+    ends = np.cumsum(np.bincount(tree, minlength=len(group.sizes)))
+    rows = np.split(alive, ends[:-1])
+    return [of[:, :n] for of, n in zip(rows, group.sizes.tolist(), strict=True)]
+
 
 def _fields(layer: Layer) -> tuple[NDArray[np.integer], ...]:
     return layer.following, layer.bounds, layer.effects, layer.residues
 
 
-def _additive_part(
-    alive: NDArray[np.bool_],
-    values: NDArray[np.int64],
-    inside: Sequence[NDArray[np.bool_]],
-    shares: NDArray[np.float64],
-    genes: Sequence[int],
-    widest: int,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Main effects of restricted trees in whole quanta, and the least value of what is left.
+def _main_effects(
+    group: _Group, tree: NDArray[np.int64], alive: NDArray[np.bool_], genes: Sequence[int]
+) -> NDArray[np.int64]:
+    """Main effects of restricted trees in whole quanta, shape (states, genes, k).
 
     Args:
+        group: The trees.
+        tree: Of each state, ascending, shape (states,).
         alive: Leaves that each state can reach, shape (states, leaves).
-        values: Of the leaves, shape (leaves,).
-        inside: For each gene which choices lie in each leaf, shape (k, leaves).
-        shares: For each gene the share of choices in each leaf, shape (d, leaves).
         genes: The open ones.
-        widest: Largest number of choices.
+    """
+    trees, leaves = group.real.shape
+    widest = group.inside.shape[2]
+    shares = group.shares[:, genes]
+    volume = shares.prod(axis=1) * group.values
+    worth = group.inside[:, genes] * (volume[:, None] / shares)[:, :, None]
+    # Of every choice, the whole, and how many leaves hold a part of the choices only.
+    columns = np.concatenate(
+        [
+            worth.reshape(trees, -1, leaves),
+            volume[:, None],
+            (shares < 1).astype(float),
+        ],
+        axis=1,
+    ).transpose(0, 2, 1)
+    ends = np.cumsum(np.bincount(tree, minlength=trees)).tolist()
+    reached = alive.astype(float)
+    begins = [0, *ends[:-1]]
+    sums = np.concatenate(
+        [reached[a:b] @ of for a, b, of in zip(begins, ends, columns, strict=True)]
+    )
+    n = len(genes)
+    means = sums[:, : n * widest].reshape(-1, n, widest)
+    effects: NDArray[np.int64] = np.round(means - sums[:, n * widest, None, None]).astype(np.int64)
+    # A gene that makes no difference has no effect, not one of rounding.
+    effects[sums[:, n * widest + 1 :] == 0] = 0
+    return effects
+
+
+def _additive_part(
+    group: _Group, tree: NDArray[np.int64], alive: NDArray[np.bool_], genes: Sequence[int]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Main effects of restricted trees, and the least value of what is left.
 
     Returns:
-        Shapes (states, open genes, widest) and (states,).
+        Shapes (states, open genes, k) and (states,).
     """
-    effects = np.zeros((len(alive), len(genes), widest), dtype=np.int64)
-    volume = shares[list(genes)].prod(axis=0) * values
-    mean = alive @ volume
-    state, leaf = np.nonzero(alive)
-    left = values[leaf]
+    effects = _main_effects(group, tree, alive, genes)
+    # Off what each leaf is worth, the largest effect of each gene among the choices in it.
+    left = group.values[tree]
     for column, gene in enumerate(genes):
-        if (shares[gene] == 1.0).all():
-            continue
-        here = inside[gene]
-        means = alive @ (here * (volume / shares[gene])).T
-        effect = np.round(means - mean[:, None]).astype(np.int64)
-        effects[:, column, : len(here)] = effect
-        left = left - np.where(here.T[leaf], effect[state], -_NEVER).max(axis=1)
-    starts = np.flatnonzero(np.append(True, np.diff(state) > 0))
-    return effects, np.minimum.reduceat(left, starts)
+        moved = np.flatnonzero(effects[:, column].any(axis=1))
+        step = max(1, _ROWS // (effects.shape[2] * alive.shape[1]))
+        for begin in range(0, len(moved), step):
+            of = moved[begin : begin + step]
+            inside = group.inside[:, gene][tree[of]]
+            left[of] -= np.where(inside, effects[of, column, :, None], -_NEVER).max(axis=1)
+    least: NDArray[np.int64] = np.where(alive, left, _NEVER).min(axis=1)
+    return effects, least
 
 
-def _largest(effect: NDArray[np.int64], inside: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Largest effect among the choices in each leaf, shape (leaves,)."""
-    own = effect[: len(inside), None]
-    largest: NDArray[np.int64] = np.where(inside, own, -_NEVER).max(axis=0)
-    return largest
+def _distinct(
+    rows: NDArray[np.bool_], tree: NDArray[np.int64]
+) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
+    """The different rows of each tree.
 
+    Args:
+        rows: Shape (n, leaves).
+        tree: Shape (n,).
 
-def _distinct(rows: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """The different rows of (n, leaves), and for each row which of them it is, shape (n,)."""
-    packed = np.ascontiguousarray(np.packbits(rows, axis=1))
-    keys = packed.view(np.dtype((np.void, packed.shape[1]))).ravel()
-    _, first, index = np.unique(keys, return_index=True, return_inverse=True)
-    return rows[first], index.reshape(-1).astype(np.int64)
+    Returns:
+        Those rows and their trees, by tree; for each row which of them it is, shape (n,).
+    """
+    packed = np.packbits(rows, axis=1)
+    words = np.zeros((len(rows), -(-packed.shape[1] // 8) * 8), np.uint8)
+    words[:, : packed.shape[1]] = packed
+    keys = [*words.view(np.uint64).T, tree]
+    order = np.lexsort(keys)
+    new = np.ones(len(rows), dtype=bool)
+    new[1:] = False
+    for key in keys:
+        new[1:] |= key[order[1:]] != key[order[:-1]]
+    index = np.empty(len(rows), np.int64)
+    index[order] = np.cumsum(new) - 1
+    first = order[new]
+    return rows[first], tree[first], index

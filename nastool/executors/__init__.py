@@ -3,6 +3,6 @@
 from nastool.executors.base import Executor
 from nastool.executors.loading import load_executor
 from nastool.executors.serial import Serial
-from nastool.executors.work import Chunk, Work, evaluated
+from nastool.executors.work import Chunk, Work, evaluated, wait_for_any
 
-__all__ = ["Chunk", "Executor", "Serial", "Work", "evaluated", "load_executor"]
+__all__ = ["Chunk", "Executor", "Serial", "Work", "evaluated", "load_executor", "wait_for_any"]

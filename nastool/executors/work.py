@@ -74,14 +74,16 @@ class Work:
     Args:
         executor: Where.
         objective: What is evaluated.
+        shared_by: How many such works share the workers.
 
     Raises:
         InvalidInputError: The objective cannot be sent to workers, or is to be given up after a
             time by an executor that has none.
     """
 
-    def __init__(self, executor: Executor, objective: Objective) -> None:
+    def __init__(self, executor: Executor, objective: Objective, shared_by: int = 1) -> None:
         self._executor = executor
+        self._shared_by = shared_by
         self._name = objective.name
         self._errand = Errand(objective)
         if executor.is_elsewhere:
@@ -101,6 +103,11 @@ class Work:
         under_way = sum(len(part.rows) for part in self._running.values())
         return len(self._waiting) + len(self._suspects) + under_way
 
+    @property
+    def running(self) -> list[Future[Answer]]:
+        """What is under way."""
+        return list(self._running)
+
     def add(self, rows: Sequence[int] | NDArray[np.int64], genotypes: Genotypes) -> None:
         """Add genotypes (n, d), to come back by these rows (n,)."""
         self._waiting.extend(zip(map(int, rows), genotypes, strict=True))
@@ -112,15 +119,21 @@ class Work:
             NastoolError: The objective raised one, or the engine cannot go on.
         """
         while self:
-            self._hand_out()
-            finished, _ = wait(self._running, return_when=FIRST_COMPLETED)
-            # In the order in which they were handed out, where several came at once.
-            chunks = [self._take(future) for future in list(self._running) if future in finished]
-            if found := [chunk for chunk in chunks if chunk is not None]:
-                # Before anybody looks at these: an idle worker costs more.
-                self._hand_out()
+            wait_for_any([self])
+            if found := self.take():
                 return found
         return []
+
+    def take(self) -> list[Chunk]:
+        """What has come back since, in the order in which it was handed out; waits for nothing.
+
+        Raises:
+            NastoolError: As `collect`.
+        """
+        chunks = [self._take(future) for future in list(self._running) if future.done()]
+        # Before anybody looks at these: an idle worker costs more.
+        self.hand_out()
+        return [chunk for chunk in chunks if chunk is not None]
 
     def close(self) -> None:
         """Leave what is under way."""
@@ -130,8 +143,9 @@ class Work:
         self._waiting.clear()
         self._suspects.clear()
 
-    def _hand_out(self) -> None:
-        workers = max(self._executor.workers, 1)
+    def hand_out(self) -> None:
+        """Give every idle worker a part."""
+        workers = max(self._executor.workers // self._shared_by, 1)
         # One after the other, where it would not be known who was it.
         alone = not self._executor.dies_alone
         while len(self._running) < workers and (self._waiting or self._suspects):
@@ -185,6 +199,13 @@ class Work:
             return _failed(part, f"took longer than {self._executor.timeout:g} s")
         self._pace = answer.seconds / len(part.rows)
         return Chunk(part.rows, answer.values, answer.messages)
+
+
+def wait_for_any(works: Sequence[Work]) -> None:
+    """Have what waits begin, and wait until something of these works has come back."""
+    for work in works:
+        work.hand_out()
+    wait([future for work in works for future in work.running], return_when=FIRST_COMPLETED)
 
 
 def _failed(part: _Part, why: str) -> Chunk:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nastool.comparison import Comparison
-from nastool.errors import MissingDependencyError
 from nastool.indicators import Axis, Values, median_interval
+from nastool.plots.axes import TEMPLATE, plotly
 from nastool.plots.front import PALETTE, translucent
 from nastool.plots.standings import CONFIDENCE, basis, label, spoken_interval
 
@@ -108,11 +108,7 @@ def draw_anytime(data: AnytimeData, title: str = "") -> go.Figure:
     Raises:
         MissingDependencyError: plotly is not installed.
     """
-    try:
-        import plotly.graph_objects as go
-    except ImportError as error:
-        raise MissingDependencyError("figures need plotly: pip install plotly") from error
-    figure = go.Figure()
+    figure = plotly().Figure()
     missing = data.name == "hypervolume"
     share = missing or data.name in ("igd_plus", "additive_epsilon")
 
@@ -182,6 +178,6 @@ def draw_anytime(data: AnytimeData, title: str = "") -> go.Figure:
         yaxis=vertical,
         hovermode="closest",
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
-        template="plotly_white",
+        template=TEMPLATE,
     )
     return figure

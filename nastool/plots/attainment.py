@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nastool.comparison import Comparison
-from nastool.errors import MissingDependencyError
 from nastool.indicators import Values
-from nastool.plots.axes import Axis, axis_of, sources
+from nastool.plots.axes import TEMPLATE, Axis, axis_of, plotly, sources
 from nastool.plots.front import PALETTE, translucent
 
 if TYPE_CHECKING:
@@ -120,11 +119,7 @@ def draw_attainment(data: AttainmentData, title: str = "Attainment surfaces") ->
     Raises:
         MissingDependencyError: plotly is not installed.
     """
-    try:
-        import plotly.graph_objects as go
-    except ImportError as error:
-        raise MissingDependencyError("figures need plotly: pip install plotly") from error
-    figure = go.Figure()
+    figure = plotly().Figure()
     for index, strategy in enumerate(data.strategies):
         low, _, high = strategy.boundaries
         if data.seeds > 1 and len(low.x) and len(high.x):
@@ -165,6 +160,6 @@ def draw_attainment(data: AttainmentData, title: str = "Attainment surfaces") ->
         yaxis=data.y.ticks,
         hovermode="closest",
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
-        template="plotly_white",
+        template=TEMPLATE,
     )
     return figure

@@ -10,8 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.constraint import format_quantity
+from nastool.errors import MissingDependencyError
 from nastool.objective import Objective
 from nastool.problem import Problem
+
+TEMPLATE = "plotly_white"
+"""Of figures that stand alone; on a page they follow the page's colours."""
 
 EVALUATION = "evaluation"
 """Name of the axis that counts evaluations, for problems with a single metric."""
@@ -95,3 +99,16 @@ def metric_names(problem: Problem, x: str | None = None, y: str | None = None) -
 def format_metric(metric: Objective, value: float) -> str:
     """A value for people, e.g. ``65.98M``."""
     return format_quantity(float(value), metric.unit)
+
+
+def plotly() -> Any:
+    """The drawing module.
+
+    Raises:
+        MissingDependencyError: plotly is not installed.
+    """
+    try:
+        import plotly.graph_objects as go
+    except ImportError as error:
+        raise MissingDependencyError("figures need plotly: pip install plotly") from error
+    return go

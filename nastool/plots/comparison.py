@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from html import escape
 
 import numpy as np
 
@@ -12,16 +11,10 @@ from nastool.comparison import Comparison
 from nastool.evaluations import Evaluations
 from nastool.plots.anytime import anytime_data, draw_anytime
 from nastool.plots.attainment import attainment_data, draw_attainment
-from nastool.plots.front import PALETTE, draw_front, front_data
-from nastool.plots.report import (
-    Member,
-    Panel,
-    document,
-    heading,
-    members,
-    members_table,
-    shapes_panel,
-)
+from nastool.plots.front import PALETTE, front_data
+from nastool.plots.objectives import objectives_panels
+from nastool.plots.page import Cell, Member, Panel, Section, Table, document
+from nastool.plots.report import front_panel, head_of, members, members_table, shapes_panel
 from nastool.plots.standings import Standings, evaluations, label, standings
 from nastool.results import Result
 
@@ -71,10 +64,13 @@ def comparison_page(comparison: Comparison, facts: Mapping[str, str | float]) ->
     by_strategy = {strategy: pooled(runs) for strategy, runs in comparison.results.items()}
     everything = pooled(list(by_strategy.values()))
     fronts = front_data(by_strategy, cloud=max(CLOUD // len(by_strategy), 100))
-    sections: list[str | Panel] = [_table(standings(comparison), list(comparison.results))]
+    sections: list[Section] = [_table(standings(comparison), list(comparison.results))]
     seeds = len(comparison.seeds)
     title = f"Fronts of each strategy, {seeds} seed{'s' * (seeds != 1)} together"
-    sections.append(Panel("front", draw_front(fronts, title), beside_shape=True))
+    if fronts.choice:
+        title += f": a projection of {len(fronts.choice)} metrics onto two"
+    rows = _members(everything, by_strategy)
+    sections += [front_panel(fronts, title), *objectives_panels(problem, rows)]
     shown = "hypervolume"
     if len(problem.objectives) == 1:
         shown = f"best {problem.objectives[0].name}"
@@ -85,7 +81,6 @@ def comparison_page(comparison: Comparison, facts: Mapping[str, str | float]) ->
     if len(problem.objectives) == 2:
         sections.append(Panel("attainment", draw_attainment(attainment_data(comparison))))
     sections.append(shapes_panel("shapes", everything, "Shapes of the front of all runs"))
-    rows = _members(everything, by_strategy)
     sections.append(members_table(problem, rows, "found by", "Front of all runs"))
     known = {
         **facts,
@@ -94,7 +89,7 @@ def comparison_page(comparison: Comparison, facts: Mapping[str, str | float]) ->
         "evaluations a run": evaluations(comparison),
     }
     page = f"{problem.space.name}: {len(by_strategy)} strategies compared"
-    return document(page, [heading(page, problem, known), *sections], fronts, problem, rows)
+    return document(head_of(page, problem, known), sections, problem.space, rows)
 
 
 def _members(everything: Result, by_strategy: Mapping[str, Result]) -> list[Member]:
@@ -112,28 +107,19 @@ def _members(everything: Result, by_strategy: Mapping[str, Result]) -> list[Memb
     ]
 
 
-def _table(found: Standings, order: list[str]) -> str:
-    """The standings; a click on a heading sorts by it."""
-    headings = [label(indicator) for indicator in found.indicators]
-    names = ["strategy", *headings, "evaluations", "seconds"]
-    head = "".join(f"<th><button>{escape(name)}</button></th>" for name in names)
-    body = []
-    for row in found.rows:
-        colour = PALETTE[order.index(row.strategy) % len(PALETTE)]
-        name = escape(row.strategy)
-        shown = f'<i style="background:{colour}"></i>{name.replace(",", ",<wbr>")}'
-        cells = [f'<td data-value="{name}">{shown}</td>']
-        cells += [
-            f'<td data-value="{verdict.summary.median!r}">{escape(verdict.median)} '
-            f"<sup>{escape(verdict.letters)}</sup><small>{escape(verdict.interval)}</small></td>"
-            for verdict in row.verdicts
-        ]
-        cells.append(f'<td data-value="{row.evaluations}">{row.evaluations:,}</td>')
-        cells.append(f'<td data-value="{row.seconds!r}">{row.seconds:,.2f}</td>')
-        body.append(f"<tr>{''.join(cells)}</tr>")
-    notes = "".join(f"<p>{escape(note)}</p>" for note in found.notes)
-    return (
-        '<h2>Standings</h2>\n<div class="scroll standings"><table>'
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
-        f'<div class="sources">{notes}</div>'
+def _table(found: Standings, order: list[str]) -> Table:
+    """The standings."""
+    rows = tuple(
+        (
+            Cell(row.strategy, colour=PALETTE[order.index(row.strategy) % len(PALETTE)]),
+            *(
+                Cell(v.median, v.summary.median, note=v.interval, mark=v.letters)
+                for v in row.verdicts
+            ),
+            Cell(f"{row.evaluations:,}", row.evaluations),
+            Cell(f"{row.seconds:,.2f}", row.seconds),
+        )
+        for row in found.rows
     )
+    names = ("strategy", *map(label, found.indicators), "evaluations", "seconds")
+    return Table("standings", names, rows, "Standings", found.notes)

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool.errors import InvalidInputError, MissingDependencyError
+from nastool.errors import InvalidInputError
 from nastool.evaluations import Evaluations
-from nastool.plots.axes import EVALUATION, Axis, axis_of, format_metric, metric_names, sources
+from nastool.plots.axes import (
+    EVALUATION,
+    TEMPLATE,
+    Axis,
+    axis_of,
+    format_metric,
+    metric_names,
+    plotly,
+    sources,
+)
 from nastool.problem import Problem
 from nastool.space import Genotypes
 from nastool.trust import Trust, is_predicted, trust
@@ -59,7 +68,8 @@ class Points:
         x: Shape (n,), natural sign and base unit.
         y: Shape (n,).
         texts: Each architecture as text.
-        details: For each, further metrics as text; empty where there are none.
+        details: For each, every metric as lines of text.
+        values: Every metric by name, shape (n,) each.
     """
 
     genotypes: Genotypes
@@ -67,6 +77,18 @@ class Points:
     y: NDArray[np.float64]
     texts: tuple[str, ...]
     details: tuple[str, ...]
+    values: Mapping[str, NDArray[np.float64]]
+
+    def take(self, rows: NDArray[np.int64]) -> Points:
+        """Some of the points, in the order of their indices."""
+        return Points(
+            self.genotypes[rows],
+            self.x[rows],
+            self.y[rows],
+            tuple(self.texts[i] for i in rows),
+            tuple(self.details[i] for i in rows),
+            {name: values[rows] for name, values in self.values.items()},
+        )
 
 
 @dataclass(frozen=True)
@@ -126,6 +148,7 @@ class FrontData:
         notes: Where the numbers of each axis come from.
         connected: Whether a staircase through the fronts means anything: two objectives.
         clouds: Points of other origin behind the fronts and on them.
+        choice: Every metric that the axes can show, where there are more than two objectives.
     """
 
     x: Axis
@@ -135,6 +158,15 @@ class FrontData:
     notes: tuple[str, ...]
     connected: bool
     clouds: tuple[Cloud, ...] = ()
+    choice: tuple[Axis, ...] = ()
+
+    @property
+    def heading(self) -> str:
+        """What the figure shows; of many objectives only a projection."""
+        text = "Pareto fronts" if len(self.series) > 1 else "Pareto front"
+        if not self.choice:
+            return text
+        return f"{text}: a projection of {len(self.choice)} metrics onto two"
 
 
 def front_data(
@@ -189,6 +221,19 @@ def front_data(
         sources(metrics),
         connected={o.name for o in problem.objectives} == set(names),
         clouds=tuple(clouds),
+        choice=_choice(problem, series) if len(problem.objectives) > 2 else (),
+    )
+
+
+def _choice(problem: Problem, series: Sequence[FrontSeries]) -> tuple[Axis, ...]:
+    """Every metric that all points have, as an axis."""
+    return tuple(
+        _axis(
+            problem,
+            name,
+            np.concatenate([p.values[name] for s in series for p in (s.front, s.cloud)]),
+        )
+        for name in series[0].front.values
     )
 
 
@@ -217,13 +262,7 @@ def _series(name: str, result: Outcome, names: tuple[str, str], cloud: int) -> F
     order = np.lexsort((front.y, front.x))
     return FrontSeries(
         name,
-        Points(
-            front.genotypes[order],
-            front.x[order],
-            front.y[order],
-            tuple(front.texts[i] for i in order),
-            tuple(front.details[i] for i in order),
-        ),
+        front.take(order),
         _points(result, rest, names),
         len(evaluations),
     )
@@ -237,22 +276,28 @@ def _points(result: Outcome, rows: NDArray[np.int64], names: tuple[str, str]) ->
             values[name] = (rows + 1).astype(np.float64)
         elif name not in values:
             values[name] = problem.metric(name).evaluate(genotypes)
-    others = [problem.metric(name) for name in values if name not in names]
+    # What goes up first, then what goes right, as in the headings of the page.
+    shown = dict.fromkeys((names[1], names[0], *values))
     worth = [
         trust(problem.metric(name), genotypes, values[name])
         for name in values
         if name != EVALUATION and is_predicted(problem.metric(name))
     ]
     details = tuple(
-        "".join(
-            f"<br>{m.name} {format_metric(m, values[m.name][i])} ({m.provenance.kind.value})"
-            for m in others
-        )
+        "".join(_line(problem, name, values[name][i]) for name in shown)
         + "".join(_interval(judged, i) for judged in worth)
         for i in range(len(rows))
     )
     texts = tuple(problem.space.format(genotype) for genotype in genotypes)
-    return Points(genotypes, values[names[0]], values[names[1]], texts, details)
+    return Points(genotypes, values[names[0]], values[names[1]], texts, details, values)
+
+
+def _line(problem: Problem, name: str, value: float) -> str:
+    """A metric as a line of a hover box."""
+    if name == EVALUATION:
+        return f"<br>{name} {value:,.0f}"
+    metric = problem.metric(name)
+    return f"<br>{name} {format_metric(metric, value)} ({metric.provenance.kind.value})"
 
 
 def _interval(worth: Trust, row: int) -> str:
@@ -278,13 +323,8 @@ def draw_front(data: FrontData, title: str = "") -> go.Figure:
     Raises:
         MissingDependencyError: plotly is not installed.
     """
-    try:
-        import plotly.graph_objects as go
-    except ImportError as error:
-        raise MissingDependencyError("figures need plotly: pip install plotly") from error
-    figure = go.Figure()
-    hover = "<b>%{customdata[0]}</b><br>" + data.y.hover("y") + "<br>" + data.x.hover("x")
-    hover += "%{customdata[1]}"
+    figure = plotly().Figure()
+    hover = "<b>%{customdata[0]}</b>%{customdata[1]}"
     several = len(data.series) > 1
     for cloud in data.clouds:
         if not cloud.marked:
@@ -309,7 +349,7 @@ def draw_front(data: FrontData, title: str = "") -> go.Figure:
                     "color": colour if several else "#94a3b8",
                 },
                 hovertemplate=f"{hover}<extra>{series.name}</extra>",
-                **_trace(series.cloud),
+                **_trace(data, series.cloud),
             )
     # Fronts come last, so that no cloud covers them.
     for index, series in enumerate(data.series):
@@ -321,7 +361,7 @@ def draw_front(data: FrontData, title: str = "") -> go.Figure:
             line={"shape": _staircase(data), "width": 1.5, "color": colour},
             marker={"size": 5 if several else 7, "color": colour},
             hovertemplate=f"{hover}<extra>{series.name}, front</extra>",
-            **_trace(series.front),
+            **_trace(data, series.front),
         )
     for index, cloud in enumerate(cloud for cloud in data.clouds if cloud.marked):
         colour = PALETTE[-1 - index % len(PALETTE)]
@@ -336,14 +376,14 @@ def draw_front(data: FrontData, title: str = "") -> go.Figure:
             figure.add_hline(bound.value, annotation_position="top right", **label)
     figure.update_layout(
         title={
-            "text": title or ("Pareto fronts" if several else "Pareto front"),
+            "text": title or data.heading,
             "subtitle": {"text": "<br>".join(data.notes)},
         },
         xaxis=data.x.ticks,
         yaxis=data.y.ticks,
         hovermode="closest",
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
-        template="plotly_white",
+        template=TEMPLATE,
     )
     return figure
 
@@ -359,26 +399,24 @@ def _staircase(data: FrontData) -> str:
 
 def _cloud(data: FrontData, cloud: Cloud, marker: dict[str, Any]) -> dict[str, Any]:
     """The parts of a trace that a cloud gives; no click selects its points."""
-    hover = "<b>%{text}</b><br>" + data.y.hover("y") + "<br>" + data.x.hover("x")
+    # The axes say how the front's numbers came about, which is not how these did.
+    y, x = (replace(axis, kind="") for axis in (data.y, data.x))
     return {
         "mode": "markers",
         "marker": marker,
         "x": cloud.x.tolist(),
         "y": cloud.y.tolist(),
         "text": list(cloud.texts),
-        # The axes say how the front's numbers came about, which is not how these did.
-        "hovertemplate": _without_kind(hover, data) + f"<extra>{cloud.name}</extra>",
+        "hovertemplate": f"<b>%{{text}}</b><br>{y.hover('y')}<br>{x.hover('x')}"
+        f"<extra>{cloud.name}</extra>",
     }
 
 
-def _without_kind(hover: str, data: FrontData) -> str:
-    for axis in (data.x, data.y):
-        hover = hover.replace(f" ({axis.kind})", "") if axis.kind else hover
-    return hover
-
-
-def _trace(points: Points) -> dict[str, Any]:
+def _trace(data: FrontData, points: Points) -> dict[str, Any]:
+    every = {axis.name: points.values[axis.name].tolist() for axis in data.choice}
     return {
+        # Read by the page when another axis is chosen.
+        **({"meta": every} if every else {}),
         "x": points.x.tolist(),
         "y": points.y.tolist(),
         "customdata": [

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from html import escape
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nastool.errors import MissingDependencyError
-from nastool.plots.axes import Axis
+from nastool.plots.axes import TEMPLATE, Axis, plotly
 from nastool.plots.front import PALETTE
+from nastool.plots.page import Cell, Head, Panel, Table, document
 from nastool.predictors.base import Card
 from nastool.predictors.fitting import Fitted, maker_of
 from nastool.predictors.importance import importances
@@ -19,23 +17,6 @@ from nastool.predictors.selection import HeldOut
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
-
-TEMPLATE = "plotly_white"
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of a page.
-
-    Args:
-        heading: Its heading.
-        text: What to say above the figures, a paragraph a line.
-        figures: Drawn one below the other.
-    """
-
-    heading: str
-    text: str
-    figures: tuple[go.Figure, ...]
 
 
 def draw_importances(
@@ -122,43 +103,30 @@ def predictor_page(fitted: Fitted, card: Card, seed: int = 0) -> str:
         genes=len(data.genes),
         seed=seed,
     )
-    figures = (draw_agreement(fitted.held_out, card.metric, card.unit), draw_importances(shares))
-    return page(f"Predictor of {card.metric}", [Section("", str(card), figures)])
-
-
-def page(title: str, sections: Sequence[Section]) -> str:
-    """One self-contained HTML page.
-
-    Args:
-        title: Heading.
-        sections: Its parts.
-    """
-    parts = []
-    library: bool = True
-    for section in sections:
-        heading = f"<h2>{escape(section.heading)}</h2>\n" if section.heading else ""
-        parts.append(heading + "".join(f"<p>{escape(p)}</p>" for p in section.text.splitlines()))
-        for figure in section.figures:
-            parts.append(figure.to_html(full_html=False, include_plotlyjs=library))
-            # Once is enough for the whole page.
-            library = False
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n</head>\n"
-        '<body style="font-family: system-ui, sans-serif; max-width: 1100px; margin: auto">\n'
-        f"<h1>{escape(title)}</h1>\n" + "\n".join(parts) + "\n</body>\n</html>\n"
+    head = Head(f"Predictor of {card.metric}", sources=(str(card),))
+    return document(
+        head,
+        [
+            Panel("agreement", draw_agreement(fitted.held_out, card.metric, card.unit)),
+            Panel("importances", draw_importances(shares)),
+            importances_table("shares", shares),
+        ],
     )
 
 
-def plotly() -> Any:
-    """The drawing module.
+def importances_table(name: str, shares: Mapping[str, Mapping[str, float]]) -> Table:
+    """Importances as numbers.
 
-    Raises:
-        MissingDependencyError: plotly is not installed.
+    Args:
+        name: Id of the table.
+        shares: By what they are, then by feature.
     """
-    try:
-        import plotly.graph_objects as go
-    except ImportError as error:
-        raise MissingDependencyError("figures need plotly: pip install plotly") from error
-    return go
+    features = list(dict.fromkeys(feature for of in shares.values() for feature in of))
+    rows = tuple(
+        (
+            Cell(feature),
+            *(Cell(f"{of.get(feature, 0):.1%}", of.get(feature, 0)) for of in shares.values()),
+        )
+        for feature in features
+    )
+    return Table(name, ("feature", *shares), rows, "Importances")

@@ -2,52 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from html import escape
-from importlib import resources
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nastool import pareto
-from nastool.errors import MissingDependencyError
 from nastool.objective import Objective
-from nastool.plots.axes import Axis, format_metric
+from nastool.plots.axes import format_metric
 from nastool.plots.front import Cloud, FrontData, Outcome, draw_front, front_data
+from nastool.plots.objectives import objectives_panels
+from nastool.plots.page import Cell, Head, Member, Panel, Section, Table, document
 from nastool.plots.shapes import draw_shapes, shapes_data
 from nastool.problem import Problem
 from nastool.space import Genotypes
 from nastool.trust import Trust, is_predicted, trust
 
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
 TABLE_ROWS = 500
 """Rows of the table for each study; a longer front is thinned evenly."""
-
-
-@dataclass(frozen=True)
-class Member:
-    """A row of the table, and what a click on it shows.
-
-    Args:
-        study: Name of the study; empty where there is one.
-        text: The shape as text.
-        genotype: Indices of the choices.
-        values: Metrics in base units.
-        formatted: The same for people.
-        lines: What the panel says.
-    """
-
-    study: str
-    text: str
-    genotype: tuple[int, ...]
-    values: tuple[float, ...]
-    formatted: tuple[str, ...]
-    lines: tuple[str, ...]
 
 
 def members(name: str, result: Outcome, limit: int = TABLE_ROWS) -> tuple[Member, ...]:
@@ -132,45 +105,26 @@ def report_page(
     rows = [
         row for name, result in results.items() for row in members(name if several else "", result)
     ]
-    panels = [Panel("front", draw_front(data), beside_shape=True)]
+    sections: list[Section] = [front_panel(data), *objectives_panels(problem, rows)]
     for index, (name, result) in enumerate(results.items()):
         if len(result.front()):
             text = "Shapes of the front" + (f" of {name}" if several else "")
-            panels.append(shapes_panel(f"shapes-{index}", result, text))
-    of = "study" if several else ""
-    sections: list[str | Panel] = [heading(title, problem, facts), *panels]
-    sections += [
-        f'<p class="subtitle">{escape(f"{o.name}: {note}")}</p>'
+            sections.append(shapes_panel(f"shapes-{index}", result, text))
+    notes = tuple(
+        f"{o.name}: {note}"
         for result in results.values()
         for o in problem.objectives
         if is_predicted(o)
         for note in _worth(result, o).notes
-    ]
-    sections.append(members_table(problem, rows, of))
-    return document(title, sections, data, problem, rows)
+    )
+    sections.append(members_table(problem, rows, "study" if several else "", notes=notes))
+    return document(head_of(title, problem, facts), sections, problem.space, rows)
 
 
 def _worth(result: Outcome, metric: Objective) -> Trust:
     """How far the predicted values of a front are to be trusted."""
     front = result.front().genotypes
     return trust(metric, front, result.values(front)[metric.name])
-
-
-@dataclass(frozen=True, eq=False)
-class Panel:
-    """A figure of a page.
-
-    Args:
-        name: Its id.
-        figure: Drawn.
-        beside_shape: Whether the selected shape stands beside it; for one panel of a page.
-        columns: What a click on each column of a heat map selects.
-    """
-
-    name: str
-    figure: go.Figure
-    beside_shape: bool = False
-    columns: tuple[dict[str, Any], ...] = ()
 
 
 def shapes_panel(name: str, result: Outcome, title: str) -> Panel:
@@ -190,58 +144,18 @@ def shapes_panel(name: str, result: Outcome, title: str) -> Panel:
     return Panel(name, draw_shapes(shapes, title), columns=columns)
 
 
-def document(
-    title: str,
-    sections: Sequence[str | Panel],
-    data: FrontData,
-    problem: Problem,
-    rows: Sequence[Member],
-) -> str:
-    """A whole page.
+def front_panel(data: FrontData, title: str = "") -> Panel:
+    """The figure of fronts; of more than two objectives a projection with axes to choose.
 
     Args:
-        title: Of the browser's window.
-        sections: HTML and figures, from top to bottom.
-        data: The front figure's, for the words of its axes.
-        problem: What was searched.
-        rows: What the rows of the members' table select.
-
-    Raises:
-        MissingDependencyError: plotly is not installed.
+        data: From `front_data`.
+        title: Heading; by default what the figure shows.
     """
-    panels = [section for section in sections if isinstance(section, Panel)]
-    raw = [(panel.name, json.loads(panel.figure.to_json())) for panel in panels]
-    content = {
-        "figures": [
-            {"id": name, "figure": {"data": figure["data"], "layout": _untitled(figure["layout"])}}
-            for name, figure in raw
-        ],
-        "axes": {"x": _axis(data.x), "y": _axis(data.y)},
-        "genes": [{"name": g.name, "choices": list(g.choices)} for g in problem.space.genes],
-        "members": [
-            {
-                "text": row.text,
-                "genotype": row.genotype,
-                "lines": [*row.lines, *([f"found by {row.study}"] if row.study else [])],
-            }
-            for row in rows
-        ],
-        "columns": {panel.name: panel.columns for panel in panels if panel.columns},
-    }
-    body = [s if isinstance(s, str) else _figure_section(s) for s in sections]
-    return _document(title, "\n".join(body), content)
+    # Where numbers come from stands in the head of the page.
+    return Panel("front", draw_front(data, title), notes=(), choice=data.choice)
 
 
-def _axis(axis: Axis) -> dict[str, Any]:
-    return {"name": axis.name, "unit": axis.unit, "kind": axis.kind, "large": axis.large}
-
-
-def _untitled(layout: dict[str, Any]) -> dict[str, Any]:
-    """Headings are the page's: text there wraps on a narrow screen, in a figure it is cut off."""
-    return {key: value for key, value in layout.items() if key not in ("title", "template")}
-
-
-def heading(title: str, problem: Problem, facts: Mapping[str, str | float]) -> str:
+def head_of(title: str, problem: Problem, facts: Mapping[str, str | float]) -> Head:
     """The head of a page: title, facts, and where every number comes from.
 
     Args:
@@ -252,53 +166,25 @@ def heading(title: str, problem: Problem, facts: Mapping[str, str | float]) -> s
     shown = dict(facts)
     if problem.constraints:
         shown["allowed"] = " and ".join(map(str, problem.constraints))
-    listed = "".join(
-        f"<span><b>{escape(label)}</b> {escape(_fact(value))}</span>"
-        for label, value in shown.items()
+    known = [(metric.name, metric.provenance) for metric in problem.reported]
+    return Head(
+        title,
+        shown,
+        (
+            *(("", f"{name} {p.contradiction}") for name, p in known if p.contradiction),
+            *(("Proxy.", f"{name}: {p.proxy}") for name, p in known if p.proxy),
+        ),
+        tuple(f"{name}: {replace(p, proxy='')}" for name, p in known),
     )
-    warnings = "".join(
-        f'<p class="proxy">{escape(metric.name)} {escape(metric.provenance.contradiction)}</p>'
-        for metric in problem.reported
-        if metric.provenance.contradiction
-    )
-    warnings += "".join(
-        f'<p class="proxy"><b>Proxy.</b> {escape(metric.name)}: '
-        f"{escape(metric.provenance.proxy)}</p>"
-        for metric in problem.reported
-        if metric.provenance.proxy
-    )
-    origins = "".join(
-        f"<p>{escape(metric.name)}: {escape(str(replace(metric.provenance, proxy='')))}</p>"
-        for metric in problem.reported
-    )
-    return (
-        f'<h1>{escape(title)}</h1>\n<div class="facts">{listed}</div>\n{warnings}'
-        f'<div class="sources">{origins}</div>'
-    )
-
-
-def _fact(value: str | float) -> str:
-    if isinstance(value, str):
-        return value
-    return f"{value:,}" if float(value).is_integer() else f"{value:,.2f}"
-
-
-def _figure_section(panel: Panel) -> str:
-    layout = panel.figure.layout.title
-    subtitle = "" if panel.beside_shape else layout.subtitle.text or ""
-    note = f'<p class="subtitle">{escape(subtitle)}</p>' if subtitle else ""
-    box = f'<div class="figure" id="{panel.name}"></div>'
-    if panel.beside_shape:
-        box = (
-            f'<div class="columns">{box}'
-            '<aside class="shape" id="shape" aria-live="polite"></aside></div>'
-        )
-    return f"<h2>{escape(layout.text)}</h2>\n{note}{box}"
 
 
 def members_table(
-    problem: Problem, rows: Sequence[Member], of: str, title: str = "Members of the front"
-) -> str:
+    problem: Problem,
+    rows: Sequence[Member],
+    of: str,
+    title: str = "Members of the front",
+    notes: tuple[str, ...] = (),
+) -> Table:
     """The members of fronts as a table.
 
     Args:
@@ -306,40 +192,15 @@ def members_table(
         rows: Its rows.
         of: Heading of the column that names each one's study; empty for no such column.
         title: Heading.
+        notes: What to know of the numbers.
     """
-    names = ["shape", *(o.name for o in problem.objectives), *([of] if of else [])]
-    head = "".join(f"<th><button>{escape(name)}</button></th>" for name in names)
-    body = []
-    for index, row in enumerate(rows):
-        cells = [f'<td data-value="{escape(row.text)}">{escape(row.text)}</td>']
-        cells += [
-            f'<td data-value="{value!r}">{escape(text)}</td>'
-            for value, text in zip(row.values, row.formatted, strict=True)
-        ]
-        if of:
-            cells.append(f'<td data-value="{escape(row.study)}">{escape(row.study)}</td>')
-        body.append(f'<tr data-member="{index}">{"".join(cells)}</tr>')
-    return (
-        f'<h2>{escape(title)}</h2>\n<div class="scroll members"><table><thead><tr>{head}</tr>'
-        f"</thead><tbody>{''.join(body)}</tbody></table></div>"
+    names = ("shape", *(o.name for o in problem.objectives), *((of,) if of else ()))
+    cells = tuple(
+        (
+            Cell(row.text),
+            *(Cell(text, value) for value, text in zip(row.values, row.formatted, strict=True)),
+            *((Cell(row.study),) if of else ()),
+        )
+        for row in rows
     )
-
-
-def _document(title: str, body: str, content: dict[str, Any]) -> str:
-    try:
-        from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise MissingDependencyError("figures need plotly: pip install plotly") from error
-    # No sign that could end the script element survives in the data.
-    data = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
-    # Not as files: the package may lie in an archive.
-    here = resources.files("nastool.plots")
-    style = here.joinpath("page.css").read_text(encoding="utf-8")
-    script = here.joinpath("page.js").read_text(encoding="utf-8")
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n{body}\n"
-        f'<script type="application/json" id="page-data">{data}</script>\n'
-        f"<script>{get_plotlyjs()}</script>\n<script>\n{script}</script>\n</body>\n</html>"
-    )
+    return Table("members", names, cells, title, notes, members=True)

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool import pareto
-from nastool.errors import InvalidInputError, MissingDependencyError
-from nastool.plots.axes import format_metric, sources
+from nastool.errors import InvalidInputError
+from nastool.plots.axes import TEMPLATE, format_metric, plotly, sources
 from nastool.plots.front import Outcome
 from nastool.space import Genotypes
 
@@ -113,13 +113,9 @@ def draw_shapes(data: ShapesData, title: str = "Shapes of the front") -> go.Figu
     Raises:
         MissingDependencyError: plotly is not installed.
     """
-    try:
-        import plotly.graph_objects as go
-    except ImportError as error:
-        raise MissingDependencyError("figures need plotly: pip install plotly") from error
     members = len(data.labels)
     marked = np.unique(np.linspace(0, members - 1, min(members, 4)).round().astype(int))
-    figure = go.Figure()
+    figure = plotly().Figure()
     figure.add_heatmap(
         z=data.values.tolist(),
         y=list(data.genes),
@@ -150,6 +146,6 @@ def draw_shapes(data: ShapesData, title: str = "Shapes of the front") -> go.Figu
             "showgrid": False,
         },
         yaxis={"automargin": True, "showgrid": False},
-        template="plotly_white",
+        template=TEMPLATE,
     )
     return figure

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from nastool.plots.front import Cloud, draw_front, front_data
-from nastool.plots.report import Panel, document, heading, members, members_table, shapes_panel
+from nastool.plots.front import Cloud, front_data
+from nastool.plots.page import Section, document
+from nastool.plots.report import front_panel, head_of, members, members_table, shapes_panel
 from nastool.results import Result
 
 
@@ -32,10 +33,10 @@ def sweep_page(
     title = f"Best {name} over {metric}"
     data = front_data({"best under each limit": best}, x=metric, y=name, clouds=clouds)
     rows = members("", best)
-    sections: list[str | Panel] = [
-        heading(f"{problem.space.name}: {title[0].lower()}{title[1:]}", problem, facts),
-        Panel("front", draw_front(data, title), beside_shape=True),
+    sections: list[Section] = [
+        front_panel(data, title),
         shapes_panel("shapes", best, "The best shapes"),
         members_table(problem, rows, "", "The best shapes"),
     ]
-    return document(title, sections, data, problem, rows)
+    head = head_of(f"{problem.space.name}: {title[0].lower()}{title[1:]}", problem, facts)
+    return document(head, sections, problem.space, rows)

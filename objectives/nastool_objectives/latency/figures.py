@@ -5,16 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nastool.plots.axes import Axis
+from nastool.plots.axes import TEMPLATE, Axis, plotly
 from nastool.plots.front import PALETTE
-from nastool.plots.predictor import (
-    TEMPLATE,
-    Section,
-    draw_agreement,
-    draw_importances,
-    page,
-    plotly,
-)
+from nastool.plots.page import Head, Panel, Section, Text, document
+from nastool.plots.predictor import draw_agreement, draw_importances, importances_table
 from nastool_objectives.latency.device_study import DeviceStudy
 
 if TYPE_CHECKING:
@@ -53,23 +47,15 @@ def study_page(studies: Sequence[DeviceStudy]) -> str:
     Args:
         studies: One for each device.
     """
-    return page(
-        "Does the shape matter on these devices?",
-        [
-            Section(
-                study.name,
-                "\n".join(
-                    [
-                        str(study.sensitivity),
-                        *(f"{name}: {source}" for name, source in study.sources.items()),
-                    ]
-                ),
-                (
-                    draw_families(study),
-                    draw_importances(study.importances, "What the predictors listen to"),
-                    draw_agreement(study.held_out, study.name, "s"),
-                ),
-            )
-            for study in studies
-        ],
-    )
+    sections: list[Section] = []
+    for place, study in enumerate(studies):
+        said = (str(study.sensitivity), *(f"{n}: {source}" for n, source in study.sources.items()))
+        listens = draw_importances(study.importances, "What the predictors listen to")
+        sections += [
+            Text(said, heading=study.name),
+            Panel(f"families-{place}", draw_families(study)),
+            Panel(f"importances-{place}", listens),
+            Panel(f"agreement-{place}", draw_agreement(study.held_out, study.name, "s")),
+            importances_table(f"shares-{place}", study.importances),
+        ]
+    return document(Head("Does the shape matter on these devices?"), sections)

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nastool.cli.output import write_file
 from nastool.cli.pages import help_page
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
 
 if TYPE_CHECKING:
-    import plotly.graph_objects as go
+    from nastool_supernets.training.trajectories import TrajectoriesData
 
 _IMAGES = (".png", ".svg", ".pdf")
 
@@ -35,7 +36,7 @@ def trajectories(runs: tuple[str, ...], plot: Path | None) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from nastool_supernets.training.trajectories import draw_trajectories, read_trajectories
+    from nastool_supernets.training.trajectories import read_trajectories
 
     if plot is not None and plot.suffix not in (".html", *_IMAGES):
         raise InvalidInputError(
@@ -61,16 +62,18 @@ def trajectories(runs: tuple[str, ...], plot: Path | None) -> None:
         )
     Console(markup=False).print(table)
     if plot is not None:
-        _write(draw_trajectories(data), plot)
+        _write(data, plot)
         click.echo(f"Figure: {plot}")
 
 
-def _write(figure: go.Figure, path: Path) -> None:
+def _write(data: TrajectoriesData, path: Path) -> None:
+    from nastool_supernets.training.trajectories import draw_trajectories, trajectories_page
+
+    if path.suffix == ".html":
+        write_file(path, trajectories_page(data))
+        return
     try:
-        if path.suffix == ".html":
-            figure.write_html(path, include_plotlyjs=True)
-        else:
-            figure.write_image(path, width=1200, height=500)
+        draw_trajectories(data).write_image(path, width=1200, height=500)
     except OSError as error:
         raise NastoolError(f"--plot: cannot write {path}: {error}") from error
     # plotly says by different types, from one version to the next, that kaleido is missing.

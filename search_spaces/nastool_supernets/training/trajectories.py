@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool.errors import InvalidInputError, MissingDependencyError
+from nastool.errors import InvalidInputError
+from nastool.plots.axes import TEMPLATE, plotly
+from nastool.plots.page import Cell, Head, Panel, Table, document
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -130,8 +132,73 @@ def _means(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.array([part.mean() for part in parts])
 
 
-def draw_trajectories(data: TrajectoriesData, title: str = "Super pre-training") -> go.Figure:
-    """Draw the figure: training loss on the left, held-out perplexity on the right.
+def draw_curves(
+    curves: Sequence[Trajectory], title: str, unit: str, logarithmic: bool = False
+) -> go.Figure:
+    """Curves over tokens; a colour is a subnet, a dash is a run.
+
+    Args:
+        curves: Of any runs.
+        title: Heading.
+        unit: What goes up.
+        logarithmic: Whether it goes up by factors.
+
+    Raises:
+        MissingDependencyError: plotly is not installed.
+    """
+    figure = plotly().Figure()
+    runs = list(dict.fromkeys(curve.run for curve in curves))
+    others = dict.fromkeys(c.name for c in curves if c.name not in _COLOURS)
+    colours = _COLOURS | {
+        name: _OTHER_COLOURS[i % len(_OTHER_COLOURS)] for i, name in enumerate(others)
+    }
+    for curve in curves:
+        label = curve.name if len(runs) == 1 else f"{curve.run}: {curve.name}"
+        figure.add_scatter(
+            name=label,
+            x=(curve.tokens / 1e6).tolist(),
+            y=curve.values.tolist(),
+            mode="lines+markers" if logarithmic else "lines",
+            line={
+                "color": colours[curve.name],
+                "width": 2,
+                "dash": _DASHES[runs.index(curve.run) % len(_DASHES)],
+            },
+            marker={"size": 5},
+            hovertemplate=f"<b>{label}</b><br>%{{x:,.3g}}M tokens<br>%{{y:,.4g}}<extra></extra>",
+        )
+    figure.update_layout(
+        title={"text": title},
+        xaxis={"title": {"text": "tokens (millions)"}, "rangemode": "tozero"},
+        yaxis={"title": {"text": unit}, **({"type": "log"} if logarithmic else {})},
+        hovermode="closest",
+        showlegend=True,
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
+        template=TEMPLATE,
+    )
+    return figure
+
+
+def draw_losses(data: TrajectoriesData) -> go.Figure:
+    """Training loss of each role over tokens.
+
+    Args:
+        data: From `read_trajectories`.
+    """
+    return draw_curves(data.losses, "Training loss", "cross-entropy (nats)")
+
+
+def draw_perplexities(data: TrajectoriesData) -> go.Figure:
+    """Held-out perplexity of each shape over tokens.
+
+    Args:
+        data: From `read_trajectories`.
+    """
+    return draw_curves(data.perplexities, "Held-out perplexity", "perplexity", logarithmic=True)
+
+
+def trajectories_page(data: TrajectoriesData, title: str = "Super pre-training") -> str:
+    """Both figures as one self-contained HTML page.
 
     Args:
         data: From `read_trajectories`.
@@ -140,42 +207,48 @@ def draw_trajectories(data: TrajectoriesData, title: str = "Super pre-training")
     Raises:
         MissingDependencyError: plotly is not installed.
     """
-    try:
-        from plotly.subplots import make_subplots
-    except ImportError as error:
-        raise MissingDependencyError("figures need plotly: pip install plotly") from error
-    figure = make_subplots(cols=2, subplot_titles=("Training loss", "Held-out perplexity"))
-    curves = (data.losses, data.perplexities)
-    runs = list(dict.fromkeys(curve.run for part in curves for curve in part))
-    others = dict.fromkeys(c.name for part in curves for c in part if c.name not in _COLOURS)
-    colours = _COLOURS | {
-        name: _OTHER_COLOURS[i % len(_OTHER_COLOURS)] for i, name in enumerate(others)
-    }
-    shown: set[tuple[str, str]] = set()
-    for column, part in enumerate(curves, 1):
-        for curve in part:
-            label = curve.name if len(runs) == 1 else f"{curve.run}: {curve.name}"
-            figure.add_scatter(
-                name=label,
-                legendgroup=label,
-                showlegend=(curve.run, curve.name) not in shown,
-                x=(curve.tokens / 1e6).tolist(),
-                y=curve.values.tolist(),
-                mode="lines" if column == 1 else "lines+markers",
-                line={
-                    "color": colours[curve.name],
-                    "width": 2,
-                    "dash": _DASHES[runs.index(curve.run) % len(_DASHES)],
-                },
-                marker={"size": 5},
-                hovertemplate=f"<b>{label}</b><br>%{{x:,.3g}}M tokens<br>%{{y:,.4g}}"
-                "<extra></extra>",
-                row=1,
-                col=column,
-            )
-            shown.add((curve.run, curve.name))
-    figure.update_xaxes(title_text="tokens (millions)", rangemode="tozero")
-    figure.update_yaxes(title_text="cross-entropy (nats)", row=1, col=1)
-    figure.update_yaxes(title_text="perplexity", type="log", row=1, col=2)
-    figure.update_layout(title={"text": title}, template="plotly_white", hovermode="closest")
+    panels = (
+        Panel("losses", draw_losses(data), small=True),
+        Panel("perplexities", draw_perplexities(data), small=True),
+    )
+    curves = (("training loss", data.losses), ("held-out perplexity", data.perplexities))
+    rows = tuple(
+        (
+            Cell(curve.run),
+            Cell(curve.name),
+            Cell(what),
+            Cell(f"{curve.tokens[-1]:,.0f}", float(curve.tokens[-1])),
+            Cell(f"{curve.values[-1]:,.4g}", float(curve.values[-1])),
+        )
+        for what, part in curves
+        for curve in part
+    )
+    columns = ("run", "subnet", "what", "tokens", "last value")
+    return document(Head(title), [*panels, Table("ends", columns, rows, "Where the curves end")])
+
+
+def draw_trajectories(data: TrajectoriesData, title: str = "Super pre-training") -> go.Figure:
+    """Both figures as one picture: training loss on the left, held-out perplexity on the right.
+
+    Args:
+        data: From `read_trajectories`.
+        title: Heading.
+
+    Raises:
+        MissingDependencyError: plotly is not installed.
+    """
+    plotly()
+    from plotly.subplots import make_subplots
+
+    parts = (draw_losses(data), draw_perplexities(data))
+    figure = make_subplots(cols=2, subplot_titles=[part.layout.title.text for part in parts])
+    shown: set[str] = set()
+    for column, part in enumerate(parts, 1):
+        for trace in part.data:
+            trace.update(legendgroup=trace.name, showlegend=trace.name not in shown)
+            shown.add(trace.name)
+            figure.add_trace(trace, row=1, col=column)
+        figure.update_xaxes(part.layout.xaxis, col=column)
+        figure.update_yaxes(part.layout.yaxis, col=column)
+    figure.update_layout(title={"text": title}, template=TEMPLATE, hovermode="closest")
     return figure

@@ -301,7 +301,7 @@ def test_progress_says_what_remains():
 def test_model_too_large_is_refused_with_numbers():
     _, grid, trees, cost = wide_instance(6)
     task = Task(from_trees(trees, grid), (Bound(integer_chain(cost)),))
-    with pytest.raises(InvalidInputError, match=r"GiB .* tree \d+ of 12"):
+    with pytest.raises(InvalidInputError, match=r"GiB .* first \d+ of 12 trees"):
         ExactSearch(task, memory=10_000)
 
 

@@ -89,9 +89,17 @@ def test_single_objective_takes_a_cost_of_the_space_along(toy):
 
 def test_third_objective_is_in_the_hover(problem, toy):
     third = Problem(problem.space, (*problem.objectives, toy.Score("speed", "s")))
-    figure = draw_front(front_data({"mine": toy.run(third)}))
-    assert figure.data[-1].mode == "markers"
-    assert "speed" in figure.data[-1].customdata[0][1]
+    data = front_data({"mine": toy.run(third)})
+    figure = draw_front(data)
+    front = figure.data[-1]
+    assert front.mode == "markers"
+    assert "speed" in front.customdata[0][1]
+    # Two of three are a projection, and the page can show the others.
+    assert figure.layout.title.text == "Pareto front: a projection of 3 metrics onto two"
+    assert [axis.name for axis in data.choice] == ["loss", "params", "speed"]
+    assert front.meta["params"] == list(front.x)
+    assert len(front.meta["speed"]) == len(front.x)
+    assert not front_data({"mine": toy.run(problem)}).choice
 
 
 def test_several_studies_share_axes(problem, result, toy):
@@ -110,7 +118,8 @@ def test_figure_holds_the_data(result):
     cloud, front = figure.data
     assert list(front.x) == data.series[0].front.x.tolist()
     assert len(cloud.x) == len(data.series[0].cloud.x)
-    assert "(predicted)" in front.hovertemplate
+    assert front.customdata[0][1].startswith("<br>loss")
+    assert "(predicted)<br>params" in front.customdata[0][1]
     assert "PROXY" in figure.layout.title.subtitle.text
     assert figure.layout.shapes[0].x0 == 6e6
 

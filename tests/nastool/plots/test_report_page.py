@@ -3,6 +3,7 @@ import re
 from html.parser import HTMLParser
 
 from nastool.plots.report import members, report_page, study_page
+from nastool.problem import Problem
 
 
 class Page(HTMLParser):
@@ -35,6 +36,31 @@ def test_page_is_whole_and_needs_no_network(result):
     assert "<b>seconds</b> 1.25" in text
     assert "prefers-color-scheme: dark" in text
     assert 'name="viewport"' in text
+
+
+def test_pages_of_many_objectives_show_all_of_them(problem, result, toy):
+    metrics = [toy.Score(name, "s") for name in ("speed", "power", "heat", "noise")]
+
+    def page(count):
+        every = Problem(problem.space, (*problem.objectives, *metrics[:count]))
+        return content(study_page("mine", toy.run(every), {}))
+
+    of_three = page(1)
+    front, parallel, matrix, _ = of_three["figures"]
+    assert [axis["name"] for axis in front["choice"]] == ["loss", "params", "speed"]
+    (lines,) = parallel["figure"]["data"]
+    assert parallel["brushes"]
+    assert [d["label"] for d in lines["dimensions"]] == ["loss", "params", "speed"]
+    assert {len(d["values"]) for d in lines["dimensions"]} == {len(of_three["members"])}
+    (points,) = matrix["figure"]["data"]
+    assert [row[0] for row in points["customdata"]] == [m["text"] for m in of_three["members"]]
+    assert "a projection of 3 metrics" in study_page(
+        "mine", toy.run(Problem(problem.space, metrics[:3])), {}
+    )
+    # Two need neither; more than five pairs are too small to be read.
+    assert [f["id"] for f in page(0)["figures"]] == ["front", "shapes-0"]
+    assert "matrix" not in [f["id"] for f in page(4)["figures"]]
+    assert "a projection of" not in study_page("mine", result, {})
 
 
 def test_page_warns_of_a_proxy_once_and_escapes_it(result):

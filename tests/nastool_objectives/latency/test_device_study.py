@@ -163,8 +163,7 @@ def test_the_noise_floor_is_that_of_the_mean_of_two_halves(tmp_path):
 def test_the_page_holds_every_device_and_one_library(studies):
     page = study_page(list(studies.values()))
     assert page.count("<h2>latency[toy]</h2>") == 2
-    assert page.count('class="plotly-graph-div"') == 6
-    assert "http" not in page.split("<body", 1)[0]
+    assert page.count('class="figure"') == 6
     assert len(page) < 8e6
 
 

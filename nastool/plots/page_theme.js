@@ -1,0 +1,19 @@
+"use strict";
+// Runs before anything is shown, so that no page flashes in the other colours.
+const system = matchMedia("(prefers-color-scheme: dark)");
+
+// A browser may keep nothing for pages that are files.
+function kept(name, value) {
+  try {
+    if (value === undefined) return localStorage.getItem(name);
+    localStorage.setItem(name, value);
+  } catch { /* then it is not kept */ }
+  return null;
+}
+
+function setTheme(theme) {
+  document.documentElement.dataset.theme = theme;
+}
+
+const chosen = kept("nastool-theme");
+setTheme(chosen || (system.matches ? "dark" : "light"));
