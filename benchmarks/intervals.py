@@ -5,7 +5,8 @@
 Part of a table is fitted on; the rest says the truth. Coverage is that of 90% intervals, over all,
 by fifth of the predicted values, and over the shapes that have at most the median size. Optimism
 is by which share the best predictions under bounds on the size are worse in truth, and what was
-told of it. The tables that ship are read where none is named. Prints Markdown.
+told of it; in nine draws of ten the truth is at most the last column. The tables that ship are read
+where none is named. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def main() -> None:
     begin = time.perf_counter()
     print(
         "| table | model | rows | coverage | by fifth, from low to high | lower half of sizes "
-        "| told | true |\n| --- | --- | ---: | ---: | --- | ---: | ---: | ---: |"
+        "| told | true | 9 of 10 |\n| --- | --- | ---: | ---: | --- | ---: | ---: | ---: | ---: |"
     )
     for text in tables:
         name, _, column = text.rpartition(":")
@@ -91,7 +92,7 @@ def judged(path: Path, column: str, model: str, rows: int, repeats: int) -> str:
     by_fifth = " ".join(f"{share:.2f}" for share in np.mean(fifths, axis=0))
     return (
         f"{np.mean(over_all):.3f} | {by_fifth} | {np.mean(small):.3f} | {np.mean(told):.1%} "
-        f"| {np.mean(true):.1%}"
+        f"| {np.mean(true):.1%} | {np.quantile(true, 0.9):.1%}"
     )
 
 

@@ -21,10 +21,11 @@ from nastool.comparison import (
     study_of,
 )
 from nastool.constraint import Constraint, parse_bound, parse_constraint, parse_whole
+from nastool.discovery import STRATEGIES, find, load_file
 from nastool.errors import InvalidInputError
 from nastool.executors import Executor
 from nastool.indicators import load_statistics
-from nastool.plugins import STRATEGIES, find, load_file, load_strategy, parse_spec
+from nastool.plugins import load_strategy, parse_spec
 from nastool.problem import Problem
 from nastool.recipes.problems import make_problem
 from nastool.recipes.settings import read_pairs, typed_settings

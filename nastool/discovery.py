@@ -49,6 +49,7 @@ GROUPS: Mapping[str, str] = {
 _BUILT_IN: Mapping[str, Mapping[str, str]] = {
     # The core's own need no entry point, so that they are there wherever the core is.
     PREDICTORS: {
+        "additive": "nastool.predictors.additive:AdditiveScores",
         "ensemble": "nastool.predictors.ensemble:Ensemble",
         "gaussian-process": "nastool.predictors.gaussian_process:GaussianProcess",
         "linear": "nastool.predictors.linear:linear",

@@ -6,9 +6,10 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from nastool.discovery import OBJECTIVES, find
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.objective import Objective
-from nastool.plugins import OBJECTIVES, find, load_objective, parse_spec
+from nastool.plugins import load_objective, parse_spec
 from nastool.problem import Problem
 from nastool.verification import predicted_metrics
 

@@ -17,52 +17,19 @@ from typing import Any, TypeVar
 from nastool import discovery
 from nastool.devices import Device
 from nastool.discovery import (
-    COMMANDS,
     DEVICES,
     EXECUTORS,
     GROUPS,
     OBJECTIVES,
-    PREDICTORS,
     SEARCH_SPACES,
     STRATEGIES,
-    Plugin,
-    available,
     find,
-    load_file,
 )
 from nastool.errors import InvalidInputError, naming, nearest
 from nastool.objective import Objective, check_objective
 from nastool.problem import Problem
 from nastool.space import SearchSpace, check_space
 from nastool.strategies.base import Strategy
-
-__all__ = [
-    "COMMANDS",
-    "DEVICES",
-    "EXECUTORS",
-    "GROUPS",
-    "OBJECTIVES",
-    "PREDICTORS",
-    "SEARCH_SPACES",
-    "STRATEGIES",
-    "Plugin",
-    "Spec",
-    "available",
-    "find",
-    "load_device",
-    "load_file",
-    "load_objective",
-    "load_space",
-    "load_strategy",
-    "made_from",
-    "make_plugin",
-    "parse_spec",
-    "register_device",
-    "register_executor",
-    "register_objective",
-    "register_space",
-    "register_strategy",
-]
 
 _SPEC = re.compile(r"([A-Za-z_][\w.-]*)(?:\[(.+)\]|:(.+))?")
 _Factory = TypeVar("_Factory", bound=Callable[..., object])

@@ -16,6 +16,7 @@ from nastool.exact.boxes import BoxSum
 from nastool.objective import Direction, Kind, Objective, Provenance, RankAgreement
 from nastool.predictors.base import GridForm, load_predictor, save_predictor
 from nastool.predictors.evaluation import rank_agreement
+from nastool.predictors.separable import Separable
 from nastool.predictors.tables import TABLE, TARGET, Measurements, read_measurements
 from nastool.space import Gene, Genotypes, SearchSpace
 
@@ -141,6 +142,10 @@ class PredictedObjective(Objective):
         from nastool.exact.forms import predictor_boxes
 
         return predictor_boxes(self.predictor, self._values, self.evaluate)
+
+    def separable(self) -> Separable | None:
+        """The mean as a sum of terms in single genes, for the exact search; None if it is none."""
+        return self.predictor.separable(self._values)
 
     def refitted(
         self, genotypes: Genotypes, values: NDArray[np.float64], folder: Path

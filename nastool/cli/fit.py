@@ -230,8 +230,8 @@ def _default_target(space: SearchSpace | None) -> str:
     Raises:
         InvalidInputError: None says it.
     """
+    from nastool.discovery import SEARCH_SPACES, available
     from nastool.errors import naming
-    from nastool.plugins import SEARCH_SPACES, available
 
     if space is not None and space.objectives:
         return space.objectives[0]

@@ -28,7 +28,7 @@ def list_plugins(output_format: str) -> None:
 
     Plugins are listed without being imported; one that cannot be loaded is listed too.
     """
-    from nastool.plugins import GROUPS, available
+    from nastool.discovery import GROUPS, available
 
     plugins = [plugin for group in GROUPS for plugin in available(group)]
     if output_format == "json":

@@ -103,7 +103,7 @@ def _load_plugins(
     ctx.meta[PLUGIN_FILES] = tuple(dict.fromkeys((*ctx.meta.get(PLUGIN_FILES, ()), *files)))
     for file in files:
         # Resolving plugins takes a while to import; most commands never name a file.
-        from nastool.plugins import load_file
+        from nastool.discovery import load_file
 
         load_file(file)
     return files

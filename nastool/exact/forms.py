@@ -6,27 +6,31 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nastool.branches import Branching, ConditionalCost
+from nastool.chain import ChainCost
 from nastool.constraint import Constraint, limits
 from nastool.errors import InvalidInputError
 from nastool.exact.boxes import BoxSum, add, from_tables, from_trees, restrict
 from nastool.exact.chains import IntegerChain, integer_chain
 from nastool.exact.dynamic import chain_boxes, is_programmable
-from nastool.exact.task import Bound, ChainTask, JointTask, Task
+from nastool.exact.separable import SeparableTask, Sum
+from nastool.exact.task import LARGEST, Bound, ChainTask, JointTask, Task
 from nastool.objective import Objective
 from nastool.predictors.base import Predictor
 from nastool.predictors.boosted_trees import BoostedTrees
 from nastool.predictors.ensemble import Ensemble
 from nastool.predictors.linear import Additive
+from nastool.predictors.separable import Separable
 from nastool.problem import CostObjective, Problem
 from nastool.space import Genotypes, SearchSpace
 
 Predict = Callable[[Genotypes], NDArray[np.float64]]
+Evaluate = Callable[[Genotypes], NDArray[Any]]
 
 _CHECKS = 200
 _AGREEMENT = 1e-9
@@ -40,6 +44,14 @@ class HasBoxes(Protocol):
         """The objective, in its natural sign, as a sum of box functions of genotypes."""
 
 
+@runtime_checkable
+class HasTerms(Protocol):
+    """An objective that may add up gene by gene."""
+
+    def separable(self) -> Separable | None:
+        """The objective, in its natural sign, as a sum of terms in single genes, if it is one."""
+
+
 @dataclass(frozen=True)
 class Form:
     """A problem in the terms of the exact search.
@@ -51,7 +63,7 @@ class Form:
             problem is harder, so what is proven without them is a bound.
     """
 
-    task: Task | JointTask | ChainTask
+    task: Task | JointTask | ChainTask | SeparableTask
     sign: int
     dropped: tuple[Constraint, ...]
 
@@ -128,6 +140,23 @@ class _Part:
             cost = cost.chains[self.branch or 0]
         return integer_chain(cost)
 
+    def separable(self, metric: Objective) -> Separable | None:
+        """A metric as a sum of terms in the free genes; None where it is none."""
+        if isinstance(metric, CostObjective):
+            cost = metric.cost
+            if isinstance(cost, ConditionalCost):
+                cost = cost.chains[self.branch or 0]
+            return separable_cost(cost)
+        function = objective_terms(metric)
+        if function is None:
+            return None
+        if self._branching is not None and self.branch is not None:
+            of = self._branching.branches[self.branch]
+            return function.restrict({**of.chosen, **dict.fromkeys(of.idle, 0)})
+        if self.problem.space.has_own_forms:
+            _check_forms(self.problem.space, metric, function.predict)
+        return function
+
     def boxes(self, metric: Objective, sign: float) -> BoxSum:
         """A metric as a sum of boxes of the free genes, turned round where the sign is negative."""
         if isinstance(metric, CostObjective):
@@ -138,14 +167,14 @@ class _Part:
                 of = self._branching.branches[self.branch]
                 boxes = restrict(boxes, {**of.chosen, **dict.fromkeys(of.idle, 0)})
             elif self.problem.space.has_own_forms:
-                _check_forms(self.problem.space, metric, boxes)
+                _check_forms(self.problem.space, metric, boxes.evaluate)
         return -boxes if sign < 0 else boxes
 
 
-def _check_forms(space: SearchSpace, metric: Objective, boxes: BoxSum) -> None:
+def _check_forms(space: SearchSpace, metric: Objective, evaluate: Evaluate) -> None:
     """Refuse a function that equivalent genotypes have different values of."""
     drawn = space.draw(_CHECKS, np.random.default_rng(0))
-    if not np.array_equal(boxes.evaluate(drawn), boxes.evaluate(space.canonicalize(drawn))):
+    if not np.array_equal(evaluate(drawn), evaluate(space.canonicalize(drawn))):
         raise InvalidInputError(
             f"exact search needs {space.name} to declare its branches: {metric.name} is that of "
             "canonical forms, which only `canonicalize` knows"
@@ -154,15 +183,57 @@ def _check_forms(space: SearchSpace, metric: Objective, boxes: BoxSum) -> None:
 
 def _task(
     part: _Part, ordered: Sequence[Objective], kept: Sequence[Constraint]
-) -> Task | JointTask | ChainTask:
+) -> Task | JointTask | ChainTask | SeparableTask:
     first, is_front, sign = ordered[0], len(ordered) == 2, ordered[0].direction.sign
     metrics = [*ordered[1:], *(part.metric(c.metric) for c in kept)]
+    separable = _separable_task(part, ordered, kept)
+    if separable is not None:
+        return separable
     if not all(isinstance(metric, CostObjective) for metric in metrics):
         return _joint_task(part, ordered, kept)
     bounds = _bounds(part, [o.name for o in ordered[1:]], kept)
     if isinstance(first, CostObjective) and is_programmable(bounds):
         return ChainTask(part.chain(first), bounds, is_front)
     return Task(part.boxes(first, sign), bounds, is_front)
+
+
+def _separable_task(
+    part: _Part, ordered: Sequence[Objective], kept: Sequence[Constraint]
+) -> SeparableTask | None:
+    """The task where everything adds up gene by gene; None where something does not.
+
+    Where everything is an exact cost, too, the searches of chains are as good on spaces that they
+    can number.
+    """
+    names = list(dict.fromkeys([*(o.name for o in ordered), *(c.metric for c in kept)]))
+    metrics = [part.metric(name) for name in names]
+    if all(isinstance(m, CostObjective) for m in metrics) and (
+        math.prod(part.sizes) < LARGEST or len(metrics) == 1
+    ):
+        return None
+    sums = []
+    for name, metric in zip(names, metrics, strict=True):
+        function = part.separable(metric)
+        if function is None:
+            return None
+        is_objective = name in (o.name for o in ordered)
+        sign = int(metric.direction.sign) if is_objective else 1
+        lower, upper = limits(kept, name)
+        sums.append(Sum(function, sign, lower, upper))
+    return SeparableTask(sums[0], tuple(sums[1:]), len(ordered) == 2)
+
+
+def separable_cost(cost: ChainCost) -> Separable | None:
+    """A chain as a sum of terms in single genes; None where it is none."""
+    terms = [np.asarray(cost.first, dtype=np.float64).copy()]
+    for step in cost.steps:
+        table = np.asarray(step, dtype=np.float64)
+        ahead, own = table[:, 0] - table[0, 0], table[0]
+        if np.abs(table - ahead[:, None] - own).max() > cost.tolerance:
+            return None
+        terms[-1] = terms[-1] + ahead
+        terms.append(own)
+    return Separable(tuple(terms))
 
 
 def _certifiable(problem: Problem) -> tuple[list[Constraint], tuple[Constraint, ...]]:
@@ -177,7 +248,7 @@ def _certifiable(problem: Problem) -> tuple[list[Constraint], tuple[Constraint, 
 def _why_opaque(metric: Objective) -> InvalidInputError | None:
     """Why a metric cannot be taken apart; None if it can."""
     try:
-        if not isinstance(metric, CostObjective):
+        if not isinstance(metric, CostObjective) and objective_terms(metric) is None:
             objective_boxes(metric)
     except InvalidInputError as error:
         return error
@@ -214,6 +285,11 @@ def _joint_task(
     return JointTask(tuple(functions), tuple(uppers.values()), len(objectives) == 2)
 
 
+def objective_terms(objective: Objective) -> Separable | None:
+    """An objective as a sum of terms in single genes; None where it is none."""
+    return objective.separable() if isinstance(objective, HasTerms) else None
+
+
 def objective_boxes(objective: Objective) -> BoxSum:
     """Take an objective apart.
 
@@ -244,6 +320,15 @@ def predictor_boxes(
     """
     if isinstance(predictor, BoostedTrees):
         return from_trees(predictor.ensemble, choices)
+    separable = predictor.separable(choices)
+    if separable is not None:
+        if separable.is_log:
+            raise InvalidInputError(
+                "exact search takes the logarithm of additive scores together with exact costs "
+                "and other additive scores only"
+            )
+        tables = [((gene,), terms) for gene, terms in enumerate(separable.terms)]
+        return from_tables([len(c) for c in choices], tables, separable.offset)
     if isinstance(predictor, Additive):
         return pairwise_boxes(predict, [len(c) for c in choices])
     if isinstance(predictor, Ensemble):
@@ -254,7 +339,7 @@ def predictor_boxes(
                 parts.append((weight, predictor_boxes(member, choices, own)))
         return add(parts)
     raise InvalidInputError(
-        "exact search understands XGBoost, linear and pairwise-additive predictors and ensembles "
+        "exact search understands XGBoost, additive, linear and pairwise predictors and ensembles "
         f"of them, got {predictor.label}"
     )
 

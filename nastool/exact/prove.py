@@ -14,8 +14,10 @@ from nastool.constraint import Constraint
 from nastool.exact.certificate import Certificate
 from nastool.exact.dynamic import solve_chain
 from nastool.exact.forms import Form, make_form
+from nastool.exact.levels import is_unlimited, search_levels
 from nastool.exact.search import MEMORY, ExactSearch, Progress
-from nastool.exact.task import ChainTask, Outcome
+from nastool.exact.separable import SeparableTask, solve_separable
+from nastool.exact.task import ChainTask, Outcome, Task
 from nastool.problem import Problem
 from nastool.space import Genotypes
 
@@ -102,6 +104,12 @@ def _solve(
 ) -> Outcome:
     if isinstance(form.task, ChainTask):
         return solve_chain(form.task.chain, form.task.bounds, form.task.is_front)
+    if isinstance(form.task, SeparableTask):
+        return solve_separable(form.task)
+    if checkpoint is None and isinstance(form.task, Task) and is_unlimited(form.task):
+        found = search_levels(form.task, start)
+        if found is not None:
+            return found
     search = ExactSearch(form.task, memory=memory, threads=threads)
     search.start_from(start)
     return search.run(progress, checkpoint=checkpoint)

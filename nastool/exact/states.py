@@ -103,20 +103,20 @@ def build_states(
     roots: list[NDArray[np.int32]] = []
     used = 0
     for begin, end in _groups(function):
-        group = _make_group(function, begin, end)
+        group = make_group(function, begin, end)
         additive += group.effects.sum(axis=0)
         roots.append(np.arange(end - begin, dtype=np.int32) + np.int32(counts[0]))
         tree, alive = np.arange(end - begin), group.real
         # What a leaf is worth at least, less the additive part of the genes still open.
         open_value = group.values - group.largest.sum(axis=2)
         for level in range(d + 1):
-            bounds = np.where(alive, open_value[tree], _NEVER).min(axis=1)
+            bounds = np.where(alive, open_value[tree], NEVER).min(axis=1)
             own = (
                 np.empty((len(alive), 0, additive.shape[1]), np.int64),
                 np.empty(len(alive), np.int64),
             )
             if _COARSE <= level <= depth:
-                own = _additive_part(group, tree, alive, sorted(order[level:]))
+                own = additive_part(group, tree, alive, sorted(order[level:]))
             if level == depth:
                 leaves += _by_tree(group, tree, alive)
             following = np.empty((len(alive), 0), np.int32)
@@ -126,7 +126,7 @@ def build_states(
                 open_value = open_value + group.largest[:, :, gene]
                 k = int(function.cardinalities[gene])
                 reached = group.inside[:, gene, :k][tree] & alive[:, None, :]
-                kept, tree_of_kept, index = _distinct(
+                kept, tree_of_kept, index = distinct(
                     reached.reshape(-1, alive.shape[1]), np.repeat(tree, k)
                 )
                 following = (index + counts[level + 1]).reshape(len(alive), -1).astype(np.int32)
@@ -153,7 +153,7 @@ def build_states(
     )
 
 
-_NEVER = np.int64(1) << 61
+NEVER = np.int64(1) << 61
 
 _COARSE = 2
 """Layers before this one have few prefixes: their states need no additive part of their own."""
@@ -166,7 +166,7 @@ _ROWS = 1 << 21
 
 
 @dataclass(frozen=True, eq=False)
-class _Group:
+class Group:
     """Some trees side by side, each with as many leaves as the one with most: the last are none.
 
     Args:
@@ -175,6 +175,7 @@ class _Group:
         values: In quanta, shape (trees, leaves).
         inside: Whether each choice of each gene lies in a leaf, shape (trees, d, k, leaves).
         shares: Share of a gene's choices that do, shape (trees, d, leaves); 1 where none is.
+        choices: Whether each choice of each gene is one, shape (d, k).
         effects: Additive part of each tree, shape (trees, d, k).
         largest: Largest effect of each gene among the choices in a leaf, shape (trees, leaves, d).
     """
@@ -184,6 +185,7 @@ class _Group:
     values: NDArray[np.int64]
     inside: NDArray[np.bool_]
     shares: NDArray[np.float64]
+    choices: NDArray[np.bool_]
     effects: NDArray[np.int64]
     largest: NDArray[np.int64]
 
@@ -201,7 +203,8 @@ def _groups(function: BoxSum) -> Iterator[tuple[int, int]]:
         begin = end
 
 
-def _make_group(function: BoxSum, begin: int, end: int) -> _Group:
+def make_group(function: BoxSum, begin: int, end: int) -> Group:
+    """Lay out the trees from one to before another."""
     sizes = np.diff(function.starts[begin : end + 1])
     real = np.arange(sizes.max()) < sizes[:, None]
     span = slice(int(function.starts[begin]), int(function.starts[end]))
@@ -214,16 +217,18 @@ def _make_group(function: BoxSum, begin: int, end: int) -> _Group:
         here = contains(function, gene, span)
         inside[:, gene, :k].transpose(0, 2, 1)[real] = here.T
         shares[:, gene][real] = here.mean(axis=0)
-    empty = np.zeros((len(sizes), d, widest), np.int64)
-    group = _Group(sizes, real, values, inside, shares, empty, np.zeros((*real.shape, d), np.int64))
-    effects = _main_effects(group, np.arange(len(sizes)), real, range(d))
-    largest = np.where(inside, effects[..., None], -_NEVER).max(axis=2)
+    nothing = np.zeros((len(sizes), d, widest), np.int64)
+    largest = np.zeros((*real.shape, d), np.int64)
+    choices = np.arange(widest) < function.cardinalities[:, None]
+    group = Group(sizes, real, values, inside, shares, choices, nothing, largest)
+    effects = _main_effects(group, np.arange(len(sizes)), real, list(range(d)))
+    largest = np.where(inside, effects[..., None], -NEVER).max(axis=2)
     largest = np.where(real[:, None], largest, 0).transpose(0, 2, 1)
     return replace(group, effects=effects, largest=largest)
 
 
 def _by_tree(
-    group: _Group, tree: NDArray[np.int64], alive: NDArray[np.bool_]
+    group: Group, tree: NDArray[np.int64], alive: NDArray[np.bool_]
 ) -> list[NDArray[np.bool_]]:
     """Rows of each tree, its own leaves only."""
     ends = np.cumsum(np.bincount(tree, minlength=len(group.sizes)))
@@ -236,7 +241,7 @@ def _fields(layer: Layer) -> tuple[NDArray[np.integer], ...]:
 
 
 def _main_effects(
-    group: _Group, tree: NDArray[np.int64], alive: NDArray[np.bool_], genes: Sequence[int]
+    group: Group, tree: NDArray[np.int64], alive: NDArray[np.bool_], genes: Sequence[int]
 ) -> NDArray[np.int64]:
     """Main effects of restricted trees in whole quanta, shape (states, genes, k).
 
@@ -267,15 +272,16 @@ def _main_effects(
         [reached[a:b] @ of for a, b, of in zip(begins, ends, columns, strict=True)]
     )
     n = len(genes)
-    means = sums[:, : n * widest].reshape(-1, n, widest)
+    means = sums[:, : n * widest].reshape(len(alive), n, widest)
     effects: NDArray[np.int64] = np.round(means - sums[:, n * widest, None, None]).astype(np.int64)
     # A gene that makes no difference has no effect, not one of rounding.
     effects[sums[:, n * widest + 1 :] == 0] = 0
+    effects[:, ~group.choices[genes]] = 0
     return effects
 
 
-def _additive_part(
-    group: _Group, tree: NDArray[np.int64], alive: NDArray[np.bool_], genes: Sequence[int]
+def additive_part(
+    group: Group, tree: NDArray[np.int64], alive: NDArray[np.bool_], genes: Sequence[int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Main effects of restricted trees, and the least value of what is left.
 
@@ -291,12 +297,12 @@ def _additive_part(
         for begin in range(0, len(moved), step):
             of = moved[begin : begin + step]
             inside = group.inside[:, gene][tree[of]]
-            left[of] -= np.where(inside, effects[of, column, :, None], -_NEVER).max(axis=1)
-    least: NDArray[np.int64] = np.where(alive, left, _NEVER).min(axis=1)
+            left[of] -= np.where(inside, effects[of, column, :, None], -NEVER).max(axis=1)
+    least: NDArray[np.int64] = np.where(alive, left, NEVER).min(axis=1)
     return effects, least
 
 
-def _distinct(
+def distinct(
     rows: NDArray[np.bool_], tree: NDArray[np.int64]
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
     """The different rows of each tree.

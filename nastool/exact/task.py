@@ -17,6 +17,9 @@ from nastool.exact.certificate import Certificate
 from nastool.exact.chains import IntegerChain, no_chain
 from nastool.space import Genotypes
 
+LARGEST = 1 << 62
+"""Genotypes of a space that are numbered one by one are fewer than that."""
+
 
 @dataclass(frozen=True)
 class Bound:
@@ -168,7 +171,7 @@ def _whole_limit(function: BoxSum, limit: float) -> int:
 
 
 def _check_size(sizes: Sequence[int]) -> None:
-    if math.prod(sizes) >= 1 << 62:
+    if math.prod(sizes) >= LARGEST:
         raise InvalidInputError(
             f"exact search numbers at most 2^62 genotypes, got {math.prod(sizes):.3g}"
         )

@@ -34,6 +34,7 @@ from nastool.predictors.region import Region
 from nastool.space import Genotypes
 
 if TYPE_CHECKING:
+    from nastool.predictors.separable import Separable
     from nastool.predictors.tables import Measurements
 
 Floats = NDArray[np.float64]
@@ -116,6 +117,18 @@ class Predictor(ABC):
 
         Returns:
             The mean as a function of choice indices; None where nothing is faster than `predict`.
+        """
+        del values
+        return None
+
+    def separable(self, values: Sequence[Floats]) -> Separable | None:
+        """The mean as a sum of one term a gene, which the exact search knows how to search.
+
+        Args:
+            values: For each gene, the values that its choices stand for.
+
+        Returns:
+            None where the mean is no such sum.
         """
         del values
         return None

@@ -26,12 +26,12 @@ _KNOTS = 25
 _NEAR = 0.15
 """Share of the shapes whose errors bound those of shapes predicted alike."""
 
-_FEWEST = 45
+_FEWEST = 30
 """Shapes that do so at least: of fewer, the 90% quantile jumps."""
 
-_PRIOR = 5.0
-"""Shapes of equal error everywhere, in the slope of the errors over the predictions: with few
-measured shapes it is uncertain, and a wrong one misses at both ends."""
+_PRIOR = (2.0, 5.0)
+"""Shapes of equal error everywhere, in the slope of the errors over the predictions and in their
+bend: with few measured shapes both are uncertain, and a wrong one misses at the ends."""
 
 
 def half_width(residuals: Floats, coverage: float = 0.9) -> float | None:
@@ -95,16 +95,20 @@ class Widths:
         return cls(tuple(map(float, content["values"])), tuple(map(float, content["halves"])))
 
 
-def fit_widths(predictions: Floats, residuals: Floats, share: float = COVERAGE) -> Widths | None:
+def fit_widths(
+    predictions: Floats, residuals: Floats, share: float = COVERAGE, repeats: int = 1
+) -> Widths | None:
     """Half-widths that hold a share of new measurements, wherever they are predicted.
 
-    A line through the logarithms of errors and predictions says how they grow; the quantile of the
-    errors relative to it, over shapes predicted alike, keeps the promise for exchangeable shapes.
+    A parabola through the logarithms of errors and predictions says how they grow, at either end
+    too; the quantile of the errors relative to it, over shapes predicted alike, keeps the promise
+    for exchangeable shapes.
 
     Args:
         predictions: Of shapes not fitted on, shape (n,).
         residuals: Their errors, shape (n,).
         share: Of new measurements that the intervals are to hold.
+        repeats: How often each shape is among them, predicted by others each time.
 
     Returns:
         None where so few residuals can promise nothing finite.
@@ -112,34 +116,40 @@ def fit_widths(predictions: Floats, residuals: Floats, share: float = COVERAGE) 
     order = np.argsort(predictions, kind="stable")
     ordered, errors = predictions[order], np.abs(residuals)[order]
     n = len(ordered)
-    if half_width(errors, share) is None:
+    if half_width(errors[::repeats], share) is None:
         return None
-    scale = _scale(ordered, errors)
-    near = min(n, max(_FEWEST, round(_NEAR * n)))
-    # Where all errors are near everywhere there is one quantile, else one a knot.
-    knots = min(_KNOTS, n) if near == n else min(_KNOTS, max(2, 2 * n // near))
+    scale = _scale(ordered, errors, repeats)
+    near = min(n, max(_FEWEST * repeats, round(_NEAR * n)))
     found: dict[float, float] = {}
-    for place in np.linspace(0, n - 1, knots).round().astype(int):
+    for place in np.linspace(0, n - 1, min(_KNOTS, n)).round().astype(int):
         start = min(max(place - near // 2, 0), n - near)
-        half = half_width(errors[start : start + near] / scale[start : start + near], share)
-        found[float(ordered[place])] = float((half or 0.0) * scale[place])
+        alike = slice(start, start + near)
+        half = _quantile(errors[alike] / scale[alike], share, repeats)
+        found[float(ordered[place])] = float(half * scale[place])
     return Widths(tuple(found), tuple(found.values()))
 
 
-def _scale(predictions: Floats, errors: Floats) -> Floats:
+def _quantile(errors: Floats, share: float, repeats: int) -> float:
+    """What a share of new errors is below: between two ranks, as the next rank holds too many."""
+    n = len(errors)
+    # As in `half_width` the new shape, as often as the others, counts among the held-out ones.
+    place = min((n + repeats) * share, n) - 1
+    return float(np.interp(place, np.arange(n), np.sort(errors)))
+
+
+def _scale(predictions: Floats, errors: Floats, repeats: int) -> Floats:
     """How errors grow with predictions, in increasing order, (n,): positive, up to a factor."""
     positive = errors[errors > 0]
-    spread = float(predictions.std())
-    if len(positive) < len(errors) // 2 + 1 or spread == 0:
+    if len(positive) < len(errors) // 2 + 1 or predictions.std() == 0:
         return np.ones(len(errors))
     # An error that happens to vanish says little about how large errors are.
     logarithms = np.log(np.maximum(errors, 0.1 * float(np.median(positive))))
     if predictions[0] > 0:
         # Errors of a share of the value, the usual case, are a straight line then.
         predictions = np.log(predictions)
-        spread = float(predictions.std())
-    standard = np.clip((predictions - predictions.mean()) / spread, -2.5, 2.5)
-    centred = standard - standard.mean()
-    slope = float(centred @ logarithms) / (float(centred @ centred) + _PRIOR)
-    growth: Floats = np.exp(slope * standard)
+    standard = np.clip((predictions - predictions.mean()) / predictions.std(), -2.5, 2.5)
+    terms = np.stack([standard, standard**2], axis=1)
+    centred = terms - terms.mean(axis=0)
+    known = centred.T @ centred / repeats + np.diag(_PRIOR)
+    growth: Floats = np.exp(terms @ np.linalg.solve(known, centred.T @ logarithms / repeats))
     return growth

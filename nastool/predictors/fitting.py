@@ -15,6 +15,7 @@ from nastool.errors import InvalidInputError
 from nastool.files.reading import is_file
 from nastool.objective import Direction, RankAgreement
 from nastool.predictors.base import Card, Floats, Predictor, create_predictor, load_predictor
+from nastool.predictors.conformal import fit_widths
 from nastool.predictors.evaluation import folds, holdout, rank_agreement
 from nastool.predictors.evidence import same_measurement
 from nastool.predictors.optimism import estimate_optimism
@@ -45,6 +46,12 @@ FEW = 100
 
 _FOLDS = 5
 """Parts that new measurements are split into to score what learned from the others."""
+
+_REPEATED = 60
+"""Shapes below which errors are measured on several splits: those of one hang on the split."""
+
+_REPEATS = 3
+"""Splits of so few shapes."""
 
 _LARGE = 2_000
 """Shapes from which on fewer folds give as good errors."""
@@ -208,6 +215,14 @@ def fit_table(
         predictions = cross_validate(make, data.features, data.targets, genes, k, seed)
         over_all = on_held_out(data.targets, predictions)
         result = replace(result, interval=over_all.interval, widths=over_all.widths)
+    if len(data) < _REPEATED:
+        splits = [
+            cross_validate(make, data.features, data.targets, genes, 2 * _FOLDS, seed + split)
+            for split in range(_REPEATS)
+        ]
+        errors = np.concatenate([predictions - data.targets for predictions in splits])
+        widths = fit_widths(np.concatenate(splits), errors, repeats=_REPEATS)
+        result = replace(result, widths=widths)
     optimism = estimate_optimism(
         make, data.features, data.targets, genes, _within(data), direction, seed
     )

@@ -69,7 +69,13 @@ class Ridge:
         return result
 
 
-def fit_ridge(groups: Sequence[Floats], targets: Floats, ratios: Sequence[float] = (1.0,)) -> Ridge:
+def fit_ridge(
+    groups: Sequence[Floats],
+    targets: Floats,
+    ratios: Sequence[float] = (1.0,),
+    *,
+    robust: bool = True,
+) -> Ridge:
     """Fit, choosing penalties by the marginal likelihood (MacKay, 1992).
 
     Args:
@@ -77,6 +83,7 @@ def fit_ridge(groups: Sequence[Floats], targets: Floats, ratios: Sequence[float]
             the group before it, each is allowed coefficients smaller by one of the ratios.
         targets: Shape (n,).
         ratios: Candidates, each in (0, 1].
+        robust: Whether outliers are drawn in; not where single rows alone know of a column.
     """
     targets, middle, size = standard(targets)
     columns = np.concatenate(list(groups), axis=1)
@@ -96,7 +103,7 @@ def fit_ridge(groups: Sequence[Floats], targets: Floats, ratios: Sequence[float]
         # Directions that only rounding makes.
         kept = singular > 1e-10 * max(float(singular.max(initial=0.0)), 1e-300)
         parts = outer @ left[:, kept], singular[kept], basis[kept]
-        fits.append(_fit(center, unit * weighting, *parts, targets))
+        fits.append(_fit(center, unit * weighting, *parts, targets, robust))
     fit = min(fits, key=lambda fit: fit[0])[1]
     return replace(
         fit,
@@ -108,7 +115,13 @@ def fit_ridge(groups: Sequence[Floats], targets: Floats, ratios: Sequence[float]
 
 
 def _fit(
-    center: Floats, scale: Floats, left: Floats, singular: Floats, basis: Floats, targets: Floats
+    center: Floats,
+    scale: Floats,
+    left: Floats,
+    singular: Floats,
+    basis: Floats,
+    targets: Floats,
+    robust: bool,
 ) -> tuple[float, Ridge]:
     """The best penalty for one scaling; with its negative logarithm of the evidence."""
     n = len(targets)
@@ -134,7 +147,7 @@ def _fit(
         without = pseudo - residuals / rest
         errors = targets - without
         limit = _OUTLIER * 1.4826 * float(np.median(np.abs(errors)))
-        if n < _ROBUST_FROM or limit == 0.0:
+        if not robust or n < _ROBUST_FROM or limit == 0.0:
             break
         drawn_in = without + np.clip(errors, -limit, limit)
         settled = np.allclose(drawn_in, pseudo, rtol=0.0, atol=1e-3 * limit)

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nastool.discovery import loaded_files
+from nastool.discovery import load_file, loaded_files
 from nastool.errors import InvalidInputError
 from nastool.files.reading import is_file, is_folder, read_text
 from nastool.objective import Objective
-from nastool.plugins import load_file, load_objective, load_space, made_from
+from nastool.plugins import load_objective, load_space, made_from
 from nastool.space import SearchSpace
 
 

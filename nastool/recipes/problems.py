@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from nastool.constraint import Constraint
+from nastool.discovery import OBJECTIVES, available
 from nastool.errors import InvalidInputError, nearest
 from nastool.objective import Objective
-from nastool.plugins import OBJECTIVES, available, load_objective, load_space, parse_spec
+from nastool.plugins import load_objective, load_space, parse_spec
 from nastool.problem import CostObjective, Problem
 from nastool.space import SearchSpace
 

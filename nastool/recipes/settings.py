@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nastool.constraint import parse_quantity
+from nastool.discovery import GROUPS, Plugin
 from nastool.errors import InvalidInputError, nearest
-from nastool.plugins import GROUPS, Plugin
 
 _GIVEN = ("self", "problem", "seed", "argument")
 """Parameters that are no settings."""

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from nastool.constraint import Constraint, Sense, parse_bound, parse_constraint, parse_whole
+from nastool.discovery import STRATEGIES, find, load_file
 from nastool.errors import InvalidInputError, StoreError, nearest
 from nastool.files.documents import Document, kind_of, parse_document, read_document, toml_text
-from nastool.plugins import STRATEGIES, find, load_file, load_strategy, parse_spec
+from nastool.plugins import load_strategy, parse_spec
 from nastool.problem import Problem
 from nastool.recipes.problems import default_objectives, make_problem
 from nastool.recipes.settings import typed_settings

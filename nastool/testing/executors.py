@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nastool.discovery import load_file
 from nastool.errors import NastoolError
 from nastool.executors import Executor, Serial, Work, evaluated
 from nastool.objective import Objective
-from nastool.plugins import load_file, load_objective, load_space
+from nastool.plugins import load_objective, load_space
 from nastool.problem import Problem
 from nastool.space import Genotypes
 from nastool.strategies.random import RandomSearch

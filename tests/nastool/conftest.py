@@ -1,14 +1,31 @@
-"""A PostgreSQL server for the tests of the store, where there is one or one can be started."""
+"""What tests of the core share: none of it needs more than the core does."""
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import subprocess
 import uuid
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+
+@pytest.fixture(scope="session")
+def uniformity():
+    """How likely counts lie as far apart as they do if all are equally likely; no scipy needed."""
+
+    def chance(counts):
+        mean, freedom = float(np.mean(counts)), len(counts) - 1
+        statistic = float(((np.asarray(counts) - mean) ** 2 / mean).sum())
+        # Wilson and Hilferty: the cube root of a chi-square variable is close to normal.
+        spread = 2 / (9 * freedom)
+        deviation = ((statistic / freedom) ** (1 / 3) - (1 - spread)) / math.sqrt(spread)
+        return math.erfc(deviation / math.sqrt(2)) / 2
+
+    return chance
 
 
 @pytest.fixture(scope="session")

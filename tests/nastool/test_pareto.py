@@ -295,3 +295,21 @@ def test_what_moocore_computes_is_the_same(m):
     assert pareto.additive_epsilon(found, truth) == pytest.approx(
         moocore.epsilon_additive(found, ref=truth)
     )
+
+
+@pytest.mark.parametrize("shape", [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)])
+def test_none_and_one_are_their_own_front(shape):
+    points = np.zeros(shape)
+    assert pareto.non_dominated(points).tolist() == [True] * shape[0]
+    assert pareto.fast_non_dominated_rank(points).tolist() == [0] * shape[0]
+
+
+@pytest.mark.parametrize("m", [3, 4, 5])
+def test_hypervolume_counts_negative_values_and_equal_coordinates(m):
+    """Two boxes that share a face: nothing about zero or about the order of points is special."""
+    low, high = np.full(m, -3.0), np.full(m, -1.0)
+    beside = low.copy()
+    beside[0], beside[1] = -4.0, -2.0  # as good elsewhere, better in one, worse in another
+    volume = 2.0**m + (3.0 * 1.0 - 2.0 * 1.0) * 2.0 ** (m - 2)
+    for points in ([low, beside], [beside, low], [low, beside, low]):
+        assert pareto.hypervolume(np.array(points), high) == pytest.approx(volume)

@@ -13,22 +13,18 @@ from nastool import discovery
 from nastool.cli.list import list_plugins
 from nastool.cli.space import count_feasible, space
 from nastool.constraint import parse_constraint
-from nastool.errors import InvalidInputError
-from nastool.plugins import (
+from nastool.discovery import (
     COMMANDS,
     GROUPS,
     OBJECTIVES,
     PREDICTORS,
     SEARCH_SPACES,
     STRATEGIES,
-    Spec,
     available,
     load_file,
-    load_objective,
-    load_space,
-    load_strategy,
-    parse_spec,
 )
+from nastool.errors import InvalidInputError
+from nastool.plugins import Spec, load_objective, load_space, load_strategy, parse_spec
 from nastool.predictors import create_predictor, known_predictors
 from nastool.problem import CostObjective, Problem
 from nastool.testing import Widths

@@ -12,7 +12,7 @@ TOY = Path(__file__).parent / "toy_family.py"
 def toy():
     """The module of the toy family, registered for the time of a file of tests."""
     pytest.importorskip("transformers")
-    from nastool.plugins import load_file
+    from nastool.discovery import load_file
 
     load_file(TOY)
     return next(

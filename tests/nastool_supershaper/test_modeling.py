@@ -10,11 +10,11 @@ from transformers.models.bert.modeling_bert import BertLayer
 
 from nastool.errors import InvalidInputError
 from nastool_supershaper.modeling import (
-    SuperShaperConfig,
     SuperShaperForMaskedLM,
     SuperShaperModel,
 )
 from nastool_supershaper.shaped_bert import ShapedBertForMaskedLM, ShapedBertModel
+from nastool_supershaper.supernet_config import SuperShaperConfig
 
 HEADS, SIZE, INNER, VOCABULARY, LAYERS = 4, 64, 80, 97, 3
 WIDTHS = (12, 20, 36, 64)  # heads of 3, 5 and 9, padded to multiples of 8, and of 16

@@ -165,6 +165,7 @@ def export(
     """
     with torch_needed():
         from nastool_supernets.deployment import export as exporting
+        from nastool_supernets.deployment import hub
     from nastool.files.writing import check_free
     from nastool_supernets.deployment.runtimes import FILES, require
 
@@ -178,7 +179,7 @@ def export(
     if private and push is None:
         raise InvalidInputError("--private: expected --push beside it")
     if push is not None:
-        exporting.check_repository(push, private=private)
+        hub.check_repository(push, private=private)
     if limit is not None and not text and corpus is None and examples is None:
         raise InvalidInputError("--limit: expected --text, --corpus or --examples beside it")
     if max_length is not None and examples is None:
@@ -217,7 +218,7 @@ def export(
         raise KeyboardInterrupt("nothing was written") from None
     _print(report, target, output_format)
     if push is not None:
-        click.echo(f"Uploaded to {exporting.push(target, push, private=private)}", err=True)
+        click.echo(f"Uploaded to {hub.push(target, push, private=private)}", err=True)
 
 
 def _opened(folder: Path, licence: str, head: str | None) -> tuple[Any, Any, None]:

@@ -15,7 +15,8 @@ from nastool.files.reading import is_file, read_json_object
 from nastool_supernets.runtime.parallel import ALONE, Workers
 
 if TYPE_CHECKING:
-    from nastool_supernets.corpus.corpus import Corpus, Source
+    from nastool_supernets.corpus.corpus import Corpus
+    from nastool_supernets.corpus.text import Source
 
 
 _LENGTH, _HELD_OUT = 128, 0.01

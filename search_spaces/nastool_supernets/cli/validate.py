@@ -29,9 +29,10 @@ from nastool_supernets.cli.validation_inputs import (
 
 if TYPE_CHECKING:
     from nastool.results import Result
+    from nastool_supernets.finetuning.cells import Cell
     from nastool_supernets.finetuning.report import Report
     from nastool_supernets.finetuning.training import Outcome
-    from nastool_supernets.finetuning.workbench import Cell, Workbench
+    from nastool_supernets.finetuning.workbench import Workbench
 
 _MODES = ("direct", "partial", "scratch")
 
@@ -248,9 +249,10 @@ def validate(
     same command goes on where it was stopped, and answers at once when it was not.
     """
     with torch_needed():
+        from nastool_supernets.finetuning.cells import Options
         from nastool_supernets.finetuning.validation import cells_of
         from nastool_supernets.finetuning.validation import validate as fine_tune_all
-        from nastool_supernets.finetuning.workbench import Options, Workbench
+        from nastool_supernets.finetuning.workbench import Workbench
         from nastool_supernets.saved import load_supernet
     from nastool.cli.output import Destination
     from nastool.recipes.study_recipe import stored_problem
@@ -375,7 +377,7 @@ def validate(
 
 def _say_untrained(bench: Workbench, names: Sequence[str], known: int) -> None:
     """Say which tasks have texts longer than all that the supernet was trained on."""
-    lengths = {name: bench.task(name).settings.max_length for name in names}
+    lengths = {name: bench.curriculum.task(name).settings.max_length for name in names}
     if longer := [f"{name} ({length})" for name, length in lengths.items() if length > known]:
         click.echo(
             f"Texts of {', '.join(longer)} may be longer than the {known} tokens that the supernet "

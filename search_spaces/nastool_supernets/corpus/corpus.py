@@ -32,21 +32,15 @@ from nastool_supernets.corpus.identity import (
 from nastool_supernets.corpus.masking import Masking
 from nastool_supernets.corpus.next_tokens import NextTokens
 from nastool_supernets.corpus.tasks import (
-    Batches,
     Blocks,
     Task,
     TaskName,
     apply_fixed,
-    random_generator,
 )
 from nastool_supernets.corpus.text import (
-    HubDataset,
     Source,
-    TextFile,
     load_tokenizer,
     save_tokenizer,
-    text_files,
-    train_tokenizer,
     vocabulary_gaps,
     vocabulary_size,
 )
@@ -62,25 +56,6 @@ from nastool_supernets.runtime.parallel import ALONE, Workers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
-
-__all__ = [
-    "Batches",
-    "Blocks",
-    "Corpus",
-    "HubDataset",
-    "Masking",
-    "Source",
-    "TextFile",
-    "apply_fixed",
-    "fixed_masks",
-    "load_corpus",
-    "load_tokenizer",
-    "prepare_corpus",
-    "random_generator",
-    "save_tokenizer",
-    "text_files",
-    "train_tokenizer",
-]
 
 _log = logging.getLogger(__name__)
 _CARD = "corpus.json"

@@ -21,14 +21,11 @@ from nastool_supernets.deployment.checks import (
     compare,
     random_batches,
 )
-from nastool_supernets.deployment.hub import check_repository, push
 from nastool_supernets.deployment.report import Difference, ExportReport, FormReport, Origin
 from nastool_supernets.deployment.runtimes import FILES, RUNS, require
 from nastool_supernets.deployment.sizes import bytes_of
 from nastool_supernets.family import family_of
 from nastool_supernets.saved import load_shape, save_shape
-
-__all__ = ["Progress", "check_difference", "check_repository", "export", "push"]
 
 Progress = Callable[[str], None]
 """Called with what is being done."""

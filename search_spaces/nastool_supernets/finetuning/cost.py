@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from nastool_supernets.finetuning.cells import Cell
 from nastool_supernets.finetuning.tasks import Settings
 from nastool_supernets.finetuning.training import DivergedError
-from nastool_supernets.finetuning.workbench import Cell, Workbench
+from nastool_supernets.finetuning.workbench import Workbench
 
 _STEPS = 4
 """Optimizer steps that are timed."""
@@ -19,9 +20,9 @@ _TRAINED = 3
 def steps_of(bench: Workbench, cells: Sequence[Cell]) -> int:
     """Optimizer steps of all cells."""
     return sum(
-        _steps(settings, len(bench.data(cell.task).train))
+        _steps(settings, len(bench.curriculum.data(cell.task).train))
         for cell in cells
-        for settings in bench.choices(bench.task(cell.task))
+        for settings in bench.curriculum.choices(bench.curriculum.task(cell.task))
     )
 
 
@@ -39,7 +40,7 @@ def seconds_of(bench: Workbench, cells: Sequence[Cell]) -> float | None:
     try:
         for position, name in enumerate(dict.fromkeys(cell.task for cell in cells)):
             own = [cell for cell in cells if cell.task == name]
-            task, data = bench.task(name), bench.data(name)
+            task, data = bench.curriculum.task(name), bench.curriculum.data(name)
             cell = sorted(own, key=lambda cell: cell.shape)[len(own) // 2]
             many = min(_STEPS * task.settings.batch_size, len(data.train))
             few = math.ceil(many / _STEPS)
@@ -52,7 +53,7 @@ def seconds_of(bench: Workbench, cells: Sequence[Cell]) -> float | None:
             for one in own:
                 # A teacher reads the examples as well.
                 trained = _TRAINED + one.taught
-                for settings in bench.choices(task):
+                for settings in bench.curriculum.choices(task):
                     steps = _steps(settings, len(data.train))
                     scored = math.ceil(steps / _steps_per_epoch(settings, len(data.train)))
                     examples = trained * steps * settings.batch_size + scored * len(data.dev)

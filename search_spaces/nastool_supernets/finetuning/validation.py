@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nastool.space import Architecture
+from nastool_supernets.finetuning.cells import Cell, Options
 from nastool_supernets.finetuning.subnets import FURTHER, Mode, Trajectory
 from nastool_supernets.finetuning.tasks import Task
 from nastool_supernets.finetuning.training import Outcome
-from nastool_supernets.finetuning.workbench import Cell, Options, Workbench
+from nastool_supernets.finetuning.workbench import Workbench
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def cells_of(
     """
     cells = [
         Cell(shape, name, mode, seed, taught)
-        for name in bench.order(names)
+        for name in bench.curriculum.order(names)
         for mode in modes
         for shape in shapes
         for seed in range(seeds)
@@ -129,7 +130,7 @@ def validate(
     if known is None:
         known = cells_of(bench, shapes, names, modes, seeds, taught=taught)
     outcomes: dict[Cell, Outcome] = {}
-    starts = bench.starts(names)
+    starts = bench.curriculum.starts(names)
     # A folder that no model can be written to must show before hours of training, too.
     with bench.owning_models([cell for cell, found in known.items() if found is None]):
         for number, (cell, found) in enumerate(known.items(), 1):
@@ -147,10 +148,10 @@ def validate(
             for shape in shapes
             if pretrains and mode in FURTHER
         }
-    data = {name: bench.data(name) for name in names}
+    data = {name: bench.curriculum.data(name) for name in names}
     return Validation(
         tuple(shapes),
-        tuple(bench.task(name) for name in names),
+        tuple(bench.curriculum.task(name) for name in names),
         {name: (len(found.train), len(found.dev)) for name, found in data.items()},
         tuple(modes),
         tuple(range(seeds)),

@@ -11,22 +11,21 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from nastool.errors import InvalidInputError, NastoolError, nearest
+from nastool.errors import InvalidInputError, NastoolError
 from nastool.files.reading import is_folder
 from nastool.files.writing import owned, whole_folder, writing
 from nastool.space import Architecture
 from nastool_supernets.corpus.text import vocabulary_size
-from nastool_supernets.finetuning.data import TaskData, load_task
+from nastool_supernets.finetuning.cells import Cell, Options, shape_name
+from nastool_supernets.finetuning.curriculum import Curriculum
 from nastool_supernets.finetuning.encoding import Encoded, encode
-from nastool_supernets.finetuning.metrics import require
-from nastool_supernets.finetuning.question_answering import check_length
 from nastool_supernets.finetuning.scores import write_scores
 from nastool_supernets.finetuning.subnets import (
     FURTHER,
@@ -37,13 +36,12 @@ from nastool_supernets.finetuning.subnets import (
     load_teacher,
     random_supernet,
 )
-from nastool_supernets.finetuning.tasks import Kind, Settings, Task
+from nastool_supernets.finetuning.tasks import Task
 from nastool_supernets.finetuning.training import DivergedError, Outcome, fine_tune
 from nastool_supernets.heads import with_head
 from nastool_supernets.measuring.perplexities import model_fingerprint
 from nastool_supernets.runtime.precision import resolve_dtype
 from nastool_supernets.saved import load_shape, save_shape
-from nastool_supernets.training.rules import Distillation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -53,55 +51,6 @@ if TYPE_CHECKING:
 
 _VERSION = 2
 """Part of every key; raised when cells of an older nastool no longer compare."""
-
-_LONGEST_SHAPE = 120
-"""Characters of a shape in the name of a folder."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One fine-tuning.
-
-    Args:
-        shape: Its choices, gene by gene.
-        task: Name of the task.
-        mode: Where it starts.
-        seed: Seed of the head's weights and of the order of examples.
-        taught: Whether it also learns from a teacher.
-    """
-
-    shape: Architecture
-    task: str
-    mode: Mode
-    seed: int
-    taught: bool = False
-
-
-@dataclass(frozen=True)
-class Options:
-    """How cells are trained.
-
-    Args:
-        n_train: Training examples a task at most; None for all.
-        n_dev: Examples to score on at most; None for all.
-        overrides: Hyperparameters that replace those of every task, by name.
-        grid: Whether hyperparameters are chosen from each task's grid on its dev set.
-        starts: Whether tasks start from the fine-tuned models that they name.
-        distillation: How students learn from their teacher; None without one.
-        teachers: Folder of the teacher by task; the fine-tuned largest subnet where there is none.
-        dtype: ``float32``, ``bfloat16`` or ``auto``.
-        keep: Whether every fine-tuned model is kept.
-    """
-
-    n_train: int | None = None
-    n_dev: int | None = None
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    grid: bool = False
-    starts: bool = True
-    distillation: Distillation | None = None
-    teachers: Mapping[str, Path] = field(default_factory=dict)
-    dtype: str = "auto"
-    keep: bool = False
 
 
 class Workbench:
@@ -119,6 +68,7 @@ class Workbench:
         trained: Models of one shape that were trained alone, by shape, for the mode of that name.
 
     Attributes:
+        curriculum: The tasks as they are trained here.
         unkept: Why models could not be kept whose scores are, one line each.
 
     Raises:
@@ -155,83 +105,10 @@ class Workbench:
         self._trained_keys: dict[Architecture, str] = {}
         self._device = supernet.model.device.type
         self._segments = int(getattr(config, "type_vocab_size", 1))
-        self._tasks = {name: self._adapted(task) for name, task in tasks.items()}
-        self._data: dict[str, TaskData] = {}
+        self.curriculum = Curriculum(tasks, options, config.max_position_embeddings)
         self._teacher_keys: dict[str, str] = {}
         self._encoded: tuple[str, Encoded] | None = None
         self._subnet: tuple[Any, PreTrainedModel] | None = None
-
-    def _adapted(self, task: Task) -> Task:
-        """The task with the options' hyperparameters, within the supernet's positions."""
-        settings = replace(task.settings, **self.options.overrides)
-        longest = min(settings.max_length, self._supernet.model.config.max_position_embeddings)
-        kept = {k: v for k, v in task.grid.items() if k not in self.options.overrides}
-        start = task.start_from if self.options.starts else None
-        return replace(
-            task, settings=replace(settings, max_length=longest), grid=kept, start_from=start
-        )
-
-    def order(self, names: Sequence[str]) -> list[str]:
-        """Tasks with those that others start from first.
-
-        Raises:
-            InvalidInputError: A task is unknown, or starts from itself.
-        """
-        ordered: list[str] = []
-
-        def visit(name: str) -> None:
-            start = self.task(name).start_from
-            if start is not None and start in names:
-                visit(start)
-            if name not in ordered:
-                ordered.append(name)
-
-        for name in names:
-            self._check_start(name)
-            visit(name)
-        return ordered
-
-    def starts(self, names: Sequence[str]) -> set[str]:
-        """Tasks whose fine-tuned models some of the named ones start from."""
-        return {start for name in names if (start := self.task(name).start_from) is not None}
-
-    def _check_start(self, name: str) -> None:
-        seen = [name]
-        while (start := self.task(seen[-1]).start_from) is not None:
-            if start in seen:
-                raise InvalidInputError(
-                    f"a task cannot start from itself, got {' <- '.join([*seen, start])}"
-                )
-            if self.task(start).kind is Kind.QUESTION_ANSWERING:
-                raise InvalidInputError(
-                    f"task {name} must start from a classification or a regression, got {start}"
-                )
-            seen.append(start)
-
-    def task(self, name: str) -> Task:
-        """A task as it is trained here: with the options' hyperparameters.
-
-        Raises:
-            InvalidInputError: An unknown task.
-        """
-        if name not in self._tasks:
-            raise InvalidInputError(f"unknown task {name!r}; {nearest(name, self._tasks)}")
-        return self._tasks[name]
-
-    def data(self, name: str) -> TaskData:
-        """The examples of a task.
-
-        Raises:
-            InvalidInputError: They break a rule, or are to be cut too short.
-            MissingDependencyError: What scores them is not installed.
-        """
-        if name not in self._data:
-            task = self.task(name)
-            require(task.metrics)
-            if task.kind is Kind.QUESTION_ANSWERING:
-                check_length(task.settings.max_length)
-            self._data[name] = load_task(task, self.options.n_train, self.options.n_dev)
-        return self._data[name]
 
     # ----------------------------------------------------------------------------------------------
     # What a cell depends on
@@ -256,7 +133,7 @@ class Workbench:
 
     def key(self, cell: Cell) -> str:
         """Hex digest of everything the scores of a cell depend on, beside its shape."""
-        task, options = self.task(cell.task), self.options
+        task, options = self.curriculum.task(cell.task), self.options
         if task.start_from is None:
             start: Any = self._subnet_key(cell)
         else:
@@ -267,17 +144,13 @@ class Workbench:
         content = [
             _VERSION,
             start,
-            self.data(cell.task).fingerprint,
-            [task.kind, task.metrics, [asdict(choice) for choice in self.choices(task)]],
+            self.curriculum.data(cell.task).fingerprint,
+            [task.kind, task.metrics, [asdict(choice) for choice in self.curriculum.choices(task)]],
             [cell.seed, resolve_dtype(self._device, options.dtype)],
             self._tokenizer_key,
             teacher,
         ]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
-
-    def choices(self, task: Task) -> list[Settings]:
-        """The hyperparameters that are tried of a task as it is trained here."""
-        return task.choices() if self.options.grid else [task.settings]
 
     def _teacher_cell(self, cell: Cell) -> Cell:
         (largest,) = self._space.decode([self._space.largest])
@@ -320,8 +193,8 @@ class Workbench:
         """What the store knows of a cell; nothing where its model is to be kept and is not."""
         if self.options.keep and not is_folder(self._folder(cell)):
             return None
-        task = self.task(cell.task)
-        names = [*task.metrics, "epoch", "seconds", *self._searched(task)]
+        task = self.curriculum.task(cell.task)
+        names = [*task.metrics, "epoch", "seconds", *self.curriculum.searched(task)]
         values = self._stored(self.key(cell), names, cell.shape)
         if values is None:
             return None
@@ -330,17 +203,13 @@ class Workbench:
             {name: found[name] for name in task.metrics},
             found["epoch"],
             found["seconds"],
-            {name: found[name] for name in self._searched(task)},
+            {name: found[name] for name in self.curriculum.searched(task)},
         )
-
-    def _searched(self, task: Task) -> list[str]:
-        """Hyperparameters that a grid is searched for."""
-        return list(task.grid) if self.options.grid else []
 
     def needed(self, cell: Cell) -> list[Cell]:
         """Cells that must be trained before a cell, for it to start or to learn from, in order."""
         others = []
-        if (start := self.task(cell.task).start_from) is not None:
+        if (start := self.curriculum.task(cell.task).start_from) is not None:
             others.append(replace(cell, task=start))
         if cell.taught and cell.task not in self.options.teachers:
             others.append(self._teacher_cell(cell))
@@ -368,7 +237,7 @@ class Workbench:
         Raises:
             DivergedError: The loss is not finite.
         """
-        task, data = self.task(cell.task), self.data(cell.task)
+        task, data = self.curriculum.task(cell.task), self.curriculum.data(cell.task)
         few = replace(data, train=data.train[:n], dev=data.dev[:n])
         length = task.settings.max_length
         encoded = encode(task, few, self._tokenizer, length, self._segments)
@@ -389,7 +258,7 @@ class Workbench:
         Raises:
             WriteError: Others need its model, which cannot be written; its scores are kept.
         """
-        task, data = self.task(cell.task), self.data(cell.task)
+        task, data = self.curriculum.task(cell.task), self.curriculum.data(cell.task)
         if task.start_from is None:
             start: PreTrainedModel = self._start(cell)
         else:
@@ -397,7 +266,7 @@ class Workbench:
         teacher = self._teacher(cell) if cell.taught else None
         encoded = self._encode(cell.task)
         outcome, best, diverged, seconds = None, None, None, 0.0
-        for settings in self.choices(task):
+        for settings in self.curriculum.choices(task):
             model = with_head(start, task.head, data.names, cell.seed)
             try:
                 found = fine_tune(
@@ -418,7 +287,7 @@ class Workbench:
             seconds += found.seconds
             first = task.metrics[0]
             if outcome is None or found.scores[first] > outcome.scores[first]:
-                chosen = {name: getattr(settings, name) for name in self._searched(task)}
+                chosen = {name: getattr(settings, name) for name in self.curriculum.searched(task)}
                 outcome, best = replace(found, chosen=chosen), model
         if outcome is None or best is None:
             raise diverged or InvalidInputError(f"task {task.name}: its grid must not be empty")
@@ -448,11 +317,11 @@ class Workbench:
         # One at a time: those of the large tasks fill a gigabyte.
         if self._encoded is None or self._encoded[0] != name:
             self._encoded = None
-            task = self.task(name)
+            task = self.curriculum.task(name)
             length = task.settings.max_length
             self._encoded = (
                 name,
-                encode(task, self.data(name), self._tokenizer, length, self._segments),
+                encode(task, self.curriculum.data(name), self._tokenizer, length, self._segments),
             )
         return self._encoded[1]
 
@@ -469,8 +338,10 @@ class Workbench:
         path = self.options.teachers.get(cell.task)
         if path is None:
             return self._fine_tuned(self._teacher_cell(cell))
-        data = self.data(cell.task)
-        return load_teacher(path, self.task(cell.task), data, len(self._tokenizer), self._segments)
+        data = self.curriculum.data(cell.task)
+        return load_teacher(
+            path, self.curriculum.task(cell.task), data, len(self._tokenizer), self._segments
+        )
 
     def _start(self, cell: Cell) -> PreTrainedModel:
         key = [self._subnet_key(cell), cell.shape]
@@ -560,18 +431,18 @@ class Workbench:
     def _writes_models(self, cell: Cell) -> bool:
         return (
             self.options.keep
-            or self.task(cell.task).start_from is not None
+            or self.curriculum.task(cell.task).start_from is not None
             or (cell.taught and cell.task not in self.options.teachers)
             or (cell.mode in FURTHER and self._pretraining is not None)
         )
 
     def _folder(self, cell: Cell) -> Path:
-        parts = [cell.task, cell.mode, _shape_name(cell), str(cell.seed), self.key(cell)[:8]]
+        parts = [cell.task, cell.mode, shape_name(cell), str(cell.seed), self.key(cell)[:8]]
         return self._models / "_".join(parts)
 
     def _subnet_folder(self, cell: Cell) -> Path:
         digest = hashlib.sha256(json.dumps(self._subnet_key(cell)).encode()).hexdigest()[:8]
-        return self._models / f"pretrained_{cell.mode}_{_shape_name(cell)}_{digest}"
+        return self._models / f"pretrained_{cell.mode}_{shape_name(cell)}_{digest}"
 
     def _save(
         self,
@@ -597,11 +468,3 @@ class Workbench:
 
 def _cut(supernet: Supernet, shape: Architecture) -> PreTrainedModel:
     return supernet.extract(supernet.genotype(shape))
-
-
-def _shape_name(cell: Cell) -> str:
-    """A shape as part of a folder's name, which has 255 bytes at most."""
-    shape = "-".join(map(str, cell.shape))
-    if len(shape) <= _LONGEST_SHAPE:
-        return shape
-    return f"{shape[:32]}-{hashlib.sha256(shape.encode()).hexdigest()[:16]}"

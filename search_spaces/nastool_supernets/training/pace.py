@@ -22,9 +22,9 @@ from nastool_supernets.runtime.precision import resolve_dtype
 from nastool_supernets.supernet import Net, Supernet
 from nastool_supernets.training.checkpoints import save_checkpoint
 from nastool_supernets.training.config import PretrainingConfig
-from nastool_supernets.training.pretraining import Run
 from nastool_supernets.training.report import Evaluation
 from nastool_supernets.training.rules import OneShape, Subnet
+from nastool_supernets.training.run import Run
 
 if TYPE_CHECKING:
     from nastool_supernets.training.teaching import Teacher

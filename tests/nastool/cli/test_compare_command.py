@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from nastool.plugins import load_file
+from nastool.discovery import load_file
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from nastool.cli.main import main
-from nastool.plugins import OBJECTIVES, find, load_space
+from nastool.discovery import OBJECTIVES, find
+from nastool.plugins import load_space
 from nastool.verification import Agreement
 
 pytest.importorskip("scipy")

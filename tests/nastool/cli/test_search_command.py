@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from nastool.plugins import load_file, load_space
+from nastool.discovery import load_file
+from nastool.plugins import load_space
 
 
 def shapes(result):

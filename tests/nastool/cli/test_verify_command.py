@@ -115,7 +115,7 @@ def test_ranks_that_do_not_agree_show(nastool):
 def test_measurements_are_kept_and_not_repeated(nastool, monkeypatch):
     search(nastool)
     assert nastool("verify", "mine").exit_code == 0
-    from nastool.plugins import OBJECTIVES, find
+    from nastool.discovery import OBJECTIVES, find
 
     monkeypatch.setattr(find(OBJECTIVES, "measured_gap").load(), "evaluate", None)
     assert nastool("verify", "mine").exit_code == 0

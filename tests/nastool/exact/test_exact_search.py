@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nastool.chain import ChainCost
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
-from nastool.exact import plan, search
+from nastool.exact import levels, plan, search
 from nastool.exact.boxes import from_trees
 from nastool.exact.chains import integer_chain
 from nastool.exact.search import ExactSearch
@@ -167,6 +167,40 @@ def test_constrained_searches_are_those_of_enumeration(seed, is_front):
         assert (other.evaluate(outcome.genotypes) >= least).all()
     certificate = outcome.certificate
     assert certificate.excluded + certificate.pruned + certificate.evaluated == len(everything)
+
+
+@PROPERTY
+@given(st.integers(0, 2**32))
+def test_level_by_level_is_enumeration(seed):
+    _, sizes, grid, trees, cost = random_instance(seed)
+    everything = every(sizes)
+    values = trees.predict(as_floats(sizes, grid, everything))
+    chain = integer_chain(cost)
+    task = Task(from_trees(trees, grid), (Bound(chain),))
+    assert levels.is_unlimited(task)
+    outcome = levels.search_levels(task, everything[:1])
+    assert outcome.values == values.min()
+    found = as_floats(sizes, grid, outcome.genotypes)
+    np.testing.assert_array_equal(trees.predict(found), outcome.values)
+    np.testing.assert_array_equal(cost.evaluate(outcome.genotypes), outcome.costs)
+    certificate = outcome.certificate
+    assert certificate.is_complete
+    assert certificate.pruned + certificate.evaluated == len(everything)
+    low, high = chain.ends
+    if low < high:
+        limit = float(chain.to_float(np.array([high - 1]))[0])
+        assert not levels.is_unlimited(Task(task.function, (Bound(chain, upper=limit),)))
+
+
+def test_what_takes_too_long_level_by_level_is_left_to_the_sweep(monkeypatch):
+    _, grid, trees, _ = wide_instance(5)
+    task = Task(from_trees(trees, grid))
+    none = np.empty((0, 5), np.int64)
+    whole = levels.search_levels(task, none)
+    assert whole.values == ExactSearch(task, threads=1).run().values
+    for work in (0, 2000):
+        monkeypatch.setattr(levels, "_WORK", work)
+        assert levels.search_levels(task, none) is None
 
 
 def wide_instance(genes, trees=12, seed=0):

@@ -12,6 +12,7 @@ from nastool import pareto
 from nastool.chain import ChainCost
 from nastool.cli.main import main
 from nastool.constraint import Constraint
+from nastool.discovery import load_file
 from nastool.errors import InvalidInputError
 from nastool.exact.certificate import Certificate
 from nastool.exact.chains import integer_chain
@@ -19,7 +20,7 @@ from nastool.exact.dynamic import chain_boxes, solve_chain
 from nastool.exact.forms import make_form, pairwise_boxes, predictor_boxes
 from nastool.exact.prove import prove
 from nastool.exact.task import Bound
-from nastool.plugins import load_file, load_objective, load_space
+from nastool.plugins import load_objective, load_space
 from nastool.predictors.base import create_predictor
 from nastool.problem import CostObjective, Problem
 from nastool.strategies.exact import Exact

@@ -7,8 +7,8 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 import pytest
 
+from nastool.discovery import load_file
 from nastool.executors import Serial, evaluated, load_executor
-from nastool.plugins import load_file
 from nastool.testing import ExecutorConformance
 from nastool.testing.executors import PLUGIN
 
@@ -39,9 +39,19 @@ class TestFutures(ExecutorConformance):
 @pytest.fixture(scope="session")
 def dask_scheduler():
     distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(
-        n_workers=3, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
-    ) as cluster:
+    import dask
+
+    # A worker that dies is one retry, not three before it is told.
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        distributed.LocalCluster(
+            n_workers=3,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            host="127.0.0.1",
+        ) as cluster,
+    ):
         yield cluster.scheduler_address
 
 

@@ -10,6 +10,14 @@ class TestLinear(PredictorConformance):
         return create_predictor("linear")
 
 
+class TestAdditive(PredictorConformance):
+    # Where the logarithm adds up, a constant more is another function.
+    moved = False
+
+    def make(self):
+        return create_predictor("additive")
+
+
 class TestPairwise(PredictorConformance):
     def make(self):
         return create_predictor("pairwise")

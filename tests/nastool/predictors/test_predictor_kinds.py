@@ -89,7 +89,7 @@ def test_the_grid_form_equals_the_prediction(kind):
     predictor = fitted(kind, WIDTHS[genotypes[:150]], latency(WIDTHS[genotypes[:150]]))
     form = predictor.on_grid([WIDTHS] * D)
     expected = predictor.predict(WIDTHS[genotypes]).mean
-    if kind in ("linear", "xgboost"):
+    if kind in ("additive", "linear", "xgboost"):
         np.testing.assert_allclose(form.predict(genotypes), expected, rtol=1e-10)
     else:
         assert form is None

@@ -6,10 +6,11 @@ import pytest
 import nastool
 from nastool.comparison import compare
 from nastool.constraint import Constraint
+from nastool.discovery import load_file
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.files.documents import parse_document, toml_text
 from nastool.measurers import measurers
-from nastool.plugins import load_file, load_objective, load_space
+from nastool.plugins import load_objective, load_space
 from nastool.recipes.study_recipe import StudyRecipe, shared_recipe
 from nastool.store import open_store
 from nastool.strategies.random import RandomSearch

@@ -157,3 +157,41 @@ def test_bad_settings_are_named(settings, message):
 def test_sizes_follow_the_population(population, size, batch):
     strategy = Evolution(example_problems()["single"], population_size=population)
     assert (strategy._tournament_size, strategy.batch_size) == (size, batch)
+
+
+@pytest.mark.parametrize("mutation", ["uniform", "step"])
+@pytest.mark.parametrize("probability", [None, 0.5])
+def test_a_step_changes_by_one_and_a_draw_by_any(mutation, probability):
+    space = Widths(layers=20)
+    problem = Problem(space, (Formula("sum", lambda g: g.sum(axis=1).astype(float)),))
+    strategy = Evolution(
+        problem, 0, population_size=2, mutation=mutation, mutation_probability=probability
+    )
+    parents = np.array([[0] * 20, [0] * 19 + [1]])
+    strategy.tell(problem.evaluate(parents))
+    children = strategy.ask(25)
+    assert set(np.unique(children[:, :19])) == ({0, 1} if mutation == "step" else set(range(5)))
+
+
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_no_parents_are_chosen_where_none_are_wanted(size):
+    problem = example_problems()["single"]
+    strategy = Evolution(problem, 0, population_size=size + 1)
+    strategy.tell(problem.evaluate(problem.sample(size + 1, np.random.default_rng(0))))
+    assert strategy.ask(0).shape == (0, 4)
+
+
+@pytest.mark.parametrize("tournament_size", [1, 2, 5])
+def test_parents_are_those_of_the_tournament(tournament_size):
+    """Whatever few of the best are looked at, the k-th best is a parent as often as it must be."""
+    space = Widths(layers=12)
+    problem = Problem(space, (Formula("sum", lambda g: g.sum(axis=1).astype(float)),))
+    strategy = Evolution(problem, 0, population_size=8, tournament_size=tournament_size)
+    steps = np.arange(12) < np.arange(8)[:, None]
+    strategy.tell(problem.evaluate(steps.astype(np.int64)[::-1]))
+    chosen = [strategy._choose_parents(n) for n in (0, 1, 3_000, 2, 3_000)]
+    assert [len(rows) for rows in chosen] == [0, 1, 3_000, 2, 3_000]
+    shares = np.bincount(7 - np.concatenate(chosen), minlength=8) / 6_003
+    places = np.arange(8)
+    exact = ((8 - places) / 8) ** tournament_size - ((7 - places) / 8) ** tournament_size
+    assert np.abs(shares - exact).max() < 0.03

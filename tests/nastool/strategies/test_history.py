@@ -77,3 +77,64 @@ def test_what_drawing_cannot_find_is_bred_from_what_was_told(strategy):
     bred = told.ask(20)
     assert 1 <= len(bred) <= 20
     assert problem.admissible(bred).all()
+
+
+class Counted(Problem):
+    """A problem that keeps how many draws it was asked for."""
+
+    def sample(self, n, rng, least=None):
+        self.__dict__.setdefault("asked", []).append(n)
+        return super().sample(n, rng, least=least)
+
+
+def test_what_is_drawn_first_is_what_is_wanted_then_a_batch():
+    problem = Counted(Widths(layers=2, widths=(1, 2, 3)), (Total(),))
+    seen = Seen(problem.space)
+    seen.add(problem.space.enumerate()[:-1])
+    assert seen.sample_unseen(problem, 1, np.random.default_rng(1)).tolist() == [[2, 2]]
+    large = Counted(Widths(layers=10), (Total(),))
+    drawn = Seen(large.space).sample_unseen(large, 300, np.random.default_rng(0))
+    assert len(np.unique(drawn, axis=0)) == 300
+    assert large.asked[0] == 300
+
+
+def test_a_large_space_is_drawn_from_in_batches_of_256_until_nothing_new_comes():
+    """Of 9.7 million shapes one remains: no draw finds it, and the drawing ends."""
+    problem = Counted(Widths(layers=10), (Total(),))
+    seen = Seen(problem.space)
+    rng = np.random.default_rng(0)
+    known = problem.sample(256, np.random.default_rng(5))
+    seen.add(known)
+    problem.asked.clear()
+    problem.space.sample = lambda n, rng: np.resize(known, (n, 10))
+    assert len(seen.sample_unseen(problem, 3, rng)) == 0
+    assert problem.asked == [3] + [256] * 31
+
+
+@pytest.mark.parametrize(
+    ("useful", "expected"),
+    [
+        (1.0, [8]),  # all of use: one round
+        (0.5, [8, 10, 6]),  # 4 * 16 // (4 + 2), then 2 * 26 // (6 + 2)
+        (0.0, [8, 32, 32, 32]),  # nothing new four times: drawn instead
+    ],
+)
+def test_more_are_bred_the_fewer_are_of_use(useful, expected):
+    """(missing) * (bred + n) // (found + n // 8 + 1), at most four times as many as wanted."""
+    problem = Counted(Widths(layers=10), (Total(),))
+    seen = Seen(problem.space)
+    known = np.zeros((1, 10), dtype=np.int64)
+    seen.add(known)
+    rounds, fresh = [], iter(range(1, 10**6))
+
+    def breed(k):
+        rounds.append(k)
+        good = 0 if useful == 0 else 4 if useful == 0.5 and len(rounds) == 1 else 2
+        good = k if useful == 1 else good
+        new = [list(np.base_repr(next(fresh), 5).zfill(10)) for _ in range(good)]
+        new = np.array(new).astype(np.int64).reshape(-1, 10)
+        return np.concatenate([new, np.repeat(known, k - good, axis=0)])
+
+    found = seen.breed_unseen(problem, breed, 8, np.random.default_rng(0))
+    assert len(np.unique(found, axis=0)) == 8
+    assert rounds == expected

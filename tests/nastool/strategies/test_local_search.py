@@ -82,3 +82,18 @@ def test_starts_from_a_front_that_it_is_told():
 def test_bad_setting_is_named():
     with pytest.raises(InvalidInputError, match="starts must be at least 1, got 0"):
         LocalSearch(example_problems()["single"], 0, starts=0)
+
+
+def test_neighbours_are_all_that_differ_in_one_gene_and_none_else():
+    """Of every genotype of the space: a step apart where genes are ordered, else any choice."""
+    space = Mixed()
+    everything = np.stack(
+        np.meshgrid(*[np.arange(len(gene.choices)) for gene in space.genes], indexing="ij"), -1
+    ).reshape(-1, len(space.genes))
+    ordered = np.array([gene.ordered for gene in space.genes])
+    starts = everything[:: len(everything) // 20]
+    found, owners = neighbours(space, starts)
+    for row, start in enumerate(starts):
+        apart = np.abs(everything - start)
+        near = ((apart > 0).sum(axis=1) == 1) & np.all((apart <= 1) | ~ordered, axis=1)
+        assert sorted(found[owners == row].tolist()) == sorted(everything[near].tolist())

@@ -147,3 +147,8 @@ def test_space_with_one_architecture_is_exhausted():
     assert asked.tolist() == [[0, 0]]
     strategy.tell(problem.evaluate(asked))
     assert len(strategy.ask(5)) == 0
+
+
+def test_a_population_is_a_hundred_by_default():
+    problem = example_problems()["pair"]
+    assert NSGA2(problem, 0)._algorithm.pop_size == 100

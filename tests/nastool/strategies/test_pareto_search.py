@@ -99,3 +99,47 @@ def test_who_adds_most_to_the_front_has_most_children():
     # The knee and both ends count most, its neighbours by what they alone dominate.
     assert parents[0][[0, 2, 4]] == pytest.approx([parents[0][2]] * 3)
     assert parents[0][1] < parents[0][2] / 2
+
+
+@pytest.mark.parametrize("m", [1, 2, 3])
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_of_two_or_fewer_each_counts_alike(n, m):
+    points = np.eye(3)[:n, :m] * 7.0
+    assert _contributions(points).tolist() == [1 / max(n, 1)] * n
+
+
+def test_where_nothing_adds_anything_each_counts_alike():
+    assert _contributions(np.ones((4, 2))).tolist() == [0.25] * 4
+    line = np.stack([np.zeros(4), np.arange(4.0)], axis=1)
+    assert _contributions(line).tolist() == [0.25] * 4
+
+
+def test_of_three_objectives_the_crowding_counts_and_ends_as_the_largest():
+    x = np.array([0.0, 1.0, 3.0, 6.0])
+    points = np.stack([x, -x, x], axis=1)
+    # Gaps of the inner ones, by each objective: 3 and 5 of 6.
+    inner = np.array([3.0, 5.0]) / 6 * 3
+    expected = np.array([inner[1], *inner, inner[1]])
+    np.testing.assert_allclose(_contributions(points), expected / expected.sum())
+    # Three points, all of them ends of some objective: nothing inner is known.
+    assert _contributions(np.eye(3)).tolist() == [1 / 3] * 3
+    two = np.stack([x, 6 - x], axis=1)
+    wide = np.array([2.0 * 1, 3.0 * 2])
+    share = np.array([wide[1], *wide, wide[1]])
+    np.testing.assert_allclose(_contributions(two), share / share.sum())
+
+
+@pytest.mark.parametrize("crossover", [0.0, 0.3, 1.0])
+def test_children_have_two_parents_as_often_as_set(crossover):
+    """Crossed ones take whole genes of two parents, the others differ in one gene."""
+    space = Widths(30)
+    ends = Formula("up", lambda g: g.sum(axis=1) * 1.0), Formula("down", lambda g: -g.sum(axis=1))
+    problem = Problem(space, ends)
+    strategy = ParetoSearch(problem, 0, initial=2, crossover=crossover, jump=0.0)
+    strategy.tell(problem.evaluate(np.array([[0] * 30, [4] * 30])))
+    children = strategy._breed(4_000, 0)
+    mixed = ((children < 2).any(axis=1) & (children > 2).any(axis=1)).mean()
+    # Half of the mates are the parent itself or lie beyond it at this end of the front.
+    alone = strategy._breed(1, 0).shape
+    assert alone == (1, 30)
+    assert mixed == pytest.approx(crossover * 4 / 9, abs=0.03)

@@ -6,7 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from nastool.plugins import load_file, load_objective, load_space
+from nastool.discovery import load_file
+from nastool.plugins import load_objective, load_space
 from nastool.testing import ObjectiveConformance
 from nastool_objectives.latency.registry import device_names, find_device, read_card
 

@@ -30,7 +30,7 @@ from nastool_supernets.corpus.tasks import Batches, apply_fixed, random_generato
 from nastool_supernets.corpus.text import TextFile, load_tokenizer, save_tokenizer, train_tokenizer
 from nastool_supernets.family import net_of
 from nastool_supernets.saved import latest_checkpoint, load_supernet
-from nastool_supernets.training import checkpoints, pretraining
+from nastool_supernets.training import checkpoints, pretraining, run
 from nastool_supernets.training.config import PretrainingConfig
 from nastool_supernets.training.gradients import accumulate_gradients
 from nastool_supernets.training.optimizer import build_optimizer
@@ -575,14 +575,14 @@ class TestCommand:
         options += ["--checkpoint-every", "4", "--sequence-length", "16", "--held-out", "0.1"]
         options += ["--dtype", "float32", "--peak-flops", "1e9", "--tracker", "none"]
         options += ["--output", str(net)]
-        append = pretraining.TrainingLog.append
+        append = run.TrainingLog.append
 
         def power_cut(log, report, *others):
             if report.step == step:
                 raise RuntimeError("power cut")
             return append(log, report, *others)
 
-        monkeypatch.setattr(pretraining.TrainingLog, "append", power_cut)
+        monkeypatch.setattr(run.TrainingLog, "append", power_cut)
         cut = CliRunner().invoke(pretrain_command, [*options, "--tokenizer", "train:120"])
         assert "power cut" in str(cut.exception)
         monkeypatch.undo()

@@ -33,7 +33,7 @@ from nastool_supernets.corpus.text import (
 )
 from nastool_supernets.family import net_of
 from nastool_supernets.saved import latest_checkpoint, load_supernet
-from nastool_supernets.training import pretraining
+from nastool_supernets.training import pretraining, run
 from nastool_supernets.training.config import PRESETS, PretrainingConfig
 from nastool_supernets.training.pretraining import pretrain
 from nastool_supernets.training.rules import Distillation, RandomOnly, SizeAware
@@ -342,7 +342,7 @@ class TestTrackers:
             def close(self):
                 raise RuntimeError("closed")
 
-        monkeypatch.setattr(pretraining, "open_trackers", lambda *_: [Full()])
+        monkeypatch.setattr(run, "open_trackers", lambda *_: [Full()])
         with pytest.raises(NastoolError, match=r"curves to the curves: .*No space.* is kept"):
             train(tmp_path, replace(CONFIG, log_every=1))
         assert latest_checkpoint(tmp_path / "checkpoints").state["step"] == 3

@@ -218,7 +218,8 @@ def _seconds_of_visits(
 
 
 def _settings(device_text: str, texts: tuple[str, ...], threads: int | None) -> dict[str, Any]:
-    from nastool.plugins import DEVICES, find, parse_spec
+    from nastool.discovery import DEVICES, find
+    from nastool.plugins import parse_spec
     from nastool.recipes.settings import read_pairs, typed_settings
 
     plugin = find(DEVICES, parse_spec(device_text).name)

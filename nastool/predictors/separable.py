@@ -1,0 +1,55 @@
+"""Functions of genotypes that add up gene by gene: what is searched exactly however large it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Separable:
+    """A sum of one term a gene, or the exponential of such a sum.
+
+    Args:
+        terms: For each gene the terms of its choices, shape (k_i,).
+        offset: Added to the sum.
+        is_log: Whether the sum is the logarithm of the value.
+    """
+
+    terms: tuple[Floats, ...]
+    offset: float = 0.0
+    is_log: bool = False
+
+    def predict(self, genotypes: NDArray[np.int64]) -> Floats:
+        """Values of genotypes (n, d), shape (n,)."""
+        total = np.full(len(genotypes), self.offset)
+        for gene, terms in enumerate(self.terms):
+            total += terms[genotypes[:, gene]]
+        return self.value(total)
+
+    def value(self, sums: Floats) -> Floats:
+        """What sums of terms stand for."""
+        return np.exp(sums) if self.is_log else sums
+
+    def limit(self, bound: float) -> float:
+        """The sum that a value stands for; minus infinity where no sum is so small."""
+        if not self.is_log:
+            return bound
+        return math.log(bound) if bound > 0 else -math.inf
+
+    def restrict(self, chosen: Mapping[int, int]) -> Separable:
+        """The same function where some genes have their choice, of the other genes alone.
+
+        Args:
+            chosen: Index of the choice of each gene that is fixed. Where all are, the function is
+                one of a gene with a single choice.
+        """
+        fixed = [float(self.terms[gene][choice]) for gene, choice in chosen.items()]
+        free = tuple(terms for gene, terms in enumerate(self.terms) if gene not in chosen)
+        return replace(self, terms=free or (np.zeros(1),), offset=math.fsum([self.offset, *fixed]))
