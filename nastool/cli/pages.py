@@ -71,14 +71,15 @@ def _format_options(
     command: click.Command, ctx: click.Context, formatter: click.HelpFormatter
 ) -> None:
     """Write the options of a command group by group."""
-    for title, rows in _sections(command, ctx):
+    for title, rows in sections(command, ctx):
         with formatter.section(title):
             formatter.write_dl(rows)
 
 
-def _sections(
+def sections(
     command: click.Command, ctx: click.Context
 ) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """The options of a command by group: its title, and for each option how it is typed and why."""
     own: Mapping[str, str] = getattr(command, _GROUPS, {})
     first, *others, last = _SHARED
     titles = [first, others[0], *own, *others[1:], _MORE, last]
