@@ -29,6 +29,7 @@ class Plan:
         retry_failed: Whether to begin with what has failed in the stored study.
         ending: When it ends before its budget.
         executor: Where what is not cheap is evaluated; in this process by default.
+        pending: How many are under way at a time, told one by one; None for whole batches.
     """
 
     recipe: StudyRecipe
@@ -36,6 +37,7 @@ class Plan:
     retry_failed: bool = False
     ending: Ending = NO_END
     executor: Executor | None = None
+    pending: int | None = None
 
     def study(self, problem: Problem | None = None) -> Study:
         """The study, with what the store already holds of it.
@@ -65,6 +67,7 @@ class Plan:
                 progress,
                 retry_failed=self.retry_failed,
                 until=self.ending.until(),
+                pending=self.pending,
             )
         if label:
             return result.first(budget)

@@ -16,6 +16,7 @@ from nastool.cli.executing import Executing, executor_options
 from nastool.cli.options import (
     budget_options,
     corrected_option,
+    count,
     ending_options,
     output_options,
     parse_time,
@@ -53,6 +54,13 @@ if TYPE_CHECKING:
 @ending_options
 @refining_options
 @executor_options
+@click.option(
+    "--asynchronous",
+    type=count,
+    metavar="N",
+    help="Keep N architectures under way and tell the strategy each as it comes, in an order that "
+    "depends on the machines. Default: whole batches, the same whatever measures them.",
+)
 @storage_option
 @click.option(
     "--study",
@@ -92,6 +100,7 @@ def search(
     patience: int | None,
     refining: Refining | None,
     executing: Executing,
+    asynchronous: int | None,
     storage: str,
     study_name: str | None,
     predictor_texts: tuple[str, ...],
@@ -137,7 +146,7 @@ def search(
     if refining is not None and ending:
         raise InvalidInputError("--refine: expected neither --time nor --patience beside it")
     with executing.opened() as executor:
-        plan = Plan(recipe, storage, retry_failed, ending, executor)
+        plan = Plan(recipe, storage, retry_failed, ending, executor, asynchronous)
         measured: dict[str, Objective] = {}
         verification: Mapping[str, Any] | None
         if refining is not None:
@@ -160,6 +169,7 @@ def search(
         "storage": "memory" if storage == "none" else showable(storage),
         **proof,
         **cut_short(study.strategy, result),
+        **_told_one_by_one(asynchronous),
         **({} if refining is None else {"refined": str(refining)}),
     }
     finished = proven and result.stop_reason != "interrupted"
@@ -168,6 +178,16 @@ def search(
     _check_finished(result, budget, storage, study.name)
     if not proven:
         raise KeyboardInterrupt("the proof is not finished, and nothing is kept of it")
+
+
+def _told_one_by_one(asynchronous: int | None) -> dict[str, str]:
+    """What to say of a search that depends on its machines."""
+    if asynchronous is None:
+        return {}
+    return {
+        "asynchronous": f"{asynchronous} under way, told as they came: the order depends on the "
+        "machines, and another run may find something else"
+    }
 
 
 def _check_finished(result: Result, budget: int, storage: str, name: str) -> None:

@@ -9,19 +9,21 @@ from typing import Any
 from nastool.errors import InvalidInputError
 from nastool.executors.base import Executor, at_least_one
 
+_CHUNK = 8
+"""Small beside what each evaluation costs."""
+
 
 class Serial(Executor):
     """Evaluates in this process, one after the other.
 
     Args:
-        chunk: Genotypes handed to an objective at a time, at least 1; as many as take a moment by
-            default.
+        chunk: Genotypes handed to an objective at a time, at least 1: what an interrupt may lose.
     """
 
     is_elsewhere = False
 
-    def __init__(self, chunk: int | None = None) -> None:
-        self.chunk = None if chunk is None else at_least_one("chunk", chunk)
+    def __init__(self, chunk: int = _CHUNK) -> None:
+        self.chunk = at_least_one("chunk", chunk)
 
     @property
     def workers(self) -> int:

@@ -132,7 +132,8 @@ class Work:
         """
         chunks = [self._take(future) for future in list(self._running) if future.done()]
         # Before anybody looks at these: an idle worker costs more.
-        self.hand_out()
+        if self._executor.is_elsewhere:
+            self.hand_out()
         return [chunk for chunk in chunks if chunk is not None]
 
     def close(self) -> None:
