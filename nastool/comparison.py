@@ -356,7 +356,7 @@ def compare(
 
     Raises:
         InvalidInputError: No strategies or seeds, repeated seeds, a bound on an unknown metric, or
-            a name under which the store keeps something else.
+            a blank name, or one under which the store keeps something else.
         KeyboardInterrupt: Ctrl-C; what was evaluated is kept in the store.
     """
     if not strategies or not seeds or len(set(seeds)) != len(seeds):
@@ -371,6 +371,8 @@ def compare(
         from nastool.store import open_store
 
         store = open_store(store)
+    if not name.strip():
+        raise InvalidInputError(f"a comparison must have a name that is not blank, got {name!r}")
     if store is not None:
         check_name(store, name, problem)
     results: dict[str, list[Result]] = {strategy: [] for strategy in strategies}

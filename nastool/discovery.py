@@ -32,6 +32,8 @@ PREDICTORS = "nastool.predictors"
 DEVICES = "nastool.devices"
 EXECUTORS = "nastool.executors"
 COMMANDS = "nastool.commands"
+PUBLICATIONS = "nastool.publications"
+PRESETS = "nastool.presets"
 SUPERNETS = "nastool.supernets"
 
 GROUPS: Mapping[str, str] = {
@@ -42,6 +44,8 @@ GROUPS: Mapping[str, str] = {
     DEVICES: "device",
     EXECUTORS: "executor",
     COMMANDS: "command",
+    PUBLICATIONS: "published folder",
+    PRESETS: "preset",
     SUPERNETS: "supernet family",
 }
 """Entry-point groups, and what one member of each is called."""
@@ -72,6 +76,7 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "regret": "nastool.cli.regret:regret",
         "run": "nastool.cli.run:run",
         "search": "nastool.cli.search:search",
+        "push": "nastool.cli.push:push",
         "show": "nastool.cli.show:show",
         "space": "nastool.cli.space:space",
         "studies": "nastool.cli.studies:studies",

@@ -55,7 +55,7 @@ def _areas(points: _Floats, corner: _Floats) -> list[float]:
     area, areas = 0.0, []
     for x, y in points.tolist():
         begin = bisect_left(xs, x)
-        if ys[begin - 1] > y and not (xs[begin] == x and ys[begin] <= y):
+        if ys[begin - 1] > y:
             end = begin
             while ys[end] >= y:
                 end += 1

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from nastool.choices import Choice
 from nastool.errors import InvalidInputError
 from nastool.exact.boxes import BoxSum
+from nastool.files.hub import fetched
 from nastool.objective import Direction, Kind, Objective, Provenance, RankAgreement
 from nastool.predictors.base import GridForm, load_predictor, save_predictor
 from nastool.predictors.evaluation import rank_agreement
@@ -38,7 +39,7 @@ class PredictedObjective(Objective):
 
     def __init__(self, space: SearchSpace, folder: str | Path, name: str | None = None) -> None:
         self.space = space
-        self.folder = Path(folder)
+        self.folder = fetched(folder)
         self.predictor, self.card = load_predictor(self.folder)
         self._name = name or self.card.metric
         self._check_fit()

@@ -1,9 +1,13 @@
 """Every test runs offline, on few threads, and without the plugin files of other tests."""
 
+import base64
+import hashlib
+import http.server
 import json
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -50,3 +54,118 @@ def checked_json():
         return content
 
     return read
+
+
+class FakeHub(http.server.BaseHTTPRequestHandler):
+    """Repositories in memory: what making, describing and committing ask for."""
+
+    repositories: dict = {}  # noqa: RUF012 - set anew for each server
+    commits: list = []  # noqa: RUF012
+
+    def log_message(self, *_):
+        pass
+
+    def _answer(self, status, content, **headers):
+        text = json.dumps(content).encode()
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(text)), **headers}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(text)
+
+    def _repository(self):
+        name = "/".join(self.path.split("?")[0].split("/")[3:5])
+        return name, self.repositories.get(name)
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def _file(self):
+        """A file as the hub serves it: its name behind the revision."""
+        owner, name, _, _, *inside = self.path.split("?")[0].strip("/").split("/")
+        found = self.repositories.get(f"{owner}/{name}", {"files": {}})
+        content = found["files"].get("/".join(inside))
+        if content is None:
+            return self._answer(404, {}, X_Error_Code="EntryNotFound")
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("ETag", '"' + hashlib.sha1(content).hexdigest() + '"')
+        self.send_header("X-Repo-Commit", found["sha"])
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+        return None
+
+    def do_GET(self):
+        if "/resolve/" in self.path:
+            return self._file()
+        name, found = self._repository()
+        if found is None:
+            return self._answer(404, {}, X_Error_Code="RepoNotFound")
+        if "/tree/" in self.path:
+            files = found["files"].items()
+            tree = [
+                {"type": "file", "path": path, "size": len(content), "oid": "1"}
+                for path, content in files
+            ]
+            return self._answer(200, tree)
+        siblings = [{"rfilename": file} for file in found["files"]]
+        facts = {"_id": "1", "id": name, "private": found["private"], "sha": found["sha"]}
+        return self._answer(200, {**facts, "siblings": siblings, "tags": [], "downloads": 0})
+
+    def do_POST(self):
+        text = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        name, found = self._repository()
+        if self.path.startswith("/api/repos/create"):
+            asked = json.loads(text)
+            name = f"{asked.get('organization') or 'me'}/{asked['name']}"
+            url = {"url": f"https://huggingface.co/{name}"}
+            if name in self.repositories:
+                return self._answer(409, url)
+            private = bool(asked.get("private")) or asked.get("visibility") == "private"
+            self.repositories[name] = {"private": private, "files": {}, "sha": "0" * 40}
+            return self._answer(200, url)
+        if "/preupload/" in self.path:
+            files = json.loads(text)["files"]
+            modes = [
+                {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in files
+            ]
+            return self._answer(200, {"files": modes})
+        if "/commit/" in self.path:
+            lines = [json.loads(line) for line in text.splitlines()]
+            if lines[0]["value"].get("parentCommit") != found["sha"]:
+                return self._answer(412, {"error": "the repository has changed"})
+            for line in lines[1:]:
+                if line["key"] == "file":
+                    content = base64.b64decode(line["value"]["content"])
+                    found["files"][line["value"]["path"]] = content
+                else:
+                    del found["files"][line["value"]["path"]]
+            self.commits.append(name)
+            return self._answer(
+                200,
+                {
+                    "commitUrl": f"https://huggingface.co/{name}/commit/{'1' * 40}",
+                    "commitOid": "1" * 40,
+                },
+            )
+        return self._answer(200, {"errors": [], "warnings": []})
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path_factory):
+    huggingface_hub = pytest.importorskip("huggingface_hub")
+    kind = type("Hub", (FakeHub,), {"repositories": {}, "commits": []})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), kind)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    api = huggingface_hub.HfApi(f"http://127.0.0.1:{server.server_port}", token="hf_none")
+    monkeypatch.setattr("huggingface_hub.HfApi", lambda: api)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    cache = tmp_path_factory.mktemp("hub")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    yield kind
+    server.shutdown()
+    thread.join()
+    server.server_close()

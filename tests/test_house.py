@@ -60,9 +60,12 @@ def test_no_module_hands_on_the_names_of_another():
                 continue
             if is_door(node.module):
                 continue
-            for name in {alias.name for alias in node.names} - defined(node.module):
-                if f"{node.module}.{name}" not in modules():
-                    found.append(f"{file.relative_to(ROOT)}: {name} is not {node.module}'s own")
+            names = {alias.name for alias in node.names} - defined(node.module)
+            found.extend(
+                f"{file.relative_to(ROOT)}: {name} is not {node.module}'s own"
+                for name in names
+                if f"{node.module}.{name}" not in modules()
+            )
     assert not found, "\n".join(found)
 
 

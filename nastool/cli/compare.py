@@ -13,6 +13,7 @@ from nastool.cli.cost import announce, dry_run_option
 from nastool.cli.executing import Executing, executor_options
 from nastool.cli.options import (
     PLUGIN_FILES,
+    Name,
     all_option,
     count,
     ending_options,
@@ -100,8 +101,8 @@ _WORTH_PROBING = 20
 @storage_option
 @click.option(
     "--name",
+    type=Name(),
     metavar="NAME",
-    default="",
     help="Name to keep the runs under. By default it follows from the problem, so that the same "
     "command goes on, and one with more strategies, seeds or budget adds to what is there.",
 )
@@ -127,7 +128,7 @@ def compare(
     patience: int | None,
     executing: Executing,
     storage: str,
-    name: str,
+    name: str | None,
     dry_run: bool,
     everything: bool,
     output_format: str | None,
@@ -156,7 +157,7 @@ def compare(
         budget,
         tuple(dict.fromkeys(map(parse_limit, bound_texts))),
         ctx.meta.get(PLUGIN_FILES, ()),
-        name,
+        name or "",
         Ending(limit_s, patience),
     )
     contest.check()

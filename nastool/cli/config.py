@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from nastool.cli.options import PLUGIN_FILES, WholeNumber
 from nastool.errors import InvalidInputError, nearest
@@ -27,6 +28,7 @@ CONFIG_FILES = "nastool.config_files"
 """Where a context's ``meta`` keeps the files that options were read from."""
 
 _RUN = "nastool.run"
+_PLACES = "nastool.places"
 """Where ``nastool run`` leaves its file in a context's ``meta``."""
 
 _DUMP = "nastool.dump_config"
@@ -160,11 +162,29 @@ def _dumping(callback: Callable[..., Any]) -> Callable[..., Any]:
     def run(*arguments: Any, **options: Any) -> Any:
         ctx = click.get_current_context()
         if not ctx.meta.pop(_DUMP, False):
-            return callback(*arguments, **options)
+            try:
+                return callback(*arguments, **options)
+            except InvalidInputError as error:
+                if place := _place(ctx, text := str(error)):
+                    raise InvalidInputError(f"{place}:{text.partition(':')[2]}") from error
+                raise
         click.echo(_dumped(ctx), nl=False)
         return None
 
     return run
+
+
+def _place(ctx: click.Context, text: str) -> str:
+    """The place in a file that a message about an option is about; empty where there is none.
+
+    What a command finds wrong in an option that a file gave, it says as if it were typed.
+    """
+    option = text.partition(":")[0]
+    for param in ctx.command.params:
+        name = str(param.name)
+        if option in param.opts and ctx.get_parameter_source(name) is ParameterSource.DEFAULT_MAP:
+            return str(ctx.meta.get(_PLACES, {}).get(name, ""))
+    return ""
 
 
 def _command_name(ctx: click.Context) -> str:
@@ -221,6 +241,7 @@ def _read(ctx: click.Context, path: Path, own: click.Parameter | None) -> dict[s
         if param.name in content:
             raise InvalidInputError(f"{document.at(key)}: expected once, got it by two names")
         content[str(param.name)] = _value(ctx, document, key, param, value)
+        ctx.meta.setdefault(_PLACES, {})[str(param.name)] = document.at(key)
     return content
 
 

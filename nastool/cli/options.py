@@ -71,6 +71,17 @@ class WholeNumber(click.ParamType[int]):
         )
 
 
+class Name(click.ParamType[str]):
+    """A name that something is kept under, which shows: the type of an option."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if str(value).strip():
+            return str(value)
+        return self.fail(f"expected a name that is not blank, got {value!r}", param, ctx)
+
+
 class FiniteNumber(click.FloatRange):
     """A number, which click's own may not be: the type of an option."""
 

@@ -14,6 +14,7 @@ from nastool.cli import completion
 from nastool.cli.constraints import constraint_options, read_constraints
 from nastool.cli.executing import Executing, executor_options
 from nastool.cli.options import (
+    Name,
     budget_options,
     corrected_option,
     count,
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
 @click.option(
     "--study",
     "study_name",
+    type=Name(),
     shell_complete=completion.studies,
     metavar="NAME",
     help="Name to keep the evaluations under. By default it follows from what is searched and "

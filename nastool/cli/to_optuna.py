@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from nastool.cli import completion
-from nastool.cli.options import count, plugin_option, storage_option
+from nastool.cli.options import Name, count, plugin_option, storage_option
 from nastool.cli.pages import help_page
 
 
@@ -23,7 +23,9 @@ from nastool.cli.pages import help_page
     show_default=True,
     help="Storage of Optuna's: a database, or the path of a journal file.",
 )
-@click.option("--name", metavar="NAME", help="Of the study in Optuna. Default: the same.")
+@click.option(
+    "--name", type=Name(), metavar="NAME", help="Of the study in Optuna. Default: the same."
+)
 @click.option("--front", is_flag=True, help="Write what is on the front only.")
 @click.option("--last", type=count, metavar="N", help="Write the last N evaluations only.")
 @storage_option

@@ -7,6 +7,7 @@ A folder that one process at a time may write to has an owner.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ import shutil
 import socket
 import stat
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -61,6 +63,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             with target.open("wb") as file:
                 yield file
             return
+        _remove_orphans(target.parent)
         aside = beside(target)
         try:
             descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
@@ -168,8 +171,41 @@ def writing(what: str | Path) -> Iterator[None]:
 
 def beside(target: Path, folder: Path | None = None) -> Path:
     """Return a name of its own for what becomes the target, in its folder, not to be listed."""
-    mark = f"{_PARTIAL}{os.getpid()}-{secrets.token_hex(4)}"
+    mark = f"{_own_mark()}{os.getpid()}-{secrets.token_hex(4)}"
     return (folder or target.parent) / f"{_hidden(target)}{mark}"
+
+
+@functools.cache
+def _own_mark() -> str:
+    """What marks the partial files of this machine; processes of others cannot be looked up."""
+    return f"{_PARTIAL}{zlib.crc32(socket.gethostname().encode()):08x}-"
+
+
+def _remove_orphans(folder: Path) -> None:
+    """Remove the partial files of this machine's processes that have ended, e.g. by SIGKILL.
+
+    Folders are left: one may be the only copy of what it was about to replace.
+    """
+    if os.name != "posix":
+        return
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            _, mark, rest = entry.name.partition(_own_mark())
+            process = rest.partition("-")[0]
+            if mark and process.isdecimal() and entry.is_file(follow_symlinks=False):
+                with contextlib.suppress(OSError):
+                    if not _is_running(int(process)):
+                        Path(entry.path).unlink()
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # of another user
+        return True
+    return True
 
 
 def _hidden(target: Path) -> str:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from nastool.choices import Choice
 from nastool.discovery import PREDICTORS, available, find
 from nastool.errors import InvalidInputError, naming
+from nastool.files.hub import fetched
 from nastool.files.reading import is_file, parse_json, read_text, reading
 from nastool.files.writing import beside, sync_folder, whole_folder, write_whole, writing
 from nastool.objective import Direction, RankAgreement
@@ -416,7 +417,7 @@ def load_predictor(folder: str | Path) -> tuple[Predictor, Card]:
     Raises:
         InvalidInputError: No predictor there, or one that cannot be read.
     """
-    path = Path(folder)
+    path = fetched(folder)
     if not is_file(path / CARD):
         raise InvalidInputError(f"{path} must be a folder with a predictor, got no {CARD} there")
     check_digests(path)

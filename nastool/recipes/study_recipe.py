@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any, Self
 from nastool.constraint import Constraint, Sense, parse_bound, parse_constraint, parse_whole
 from nastool.discovery import STRATEGIES, find, load_file
 from nastool.errors import InvalidInputError, StoreError, nearest
-from nastool.files.documents import Document, kind_of, parse_document, read_document, toml_text
+from nastool.files.documents import (
+    Document,
+    json_document,
+    kind_of,
+    parse_document,
+    read_document,
+    toml_text,
+)
 from nastool.plugins import load_strategy, parse_spec
 from nastool.problem import Problem
 from nastool.recipes.problems import default_objectives, make_problem
@@ -34,6 +41,10 @@ _ALSO = {
 
 _BOUNDS: Mapping[str, Sense] = {"max": "<=", "min": ">="}
 """Further keys of files: bounds by metric, e.g. ``max = {params = "66M"}``."""
+
+
+SCHEMA = "recipe"
+"""What a recipe in JSON says that it is, see ``docs/schemas``."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +175,7 @@ class StudyRecipe:
 
     def to_json(self) -> str:
         """Itself as JSON, for `from_json`."""
-        return json.dumps(self.as_dict(), indent=2)
+        return json_document(SCHEMA, self.as_dict())
 
     def to_toml(self) -> str:
         """Itself as TOML, for `from_toml` and ``nastool run``."""
@@ -294,6 +305,14 @@ def _checked(document: Document) -> dict[str, Any]:
     found: dict[str, Any] = {}
     bounds: list[Constraint] = []
     for key, value in document.content.items():
+        if key == "version" and "schema" in document.content:
+            continue
+        if key == "schema":
+            if value != f"nastool/{SCHEMA}":
+                raise InvalidInputError(
+                    f"{document.at(key)}: expected nastool/{SCHEMA}, got {value!r}"
+                )
+            continue
         name = key.replace("-", "_")
         name = _ALSO.get(name, name)
         if name in _BOUNDS:
@@ -318,6 +337,8 @@ def _field(document: Document, key: str, name: str, value: Any) -> Any:
     if name in ("space", "strategy", "study"):
         if not isinstance(value, str) or not (value or name == "study"):
             raise _wrong(document, key, "a text", value)
+        if value and not value.strip():
+            raise _wrong(document, key, "a text that is not blank", value)
         return value
     if name in ("budget", "seed", "batch_size"):
         if name == "batch_size" and value is None:

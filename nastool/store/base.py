@@ -8,11 +8,13 @@ import logging
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError, NastoolError, StoreError, nearest
+from nastool.files.hub import fetched, is_on_hub
 from nastool.space import Genotypes
 from nastool.store import engines, measurements, records, rows, urls
 from nastool.store.encoding import encode_state, pack_array
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Table
 
 _LOG = logging.getLogger(__name__)
+
+FILE = "nastool.db"
+"""Name of the store in the folder of a study that was pushed."""
 
 
 class Store:
@@ -154,17 +159,17 @@ class Store:
             Its number in the store.
 
         Raises:
-            InvalidInputError: An empty, overlong or taken name.
+            InvalidInputError: An empty, blank, overlong or taken name.
         """
         from sqlalchemy import insert
         from sqlalchemy.exc import IntegrityError
 
         from nastool.store.tables import NAME_LENGTH, studies
 
-        if not 0 < len(name) <= NAME_LENGTH or not rows.storable(name):
+        if not name.strip() or len(name) > NAME_LENGTH or not rows.storable(name):
             raise InvalidInputError(
                 f"a study's name must have 1 to {NAME_LENGTH} characters that UTF-8 knows, none of "
-                f"them null, got {rows.shortened(name)}"
+                f"them null and not all of them blank, got {rows.shortened(name)}"
             )
         row = {
             "name": name,
@@ -270,6 +275,42 @@ class Store:
         with self._write() as connection:
             if connection.execute(delete(studies).where(studies.c.name == name)).rowcount == 0:
                 raise self._unknown(name)
+
+    def copy(self, name: str, target: Store) -> None:
+        """Copy a study, its evaluations and its strategy's state to another store.
+
+        Args:
+            name: Of the study.
+            target: Has no study of that name.
+
+        Raises:
+            InvalidInputError: There is none of that name.
+        """
+        from sqlalchemy import insert
+
+        from nastool.store.tables import batches, states, studies
+
+        with self._read() as connection:
+            found = self._select(connection, studies, studies.c.name == name)
+            if not found:
+                raise self._unknown(name)
+            row = rows.read(studies, found[0], f"study {name!r}")
+            old = row.pop("id")
+            parts = {
+                table: [
+                    rows.read(table, part, f"study {name!r}")
+                    for part in self._select(connection, table, table.c.study == old)
+                ]
+                for table in (batches, states)
+            }
+        with target._write() as connection:
+            key = connection.execute(insert(studies).values(rows.signed(studies, row)))
+            new = int(key.inserted_primary_key[0])  # type: ignore[index]  # rows have one
+            for table, content in parts.items():
+                for part in content:
+                    connection.execute(
+                        insert(table).values(rows.signed(table, {**part, "study": new}))
+                    )
 
     def annotate(self, name: str, key: str, value: object) -> None:
         """Add to the description of a study, or replace what is there under that key.
@@ -474,12 +515,21 @@ def open_store(url: str | None = None, create: bool = True) -> Store:
     """Open the store at a URL, by default ``nastool.db`` in the current folder.
 
     Args:
-        url: A SQLAlchemy URL, or None for the default.
+        url: A SQLAlchemy URL, ``hf://USER/NAME`` for what was pushed there (to be read only), or
+            None for the default.
         create: Whether a SQLite file may be made.
 
     Raises:
         StoreError: The database cannot be reached, or is not one of nastool's.
     """
+    if url is not None and is_on_hub(url):
+        from nastool.files.reading import is_file
+
+        path = fetched(url) / FILE
+        if not is_file(path):
+            raise StoreError(f"{url} must hold a store that 'nastool push' left, got no {FILE}")
+        # The copy in the cache stays what is on the hub.
+        return Store(f"sqlite:///file:{quote(str(path.resolve()))}?mode=ro&immutable=1&uri=true")
     return Store(url, create)
 
 

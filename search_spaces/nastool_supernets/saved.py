@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from nastool.errors import InvalidInputError
+from nastool.files.hub import fetched
 from nastool.files.reading import is_file, is_folder, read_json_object
 from nastool.files.writing import digest, whole_file, write_whole
 from nastool_supernets.corpus.text import vocabulary_size
@@ -70,6 +71,7 @@ def trained_folder(folder: Path, what: str) -> Path:
     Raises:
         InvalidInputError: If there is neither, or the checkpoint is damaged.
     """
+    folder = fetched(folder)
     if not is_file(folder / "model.safetensors"):
         checkpoint = latest_checkpoint(folder / "checkpoints")
         if checkpoint is None:
@@ -127,7 +129,7 @@ def load_shape(folder: str | Path) -> PreTrainedModel:
     Raises:
         InvalidInputError: There is none, or it is damaged.
     """
-    folder = Path(folder)
+    folder = fetched(folder)
     if is_folder(folder / "checkpoints"):
         folder = trained_folder(folder, "model")
     content = read_json_object(folder / "config.json")

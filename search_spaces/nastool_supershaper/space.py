@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from nastool.chain import ChainCost
 from nastool.deployment import Deployment, Workload
 from nastool.errors import InvalidInputError, MissingDependencyError, nearest
+from nastool.files.hub import fetched
 from nastool.files.reading import is_file, is_folder, read_json_object
 from nastool.leftovers import shipped_folder
 from nastool.space import Gene, Genotypes, Misfit, SearchSpace
@@ -300,7 +301,7 @@ def create(argument: str | None = None) -> SuperShaperSpace:
         argument = "supershaper"
     if argument in PRESETS:
         return SuperShaperSpace(**PRESETS[argument])
-    folder = Path(argument)
+    folder = fetched(argument)
     if is_folder(folder):
         return _from_folder(folder)
     if "=" in argument:

@@ -2,6 +2,7 @@ import codecs
 import contextlib
 import gzip
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nastool.errors import InvalidInputError, WriteError
-from nastool.files import reading
+from nastool.files import reading, writing
 from nastool.files.reading import (
     is_file,
     json_lines,
@@ -257,6 +258,40 @@ def test_what_a_killed_process_left_beside_a_folder_is_removed(tmp_path):
     with whole_folder(tmp_path / "out"):
         pass
     assert sorted(os.listdir(tmp_path)) == [".outer.partial-1-00", "out"]
+
+
+_WRITER = """
+import os, signal, sys
+from pathlib import Path
+from nastool.files.writing import whole_file
+with whole_file(Path(sys.argv[1])) as file:
+    file.write(b"half")
+    file.flush()
+    {end}
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+def test_the_next_writer_removes_what_a_killed_one_left_and_nothing_else(tmp_path):
+    target = tmp_path / "a.json"
+    target.write_text("before")
+    end = "os.kill(os.getpid(), signal.SIGKILL)"
+    killed = [sys.executable, "-c", _WRITER.format(end=end), str(target)]
+    assert subprocess.run(killed).returncode == -signal.SIGKILL
+    assert target.read_text() == "before"
+    (left,) = (path for path in tmp_path.iterdir() if path != target)
+    # Of a process that runs, of one that this machine cannot know, and a folder: not ours to take.
+    others = [
+        f".a.json{writing._own_mark()}{os.getpid()}-00",
+        ".a.json.partial-99999-00",
+        ".a.json.partial-00000000-99999-00",
+    ]
+    for name in others:
+        (tmp_path / name).write_text("in use")
+    (tmp_path / f"{left.name}-folder").mkdir()
+    write_whole(tmp_path / "b.json", "after")
+    expected = ["a.json", "b.json", *others, f"{left.name}-folder"]
+    assert sorted(os.listdir(tmp_path)) == sorted(expected)
 
 
 _OWNER = """

@@ -313,3 +313,14 @@ def test_hypervolume_counts_negative_values_and_equal_coordinates(m):
     volume = 2.0**m + (3.0 * 1.0 - 2.0 * 1.0) * 2.0 ** (m - 2)
     for points in ([low, beside], [beside, low], [low, beside, low]):
         assert pareto.hypervolume(np.array(points), high) == pytest.approx(volume)
+
+
+@pytest.mark.parametrize("m", [2, 3, 4, 5])
+def test_every_objective_has_a_corner_of_its_own(m):
+    """Points and corner stretched and moved along each axis: the volume is stretched alike."""
+    rng = np.random.default_rng(m)
+    points = rng.integers(0, 6, size=(40, m)).astype(float)
+    scales, shifts = rng.uniform(0.1, 9, size=m), rng.uniform(-50, 50, size=m)
+    plain = pareto.hypervolume(points, np.full(m, 6.0))
+    moved = pareto.hypervolume(points * scales + shifts, 6.0 * scales + shifts)
+    assert moved == pytest.approx(plain * scales.prod())

@@ -193,8 +193,9 @@ def test_names_are_unique_and_unknown_ones_list_the_known(store):
     store.create_study("first", {}, {})
     with pytest.raises(InvalidInputError, match="must be new"):
         store.create_study("first", {}, {})
-    with pytest.raises(InvalidInputError, match="1 to 255"):
-        store.create_study("", {}, {})
+    for name in ("", " ", "\t\n"):
+        with pytest.raises(InvalidInputError, match=r"1 to 255 .* blank"):
+            store.create_study(name, {}, {})
     for call in (store.load, store.delete):
         with pytest.raises(InvalidInputError, match=r"unknown study 'second'.*known: first"):
             call("second")

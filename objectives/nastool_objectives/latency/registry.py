@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from nastool.deployment import Workload
 from nastool.errors import InvalidInputError, nearest
+from nastool.files.hub import fetched, is_on_hub
 from nastool.files.reading import is_file, is_folder, parse_json, read_text, reading
 from nastool.files.writing import write_whole, writing
 from nastool.leftovers import shipped_folder
@@ -174,12 +175,15 @@ def find_device(name: str, folder: Path | None = None) -> Path:
     """The folder of a device.
 
     Args:
-        name: Of a device that is kept, a path to a device's folder, or of one that ships.
+        name: Of a device that is kept, a path to a device's folder or its ``hf://`` name, or of
+            one that ships.
         folder: Where devices are kept; see `devices_folder`.
 
     Raises:
         InvalidInputError: There is none; the message lists those there are.
     """
+    if is_on_hub(name):
+        return fetched(name)
     root = devices_folder(folder)
     check_enterable(root)
     named = [root / name, shipped_devices() / name] if _NAME.fullmatch(name) else []

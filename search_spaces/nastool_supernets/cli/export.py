@@ -164,8 +164,8 @@ def export(
     weights, tokenizer, code and a model card, and loads with transformers anywhere.
     """
     with torch_needed():
+        from nastool.files import hub
         from nastool_supernets.deployment import export as exporting
-        from nastool_supernets.deployment import hub
     from nastool.files.writing import check_free
     from nastool_supernets.deployment.runtimes import FILES, require
 

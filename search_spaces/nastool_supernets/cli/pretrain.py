@@ -53,6 +53,13 @@ _PROBE = 20.0
 """Seconds of which some twentieths are spent on measuring the pace, or the time of a few steps."""
 
 
+def _presets() -> str:
+    """What there is, told without importing it."""
+    from nastool.discovery import PRESETS, available
+
+    return "; ".join(f"{each.name} ({each.summary.rstrip('.')})" for each in available(PRESETS))
+
+
 @help_page(
     "nastool pretrain --bert bert-base-uncased --text corpus.txt --output runs/supernet",
     "nastool pretrain --text corpus.txt --preset smoke --output runs/first",
@@ -143,8 +150,7 @@ _PROBE = 20.0
 @click.option(
     "--preset",
     metavar="NAME",
-    help="smoke (20 steps, 20k tokens of length 128), short (400, 819k; minutes for a small net on "
-    "a CPU), laptop (20,000, 82M) or supershaper (as published). Default: laptop.",
+    help=f"{_presets()}. Default: laptop.",
 )
 @click.option("--steps", type=count, help="Optimizer steps.")
 @click.option(

@@ -142,8 +142,10 @@ def teaching(
 
 
 def _preset(name: str) -> PretrainingConfig:
-    from nastool_supernets.training.config import PRESETS
+    from nastool.discovery import PRESETS, available
+    from nastool_supernets.training.presets import preset
 
-    if name not in PRESETS:
-        raise InvalidInputError(f"--preset: expected one of {', '.join(PRESETS)}, got {name!r}")
-    return PRESETS[name]
+    known = [plugin.name for plugin in available(PRESETS)]
+    if name not in known:
+        raise InvalidInputError(f"--preset: expected one of {', '.join(known)}, got {name!r}")
+    return preset(name)

@@ -140,7 +140,7 @@ def further_training(
 ) -> Pretraining | None:
     """How subnets are trained first; None where they are not."""
     from nastool_supernets.finetuning.subnets import Pretraining
-    from nastool_supernets.training.config import PRESETS
+    from nastool_supernets.training.presets import laptop
 
     if steps is None:
         steps = 1000 if "partial" in modes else 0
@@ -156,9 +156,9 @@ def further_training(
             f"{opened.folder}: expected held-out text to follow the perplexity on, got too little"
         )
     config = replace(
-        PRESETS["laptop"],
+        laptop(),
         steps=steps,
-        warmup_steps=min(PRESETS["laptop"].warmup_steps, steps // 10),
+        warmup_steps=min(laptop().warmup_steps, steps // 10),
         **hyperparameters,
     )
     return Pretraining(config, opened)

@@ -238,39 +238,3 @@ class PretrainingConfig:
             for name, value in self.describe().items()
             if name not in FREE_ON_RESUME and then[name] != value
         ]
-
-
-PRESETS: dict[str, PretrainingConfig] = {
-    "supershaper": PretrainingConfig(),
-    # For starting from pretrained weights with a new head, on a few CPU cores.
-    "laptop": PretrainingConfig(
-        steps=20_000,
-        batch_size=32,
-        learning_rate=2e-4,
-        warmup_steps=200,
-        head_steps=300,
-        evaluate_every=500,
-        checkpoint_every=250,
-    ),
-    # About ten minutes for a small net on a few CPU cores: a first supernet that orders shapes.
-    "short": PretrainingConfig(
-        steps=170,
-        batch_size=16,
-        learning_rate=4e-4,
-        warmup_steps=10,
-        head_steps=25,
-        evaluate_every=50,
-        checkpoint_every=50,
-    ),
-    # Seconds, to see every part work.
-    "smoke": PretrainingConfig(
-        steps=20,
-        batch_size=8,
-        learning_rate=5e-4,
-        warmup_steps=2,
-        head_steps=4,
-        log_every=1,
-        evaluate_every=10,
-        checkpoint_every=10,
-    ),
-}

@@ -229,3 +229,30 @@ def test_what_json_calls_null_is_a_setting_of_nothing(nastool):
     Path("a.json").write_text('{"space": "toy", "options": {"tournament_size": null}}')
     text = dumped(nastool, "search", "--config", "a.json")
     assert tomllib.loads(text)["option"] == {"tournament_size": "none"}
+
+
+@pytest.mark.parametrize("command", ["run", "search"])
+def test_what_a_command_finds_wrong_in_a_file_is_said_of_its_line(nastool, tmp_path, command):
+    path = tmp_path / "wide.toml"
+    path.write_text('space = "supershaper"\nbudget = 10\nmax = {params = nan}\n')
+    arguments = [str(path)] if command == "run" else ["--config", str(path)]
+    result = nastool(command, *arguments, "--storage", "none")
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"Error: {path}, line 3: max: expected a number with")
+    assert "Traceback" not in result.stderr
+    # What the command line gives instead is the option's.
+    result = nastool(command, *arguments, "--max", "params=inf", "--storage", "none")
+    assert result.stderr.startswith("Error: --max: expected a number with")
+
+
+@pytest.mark.parametrize("name", ["", " ", "\t"])
+@pytest.mark.parametrize(
+    "arguments",
+    [("search", "--study"), ("compare", "--name"), ("to-optuna", "some", "--name")],
+)
+def test_blank_names_are_refused(nastool, tmp_path, arguments, name):
+    space = () if arguments[0] == "to-optuna" else ("--space", "supershaper")
+    result = nastool(*arguments, name, *space, "--storage", f"sqlite:///{tmp_path / 'x.db'}")
+    assert result.exit_code == 2
+    assert f"expected a name that is not blank, got {name!r}" in result.stderr
+    assert not list(tmp_path.iterdir())

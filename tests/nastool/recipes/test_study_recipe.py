@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -239,3 +240,15 @@ def test_what_measures_a_metric_is_found_by_its_name():
         measurers(problem, given={"params": "x"})
     measured, skipped = measurers(problem, given={"loss": "throughput"})
     assert (measured["loss"].name, skipped) == ("throughput", {})
+
+
+def test_the_json_of_a_recipe_holds_to_its_schema(checked_json):
+    recipe = StudyRecipe(
+        "supershaper", constraints=("params<=66M",), options={"population_size": 50}, batch_size=7
+    )
+    content = checked_json(recipe.to_json())
+    assert content["constraints"] == ["params<=66M"]
+    assert StudyRecipe.from_json(recipe.to_json()) == recipe
+    foreign = json.dumps({**content, "schema": "nastool/front"})
+    with pytest.raises(InvalidInputError, match="schema: expected nastool/recipe, got"):
+        StudyRecipe.from_json(foreign)

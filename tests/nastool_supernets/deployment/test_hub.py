@@ -1,10 +1,6 @@
 """What a push leaves on the hub: one model, private where that was asked for."""
 
-import base64
-import http.server
-import json
 import re
-import threading
 from pathlib import Path
 
 import pytest
@@ -13,91 +9,7 @@ huggingface_hub = pytest.importorskip("huggingface_hub")
 pytest.importorskip("torch")
 
 from nastool.errors import InvalidInputError, NastoolError  # noqa: E402
-from nastool_supernets.deployment.hub import check_repository, push  # noqa: E402
-
-
-class _Hub(http.server.BaseHTTPRequestHandler):
-    """Repositories in memory: what making, describing and committing ask for."""
-
-    repositories: dict = {}  # noqa: RUF012 - set anew for each server
-    commits: list = []  # noqa: RUF012
-
-    def log_message(self, *_):
-        pass
-
-    def _answer(self, status, content, **headers):
-        text = json.dumps(content).encode()
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(text)), **headers}.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        self.wfile.write(text)
-
-    def _repository(self):
-        name = "/".join(self.path.split("?")[0].split("/")[3:5])
-        return name, self.repositories.get(name)
-
-    def do_GET(self):
-        name, found = self._repository()
-        if found is None:
-            return self._answer(404, {}, X_Error_Code="RepoNotFound")
-        siblings = [{"rfilename": file} for file in found["files"]]
-        facts = {"_id": "1", "id": name, "private": found["private"], "sha": found["sha"]}
-        return self._answer(200, {**facts, "siblings": siblings, "tags": [], "downloads": 0})
-
-    def do_POST(self):
-        text = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        name, found = self._repository()
-        if self.path.startswith("/api/repos/create"):
-            asked = json.loads(text)
-            name = f"{asked.get('organization') or 'me'}/{asked['name']}"
-            url = {"url": f"https://huggingface.co/{name}"}
-            if name in self.repositories:
-                return self._answer(409, url)
-            private = bool(asked.get("private")) or asked.get("visibility") == "private"
-            self.repositories[name] = {"private": private, "files": {}, "sha": "0" * 40}
-            return self._answer(200, url)
-        if "/preupload/" in self.path:
-            files = json.loads(text)["files"]
-            modes = [
-                {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in files
-            ]
-            return self._answer(200, {"files": modes})
-        if "/commit/" in self.path:
-            lines = [json.loads(line) for line in text.splitlines()]
-            if lines[0]["value"].get("parentCommit") != found["sha"]:
-                return self._answer(412, {"error": "the repository has changed"})
-            for line in lines[1:]:
-                if line["key"] == "file":
-                    content = base64.b64decode(line["value"]["content"])
-                    found["files"][line["value"]["path"]] = content
-                else:
-                    del found["files"][line["value"]["path"]]
-            self.commits.append(name)
-            return self._answer(
-                200,
-                {
-                    "commitUrl": f"https://huggingface.co/{name}/commit/{'1' * 40}",
-                    "commitOid": "1" * 40,
-                },
-            )
-        return self._answer(200, {"errors": [], "warnings": []})
-
-
-@pytest.fixture
-def hub(monkeypatch):
-    kind = type("Hub", (_Hub,), {"repositories": {}, "commits": []})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), kind)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    api = huggingface_hub.HfApi(f"http://127.0.0.1:{server.server_port}", token="hf_none")
-    monkeypatch.setattr("huggingface_hub.HfApi", lambda: api)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    yield kind
-    server.shutdown()
-    thread.join()
-    server.server_close()
+from nastool.files.hub import check_repository, push  # noqa: E402
 
 
 @pytest.fixture

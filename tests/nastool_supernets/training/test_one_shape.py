@@ -312,7 +312,7 @@ class TestCommand:
         result = CliRunner().invoke(
             pretrain_command,
             [
-                "--preset", "smoke", "--corpus", str(place / "corpus"), "--max-time", "3s",
+                "--preset", "smoke", "--corpus", str(place / "corpus"), "--max-time", "6s",
                 "--config", "tiny", "--peak-flops", "1e9", "--tracker", "none",
                 "--checkpoint-every", "1000", "--output", str(tmp_path / "net"),
             ],

@@ -1,6 +1,7 @@
 """What a run is known by, and whose its folder is: nothing else goes on in its name."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from nastool.cli.options import parse_time
+from nastool.discovery import PRESETS, available
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.files.writing import owned
 from nastool_supernets.cli.measure import measure as measure_command
@@ -34,7 +36,9 @@ from nastool_supernets.corpus.text import (
 from nastool_supernets.family import net_of
 from nastool_supernets.saved import latest_checkpoint, load_supernet
 from nastool_supernets.training import pretraining, run
-from nastool_supernets.training.config import PRESETS, PretrainingConfig
+from nastool_supernets.training.config import PretrainingConfig
+from nastool_supernets.training.presets import laptop
+from nastool_supernets.training.presets import preset as preset_of
 from nastool_supernets.training.pretraining import pretrain
 from nastool_supernets.training.rules import Distillation, RandomOnly, SizeAware
 from nastool_supershaper.modeling import SuperShaperForMaskedLM
@@ -383,12 +387,12 @@ def _saved(tokenizer, folder):
 
 class TestOptions:
     def test_a_short_run_has_every_kind_of_step(self):
-        for preset in PRESETS:
+        for preset in [plugin.name for plugin in available(PRESETS)]:
             config = configuration(preset, {"steps": 60})
             assert config.head_steps <= 6
             assert config.warmup_steps <= 6
         assert configuration("laptop", {"steps": 60, "head_steps": 50}).head_steps == 50
-        assert configuration("laptop", {}) == PRESETS["laptop"]
+        assert configuration("laptop", {}) == laptop()
 
     def test_a_run_that_goes_on_need_not_be_told_again(self):
         saved = configuration("smoke", {"steps": 60, "head_steps": 30}).describe()
@@ -482,3 +486,15 @@ _TINY = {
     "intermediate_size": 96,
     "widths": [16, 32, 48],
 }
+
+
+def test_presets_take_what_they_say():
+    plugins = available(PRESETS)
+    assert {plugin.name for plugin in plugins} >= {"supershaper", "laptop", "short", "smoke"}
+    for plugin in plugins:
+        config = preset_of(plugin.name)
+        tokens = config.steps * config.batch_size * 128
+        assert f"{config.steps:,} steps" in plugin.summary
+        found = re.search(r"([\d.]+)([kMB]) tokens", plugin.summary)
+        scale = {"k": 1e3, "M": 1e6, "B": 1e9}[found[2]]
+        assert tokens == pytest.approx(float(found[1]) * scale, rel=0.03)

@@ -1,0 +1,458 @@
+"""``nastool shrink``: from a checkpoint to the best smaller model within bounds, in one command."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nastool.cli import completion
+from nastool.cli.cost import announce, dry_run_option, duration
+from nastool.cli.options import count, plugin_option, whole
+from nastool.cli.pages import help_page
+from nastool.constraint import Constraint, format_quantity, parse_constraint
+from nastool.errors import InvalidInputError
+from nastool.files.reading import is_file, read_json_object
+from nastool.files.writing import owned, write_whole
+from nastool_supernets.cli.supernets import move, torch_needed
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from nastool_supernets.genotypes import Genotype
+    from nastool_supernets.shrinking.campaign import Campaign, Front, Plan
+    from nastool_supernets.supernet import Supernet
+
+_SETTINGS, _PLAN, _FRONT = "shrink.json", "plan.json", "front.csv"
+_NET, _CORPUS, _MODEL, _RECOVERED = "net", "corpus", "model", "recovered"
+"""What a folder holds."""
+
+_HELD_OUT = 0.1
+
+
+@help_page(
+    "nastool shrink SmolLM2-135M --text notes.txt --max params=100M --to runs/smaller",
+    groups={
+        "Text": "--text --text-field --sequence-length --max-tokens",
+        "How long": "--minutes --recover-steps --dry-run",
+        "Machine": "--device --seed",
+    },
+)
+@click.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option(
+    "--text",
+    multiple=True,
+    required=True,
+    metavar="FILE",
+    help="Text to judge by: file, folder or pattern; repeatable. A tenth is kept for the check.",
+)
+@click.option(
+    "--max",
+    "most",
+    multiple=True,
+    required=True,
+    metavar="METRIC=VALUE",
+    help="Upper bound on an exact cost, e.g. params=100M or kv_cache=50MB; repeatable. The front "
+    "is that of the first.",
+)
+@click.option("--to", required=True, type=click.Path(path_type=Path), help="Folder of the run.")
+@click.option("--minutes", type=float, default=60.0, show_default=True, help="Time for measuring.")
+@click.option(
+    "--recover-steps",
+    type=whole,
+    default=0,
+    show_default=True,
+    help="Steps that the chosen model then learns from the whole one.",
+)
+@click.option("--text-field", default="text", show_default=True, help="Name of the text column.")
+@click.option(
+    "--sequence-length", type=count, default=256, show_default=True, help="Tokens a block."
+)
+@click.option(
+    "--max-tokens", type=count, default=1_000_000, show_default=True, help="Tokens read at most."
+)
+@click.option("--seed", type=whole, default=0, show_default=True, help="Seed of all draws.")
+@click.option(
+    "--device",
+    shell_complete=completion.torch_devices,
+    help="Torch device. Default: cuda if there is one, else cpu.",
+)
+@dry_run_option
+@plugin_option
+def shrink(
+    source: Path,
+    text: tuple[str, ...],
+    most: tuple[str, ...],
+    to: Path,
+    minutes: float,
+    recover_steps: int,
+    text_field: str,
+    sequence_length: int,
+    max_tokens: int,
+    seed: int,
+    device: str | None,
+    dry_run: bool,
+) -> None:
+    """Find the best smaller model within bounds: order, score, fit, search, measure, cut out.
+
+    SOURCE is a checkpoint that a family of supernets starts from, or a supernet. Every block is
+    scored alone; assembled shapes then teach where scores do not add up, and every front shown is
+    measured. The same command goes on with a run that was stopped.
+    """
+    with torch_needed():
+        from nastool_supernets.saved import load_supernet
+    bounds = [_bound(text_of) for text_of in most]
+    if not 0 < minutes < math.inf:
+        raise InvalidInputError(f"--minutes: expected a time above 0, got {minutes:g}")
+    settings = {
+        "source": str(source.resolve()),
+        "text": list(text),
+        "text_field": text_field,
+        "max": [str(bound) for bound in bounds],
+        "minutes": minutes,
+        "sequence_length": sequence_length,
+        "max_tokens": max_tokens,
+        "seed": seed,
+    }
+    family_start = _start_of(source)
+    with owned(to, "run"):
+        _check_settings(to / _SETTINGS, settings)
+        began = time.perf_counter()
+        folder = _imported(source, family_start, to, settings)
+        net = load_supernet(folder)
+        move(net.model, device)
+        texts = _texts(folder, net, to, settings)
+        campaign, pace = _campaign(net, bounds, to, settings, texts)
+        _announce(net, campaign.plan, pace, sequence_length)
+        if dry_run:
+            return
+        minutes_of = {"import": time.perf_counter() - began}
+        front = _run(campaign, minutes_of)
+        shape = net.space.format(front.genotypes[front.chosen])
+        _write_front(to / _FRONT, net, front)
+        model = to / _MODEL
+        if not is_file(model / "config.json"):
+            began = time.perf_counter()
+            if recover_steps:
+                _recover(folder, shape, to, recover_steps, seed, device)
+                minutes_of["recovery"] = time.perf_counter() - began
+            _export(net, front, campaign, source, to, recovered=recover_steps > 0)
+        _show(net, front, campaign, minutes_of)
+        click.echo(_try_line(net, model))
+
+
+def _bound(text: str) -> Constraint:
+    name, equals, value = text.partition("=")
+    if not equals or not name or not value or name[-1] in "<>":
+        raise InvalidInputError(f"--max: expected METRIC=VALUE such as params=100M, got {text!r}")
+    try:
+        return parse_constraint(f"{name}<={value}")
+    except InvalidInputError as error:
+        raise InvalidInputError(f"--max: {error}") from error
+
+
+def _start_of(source: Path) -> str | None:
+    """The option by which a checkpoint's family starts from it; None for a supernet.
+
+    Raises:
+        InvalidInputError: It is neither.
+    """
+    from nastool.files.reading import is_folder
+    from nastool_supernets.family import families, find_family, is_known
+
+    if not is_folder(source) or not is_file(source / "config.json"):
+        raise InvalidInputError(
+            f"{source}: expected the folder of a checkpoint or of a supernet, got no config.json "
+            "there"
+        )
+    kind = read_json_object(source / "config.json").get("model_type")
+    if is_known(kind):
+        family = find_family(str(kind))
+        if kind == family.name:
+            return None
+        if family.starts and getattr(family, "starts_trained", False):
+            return f"--{family.starts[0]}"
+    known = sorted(
+        {
+            kind
+            for family in families()
+            for kind in (family.name, *getattr(family, "shape_types", ()))
+            if kind == family.name or getattr(family, "starts_trained", False)
+        }
+    )
+    raise InvalidInputError(
+        f"{source}: expected a model of type {', '.join(known)}, got one of type {kind}"
+    )
+
+
+def _check_settings(file: Path, settings: dict[str, Any]) -> None:
+    """Keep the settings of a run; those of one that goes on must be the same."""
+    if not is_file(file):
+        write_whole(file, json.dumps(settings, indent=2) + "\n")
+        return
+    known = read_json_object(file)
+    for name, value in settings.items():
+        if known.get(name) != value:
+            option = "SOURCE" if name == "source" else f"--{name.replace('_', '-')}"
+            raise InvalidInputError(
+                f"{option}: the run in {file.parent} has {_shown(known.get(name))}, got "
+                f"{_shown(value)}: give the same, or another folder"
+            )
+
+
+def _shown(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _imported(source: Path, start: str | None, to: Path, settings: dict[str, Any]) -> Path:
+    """The folder of the supernet, made of a checkpoint where it is none."""
+    if start is None:
+        return source
+    folder = to / _NET
+    if not is_file(folder / "model.safetensors"):
+        _train(
+            [start, str(source), "--steps", "0", "--output", str(folder), *_reading(to, settings)]
+        )
+    return folder
+
+
+def _reading(to: Path, settings: dict[str, Any]) -> list[str]:
+    texts = [word for name in settings["text"] for word in ("--text", name)]
+    return [
+        *texts,
+        "--text-field",
+        settings["text_field"],
+        "--corpus",
+        str(to / _CORPUS),
+        "--sequence-length",
+        str(settings["sequence_length"]),
+        "--max-tokens",
+        str(settings["max_tokens"]),
+        "--held-out",
+        str(_HELD_OUT),
+    ]
+
+
+def _train(arguments: Sequence[str]) -> None:
+    """Run ``nastool pretrain``, whatever it says going to stderr."""
+    from nastool_supernets.cli.pretrain import pretrain
+
+    with redirect_stdout(sys.stderr):
+        pretrain.main(list(arguments), standalone_mode=False)
+
+
+def _texts(folder: Path, net: Supernet, to: Path, settings: dict[str, Any]) -> Any:
+    """The text that is searched by, and the text that the front is checked on."""
+    from nastool_supernets.cli.texts import named_sources, open_corpus
+    from nastool_supernets.corpus.corpus import fixed_masks
+    from nastool_supernets.corpus.masked_text import check_corpus, check_length
+    from nastool_supernets.corpus.text import load_tokenizer
+
+    sources = named_sources(tuple(settings["text"]), (), settings["text_field"], streaming=False)
+    corpus = open_corpus(
+        sources,
+        str(folder),
+        to / _CORPUS,
+        settings["sequence_length"],
+        _HELD_OUT,
+        settings["max_tokens"],
+    )
+    check_corpus(corpus, load_tokenizer(folder), net.model.config, str(folder))
+    check_length(net.model.config, corpus.train.shape[1], str(folder))
+    if not len(corpus.held_out):
+        raise InvalidInputError(
+            f"--text: expected at least ten blocks of {settings['sequence_length']} tokens, got "
+            f"{len(corpus.train)}"
+        )
+    # Spread over the text; importance was seen on its beginning.
+    train = fixed_masks(corpus, "train", min(len(corpus.train), 256), 0, net.task)
+    return train, fixed_masks(corpus, "held_out", min(len(corpus.held_out), 256), 0, net.task)
+
+
+def _campaign(
+    net: Supernet, bounds: Sequence[Constraint], to: Path, settings: dict[str, Any], texts: Any
+) -> tuple[Campaign, float | None]:
+    """The campaign, and the pace of the probe where its plan is new."""
+    from nastool_supernets.shrinking.campaign import Campaign, Plan
+    from nastool_supernets.shrinking.planning import make_plan, probe
+
+    file, pace = to / _PLAN, None
+    if is_file(file):
+        plan = Plan(**read_json_object(file))
+        return Campaign(net, bounds, to, plan, *texts), pace
+    Campaign(net, bounds, to, Plan(1, 1, 1, 1, 1, 1), *texts)  # refuses what cannot be kept
+    pace = probe(net, texts[0])
+    plan = make_plan(net, texts[0], texts[1], pace, 60 * settings["minutes"], settings["seed"])
+    write_whole(file, json.dumps(asdict(plan), indent=2) + "\n")
+    return Campaign(net, bounds, to, plan, *texts), pace
+
+
+def _announce(net: Supernet, plan: Plan, pace: float | None, length: int) -> None:
+    from nastool_supernets.shrinking.blocks import one_block_changes
+    from nastool_supernets.shrinking.planning import expected
+
+    scored = len(one_block_changes(net.space, plan.levels))
+    announce(
+        f"{net.space.size:.3g} shapes; {scored:,} one-block scores, {plan.first} assembled shapes, "
+        f"{plan.rounds} refinements of {plan.shapes}, each on {plan.blocks} blocks of {length} "
+        "tokens",
+        None if pace is None else expected(net, plan, pace),
+    )
+
+
+def _run(campaign: Campaign, minutes_of: dict[str, float]) -> Front:
+    from nastool.cli.progress import ProgressBar
+
+    with ProgressBar("shrinking") as bar:
+        last = [time.perf_counter()]
+
+        def told(what: str, done: int, total: int) -> None:
+            now = time.perf_counter()
+            minutes_of[what] = minutes_of.get(what, 0.0) + (now - last[0] if done else 0.0)
+            last[0] = now
+            bar(done, total, what)
+
+        campaign.told = told
+        return campaign.run()
+
+
+def _write_front(file: Path, net: Supernet, front: Front) -> None:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    costs = list(net.space.costs)
+    writer.writerow(["shape", *costs, "perplexity", "held_out_perplexity", "predicted", "chosen"])
+    values = [net.space.costs[name].evaluate(front.genotypes).tolist() for name in costs]
+    texts = net.space.texts(front.genotypes)
+    for i, shape in enumerate(texts):
+        losses = (front.losses[i], front.checked[i], front.predicted[i])
+        writer.writerow(
+            [
+                shape,
+                *(f"{its[i]:.10g}" for its in values),
+                *(f"{math.exp(loss):.6g}" for loss in losses),
+                int(i == front.chosen),
+            ]
+        )
+    write_whole(file, stream.getvalue())
+
+
+def _recover(folder: Path, shape: str, to: Path, steps: int, seed: int, device: str | None) -> None:
+    """Let the chosen shape learn from the whole net."""
+    output = to / _RECOVERED
+    arguments = ["--steps", str(steps), "--output", str(output), "--corpus", str(to / _CORPUS)]
+    arguments += ["--supernet", str(folder), "--shape", shape, "--teacher", str(folder)]
+    arguments += ["--seed", str(seed)]
+    if device is not None:
+        arguments += ["--device", device]
+    if any((output / "checkpoints").glob("step-*")):
+        arguments.append("--resume")
+    if not is_file(output / "model.safetensors"):
+        _train(arguments)
+
+
+def _export(
+    net: Supernet, front: Front, campaign: Campaign, source: Path, to: Path, *, recovered: bool
+) -> None:
+    """Write the chosen model as it ships, with a card."""
+    from nastool_supernets.corpus.text import load_tokenizer
+    from nastool_supernets.deployment.checks import TOLERANCE, merging_difference
+    from nastool_supernets.deployment.export import check_difference, export
+    from nastool_supernets.deployment.report import Metric, Origin
+    from nastool_supernets.finetuning.scores import Evaluation
+    from nastool_supernets.genotypes import row
+    from nastool_supernets.saved import load_shape
+
+    genotype = front.genotypes[front.chosen]
+    move(net.model, "cpu")
+    merging = None
+    evaluations: tuple[Evaluation, ...] = ()
+    if recovered:
+        model: PreTrainedModel = load_shape(to / _RECOVERED)
+    else:
+        model = net.extract(row(genotype))
+        model.eval()
+        merging = merging_difference(net, row(genotype), model)
+        check_difference("the shape and the supernet", merging, TOLERANCE)
+        value = math.exp(front.checked[front.chosen])
+        evaluations = (Evaluation("perplexity", value, "text held out of what it was chosen on"),)
+    metrics = tuple(
+        Metric(
+            name,
+            format_quantity(float(cost.evaluate(genotype[None])[0]), cost.unit),
+            "computed (closed form)",
+        )
+        for name, cost in net.space.costs.items()
+    )
+    bounds = ", ".join(map(str, campaign.bounds))
+    origin = Origin(
+        source=f"cut out of {source.resolve().name} within {bounds}"
+        + (", then taught by it" if recovered else ""),
+        metrics=metrics,
+        evaluations=evaluations,
+    )
+    tokenizer = load_tokenizer(source if is_file(source / "tokenizer.json") else to / _NET)
+    export(model, tokenizer, to / _MODEL, origin, merging=merging)
+
+
+def _show(net: Supernet, front: Front, campaign: Campaign, minutes_of: dict[str, float]) -> None:
+    from nastool_supernets.genotypes import row
+
+    bound = campaign.bounds[0]
+    largest = row(net.space.largest)
+    whole_loss, whole_check = campaign.loss(largest)
+    cost = net.space.costs[bound.metric]
+    full = float(cost.evaluate(net.space.largest[None])[0])
+
+    def line(name: str, size: float, loss: float, check: float, predicted: float | None) -> None:
+        said = "" if predicted is None else f"{math.exp(predicted):>11,.2f}"
+        click.echo(
+            f"{name:<18}{format_quantity(size, cost.unit):>12}{size / full:>7.0%}"
+            f"{math.exp(loss):>12,.2f}{math.exp(check):>12,.2f}{said}"
+        )
+
+    click.echo(
+        f"{'':<18}{bound.metric:>12}{'share':>7}{'perplexity':>12}{'held out':>12}  predicted"
+    )
+    for i in range(len(front.genotypes)):
+        name = "chosen" if i == front.chosen else "front"
+        losses = front.losses[i], front.checked[i], front.predicted[i]
+        line(name, front.costs[i], *losses)
+    for name, other in (("additive optimum", front.additive), ("best uniform", front.uniform)):
+        if other is not None:
+            line(name, _size(cost, other), *campaign.loss(other), None)
+    line("whole", full, whole_loss, whole_check, None)
+    if front.scores is not None:
+        click.echo(f"Perplexities are measured; losses as predicted before: {front.scores}")
+    click.echo(f"Optimum of the last fit within the bounds: {front.certificate}")
+    spent = ", ".join(f"{what} {duration(t)}" for what, t in minutes_of.items() if t >= 0.5)
+    if spent:
+        click.echo(f"Time: {spent}", err=True)
+    click.echo(f"Chosen: {net.space.format(front.genotypes[front.chosen])}")
+
+
+def _size(cost: Any, genotype: Genotype) -> float:
+    import numpy as np
+
+    return float(cost.evaluate(np.array([genotype]))[0])
+
+
+def _try_line(net: Supernet, model: Path) -> str:
+    task = "text-generation" if net.task == "causal-lm" else "fill-mask"
+    config = read_json_object(model / "config.json")
+    trust = ", trust_remote_code=True" if "auto_map" in config else ""
+    start = "Once upon a time" if task == "text-generation" else "Paris is the [MASK] of France."
+    return (
+        f"Try it: python -c \"from transformers import pipeline; print(pipeline('{task}', "
+        f"'{model}'{trust})('{start}'))\""
+    )

@@ -1,0 +1,389 @@
+"""A campaign that shrinks a net: what is measured when, kept so that it goes on where it stopped.
+
+Rounds follow from the plan, the seed and the rounds before. So a campaign that is stopped at any
+moment and started again measures what one that never stopped would have measured.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nastool import pareto
+from nastool.constraint import Constraint
+from nastool.errors import InvalidInputError
+from nastool.exact.certificate import Certificate
+from nastool.files.reading import is_file, read_text
+from nastool.files.writing import write_whole
+from nastool.predictors.evaluation import Scores, score
+from nastool.space import Genotypes, SearchSpace
+from nastool_supernets.genotypes import Genotype, row, rows
+from nastool_supernets.measuring.perplexities import perplexities, share_prefixes
+from nastool_supernets.shrinking.blocks import (
+    BlockModel,
+    one_block_changes,
+    optimum,
+    uniform_shapes,
+)
+
+if TYPE_CHECKING:
+    from nastool_supernets.supernet import Supernet
+
+Ids = NDArray[np.int64]
+Text = tuple[Ids, Ids]
+"""What is read and what is to be predicted of it, (n, length) each."""
+
+Told = Callable[[str, int, int], None]
+"""Told what is measured, how many shapes of it are, and of how many."""
+
+TABLE = "measured.csv"
+_COLUMNS = ("round", "shape", "predicted", "loss")
+
+SCORES, FIRST = 0, 1
+"""Rounds: changes of one block; the first assembled shapes. Those after are refinements."""
+
+_CHUNK = 12
+"""Shapes between two writings of the table."""
+
+_MISSES = 40
+"""Draws in a row without a new shape after which a round is left smaller."""
+
+_TARGETS = 11
+"""Sizes between the bound and the largest shape that the front is made of."""
+
+_FINALISTS = 6
+"""Shapes within the bounds that are measured on further text before one is chosen."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured.
+
+    Args:
+        levels: Smaller choices of each gene that are scored.
+        blocks: Blocks of text that shapes are measured on.
+        first: Assembled shapes of the first round.
+        rounds: Refinements.
+        shapes: Shapes a refinement.
+        check: Blocks of other text that the front is measured on.
+        seed: Of the draws.
+    """
+
+    levels: int
+    blocks: int
+    first: int
+    rounds: int
+    shapes: int
+    check: int
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Row:
+    """A measured shape.
+
+    Args:
+        round: That measured it.
+        predicted: Its loss as predicted before, NaN where it was not.
+        loss: Its loss.
+    """
+
+    round: int
+    predicted: float
+    loss: float
+
+
+@dataclass(frozen=True, eq=False)
+class Front:
+    """What a campaign found.
+
+    Args:
+        genotypes: By ascending size, (n, d).
+        costs: Their first bounded cost, (n,).
+        losses: On the text that was searched by, (n,).
+        checked: On the other text, (n,).
+        predicted: By what is known at the end, (n,).
+        chosen: Place of the one that is kept: the best within all bounds.
+        scores: How well the losses of assembled shapes were predicted before they were measured,
+            of at least twenty; None where there are fewer than two.
+        certificate: Of the optimum within the bounds, by what is known at the end.
+        additive: The optimum of the one-block scores alone within the bounds.
+        uniform: The best uniform shape within the bounds that was measured; None where none is.
+    """
+
+    genotypes: Genotypes
+    costs: NDArray[np.float64]
+    losses: NDArray[np.float64]
+    checked: NDArray[np.float64]
+    predicted: NDArray[np.float64]
+    chosen: int
+    scores: Scores | None
+    certificate: Certificate
+    additive: Genotype
+    uniform: Genotype | None
+
+
+@dataclass
+class Campaign:
+    """Shapes of a net within bounds, measured in rounds.
+
+    Args:
+        net: The supernet.
+        bounds: On exact costs of its space; the front is that of the first.
+        folder: Of the table.
+        plan: How much is measured.
+        text: What is searched by; the first `plan.blocks` blocks are read.
+        check: Other text, for the front.
+        told: Told every now and then.
+
+    Raises:
+        InvalidInputError: Costs that the space does not count, or a damaged table.
+        InfeasibleError: Nothing lies within the bounds.
+    """
+
+    net: Supernet
+    bounds: Sequence[Constraint]
+    folder: Path
+    plan: Plan
+    text: Text
+    check: Text
+    told: Told = lambda *_: None
+    _known: dict[Genotype, Row] = field(default_factory=dict)
+    _checked: dict[Genotype, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # What cannot be kept is told before anything is measured.
+        smallest = BlockModel(tuple(np.zeros(k) for k in self.space.cardinalities.tolist()), 0.0)
+        optimum(self.space, smallest.form(), self.bounds)
+        self._known = read_rows(self.folder / TABLE, self.space)
+
+    @property
+    def space(self) -> SearchSpace:
+        return self.net.space
+
+    def run(self) -> Front:
+        """Measure what is missing of all rounds; return what was found."""
+        plan = self.plan
+        scored = one_block_changes(self.space, plan.levels)
+        self._measure(SCORES, "one-block scores", rows(scored), None)
+        for number in range(FIRST, FIRST + plan.rounds + 1):
+            model = self._model(before=number)
+            wanted = self._first(model) if number == FIRST else self._refinement(model, number)
+            what = "assembled shapes" if number == FIRST else f"refinement {number - FIRST}"
+            self._measure(number, what, wanted, model)
+        return self._front()
+
+    # ----------------------------------------------------------------------------------------------
+    # Rounds
+
+    def _model(self, before: int) -> BlockModel:
+        """What the rounds before one teach."""
+        parts = [
+            [(g, r.loss) for g, r in self._known.items() if wanted(r.round) and np.isfinite(r.loss)]
+            for wanted in (lambda n: n == SCORES, lambda n: SCORES < n < before)
+        ]
+        (changed, losses), (assembled, own) = (
+            (
+                np.array([g for g, _ in part], dtype=np.int64).reshape(-1, len(self.space.genes)),
+                np.array([loss for _, loss in part]),
+            )
+            for part in parts
+        )
+        return BlockModel.fit(self.space, changed, losses, assembled, own)
+
+    def _sizes(self) -> list[float]:
+        """Upper limits of the first cost that the front is made of, the bound first."""
+        bound = self.bounds[0]
+        largest = float(self.space.costs[bound.metric].evaluate(self.space.largest[None])[0])
+        if bound.bound >= largest:
+            return [bound.bound]
+        return np.linspace(bound.bound, largest, _TARGETS + 1)[:-1].tolist()
+
+    def _within(self, size: float) -> list[Constraint]:
+        """All bounds for the smallest point of the front, one on the first cost for larger ones."""
+        first = self.bounds[0]
+        if size == first.bound:
+            return list(self.bounds)
+        return [Constraint(first.metric, "<=", size, first.unit)]
+
+    def _first(self, model: BlockModel) -> list[Genotype]:
+        """Optima of the scores alone at all sizes, uniform shapes beside them, and draws."""
+        found = [self._best(model, size, None) for size in self._sizes()]
+        found += self._uniform()
+        return self._filled(found, model, FIRST, self.plan.first)
+
+    def _refinement(self, model: BlockModel, number: int) -> list[Genotype]:
+        """Optima at all sizes by what is known, and by draws from what that leaves open."""
+        found = [self._best(model, size, None) for size in self._sizes()]
+        return self._filled(found, model, number, self.plan.shapes)
+
+    def _filled(
+        self, found: Sequence[Genotype], model: BlockModel, number: int, wanted: int
+    ) -> list[Genotype]:
+        """Different shapes that no earlier round has, so many where there are."""
+        earlier = {g for g, known in self._known.items() if known.round < number}
+        chosen = [g for g in dict.fromkeys(found) if g not in earlier]
+        rng = np.random.default_rng([self.plan.seed, number])
+        sizes = self._sizes()
+        attempt = misses = 0
+        while len(chosen) < wanted and misses < _MISSES:
+            # Every other one at the bound, where the shape that is kept will lie.
+            size = sizes[0] if attempt % 2 == 0 else float(rng.choice(sizes))
+            genotype = self._best(model, size, rng)
+            attempt, misses = attempt + 1, misses + 1
+            if genotype not in earlier and genotype not in chosen:
+                chosen.append(genotype)
+                misses = 0
+        return chosen[: max(wanted, len(found))]
+
+    def _best(self, model: BlockModel, size: float, rng: np.random.Generator | None) -> Genotype:
+        return row(optimum(self.space, model.form(rng), self._within(size)).genotypes[0])
+
+    def _uniform(self) -> list[Genotype]:
+        """The largest uniform shapes within the bounds: none is larger in every gene."""
+        shapes = uniform_shapes(self.space)
+        shapes = shapes[self._keeps(shapes)]
+        kept = [
+            shape
+            for shape in shapes
+            if not np.any(np.all(shapes >= shape, axis=1) & np.any(shapes > shape, axis=1))
+        ]
+        return rows(np.array(kept, dtype=np.int64).reshape(-1, len(self.space.genes)))
+
+    def _keeps(self, genotypes: Genotypes) -> NDArray[np.bool_]:
+        """Which genotypes keep all bounds."""
+        kept = np.ones(len(genotypes), dtype=bool)
+        for bound in self.bounds:
+            values = self.space.costs[bound.metric].evaluate(genotypes)
+            kept &= bound.violation(values) <= 0
+        return kept
+
+    # ----------------------------------------------------------------------------------------------
+    # Measuring
+
+    def _measure(
+        self, number: int, what: str, wanted: Sequence[Genotype], model: BlockModel | None
+    ) -> None:
+        missing = share_prefixes(self.net, [g for g in wanted if g not in self._known])
+        predicted = dict.fromkeys(missing, math.nan)
+        if model is not None and missing:
+            values = model.form().predict(np.array(missing, dtype=np.int64)).tolist()
+            predicted = dict(zip(missing, values, strict=True))
+        done = len(wanted) - len(missing)
+        self.told(what, done, len(wanted))
+        for start in range(0, len(missing), _CHUNK):
+            chunk = missing[start : start + _CHUNK]
+            losses = self._losses(self.text, self.plan.blocks, chunk)
+            for genotype, loss in zip(chunk, losses, strict=True):
+                self._known[genotype] = Row(number, predicted[genotype], loss)
+            write_rows(self.folder / TABLE, self.space, self._known)
+            self.told(what, done + start + len(chunk), len(wanted))
+
+    def _losses(self, text: Text, blocks: int, genotypes: Sequence[Genotype]) -> list[float]:
+        ids, labels = (part[:blocks] for part in text)
+        found: list[float] = np.log(perplexities(self.net, ids, labels, genotypes)).tolist()
+        return found
+
+    # ----------------------------------------------------------------------------------------------
+    # What was found
+
+    def _front(self) -> Front:
+        genotypes = np.array(list(self._known), dtype=np.int64)
+        losses = np.array([known.loss for known in self._known.values()])
+        costs = self.space.costs[self.bounds[0].metric].evaluate(genotypes)
+        usable = np.isfinite(losses)
+        within = np.flatnonzero(usable & self._keeps(genotypes))
+        finalists = within[np.argsort(losses[within], kind="stable")[:_FINALISTS]]
+        points = np.stack([costs, losses], axis=1)
+        best = np.flatnonzero(usable)[pareto.non_dominated(points[usable])]
+        # Of the front, what is no smaller than asked for; else its largest.
+        best = best[costs[best] >= costs[finalists].min()]
+        kept = np.unique(np.concatenate([best, finalists]))
+        kept = kept[np.lexsort((losses[kept], costs[kept]))]
+        measured = self._check(rows(genotypes[kept]))
+        total = losses + np.inf
+        # Both texts count: the best of many on one of them is too good there.
+        total[kept] = losses[kept] + measured
+        chosen = finalists[np.argmin(total[finalists])]
+        keeping = np.array([n in best or n == chosen for n in kept.tolist()])
+        model = self._model(before=FIRST + self.plan.rounds + 1)
+        kept, measured = kept[keeping], measured[keeping]
+        outcome = optimum(self.space, model.form(), self.bounds)
+        plain = self._model(before=FIRST)
+        uniform = [g for g in self._uniform() if g in self._known]
+        return Front(
+            genotypes[kept],
+            costs[kept],
+            losses[kept],
+            measured,
+            model.form().predict(genotypes[kept]),
+            int(np.flatnonzero(kept == chosen)[0]),
+            self._scores(),
+            outcome.certificate,
+            row(optimum(self.space, plain.form(), self.bounds).genotypes[0]),
+            min(uniform, key=lambda g: self._known[g].loss, default=None),
+        )
+
+    def loss(self, genotype: Genotype) -> tuple[float, float]:
+        """Loss of a shape on both texts, measured where it is not known."""
+        known = self._known.get(genotype)
+        found = known.loss if known else self._losses(self.text, self.plan.blocks, [genotype])[0]
+        return found, float(self._check([genotype])[0])
+
+    def _check(self, genotypes: Sequence[Genotype]) -> NDArray[np.float64]:
+        missing = [g for g in genotypes if g not in self._checked]
+        if missing:
+            self.told("the front on other text", 0, len(missing))
+            losses = self._losses(self.check, self.plan.check, missing)
+            self._checked |= dict(zip(missing, losses, strict=True))
+        return np.array([self._checked[g] for g in genotypes])
+
+    def _scores(self) -> Scores | None:
+        """Of the latest rounds that together have twenty shapes predicted before."""
+        pairs = sorted(
+            ((r.round, r.predicted, r.loss) for r in self._known.values() if r.round >= FIRST),
+            key=lambda pair: -pair[0],
+        )
+        enough = [pair for pair in pairs if np.isfinite(pair[1]) and np.isfinite(pair[2])]
+        last = enough[min(19, len(enough) - 1)][0] if enough else FIRST
+        taken = np.array([pair[1:] for pair in enough if pair[0] >= last]).reshape(-1, 2)
+        return score(taken[:, 1], taken[:, 0], partly=True) if len(taken) > 1 else None
+
+
+def read_rows(file: Path, space: SearchSpace) -> dict[Genotype, Row]:
+    """Read the table of a campaign; nothing where there is none.
+
+    Raises:
+        InvalidInputError: It is damaged, or of another space.
+    """
+    if not is_file(file):
+        return {}
+    found = {}
+    for line, cells in enumerate(csv.DictReader(io.StringIO(read_text(file))), start=2):
+        try:
+            genotype = row(space.parse(cells["shape"])[0])
+            numbers = float(cells["predicted"] or "nan"), float(cells["loss"])
+            found[genotype] = Row(int(cells["round"]), *numbers)
+        except (KeyError, TypeError, ValueError, InvalidInputError) as error:
+            raise InvalidInputError(f"{file}, line {line}: {error}") from error
+    return found
+
+
+def write_rows(file: Path, space: SearchSpace, known: dict[Genotype, Row]) -> None:
+    """Write the table of a campaign, whole."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    texts = space.texts(np.array(list(known), dtype=np.int64))
+    for text, its in zip(texts, known.values(), strict=True):
+        predicted = "" if math.isnan(its.predicted) else repr(its.predicted)
+        writer.writerow([its.round, text, predicted, repr(its.loss)])
+    write_whole(file, stream.getvalue())

@@ -1,0 +1,98 @@
+"""How much a campaign can measure in the time that it is given, by a timed probe."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nastool.errors import InvalidInputError
+from nastool_supernets.genotypes import row
+from nastool_supernets.measuring.perplexities import perplexities
+from nastool_supernets.shrinking.blocks import one_block_changes
+from nastool_supernets.shrinking.campaign import Plan, Text
+
+if TYPE_CHECKING:
+    from nastool_supernets.supernet import Supernet
+
+_SCORES, _FIRST, _REFINED, _CHECK = 0.4, 0.12, 0.4, 0.08
+"""Shares of the time."""
+
+_SHARED = 0.55
+"""Work that changes of one block leave, of whole passes: they share what comes before."""
+
+_LEAST_FIRST, _LEAST_BLOCKS = 24, 2
+_MOST_BLOCKS = 64
+"""Blocks beyond which more shapes are worth more than less noise."""
+
+_A_ROUND = 24
+_PROBED = 2
+
+
+def probe(net: Supernet, text: Text) -> float:
+    """Seconds that a shape takes on a block of text."""
+    ids, labels = (part[:_LEAST_BLOCKS] for part in text)
+    perplexities(net, ids, labels, [row(net.space.largest)])  # what is set up once is no part of it
+    begin = time.perf_counter()
+    for _ in range(_PROBED):
+        perplexities(net, ids, labels, [row(net.space.largest)])
+    return (time.perf_counter() - begin) / (_PROBED * len(ids))
+
+
+def make_plan(
+    net: Supernet, text: Text, check: Text, pace: float, seconds: float, seed: int
+) -> Plan:
+    """Share time among what is measured.
+
+    Args:
+        net: The supernet.
+        text: What is searched by.
+        check: Other text.
+        pace: Seconds that a shape takes on a block.
+        seconds: For all of it.
+        seed: Of the draws.
+
+    Raises:
+        InvalidInputError: Even the least takes longer.
+    """
+    space = net.space
+    available = min(len(text[0]), _MOST_BLOCKS)
+    least = min(_LEAST_BLOCKS, available)
+    most = int(space.cardinalities.max()) - 1
+    for levels in range(most, 0, -1):
+        scored = len(one_block_changes(space, levels))
+        blocks = int(_SCORES * seconds / (scored * _SHARED * pace))
+        if blocks >= least or levels == 1:
+            break
+    blocks = max(least, min(blocks, available))
+    shape = pace * blocks
+    first = max(_LEAST_FIRST, min(int(_FIRST * seconds / shape), 200))
+    # What was saved where there is little text goes to further rounds.
+    left = seconds * (1 - _CHECK) - scored * _SHARED * shape - first * shape
+    refined = min(int(left / shape), 2_000, space.size)
+    rounds = max(1, min(8, refined // _A_ROUND))
+    plan = Plan(
+        levels,
+        blocks,
+        first,
+        rounds,
+        max(refined // rounds, 12),
+        min(len(check[0]), 4 * blocks),
+        seed,
+    )
+    needed = expected(net, plan, pace)
+    if needed > 1.25 * seconds:
+        raise InvalidInputError(
+            f"--minutes: expected at least {np.ceil(needed / 6) / 10:g} for the least that is "
+            f"measured of this net here, got {seconds / 60:g}"
+        )
+    return plan
+
+
+def expected(net: Supernet, plan: Plan, pace: float) -> float:
+    """Seconds that a plan takes."""
+    scored = len(one_block_changes(net.space, plan.levels))
+    assembled = min(plan.first + plan.rounds * plan.shapes, net.space.size - scored)
+    shapes = scored * _SHARED + assembled
+    return pace * (shapes * plan.blocks + 16 * plan.check)

@@ -1,0 +1,212 @@
+"""A net is shrunk in one command, which goes on where it was stopped."""
+
+import csv
+import io
+import itertools
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from tests.nastool_supernets.conftest import TOY
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from nastool.cli.main import main  # noqa: E402
+from nastool.constraint import parse_constraint  # noqa: E402
+from nastool.errors import InfeasibleError, InvalidInputError  # noqa: E402
+
+
+def nastool(*words):
+    return CliRunner().invoke(main, [*map(str, words), "--plugin", str(TOY)])
+
+
+@pytest.fixture(scope="module")
+def trained(toy, tmp_path_factory):
+    """A folder with text and a little-trained net."""
+    folder = tmp_path_factory.mktemp("shrink")
+    rng = np.random.default_rng(0)
+    words = [f"{a}{b}{c}" for a in "bdfgk" for b in ("a", "en", "il") for c in ("", "ms", "t")]
+    text = folder / "text.txt"
+    text.write_text("\n\n".join(" ".join(rng.choice(words, 40)) for _ in range(60)))
+    train = f"pretrain --family toy --size toy-tiny --text {text} --tokenizer train:100"
+    train += " --sequence-length 16 --held-out 0.2 --preset smoke --steps 4 --dtype float32"
+    train += f" --peak-flops 1e9 --tracker none --output {folder / 'net'}"
+    result = nastool(*train.split())
+    assert result.exit_code == 0, (result.output, result.exception)
+    return folder
+
+
+def table_of(file):
+    return list(csv.DictReader(io.StringIO(file.read_text())))
+
+
+def words(folder, to, **changed):
+    given = {"max": "params=6000", "minutes": "30", "sequence-length": "16", "device": "cpu"}
+    options = [f"--{name}={value}" for name, value in (given | changed).items()]
+    return ["shrink", folder / "net", "--text", folder / "text.txt", "--to", to, *options]
+
+
+def test_from_a_net_to_the_best_within_a_bound(trained, tmp_path):
+    from nastool_supernets.saved import load_supernet
+
+    space = load_supernet(trained / "net").space
+    sizes = space.costs["params"].evaluate(space.enumerate())
+    bound = int(np.sort(sizes)[5])
+    run = words(trained, tmp_path / "run", max=f"params={bound}")
+    result = nastool(*run)
+    assert result.exit_code == 0, (result.output, result.stderr, result.exception)
+    assert "one-block scores" in result.stderr
+    assert "Try it: python -c" in result.stdout
+    rows = table_of(tmp_path / "run" / "front.csv")
+    (chosen,) = [row for row in rows if row["chosen"] == "1"]
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "model")
+    assert sum(p.numel() for p in model.parameters()) == float(chosen["params"]) <= bound
+    measured = table_of(tmp_path / "run" / "measured.csv")
+    # So small a space is measured whole where it matters: nothing within the bound is better.
+    losses = {row["shape"]: float(row["loss"]) for row in measured}
+    assert losses[chosen["shape"]] <= np.log(float(chosen["perplexity"])) + 1e-4
+    # The same again measures nothing and says the same.
+    again = nastool(*run)
+    assert again.exit_code == 0, (again.output, again.exception)
+    assert table_of(tmp_path / "run" / "measured.csv") == measured
+    assert again.stdout.splitlines()[:-3] == result.stdout.splitlines()[:-3]
+    # Other settings are refused by name.
+    other = nastool(*words(trained, tmp_path / "run", max=f"params={bound}", seed="3"))
+    assert other.exit_code == 2
+    assert "--seed: the run in" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"max": "params"}, "METRIC=VALUE"),
+        ({"max": "speed=3"}, "'speed' must be one of params"),
+        ({"max": "params=10"}, "no shape of toy"),
+        ({"minutes": "0"}, "--minutes"),
+        ({"minutes": "1e-9"}, "expected at least"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(trained, tmp_path, changed, said):
+    result = nastool(*words(trained, tmp_path / "run", **changed))
+    assert result.exit_code == 2, result.output
+    assert said in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_a_folder_that_is_no_model_is_refused(trained, tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.json").write_text(json.dumps({"model_type": "rwkv"}))
+    for folder, said in (("other", "type rwkv"), ("none", "no config.json")):
+        line = words(trained, tmp_path / "run")
+        line[1] = tmp_path / folder
+        result = nastool(*line)
+        assert result.exit_code == 2
+        assert said in result.stderr
+
+
+def campaign(net, folder, plan, bound="params<=5200"):
+    from nastool_supernets.corpus.corpus import fixed_masks, load_corpus
+    from nastool_supernets.shrinking.campaign import Campaign
+
+    corpus = load_corpus(folder / "net" / "corpus")
+    parts = [fixed_masks(corpus, part, 4, 0, "causal-lm") for part in ("train", "held_out")]
+    return lambda to: Campaign(net, [parse_constraint(bound)], to, plan, *parts)
+
+
+def test_stopped_at_any_moment_it_goes_on_as_if_it_never_was(trained, tmp_path):
+    from nastool_supernets.saved import load_supernet
+    from nastool_supernets.shrinking.campaign import Plan
+
+    net = load_supernet(trained / "net")
+    plan = Plan(levels=1, blocks=2, first=3, rounds=2, shapes=2, check=2)
+    made = campaign(net, trained, plan)
+    (tmp_path / "whole").mkdir()
+    whole = made(tmp_path / "whole")
+    expected = whole.run()
+    table = (tmp_path / "whole" / "measured.csv").read_text()
+
+    class StoppedError(Exception):
+        pass
+
+    for moment in itertools.count(1):
+        (tmp_path / "parts").mkdir(exist_ok=True)
+        calls = itertools.count(1)
+
+        def told(*_, calls=calls, moment=moment):
+            if next(calls) == moment:
+                raise StoppedError
+
+        part = made(tmp_path / "parts")
+        part.told = told
+        try:
+            found = part.run()
+        except StoppedError:
+            continue
+        break
+    assert moment > 3
+    assert (tmp_path / "parts" / "measured.csv").read_text() == table
+    assert np.array_equal(found.genotypes, expected.genotypes)
+    assert np.array_equal(found.checked, expected.checked)
+    assert found.chosen == expected.chosen
+
+
+def test_a_front_is_of_measured_shapes_within_reach(trained, tmp_path):
+    from nastool_supernets.measuring.perplexities import perplexities
+    from nastool_supernets.saved import load_supernet
+    from nastool_supernets.shrinking.campaign import Plan
+
+    net = load_supernet(trained / "net")
+    plan = Plan(levels=2, blocks=4, first=9, rounds=1, shapes=9, check=4)
+    run = campaign(net, trained, plan)(tmp_path)
+    front = run.run()
+    every = net.space.enumerate()
+    costs = net.space.costs["params"].evaluate(every)
+    losses = np.log(perplexities(net, *run.text, [tuple(g) for g in every.tolist()]))
+    best = losses[costs <= 5200].min()
+    finalists = {tuple(g) for g in every[costs <= 5200].tolist()}
+    assert tuple(front.genotypes[front.chosen].tolist()) in finalists
+    # The space is small enough that the search has seen the best of it.
+    assert front.losses[front.costs <= 5200].min() == pytest.approx(best, rel=1e-6)
+    assert np.all(np.diff(front.costs) >= 0)
+
+
+def test_blocks_teach_their_own_factors():
+    from nastool_supernets.shrinking.blocks import BlockModel, one_block_changes, optimum
+    from tests.nastool.exact.test_separable import Blocks
+
+    space = Blocks(8, 4)
+    rng = np.random.default_rng(1)
+    effects = np.sort(rng.gamma(1, 0.1, (8, 4)), axis=1)[:, ::-1]
+    effects -= effects[:, -1:]
+    factors = rng.uniform(1, 3, 8)
+
+    def alone(genotypes):
+        return 3 + effects[np.arange(8), genotypes].sum(axis=1)
+
+    def together(genotypes):
+        return 3 + (factors * effects[np.arange(8), genotypes]).sum(axis=1)
+
+    changed = one_block_changes(space)
+    assert len(changed) == 1 + 8 * 3
+    assert changed[0].tolist() == space.largest.tolist()
+    none = np.empty((0, 8), dtype=np.int64)
+    plain = BlockModel.fit(space, changed, alone(changed), none, np.empty(0))
+    drawn = space.sample(60, rng)
+    np.testing.assert_allclose(plain.form().predict(drawn), alone(drawn), rtol=1e-10)
+    taught = BlockModel.fit(space, changed, alone(changed), drawn, together(drawn))
+    new = space.sample(50, rng)
+    np.testing.assert_allclose(taught.form().predict(new), together(new), rtol=0.02)
+    one, other = (taught.form(np.random.default_rng(s)) for s in (1, 1))
+    assert np.array_equal(one.predict(new), other.predict(new))
+    bounds = [parse_constraint("params<=9000"), parse_constraint("cache<=9000")]
+    every = space.enumerate()
+    keeps = np.all([space.costs[b.metric].evaluate(every) <= b.bound for b in bounds], axis=0)
+    best = optimum(space, taught.form(), bounds)
+    assert best.values[0] == pytest.approx(taught.form().predict(every[keeps]).min())
+    with pytest.raises(InfeasibleError):
+        optimum(space, taught.form(), [parse_constraint("params<=1")])
+    with pytest.raises(InvalidInputError, match="plain numbers"):
+        optimum(space, taught.form(), [parse_constraint("params<=1MB")])
