@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib import resources
@@ -77,9 +77,6 @@ class PublishedShape:
 @lru_cache(maxsize=1)
 def published_shapes() -> Mapping[str, PublishedShape]:
     """The ten shapes of table 6 and the nine of the cigar family, by name."""
-    # Not as a file: the package may lie in an archive.
-    text = resources.files(__package__).joinpath("published_shapes.csv").read_text("utf-8")
-    lines = [x for x in text.splitlines() if not x.startswith("#")]
     return {
         row["name"]: PublishedShape(
             row["source"],
@@ -88,8 +85,20 @@ def published_shapes() -> Mapping[str, PublishedShape]:
             float(row["perplexity_direct"]) if row["perplexity_direct"] else None,
             tuple(int(row[f"layer_{i}"]) for i in range(1, 13)),
         )
-        for row in csv.DictReader(lines)
+        for row in _published_rows()
     }
+
+
+def published_scratch() -> dict[str, float]:
+    """Perplexity of the printed shapes trained from scratch (table 6), by name."""
+    known = {row["name"]: row["perplexity_scratch"] for row in _published_rows()}
+    return {name: float(value) for name, value in known.items() if value}
+
+
+def _published_rows() -> Iterator[dict[str, str]]:
+    # Not as a file: the package may lie in an archive.
+    text = resources.files(__package__).joinpath("published_shapes.csv").read_text("utf-8")
+    return csv.DictReader(x for x in text.splitlines() if not x.startswith("#"))
 
 
 def families(space: SuperShaperSpace) -> dict[str, Genotypes]:

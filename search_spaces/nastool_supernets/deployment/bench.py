@@ -167,8 +167,9 @@ def model_class(folder: Path) -> type[PreTrainedModel]:
             "config.json names no architecture"
         ) from error
     found, type_ = None, content.get("model_type")
-    if is_known(type_) and (family := find_family(str(type_))).shape_type == type_:
-        found = getattr(import_module(family.module or "transformers"), name, None)
+    if is_known(type_) and type_ in (family := find_family(str(type_))).shape_types:
+        own = getattr(import_module(family.module), name, None) if family.module else None
+        found = own or getattr(transformers, name, None)
     elif any(name.startswith(prefix) for _, prefix in _BASELINES.values()):
         found = getattr(transformers, name, None)
     if found is None:

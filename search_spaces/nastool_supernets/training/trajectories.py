@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError
+from nastool.files.reading import is_file, read_text
 from nastool.plots.axes import TEMPLATE, plotly
 from nastool.plots.page import Cell, Head, Panel, Table, document
 
@@ -91,8 +92,13 @@ def _names(runs: Sequence[Path]) -> list[str]:
 
 
 def _read_log(path: Path) -> list[dict[str, Any]]:
+    packed = path.with_name(f"{path.name}.gz")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # As a run writes it, or packed as one that ships.
+        if is_file(packed) and not is_file(path):
+            lines = read_text(packed).splitlines()
+        else:
+            lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise InvalidInputError(
             f"expected the folder of a training run, with log.jsonl: {error}"
