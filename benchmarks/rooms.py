@@ -1,7 +1,7 @@
 """Lines a package, and arrows between the rooms of the shelves: who imports whom.
 
-A room is a folder or a module of a package, without `__init__.py`. An arrow is a pair of rooms of which one
-imports the other, wherever in the file that is written.
+A room is a folder or a module of a package, without `__init__.py`. An arrow is a pair of rooms of
+which one imports the other, wherever in the file that is written.
 
     python benchmarks/rooms.py [ROOT]
 """
@@ -34,11 +34,8 @@ def room(module: str) -> str:
 def arrows(root: Path, package: str) -> tuple[set[str], set[tuple[str, str]]]:
     """Rooms of a package, and the arrows between them."""
     shelf = root / SHELVES[package]
-    modules = {
-        ".".join(f.relative_to(shelf).with_suffix("").parts): f for f in files(root, package)
-    }
-    modules = {name: file for name, file in modules.items() if name.count(".") > 1 or
-               not name.endswith("__init__")}  # fmt: skip
+    named = {".".join(f.relative_to(shelf).with_suffix("").parts): f for f in files(root, package)}
+    modules = {name: file for name, file in named.items() if name != f"{package}.__init__"}
     rooms = {room(name) for name in modules}
     found = set()
     for name, file in modules.items():
