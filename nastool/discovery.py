@@ -35,6 +35,7 @@ COMMANDS = "nastool.commands"
 PUBLICATIONS = "nastool.publications"
 PRESETS = "nastool.presets"
 SUPERNETS = "nastool.supernets"
+MEASURING = "nastool.measuring"
 
 GROUPS: Mapping[str, str] = {
     SEARCH_SPACES: "search space",
@@ -47,6 +48,7 @@ GROUPS: Mapping[str, str] = {
     PUBLICATIONS: "published folder",
     PRESETS: "preset",
     SUPERNETS: "supernet family",
+    MEASURING: "measuring options",
 }
 """Entry-point groups, and what one member of each is called."""
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from nastool.cli.measuring import Measuring, measuring_options
+from nastool.cli.measuring import Measuring, measuring_names, measuring_options
 from nastool.cli.options import count
 from nastool.errors import InvalidInputError
 from nastool.files.reading import is_file, read_text
@@ -176,10 +176,8 @@ def refining_options(command: _F) -> _F:
         if rounds is not None:
             refining = Refining(rounds, shapes or _SHAPES, folder, measuring)
         elif shapes or folder or measuring:
-            raise InvalidInputError(
-                "--refine-shapes, --refined, --supernet, --text, --blocks and --measure need "
-                "--refine N"
-            )
+            *others, last = ["--refine-shapes", "--refined", *measuring_names().split()]
+            raise InvalidInputError(f"{', '.join(others)} and {last} need --refine N")
         return command(*arguments, refining=refining, **options)
 
     return packed  # type: ignore[return-value]  # what click calls takes the options instead

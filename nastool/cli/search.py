@@ -13,6 +13,7 @@ import click
 from nastool.cli import completion
 from nastool.cli.constraints import constraint_options, read_constraints
 from nastool.cli.executing import Executing, executor_options
+from nastool.cli.measuring import measuring_names
 from nastool.cli.options import (
     Name,
     budget_options,
@@ -42,9 +43,7 @@ if TYPE_CHECKING:
     "nastool search --space supershaper --strategy pareto --budget 100k --plot front.html",
     "nastool search --space supershaper --objective perplexity --strategy exact --max params=66M",
     groups={
-        "Refining by measuring": (
-            "--refine --refine-shapes --refined --supernet --text --blocks --measure"
-        ),
+        "Refining by measuring": (f"--refine --refine-shapes --refined {measuring_names()}"),
     },
 )
 @click.command()

@@ -8,7 +8,7 @@ import click
 
 from nastool.cli import completion
 from nastool.cli.executing import Executing, executor_options
-from nastool.cli.measuring import Measuring, measuring_options
+from nastool.cli.measuring import Measuring, measuring_names, measuring_options
 from nastool.cli.options import count, format_option, plugin_option, storage_option
 from nastool.cli.pages import help_page
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     "nastool verify mine --supernet runs/supernet",
     "nastool verify mine --supernet runs/supernet --limit 10 --text held_out.txt",
     groups={
-        "What measures": "--supernet --text --blocks --measure --limit",
+        "What measures": f"{measuring_names()} --limit",
     },
 )
 @click.command()
