@@ -49,7 +49,7 @@ TESTS = {
     "strategies/nsga2": ("strategies/test_nsga2",),
     "strategies/pareto": ("strategies/test_pareto_search",),
     "strategies/random": ("strategies/test_random_search",),
-    "strategies/ranking": ("strategies/test_evolution", "strategies/test_local_search"),
+    "strategies/ranking": ("strategies/test_ranking", "strategies/test_evolution"),
     "strategies/tpe": ("strategies/test_tpe",),
     "strategies/variation": ("strategies/test_variation", "strategies/test_evolution"),
     "store/*": ("test_store", "test_store_sharing", "test_store_damage", "test_study"),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nastool.archive import Archive
 from nastool.errors import NastoolError
-from nastool.executors import Executor
+from nastool.executors import Executor, evaluated
 from nastool.interrupt import Interrupt
 from nastool.objective import NO_NUMBER, Objective
 from nastool.results import Failure
@@ -88,6 +88,8 @@ class BatchEvaluator:
                         ready[column] = count
                 self._check_hope(column, values[:, column], failures)
         done = min(ready)
+        # Whoever was evaluated first: what is said of a batch must not depend on the machines.
+        failures.sort(key=lambda failure: failure[0])
         return values[:done], [failure for row, failure in failures if row < done]
 
     def _failed(
@@ -120,37 +122,46 @@ class BatchEvaluator:
             known = known_values(self._store, self._problem.space, objective, genotypes)
             values[:] = np.where(np.isnan(values), known, values)
         missing = np.flatnonzero(np.isnan(values))
-        saved = done = 0
+        # Rows before the first that is not there are what an interrupt leaves.
+        left = np.zeros(len(genotypes), dtype=bool)
+        left[missing] = True
+        unsaved: list[NDArray[np.int64]] = []
         saved_at = time.perf_counter()
         try:
             # Closing ends what still runs when an interrupt leaves the loop early.
-            with contextlib.closing(self._executor.run(objective, genotypes[missing])) as chunks:
+            with contextlib.closing(
+                evaluated(self._executor, objective, genotypes[missing])
+            ) as chunks:
                 for chunk in chunks:
-                    values[missing[chunk.first : chunk.first + len(chunk.values)]] = chunk.values
-                    done = chunk.first + len(chunk.values)
-                    rows = missing[chunk.first : done]
+                    rows = missing[chunk.rows]
+                    values[rows] = chunk.values
+                    left[rows] = False
+                    unsaved.append(rows)
                     failures += self._failed(objective, genotypes[rows], chunk.messages, rows)
                     if time.perf_counter() - saved_at >= _SAVE_SECONDS:
-                        self._save(objective, genotypes, values, missing[saved:done])
-                        saved, saved_at = done, time.perf_counter()
-                    if done < len(missing):
-                        yield int(missing[done])
+                        self._save(objective, genotypes, values, unsaved)
+                        saved_at = time.perf_counter()
+                    if left.any():
+                        yield int(left.argmax())
             yield len(genotypes)
         finally:
-            self._save(objective, genotypes, values, missing[saved:done])
+            self._save(objective, genotypes, values, unsaved)
 
     def _save(
         self,
         objective: Objective,
         genotypes: Genotypes,
         values: NDArray[np.float64],
-        rows: NDArray[np.int64],
+        unsaved: list[NDArray[np.int64]],
     ) -> None:
-        if self._store is not None:
+        """Keep what has come, in whatever order it came."""
+        if self._store is not None and unsaved:
             from nastool.store.measurements import keep_values
 
+            rows = np.concatenate(unsaved)
             space = self._problem.space
             keep_values(self._store, space, objective, genotypes[rows], values[rows])
+        unsaved.clear()
 
     def _check_hope(
         self, column: int, values: NDArray[np.float64], failures: list[tuple[int, Failure]]

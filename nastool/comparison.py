@@ -32,7 +32,7 @@ from nastool.objective import Direction
 from nastool.problem import Problem
 from nastool.reopening import check_problem
 from nastool.results import Result
-from nastool.study import StrategyFactory, Study, load_result
+from nastool.study import StrategyFactory, Study, Until, load_result
 from nastool.traces import best_trace, front_trace
 
 if TYPE_CHECKING:
@@ -330,6 +330,7 @@ def compare(
     descriptions: Mapping[str, Mapping[str, Any]] | None = None,
     executor: Executor | None = None,
     progress: ComparisonProgress | None = None,
+    ending: Callable[[], Until | None] | None = None,
 ) -> Comparison:
     """Run every strategy with every seed.
 
@@ -351,6 +352,7 @@ def compare(
         descriptions: By strategy, JSON values kept with its studies.
         executor: As for `Study`.
         progress: Told after every batch.
+        ending: Makes what ends each run before its budget, when it begins.
 
     Raises:
         InvalidInputError: No strategies or seeds, repeated seeds, a bound on an unknown metric, or
@@ -380,7 +382,8 @@ def compare(
         study = study_of(problem, factory, seed, store, name, strategy, described, executor)
         limit = (budgets or {}).get(strategy, budget)
         report = progress and partial(progress, strategy, seed)
-        result = study.run(limit, batch_size, report)
+        until = None if ending is None else ending()
+        result = study.run(limit, batch_size, report, until=until)
         if result.stop_reason == "interrupted":
             raise KeyboardInterrupt
         # A stored run may have had a larger budget.

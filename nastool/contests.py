@@ -23,11 +23,13 @@ from nastool.comparison import (
 from nastool.constraint import Constraint, parse_bound, parse_constraint, parse_whole
 from nastool.discovery import STRATEGIES, find, load_file
 from nastool.errors import InvalidInputError
+from nastool.executors import Executor
 from nastool.indicators import load_statistics
 from nastool.plugins import load_strategy, parse_spec
 from nastool.problem import Problem
 from nastool.recipes.problems import make_problem
 from nastool.recipes.settings import read_pairs, typed_settings
+from nastool.stopping import NO_END, Ending
 from nastool.store import Store
 from nastool.strategies.base import Strategy
 from nastool.study import Progress
@@ -108,6 +110,7 @@ class Contest:
         bounds: Under which the best value is reported.
         plugin_files: To be loaded first.
         given_name: Name of the comparison; made from its problem where empty.
+        ending: When each run ends before its budget.
 
     Raises:
         InvalidInputError: Repeated strategies.
@@ -122,6 +125,7 @@ class Contest:
     bounds: tuple[Constraint, ...] = ()
     plugin_files: tuple[Path, ...] = ()
     given_name: str = ""
+    ending: Ending = NO_END
 
     def __post_init__(self) -> None:
         for file in self.plugin_files:
@@ -179,12 +183,18 @@ class Contest:
         """Raise InvalidInputError if the store keeps something else under its name."""
         check_name(store, self.name, self.problem)
 
-    def run(self, store: Store | None, progress: ComparisonProgress | None = None) -> Comparison:
+    def run(
+        self,
+        store: Store | None,
+        progress: ComparisonProgress | None = None,
+        executor: Executor | None = None,
+    ) -> Comparison:
         """Run what the store does not hold yet.
 
         Args:
             store: Where to keep the runs.
             progress: Told after every batch.
+            executor: Where what is not cheap is evaluated; in this process by default.
 
         Raises:
             KeyboardInterrupt: Ctrl-C; what was evaluated is kept.
@@ -199,7 +209,9 @@ class Contest:
             budgets={e.name: e.budget for e in self.entrants if e.budget},
             bounds=self.bounds,
             descriptions={entrant.name: self._describe(entrant) for entrant in self.entrants},
+            executor=executor,
             progress=progress,
+            ending=self.ending.until,
         )
         if store is not None:
             self._keep_bounds(store)
@@ -229,7 +241,7 @@ class Contest:
             strategy=entrant.name,
             description=self._describe(entrant),
         )
-        study.run(self.evaluations(entrant), progress=progress)
+        study.run(self.evaluations(entrant), progress=progress, until=self.ending.until())
 
     def _describe(self, entrant: Entrant) -> dict[str, Any]:
         return {

@@ -30,10 +30,12 @@ OBJECTIVES = "nastool.objectives"
 STRATEGIES = "nastool.strategies"
 PREDICTORS = "nastool.predictors"
 DEVICES = "nastool.devices"
+EXECUTORS = "nastool.executors"
 COMMANDS = "nastool.commands"
 PUBLICATIONS = "nastool.publications"
 PRESETS = "nastool.presets"
 SUPERNETS = "nastool.supernets"
+MEASURING = "nastool.measuring"
 
 GROUPS: Mapping[str, str] = {
     SEARCH_SPACES: "search space",
@@ -41,10 +43,12 @@ GROUPS: Mapping[str, str] = {
     STRATEGIES: "strategy",
     PREDICTORS: "predictor",
     DEVICES: "device",
+    EXECUTORS: "executor",
     COMMANDS: "command",
     PUBLICATIONS: "published folder",
     PRESETS: "preset",
     SUPERNETS: "supernet family",
+    MEASURING: "measuring options",
 }
 """Entry-point groups, and what one member of each is called."""
 
@@ -58,6 +62,14 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "pairwise": "nastool.predictors.linear:pairwise_additive",
         "transfer": "nastool.predictors.transfer:Recalibrated",
         "xgboost": "nastool.predictors.boosted_trees:BoostedTrees",
+    },
+    EXECUTORS: {
+        "dask": "nastool.executors.dask:create",
+        "futures": "nastool.executors.futures:create",
+        "processes": "nastool.executors.processes:create",
+        "ray": "nastool.executors.ray:create",
+        "serial": "nastool.executors.serial:create",
+        "slurm": "nastool.executors.slurm:create",
     },
     COMMANDS: {
         "compare": "nastool.cli.compare:compare",
@@ -226,13 +238,23 @@ def load_file(path: str | Path) -> tuple[Plugin, ...]:
     module_name = f"nastool_plugin_{digest[:32]}"
     if module_name not in sys.modules:
         _run_file(file, module_name)
+        _files[module_name] = file
     found = tuple(p for (_, _, module), p in _registered.items() if module == module_name)
     if not found:
         raise InvalidInputError(
             f"--plugin {path}: expected at least one register_space, register_objective, "
-            "register_strategy, register_device or register_family, got none"
+            "register_strategy, register_device, register_executor or register_family, got none"
         )
     return found
+
+
+_files: dict[str, Path] = {}
+"""Files that `load_file` has run, by the names of their modules."""
+
+
+def loaded_files() -> tuple[Path, ...]:
+    """The files that were loaded, in that order."""
+    return tuple(file for module, file in _files.items() if module in sys.modules)
 
 
 def _run_file(file: Path, module_name: str) -> None:

@@ -11,10 +11,11 @@ from nastool.errors import InvalidInputError, NastoolError
 from nastool.objective import Objective
 from nastool.plugins import load_objective, parse_spec
 from nastool.problem import Problem
+from nastool.recipes.settings import typed_settings
 from nastool.verification import predicted_metrics
 
 MEASURED = "measured_"
-"""What the name of an objective begins with that measures what another one predicts."""
+"""What the name of an objective begins with that measures another one, where no space says it."""
 
 
 def measurers(
@@ -27,7 +28,8 @@ def measurers(
     Args:
         problem: With predicted metrics.
         settings: Keyword settings of what measures, such as a supernet, for those that have them.
-        given: Objectives by metric, where a metric's name does not say what measures it.
+        given: Objectives by metric, where neither the space nor a metric's name says what
+            measures it.
 
     Returns:
         Objectives by metric, and of the other metrics why they cannot be measured.
@@ -51,7 +53,9 @@ def measurers(
     skipped: dict[str, str] = {}
     ignored = set(settings)
     for name in names:
-        spec = wanted.get(name, f"{MEASURED}{parse_spec(name)}")
+        declared = problem.space.measurers
+        said = declared.get(name) or declared.get(parse_spec(name).name)
+        spec = wanted.get(name) or said or f"{MEASURED}{parse_spec(name)}"
         try:
             taken = _taken(spec, settings)
             ignored -= taken.keys()
@@ -68,7 +72,8 @@ def measurers(
         )
     if ignored:
         # Settings are named as their options.
-        options = " and ".join(f"--{name}" for name in settings if name in ignored)
+        unused = [name.replace("_", "-") for name in settings if name in ignored]
+        options = " and ".join(f"--{name}" for name in unused)
         by = ", ".join(objective.name for objective in measured.values())
         raise InvalidInputError(
             f"{options}: what measures must have such a setting, got {by}, which has not"
@@ -77,7 +82,10 @@ def measurers(
 
 
 def _taken(spec: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that an objective has."""
-    factory: Any = find(OBJECTIVES, parse_spec(spec).name).load()
+    """The settings that an objective has, those given as texts in the types that it takes."""
+    plugin = find(OBJECTIVES, parse_spec(spec).name)
+    factory: Any = plugin.load()
     known = inspect.signature(factory).parameters
-    return {name: value for name, value in settings.items() if name in known}
+    taken = {name: value for name, value in settings.items() if name in known}
+    texts = {name: value for name, value in taken.items() if isinstance(value, str)}
+    return taken | typed_settings(plugin, texts, "--measuring")

@@ -197,6 +197,14 @@ class Objective(ABC):
         """How often it measures; of what is kept, values of at least as many are as good."""
         return 1
 
+    def order(self, genotypes: Genotypes) -> NDArray[np.int64]:
+        """In which order genotypes (n, d) are best evaluated, as their rows (n,).
+
+        As they are, unless some share their work: these are best side by side, since workers get
+        them by the piece.
+        """
+        return np.arange(len(genotypes))
+
     @abstractmethod
     def evaluate(self, genotypes: Genotypes) -> NDArray[np.float64]:
         """Values in the natural sign and base unit.

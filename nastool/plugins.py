@@ -6,15 +6,25 @@ file offers one by a decorator of this module and is loaded with ``--plugin FILE
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from nastool import discovery
 from nastool.devices import Device
-from nastool.discovery import DEVICES, GROUPS, OBJECTIVES, SEARCH_SPACES, STRATEGIES, find
+from nastool.discovery import (
+    DEVICES,
+    EXECUTORS,
+    GROUPS,
+    OBJECTIVES,
+    SEARCH_SPACES,
+    STRATEGIES,
+    find,
+)
 from nastool.errors import InvalidInputError, naming, nearest
 from nastool.objective import Objective, check_objective
 from nastool.problem import Problem
@@ -55,6 +65,36 @@ def parse_spec(text: str) -> Spec:
     return Spec(match[1], match[2] if match[2] is not None else match[3])
 
 
+@dataclass(frozen=True)
+class MadeFrom:
+    """What a plugin was made from.
+
+    Args:
+        text: Name and argument.
+        arguments: What else it was given.
+        settings: Its keyword settings.
+    """
+
+    text: str
+    arguments: tuple[Any, ...]
+    settings: Mapping[str, Any]
+
+
+_made_from: dict[int, MadeFrom] = {}
+
+
+def made_from(plugin: object) -> MadeFrom | None:
+    """What a space or an objective was made from by name; None where it was made otherwise."""
+    return _made_from.get(id(plugin))
+
+
+def _note(made: object, source: MadeFrom) -> None:
+    # What cannot be watched could leave its number to another.
+    with contextlib.suppress(TypeError):
+        weakref.finalize(made, _made_from.pop, id(made), None).atexit = False
+        _made_from[id(made)] = source
+
+
 def load_space(text: str) -> SearchSpace:
     """Make a search space, e.g. from ``supershaper`` or ``supershaper[runs/mine]``.
 
@@ -62,8 +102,9 @@ def load_space(text: str) -> SearchSpace:
         InvalidInputError: Unknown, ambiguous or broken, or an argument it rejects.
     """
     spec = parse_spec(text)
-    made: SearchSpace = _make(SEARCH_SPACES, spec.name, SearchSpace, (spec.argument,), {})
+    made: SearchSpace = make_plugin(SEARCH_SPACES, spec.name, SearchSpace, (spec.argument,), {})
     check_space(made)
+    _note(made, MadeFrom(text, (), {}))
     return made
 
 
@@ -82,8 +123,9 @@ def load_objective(
     """
     spec = parse_spec(text)
     arguments = (space, spec.argument)
-    made: Objective = _make(OBJECTIVES, spec.name, Objective, arguments, dict(settings or {}))
+    made: Objective = make_plugin(OBJECTIVES, spec.name, Objective, arguments, dict(settings or {}))
     check_objective(made)
+    _note(made, MadeFrom(text, (space,), dict(settings or {})))
     return made
 
 
@@ -98,7 +140,7 @@ def load_device(text: str, settings: Mapping[str, object] | None = None) -> Devi
         InvalidInputError: Unknown, ambiguous or broken, or an argument or setting it rejects.
     """
     spec = parse_spec(text)
-    made: Device = _make(DEVICES, spec.name, Device, (spec.argument,), dict(settings or {}))
+    made: Device = make_plugin(DEVICES, spec.name, Device, (spec.argument,), dict(settings or {}))
     return made
 
 
@@ -120,7 +162,7 @@ def load_strategy(
     keywords = dict(settings or {})
     if spec.argument is not None:
         keywords["argument"] = spec.argument
-    made: Strategy = _make(STRATEGIES, spec.name, Strategy, (problem, seed), keywords)
+    made: Strategy = make_plugin(STRATEGIES, spec.name, Strategy, (problem, seed), keywords)
     return made
 
 
@@ -144,6 +186,11 @@ def register_device(name: str) -> Callable[[_Factory], _Factory]:
     return _register(DEVICES, name)
 
 
+def register_executor(name: str) -> Callable[[_Factory], _Factory]:
+    """Decorate ``(argument: str | None) -> Executor`` to offer it by name."""
+    return _register(EXECUTORS, name)
+
+
 def _register(group: str, name: str) -> Callable[[_Factory], _Factory]:
     if parse_spec(name) != Spec(name):
         raise InvalidInputError(f"the name of a plugin must be a plain NAME, got {name!r}")
@@ -151,14 +198,25 @@ def _register(group: str, name: str) -> Callable[[_Factory], _Factory]:
     return discovery.register(group, name)
 
 
-def _make(
+def make_plugin(
     group: str,
     name: str,
     kind: type,
     arguments: tuple[object, ...],
     keywords: dict[str, Any],
 ) -> Any:
-    """Load a plugin, call it, and check that it returns one of a kind."""
+    """Load a plugin, call it, and check that it returns one of a kind.
+
+    Args:
+        group: One of `GROUPS`.
+        name: The plugin.
+        kind: What it must make.
+        arguments: What it is given.
+        keywords: Settings, which it must have.
+
+    Raises:
+        InvalidInputError: Unknown, ambiguous or broken, or something that it rejects.
+    """
     plugin = find(group, name)
     what = f"{GROUPS[group]} {name!r}"
     factory = plugin.load()

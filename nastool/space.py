@@ -166,6 +166,14 @@ class SearchSpace(ABC):
         return ()
 
     @attribute
+    def measurers(self) -> Mapping[str, str]:
+        """What measures a metric that is predicted: objectives by metric, as users type them.
+
+        Where nothing is said, it is the objective of the metric's name after ``measured_``.
+        """
+        return {}
+
+    @attribute
     def heuristics(self) -> Mapping[str, Genotypes]:
         """Named hand-crafted families, each of shape (n, d)."""
         return {}

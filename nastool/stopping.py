@@ -82,6 +82,35 @@ def any_of(ends: Sequence[Until]) -> Until:
     return until
 
 
+@dataclass(frozen=True)
+class Ending:
+    """When a search ends before its budget.
+
+    Args:
+        limit_s: Seconds after which it does; None for no such end.
+        patience: Evaluations without a gain after which it does.
+    """
+
+    limit_s: float | None = None
+    patience: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.limit_s is not None or self.patience is not None
+
+    def until(self) -> Until | None:
+        """What is asked between batches; the time counts from now."""
+        ends: list[Until] = []
+        if self.limit_s is not None:
+            ends.append(TimeLimit(self.limit_s))
+        if self.patience is not None:
+            ends.append(Patience(self.patience))
+        return any_of(ends) if ends else None
+
+
+NO_END = Ending()
+"""At the budget and no earlier."""
+
+
 def last_gain(evaluations: Evaluations) -> int:
     """Row of the last evaluation that improved on all before it, -1 where none is feasible.
 

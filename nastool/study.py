@@ -14,7 +14,7 @@ from nastool.archive import Archive
 from nastool.batches import BatchEvaluator
 from nastool.errors import InvalidInputError, StoreError, naming
 from nastool.evaluations import Evaluations
-from nastool.executors import Executor, InProcess
+from nastool.executors import Executor, Serial
 from nastool.interrupt import Interrupt
 from nastool.keeping import Keeper
 from nastool.objective import read_only
@@ -35,6 +35,7 @@ from nastool.reopening import (
 from nastool.results import Failure, Result, StopReason
 from nastool.space import Genotypes
 from nastool.strategies.base import Strategy, check_size
+from nastool.streams import Stream
 
 if TYPE_CHECKING:
     from nastool.store import Store, StoredStudy
@@ -106,6 +107,8 @@ class Study:
         self._batch_size: int | None = None
         self._pending: tuple[Genotypes, list[Any]] | None = None
         self._told = 0
+        self._stream: Stream | None = None
+        self._left: Genotypes = np.empty((0, len(problem.space.genes)), dtype=np.int64)
         self._size = problem.space.count.high
         self._stale = 0
         self._seconds = 0.0
@@ -117,7 +120,8 @@ class Study:
 
             opened = store if isinstance(store, Store) else open_store(store)
             self._keeper = Keeper(opened)
-        self._evaluator = BatchEvaluator(self._archive, opened, executor or InProcess())
+        self._opened, self._executor = opened, executor or Serial()
+        self._evaluator = BatchEvaluator(self._archive, self._opened, self._executor)
         if self._keeper is not None:
             self._identity = self._make_identity()
             stored = self._keeper.store.find(name) if name else None
@@ -218,6 +222,7 @@ class Study:
         *,
         retry_failed: bool = False,
         until: Until | None = None,
+        pending: int | None = None,
     ) -> Result:
         """Evaluate until the study holds that many distinct genotypes.
 
@@ -233,6 +238,9 @@ class Study:
                 runs; what comes of it takes the place of the failures.
             until: Asked between batches whether the run is to end before its budget, e.g.
                 `nastool.stopping.Patience`; a later run goes on as if it had not ended.
+            pending: How many architectures are under way at any time. The strategy is then told
+                each as it is evaluated, in an order that depends on the machines; by default it is
+                told whole batches, and what is found does not depend on them.
 
         Raises:
             InvalidInputError: A budget or batch size below 1, another batch size than before, or
@@ -242,6 +250,9 @@ class Study:
         """
         if budget < 1:
             raise InvalidInputError(f"a budget must be at least 1 evaluation, got {budget}")
+        if pending is not None:
+            check_size("pending", pending)
+            self._stream = Stream(self._archive, self._opened, self._executor)
         batch_size = self._settle_batch_size(batch_size)
         if (keeper := self._keeper) is not None:
             base = f"{self.problem.space.name}-{self.description['strategy']}"
@@ -262,6 +273,8 @@ class Study:
                         stop_reason = "interrupted"
                     elif until is not None and len(self) and (ended := until(self)):
                         stop_reason = "asked" if ended is True else ended
+                    elif pending is not None:
+                        stop_reason = self._flow(budget, pending, interrupt, begin - offset)
                     else:
                         stop_reason = self._step(budget, batch_size, interrupt, begin - offset)
                     self._seconds = offset + time.perf_counter() - begin
@@ -275,6 +288,11 @@ class Study:
             with contextlib.suppress(StoreError):
                 self._commit("", boundary=False)
             raise
+        finally:
+            if self._stream is not None:
+                self._left = self._stream.genotypes
+                self._stream.close()
+                self._stream = None
         self._stop_reason = stop_reason
         _LOG.info("%d evaluations in %.1f s: %s", len(self._archive), self._seconds, stop_reason)
         return self.result()
@@ -325,6 +343,53 @@ class Study:
         self._stale = 0 if told > self._told else self._stale + 1
         self._told = told
         return ""
+
+    def _flow(self, budget: int, pending: int, interrupt: Interrupt, zero: float) -> StopReason:
+        """Keep so many under way, and tell what has come; returns why to stop, empty to go on."""
+        archive, stream = self._archive, self._stream
+        if stream is None or len(archive) >= budget:
+            return "budget"
+        if self._told < len(archive):
+            self._tell(archive.evaluations(slice(self._told, len(archive))))
+            self._told = len(archive)
+        if self._stale >= _STALE_LIMIT and not stream:
+            return "stalled"
+        if len(self._left):
+            # What was under way when an earlier run ended.
+            self._add(stream, self._left)
+            self._left = self._left[:0]
+        free = min(pending, budget - len(archive)) - len(stream)
+        if free > 0:
+            self.strategy.pending = stream.genotypes
+            proposals = self._ask(free)
+            if not len(proposals) and not stream:
+                return "exhausted"
+            self._stale = 0 if self._add(stream, proposals) else self._stale + 1
+        if not stream:
+            return ""
+        try:
+            with interrupt.cutting_short():
+                found = stream.collect()
+        except KeyboardInterrupt:
+            return "interrupted"
+        self._failures += found.failures
+        archive.append(found.keys, found.genotypes, found.values, time.perf_counter() - zero)
+        self._tell(archive.evaluations(slice(self._told, len(archive))))
+        self._told = len(archive)
+        return ""
+
+    def _add(self, stream: Stream, genotypes: Genotypes) -> bool:
+        """Have what is new evaluated; whether anything is."""
+        keys, under_way = self.problem.space.keys(genotypes), stream.keys
+        positions = self._archive.first_positions(keys).tolist()
+        new = [position for position in positions if keys[position] not in under_way]
+        stream.add([keys[position] for position in new], genotypes[new])
+        if not new and len(genotypes):
+            known = sorted({key for key in keys if key not in under_way}, key=keys.index)
+            if known:
+                # Proposed again, it is to be told again, or it would be proposed for ever.
+                self._tell(self._archive.evaluations(self._archive.rows(known)))
+        return bool(new)
 
     def _ask(self, n: int) -> Genotypes:
         space, what = self.problem.space, f"strategy {self.description['strategy']}"
@@ -423,6 +488,13 @@ class Study:
                 f"{self.description['strategy']} ({type(error).__name__}: {error})"
             ) from error
         self._told, self._stale = told, stale
+        left = np.asarray(state.get("pending", self._left))
+        try:
+            self._left = self.problem.space.validate(left)
+        except InvalidInputError as error:
+            raise stored.summary.damaged(
+                "state", "hold genotypes that are pending", left
+            ) from error
 
     def _commit(self, stop_reason: StopReason, boundary: bool = True, revise: bool = False) -> None:
         """Write what is new, or everything anew; the strategy's state too, unless within a batch.
@@ -441,6 +513,9 @@ class Study:
                 "told": self._told,
                 "stale": self._stale,
             }
+            left = self._left if self._stream is None else self._stream.genotypes
+            if len(left):
+                state["pending"] = left
         self._keeper.commit(
             self._archive, self._failures, state, self._seconds, stop_reason, revise=revise
         )

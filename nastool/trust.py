@@ -67,8 +67,10 @@ class Trust:
         if self.halves is not None:
             found.append(f"± holds {COVERAGE:.0%} of new measurements of shapes like the measured")
         if self.metric.optimism is not None and self.metric.optimism > 0:
+            share = self.metric.optimism
             found.append(
-                f"the best of many predictions is likely about {self.metric.optimism:.1%} worse"
+                f"the best of many predictions is likely about {share:.1%} worse (mostly 0% to "
+                f"{2 * share:.1%})"
             )
         if self.outside.any():
             found.append(

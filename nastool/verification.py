@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from nastool import pareto
 from nastool.errors import InvalidInputError, NastoolError
-from nastool.executors import Executor, InProcess
+from nastool.executors import Executor, Serial, evaluated
 from nastool.objective import Direction, Kind, Objective
 from nastool.predictors.evaluation import spearman
 from nastool.problem import Problem
@@ -258,14 +259,17 @@ def measure(
     done = len(genotypes) - len(missing)
     if progress is not None:
         progress(done, len(genotypes))
-    for chunk in (executor or InProcess(1)).run(objective, genotypes[missing]):
-        rows = missing[chunk.first : chunk.first + len(chunk.values)]
-        values[rows] = chunk.values
-        messages += chunk.messages.values()
-        keep_values(store, space, objective, genotypes[rows], values[rows])
-        done += len(chunk.values)
-        if progress is not None:
-            progress(done, len(genotypes))
+    with contextlib.closing(
+        evaluated(executor or Serial(1), objective, genotypes[missing])
+    ) as chunks:
+        for chunk in chunks:
+            rows = missing[chunk.rows]
+            values[rows] = chunk.values
+            messages += chunk.messages.values()
+            keep_values(store, space, objective, genotypes[rows], values[rows])
+            done += len(rows)
+            if progress is not None:
+                progress(done, len(genotypes))
     if np.isnan(values).all():
         reason = f": {messages[-1]}" if messages else ""
         raise NastoolError(f"{objective.name} could measure none of the shapes{reason}")

@@ -10,11 +10,14 @@ import click
 from nastool.cli import completion
 from nastool.cli.constraints import constraint_options, read_constraints
 from nastool.cli.cost import announce, dry_run_option
+from nastool.cli.executing import Executing, executor_options
 from nastool.cli.options import (
     PLUGIN_FILES,
     Name,
     all_option,
     count,
+    ending_options,
+    parse_time,
     plugin_option,
     problem_options,
     report_options,
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from nastool.cli.output import Destination, Formats
     from nastool.comparison import Comparison
     from nastool.contests import Contest
+    from nastool.executors import Executor
     from nastool.store import Store
 
 _STRATEGIES = ("random", "evolution", "nsga2", "pareto")
@@ -92,6 +96,8 @@ _WORTH_PROBING = 20
     show_default=True,
     help="Runs made at a time; where they share processors, seconds say less.",
 )
+@ending_options
+@executor_options
 @storage_option
 @click.option(
     "--name",
@@ -118,6 +124,9 @@ def compare(
     bound_texts: tuple[str, ...],
     true_front: bool,
     jobs: int,
+    time_text: str | None,
+    patience: int | None,
+    executing: Executing,
     storage: str,
     name: str | None,
     dry_run: bool,
@@ -131,10 +140,14 @@ def compare(
     from nastool.contests import Contest, parse_limit
     from nastool.errors import InvalidInputError
     from nastool.recipes.problems import default_objectives
+    from nastool.stopping import Ending
 
     destination = Destination(output_format, None, output, plot, everything)
     if jobs > 1 and storage == "none":
         raise InvalidInputError("--jobs: several runs at a time need a --storage, got 'none'")
+    if jobs > 1 and executing.text is not None:
+        raise InvalidInputError("--jobs: expected runs at a time or an --executor, got both")
+    limit_s = None if time_text is None else parse_time("--time", time_text)
     contest = Contest(
         space_text,
         tuple(objective_texts or default_objectives(space_text)),
@@ -145,6 +158,7 @@ def compare(
         tuple(dict.fromkeys(map(parse_limit, bound_texts))),
         ctx.meta.get(PLUGIN_FILES, ()),
         name or "",
+        Ending(limit_s, patience),
     )
     contest.check()
     if true_front:
@@ -154,7 +168,8 @@ def compare(
     if dry_run:
         announce(_plan(contest), _probed(contest, jobs, always=True))
         return
-    comparison = _run(contest, storage, jobs, true_front)
+    with executing.opened() as executor:
+        comparison = _run(contest, storage, jobs, true_front, executor)
     write(destination, comparison, contest.name, storage)
 
 
@@ -219,7 +234,9 @@ def write(destination: Destination, comparison: Comparison, name: str, storage: 
     destination.send(shown, page, comparison.problem)
 
 
-def _run(contest: Contest, storage: str, jobs: int, true_front: bool) -> Comparison:
+def _run(
+    contest: Contest, storage: str, jobs: int, true_front: bool, executor: Executor | None
+) -> Comparison:
     """Make the runs and say what was there before and what is kept."""
     from nastool.cli.truth import beside, prove_front
     from nastool.store import open_store
@@ -228,7 +245,7 @@ def _run(contest: Contest, storage: str, jobs: int, true_front: bool) -> Compari
         announce(_plan(contest), _probed(contest, jobs, always=False))
         try:
             truth = prove_front(contest, None) if true_front else None
-            return beside(_run_here(contest, None), truth)
+            return beside(_run_here(contest, None, executor), truth)
         except KeyboardInterrupt:
             raise KeyboardInterrupt("nothing is kept without a storage") from None
     with open_store(storage) as store:
@@ -240,7 +257,7 @@ def _run(contest: Contest, storage: str, jobs: int, true_front: bool) -> Compari
             truth = prove_front(contest, store) if true_front else None
             if jobs > 1:
                 _run_in_processes(contest, storage, jobs)
-            comparison = beside(_run_here(contest, store), truth)
+            comparison = beside(_run_here(contest, store, executor), truth)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"{_progress_of(contest, contest.stored(store))} are done, kept in comparison "
@@ -271,7 +288,7 @@ def _progress_of(contest: Contest, stored: dict[tuple[str, int], int]) -> str:
     return f"{finished} of {len(contest.runs)} runs ({done:,} of {_total(contest):,} evaluations)"
 
 
-def _run_here(contest: Contest, store: Store | None) -> Comparison:
+def _run_here(contest: Contest, store: Store | None, executor: Executor | None) -> Comparison:
     from nastool.cli.progress import ProgressBar
 
     done: dict[tuple[str, int], int] = {}
@@ -283,7 +300,7 @@ def _run_here(contest: Contest, store: Store | None) -> Comparison:
             done[strategy, seed] = evaluations
             bar(sum(done.values()), total, f"{strategy}, seed {seed}")
 
-        return contest.run(store, report)
+        return contest.run(store, report, executor)
 
 
 def _run_in_processes(contest: Contest, storage: str, jobs: int) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from nastool.cli.options import count
+from nastool.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from nastool.objective import Objective
@@ -53,50 +52,63 @@ class Measuring:
         return measured
 
 
+@functools.cache
+def declared_options() -> Mapping[str, Callable[[Any], Any]]:
+    """Options that packages declare for what measures: settings by name, each with its decorator.
+
+    The core knows none of them. A package that cannot be loaded costs its own only.
+    """
+    from nastool.discovery import MEASURING, available
+
+    found: dict[str, Callable[[Any], Any]] = {}
+    for plugin in available(MEASURING):
+        try:
+            declare: Any = plugin.load()
+            found |= declare()
+        except InvalidInputError as error:
+            click.echo(f"Warning: {error}", err=True)
+    return found
+
+
+def measuring_names() -> str:
+    """The measuring options as they are typed, apart by spaces."""
+    names = [f"--{name.replace('_', '-')}" for name in declared_options()]
+    return " ".join([*names, "--measure", "--measuring"])
+
+
 def measuring_options(command: _F) -> _F:
     """Add what is measured and with what, handed over as ``measuring``."""
+    declared = declared_options()
 
-    @click.option(
-        "--supernet",
-        metavar="DIR",
-        type=click.Path(path_type=Path),
-        help="Supernet that quality is measured on.",
-    )
-    @click.option(
-        "--text",
-        metavar="FILE",
-        multiple=True,
-        help="Held-out text to measure it with; repeatable. Default: what training held out.",
-    )
-    @click.option(
-        "--blocks",
-        type=count,
-        metavar="N",
-        help="Blocks of that text to measure with, evenly spaced. Default: all.",
-    )
     @click.option(
         "--measure",
         "measure_texts",
         metavar="METRIC=OBJECTIVE",
         multiple=True,
-        help="What measures a metric, where its name does not say it; repeatable.",
+        help="What measures a metric, where neither its space nor its name says it; repeatable.",
+    )
+    @click.option(
+        "--measuring",
+        "setting_texts",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="A setting of what measures; repeatable.",
     )
     @functools.wraps(command)
     def packed(
         *arguments: Any,
-        supernet: Path | None,
-        text: tuple[str, ...],
-        blocks: int | None,
         measure_texts: tuple[str, ...],
+        setting_texts: tuple[str, ...],
         **options: Any,
     ) -> Any:
-        settings: dict[str, Any] = {}
-        if supernet is not None:
-            settings["supernet"] = str(supernet)
-        if text:
-            settings["text"] = text
-        if blocks is not None:
-            settings["blocks"] = blocks
+        from nastool.recipes.settings import read_pairs
+
+        given = {name: options.pop(name) for name in declared}
+        settings = {name: value for name, value in given.items() if value not in (None, ())}
+        for key, text in read_pairs(setting_texts, "--measuring").items():
+            settings[key.replace("-", "_")] = text
         return command(*arguments, measuring=Measuring(settings, measure_texts), **options)
 
+    for option in reversed(list(declared.values())):
+        packed = option(packed)
     return packed  # type: ignore[return-value]  # what click calls takes the options instead

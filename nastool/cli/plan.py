@@ -9,13 +9,14 @@ import click
 from nastool.cli.progress import ProgressBar
 from nastool.comparison import runs_of
 from nastool.errors import InvalidInputError
+from nastool.executors import Executor
 from nastool.problem import Problem
 from nastool.recipes.study_recipe import StudyRecipe
 from nastool.results import Result
-from nastool.stopping import Patience, TimeLimit, any_of
+from nastool.stopping import NO_END, Ending
 from nastool.store import open_store
 from nastool.store.urls import showable
-from nastool.study import Study, Until
+from nastool.study import Study
 
 
 @dataclass(frozen=True)
@@ -26,15 +27,17 @@ class Plan:
         recipe: What is searched and how.
         storage: Where it is kept, or ``none``.
         retry_failed: Whether to begin with what has failed in the stored study.
-        limit_s: Seconds after which it ends before its budget; None for no such end.
-        patience: Evaluations without a gain after which it does.
+        ending: When it ends before its budget.
+        executor: Where what is not cheap is evaluated; in this process by default.
+        pending: How many are under way at a time, told one by one; None for whole batches.
     """
 
     recipe: StudyRecipe
     storage: str
     retry_failed: bool = False
-    limit_s: float | None = None
-    patience: int | None = None
+    ending: Ending = NO_END
+    executor: Executor | None = None
+    pending: int | None = None
 
     def study(self, problem: Problem | None = None) -> Study:
         """The study, with what the store already holds of it.
@@ -43,18 +46,10 @@ class Plan:
             problem: The recipe's, where it is made already.
         """
         if self.storage == "none":
-            return Study.of(self.recipe, problem=problem)
+            return Study.of(self.recipe, problem=problem, executor=self.executor)
         if self.recipe.study:
             _check_name(self.storage, self.recipe.study)
-        return Study.of(self.recipe, self.storage, problem=problem)
-
-    def _until(self) -> Until | None:
-        ends: list[Until] = []
-        if self.limit_s is not None:
-            ends.append(TimeLimit(self.limit_s))
-        if self.patience is not None:
-            ends.append(Patience(self.patience))
-        return any_of(ends) if ends else None
+        return Study.of(self.recipe, self.storage, problem=problem, executor=self.executor)
 
     def run(self, study: Study, label: str = "") -> Result:
         """Run the study up to the budget and, unless it is one of many, say what was there before.
@@ -71,7 +66,8 @@ class Plan:
                 self.recipe.batch_size,
                 progress,
                 retry_failed=self.retry_failed,
-                until=self._until(),
+                until=self.ending.until(),
+                pending=self.pending,
             )
         if label:
             return result.first(budget)

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from nastool.cli.measuring import Measuring, measuring_options
+from nastool.cli.measuring import Measuring, measuring_names, measuring_options
 from nastool.cli.options import count
 from nastool.errors import InvalidInputError
 from nastool.files.reading import is_file, read_text
 from nastool.files.writing import write_whole, writing
 
 if TYPE_CHECKING:
+    from nastool.executors import Executor
     from nastool.objective import Objective
     from nastool.problem import Problem
     from nastool.refinement import Refinement, Round, Search
@@ -60,6 +61,7 @@ class Refining:
         search: Search,
         searched: str,
         storage: str,
+        executor: Executor | None = None,
     ) -> Refinement:
         """Run the loop and say after every round how predictions and measurements agree.
 
@@ -69,6 +71,7 @@ class Refining:
             search: Searches a problem in a round.
             searched: Names what is searched and how: loops that share it find the same.
             storage: Keeps measurements, unless ``none``.
+            executor: Where shapes are measured; in this process by default.
 
         Raises:
             InvalidInputError: The folder keeps the predictors of another search.
@@ -107,12 +110,17 @@ class Refining:
                 folder=folder,
                 shapes=self.shapes,
                 store=store,
+                executor=executor,
                 progress=progress,
                 report=report,
             )
 
     def verify(
-        self, result: Result, objectives: dict[str, Objective], storage: str
+        self,
+        result: Result,
+        objectives: dict[str, Objective],
+        storage: str,
+        executor: Executor | None = None,
     ) -> Mapping[str, Any]:
         """Measure the front of the last search, too; what is found is also kept in the store."""
         from nastool.cli.progress import ProgressBar
@@ -123,7 +131,7 @@ class Refining:
             nullcontext() if storage == "none" else open_store(storage) as store,
             ProgressBar("measuring") as progress,
         ):
-            found = verify(result, objectives, self.shapes, store, progress=progress)
+            found = verify(result, objectives, self.shapes, store, executor, progress)
             content = found.as_dict()
             if store is not None:
                 store.annotate(result.name, "verification", content)
@@ -168,10 +176,8 @@ def refining_options(command: _F) -> _F:
         if rounds is not None:
             refining = Refining(rounds, shapes or _SHAPES, folder, measuring)
         elif shapes or folder or measuring:
-            raise InvalidInputError(
-                "--refine-shapes, --refined, --supernet, --text, --blocks and --measure need "
-                "--refine N"
-            )
+            *others, last = ["--refine-shapes", "--refined", *measuring_names().split()]
+            raise InvalidInputError(f"{', '.join(others)} and {last} need --refine N")
         return command(*arguments, refining=refining, **options)
 
     return packed  # type: ignore[return-value]  # what click calls takes the options instead

@@ -12,10 +12,13 @@ import click
 
 from nastool.cli import completion
 from nastool.cli.constraints import constraint_options, read_constraints
+from nastool.cli.executing import Executing, executor_options
+from nastool.cli.measuring import measuring_names
 from nastool.cli.options import (
     Name,
     budget_options,
     corrected_option,
+    count,
     ending_options,
     output_options,
     parse_time,
@@ -40,9 +43,7 @@ if TYPE_CHECKING:
     "nastool search --space supershaper --strategy pareto --budget 100k --plot front.html",
     "nastool search --space supershaper --objective perplexity --strategy exact --max params=66M",
     groups={
-        "Refining by measuring": (
-            "--refine --refine-shapes --refined --supernet --text --blocks --measure"
-        ),
+        "Refining by measuring": (f"--refine --refine-shapes --refined {measuring_names()}"),
     },
 )
 @click.command()
@@ -52,6 +53,14 @@ if TYPE_CHECKING:
 @budget_options
 @ending_options
 @refining_options
+@executor_options
+@click.option(
+    "--asynchronous",
+    type=count,
+    metavar="N",
+    help="Keep N architectures under way and tell the strategy each as it comes, in an order that "
+    "depends on the machines. Default: whole batches, the same whatever measures them.",
+)
 @storage_option
 @click.option(
     "--study",
@@ -91,6 +100,8 @@ def search(
     time_text: str | None,
     patience: int | None,
     refining: Refining | None,
+    executing: Executing,
+    asynchronous: int | None,
     storage: str,
     study_name: str | None,
     predictor_texts: tuple[str, ...],
@@ -110,6 +121,7 @@ def search(
     from nastool.cli.proofs import cut_short, is_proven, prove_first
     from nastool.recipes.settings import read_pairs
     from nastool.recipes.study_recipe import StudyRecipe
+    from nastool.stopping import Ending
     from nastool.store.urls import showable
     from nastool.study import Study
 
@@ -131,31 +143,34 @@ def search(
     if retry_failed and storage == "none":
         raise InvalidInputError("--retry-failed: expected a study in a store, got --storage none")
     limit_s = None if time_text is None else parse_time("--time", time_text)
-    if refining is not None and (limit_s is not None or patience is not None):
+    ending = Ending(limit_s, patience)
+    if refining is not None and ending:
         raise InvalidInputError("--refine: expected neither --time nor --patience beside it")
-    plan = Plan(recipe, storage, retry_failed, limit_s, patience)
-    measured: dict[str, Objective] = {}
-    verification: Mapping[str, Any] | None
-    if refining is not None:
-        measured = refining.measuring.objectives(problem)
-        plan, problem = _refined(plan, refining, measured)
-    study = plan.study(problem)
-    proof = prove_first(study.strategy)
-    proven = is_proven(study.strategy)
-    if not proven:
-        # To be shown, not kept: the same command would go on from what is not the answer.
-        study = Study(study.problem, study.strategy, None, study.name, seed)
-    result = plan.run(study)
-    if refining is not None and proven and result.stop_reason != "interrupted":
-        verification = refining.verify(result, measured, storage)
-    else:
-        verification = _verification(storage, study.name)
+    with executing.opened() as executor:
+        plan = Plan(recipe, storage, retry_failed, ending, executor, asynchronous)
+        measured: dict[str, Objective] = {}
+        verification: Mapping[str, Any] | None
+        if refining is not None:
+            measured = refining.measuring.objectives(problem)
+            plan, problem = _refined(plan, refining, measured)
+        study = plan.study(problem)
+        proof = prove_first(study.strategy)
+        proven = is_proven(study.strategy)
+        if not proven:
+            # To be shown, not kept: the same command would go on from what is not the answer.
+            study = Study(study.problem, study.strategy, None, study.name, seed)
+        result = plan.run(study)
+        if refining is not None and proven and result.stop_reason != "interrupted":
+            verification = refining.verify(result, measured, storage, executor)
+        else:
+            verification = _verification(storage, study.name)
     facts: dict[str, str | int] = {
         "strategy": ", ".join([strategy_text, *settings_texts]),
         "seed": seed,
         "storage": "memory" if storage == "none" else showable(storage),
         **proof,
         **cut_short(study.strategy, result),
+        **_told_one_by_one(asynchronous),
         **({} if refining is None else {"refined": str(refining)}),
     }
     finished = proven and result.stop_reason != "interrupted"
@@ -164,6 +179,16 @@ def search(
     _check_finished(result, budget, storage, study.name)
     if not proven:
         raise KeyboardInterrupt("the proof is not finished, and nothing is kept of it")
+
+
+def _told_one_by_one(asynchronous: int | None) -> dict[str, str]:
+    """What to say of a search that depends on its machines."""
+    if asynchronous is None:
+        return {}
+    return {
+        "asynchronous": f"{asynchronous} under way, told as they came: the order depends on the "
+        "machines, and another run may find something else"
+    }
 
 
 def _check_finished(result: Result, budget: int, storage: str, name: str) -> None:
@@ -198,7 +223,7 @@ def _refined(
         return result
 
     searched = f"{recipe.name_for(recipe.make_strategy())}, {recipe.budget}"
-    found = refining.run(recipe.problem(), measured, search_round, searched, storage)
+    found = refining.run(recipe.problem(), measured, search_round, searched, storage, plan.executor)
     return refitted(found.folders, recipe.study), found.problem
 
 

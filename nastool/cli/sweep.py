@@ -8,10 +8,13 @@ import click
 
 from nastool.cli import completion
 from nastool.cli.constraints import constraint_options, read_constraints
+from nastool.cli.executing import Executing, executor_options
 from nastool.cli.options import (
     budget_options,
     cloud_option,
+    ending_options,
     objective_option,
+    parse_time,
     plugin_option,
     report_options,
     space_option,
@@ -52,6 +55,8 @@ from nastool.cli.pages import help_page
 @strategy_option
 @constraint_options
 @budget_options
+@ending_options
+@executor_options
 @storage_option
 @cloud_option
 @report_options
@@ -72,6 +77,9 @@ def sweep(
     seed: int,
     batch_size: int | None,
     settings_texts: tuple[str, ...],
+    time_text: str | None,
+    patience: int | None,
+    executing: Executing,
     storage: str,
     cloud: Path | None,
     output_format: str | None,
@@ -90,6 +98,7 @@ def sweep(
     from nastool.recipes.problems import default_objectives
     from nastool.recipes.settings import read_pairs
     from nastool.recipes.study_recipe import StudyRecipe
+    from nastool.stopping import Ending
     from nastool.sweeps import Sweep, read_limits
 
     destination = Destination(output_format, None, output, plot)
@@ -106,6 +115,9 @@ def sweep(
         batch_size,
     )
     plan = Sweep(recipe, metric_text, limits)
+    limit_s = None if time_text is None else parse_time("--time", time_text)
     name, metric = plan.problem.objectives[0].name, plan.metric.name
     clouds = () if cloud is None else (measured_cloud(cloud, plan.problem, metric, name),)
-    show(destination, plan, run(plan, storage), storage, clouds)
+    with executing.opened() as executor:
+        found = run(plan, storage, Ending(limit_s, patience), executor)
+    show(destination, plan, found, storage, clouds)

@@ -14,10 +14,12 @@ from nastool.cli.proofs import certificate_of, prove_fully
 from nastool.cli.tables import bars, formatted, sources
 from nastool.constraint import format_quantity
 from nastool.exact.certificate import Certificate
+from nastool.executors import Executor
 from nastool.files.documents import json_document
 from nastool.plots.front import Cloud
 from nastool.recipes.study_recipe import StudyRecipe
 from nastool.results import Result, csv_of, describe_metrics, json_record
+from nastool.stopping import NO_END, Ending
 from nastool.store.urls import showable
 from nastool.sweeps import Found, Sweep, check_found, columns, worth_of
 
@@ -25,8 +27,16 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
-def run(sweep: Sweep, storage: str) -> list[Found]:
+def run(
+    sweep: Sweep, storage: str, ending: Ending = NO_END, executor: Executor | None = None
+) -> list[Found]:
     """Search under each limit, or take what the store holds of it.
+
+    Args:
+        sweep: What is asked for.
+        storage: Where each search is kept, or ``none``.
+        ending: When each of them ends before its budget.
+        executor: Where what is not cheap is evaluated; in this process by default.
 
     Raises:
         KeyboardInterrupt: Ctrl-C; what was evaluated is kept.
@@ -35,7 +45,7 @@ def run(sweep: Sweep, storage: str) -> list[Found]:
     found: list[Found] = []
 
     def search(recipe: StudyRecipe, label: str) -> tuple[Result, Certificate | None]:
-        plan = Plan(recipe, storage)
+        plan = Plan(recipe, storage, ending=ending, executor=executor)
         study = plan.study()
         # A part of a proof is no row: the study would go on from what is not the answer.
         prove_fully(study.strategy)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from nastool.cli import completion
-from nastool.cli.measuring import Measuring, measuring_options
+from nastool.cli.executing import Executing, executor_options
+from nastool.cli.measuring import Measuring, measuring_names, measuring_options
 from nastool.cli.options import count, format_option, plugin_option, storage_option
 from nastool.cli.pages import help_page
 
@@ -19,13 +20,14 @@ if TYPE_CHECKING:
     "nastool verify mine --supernet runs/supernet",
     "nastool verify mine --supernet runs/supernet --limit 10 --text held_out.txt",
     groups={
-        "What measures": "--supernet --text --blocks --measure --limit",
+        "What measures": f"{measuring_names()} --limit",
     },
 )
 @click.command()
 @click.argument("study", metavar="STUDY", shell_complete=completion.studies)
 @measuring_options
 @click.option("--limit", type=count, metavar="N", help="Shapes measured at most. Default: all.")
+@executor_options
 @format_option
 @storage_option
 @plugin_option
@@ -33,6 +35,7 @@ def verify(
     study: str,
     measuring: Measuring,
     limit: int | None,
+    executing: Executing,
     output_format: str,
     storage: str,
 ) -> None:
@@ -50,8 +53,8 @@ def verify(
     with open_store(storage, create=False) as store:
         result = load_result(store, study, stored_problem(store.load(study).summary))
         measured = measuring.objectives(result.problem)
-        with ProgressBar("measuring") as progress:
-            found = measure_front(result, measured, limit, store, progress=progress)
+        with executing.opened() as executor, ProgressBar("measuring") as progress:
+            found = measure_front(result, measured, limit, store, executor, progress)
         store.annotate(study, "verification", found.as_dict())
     if output_format == "json":
         from nastool.files.documents import json_document

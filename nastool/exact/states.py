@@ -64,13 +64,16 @@ class States:
     def evaluate(self, genotypes: NDArray[np.int64]) -> NDArray[np.int64]:
         """Sums in quanta of genotypes (n, d), shape (n,)."""
         totals = np.empty(len(genotypes), dtype=np.int64)
-        step = max(1, (1 << 20) // max(len(self.roots), 1))
+        step = max(1, (1 << 16) // max(len(self.roots), 1))
         for begin in range(0, len(genotypes), step):
             rows = genotypes[begin : begin + step]
             state = np.broadcast_to(self.roots, (len(rows), len(self.roots)))
             for layer, gene in zip(self.layers, self.order.tolist(), strict=False):
-                state = layer.following[state, rows[:, gene, None]]
-            totals[begin : begin + step] = self.layers[-1].bounds[state].sum(axis=1)
+                # One index is looked up several times faster than two.
+                following = layer.following
+                place = state * np.intp(following.shape[1]) + rows[:, gene, None]
+                state = following.reshape(-1).take(place)
+            totals[begin : begin + step] = self.layers[-1].bounds.take(state).sum(axis=1)
         return totals
 
 

@@ -57,6 +57,8 @@ class Strategy(ABC):
     def __init__(self, problem: Problem, seed: int = 0) -> None:
         self.problem = problem
         self.rng = np.random.default_rng(seed)
+        self.pending: Genotypes = np.empty((0, len(problem.space.genes)), dtype=np.int64)
+        """What is being evaluated while `ask` is called, shape (k, d); none unless asynchronous."""
 
     @attribute
     def batch_size(self) -> int:

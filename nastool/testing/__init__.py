@@ -16,6 +16,7 @@ from nastool.testing.examples import (
     easy_problems,
     example_problems,
 )
+from nastool.testing.executors import ExecutorConformance
 from nastool.testing.objectives import ObjectiveConformance
 from nastool.testing.predictors import PredictorConformance
 from nastool.testing.spaces import SearchSpaceConformance
@@ -24,6 +25,7 @@ from nastool.testing.supernets import SupernetConformance
 
 __all__ = [
     "DeviceConformance",
+    "ExecutorConformance",
     "Formula",
     "Layered",
     "Mixed",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -37,11 +38,17 @@ class Family(ABC):
     shape_type: ClassVar[str]
     """``model_type`` of the shapes that are cut out."""
 
+    further_types: ClassVar[tuple[str, ...]] = ()
+    """Other ``model_type`` of shapes, where they are of several."""
+
     sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Sizes by name for supernets that start from random weights."""
 
     starts: ClassVar[tuple[str, ...]] = ()
     """Those of its options that name a model to start from, with a tokenizer beside it maybe."""
+
+    starts_trained: ClassVar[bool] = False
+    """Whether such a model brings a head that needs no training of its own first."""
 
     # ----------------------------------------------------------------------------------------------
     # Its nets
@@ -81,6 +88,19 @@ class Family(ABC):
 
     module: ClassVar[str] = ""
     """What to import so that transformers knows the shapes without that file; empty for nothing."""
+
+    def code_of(self, model: PreTrainedModel) -> Path | None:
+        """The file that the folder of a shape carries along: `code` but for those that need none.
+
+        Args:
+            model: With any head.
+        """
+        del model
+        return self.code
+
+    def class_named(self, name: str) -> Any:
+        """The class of shapes that a ``config.json`` names; None where there is none."""
+        return getattr(import_module(self.module or "transformers"), name, None)
 
     def head_of(self, model: PreTrainedModel) -> str:
         """Which of `heads` a shape has.
@@ -205,10 +225,24 @@ class Family(ABC):
         del model, options, corpus
         return {}
 
+    def go_on(self, model: PreTrainedModel, config: Mapping[str, Any]) -> None:
+        """Take over what a run that goes on keeps beside its weights.
+
+        Args:
+            model: Made as for a new run; its weights are restored later.
+            config: What ``config.json`` of the run's checkpoint holds.
+        """
+        del model, config
+
+    @property
+    def shape_types(self) -> tuple[str, ...]:
+        """Every ``model_type`` of its shapes."""
+        return (self.shape_type, *self.further_types)
+
 
 def register_family(family: type[Family]) -> type[Family]:
     """Decorate a family to offer it from a file, under the model types that it saves."""
-    for name in dict.fromkeys((family.name, family.shape_type)):
+    for name in dict.fromkeys((family.name, family.shape_type, *family.further_types)):
         register(SUPERNETS, name)(family)
     return family
 
@@ -236,7 +270,10 @@ def find_family(model_type: str) -> Family:
     """
     plugin = find(SUPERNETS, model_type)
     made = _made(plugin.load())
-    if not isinstance(made, Family) or model_type not in (made.name, made.shape_type):
+    if not isinstance(made, Family) or model_type not in (
+        made.name,
+        *made.shape_types,
+    ):
         raise InvalidInputError(
             f"{plugin} must be a Family that saves {model_type!r}, got {made!r}"
         )

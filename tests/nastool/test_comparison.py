@@ -11,7 +11,7 @@ from nastool import pareto
 from nastool.comparison import Comparison, compare, load_comparison, runs_of
 from nastool.constraint import parse_constraint
 from nastool.errors import InvalidInputError, NastoolError
-from nastool.indicators import holm, median_interval, p_value
+from nastool.indicators import attained, holm, median_interval, p_value
 from nastool.objective import Direction
 from nastool.problem import Problem
 from nastool.store import open_store
@@ -302,6 +302,8 @@ def test_bad_arguments_are_refused(comparison):
         comparison.attainment("other")
     with pytest.raises(InvalidInputError, match="levels must lie"):
         comparison.attainment("uniform", [0.0])
+    with pytest.raises(InvalidInputError, match="levels must lie"):
+        comparison.attainment("uniform", [0.5, 1.01])
     with pytest.raises(InvalidInputError, match="axis must be"):
         comparison.curve("hypervolume", "hours")
     with pytest.raises(InvalidInputError, match="true front must have shape"):
@@ -400,3 +402,20 @@ def test_the_chance_to_win_counts_ties_half(comparison):
                 ]
                 assert test.first_is_better == pytest.approx(np.mean(won))
                 assert test.corrected >= test.p_value
+
+
+def test_attainment_by_hand():
+    """One of two runs reaches what either front has, both what the worse one has."""
+    fronts = [np.array([[1.0, 50.0], [3.0, 20.0]]), np.array([[2.0, 40.0], [4.0, 10.0]])]
+    x, y = attained(fronts, np.array([0.5, 1.0]))
+    assert x.tolist() == [1.0, 2.0, 3.0, 4.0]
+    expected = [[50.0, 40.0, 20.0, 10.0], [np.nan, 50.0, 40.0, 20.0]]
+    np.testing.assert_array_equal(y, expected)
+
+
+def test_a_curve_over_time_ends_with_the_longest_run(comparison):
+    ends = [run.elapsed[-1] for runs in comparison.results.values() for run in runs]
+    starts = [run.elapsed[0] for runs in comparison.results.values() for run in runs]
+    x = comparison.curve("hypervolume", "seconds").x
+    assert x[-1] == max(ends)
+    assert x[0] == pytest.approx(max(min(starts), 1e-6))

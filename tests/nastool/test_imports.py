@@ -15,7 +15,8 @@ HEAVY = (
 )  # fmt: skip
 ROOT = Path(__file__).parents[2]
 GROUPS = (
-    "search_spaces", "objectives", "strategies", "predictors", "devices", "supernets", "commands",
+    "search_spaces", "objectives", "strategies", "predictors", "devices", "supernets", "measuring",
+    "commands",
 )  # fmt: skip
 ENTRY_POINTS = [
     point

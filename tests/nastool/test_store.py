@@ -30,6 +30,7 @@ from nastool.store import (
     unpack_array,
 )
 from nastool.store.encoding import state_digest
+from nastool.store.rows import shortened
 from nastool.study import Study
 from nastool.testing import example_problems
 from nastool.verification import measure
@@ -447,3 +448,13 @@ def test_what_measures_the_same_thing_measures_nothing_twice(store):
     store.add_measurements(space.fingerprint, "four", rows, np.arange(30.0))
     np.testing.assert_array_equal(measure(space, other, rows, store), np.arange(30.0))
     assert other.asked == 0
+
+
+@pytest.mark.parametrize("length", [0, 37, 38, 39, 500])
+def test_values_in_messages_are_forty_characters_at_most(length):
+    """The quotes count."""
+    text = shortened("x" * length)
+    if length <= 38:
+        assert text == f"'{'x' * length}'"
+    else:
+        assert text == f"'{'x' * 36}..."

@@ -23,7 +23,7 @@ from nastool import pareto
 from nastool import study as study_module
 from nastool.constraint import Constraint, parse_constraint
 from nastool.errors import InvalidInputError, NastoolError, StoreError
-from nastool.executors import InProcess
+from nastool.executors import Serial
 from nastool.objective import Direction, Kind, Objective, Provenance
 from nastool.problem import Problem
 from nastool.results import failed_note
@@ -839,7 +839,7 @@ def test_an_interrupt_keeps_canonical_forms_and_failures(tmp_path):
         return Problem(Folded(), (objective,))
 
     def run(armed, store=None):
-        study = Study(problem(armed), Drawn, store, "a", executor=InProcess(1))
+        study = Study(problem(armed), Drawn, store, "a", executor=Serial(1))
         return study.run(60, batch_size=15)
 
     whole = run(armed=False)

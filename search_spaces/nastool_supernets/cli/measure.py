@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -12,6 +13,7 @@ import click
 
 from nastool.cli import completion
 from nastool.cli.cost import announce, dry_run_option
+from nastool.cli.executing import Executing, executor_options
 from nastool.cli.options import count, parse_time, plugin_option, storage_option, whole
 from nastool.cli.pages import help_page
 from nastool.errors import InvalidInputError
@@ -74,6 +76,7 @@ _WORTH = 0.02
     type=click.Path(path_type=Path),
     help="Table: .csv, .csv.gz or .parquet; continued if it is there.",
 )
+@executor_options
 @dry_run_option
 @storage_option
 @plugin_option
@@ -92,6 +95,7 @@ def measure(
     device: str | None,
     max_time: str | None,
     output: Path,
+    executing: Executing,
     storage: str,
     dry_run: bool,
 ) -> None:
@@ -108,6 +112,7 @@ def measure(
 
         from nastool_supernets.cli.processes import say, shared_work
         from nastool_supernets.corpus.masked_text import masked_text
+        from nastool_supernets.measuring.objective import Opening
         from nastool_supernets.runtime.parallel import own_device
         from nastool_supernets.saved import load_supernet
     from nastool.cli.progress import ProgressBar
@@ -119,6 +124,17 @@ def measure(
         raise InvalidInputError("expected --text or --corpus, got both")
     limit = None if max_time is None else parse_time("--max-time", max_time)
     device = own_device(device)
+    opening = Opening(
+        str(supernet.absolute()),
+        tuple(os.path.abspath(name) for name in text),
+        text_field,
+        None if corpus is None else str(corpus.absolute()),
+        blocks,
+        mask_seed,
+        dtype,
+        batch_size,
+        device,
+    )
     net = load_supernet(supernet)
     move(net.model, device)
     space, ends = net.space, net.followed()
@@ -151,6 +167,7 @@ def measure(
         "shapes_seed": seed,
     }
     with (
+        executing.opened() as executor,
         shared_work(device) as workers,
         open_store(storage) if workers.is_first and storage != "none" else nullcontext() as store,
         ProgressBar("measuring") if workers.is_first else nullcontext() as bar,
@@ -168,6 +185,8 @@ def measure(
             workers=workers,
             max_time=limit,
             store=store,
+            executor=executor,
+            opening=opening,
         )
     if not workers.is_first:
         return

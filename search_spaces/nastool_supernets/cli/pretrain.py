@@ -64,9 +64,11 @@ def _presets() -> str:
     "nastool pretrain --bert bert-base-uncased --text corpus.txt --output runs/supernet",
     "nastool pretrain --text corpus.txt --preset smoke --output runs/first",
     "nastool pretrain --supernet runs/supernet --shape knee --study mine --output alone",
+    "nastool pretrain decoder --from checkpoint --text corpus.txt --steps 0 --output net",
     groups={
         "Where it starts": (
-            "--bert --size --supernet --family --widths --layers --shape --study --storage "
+            "--bert --from --size --supernet --family --widths --layers --ffn-choices --kv-choices "
+            "--no-skip --order --shape --study --storage "
             "--teacher --reorder"
         ),
         "Text": (
@@ -87,6 +89,7 @@ def _presets() -> str:
     },
 )
 @click.command(cls=TrainingCommand)
+@click.argument("family_word", metavar="[FAMILY]", required=False)
 @click.option(
     "--size",
     "--config",
@@ -143,7 +146,7 @@ def _presets() -> str:
 @click.option(
     "--tokenizer",
     metavar="PATH_OR_HUB",
-    help="Tokenizer, or train:SIZE for a new one. Default: that of --bert, else train:16000.",
+    help="Tokenizer, or train:SIZE for a new one. Default: the named model's, else train:16000.",
 )
 @click.option("--sequence-length", type=count, help="Tokens a block. Default: 128.")
 @click.option("--held-out", type=float, help="Share of the text held out. Default: 0.01.")
@@ -152,7 +155,9 @@ def _presets() -> str:
     metavar="NAME",
     help=f"{_presets()}. Default: laptop.",
 )
-@click.option("--steps", type=count, help="Optimizer steps.")
+@click.option(
+    "--steps", type=whole, help="Optimizer steps; 0 makes the supernet without any training."
+)
 @click.option(
     "--max-time",
     metavar="TIME",
@@ -234,6 +239,7 @@ def _presets() -> str:
 @dry_run_option
 @plugin_option
 def pretrain(
+    family_word: str | None,
     size: str | None,
     supernet: str | None,
     family_name: str | None,
@@ -269,8 +275,9 @@ def pretrain(
 ) -> None:
     """Train a supernet: one set of weights for every shape; or one shape alone (--shape).
 
-    Start from a BERT checkpoint (--bert) or from random weights (--config). Ctrl-C stops after the
-    step and saves; --resume continues as if the run had never stopped. On several devices: torchrun
+    Start from a BERT checkpoint (--bert), a decoder checkpoint (--from) or random weights
+    (--config); FAMILY says which architecture where that is not clear. Ctrl-C stops after the step
+    and saves; --resume continues as if the run had never stopped. On several devices: torchrun
     --nproc-per-node 8 -m nastool pretrain ...; each process then takes its share of every batch.
     """
     with torch_needed():
@@ -289,10 +296,12 @@ def pretrain(
     from nastool_supernets.supernet import Supernet
     from nastool_supernets.training.rules import OneShape
 
+    if family_word is not None and family_name not in (None, family_word):
+        raise InvalidInputError(f"--family: expected {family_word}, got {family_name}")
     if study is not None:
         shape_text = shape_of_study(study, storage, shape_text)
     options = {str(o.name): overrides.pop(str(o.name)) for o in family_options()}
-    start = Start(size, supernet, options, shape_text, family_name)
+    start = Start(size, supernet, options, shape_text, family_word or family_name)
     limit = None if max_time is None else parse_time("--max-time", max_time)
     if limit is not None and overrides["steps"] is not None:
         raise InvalidInputError("expected --steps or --max-time, got both")
@@ -316,7 +325,7 @@ def pretrain(
     else:
         overrides["distillation"] = distillation(distillation_mix, temperature)
         own_stage = (overrides["head_steps"], overrides["head_learning_rate"])
-        if supernet is not None and saved is None and own_stage == (None, None):
+        if start.is_trained and saved is None and own_stage == (None, None):
             # Its head has been trained.
             overrides["head_steps"] = 0
 
@@ -377,6 +386,7 @@ def pretrain(
             masked = fixed_masks(tokenised, "held_out", evaluation_blocks, 0, net.task)
             others = followed(net) if isinstance(net, Supernet) else {}
             evaluation = Evaluation(*masked, others)
+        is_made = saved is None and config.steps == 0
         if limit is not None and saved is None:
             steps = steps_within(
                 limit,
@@ -409,11 +419,11 @@ def pretrain(
             )
             if workers.is_first:
                 announce(_plan(config, tokenised.train.shape[1]), pace.seconds(config))
-        elif saved is None and workers.is_first:
+        elif saved is None and workers.is_first and not is_made:
             announce(_plan(config, tokenised.train.shape[1]), limit)
         if dry_run:
             return
-        if workers.is_first and shape is None and config.head_steps >= config.steps:
+        if workers.is_first and shape is None and config.head_steps >= config.steps > 0:
             say(
                 f"All {config.steps} steps are those of the head stage: only the largest net is "
                 "trained (--head-steps)"
@@ -434,7 +444,7 @@ def pretrain(
                 tokenizer=tokenised.tokenizer(),
                 origin=origin,
             )
-        if shape is not None and workers.is_first and result.step:
+        if shape is not None and workers.is_first and (result.step or is_made):
             save_shape(model, tokenised.tokenizer(), output)
         workers.wait()  # launchers end the others when one has ended with a code that is not 0
     if not result.finished:
@@ -442,6 +452,9 @@ def pretrain(
             say(f"Stopped after step {result.step}; nothing is lost: add --resume to continue")
         raise click.exceptions.Exit(_INTERRUPTED)
     if not workers.is_first:
+        return
+    if is_made:
+        click.echo(f"Made without any training: {output}")
         return
     click.echo(f"Trained {result.step} steps on {result.tokens:,} tokens: {output}")
     for name, value in result.perplexities.items():

@@ -119,7 +119,9 @@ class Start:
         for family in known:
             if any(self.options[name] is not None for name in family.starts):
                 return family
-        having = [family for family in known if self.size in family.sizes] or known
+        having = [family for family in known if self.size in family.sizes]
+        # A file of sizes may be of any family that starts from random weights.
+        having = having or [family for family in known if family.sizes] or [*known]
         if len(having) != 1:
             raise InvalidInputError(
                 f"--family: expected one of {', '.join(family.name for family in having)}, got none"
@@ -131,6 +133,12 @@ class Start:
         """The model that is named, which may have a tokenizer beside it."""
         named = (self.options[name] for family in families() for name in family.starts)
         return next((str(name) for name in named if name is not None), self.supernet)
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the model that is named brings a head that was trained."""
+        named = (f for f in families() for n in f.starts if self.options[n] is not None)
+        return self.supernet is not None or any(family.starts_trained for family in named)
 
     def saved_shape(self, saved: Checkpoint | None) -> Architecture | None:
         """The shape that a run trains alone; None where it trains a supernet, or is none."""
@@ -210,6 +218,8 @@ class Start:
             config = family.sized(str(self.size), self.options, corpus.card["vocab_size"])
             model = cast("Any", family.model_class)(config)
         origin = {"weights at the start": model_fingerprint(model)}
+        if saved is not None:
+            family.go_on(model, read_json_object(saved.path / "config.json"))
         origin |= family.prepare(model, self.options, corpus if saved is None else None)
         net = cast("Supernet", net_of(model))
         if shape is None:

@@ -103,7 +103,16 @@ class Corpus:
         return loaded
 
     def masking(self, rate: float = 0.15) -> Masking:
-        """Return the masking rule for this corpus's vocabulary."""
+        """Return the masking rule for this corpus's vocabulary.
+
+        Raises:
+            InvalidInputError: Its tokenizer is one of a causal model.
+        """
+        if self.card["mask_id"] is None:
+            raise InvalidInputError(
+                f"{self.folder}: expected the text of a tokenizer with cls, sep and mask tokens, "
+                "got that of a causal model"
+            )
         return Masking(
             mask_id=self.card["mask_id"],
             special_ids=tuple(self.card["special_ids"]),
@@ -219,9 +228,9 @@ def prepare_corpus(
 
     Args:
         sources: Where the text comes from.
-        tokenizer: A fast tokenizer with [CLS] and [SEP].
+        tokenizer: From `load_tokenizer`.
         folder: Where the corpus goes.
-        sequence_length: Tokens a block, [CLS] and [SEP] included.
+        sequence_length: Tokens a block, [CLS] and [SEP] included where there are such.
         held_out: Fraction of the characters of every source to hold out, in [0, 1).
         max_tokens: Stop when the training blocks hold so many tokens; None takes everything.
         progress: Called with the source's name and this process's tokens of it so far.
@@ -350,7 +359,9 @@ def _prepare(
                 "train_blocks": blocks[0],
                 "held_out_blocks": blocks[1],
                 "vocab_size": vocab_size,
-                "mask_id": int(tokenizer.mask_token_id),
+                "mask_id": None
+                if tokenizer.mask_token_id is None
+                else int(tokenizer.mask_token_id),
                 "special_ids": sorted(int(i) for i in tokenizer.all_special_ids),
                 "digests": {name: digest(new / name) for name in files},
             }

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TextIO
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TextIO
 
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
 from nastool.files.reading import (
@@ -380,13 +380,14 @@ def _log_once(message: str) -> None:
 
 
 def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerFast:
-    """Load a BERT-like tokenizer from a folder or the hub.
+    """Load a fast tokenizer from a folder or the hub: one like BERT's, or of a causal model.
 
     Args:
         name_or_path: Folder with tokenizer files, or name of a model on the hub.
 
     Raises:
-        InvalidInputError: If there is no tokenizer, or it lacks [CLS], [SEP] or [MASK].
+        InvalidInputError: If there is no tokenizer, or one that neither has [CLS], [SEP] and
+            [MASK] nor says where a text ends.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -409,16 +410,47 @@ def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerFast:
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise InvalidInputError(f"no tokenizer at {str(name_or_path)!r}: it has no vocabulary")
     missing = [n for n in ("cls", "sep", "mask") if getattr(tokenizer, f"{n}_token_id") is None]
-    if missing:
+    if missing and tokenizer.eos_token_id is None:
         raise InvalidInputError(
             f"tokenizer {str(name_or_path)!r}: expected cls, sep and mask tokens, "
-            f"got none for {', '.join(missing)}"
+            f"got none for {', '.join(missing)}; or eos, for a causal model"
         )
     if tokenizer.pad_token_id is None:
         # No attention is paid to padding: any token serves.
         named = "[PAD]" in tokenizer.get_vocab()
-        tokenizer.pad_token = "[PAD]" if named else tokenizer.sep_token
+        tokenizer.pad_token = "[PAD]" if named else tokenizer.sep_token or tokenizer.eos_token
     return tokenizer
+
+
+class Marks(NamedTuple):
+    """What stands around and between texts in a block: ids of tokens, one at most each.
+
+    Args:
+        begin: At the beginning of every block.
+        between: Between two texts.
+        end: At the end of every block.
+    """
+
+    begin: tuple[int, ...]
+    between: int
+    end: tuple[int, ...]
+
+
+def marks_of(tokenizer: PreTrainedTokenizerFast) -> Marks:
+    """What a tokenizer's models expect around texts.
+
+    Those that learn from masked text read [CLS] text [SEP]. Causal models read a text on and on,
+    after the token for its beginning where their tokenizer puts one there.
+
+    Args:
+        tokenizer: From `load_tokenizer`.
+    """
+    if tokenizer.mask_token_id is not None and tokenizer.cls_token_id is not None:
+        sep = int(tokenizer.sep_token_id)
+        return Marks((int(tokenizer.cls_token_id),), sep, (sep,))
+    first = tokenizer("a")["input_ids"][:1]
+    begin = () if tokenizer.bos_token_id is None else (int(tokenizer.bos_token_id),)
+    return Marks(begin if tuple(first) == begin else (), int(tokenizer.eos_token_id), ())
 
 
 def vocabulary_size(tokenizer: PreTrainedTokenizerFast) -> int:

@@ -23,7 +23,7 @@ import numpy as np
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.files.reading import read_json_object
 from nastool.files.writing import write_whole
-from nastool_supernets.corpus.text import Source, pieces
+from nastool_supernets.corpus.text import Marks, Source, marks_of, pieces
 from nastool_supernets.runtime.parallel import Workers
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def tokenise_share(
 
     Args:
         sources: Where the text comes from.
-        tokenizer: A fast tokenizer with [CLS] and [SEP].
+        tokenizer: From `load_tokenizer`.
         folder: The corpus's folder.
         request: What was asked for; notes of another request are not gone on from.
         held_out: The documents that are not for training.
@@ -114,11 +114,11 @@ def tokenise_share(
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
-    marks = int(tokenizer.cls_token_id), int(tokenizer.sep_token_id)
+    marks = marks_of(tokenizer)
     with ExitStack() as stack:
         packers = [
             stack.enter_context(
-                _Packer(_part_path(folder, kind, workers.rank), length, *marks, dtype, *begun)
+                _Packer(_part_path(folder, kind, workers.rank), length, marks, dtype, *begun)
             )
             for kind, *begun in zip(KINDS, note["blocks"], note["pending"], strict=True)
         ]
@@ -251,19 +251,18 @@ class _Piece(NamedTuple):
 
 
 class _Packer:
-    """Pack documents into blocks, [CLS] ... [SEP], and append these to a file."""
+    """Pack documents into blocks, between their marks, and append these to a file."""
 
     def __init__(
         self,
         path: Path,
         length: int,
-        cls: int,
-        sep: int,
+        marks: Marks,
         dtype: np.dtype[Any],
         n_blocks: int = 0,
         pending: Iterable[int] = (),
     ) -> None:
-        self._length, self._cls, self._sep, self._dtype = length, cls, sep, dtype
+        self._length, self._marks, self._dtype = length, marks, dtype
         self.n_blocks, self.pending = n_blocks, list(pending)
         self._file = open(path, "r+b" if n_blocks else "wb")  # noqa: SIM115 - closed by __exit__
         # What was written after the note goes.
@@ -276,14 +275,15 @@ class _Packer:
         if not tokens:
             return
         if self.pending and begins:
-            self.pending.append(self._sep)
+            self.pending.append(self._marks.between)
         self.pending.extend(tokens)
-        body = self._length - 2
+        begin, end = len(self._marks.begin), self._length - len(self._marks.end)
+        body = end - begin
         n = len(self.pending) // body
         if n:
             blocks = np.empty((n, self._length), self._dtype)
-            blocks[:, 0], blocks[:, -1] = self._cls, self._sep
-            blocks[:, 1:-1] = np.array(self.pending[: n * body], self._dtype).reshape(n, body)
+            blocks[:, :begin], blocks[:, end:] = self._marks.begin, self._marks.end
+            blocks[:, begin:end] = np.array(self.pending[: n * body], self._dtype).reshape(n, body)
             self._file.write(blocks.tobytes())
             self.pending = self.pending[n * body :]
             self.n_blocks += n

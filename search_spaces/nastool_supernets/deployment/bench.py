@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -167,8 +166,8 @@ def model_class(folder: Path) -> type[PreTrainedModel]:
             "config.json names no architecture"
         ) from error
     found, type_ = None, content.get("model_type")
-    if is_known(type_) and (family := find_family(str(type_))).shape_type == type_:
-        found = getattr(import_module(family.module or "transformers"), name, None)
+    if is_known(type_) and type_ in (family := find_family(str(type_))).shape_types:
+        found = family.class_named(name)
     elif any(name.startswith(prefix) for _, prefix in _BASELINES.values()):
         found = getattr(transformers, name, None)
     if found is None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from nastool.errors import InvalidInputError, MissingDependencyError
 from nastool.objective import Kind, Objective, Provenance
 from nastool.space import Genotypes, SearchSpace
-from nastool_supernets.genotypes import rows
+from nastool_supernets.genotypes import Genotype, rows
 
 if TYPE_CHECKING:
     from nastool_supernets.supernet import Supernet
@@ -23,6 +24,71 @@ if TYPE_CHECKING:
 _METRIC = "measured_perplexity"
 _INT8_METRIC = "int8_perplexity"
 _INT8 = "int8"
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What a measured perplexity is made from, so that workers make it themselves.
+
+    Args:
+        folder: Of the supernet.
+        text: Held-out text files; what training held out where there are none.
+        text_field: Name of the text column.
+        corpus: Prepared corpus to take it from.
+        blocks: Blocks of text; all of them if None.
+        mask_seed: Seed of the masks.
+        dtype: As of `MeasuredPerplexity`.
+        batch_size: Blocks at a time; what suits the device if None.
+        device: Torch device; the worker's own if None.
+    """
+
+    folder: str
+    text: tuple[str, ...] = ()
+    text_field: str = "text"
+    corpus: str | None = None
+    blocks: int | None = None
+    mask_seed: int = 0
+    dtype: str = "auto"
+    batch_size: int | None = None
+    device: str | None = None
+
+    def open(self, fingerprint: str, name: str) -> MeasuredPerplexity:
+        """Load the supernet and the text, and check that they are those that were meant.
+
+        Args:
+            fingerprint: Of what was meant.
+            name: The metric's name.
+
+        Raises:
+            InvalidInputError: They are not there, or are others here.
+        """
+        from nastool_supernets.corpus.masked_text import masked_text
+        from nastool_supernets.runtime.parallel import own_device
+        from nastool_supernets.saved import load_supernet
+
+        net = load_supernet(Path(self.folder))
+        model: Any = net.model
+        model.to(own_device(self.device))
+        input_ids, labels, names = masked_text(
+            Path(self.folder),
+            net.model.config,
+            self.text,
+            text_field=self.text_field,
+            corpus=None if self.corpus is None else Path(self.corpus),
+            blocks=self.blocks,
+            mask_seed=self.mask_seed,
+            task=net.task,
+        )
+        source = f"supernet {Path(self.folder).name} on {', '.join(names)}"
+        made = MeasuredPerplexity(
+            net, input_ids, labels, source, name, batch_size=self.batch_size, dtype=self.dtype
+        )
+        if made.fingerprint != fingerprint:
+            raise InvalidInputError(
+                f"{name} must be the same on a worker as where it was asked for, got another "
+                "fingerprint: are supernet, text, device and dtype the same there?"
+            )
+        return made
 
 
 class MeasuredPerplexity(Objective):
@@ -34,9 +100,10 @@ class MeasuredPerplexity(Objective):
         labels: What it is to predict, -100 where nothing, shape (n, length).
         source: What was measured on what, for people.
         name: The metric's name as users type it.
-        batch_size: Blocks at a time.
+        batch_size: Blocks at a time; what suits the device if None.
         dtype: ``float32``, ``bfloat16`` or ``auto``; or ``int8`` for subnets merged and quantised
             one by one, as they ship.
+        opening: What workers make it from; without one it travels with its weights.
 
     Raises:
         InvalidInputError: The text has positions that the supernet was not trained on.
@@ -50,8 +117,9 @@ class MeasuredPerplexity(Objective):
         source: str,
         name: str = _METRIC,
         *,
-        batch_size: int = 64,
+        batch_size: int | None = 64,
         dtype: str = "auto",
+        opening: Opening | None = None,
     ) -> None:
         from nastool_supernets.corpus.masked_text import check_length
 
@@ -63,6 +131,12 @@ class MeasuredPerplexity(Objective):
         self._name = name
         self._batch_size = batch_size
         self._dtype = dtype
+        self._opening = opening
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        if self._opening is None:
+            return super().__reduce_ex__(protocol)
+        return Opening.open, (self._opening, self.fingerprint, self._name)
 
     @property
     def name(self) -> str:
@@ -87,6 +161,17 @@ class MeasuredPerplexity(Objective):
         for array in (self._input_ids, self._labels):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()[:16]
+
+    def order(self, genotypes: Genotypes) -> NDArray[np.int64]:
+        """Those that begin alike side by side: they share their work."""
+        from nastool_supernets.measuring.perplexities import share_prefixes
+
+        chosen = rows(self.space.canonicalize(self.space.validate(genotypes)))
+        places: dict[Genotype, list[int]] = {}
+        for place, genotype in enumerate(chosen):
+            places.setdefault(genotype, []).append(place)
+        ordered = [place for g in share_prefixes(self._net, list(places)) for place in places[g]]
+        return np.array(ordered, dtype=np.int64)
 
     def evaluate(self, genotypes: Genotypes) -> NDArray[np.float64]:
         from nastool_supernets.measuring.perplexities import perplexities

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError
+from nastool.executors import Executor, Work
 from nastool.files.reading import is_file, read_json_object, reading
 from nastool.files.reading import read_table as read_rows
 from nastool.files.writing import whole_file, write_whole
@@ -27,13 +28,16 @@ from nastool_supernets.corpus.corpus import PATIENCE
 from nastool_supernets.corpus.masked_text import check_length
 from nastool_supernets.corpus.tasks import IGNORED_LABEL
 from nastool_supernets.genotypes import Genotype, rows
-from nastool_supernets.measuring.objective import MeasuredPerplexity
+from nastool_supernets.measuring.objective import MeasuredPerplexity, Opening
 from nastool_supernets.measuring.perplexities import model_fingerprint, perplexities, share_prefixes
 from nastool_supernets.runtime.parallel import ALONE, Workers
 from nastool_supernets.runtime.precision import resolve_dtype
 from nastool_supernets.supernet import Supernet
 
 _log = logging.getLogger(__name__)
+
+_WRITE_SECONDS = 5.0
+"""Seconds between two writes of a table that workers fill; the store has what came since."""
 
 _COMPARED = {
     "supernet_fingerprint": ("supernet", "space"),
@@ -71,6 +75,8 @@ def measure(
     workers: Workers = ALONE,
     max_time: float | None = None,
     store: Store | None = None,
+    executor: Executor | None = None,
+    opening: Opening | None = None,
 ) -> Path:
     """Measure subnets into a table; what it or the store already holds is not measured again.
 
@@ -94,6 +100,8 @@ def measure(
         max_time: Seconds in which it is to end, with the shapes that it came to, the largest and
             the smallest first; None takes as long as all of them need.
         store: Has the ledger that is read and written; of several processes only the first has one.
+        executor: Where shapes are measured; in this process by default.
+        opening: What its workers make the supernet and the text from.
 
     Returns:
         The table's path.
@@ -124,13 +132,18 @@ def measure(
 
     # A table of something else is refused before a lock is written beside it.
     _open_table(path, full_card, net.space)
-    objective = MeasuredPerplexity(net, input_ids, labels, "the supernet", dtype=dtype)
+    objective = MeasuredPerplexity(
+        net, input_ids, labels, "the supernet", batch_size=batch_size, dtype=dtype, opening=opening
+    )
     ledger = _Ledger(store, objective)
     with workers.owning(path, "table", PATIENCE, _log.warning, is_file=True):
         table = _Table(path, full_card, net.space, workers, ledger, genotypes)
         wanted = share_prefixes(net, list(dict.fromkeys(genotypes)))
         first = tuple(net.followed().values())
-        table.fill(wanted, values, chunk_size, first, end, progress)
+        if executor is not None:
+            table.fill_by(executor, wanted, first, end, progress)
+        else:
+            table.fill(wanted, values, chunk_size, first, end, progress)
     return path
 
 
@@ -250,6 +263,49 @@ class _Table:
                 part.unlink()
                 _card_path(part).unlink()
         workers.wait()
+
+    def fill_by(
+        self,
+        executor: Executor,
+        genotypes: Sequence[Genotype],
+        first: Sequence[Genotype],
+        end: float | None,
+        progress: Callable[[MeasuringProgress], None] | None,
+    ) -> None:
+        """Have workers measure what is missing; what comes is written every few seconds.
+
+        Args:
+            executor: Where.
+            genotypes: What is asked for, each once.
+            first: What comes first where the time is limited.
+            end: When to stop, by the monotonic clock; what is under way then is left.
+            progress: Called as values come.
+        """
+        objective, wanted = self._ledger.objective, set(genotypes)
+        rest = [genotype for genotype in genotypes if genotype not in self._done]
+        if end is not None:
+            rest.sort(key=lambda genotype: genotype not in first)
+        written = time.monotonic()
+        work = Work(executor, objective)
+        try:
+            work.add(range(len(rest)), np.array(rest, dtype=np.int64))
+            while work and (end is None or time.monotonic() < end):
+                new = {
+                    rest[int(row)]: float(value)
+                    for chunk in work.collect()
+                    for row, value in zip(chunk.rows, chunk.values, strict=True)
+                    if math.isfinite(value)
+                }
+                self._done |= new
+                self._ledger.keep(new)
+                if time.monotonic() - written > _WRITE_SECONDS:
+                    self._write(self._path, self._done)
+                    written = time.monotonic()
+                if progress is not None:
+                    progress(MeasuringProgress(len(wanted & set(self._done)), len(wanted)))
+        finally:
+            work.close()
+            self._write(self._path, self._done)
 
 
 def read_table(path: str | Path, space: SearchSpace) -> dict[Genotype, float]:

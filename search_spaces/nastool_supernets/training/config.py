@@ -42,7 +42,7 @@ class PretrainingConfig:
     """Hyperparameters; the defaults are the published ones (paper, section 3 and appendix A).
 
     Args:
-        steps: Optimizer steps in all, those of the head stage included.
+        steps: Optimizer steps in all, those of the head stage included; 0 for a net as it starts.
         batch_size: Blocks an optimizer step.
         micro_batch_size: Blocks a forward pass; gradients accumulate. None takes the whole batch.
         learning_rate: Peak learning rate.
@@ -110,7 +110,7 @@ class PretrainingConfig:
         some, any_, rate = "at least 1", "at least 0", "a finite number of at least 0"
         positive = "a finite number above 0"
         rules = {
-            "steps": (self.steps >= 1, some),
+            "steps": (self.steps >= 0, any_),
             "batch_size": (self.batch_size >= 1, some),
             "micro_batch_size": (self.micro_batch_size is None or self.micro_batch_size >= 1, some),
             "learning_rate": (0 < self.learning_rate < math.inf, positive),

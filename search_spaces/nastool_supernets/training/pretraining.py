@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nastool.errors import NastoolError
 from nastool_supernets.corpus.tasks import (
     Blocks,
     Task,
@@ -18,7 +17,6 @@ from nastool_supernets.corpus.tasks import (
 from nastool_supernets.runtime.interruption import flushed_denormals, stop_signals
 from nastool_supernets.runtime.parallel import ALONE, Workers
 from nastool_supernets.runtime.precision import resolve_dtype
-from nastool_supernets.saved import save_model
 from nastool_supernets.supernet import Net
 from nastool_supernets.training.config import PretrainingConfig
 from nastool_supernets.training.report import (
@@ -105,6 +103,10 @@ def _train(
     import torch
 
     model, config, workers = run.model, run.config, run.workers
+    if config.steps == 0:
+        run.save()
+        workers.wait()
+        return PretrainingResult(0, True, 0, 0.0, {})
     done, perplexity = start, run.last_perplexities
     clock, before = time.perf_counter(), run.seconds
     with (
@@ -139,14 +141,8 @@ def _train(
         if start < done < config.steps and done % config.checkpoint_every:
             run.checkpoint(done, perplexity)
     # Stopped before the first step there is nothing that a run could not start from again.
-    if workers.is_first and done > 0:
-        try:
-            save_model(model, run.output)
-        # safetensors reports a full disk by an exception of its own.
-        except Exception as error:
-            raise NastoolError(
-                f"cannot write the model to {run.output}: {error}; it is in the newest checkpoint"
-            ) from error
+    if done > 0:
+        run.save()
     workers.wait()
     tokens = done * config.batch_size * run.sequence_length
     return PretrainingResult(done, done == config.steps, tokens, run.seconds, perplexity)

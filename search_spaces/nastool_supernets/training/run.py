@@ -34,7 +34,7 @@ from nastool_supernets.corpus.text import load_tokenizer, save_tokenizer
 from nastool_supernets.family import family_of
 from nastool_supernets.measuring.perplexities import perplexities
 from nastool_supernets.runtime.parallel import Workers
-from nastool_supernets.saved import Checkpoint, latest_checkpoint, save_config
+from nastool_supernets.saved import Checkpoint, latest_checkpoint, save_config, save_model
 from nastool_supernets.supernet import Net, SingleShape, Supernet
 from nastool_supernets.training.checkpoints import (
     load_checkpoint,
@@ -370,6 +370,18 @@ class Run:
         )
         # Weights of an earlier end are older than this: who loads the run gets its checkpoint.
         (self.output / "model.safetensors").unlink(missing_ok=True)
+
+    def save(self) -> None:
+        """Write the model where the run lies."""
+        if not self.workers.is_first:
+            return
+        try:
+            save_model(self.model, self.output)
+        # safetensors reports a full disk by an exception of its own.
+        except Exception as error:
+            raise NastoolError(
+                f"cannot write the model to {self.output}: {error}; {self._what_is_kept()}"
+            ) from error
 
     def _what_is_kept(self) -> str:
         newest = latest_checkpoint(self._checkpoints)

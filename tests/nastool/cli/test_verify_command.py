@@ -172,3 +172,40 @@ def test_nothing_predicted_is_nothing_to_verify(nastool):
     assert "verified" not in nastool("show", "mine", "--format", "json").stdout.replace(
         '"space": "verified"', ""
     ).replace("widths", "")
+
+
+def tasting(nastool, *arguments):
+    common = ("--space", "tasting", "--strategy", "random", "--budget", "200", "--study", "mine")
+    run = nastool("search", *common, *arguments)
+    assert run.exit_code == 0, run.stderr
+    return run
+
+
+def test_a_space_says_what_is_optimised_and_what_measures_it(nastool):
+    tasting(nastool)
+    run = nastool("verify", "mine", "--format", "json")
+    found = json.loads(run.stdout)
+    assert [metric["metric"] for metric in found["metrics"]] == ["taste"]
+    assert found["metrics"][0]["by"] == "measured (people)"
+    assert found["architectures"]
+    for row in found["architectures"]:
+        assert row["measured taste"] == pytest.approx(row["taste"])
+
+
+def test_what_measures_has_settings_of_its_own_names(nastool):
+    tasting(nastool)
+    run = nastool("verify", "mine", "--measuring", "grains-of-salt=3", "--format", "json")
+    for row in json.loads(run.stdout)["architectures"]:
+        assert row["measured taste"] == pytest.approx(row["taste"] + 6)
+    wrong = nastool("verify", "mine", "--measuring", "grains_of_salt=many")
+    assert wrong.exit_code == 2
+    assert "--measuring grains_of_salt" in wrong.stderr
+    unknown = nastool("verify", "mine", "--measuring", "sugar=1")
+    assert unknown.exit_code == 2
+    assert "what measures must have such a setting, got panel" in unknown.stderr
+
+
+def test_what_a_metric_is_measured_by_can_be_said_anyway(nastool):
+    tasting(nastool)
+    run = nastool("verify", "mine", "--measure", "taste=measured_gap", "--format", "json")
+    assert json.loads(run.stdout)["metrics"][0]["by"] == "measured (a slow formula)"

@@ -90,3 +90,39 @@ class Noise(MeasuredLoss):
 
     def evaluate(self, genotypes):
         return np.sin(1e3 * genotypes @ np.arange(1.0, 5.0)) + 10
+
+
+@register_space("tasting")
+class Tasting(Space):
+    """Says of its own accord what measures what."""
+
+    name = "tasting"
+    objectives = ("taste", "params")
+    measurers = {"taste": "panel"}  # noqa: RUF012 - read only
+
+
+@register_objective("taste")
+class Taste(Predicted):
+    """Predicted, under a name that says nothing of what measures it."""
+
+    name = "taste"
+
+
+@register_objective("panel")
+class Panel(Taste):
+    """The truth, once salted."""
+
+    name = "panel"
+    provenance = Provenance(Kind.MEASURED, "people")
+    interval = None
+
+    def __init__(self, space, argument=None, *, grains_of_salt: int = 0):
+        super().__init__(space)
+        self.grains = grains_of_salt
+
+    @property
+    def fingerprint(self):
+        return f"panel-{self.grains}"
+
+    def evaluate(self, genotypes):
+        return super().evaluate(genotypes) + 2 * self.grains

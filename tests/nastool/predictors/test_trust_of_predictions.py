@@ -139,7 +139,7 @@ def test_trust_says_interval_region_and_correction():
     assert worth.as_dict(0) == {"interval": None, "outside": True, "corrected": 10.5}
     assert worth.as_dict(1) == {"interval": [18.0, 22.0], "outside": False, "corrected": 21.0}
     assert [worth.text(row) for row in range(3)] == ["!", "±2", "±3"]
-    assert any("5.0% worse" in note for note in worth.notes)
+    assert any("5.0% worse (mostly 0% to 10.0%)" in note for note in worth.notes)
     assert any("1 of 3 shapes lie outside" in note for note in worth.notes)
 
 

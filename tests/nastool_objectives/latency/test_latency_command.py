@@ -408,3 +408,11 @@ def test_a_campaign_is_dated_by_the_day_it_began(device, nastool, tmp_path):
     file.write_text(json.dumps({**content, "date": "2020-01-02"}))
     assert nastool(*MEASURE, "--name", "toy").exit_code == 0
     assert read_card(file.parent).date == "2020-01-02"
+
+
+def test_a_campaign_says_beforehand_what_it_will_do_and_does_nothing(nastool, tmp_path):
+    words = ("--device", "simulated", "--name", "later", "--space", "runnable", "--rounds", "2")
+    run = nastool("latency", "measure", *words, "--shapes", "20", "--dry-run")
+    assert run.exit_code == 0, run.stderr
+    assert re.search(r"Measuring \d+ shapes on later, \d+ visits: about .+ here\n", run.stderr)
+    assert not (tmp_path / "devices" / "later").exists()

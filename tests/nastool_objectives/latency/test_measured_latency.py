@@ -3,7 +3,7 @@ import pytest
 
 from nastool.devices import Device, Timing
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
-from nastool.executors import InProcess
+from nastool.executors import Serial, evaluated
 from nastool.verification import measure
 from nastool_objectives.latency.objective import Measured
 from nastool_objectives.latency.registry import DeviceCard
@@ -62,7 +62,7 @@ def test_a_shape_that_never_runs_is_one_that_failed(space, objective):
 
 
 def test_the_device_says_why_nothing_was_measured(space, objective):
-    [chunk] = InProcess().run(objective(range(100)), GENOTYPES)
+    [chunk] = evaluated(Serial(), objective(range(100)), GENOTYPES)
     assert np.isnan(chunk.values).all()
     assert set(chunk.messages.values()) == {"RuntimeError: ssh: connection reset"}
     with pytest.raises(NastoolError, match=r"none of the shapes: .*ssh: connection reset$"):

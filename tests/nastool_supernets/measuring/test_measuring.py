@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -307,6 +308,13 @@ def test_command(tmp_path):
     assert {(0, 0, 0), (2, 2, 2), (0, 1, 2)} <= set(measured)
     assert 8 <= len(measured) <= 9
     assert f"{measured[2, 2, 2]:,.2f} (largest)" in result.output
+    # Told beforehand: what would be measured, and nothing is.
+    (tmp_path / "new" / "t.csv").unlink()
+    plan = CliRunner().invoke(measure_command, [*arguments, "--dry-run"])
+    assert plan.exit_code == 0
+    said = rf"Measuring {len(measured)} shapes on 4 blocks, less what is known: about .+ here\n"
+    assert re.search(said, plan.stderr), plan.stderr
+    assert not (tmp_path / "new" / "t.csv").exists()
     bad = CliRunner().invoke(measure_command, [str(tmp_path), *arguments[1:]])
     assert isinstance(bad.exception, InvalidInputError)
     for option in ("--seed", "--mask-seed", "--shapes"):

@@ -14,10 +14,13 @@ import numpy as np
 import pytest
 
 from nastool.errors import InvalidInputError, NastoolError
-from nastool.executors import InProcess, ProcessPool
+from nastool.executors import Serial, evaluated, load_executor
+from nastool.executors.futures import Futures
+from nastool.executors.processes import Processes
 from nastool.objective import Kind, Objective, Provenance
 from nastool.problem import Problem
 from nastool.space import Gene, SearchSpace
+from nastool.store import open_store
 from nastool.strategies.base import Strategy
 from nastool.study import Study
 
@@ -103,18 +106,18 @@ def importable(monkeypatch):
 
 
 def gather(executor, objective, numbers):
-    values, messages, expected = [], {}, 0
-    for chunk in executor.run(objective, np.array(numbers)[:, None]):
-        assert chunk.first == expected
-        expected += len(chunk.values)
-        messages.update({chunk.first + k: text for k, text in chunk.messages.items()})
-        values += chunk.values.tolist()
-    return values, messages
+    genotypes = np.array(numbers)[:, None]
+    values, messages = np.full(len(genotypes), np.inf), {}
+    for chunk in evaluated(executor, objective, genotypes):
+        assert np.isinf(values[chunk.rows]).all()
+        values[chunk.rows] = chunk.values
+        messages |= {int(chunk.rows[k]): text for k, text in chunk.messages.items()}
+    return values.tolist(), messages
 
 
 @pytest.fixture(params=["in process", "pool"])
 def executor(request):
-    made = InProcess(3) if request.param == "in process" else ProcessPool(2, 3)
+    made = Serial(3) if request.param == "in process" else Processes(2, 3)
     with made:
         yield made
 
@@ -136,9 +139,8 @@ def test_errors_a_user_can_act_on_are_raised(executor):
         gather(executor, Scripted({4: "refuse"}), range(8))
 
 
-@pytest.mark.parametrize("chunk_size", [1, 4, 8])
-def test_a_death_costs_the_shape_that_caused_it(chunk_size):
-    with ProcessPool(2, chunk_size) as pool:
+def test_a_death_costs_the_shape_that_caused_it():
+    with Processes(2, 4) as pool:
         values, messages = gather(pool, Scripted({3: "die", 5: "kill"}), range(12))
         assert np.isnan(values[3])
         assert np.isnan(values[5])
@@ -153,59 +155,124 @@ def test_a_death_costs_the_shape_that_caused_it(chunk_size):
 
 
 def test_sys_exit_in_a_worker_is_a_failure_and_no_death():
-    with ProcessPool(1, 4) as pool:
+    with Processes(1, 4) as pool:
         values, messages = gather(pool, Scripted({2: "exit"}), range(4))
     assert np.isnan(values[2])
     assert messages == {2: "sys.exit(): 0"}
 
 
-def test_the_first_death_of_a_worker_names_the_guard(tmp_path):
+def test_a_script_needs_no_guard(tmp_path):
     script = tmp_path / "mine.py"
     script.write_text(
         "import numpy as np\n"
-        "from test_executors import Scripted\n"
-        "from nastool.executors import ProcessPool\n"
+        "from nastool.executors import evaluated\n"
+        "from nastool.executors.processes import Processes\n"
+        "from nastool.objective import Kind, Objective, Provenance\n"
+        "class Mine(Objective):\n"
+        "    name = fingerprint = 'mine'\n"
+        "    provenance = Provenance(Kind.MEASURED, 'a script')\n"
+        "    def evaluate(self, genotypes):\n"
+        "        return genotypes.sum(axis=1) * 1.0\n"
         "open('runs', 'a').write('x')\n"
-        "print(len(list(ProcessPool(2).run(Scripted(), np.zeros((9, 1), dtype=np.int64)))))\n"
+        "shapes = np.ones((9, 1), dtype=np.int64)\n"
+        "with Processes(2) as executor:\n"
+        "    print(sum(len(chunk.rows) for chunk in evaluated(executor, Mine(), shapes)))\n"
     )
     command = [sys.executable, script.name]
     run = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
     )
-    assert run.returncode == 1
-    assert '`if __name__ == "__main__":`' in run.stderr.strip().splitlines()[-1]
-    assert run.stderr.count("Traceback") == 1
-    assert len((tmp_path / "runs").read_text()) <= 3
+    assert (run.returncode, run.stdout, run.stderr) == (0, "9\n", "")
+    assert (tmp_path / "runs").read_text() == "x"
 
 
 def test_an_objective_that_a_worker_cannot_import_is_named(monkeypatch):
     monkeypatch.setattr(Scripted, "__module__", "nowhere_to_be_found")
     monkeypatch.setitem(sys.modules, "nowhere_to_be_found", sys.modules[__name__])
-    with ProcessPool(1) as pool, pytest.raises(InvalidInputError, match="module that they can"):
+    with Processes(1) as pool, pytest.raises(InvalidInputError, match="module that they can"):
         gather(pool, Scripted(), [1])
 
 
-class Interrupting(ProcessPool):
-    """Sends Ctrl-C to this process once the chunk before the sleeping one has come."""
+class Interrupting(Processes):
+    """Sends Ctrl-C to this process once all before the sleeping one have been handed out."""
 
-    def run(self, objective, genotypes):
-        for chunk in super().run(objective, genotypes):
-            yield chunk
-            if chunk.first == 6:
-                threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    asked = 0
+
+    def submit(self, function, /, *arguments):
+        self.asked += 1
+        if self.asked == 10:
+            threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        return super().submit(function, *arguments)
 
 
-def test_an_interrupt_ends_the_workers_and_keeps_what_is_done():
+def test_an_interrupt_ends_the_workers_and_keeps_what_is_done(tmp_path):
     problem = Problem(Line(), (Scripted({7: "sleep"}),))
-    with Interrupting(2, 1) as pool:
-        result = Study(problem, InOrder, executor=pool).run(20, batch_size=20)
-    assert (len(result), result.stop_reason) == (7, "interrupted")
+    with Interrupting(2, 1) as pool, open_store(f"sqlite:///{tmp_path}/a.db") as store:
+        result = Study(problem, InOrder, store, executor=pool).run(20, batch_size=20)
+        assert (len(result), result.stop_reason) == (7, "interrupted")
+        # What was evaluated behind it is not lost: it is in the ledger.
+        known = store.measurements(problem.space.fingerprint, "scripted", np.arange(20)[:, None])
+    assert (known[:7] == 2.0 * np.arange(7)).all()
+    assert np.isnan(known[7])
+    assert known[8] == 16.0
+
+
+def test_a_shape_that_takes_too_long_has_failed_and_holds_nobody_up():
+    with load_executor("processes:2", timeout=1.0) as pool:
+        values, messages = gather(pool, Scripted({3: "sleep"}), range(6))
+        assert values[:3] + values[4:] == [0.0, 2.0, 4.0, 8.0, 10.0]
+        assert messages == {3: "took longer than 1 s"}
+        assert gather(pool, Scripted(), range(3)) == ([0.0, 2.0, 4.0], {})
+
+
+def test_what_cannot_be_left_behind_has_no_time_to_keep():
+    executor = load_executor("serial", timeout=1.0)
+    with pytest.raises(InvalidInputError, match=r"such as processes:2, got serial"):
+        gather(executor, Scripted(), [1])
+
+
+def test_a_model_does_not_travel():
+    objective = Scripted()
+    objective.weights = np.zeros(3 * 2**20)
+    with Processes(1) as pool, pytest.raises(InvalidInputError, match=r"made by name.* 24 MiB"):
+        gather(pool, objective, [1])
+
+
+def test_any_executor_of_the_standard_library_will_do():
+    text = "futures[concurrent.futures:ThreadPoolExecutor,workers=3]"
+    with load_executor(text) as pool:
+        assert (pool.workers, gather(pool, Scripted(), range(9))[0][:3]) == (3, [0.0, 2.0, 4.0])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("processes:0", "at least 1"),
+        ("processes:many", "at least 1"),
+        ("serial:2", "takes no argument"),
+        ("futures", "MODULE:FACTORY"),
+        ("futures[os]", "MODULE:FACTORY"),
+        ("futures[os:nothing]", "cannot be loaded"),
+        ("futures[os:sep]", "must name what can be called"),
+        ("futures[os:getpid,workers=0]", "at least 1"),
+        ("futures[os:getpid,threads=2]", "has no setting 'threads'"),
+        ("proceses:2", "did you mean processes"),
+    ],
+)
+def test_arguments_are_checked(text, said):
+    with pytest.raises(InvalidInputError, match=said):
+        load_executor(text)
+
+
+def test_what_makes_no_executor_is_named():
+    with Futures(os.getpid) as pool, pytest.raises(InvalidInputError, match="got int"):
+        gather(pool, Scripted(), [1])
 
 
 def test_a_study_is_the_same_in_worker_processes():
     problem = Problem(Line(), (Scripted({3: "raise"}),))
     here = Study(problem, InOrder).run(12, batch_size=6)
-    with ProcessPool(2) as pool:
+    with Processes(2) as pool:
         there = Study(problem, InOrder, executor=pool).run(12, batch_size=6)
     np.testing.assert_array_equal(here.metrics, there.metrics)
     assert here.failures == there.failures
@@ -214,12 +281,12 @@ def test_a_study_is_the_same_in_worker_processes():
 def test_an_objective_that_cannot_be_sent_is_named():
     objective = Scripted()
     objective.lock = threading.Lock()
-    with ProcessPool(1) as pool, pytest.raises(InvalidInputError, match="must be picklable"):
+    with Processes(1) as pool, pytest.raises(InvalidInputError, match="must be picklable"):
         gather(pool, objective, [1])
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: InProcess(0), lambda: ProcessPool(-1), lambda: ProcessPool(1, 0)]
+    "make", [lambda: Serial(0), lambda: Processes(-1), lambda: Processes(1, 0)]
 )
 def test_sizes_are_at_least_one(make):
     with pytest.raises(InvalidInputError, match="at least 1"):
@@ -227,9 +294,9 @@ def test_sizes_are_at_least_one(make):
 
 
 PROGRAM = """
-import sys, time
+import os, sys, time
 
-from nastool.executors import ProcessPool
+from nastool.executors.processes import Processes
 from nastool.objective import Kind, Objective, Provenance
 from nastool.problem import Problem
 from nastool.store import open_store
@@ -244,13 +311,13 @@ class Slow(Objective):
     fingerprint = "slow"
 
     def evaluate(self, genotypes):
-        print("evaluating", flush=True)
+        os.write(1, b"evaluating\n")
         time.sleep(0.02)
         return genotypes.sum(axis=1) * 1.0
 
 
 if __name__ == "__main__":
-    with ProcessPool(2, chunk_size=1) as pool:
+    with Processes(2, chunk=1) as pool:
         study = Study(Problem(Widths(), (Slow(),)), RandomSearch, sys.argv[1], "a", executor=pool)
         result = study.run(500, batch_size=500)
     print(result.stop_reason, len(result))

@@ -1,0 +1,8 @@
+"""Where objectives that are not cheap are evaluated: here, or on workers that an engine runs."""
+
+from nastool.executors.base import Executor
+from nastool.executors.loading import load_executor
+from nastool.executors.serial import Serial
+from nastool.executors.work import Chunk, Work, evaluated, wait_for_any
+
+__all__ = ["Chunk", "Executor", "Serial", "Work", "evaluated", "load_executor", "wait_for_any"]

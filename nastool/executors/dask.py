@@ -1,0 +1,110 @@
+"""Workers of a Dask cluster."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError, in_one_line
+from nastool.executors.base import Executor
+from nastool.executors.loading import positive, read_settings
+
+_LOOK = 2.0
+"""Seconds for which the number of workers is believed."""
+
+_PATIENCE = 10.0
+"""Seconds in which a scheduler must answer."""
+
+
+class DaskCluster(Executor):
+    """Evaluates on the workers of a Dask cluster, which may come and go.
+
+    The scheduler notices a worker that dies and has what it held done by others; a shape of which
+    several die has failed.
+
+    Args:
+        address: Of the scheduler; a cluster of this machine, for this run, by default.
+        chunk: Genotypes handed to a worker at a time; as many as take a moment by default.
+
+    Raises:
+        MissingDependencyError: Dask is not installed.
+    """
+
+    dies_alone = False
+
+    def __init__(self, address: str | None = None, chunk: int | None = None) -> None:
+        try:
+            import distributed
+        except ImportError as error:
+            raise MissingDependencyError(
+                "executor dask needs distributed: pip install 'nastool[dask]'"
+            ) from error
+        self._distributed: Any = distributed
+        self._address = address
+        self.chunk = chunk
+        self._client: Any = None
+        self._pool: Any = None
+        self._workers, self._seen = 1, float("-inf")
+
+    def _open(self) -> Any:
+        if self._client is None:
+            # It says in many lines what is said here in one.
+            logging.getLogger("distributed").setLevel(logging.CRITICAL)
+            where = self._address or "a cluster of this machine"
+            given = {"processes": True, "threads_per_worker": 1} if self._address is None else {}
+            try:
+                self._client = self._distributed.Client(
+                    self._address, timeout=_PATIENCE, set_as_default=False, **given
+                )
+            except Exception as error:
+                raise InvalidInputError(
+                    f"executor dask: cannot reach {where}: {in_one_line(error)}"
+                ) from error
+            self._pool = self._client.get_executor(pure=False, retries=0)
+        return self._client
+
+    @property
+    def workers(self) -> int:
+        client, now = self._open(), time.monotonic()
+        if now - self._seen > _LOOK:
+            self._seen = now
+            try:
+                # One call at a time in each thread; none yet, and what is handed out waits.
+                self._workers = max(1, sum(client.nthreads().values()))
+            except Exception as error:
+                raise self._gone(error) from error
+        return self._workers
+
+    def _gone(self, error: BaseException) -> NastoolError:
+        return NastoolError(
+            f"executor dask: the scheduler {self._address or ''} is gone ({in_one_line(error)}); "
+            "what was evaluated is kept where there is a store"
+        )
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
+        self._open()
+        future: Future[Any] = self._pool.submit(function, *arguments)
+        return future
+
+    def died(self, error: BaseException) -> str:
+        if isinstance(error, self._distributed.KilledWorker):
+            return "every worker that was given it died"
+        if isinstance(error, self._distributed.client.FutureCancelledError):
+            raise self._gone(error)
+        return ""
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._pool.shutdown(wait=False)
+            self._client.close()
+            self._client = self._pool = None
+            self._seen = float("-inf")
+
+
+def create(argument: str | None = None) -> DaskCluster:
+    """Evaluates on a Dask cluster: ``dask[tcp://127.0.0.1:8786]``."""
+    known: dict[str, Callable[[str], Any]] = {"address": str, "chunk": positive}
+    return DaskCluster(**read_settings("dask", argument, known, first="address"))

@@ -1,0 +1,1 @@
+"""Decoders of the Llama type: a checkpoint as a supernet, sliced by layer."""

@@ -1,0 +1,59 @@
+"""Tiny decoders of every architecture that is sliced, with random weights."""
+
+import pytest
+
+SIZES = {
+    "vocab_size": 50,
+    "hidden_size": 32,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.3,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": None,
+}
+
+KINDS = {
+    "llama": ("Llama", {"tie_word_embeddings": True}),
+    "llama-biased": ("Llama", {"attention_bias": True, "mlp_bias": True}),
+    "mistral": ("Mistral", {"sliding_window": None}),
+    "qwen2": ("Qwen2", {"tie_word_embeddings": True}),
+    "qwen3": ("Qwen3", {"hidden_size": 24}),
+    "smollm3": ("SmolLM3", {"no_rope_layers": [1, 0]}),
+}
+
+
+def checkpoint(kind, **sizes):
+    """A checkpoint of transformers, as it is made by its own classes."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    name, own = KINDS[kind]
+    config = getattr(transformers, f"{name}Config")(**{**SIZES, **own, **sizes})
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{name}ForCausalLM")(config).eval()
+    for parameter in model.parameters():
+        parameter.data.add_(torch.randn(parameter.shape) * 0.1)
+    return model
+
+
+def make_net(model, by="none", **choices):
+    """The supernet of a checkpoint, as `from_checkpoint` makes it of a folder."""
+    import tempfile
+
+    import torch
+
+    from nastool_decoder.checkpoints import from_checkpoint
+    from nastool_decoder.nets import DecoderSupernet
+    from nastool_decoder.ordering import order
+
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        made = from_checkpoint(folder, **choices)
+    if by != "none":
+        ids = torch.randint(5, 50, (4, 12), generator=torch.Generator().manual_seed(1))
+        order(made, ids, ids, by)
+    return DecoderSupernet(made)
