@@ -34,8 +34,9 @@ BLOCK = re.compile(
 SHELLS = ("sh", "bash", "console")
 OUTPUTS = ("text",)
 OTHER_PROGRAMS = {
-    "bash", "docker", "eval", "export", "git", "lint-imports", "mkdocs", "mypy", "optuna-dashboard",
-    "pip", "pytest", "python", "python3", "ruff", "sbatch", "scp", "set", "source", "ssh", "uv",
+    "bash", "dask", "docker", "eval", "export", "git", "lint-imports", "mkdocs", "mypy",
+    "optuna-dashboard", "pip", "pytest", "python", "python3", "ray", "ruff", "sbatch", "scp", "set",
+    "source", "ssh", "uv",
 }  # fmt: skip
 
 

@@ -36,7 +36,6 @@ class Decoder(Family):
     starts_trained = True
     heads = ("causal-lm",)
     code = Path(__file__).parent / "carried" / "shaped_decoder.py"
-    module = "nastool_decoder.carried.shaped_decoder"
 
     @property
     def model_class(self) -> type[DecoderModel]:
@@ -55,6 +54,19 @@ class Decoder(Family):
             return DecoderSupernet(model)
         self.head_of(model)
         return DecoderShape(model)
+
+    def code_of(self, model: PreTrainedModel) -> Path | None:
+        return self.code if type(model) in self._carried().values() else None
+
+    def class_named(self, name: str) -> Any:
+        import transformers
+
+        return self._carried().get(name) or getattr(transformers, name, None)
+
+    def _carried(self) -> Mapping[str, Any]:
+        from nastool_decoder.carried.shaped_decoder import MODELS
+
+        return MODELS
 
     def head_of(self, model: PreTrainedModel) -> str:
         if not type(model).__name__.endswith("ForCausalLM"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -87,6 +88,19 @@ class Family(ABC):
 
     module: ClassVar[str] = ""
     """What to import so that transformers knows the shapes without that file; empty for nothing."""
+
+    def code_of(self, model: PreTrainedModel) -> Path | None:
+        """The file that the folder of a shape carries along: `code` but for those that need none.
+
+        Args:
+            model: With any head.
+        """
+        del model
+        return self.code
+
+    def class_named(self, name: str) -> Any:
+        """The class of shapes that a ``config.json`` names; None where there is none."""
+        return getattr(import_module(self.module or "transformers"), name, None)
 
     def head_of(self, model: PreTrainedModel) -> str:
         """Which of `heads` a shape has.

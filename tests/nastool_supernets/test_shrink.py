@@ -43,6 +43,13 @@ def table_of(file):
     return list(csv.DictReader(io.StringIO(file.read_text())))
 
 
+def planned(folder, **rounds):
+    """Begin a run by a plan of its own: how long things take here must not matter."""
+    folder.mkdir()
+    plan = {"levels": 2, "blocks": 2, "check": 2, "seed": 0, **rounds}
+    (folder / "plan.json").write_text(json.dumps(plan))
+
+
 def words(folder, to, **changed):
     given = {"max": "params=6000", "minutes": "30", "sequence-length": "16", "device": "cpu"}
     options = [f"--{name}={value}" for name, value in (given | changed).items()]
@@ -56,6 +63,7 @@ def test_from_a_net_to_the_best_within_a_bound(trained, tmp_path):
     sizes = space.costs["params"].evaluate(space.enumerate())
     bound = int(np.sort(sizes)[5])
     run = words(trained, tmp_path / "run", max=f"params={bound}")
+    planned(tmp_path / "run", first=9, rounds=1, shapes=9)
     result = nastool(*run)
     assert result.exit_code == 0, (result.output, result.stderr, result.exception)
     assert "one-block scores" in result.stderr
@@ -105,6 +113,14 @@ def test_a_folder_that_is_no_model_is_refused(trained, tmp_path):
         result = nastool(*line)
         assert result.exit_code == 2
         assert said in result.stderr
+
+
+def test_a_folder_of_something_else_is_left_alone(trained, tmp_path):
+    (tmp_path / "thesis.tex").write_text("all of it")
+    result = nastool(*words(trained, tmp_path))
+    assert result.exit_code == 2
+    assert "--to: expected a new folder" in result.stderr
+    assert [path.name for path in tmp_path.iterdir() if path.name[0] != "."] == ["thesis.tex"]
 
 
 def campaign(net, folder, plan, bound="params<=5200"):
@@ -210,3 +226,37 @@ def test_blocks_teach_their_own_factors():
         optimum(space, taught.form(), [parse_constraint("params<=1")])
     with pytest.raises(InvalidInputError, match="plain numbers"):
         optimum(space, taught.form(), [parse_constraint("params<=1MB")])
+
+
+def test_a_checkpoint_of_transformers_becomes_a_smaller_one(tmp_path):
+    tokenizers = pytest.importorskip("tokenizers")
+    rng = np.random.default_rng(0)
+    letters = [f"{a}{b}" for a in "bdfgk" for b in "aeio"]
+    (tmp_path / "text.txt").write_text(
+        "\n\n".join(" ".join(rng.choice(letters, 30)) for _ in range(60))
+    )
+    own = tokenizers.Tokenizer(tokenizers.models.WordLevel(unk_token="<unk>"))
+    own.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    special = ["<unk>", "<s>", "</s>"]
+    trainer = tokenizers.trainers.WordLevelTrainer(special_tokens=special)
+    own.train_from_iterator([" ".join(letters)], trainer)
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2}
+    sizes |= {"num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 32}
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(vocab_size=own.get_vocab_size(), **sizes)
+    folder = tmp_path / "checkpoint"
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=own, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    ).save_pretrained(folder)
+    run = ["shrink", folder, "--text", tmp_path / "text.txt", "--to", tmp_path / "run"]
+    run += ["--max=params=3500", "--recover-steps=2", "--sequence-length=16", "--device=cpu"]
+    planned(tmp_path / "run", first=14, rounds=1, shapes=12)
+    result = CliRunner().invoke(main, [*map(str, run)])
+    assert result.exit_code == 0, (result.output, result.stderr, result.exception)
+    (chosen,) = [r for r in table_of(tmp_path / "run" / "front.csv") if r["chosen"] == "1"]
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path / "run" / "model", trust_remote_code=True
+    )
+    assert sum(p.numel() for p in model.parameters()) == float(chosen["params"]) <= 3500
+    assert "taught by it" in (tmp_path / "run" / "model" / "README.md").read_text()

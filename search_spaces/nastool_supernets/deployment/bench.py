@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -168,8 +167,7 @@ def model_class(folder: Path) -> type[PreTrainedModel]:
         ) from error
     found, type_ = None, content.get("model_type")
     if is_known(type_) and type_ in (family := find_family(str(type_))).shape_types:
-        own = getattr(import_module(family.module), name, None) if family.module else None
-        found = own or getattr(transformers, name, None)
+        found = family.class_named(name)
     elif any(name.startswith(prefix) for _, prefix in _BASELINES.values()):
         found = getattr(transformers, name, None)
     if found is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCardData
 from transformers import PreTrainedModel
@@ -60,11 +61,11 @@ def model_card(model: PreTrainedModel, origin: Origin, report: ExportReport) -> 
         report: What was measured on the way.
     """
     family, config = family_of(model.config), model.config
-    head = family.head_of(model)
+    head, code = family.head_of(model), family.code_of(model)
     task, auto = _TASKS[head]
     title, sentence = family.about("-".join(map(str, report.shape)))
     parts = [
-        _header(family, task, title, origin, report),
+        _header(family, code, task, title, origin, report),
         f"# {title}\n",
         f"{sentence}, {origin.source}"
         + (f"; the study *{origin.study}* found the shape" if origin.study else "")
@@ -75,7 +76,8 @@ def model_card(model: PreTrainedModel, origin: Origin, report: ExportReport) -> 
         parts.append(
             "**The head is new: it has random weights and has to be fine-tuned before use.**\n"
         )
-    parts += [_use(family, auto, head), _metrics(origin), _forms(report), _licence(family, origin)]
+    parts += [_use(family, code, auto, head), _metrics(origin), _forms(report)]
+    parts.append(_licence(code, origin))
     parts.append(f"Made with nastool {__version__}. {family.credit}".rstrip() + "\n")
     return "\n".join(part for part in parts if part)
 
@@ -84,8 +86,15 @@ def _head(head: str) -> str:
     return "Without head: an encoder." if head == "encoder" else f"Head: {head}."
 
 
-def _header(family: Family, task: str, name: str, origin: Origin, report: ExportReport) -> str:
-    tags = [family.name, *(["custom_code"] if family.code is not None else [])]
+def _header(
+    family: Family,
+    code: Path | None,
+    task: str,
+    name: str,
+    origin: Origin,
+    report: ExportReport,
+) -> str:
+    tags = [family.name, *(["custom_code"] if code is not None else [])]
     measured = [
         Evaluation(metric, value, report.measured_on)
         for row in report.rows
@@ -121,15 +130,18 @@ def _identifier(text: str) -> str:
     return re.sub(r"[^\w.]+", "-", text).strip("-").lower()
 
 
-def _use(family: Family, auto: str, head: str) -> str:
-    if family.code is None:
+_OWN = """ Without it, `import {}` before runs nastool's own code
+instead, where that is installed."""
+
+
+def _use(family: Family, code: Path | None, auto: str, head: str) -> str:
+    if code is None:
         trust, by = "", "transformers knows such models by itself.\n"
     else:
         trust = ", trust_remote_code=True"
         by = f"""\
-`trust_remote_code` lets transformers run `{family.code.name}` of this folder, which is all the code
-there is. Without it, `import {family.module}` before runs nastool's own code
-instead, where that is installed.
+`trust_remote_code` lets transformers run `{code.name}` of this folder, which is all the code
+there is.{_OWN.format(family.module) if family.module else ""}
 """
     return f"""\
 ## Use
@@ -178,15 +190,15 @@ def _inputs(report: ExportReport) -> str:
     return f"on random tokens in batches of {shown}, with padding"
 
 
-def _licence(family: Family, origin: Origin) -> str:
+def _licence(code: Path | None, origin: Origin) -> str:
     weights = (
         f"The weights are under {origin.licence}."
         if origin.licence
         else "The licence of the weights was not said: it depends on what the supernet was trained "
         "from."
     )
-    code = "" if family.code is None else f"The code in `{family.code.name}` is under Apache-2.0. "
-    return f"## Licence\n\n{code}{weights}\n"
+    said = "" if code is None else f"The code in `{code.name}` is under Apache-2.0. "
+    return f"## Licence\n\n{said}{weights}\n"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

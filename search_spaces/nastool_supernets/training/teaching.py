@@ -179,6 +179,13 @@ class Lessons:
             InvalidInputError: If the teacher cannot read the text.
         """
         self.check(tokenizer)
+        known = is_known(self.model.config.model_type)
+        task = net_of(self.model).task if known else "masked-lm"
+        if task != student.task:
+            raise InvalidInputError(
+                f"--teacher: expected a model that predicts as the shape does ({student.task}), "
+                f"{self.folder} holds one for {task}"
+            )
         positions = getattr(self.model.config, "max_position_embeddings", length)
         if positions < length:
             raise InvalidInputError(
@@ -201,11 +208,11 @@ class Lessons:
 
 
 def load_teacher(folder: Path) -> Lessons:
-    """Load a masked language model to learn from, and its tokenizer.
+    """Load a language model to learn from, and its tokenizer.
 
     Args:
         folder: A supernet, whose largest subnet is taken; a deployed shape; or a folder of
-            transformers with a masked language model.
+            transformers with a masked language model, or with a checkpoint of a family.
 
     Raises:
         InvalidInputError: If there is none, or its tokenizer has more tokens than it.
@@ -241,10 +248,9 @@ def _load(folder: Path) -> PreTrainedModel:
         return supernet.extract(row(supernet.space.largest))
     if is_known(kind):
         deployed = load_shape(folder)
-        if head_of(deployed) != "masked-lm":
+        if head_of(deployed) not in ("masked-lm", "causal-lm"):
             raise InvalidInputError(
-                f"--teacher: expected a masked language model, {folder} has the head "
-                f"{head_of(deployed)}"
+                f"--teacher: expected a language model, {folder} has the head {head_of(deployed)}"
             )
         return deployed
     auto: Any = AutoModelForMaskedLM

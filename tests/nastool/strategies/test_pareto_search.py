@@ -121,6 +121,8 @@ def test_of_three_objectives_the_crowding_counts_and_ends_as_the_largest():
     inner = np.array([3.0, 5.0]) / 6 * 3
     expected = np.array([inner[1], *inner, inner[1]])
     np.testing.assert_allclose(_contributions(points), expected / expected.sum())
+    even = np.arange(30.0)
+    np.testing.assert_allclose(_contributions(np.stack([even, -even, even], axis=1)), 1 / 30)
     # Three points, all of them ends of some objective: nothing inner is known.
     assert _contributions(np.eye(3)).tolist() == [1 / 3] * 3
     two = np.stack([x, 6 - x], axis=1)

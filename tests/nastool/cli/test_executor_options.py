@@ -1,0 +1,65 @@
+"""``--executor`` and ``--asynchronous`` on the command line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from nastool.cli.main import main
+
+PLUGIN = """
+from nastool.objective import Kind, Objective, Provenance
+from nastool.plugins import register_objective
+
+class Slow(Objective):
+    name = fingerprint = "executed"
+    provenance = Provenance(Kind.MEASURED, "a file")
+
+    def evaluate(self, genotypes):
+        return genotypes.sum(axis=1) * 1.0
+
+@register_objective("executed")
+def slow(space, argument=None):
+    return Slow()
+"""
+
+
+@pytest.fixture(scope="module")
+def search(tmp_path_factory):
+    file = tmp_path_factory.mktemp("executor") / "plugin.py"
+    file.write_text(PLUGIN)
+
+    def run(*options):
+        given = ["--space", "supershaper", "--objective", "executed", "--plugin", str(file)]
+        given += ["--storage", "none", "--strategy", "random", "--budget", "12", "--all"]
+        return CliRunner().invoke(main, ["search", *given, "--format", "json", *options])
+
+    return run
+
+
+def test_what_measures_changes_nothing_unless_asked(search):
+    here, there = (search(*options) for options in ([], ["--executor", "processes:1"]))
+    assert (here.exit_code, there.exit_code) == (0, 0), there.output
+    assert json.loads(here.stdout)["architectures"] == json.loads(there.stdout)["architectures"]
+    told = search("--asynchronous", "3")
+    assert told.exit_code == 0, told.output
+    content = json.loads(told.stdout)
+    assert len(content["architectures"]) == 12
+    assert "depends on the machines" in content["asynchronous"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--executor", "nowhere"], "unknown executor 'nowhere'"),
+        (["--executor", "processes:none"], "at least 1, such as processes:4, got 'none'"),
+        (["--timeout-per-shape", "5s"], "--executor with workers"),
+        (["--asynchronous", "0"], "at least 1"),
+    ],
+)
+def test_options_are_checked(search, options, said):
+    found = search(*options)
+    assert found.exit_code == 2
+    assert said in " ".join(found.output.split())
