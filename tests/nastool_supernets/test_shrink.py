@@ -115,6 +115,14 @@ def test_a_folder_that_is_no_model_is_refused(trained, tmp_path):
         assert said in result.stderr
 
 
+def test_a_folder_of_something_else_is_left_alone(trained, tmp_path):
+    (tmp_path / "thesis.tex").write_text("all of it")
+    result = nastool(*words(trained, tmp_path))
+    assert result.exit_code == 2
+    assert "--to: expected a new folder" in result.stderr
+    assert [path.name for path in tmp_path.iterdir() if path.name[0] != "."] == ["thesis.tex"]
+
+
 def campaign(net, folder, plan, bound="params<=5200"):
     from nastool_supernets.corpus.corpus import fixed_masks, load_corpus
     from nastool_supernets.shrinking.campaign import Campaign
@@ -242,7 +250,7 @@ def test_a_checkpoint_of_transformers_becomes_a_smaller_one(tmp_path):
         tokenizer_object=own, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
     ).save_pretrained(folder)
     run = ["shrink", folder, "--text", tmp_path / "text.txt", "--to", tmp_path / "run"]
-    run += ["--max=params=3500", "--minutes=0.5", "--sequence-length=16", "--device=cpu"]
+    run += ["--max=params=3500", "--recover-steps=2", "--sequence-length=16", "--device=cpu"]
     planned(tmp_path / "run", first=14, rounds=1, shapes=12)
     result = CliRunner().invoke(main, [*map(str, run)])
     assert result.exit_code == 0, (result.output, result.stderr, result.exception)
@@ -251,3 +259,4 @@ def test_a_checkpoint_of_transformers_becomes_a_smaller_one(tmp_path):
         tmp_path / "run" / "model", trust_remote_code=True
     )
     assert sum(p.numel() for p in model.parameters()) == float(chosen["params"]) <= 3500
+    assert "taught by it" in (tmp_path / "run" / "model" / "README.md").read_text()

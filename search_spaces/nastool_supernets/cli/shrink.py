@@ -33,9 +33,11 @@ if TYPE_CHECKING:
     from nastool_supernets.shrinking.campaign import Campaign, Front, Plan
     from nastool_supernets.supernet import Supernet
 
-_SETTINGS, _PLAN, _FRONT = "shrink.json", "plan.json", "front.csv"
+_SETTINGS, _PLAN, _FRONT, _TABLE = "shrink.json", "plan.json", "front.csv", "measured.csv"
 _NET, _CORPUS, _MODEL, _RECOVERED = "net", "corpus", "model", "recovered"
 """What a folder holds."""
+
+_OWN = frozenset((_SETTINGS, _PLAN, _FRONT, _TABLE, _NET, _CORPUS, _MODEL, _RECOVERED))
 
 _HELD_OUT = 0.1
 
@@ -199,6 +201,11 @@ def _start_of(source: Path) -> str | None:
 def _check_settings(file: Path, settings: dict[str, Any]) -> None:
     """Keep the settings of a run; those of one that goes on must be the same."""
     if not is_file(file):
+        others = {path.name for path in file.parent.iterdir() if not path.name.startswith(".")}
+        if foreign := sorted(others - _OWN):
+            raise InvalidInputError(
+                f"--to: expected a new folder or one of a run, got {file.parent} with {foreign[0]}"
+            )
         write_whole(file, json.dumps(settings, indent=2) + "\n")
         return
     known = read_json_object(file)

@@ -191,9 +191,9 @@ def _front_findings(found: dict[str, Group]) -> tuple[str, ...]:
         ]
         if gaps:
             said.append(
-                f"{name}: predicted perplexity is {np.median(gaps):.2%} above the best that {OURS} "
-                f"finds at the same size (median of {len(gaps)} shapes, {min(gaps):+.2%} to "
-                f"{max(gaps):+.2%})."
+                f"{name}: {np.median(gaps):+.2%} predicted perplexity beside the best that {OURS} "
+                f"finds at the same size (less is better; median of {len(gaps)} shapes, "
+                f"{min(gaps):+.2%} to {max(gaps):+.2%})."
             )
     if not len(paper.params):
         said.append("The paper's evolution found nothing within its limits.")
