@@ -406,3 +406,15 @@ class TestText:
         taken = masked_text(files / "net", config, corpus=files / "own")
         assert len(taken.input_ids) == len(held_out)
         assert np.array_equal(np.where(taken.labels < 0, taken.input_ids, taken.labels), held_out)
+
+
+def test_workers_measure_what_one_process_measures(files, tmp_path):
+    written = []
+    for number, executor in enumerate(([], ["--executor", "processes:1"])):
+        output = tmp_path / f"{number}.csv"
+        arguments = [str(files / "net"), "--corpus", str(files / "own"), "--shapes", "6"]
+        arguments += ["--storage", "none", "--output", str(output), *executor]
+        found = CliRunner().invoke(measure_command, arguments)
+        assert found.exit_code == 0, found.output
+        written.append(output.read_text())
+    assert written[0] == written[1]

@@ -321,10 +321,10 @@ class TestCommand:
         card = json.loads((tmp_path / "net" / "run.json").read_text())
         last = json.loads((tmp_path / "net" / "log.jsonl").read_text().splitlines()[-1])
         assert last["step"] == card["config"]["steps"]
-        assert card["origin"]["max_time"] == 3.0
+        assert card["origin"]["max_time"] == 6.0
         again = CliRunner().invoke(
             pretrain_command,
-            ["--max-time", "9s", "--resume", "--output", str(tmp_path / "net"),
+            ["--max-time", "18s", "--resume", "--output", str(tmp_path / "net"),
              "--corpus", str(place / "corpus"), "--tracker", "none"],
         )  # fmt: skip
         assert f"keeps its {last['step']:,} steps" in again.output
