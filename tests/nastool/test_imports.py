@@ -16,7 +16,7 @@ HEAVY = (
 ROOT = Path(__file__).parents[2]
 GROUPS = (
     "search_spaces", "objectives", "strategies", "predictors", "devices", "supernets", "measuring",
-    "commands",
+    "presets", "publications", "commands",
 )  # fmt: skip
 ENTRY_POINTS = [
     point
