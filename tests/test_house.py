@@ -36,6 +36,7 @@ def tree(file):
     return ast.parse(file.read_text(encoding="utf-8"))
 
 
+@functools.cache
 def defined(module):
     """Names that a module binds at its top level otherwise than by importing them."""
     names = set()

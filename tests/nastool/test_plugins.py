@@ -133,7 +133,7 @@ def test_ours_are_listed_with_origin_and_summary():
 def test_listing_imports_no_plugin():
     code = (
         "import sys\n"
-        "from nastool.plugins import GROUPS, available\n"
+        "from nastool.discovery import GROUPS, available\n"
         "summaries = [p.summary for g in GROUPS for p in available(g)]\n"
         "assert sum(map(bool, summaries)) >= 5, summaries\n"
         "loaded = [m for m in sys.modules if m.split('.')[0] in "
@@ -266,7 +266,7 @@ def test_an_argument_that_a_strategy_does_not_take(points):
         ("import nowhere_at_all", r"mine\.py cannot be run: ModuleNotFoundError: No module named"),
         ("def f(:", r"mine\.py cannot be run: SyntaxError"),
         ("1 / 0", r"mine\.py cannot be run: ZeroDivisionError: division by zero"),
-        ("x = 1", "expected at least one register_space, .* register_device or register_family"),
+        ("x = 1", "expected at least one register_space, .* register_executor or register_family"),
         (
             "from nastool.plugins import register_space\nregister_space('a b')(print)",
             "expected NAME",

@@ -74,7 +74,7 @@ class Start:
         Args:
             saved: The checkpoint of a run that goes on.
         """
-        starts = {name: self.options[name] for f in families() for name in f.starts}
+        starts = {name: self.options.get(name) for f in families() for name in f.starts}
         starts |= {"config": self.size, "supernet": self.supernet}
         named = [name for name, given in starts.items() if given is not None]
         if len(named) > 1 or (not named and saved is None):
@@ -117,7 +117,7 @@ class Start:
             return find_family(self.family_name)
         known = families()
         for family in known:
-            if any(self.options[name] is not None for name in family.starts):
+            if any(self.options.get(name) is not None for name in family.starts):
                 return family
         having = [family for family in known if self.size in family.sizes]
         # A file of sizes may be of any family that starts from random weights.
@@ -131,7 +131,7 @@ class Start:
     @property
     def model(self) -> str | None:
         """The model that is named, which may have a tokenizer beside it."""
-        named = (self.options[name] for family in families() for name in family.starts)
+        named = (self.options.get(name) for family in families() for name in family.starts)
         return next((str(name) for name in named if name is not None), self.supernet)
 
     @property

@@ -32,17 +32,14 @@ def test_a_stored_study_becomes_one_of_optunas(search, nastool):
     (("mine", "--to", "sqlite:///nastool.db"), "must be a database of its own"),
     (("mine", "--to", "/dev/null"), "no regular file"),
     (("mine", "--to", "."), "no regular file"),
-    (("mine", "--name", ""), ""),
+    (("mine", "--name", ""), "--name"),
 ])  # fmt: skip
 def test_bad_input_is_one_line(search, nastool, arguments, message):
     search("--study", "mine", budget="20")
     result = nastool("to-optuna", *arguments)
-    if message:
-        assert result.exit_code == 2
-        assert message in result.stderr
-        assert len(result.stderr.strip().splitlines()) == 1
-    else:  # an empty name is no name
-        assert result.exit_code == 0
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
 
 
 def test_the_front_or_the_last_evaluations_are_written(search, nastool):

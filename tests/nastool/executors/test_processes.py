@@ -293,7 +293,7 @@ def test_sizes_are_at_least_one(make):
         make()
 
 
-PROGRAM = """
+PROGRAM = r"""
 import os, sys, time
 
 from nastool.executors.processes import Processes

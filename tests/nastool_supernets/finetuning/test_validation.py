@@ -111,7 +111,7 @@ def test_shapes_have_names(validate):
 
 
 def test_what_will_be_done_is_said_beforehand(validate, tmp_path, monkeypatch):
-    arguments = ("--shape", "4-8", "--shape", "16-16", "--tasks", "mood,grade", "--seeds", "2")
+    arguments = ("--shape", "4-8", "--tasks", "mood,grade", "--seeds", "2")
     arguments += ("--epochs", "1", "--train-examples", "16", "--dev-examples", "8")
 
     def kept():
@@ -119,22 +119,22 @@ def test_what_will_be_done_is_said_beforehand(validate, tmp_path, monkeypatch):
         return {path for path in tmp_path.rglob("*") if not path.name.startswith("nastool.db")}
 
     before = kept()
-    said = "Fine-tuning 2 shapes on 2 tasks from 1 start with 2 seeds: 8 scores"
+    said = "Fine-tuning 1 shape on 2 tasks from 1 start with 2 seeds: 4 scores"
     # The grades start from models of the pairs, one a shape and seed.
     plan = validate(*arguments, "--dry-run")
     assert (plan.exit_code, plan.stdout) == (0, "")
-    more = f"{said}, 0 of them kept already, 4 more models to start or learn from: about "
+    more = f"{said}, 0 of them kept already, 2 more models to start or learn from: about "
     assert plan.stderr.startswith(more)
     assert plan.stderr.endswith(" here\n")
     assert kept() == before
     found(validate(*arguments, "--tasks", "mood", "--format", "json"))
-    assert f"{said}, 4 of them kept already, 4 more" in validate(*arguments, "--dry-run").stderr
+    assert f"{said}, 2 of them kept already, 2 more" in validate(*arguments, "--dry-run").stderr
     run = validate(*arguments, "--format", "json")
     # So few steps are not worth timing.
-    first = f"{said}, 4 of them kept already, 4 more models to start or learn from\n"
+    first = f"{said}, 2 of them kept already, 2 more models to start or learn from\n"
     assert run.stderr.startswith(first)
     monkeypatch.setattr(workbench, "fine_tune", None)
-    assert validate(*arguments, "--dry-run").stderr == f"{said}, 8 of them kept already\n"
+    assert validate(*arguments, "--dry-run").stderr == f"{said}, 4 of them kept already\n"
 
 
 def test_further_training_is_named_beforehand(validate, tmp_path):

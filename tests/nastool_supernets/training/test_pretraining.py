@@ -654,7 +654,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ([], "expected exactly one of --bert, --config and --supernet, got 0"),
+            ([], "expected exactly one of --from, --bert, --config and --supernet, got 0"),
             (["--config", "tiny", "--clip-norm", "0"], "clip_norm must be a finite number above 0"),
             (
                 ["--config", "tiny", "--head-learning-rate", "1e-4", "--head-steps", "0"],
