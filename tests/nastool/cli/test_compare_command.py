@@ -11,6 +11,7 @@ from nastool.discovery import load_file
 @pytest.fixture
 def compare(nastool):
     """Compares two strategies on the toy space: loss against params, 3 seeds of 80 evaluations."""
+    pytest.importorskip("scipy")
 
     def run(*arguments, strategies=("random", "pareto"), budget="80", seeds="3"):
         chosen = [part for name in strategies for part in ("--strategy", name)]

@@ -26,6 +26,7 @@ ARGUMENTS = ("compare", "--space", "toy", "--objective", "loss", "--objective", 
 
 
 def test_a_comparison_says_what_it_will_do_and_stops_where_that_is_wanted(nastool, tmp_path):
+    pytest.importorskip("scipy")
     done = nastool(*ARGUMENTS, "--budget", "500", "--dry-run")
     assert done.exit_code == 0
     assert done.stdout == ""

@@ -104,6 +104,7 @@ def test_a_limit_that_nothing_keeps_is_a_row_without_a_shape(sweep):
 
 
 def test_an_exact_sweep_is_proven(nastool):
+    pytest.importorskip("numba")
     found = nastool(
         *("sweep", "--space", "supershaper:minilm-6", "--metric", "params", "--strategy", "exact"),
         *("--at", "14M,18M", "--format", "json"),
