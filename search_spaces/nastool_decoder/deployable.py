@@ -8,11 +8,10 @@ from typing import Any
 import torch
 
 from nastool.deployment import Deployment, Workload
-from nastool.errors import InvalidInputError
 from nastool.space import Architecture
 from nastool_decoder.shapes import make, shape_config
 from nastool_decoder.space import DecoderSpace
-from nastool_supernets.deployment.random_weights import fill
+from nastool_supernets.deployment.random_weights import fill, random_texts
 
 
 def deploy(space: DecoderSpace, shape: Architecture, workload: Workload) -> Deployment:
@@ -29,11 +28,7 @@ def deploy(space: DecoderSpace, shape: Architecture, workload: Workload) -> Depl
     Raises:
         InvalidInputError: The sequence is longer than the space has positions.
     """
-    if workload.sequence_length > space.positions:
-        raise InvalidInputError(
-            f"the sequence length must be at most {space.positions} for {space.name}, "
-            f"got {workload.sequence_length}"
-        )
+    inputs = random_texts(space.name, space.vocabulary, space.positions, workload)
     config, is_uniform = shape_config(_checkpoint(space), space, shape)
     config.use_cache = False
     with torch.device("meta"):
@@ -41,12 +36,6 @@ def deploy(space: DecoderSpace, shape: Architecture, workload: Workload) -> Depl
     fill(model)
     # Cosines are no weights: they are computed where the model runs.
     model.model.rotary_emb = type(model.model.rotary_emb)(config)
-    ids = torch.randint(
-        space.vocabulary,
-        (workload.batch_size, workload.sequence_length),
-        generator=torch.Generator().manual_seed(0),
-    )
-    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     return Deployment(model.eval(), inputs, workload)
 
 

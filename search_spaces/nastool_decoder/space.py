@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 
 from nastool.chain import ChainCost
 from nastool.deployment import Deployment, Workload
-from nastool.errors import InvalidInputError, MissingDependencyError, nearest
+from nastool.errors import InvalidInputError, MissingDependencyError
+from nastool.files.hub import fetched
 from nastool.files.reading import is_file, is_folder, read_json_object
 from nastool.space import Gene, SearchSpace
+from nastool_supernets.sizes import read_sizes, shown
 
 SEQUENCE_LENGTH = 128
 """Tokens of the pass that `macs` and `flops` count."""
@@ -34,7 +36,6 @@ _BYTES = 2
 _MOST = 10_000_000
 _MOST_LAYERS = 1_000
 _MOST_CHOICES = 256
-_DIGITS = 18
 """Beyond every model there is: a slip of the keyboard, or a damaged file, is refused at once."""
 
 _CHOICES = ("kvs", "ffns")
@@ -101,7 +102,7 @@ class DecoderSpace(SearchSpace):
             if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
                 raise InvalidInputError(
                     f"{size.name} must be a whole number from {least} to {most:,}, "
-                    f"got {_shown(value)}"
+                    f"got {shown(value)}"
                 )
         if self.heads % self.groups:
             raise InvalidInputError(
@@ -272,15 +273,18 @@ def create(argument: str | None = None) -> DecoderSpace:
     while not is_folder(Path(folder)) and "," in folder:
         folder, comma, last = folder.rpartition(",")
         running = f"{last}{',' if running else ''}{running}"
-    if is_folder(Path(folder)):
-        sizes = _of_folder(Path(folder))
-        return DecoderSpace(**{**sizes, **_read(running, _RUNNING)} if comma else sizes)
+    path = fetched(folder)
+    if is_folder(path):
+        sizes = _of_folder(path)
+        return DecoderSpace(
+            **{**sizes, **read_sizes("decoder", running, _RUNNING, _CHOICES)} if comma else sizes
+        )
     if "=" not in argument:
         raise InvalidInputError(
             f"decoder: expected the folder of a supernet, or sizes, got {argument!r:.200}"
         )
     named = tuple(size.name for size in fields(DecoderSpace) if size.name != "name")
-    sizes = _read(argument, named)
+    sizes = read_sizes("decoder", argument, named, _CHOICES)
     # Those that have no default.
     needed = named[: named.index(_FLAGS[0])]
     if missing := [name for name in needed if name not in sizes]:
@@ -327,26 +331,6 @@ def _of_folder(folder: Path) -> dict[str, Any]:
         raise InvalidInputError(f"{path}: {error}") from error
 
 
-def _read(text: str, known: Sequence[str]) -> dict[str, Any]:
-    sizes: dict[str, Any] = {}
-    for part in text.split(","):
-        key, _, value = (piece.strip() for piece in part.partition("="))
-        if key not in known:
-            raise InvalidInputError(
-                f"decoder: unknown size {key!r:.60} in {text!r:.200}; {nearest(key, known)}"
-            )
-        if key in sizes:
-            raise InvalidInputError(f"decoder: {key} is given twice in {text!r:.200}")
-        numbers = value.split("/")
-        if not all(number.isdecimal() and len(number) <= _DIGITS for number in numbers) or (
-            key not in _CHOICES and len(numbers) > 1
-        ):
-            form = "whole numbers joined by '/'" if key in _CHOICES else "a whole number"
-            raise InvalidInputError(f"decoder: {key} must be {form}, got {value!r:.200}")
-        sizes[key] = tuple(map(int, numbers)) if key in _CHOICES else int(value)
-    return sizes
-
-
 def _checked(name: str, choices: Sequence[object], most: int) -> tuple[int, ...]:
     numbers = [n for n in choices if isinstance(n, int) and not isinstance(n, bool)]
     if (
@@ -358,13 +342,6 @@ def _checked(name: str, choices: Sequence[object], most: int) -> tuple[int, ...]
     ):
         raise InvalidInputError(
             f"{name} must be at most {_MOST_CHOICES} ascending whole numbers, the last of them "
-            f"{_shown(most)}, got {'/'.join(map(_shown, choices[:20])) or 'none'}"
+            f"{shown(most)}, got {'/'.join(map(shown, choices[:20])) or 'none'}"
         )
     return tuple(numbers)
-
-
-def _shown(size: object) -> str:
-    """A size in a message: Python itself refuses to write thousands of digits."""
-    if isinstance(size, int) and abs(size) >= 10**_DIGITS:
-        return f"a number of more than {_DIGITS} digits"
-    return f"{size!r:.60}"

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from nastool.deployment import Deployment, Workload
-from nastool.errors import InvalidInputError
-from nastool_supernets.deployment.random_weights import fill
+from nastool_supernets.deployment.random_weights import fill, random_texts
 from nastool_supershaper.shaped_bert import ShapedBertConfig, ShapedBertModel
 from nastool_supershaper.space import SuperShaperSpace
 
@@ -27,11 +26,7 @@ def deploy(space: SuperShaperSpace, shape: Sequence[int], workload: Workload) ->
     Raises:
         InvalidInputError: The sequence is longer than the space has positions.
     """
-    if workload.sequence_length > space.positions:
-        raise InvalidInputError(
-            f"the sequence length must be at most {space.positions} for {space.name}, "
-            f"got {workload.sequence_length}"
-        )
+    inputs = random_texts(space.name, space.vocabulary, space.positions, workload)
     config = ShapedBertConfig(
         shape=shape,
         vocab_size=space.vocabulary,
@@ -44,12 +39,5 @@ def deploy(space: SuperShaperSpace, shape: Sequence[int], workload: Workload) ->
     with torch.device("meta"):
         model = ShapedBertModel(config)
     fill(model)
-    ids = torch.randint(
-        space.vocabulary,
-        (workload.batch_size, workload.sequence_length),
-        generator=torch.Generator().manual_seed(0),
-    )
-    # Full texts: padding would be work on some devices and none on others.
-    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     model.eval()
     return Deployment(model, inputs, workload, padded=lambda size: model.padded(widths=size))

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from nastool.chain import ChainCost
 from nastool.deployment import Deployment, Workload
-from nastool.errors import InvalidInputError, MissingDependencyError, nearest
+from nastool.errors import InvalidInputError, MissingDependencyError
 from nastool.files.hub import fetched
 from nastool.files.reading import is_file, is_folder, read_json_object
 from nastool.leftovers import shipped_folder
 from nastool.space import Gene, Genotypes, Misfit, SearchSpace
+from nastool_supernets.sizes import read_sizes, shown
 
 PUBLISHED_WIDTHS = (120, 240, 360, 480, 540, 600, 768)
 """Widths of the paper's space (SuperShaper, section 3.1)."""
@@ -36,7 +37,6 @@ _MOST: Mapping[str, int] = {
 }
 _MOST_WIDTHS = 256
 _LARGEST_WIDTH = 65_536
-_DIGITS = 18
 """Beyond every model there is: a slip of the keyboard, or a damaged file, is refused at once."""
 
 _BYTES_PER_WEIGHT = 4
@@ -80,9 +80,9 @@ class SuperShaperSpace(SearchSpace):
         for field, most in _MOST.items():
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InvalidInputError(f"{field} must be a positive integer, got {_shown(value)}")
+                raise InvalidInputError(f"{field} must be a positive integer, got {shown(value)}")
             if value > most:
-                raise InvalidInputError(f"{field} must be at most {most:,}, got {_shown(value)}")
+                raise InvalidInputError(f"{field} must be at most {most:,}, got {shown(value)}")
         widths: tuple[object, ...] = tuple(self.widths)
         if len(widths) > _MOST_WIDTHS:
             raise InvalidInputError(
@@ -97,11 +97,11 @@ class SuperShaperSpace(SearchSpace):
         ):
             raise InvalidInputError(
                 f"widths must be ascending positive multiples of {self.heads} heads, "
-                f"got {'/'.join(map(_shown, widths)) or 'none'}"
+                f"got {'/'.join(map(shown, widths)) or 'none'}"
             )
         if numbers[-1] > _LARGEST_WIDTH:
             raise InvalidInputError(
-                f"widths must be at most {_LARGEST_WIDTH:,}, got {_shown(numbers[-1])}"
+                f"widths must be at most {_LARGEST_WIDTH:,}, got {shown(numbers[-1])}"
             )
         object.__setattr__(self, "widths", widths)
         if not self.name:
@@ -280,13 +280,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 size of the paper's whose widths fit fast kernels as they are."""
 
 
-def _shown(size: object) -> str:
-    """A size in a message: Python itself refuses to write thousands of digits."""
-    if isinstance(size, int) and abs(size) >= 10**_DIGITS:
-        return f"a number of more than {_DIGITS} digits"
-    return f"{size!r:.60}"
-
-
 def create(argument: str | None = None) -> SuperShaperSpace:
     """A BERT with a width of its own in every layer: the paper's space, a preset, or a supernet's.
 
@@ -372,20 +365,5 @@ def _from_folder(folder: Path) -> SuperShaperSpace:
 
 def _from_text(text: str) -> SuperShaperSpace:
     known = [field.name for field in fields(SuperShaperSpace) if field.name != "name"]
-    sizes: dict[str, Any] = {}
-    for part in text.split(","):
-        key, _, value = (piece.strip() for piece in part.partition("="))
-        if key not in known:
-            raise InvalidInputError(
-                f"supershaper: unknown size {key!r:.60} in {text!r:.200}; {nearest(key, known)}"
-            )
-        if key in sizes:
-            raise InvalidInputError(f"supershaper: {key} is given twice in {text!r:.200}")
-        numbers = value.split("/")
-        if not all(number.isdecimal() and len(number) <= _DIGITS for number in numbers) or (
-            key != "widths" and len(numbers) > 1
-        ):
-            form = "integers joined by '/'" if key == "widths" else "an integer"
-            raise InvalidInputError(f"supershaper: {key} must be {form}, got {value!r:.200}")
-        sizes[key] = tuple(map(int, numbers)) if key == "widths" else int(value)
+    sizes = read_sizes("supershaper", text, known, ("widths",))
     return SuperShaperSpace(**sizes)

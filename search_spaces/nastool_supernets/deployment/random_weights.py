@@ -5,7 +5,10 @@ from __future__ import annotations
 from functools import lru_cache
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from nastool.deployment import Workload
+from nastool.errors import InvalidInputError
 
 _ALIGNMENT = 64
 """Elements (256 bytes) that a parameter starts at a multiple of, as an allocator would do."""
@@ -48,3 +51,33 @@ def _random_block(elements: int) -> torch.Tensor:
     # Repeated, because drawing them takes longer than a forward pass.
     period = torch.empty(min(elements, _PERIOD)).normal_(0.0, 0.02, generator=generator)
     return period.repeat(elements // len(period))
+
+
+def random_texts(
+    name: str, vocabulary: int, positions: int, workload: Workload
+) -> dict[str, Tensor]:
+    """The inputs of a pass: full texts, as padding is work on some devices and none on others.
+
+    Args:
+        name: Of the space, for the message.
+        vocabulary: Tokens there are.
+        positions: Tokens that a text may have.
+        workload: What is given in one pass.
+
+    Returns:
+        Token ids and attention mask, each of shape (batch, sequence length).
+
+    Raises:
+        InvalidInputError: The sequence is longer than the space has positions.
+    """
+    if workload.sequence_length > positions:
+        raise InvalidInputError(
+            f"the sequence length must be at most {positions} for {name}, "
+            f"got {workload.sequence_length}"
+        )
+    ids = torch.randint(
+        vocabulary,
+        (workload.batch_size, workload.sequence_length),
+        generator=torch.Generator().manual_seed(0),
+    )
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
