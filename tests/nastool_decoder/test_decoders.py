@@ -219,3 +219,14 @@ def test_from_a_checkpoint_to_a_recovered_shape(tmp_path, monkeypatch):
     assert type(load_shape(tmp_path / "small")).__name__ == "LlamaForCausalLM"
     assert "trust_remote_code" not in (tmp_path / "small" / "README.md").read_text()
     nastool(f"{train} --rule sandwich --random-shapes 1 --output trained")
+
+
+def test_a_net_on_the_hub_is_a_space(hub, tmp_path):
+    from nastool.publishing import publish
+
+    net = make_net(checkpoint("llama"), ffns="8,16,24")
+    save_model(net.model, tmp_path)
+    publish(tmp_path, "me/decoder")
+    assert load_space("decoder[hf://me/decoder]").fingerprint == net.space.fingerprint
+    served = load_space("decoder[hf://me/decoder,context=64]")
+    assert served.context == 64

@@ -260,3 +260,24 @@ def test_a_checkpoint_of_transformers_becomes_a_smaller_one(tmp_path):
     )
     assert sum(p.numel() for p in model.parameters()) == float(chosen["params"]) <= 3500
     assert "taught by it" in (tmp_path / "run" / "model" / "README.md").read_text()
+
+
+def test_what_was_refused_or_only_looked_at_can_be_asked_for_anew(trained, tmp_path):
+    words = ["shrink", str(trained / "net"), "--text", str(trained / "text.txt")]
+    words += ["--sequence-length", "16", "--to", str(tmp_path / "run")]
+    bound = ["--max", "params=1M"]
+    refused = nastool(*words, "--max", "latency=20ms")
+    assert refused.exit_code == 2
+    assert "'latency' must be one of params" in refused.output
+    assert nastool(*words, *bound, "--minutes", "5", "--dry-run").exit_code == 0
+    first = json.loads((tmp_path / "run" / "plan.json").read_text())
+    done = nastool(*words, *bound, "--minutes", "5", "--seed", "3", "--dry-run")
+    assert done.exit_code == 0
+    assert json.loads((tmp_path / "run" / "plan.json").read_text())["seed"] == 3 != first["seed"]
+    other = nastool(*words[:-4], *bound, "--sequence-length", "8", "--to", str(tmp_path / "run"))
+    assert "--sequence-length: the run in" in other.output
+    # Once something is measured, all of it holds.
+    (tmp_path / "run" / "measured.csv").write_text("shape\n")
+    late = nastool(*words, *bound, "--minutes", "5", "--seed", "4", "--dry-run")
+    assert "--seed: the run in" in late.output
+    assert json.loads((tmp_path / "run" / "plan.json").read_text())["seed"] == 3

@@ -39,6 +39,9 @@ _NET, _CORPUS, _MODEL, _RECOVERED = "net", "corpus", "model", "recovered"
 
 _OWN = frozenset((_SETTINGS, _PLAN, _FRONT, _TABLE, _NET, _CORPUS, _MODEL, _RECOVERED))
 
+_OF_PLAN = frozenset(("max", "minutes", "seed"))
+"""Settings that may change until something is measured: a refusal or a look costs no import."""
+
 _HELD_OUT = 0.1
 
 
@@ -209,13 +212,18 @@ def _check_settings(file: Path, settings: dict[str, Any]) -> None:
         write_whole(file, json.dumps(settings, indent=2) + "\n")
         return
     known = read_json_object(file)
+    is_begun = is_file(file.parent / _TABLE)
     for name, value in settings.items():
-        if known.get(name) != value:
+        if known.get(name) != value and (is_begun or name not in _OF_PLAN):
             option = "SOURCE" if name == "source" else f"--{name.replace('_', '-')}"
             raise InvalidInputError(
                 f"{option}: the run in {file.parent} has {_shown(known.get(name))}, got "
                 f"{_shown(value)}: give the same, or another folder"
             )
+    if known != settings:
+        # Nothing was measured by the old plan; what was imported stays.
+        (file.parent / _PLAN).unlink(missing_ok=True)
+        write_whole(file, json.dumps(settings, indent=2) + "\n")
 
 
 def _shown(value: object) -> str:
