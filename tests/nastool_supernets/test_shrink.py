@@ -281,3 +281,20 @@ def test_what_was_refused_or_only_looked_at_can_be_asked_for_anew(trained, tmp_p
     late = nastool(*words, *bound, "--minutes", "5", "--seed", "4", "--dry-run")
     assert "--seed: the run in" in late.output
     assert json.loads((tmp_path / "run" / "plan.json").read_text())["seed"] == 3
+
+
+def test_a_plan_keeps_to_its_time_and_the_least_is_the_same_whatever_was_given(trained):
+    from nastool_supernets.saved import load_supernet
+    from nastool_supernets.shrinking.planning import expected, make_plan
+
+    net = load_supernet(trained / "net")
+    text = (np.zeros((500, 16), int), np.zeros((500, 16), int))
+    for seconds in (20.0, 100.0, 1000.0):
+        plan = make_plan(net, text, text, 0.01, seconds, 0)
+        assert expected(net, plan, 0.01) <= 1.25 * seconds
+    told = set()
+    for seconds in (0.1, 0.2, 0.4):
+        with pytest.raises(InvalidInputError, match="expected at least") as caught:
+            make_plan(net, text, text, 0.01, seconds, 0)
+        told.add(str(caught.value).partition(", got")[0])
+    assert len(told) == 1

@@ -27,6 +27,9 @@ _MOST_BLOCKS = 64
 """Blocks beyond which more shapes are worth more than less noise."""
 
 _A_ROUND = 24
+_CHECKED = 16
+"""Shapes of the front and beside it that are measured on other text, about."""
+
 _PROBED = 2
 
 
@@ -78,7 +81,7 @@ def make_plan(
         first,
         rounds,
         max(refined // rounds, 12),
-        min(len(check[0]), 4 * blocks),
+        min(len(check[0]), 4 * blocks, max(least, int(_CHECK * seconds / (_CHECKED * pace)))),
         seed,
     )
     needed = expected(net, plan, pace)
@@ -95,4 +98,4 @@ def expected(net: Supernet, plan: Plan, pace: float) -> float:
     scored = len(one_block_changes(net.space, plan.levels))
     assembled = min(plan.first + plan.rounds * plan.shapes, net.space.size - scored)
     shapes = scored * _SHARED + assembled
-    return pace * (shapes * plan.blocks + 16 * plan.check)
+    return pace * (shapes * plan.blocks + _CHECKED * plan.check)
