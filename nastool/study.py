@@ -6,6 +6,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, TypeGuard
 
 import numpy as np
@@ -213,6 +214,13 @@ class Study:
             f"<Study{name}: {len(self):,} evaluations of {self.problem.summary} by "
             f"{self.description['strategy']}, seed {self.seed}>"
         )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: what has been found so far."""
+        result = self.result()
+        if not result.strategy:
+            result = replace(result, strategy=str(self.description["strategy"]))
+        return result._repr_html_()
 
     def run(
         self,
