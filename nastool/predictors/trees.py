@@ -258,9 +258,9 @@ class GridEnsemble:
     """A tree ensemble as a function of genotypes.
 
     The leaves of a tree are numbered from left to right, a bit each in a word as small as holds
-    the largest tree; a tree of more than 64 leaves takes several words. A word that holds no reachable leaf contributes zero, so that words add
-    up like trees do. Neighbouring genes are merged into groups whose joint choices index one
-    table of masks.
+    the largest tree; a tree of more than 64 leaves takes several words. A word that holds no
+    reachable leaf contributes zero, so that words add up like trees do. Neighbouring genes are
+    merged into groups whose joint choices index one table of masks.
 
     Args:
         ensemble: The trees.
@@ -307,9 +307,7 @@ class GridEnsemble:
         self._ones = np.ones(self.n_words)
         self._starts = (np.arange(self.n_words) * (width + 1)).astype(np.intp)
 
-    def _masks(
-        self, ensemble: TreeEnsemble, feature: int, values: NDArray[np.float32]
-    ) -> Words:
+    def _masks(self, ensemble: TreeEnsemble, feature: int, values: NDArray[np.float32]) -> Words:
         """Leaves that each choice of one feature leaves reachable, shape (choices, words)."""
         reachable = np.ones((len(values), len(ensemble.left)), dtype=bool)
         for level in ensemble.levels[:-1]:
