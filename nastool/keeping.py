@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from nastool.archive import Archive
+from nastool.course import Course
 from nastool.errors import InvalidInputError
 from nastool.results import Failure, StopReason
 
 if TYPE_CHECKING:
     from nastool.store import Store, StoredStudy
+    from nastool.store.sharing import Turn
 
 _COMMIT_SECONDS = 0.5
 """Oldest work that a kill can undo; a commit every batch would cost more than fast objectives."""
@@ -52,6 +55,28 @@ class Keeper:
         self._evaluations = len(stored.batch.genotypes)
         self._failures = len(stored.batch.failures)
         self._state = state
+
+    def turn(self, owner: str, course: Course) -> AbstractContextManager[Turn]:
+        """A turn on the study, see `nastool.store.Store.turn`."""
+        return self.store.turn(self._key, len(course.archive), owner)
+
+    def renew(self, owner: str, lease_s: float) -> None:
+        """Let what a process has taken be its own for some more seconds."""
+        self.store.renew(self._key, owner, lease_s)
+
+    def shared_by(self) -> int:
+        """How many processes are working on the study now, each of which takes its turns."""
+        return sum(o.is_live for o in self.store.leases(self._key)) if self.exists else 0
+
+    def knows(self, stored: StoredStudy) -> bool:
+        """Whether nobody else has committed to the study since."""
+        return self._commits == stored.commits
+
+    def followed(self, course: Course, commits: int, stop_reason: StopReason) -> None:
+        """A turn has written all there is."""
+        self._commits = commits
+        self._evaluations, self._failures = len(course.archive), len(course.failures)
+        self._state = course.told, course.stale, stop_reason
 
     def begin(self) -> None:
         """What is evaluated from now on is not written yet."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nastool.archive import Archive
+from nastool.course import Course
 from nastool.errors import InvalidInputError, StoreError
 from nastool.problem import Problem
 from nastool.results import STOP_MESSAGES, Failure, StopReason, describe_metrics
@@ -107,6 +108,20 @@ def fill(archive: Archive, stored: StoredStudy) -> None:
     if len(set(keys)) < len(keys):
         raise stored.summary.damaged("evaluations", "be of distinct architectures", len(keys))
     archive.append(keys, genotypes, batch.values, batch.elapsed)
+
+
+def restore(course: Course, stored: StoredStudy) -> None:
+    """Let the strategy go on from its stored state; the archive holds what it was told of.
+
+    Raises:
+        StoreError: The state is damaged, or that of another strategy.
+    """
+    try:
+        course.restore(stored.state or {})
+    except InvalidInputError as error:
+        raise StoreError(
+            f"study {stored.summary.name!r} is damaged: its state cannot be gone on from: {error}"
+        ) from error
 
 
 def stored_failures(stored: StoredStudy) -> list[Failure]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -44,6 +44,18 @@ class Executing:
 
         with load_executor(self.text, self.timeout_s) as executor:
             yield executor
+
+
+def told_one_by_one(description: Mapping[str, Any]) -> dict[str, str]:
+    """What to say of a study that depends on its machines, from its description."""
+    from nastool.study import ASYNCHRONOUS
+
+    if ASYNCHRONOUS not in description:
+        return {}
+    return {
+        ASYNCHRONOUS: f"{description[ASYNCHRONOUS]}, told as they came: the order depends on the "
+        "machines, and another run may find something else"
+    }
 
 
 def executor_options(command: _F) -> _F:

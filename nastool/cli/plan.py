@@ -30,6 +30,7 @@ class Plan:
         ending: When it ends before its budget.
         executor: Where what is not cheap is evaluated; in this process by default.
         pending: How many are under way at a time, told one by one; None for whole batches.
+        join: Whether other processes that join it work on the study, too.
     """
 
     recipe: StudyRecipe
@@ -38,6 +39,7 @@ class Plan:
     ending: Ending = NO_END
     executor: Executor | None = None
     pending: int | None = None
+    join: bool = False
 
     def study(self, problem: Problem | None = None) -> Study:
         """The study, with what the store already holds of it.
@@ -68,6 +70,7 @@ class Plan:
                 retry_failed=self.retry_failed,
                 until=self.ending.until(),
                 pending=self.pending,
+                join=self.join,
             )
         if label:
             return result.first(budget)

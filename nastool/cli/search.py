@@ -12,7 +12,7 @@ import click
 
 from nastool.cli import completion
 from nastool.cli.constraints import constraint_options, read_constraints
-from nastool.cli.executing import Executing, executor_options
+from nastool.cli.executing import Executing, executor_options, told_one_by_one
 from nastool.cli.measuring import measuring_names
 from nastool.cli.options import (
     Name,
@@ -61,6 +61,12 @@ if TYPE_CHECKING:
     help="Keep N architectures under way and tell the strategy each as it comes, in an order that "
     "depends on the machines. Default: whole batches, the same whatever measures them.",
 )
+@click.option(
+    "--join",
+    is_flag=True,
+    help="Work on the study together with other processes that join it, on this machine or on "
+    "others that reach the same --storage; whoever dies, the others do its work.",
+)
 @storage_option
 @click.option(
     "--study",
@@ -102,6 +108,7 @@ def search(
     refining: Refining | None,
     executing: Executing,
     asynchronous: int | None,
+    join: bool,
     storage: str,
     study_name: str | None,
     predictor_texts: tuple[str, ...],
@@ -142,12 +149,14 @@ def search(
     clouds = destination.clouds(cloud, problem)
     if retry_failed and storage == "none":
         raise InvalidInputError("--retry-failed: expected a study in a store, got --storage none")
+    if join:
+        _check_joinable(storage, retry_failed, refining)
     limit_s = None if time_text is None else parse_time("--time", time_text)
     ending = Ending(limit_s, patience)
     if refining is not None and ending:
         raise InvalidInputError("--refine: expected neither --time nor --patience beside it")
     with executing.opened() as executor:
-        plan = Plan(recipe, storage, retry_failed, ending, executor, asynchronous)
+        plan = Plan(recipe, storage, retry_failed, ending, executor, asynchronous, join)
         measured: dict[str, Objective] = {}
         verification: Mapping[str, Any] | None
         if refining is not None:
@@ -170,7 +179,7 @@ def search(
         "storage": "memory" if storage == "none" else showable(storage),
         **proof,
         **cut_short(study.strategy, result),
-        **_told_one_by_one(asynchronous),
+        **told_one_by_one(study.description),
         **({} if refining is None else {"refined": str(refining)}),
     }
     finished = proven and result.stop_reason != "interrupted"
@@ -181,14 +190,14 @@ def search(
         raise KeyboardInterrupt("the proof is not finished, and nothing is kept of it")
 
 
-def _told_one_by_one(asynchronous: int | None) -> dict[str, str]:
-    """What to say of a search that depends on its machines."""
-    if asynchronous is None:
-        return {}
-    return {
-        "asynchronous": f"{asynchronous} under way, told as they came: the order depends on the "
-        "machines, and another run may find something else"
-    }
+def _check_joinable(storage: str, retry_failed: bool, refining: Refining | None) -> None:
+    """Refuse what is one process's: a store of its own, and turns of measuring and fitting."""
+    if storage == "none":
+        raise InvalidInputError("--join: expected a --storage that others see, got none")
+    if retry_failed:
+        raise InvalidInputError("--join: expected no --retry-failed beside it")
+    if refining is not None:
+        raise InvalidInputError("--join: expected no --refine beside it")
 
 
 def _check_finished(result: Result, budget: int, storage: str, name: str) -> None:

@@ -26,6 +26,9 @@ _LOCK_SECONDS = 60.0
 _PAUSE_SECONDS = 0.02
 """Longest pause before a waiting writer looks again; who has waited for long looks more often."""
 
+_MARK = slice(68, 72)
+"""Where in a file SQLite keeps the number by which a program knows its own."""
+
 _jitter = random.SystemRandom()
 """Not the generator that a seed of the user's fixes."""
 
@@ -84,6 +87,15 @@ def for_writing(engine: Engine) -> Engine:
 def may_only_be_read(engine: Engine) -> bool:
     """Whether the database is a file that this user cannot write to."""
     return bool(engine.get_execution_options().get("nastool_read_only", False))
+
+
+def is_in_memory(engine: Engine) -> bool:
+    """Whether the database lies in the memory of this process, where no other one sees it."""
+    url = engine.url
+    names = (url.database or "", str(url.query.get("mode", "")))
+    return url.get_backend_name() == "sqlite" and (
+        names[0] in ("", ":memory:", "file::memory:") or names[1] == "memory"
+    )
 
 
 @contextlib.contextmanager
@@ -178,10 +190,13 @@ def _look_at(path: Path) -> None:
     if not path.is_file():
         raise StoreError(f"a store must be a file, got {path}")
     with reading(path), path.open("rb") as file:
-        head = file.read(len(SQLITE))
+        head = file.read(_MARK.stop)
     # SQLite takes a file of a few bytes for an empty database.
-    if head not in (b"", SQLITE):
+    if head[: len(SQLITE)] not in (b"", SQLITE):
         raise StoreError(f"a store must be SQLite's, {path} is not a database")
+    if head[_MARK] == migrations.APPLICATION_ID.to_bytes(4, "big"):
+        # Another process may be making it just now: it is looked at under a lock.
+        return
     looking = create_engine(
         "sqlite://",
         creator=lambda: sqlite3.connect(_reading_uri(path), uri=True),
