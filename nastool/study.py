@@ -235,6 +235,13 @@ class Study:
             f"{self.description['strategy']}, seed {self.seed}>"
         )
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: what has been found so far."""
+        result = self.result()
+        if not result.strategy:
+            result = replace(result, strategy=str(self.description["strategy"]))
+        return result._repr_html_()
+
     def run(
         self,
         budget: int,
