@@ -29,7 +29,7 @@ from nastool_supernets.corpus.corpus import fixed_masks, load_corpus
 from nastool_supernets.genotypes import Genotype, row
 from nastool_supernets.measuring.perplexities import perplexities
 from nastool_supernets.saved import load_supernet
-from nastool_supernets.shrinking.campaign import TABLE, Campaign, Plan, Text, read_rows, write_rows
+from nastool_supernets.shrinking.campaign import TABLE, Campaign, Plan, Text, read_rows
 from nastool_supernets.supernet import Supernet
 
 CHOICES = 4
@@ -86,7 +86,7 @@ def uniform_at(net: Supernet, text: Text, bound: float) -> tuple[Genotype, float
 @click.option("--tokens", default=1024, show_default=True, help="Tokens that are measured on.")
 @click.option("--length", default=128, show_default=True, help="Tokens a block.")
 @click.option("--shapes", default=300, show_default=True, help="Assembled shapes a seed.")
-@click.option("--seeds", default=3, show_default=True)
+@click.option("--seed", "seeds", multiple=True, type=int, default=(0, 1, 2), show_default=True)
 @click.option("--share", "shares", multiple=True, type=float, default=(0.9, 0.8, 0.67))
 @click.option("--order", type=click.Choice(["activation", "loss"]), default="activation")
 @click.option("--max-tokens", default=60_000, show_default=True, help="Tokens that are read.")
@@ -97,7 +97,7 @@ def main(
     tokens: int,
     length: int,
     shapes: int,
-    seeds: int,
+    seeds: tuple[int, ...],
     shares: tuple[float, ...],
     order: str,
     max_tokens: int,
@@ -115,24 +115,28 @@ def main(
     found: dict[float, list[tuple[Genotype, float]]] = {limit: [] for limit in limits}
     additive: dict[float, tuple[Genotype, float]] = {}
     full = math.nan
-    common = to / order / "scores.csv"
-    for seed in range(seeds):
-        folder = to / order / f"seed-{seed}"
+
+    def campaign_of(name: str, seed: int) -> Campaign:
+        folder = to / order / name
         folder.mkdir(parents=True, exist_ok=True)
-        if common.is_file() and not (folder / TABLE).is_file():
-            shutil.copy(common, folder / TABLE)
         plan = Plan(CHOICES - 1, blocks, FIRST, ROUNDS, refined, blocks, seed)
         bounds = [Constraint("params", "<=", limits[0])]
+        return Campaign(net, bounds, folder, plan, read, check, sizes=limits[1:])
+
+    with ProgressBar("scores") as bar:
+        common = campaign_of("scores", 0)
+        common.told = lambda what, done, total: bar(done, total, what)
+        common.score_blocks()
+    for seed in seeds:
+        table = to / order / f"seed-{seed}" / TABLE
+        if not table.is_file():
+            table.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(common.folder / TABLE, table)
+        campaign = campaign_of(table.parent.name, seed)
         with ProgressBar(f"seed {seed}") as bar:
-            campaign = Campaign(
-                net, bounds, folder, plan, read, check,
-                lambda what, done, total, bar=bar: bar(done, total, what),
-                sizes=limits[1:],
-            )  # fmt: skip
+            campaign.told = lambda what, done, total, bar=bar: bar(done, total, what)
             campaign.run()
-        known = read_rows(folder / TABLE, net.space)
-        if not common.is_file():
-            write_rows(common, net.space, {g: r for g, r in known.items() if r.round == 0})
+        known = read_rows(table, net.space)
         full = known[row(net.space.largest)].loss
         sizes = net.space.costs["params"].evaluate(np.array(list(known)))
         for limit in limits:
@@ -145,7 +149,7 @@ def main(
                 additive[limit] = best, campaign.loss(best)[0]
 
     table = Table(title=f"{tokens:,} tokens, full {math.exp(full):.2f}, order {order}")
-    for name in ("FFN", "uniform", "additive", *(f"seed {s}" for s in range(seeds)), "excess"):
+    for name in ("FFN", "uniform", "additive", *(f"seed {s}" for s in seeds), "excess"):
         table.add_column(name, justify="right")
     for share, limit, (_, evenly) in zip(sorted(shares), limits, even, strict=True):
         losses = [loss for _, loss in found[limit]]

@@ -12,7 +12,13 @@ from nastool.space import SearchSpace
 from nastool.store import Store
 from nastool.store.measurements import quantity_of
 from nastool_objectives.latency.campaign import Plan, Visit
-from nastool_objectives.latency.quantities import ENERGY, LATENCY, MEMORY, instrument
+from nastool_objectives.latency.quantities import (
+    DECODE,
+    ENERGY,
+    LATENCY,
+    MEMORY,
+    instrument,
+)
 from nastool_objectives.latency.tables import LatencyTable
 
 
@@ -42,7 +48,12 @@ def keep_campaign(
     # The table has those that ran, in order.
     counts = counts[counts > 0]
     genotypes = space.canonicalize(table.genotypes)
-    columns = {LATENCY: table.latency, ENERGY: table.energy, MEMORY: table.memory}
+    columns = {
+        LATENCY: table.latency,
+        ENERGY: table.energy,
+        MEMORY: table.memory,
+        DECODE: table.decode,
+    }
     for quantity, values in columns.items():
         if values is None:
             continue

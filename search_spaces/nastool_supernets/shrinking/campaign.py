@@ -179,14 +179,18 @@ class Campaign:
     def run(self) -> Front:
         """Measure what is missing of all rounds; return what was found."""
         plan = self.plan
-        scored = one_block_changes(self.space, plan.levels)
-        self._measure(SCORES, "one-block scores", rows(scored), None)
+        self.score_blocks()
         for number in range(FIRST, FIRST + plan.rounds + 1):
             model = self._model(before=number)
             wanted = self._first(model) if number == FIRST else self._refinement(model, number)
             what = "assembled shapes" if number == FIRST else f"refinement {number - FIRST}"
             self._measure(number, what, wanted, model)
         return self._front()
+
+    def score_blocks(self) -> None:
+        """Measure what is missing of the one-block scores, which no seed changes."""
+        scored = one_block_changes(self.space, self.plan.levels)
+        self._measure(SCORES, "one-block scores", rows(scored), None)
 
     # ----------------------------------------------------------------------------------------------
     # Rounds
