@@ -33,7 +33,7 @@ from nastool_supernets.shrinking.campaign import TABLE, Campaign, Plan, Text, re
 from nastool_supernets.supernet import Supernet
 
 CHOICES = 4
-ROUNDS = 8
+ROUNDS = 5
 FIRST = 24
 
 

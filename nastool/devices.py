@@ -10,9 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nastool import notebook
 from nastool.attributes import attribute
 from nastool.deployment import Deployment
 from nastool.errors import InvalidInputError, NastoolError, naming
+
+_FEW_FACTS = 3
+"""In a line."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +73,22 @@ class Device(ABC):
 
     times_following: bool = False
     """Whether what follows a pass is timed, too: it is given to `measure` as a pass of its own."""
+
+    def __repr__(self) -> str:
+        known = ", ".join(str(value) for value in list(self._known_facts().values())[:_FEW_FACTS])
+        return f"<Device {type(self).__name__}{f': {known}' if known else ''}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: what its numbers depend on."""
+        facts = {name.replace("_", " "): value for name, value in self._known_facts().items()}
+        return notebook.shown(f"Device {type(self).__name__}", facts)
+
+    def _known_facts(self) -> Mapping[str, Any]:
+        """The facts; none where they cannot be told, for looking at a device must not fail."""
+        try:
+            return self.facts
+        except Exception:  # noqa: BLE001 - whatever a plugin raises
+            return {}
 
     @attribute
     @abstractmethod

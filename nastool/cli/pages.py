@@ -22,7 +22,7 @@ _SHARED: Mapping[str, str] = {
     "How": "--strategy --budget --seed --seeds --batch-size --option --bound",
     "What is shown, and where": "--format --output --plot --limit --all --cloud --corrected",
     "Where evaluations are kept": "--storage --study --name --retry-failed",
-    "Where it is measured": "--executor --timeout-per-shape --asynchronous",
+    "Where it is measured": "--executor --timeout-per-shape --asynchronous --join",
     "Any command": "--config --dump-config --plugin --verbose --quiet --help",
 }
 _REQUIRED, _MORE = "Required", "More"

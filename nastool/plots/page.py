@@ -96,8 +96,17 @@ class Cell:
     mark: str = ""
     colour: str = ""
 
-    def html(self) -> str:
-        """The cell as HTML."""
+    @property
+    def is_text(self) -> bool:
+        """Whether it is no number."""
+        return self.value is None or isinstance(self.value, str)
+
+    def html(self, attributes: str = "") -> str:
+        """The cell as HTML.
+
+        Args:
+            attributes: Of its column, each after a space.
+        """
         value = self.text if self.value is None else self.value
         known = escape(value if isinstance(value, str) else repr(value))
         square = f'<i style="background:{self.colour}"></i>' if self.colour else ""
@@ -105,7 +114,7 @@ class Cell:
         text = escape(self.text).replace(",", ",<wbr>")
         mark = f" <sup>{escape(self.mark)}</sup>" if self.mark else ""
         note = f"<small>{escape(self.note)}</small>" if self.note else ""
-        return f'<td data-value="{known}">{square}{text}{mark}{note}</td>'
+        return f'<td{attributes} data-value="{known}">{square}{text}{mark}{note}</td>'
 
 
 @dataclass(frozen=True)
@@ -132,10 +141,18 @@ class Table:
 
     def html(self) -> str:
         """The table as HTML."""
-        head = "".join(f'<th scope="col"><button>{escape(c)}</button></th>' for c in self.columns)
+        # Words stand left, as they are read.
+        kinds = [
+            ' class="text"' * all(row[place].is_text for row in self.rows)
+            for place in range(len(self.columns))
+        ]
+        head = "".join(
+            f'<th scope="col"{kind}><button>{escape(c)}</button></th>'
+            for c, kind in zip(self.columns, kinds, strict=True)
+        )
         rows = "".join(
             (f'<tr data-member="{i}">' if self.members else "<tr>")
-            + "".join(cell.html() for cell in row)
+            + "".join(map(Cell.html, row, kinds))
             + "</tr>"
             for i, row in enumerate(self.rows)
         )

@@ -26,6 +26,9 @@ _LOCK_SECONDS = 60.0
 _PAUSE_SECONDS = 0.02
 """Longest pause before a waiting writer looks again; who has waited for long looks more often."""
 
+_MARK = slice(68, 72)
+"""Where in a file SQLite keeps the number by which a program knows its own."""
+
 _jitter = random.SystemRandom()
 """Not the generator that a seed of the user's fixes."""
 
@@ -84,6 +87,15 @@ def for_writing(engine: Engine) -> Engine:
 def may_only_be_read(engine: Engine) -> bool:
     """Whether the database is a file that this user cannot write to."""
     return bool(engine.get_execution_options().get("nastool_read_only", False))
+
+
+def is_in_memory(engine: Engine) -> bool:
+    """Whether the database lies in the memory of this process, where no other one sees it."""
+    url = engine.url
+    names = (url.database or "", str(url.query.get("mode", "")))
+    return url.get_backend_name() == "sqlite" and (
+        names[0] in ("", ":memory:", "file::memory:") or names[1] == "memory"
+    )
 
 
 @contextlib.contextmanager
@@ -197,7 +209,11 @@ def _look_at(path: Path) -> None:
             ) from error
         # In the middle of another process's change, say: it is looked at again under a lock.
     except StoreError as error:
-        raise StoreError(f"store sqlite:///{path} {error}") from error
+        with path.open("rb") as file:
+            mark = file.read(_MARK.stop)[_MARK]
+        if mark != migrations.APPLICATION_ID.to_bytes(4, "big"):
+            raise StoreError(f"store sqlite:///{path} {error}") from error
+        # Another process may be making it just now: it is looked at again under a lock.
 
 
 def _may_write(path: Path) -> bool:

@@ -115,7 +115,17 @@ def _add_noise(connection: Connection) -> None:
             connection.execute(text(f"ALTER TABLE {name} ADD COLUMN {column} {kind}"))
 
 
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_create, _add_digests, _add_noise)
+def _add_leases(connection: Connection) -> None:
+    """Several processes may share a study."""
+    tables.leases.create(connection, checkfirst=True)
+
+
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
+    _create,
+    _add_digests,
+    _add_noise,
+    _add_leases,
+)
 """Entry k turns schema k into schema k + 1; entries are only ever added.
 
 The first one makes the newest tables, so that the others must leave alone what is there.

@@ -16,7 +16,7 @@ HEAVY = (
 ROOT = Path(__file__).parents[2]
 GROUPS = (
     "search_spaces", "objectives", "strategies", "predictors", "devices", "supernets", "measuring",
-    "presets", "publications", "commands",
+    "presets", "publications", "watched", "commands",
 )  # fmt: skip
 ENTRY_POINTS = [
     point

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from nastool.cli.config import OpenCommand
 from nastool.errors import InvalidInputError
 from nastool.files.reading import is_file, read_json_object
 from nastool_supernets.family import Family, families, find_family
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from nastool_supernets.training.teaching import Lessons
 
 
-class TrainingCommand(click.Command):
+class TrainingCommand(OpenCommand):
     """A command with the options of all families behind its own."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:

@@ -1,5 +1,7 @@
 """A space and a device for the tests of the command line; their noise is a setting."""
 
+from pathlib import Path
+
 import numpy as np
 
 from nastool.deployment import Deployment
@@ -66,7 +68,7 @@ class Simulated(Device):
 
 @register_device("metered")
 class Metered(Device):
-    """Says energy and memory, too, and writes down every visit; its energy is one step too coarse.
+    """Says energy and memory, too, writes down every visit, and is as much slower as a file says.
 
     Args:
         argument: ``coarse`` for a counter that never moves, ``flat`` for a peak of all shapes.
@@ -84,7 +86,8 @@ class Metered(Device):
     def measure(self, deployment, warmup, repeats):
         with open("visits.txt", "a", encoding="utf-8") as file:
             file.write("visit\n")
-        seconds = deployment.module
+        changed = Path("slower.txt")
+        seconds = deployment.module * (float(changed.read_text()) if changed.exists() else 1.0)
         memory = 1e6 if self.argument == "flat" else 1e6 + 1e8 * seconds
         energy = 0.0 if self.argument == "coarse" else 7.0 * seconds
         return Timing(np.full(repeats, seconds), memory=memory, energy=energy)

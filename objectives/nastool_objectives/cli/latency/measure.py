@@ -113,7 +113,8 @@ def measure(
 
     Shapes run merged, as they are deployed, with random weights, which latency does not depend on.
     What was measured is also kept in --storage, so that 'nastool verify' and searches on
-    measured_latency, measured_energy and measured_memory do not measure it again.
+    measured_latency, measured_energy and measured_memory do not measure it again. What --storage
+    knows of this device is not measured again either, where 20 of the known shapes repeat.
     """
     from nastool.cli.progress import ProgressBar
     from nastool.deployment import Workload
@@ -122,7 +123,8 @@ def measure(
     from nastool.store import open_store
     from nastool_objectives.latency.campaign import Plan, run
     from nastool_objectives.latency.fitting import check_fit, keep
-    from nastool_objectives.latency.ledger import keep_campaign
+    from nastool_objectives.latency.known import WITNESSES, read_known
+    from nastool_objectives.latency.ledger import keep_campaign, recall, with_known
     from nastool_objectives.latency.objective import device_as_begun
     from nastool_objectives.latency.registry import (
         CARD,
@@ -159,34 +161,53 @@ def measure(
         gate=NoiseGate(min_spearman, max_difference),
         date=f"{datetime.now(UTC):%Y-%m-%d}",
     )
-    known = [find_device(source, devices_dir) for source in sources]
-    check_fit(folder, space, model, known)
+    like = [find_device(source, devices_dir) for source in sources]
+    check_fit(folder, space, model, like)
     genotypes, n_anchors = plan.architectures(space)
-    visits = len(plan.order(len(genotypes), n_anchors))
-    what = f"Measuring {len(genotypes):,} shapes on {card.name}, {visits:,} visits"
-    if dry_run or visits >= _WORTH_TIMING:
-        seconds = _seconds_of_visits(space, device, workload, plan, genotypes, visits)
-        if dry_run or seconds is not None:
-            announce(what, seconds)
     if dry_run:
+        visits = len(plan.order(len(genotypes), n_anchors))
+        seconds = _seconds_of_visits(space, device, workload, plan, genotypes, visits)
+        announce(_what(card, genotypes, visits), seconds)
         return
     with (
         nullcontext() if storage == "none" else open_store(storage) as store,
         owned(folder, "campaign", say=lambda line: click.echo(line, err=True)),
     ):
         card = _begin(folder, card)
+        if store is not None and not is_file(folder / VISITS):
+            recall(store, folder, space, device, workload, plan)
+        known = read_known(folder)
+        skipped = [] if known is None or known.agrees is False else known.skipped
+        if known is not None:
+            click.echo(
+                f"{len(known.rows):,} of {len(genotypes):,} shapes were measured before: "
+                f"{WITNESSES} of them are measured again, the others only where those do not "
+                "repeat (--storage none measures all)",
+                err=True,
+            )
+        visits = len(plan.order(len(genotypes), n_anchors, skipped))
+        if visits >= _WORTH_TIMING:
+            seconds = _seconds_of_visits(space, device, workload, plan, genotypes, visits)
+            if seconds is not None:
+                announce(_what(card, genotypes, visits), seconds)
         try:
             with ProgressBar("measuring") as progress:
-                measured = run(space, device, workload, plan, folder / VISITS, progress)
+                measured = run(space, device, workload, plan, folder / VISITS, progress, card.gate)
         except NastoolError:
             _forget(folder)
             raise
-        table = tabulate(measured, genotypes, n_anchors, plan.rounds)
+        table = own = tabulate(measured, genotypes, n_anchors, plan.rounds)
+        if (known := read_known(folder)) is not None:
+            table = with_known(own, known, genotypes, measured)
         judged = keep(folder, space, card, table, force=force)
         if store is not None and judged.verdict != "refused":
-            keep_campaign(store, space, device, workload, plan, measured, table)
+            keep_campaign(store, space, device, workload, plan, measured, own)
         echo_table(judged, table)
-        fit_and_echo(folder, space, model, known, force=force)
+        fit_and_echo(folder, space, model, like, force=force)
+
+
+def _what(card: DeviceCard, genotypes: Genotypes, visits: int) -> str:
+    return f"Measuring {len(genotypes):,} shapes on {card.name}, {visits:,} visits"
 
 
 def _seconds_of_visits(
@@ -241,11 +262,12 @@ def _forget(folder: Path) -> None:
     import shutil
 
     from nastool_objectives.latency.campaign import read_visits
+    from nastool_objectives.latency.known import KNOWN
     from nastool_objectives.latency.registry import CARD, VISITS
 
     # The lock is this process's own.
     names = {path.name for path in folder.iterdir() if not path.name.startswith(".lock")}
-    if names <= {CARD, VISITS} and not (VISITS in names and read_visits(folder / VISITS)):
+    if names <= {CARD, VISITS, KNOWN} and not (VISITS in names and read_visits(folder / VISITS)):
         shutil.rmtree(folder)
 
 
