@@ -205,6 +205,12 @@ _WORTH_TIMING = 2_000
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write there instead of to the terminal; .json and .csv set the format.",
 )
+@click.option(
+    "--plot",
+    metavar="FILE.html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write a page: scores over parameters, beside the published ones.",
+)
 @storage_option
 @plugin_option
 def validate(
@@ -240,6 +246,7 @@ def validate(
     dry_run: bool,
     output_format: str | None,
     output: Path | None,
+    plot: Path | None,
     storage: str,
     **overrides: Any,
 ) -> None:
@@ -265,7 +272,7 @@ def validate(
     from nastool_supernets.finetuning.subnets import Mode
     from nastool_supernets.runtime.precision import resolve_dtype
 
-    destination = Destination(output_format, None, output, None)
+    destination = Destination(output_format, None, output, plot)
     usual = ("trained",) if model_folders else ("direct",)
     modes = [
         Mode(text) for text in dict.fromkeys((*usual * bool(model_folders), *mode_texts) or usual)
@@ -442,6 +449,7 @@ def _line(cell: Any, outcome: Any) -> str:
 
 def _send(destination: Any, report: Report, result: Result) -> None:
     from nastool_supernets.finetuning import report as reports
+    from nastool_supernets.finetuning.pictures import validation_page
 
     destination.send(
         {
@@ -449,6 +457,6 @@ def _send(destination: Any, report: Report, result: Result) -> None:
             "json": lambda: reports.as_json(report),
             "csv": lambda: reports.as_csv(report),
         },
-        str,  # there is no page of figures
+        lambda: validation_page(report, result.problem),
         result.problem,
     )
