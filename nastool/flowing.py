@@ -32,6 +32,9 @@ LEASE_SECONDS = 20.0
 One of the same machine that has ended is known to have.
 """
 
+MOMENT_SHARED = 0.25
+"""Seconds that what a worker is handed should take where processes share: others wait for it."""
+
 _TURN_SECONDS = 0.5
 """Between two turns of a process, while its workers have enough to do."""
 

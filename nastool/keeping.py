@@ -8,9 +8,12 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from nastool.archive import Archive
 from nastool.course import Course
 from nastool.errors import InvalidInputError
+from nastool.known import Known
 from nastool.results import Failure, StopReason
 
 if TYPE_CHECKING:
@@ -83,7 +86,12 @@ class Keeper:
         self._written_at = time.perf_counter()
 
     def create(
-        self, name: str, base: str, identity: Mapping[str, Any], description: Mapping[str, Any]
+        self,
+        name: str,
+        base: str,
+        identity: Mapping[str, Any],
+        description: Mapping[str, Any],
+        known: Known | None = None,
     ) -> str:
         """Make the study, unless it is there.
 
@@ -92,6 +100,7 @@ class Keeper:
             base: What a name that is found begins with.
             identity: What must not change between runs.
             description: What else is kept of it.
+            known: What it begins with.
 
         Returns:
             Its name.
@@ -99,16 +108,23 @@ class Keeper:
         Raises:
             InvalidInputError: The name is taken, or cannot be one.
         """
+        from nastool.store import Batch
+
+        batch = None
+        if known is not None:
+            batch = Batch(known.genotypes, known.values, np.zeros(len(known)))
         while not self.exists:
             chosen = name or self._free_name(base)
             try:
-                self._key = self.store.create_study(chosen, identity, description)
+                self._key = self.store.create_study(chosen, identity, description, batch)
             except InvalidInputError:
                 # Where it was found here, another process has taken it in the meantime.
                 if name or chosen not in self.store.names():
                     raise
             else:
                 self.exists = True
+                if known is not None:
+                    self._evaluations, self._commits = len(known), 1
                 return chosen
         return name
 

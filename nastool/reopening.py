@@ -18,6 +18,12 @@ from nastool.strategies.base import Strategy
 if TYPE_CHECKING:
     from nastool.store import StoredStudy, StudySummary
 
+ASYNCHRONOUS = "asynchronous"
+"""What the description of a study says that was not told by batches: how else."""
+
+KNOWN = "known"
+"""What the description of a study says of the evaluations that it began with."""
+
 STARTING_STATE = "starting state of the strategy"
 """Key of what tells apart what the description of a strategy leaves out."""
 
@@ -131,6 +137,25 @@ def stored_failures(stored: StoredStudy) -> list[Failure]:
         if len(texts) != 3 or not all(isinstance(text, str) for text in texts):
             raise stored.summary.damaged("failures", "be three texts each", failure)
     return [Failure(*failure) for failure in stored.batch.failures]
+
+
+def check_course(summary: StudySummary) -> dict[str, Any]:
+    """What the description of a stored study says of how it went: `KNOWN` and `ASYNCHRONOUS`.
+
+    Raises:
+        StoreError: It is damaged.
+    """
+    said = summary.description
+    found: dict[str, Any] = {}
+    if ASYNCHRONOUS in said:
+        found[ASYNCHRONOUS] = summary.text(ASYNCHRONOUS)
+    if KNOWN in said:
+        known = said[KNOWN] if isinstance(said[KNOWN], dict) else {}
+        count = known.get("evaluations")
+        if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+            raise summary.damaged(KNOWN, "count evaluations", said[KNOWN])
+        found[KNOWN] = known
+    return found
 
 
 def stored_stop_reason(summary: StudySummary) -> StopReason:

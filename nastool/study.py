@@ -16,15 +16,19 @@ from nastool.batches import BatchEvaluator
 from nastool.course import STALE_LIMIT, Course
 from nastool.errors import InvalidInputError, StoreError
 from nastool.evaluations import Evaluations
-from nastool.executors import Executor, Serial
-from nastool.flowing import Alone, Flow, Shared
+from nastool.executors import MOMENT, Executor, Serial
+from nastool.flowing import MOMENT_SHARED, Alone, Flow, Shared
 from nastool.interrupt import Interrupt
 from nastool.keeping import Keeper
+from nastool.known import Known, find_known
 from nastool.plugins import load_strategy
 from nastool.problem import Problem
 from nastool.recipes.study_recipe import StudyRecipe, described_recipe, stored_recipe
 from nastool.reopening import (
+    ASYNCHRONOUS,
+    KNOWN,
     STARTING_STATE,
+    check_course,
     check_named,
     check_problem,
     compare_identities,
@@ -52,9 +56,6 @@ Until = Callable[["Study"], StopReason | bool]
 StrategyFactory = Callable[[Problem, int], Strategy]
 """Makes a strategy from a problem and a seed, as every strategy class does."""
 
-ASYNCHRONOUS = "asynchronous"
-"""What the description of a study says that was not told by batches: how else."""
-
 _LOG = logging.getLogger(__name__)
 
 
@@ -76,6 +77,9 @@ class Study:
         description: JSON values, kept with the study, from which a command line can build problem
             and strategy again.
         executor: Where objectives run that are not cheap; in this process by default.
+        known: Evaluations that the study begins with, whose strategy is told of them: no budget is
+            spent on them. As they are, or as the text of a table or of a study in the store, see
+            `nastool.known.find_known`.
 
     Raises:
         InvalidInputError: The store has a study of that name, made with something else.
@@ -92,6 +96,7 @@ class Study:
         *,
         description: Mapping[str, Any] | None = None,
         executor: Executor | None = None,
+        known: Known | str | None = None,
     ) -> None:
         if isinstance(strategy, str):
             description = {"strategy": strategy, **(description or {})}
@@ -121,6 +126,11 @@ class Study:
             opened = store if isinstance(store, Store) else open_store(store)
             self._keeper = Keeper(opened)
         self._opened, self._executor = opened, executor or Serial()
+        if isinstance(known, str):
+            known = find_known(known, problem, self._opened)
+        self._known = known
+        if known is not None:
+            self.description[KNOWN] = {"evaluations": len(known), "source": known.source}
         self._evaluator = BatchEvaluator(self._archive, self._opened, self._executor)
         if self._keeper is not None:
             self._identity = self._make_identity()
@@ -136,6 +146,7 @@ class Study:
         *,
         problem: Problem | None = None,
         executor: Executor | None = None,
+        known: Known | None = None,
     ) -> Self:
         """The study that a recipe describes, with what the store already holds of it.
 
@@ -144,6 +155,7 @@ class Study:
             store: Where to keep it, as a store or its URL; only in memory by default.
             problem: The recipe's, where it is made already.
             executor: As for the class.
+            known: In the place of what the recipe names.
 
         Raises:
             InvalidInputError: Something is unknown, or the parts do not fit together.
@@ -158,6 +170,7 @@ class Study:
             recipe.seed,
             description=recipe.description,
             executor=executor,
+            known=known or recipe.known or None,
         )
 
     @classmethod
@@ -175,7 +188,9 @@ class Study:
         from nastool.store import Store, open_store
 
         opened = store if isinstance(store, Store) else open_store(store, create=False)
-        return cls.of(stored_recipe(opened.load(name).summary), opened)
+        # What it began with is there.
+        recipe = replace(stored_recipe(opened.load(name).summary), known="")
+        return cls.of(recipe, opened)
 
     @property
     def recipe(self) -> StudyRecipe:
@@ -201,6 +216,12 @@ class Study:
 
     def __len__(self) -> int:
         return len(self._archive)
+
+    @property
+    def known(self) -> int:
+        """How many of its evaluations it began with, and has not paid for."""
+        said: int = self.description.get(KNOWN, {"evaluations": 0})["evaluations"]
+        return min(said, len(self))
 
     @property
     def failed(self) -> int:
@@ -238,7 +259,8 @@ class Study:
         "interrupted"; a second Ctrl-C raises KeyboardInterrupt.
 
         Args:
-            budget: Evaluations of the whole study, those of earlier runs included.
+            budget: Evaluations of the whole study, those of earlier runs included, those that
+                it began with not.
             batch_size: How many genotypes the strategy is asked for at a time; the strategy's own
                 choice by default. It belongs to the study: a later run must not change it.
             progress: Told after every batch.
@@ -271,6 +293,7 @@ class Study:
             self._say("several processes" if join else f"{pending} under way")
         batch_size = self._begin(batch_size, join)
         keeper, begin = self._keeper, time.perf_counter()
+        budget += self.known
         strategy = self.description["strategy"]
         _LOG.info("%s by %s: %d of %d", self.problem.summary, strategy, len(self._archive), budget)
         offset = self._seconds
@@ -295,7 +318,7 @@ class Study:
                         self._commit(stop_reason)
                     _LOG.debug("%d of %d evaluations", len(self._archive), budget)
                     if progress is not None:
-                        progress(len(self._archive), budget)
+                        progress(len(self._archive) - self.known, budget - self.known)
         except BaseException:
             # Whatever it was is more important than a second error about the store.
             with contextlib.suppress(StoreError):
@@ -335,6 +358,7 @@ class Study:
         """
         settled = self._settle_batch_size(batch_size)
         if (keeper := self._keeper) is None:
+            self._take_known()
             return settled
         if keeper.exists and not join and (others := keeper.shared_by()):
             raise InvalidInputError(
@@ -343,8 +367,12 @@ class Study:
             )
         base = f"{self.problem.space.name}-{self.description['strategy']}"
         identity = {**self._identity, "batch_size": settled}
+        is_there = keeper.exists
         try:
-            self.name = keeper.create(self.name, base, identity, self.description)
+            known = self._known
+            self.name = keeper.create(self.name, base, identity, self.description, known)
+            if not is_there:
+                self._take_known()
         except InvalidInputError:
             stored = keeper.store.find(self.name) if join else None
             if stored is None:
@@ -355,13 +383,20 @@ class Study:
         keeper.begin()
         return settled
 
+    def _take_known(self) -> None:
+        """Begin with what is known, unless it has begun."""
+        if self._known is not None and not len(self._archive):
+            keys = self.problem.space.keys(self._known.genotypes)
+            self._archive.append(keys, self._known.genotypes, self._known.values, 0.0)
+
     def _make_flow(self, pending: int | None, join: bool) -> Flow | None:
         """What runs it one by one, where that is asked for."""
         if pending is None and not join:
             return None
         # Of a batch that was begun, the strategy is told like of all else.
         self._pending = None
-        stream = Stream(self._archive, self._opened, self._executor)
+        moment = MOMENT_SHARED if join else MOMENT
+        stream = Stream(self._archive, self._opened, self._executor, moment)
         if join and self._keeper is not None:
             return Shared(self._course, stream, self._keeper, pending, self._executor.workers)
         return Alone(self._course, stream, pending or self._executor.workers)
@@ -373,6 +408,9 @@ class Study:
             return "budget"
         if course.stale >= STALE_LIMIT:
             return "stalled"
+        if course.told < self.known:
+            course.tell(archive.evaluations(slice(course.told, self.known)))
+            course.told = self.known
         if self._pending is None:
             if course.told >= self._size:
                 return "exhausted"
@@ -447,8 +485,10 @@ class Study:
         """What must not change between runs."""
         from nastool.store.encoding import state_digest
 
+        known = {} if self._known is None else {KNOWN: self._known.digest}
         return {
             **problem_identity(self.problem),
+            **known,
             "strategy": self.description["strategy"],
             "settings": self.description["settings"],
             "seed": self.seed,
@@ -467,8 +507,7 @@ class Study:
         self._course.failures = stored_failures(stored)
         self._stop_reason = stored_stop_reason(stored.summary)
         self._seconds = stored.summary.seconds
-        if ASYNCHRONOUS in stored.summary.description:
-            self.description[ASYNCHRONOUS] = stored.summary.text(ASYNCHRONOUS)
+        self.description |= check_course(stored.summary)
         if stored.state is not None:
             restore(self._course, stored)
         kept = self._course.told, self._course.stale, stored.summary.stop_reason
@@ -505,6 +544,7 @@ def load_result(store: Store, name: str, problem: Problem) -> Result:
     """
     stored = store.load(name)
     check_problem(stored.summary, problem)
+    check_course(stored.summary)
     archive = Archive(problem)
     fill(archive, stored)
     check_named(stored.summary, problem)

@@ -46,16 +46,23 @@ class Executing:
             yield executor
 
 
-def told_one_by_one(description: Mapping[str, Any]) -> dict[str, str]:
-    """What to say of a study that depends on its machines, from its description."""
-    from nastool.study import ASYNCHRONOUS
+def how_it_went(description: Mapping[str, Any]) -> dict[str, str]:
+    """What to say of how a study went, from its description: where it began, and by which order."""
+    from nastool.reopening import ASYNCHRONOUS, KNOWN
 
-    if ASYNCHRONOUS not in description:
-        return {}
-    return {
-        ASYNCHRONOUS: f"{description[ASYNCHRONOUS]}, told as they came: the order depends on the "
-        "machines, and another run may find something else"
-    }
+    said = {}
+    if KNOWN in description:
+        begun = description[KNOWN]
+        said[KNOWN] = (
+            f"{begun['evaluations']:,} evaluations from {begun.get('source') or 'elsewhere'}, told "
+            "to the strategy and not paid for"
+        )
+    if ASYNCHRONOUS in description:
+        said[ASYNCHRONOUS] = (
+            f"{description[ASYNCHRONOUS]}, told as they came: the order depends on the machines, "
+            "and another run may find something else"
+        )
+    return said
 
 
 def executor_options(command: _F) -> _F:

@@ -60,7 +60,7 @@ class Plan:
             study: From `study`.
             label: Which of many searches it is; empty for one by itself.
         """
-        before, failed, budget = len(study), study.failed, self.recipe.budget
+        before, failed, budget = len(study) - study.known, study.failed, self.recipe.budget
         where = f"Study {study.name} in {showable(self.storage)}"
         with ProgressBar(f"searching, {label}" if label else "searching") as progress:
             result = study.run(
@@ -72,22 +72,24 @@ class Plan:
                 pending=self.pending,
                 join=self.join,
             )
+        begun = study.known
+        made = len(result) - begun
         if label:
-            return result.first(budget)
+            return result.first(budget + begun)
         if self.retry_failed:
-            mended = failed - int(result.failed[:before].sum())
+            mended = failed - int(result.failed[: begun + before].sum())
             click.echo(
                 f"{where}: of {failed:,} failed evaluations, {mended:,} have a value now.", err=True
             )
-        elif 0 < before == len(result):
+        elif 0 < before == made:
             held = min(before, budget)
             click.echo(
                 f"{where} holds these {held:,} evaluations already; nothing was evaluated.",
                 err=True,
             )
-        if 0 < before < len(result):
+        if 0 < before < made:
             click.echo(f"{where} went on after {before:,} evaluations.", err=True)
-        return result.first(budget)
+        return result.first(budget + begun)
 
 
 def _check_name(storage: str, name: str) -> None:

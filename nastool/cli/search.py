@@ -12,7 +12,7 @@ import click
 
 from nastool.cli import completion
 from nastool.cli.constraints import constraint_options, read_constraints
-from nastool.cli.executing import Executing, executor_options, told_one_by_one
+from nastool.cli.executing import Executing, executor_options, how_it_went
 from nastool.cli.measuring import measuring_names
 from nastool.cli.options import (
     Name,
@@ -85,6 +85,14 @@ if TYPE_CHECKING:
     help="Folder of a predictor that takes the place of a metric's own; repeatable.",
 )
 @click.option(
+    "--from",
+    "known",
+    metavar="TABLE|STUDY",
+    default="",
+    help="Begin with what a table (.csv, .parquet: a column for each gene, or 'shape', and one for "
+    "each metric) or a study of the --storage knows: told to the strategy, and not paid for.",
+)
+@click.option(
     "--retry-failed",
     is_flag=True,
     help="Begin by evaluating again what failed in the stored study, once.",
@@ -112,6 +120,7 @@ def search(
     storage: str,
     study_name: str | None,
     predictor_texts: tuple[str, ...],
+    known: str,
     retry_failed: bool,
     everything: bool,
     cloud: Path | None,
@@ -144,6 +153,7 @@ def search(
         batch_size,
         read_pairs(predictor_texts, "--predictor"),
         study_name or "",
+        known=known,
     )
     problem = recipe.problem()
     clouds = destination.clouds(cloud, problem)
@@ -153,6 +163,8 @@ def search(
         _check_joinable(storage, retry_failed, refining)
     limit_s = None if time_text is None else parse_time("--time", time_text)
     ending = Ending(limit_s, patience)
+    if refining is not None and known:
+        raise InvalidInputError("--refine: expected no --from beside it")
     if refining is not None and ending:
         raise InvalidInputError("--refine: expected neither --time nor --patience beside it")
     with executing.opened() as executor:
@@ -179,13 +191,13 @@ def search(
         "storage": "memory" if storage == "none" else showable(storage),
         **proof,
         **cut_short(study.strategy, result),
-        **told_one_by_one(study.description),
+        **how_it_went(study.description),
         **({} if refining is None else {"refined": str(refining)}),
     }
     finished = proven and result.stop_reason != "interrupted"
     if finished or everything or len(result.listed().genotypes):
         destination.write(result, facts, verification, clouds)
-    _check_finished(result, budget, storage, study.name)
+    _check_finished(result, budget, storage, study.name, study.known)
     if not proven:
         raise KeyboardInterrupt("the proof is not finished, and nothing is kept of it")
 
@@ -200,11 +212,11 @@ def _check_joinable(storage: str, retry_failed: bool, refining: Refining | None)
         raise InvalidInputError("--join: expected no --refine beside it")
 
 
-def _check_finished(result: Result, budget: int, storage: str, name: str) -> None:
+def _check_finished(result: Result, budget: int, storage: str, name: str, known: int = 0) -> None:
     if result.stop_reason == "interrupted":
         kept = "nothing is kept" if storage == "none" else f"kept in study {name}"
         raise KeyboardInterrupt(
-            f"{len(result):,} of {budget:,} evaluations are done, {kept}"
+            f"{len(result) - known:,} of {budget:,} evaluations are done, {kept}"
             + ("" if storage == "none" else "; the same command goes on")
         )
 

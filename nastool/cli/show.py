@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nastool.cli import completion
-from nastool.cli.executing import told_one_by_one
+from nastool.cli.executing import how_it_went
 from nastool.cli.options import (
     PLUGIN_FILES,
     corrected_option,
@@ -89,7 +89,7 @@ def show(
         "strategy": summary.text("strategy"),
         "seed": summary.number("seed"),
         "storage": store.url,
-        **told_one_by_one(summary.description),
+        **how_it_went(summary.description),
     }
     destination.write(result, facts, verification, clouds)
 

@@ -3,6 +3,15 @@
 from nastool.executors.base import Executor
 from nastool.executors.loading import load_executor
 from nastool.executors.serial import Serial
-from nastool.executors.work import Chunk, Work, evaluated, wait_for_any
+from nastool.executors.work import MOMENT, Chunk, Work, evaluated, wait_for_any
 
-__all__ = ["Chunk", "Executor", "Serial", "Work", "evaluated", "load_executor", "wait_for_any"]
+__all__ = [
+    "MOMENT",
+    "Chunk",
+    "Executor",
+    "Serial",
+    "Work",
+    "evaluated",
+    "load_executor",
+    "wait_for_any",
+]

@@ -148,14 +148,19 @@ class Store:
         return records.read_study(found[0]) if found else None
 
     def create_study(
-        self, name: str, identity: Mapping[str, Any], description: Mapping[str, Any]
+        self,
+        name: str,
+        identity: Mapping[str, Any],
+        description: Mapping[str, Any],
+        batch: Batch | None = None,
     ) -> int:
-        """Add an empty study.
+        """Add a study.
 
         Args:
             name: Not empty and not taken.
             identity: JSON values that must stay the same for the study to go on.
             description: JSON values from which the study can be built again.
+            batch: Evaluations that it begins with, as if committed once; none by default.
 
         Returns:
             Its number in the store.
@@ -186,7 +191,10 @@ class Store:
         try:
             with self._write() as connection:
                 result = connection.execute(insert(studies).values(rows.signed(studies, row)))
-                return int(result.inserted_primary_key[0])  # type: ignore[index]  # rows have one
+                key = int(result.inserted_primary_key[0])  # type: ignore[index]  # rows have one
+                if batch is not None:
+                    commits.write(connection, {**row, "id": key}, 0, batch, None, 0.0, "")
+                return key
         except StoreError as error:
             if isinstance(error.__cause__, IntegrityError):
                 raise InvalidInputError(

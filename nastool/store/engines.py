@@ -190,13 +190,10 @@ def _look_at(path: Path) -> None:
     if not path.is_file():
         raise StoreError(f"a store must be a file, got {path}")
     with reading(path), path.open("rb") as file:
-        head = file.read(_MARK.stop)
+        head = file.read(len(SQLITE))
     # SQLite takes a file of a few bytes for an empty database.
-    if head[: len(SQLITE)] not in (b"", SQLITE):
+    if head not in (b"", SQLITE):
         raise StoreError(f"a store must be SQLite's, {path} is not a database")
-    if head[_MARK] == migrations.APPLICATION_ID.to_bytes(4, "big"):
-        # Another process may be making it just now: it is looked at under a lock.
-        return
     looking = create_engine(
         "sqlite://",
         creator=lambda: sqlite3.connect(_reading_uri(path), uri=True),
@@ -212,7 +209,11 @@ def _look_at(path: Path) -> None:
             ) from error
         # In the middle of another process's change, say: it is looked at again under a lock.
     except StoreError as error:
-        raise StoreError(f"store sqlite:///{path} {error}") from error
+        with path.open("rb") as file:
+            mark = file.read(_MARK.stop)[_MARK]
+        if mark != migrations.APPLICATION_ID.to_bytes(4, "big"):
+            raise StoreError(f"store sqlite:///{path} {error}") from error
+        # Another process may be making it just now: it is looked at again under a lock.
 
 
 def _may_write(path: Path) -> bool:

@@ -228,6 +228,54 @@ def test_blocks_teach_their_own_factors():
         optimum(space, taught.form(), [parse_constraint("params<=1MB")])
 
 
+def test_what_a_search_would_pick_of_noisy_scores_is_not_believed():
+    from nastool_supernets.shrinking.blocks import BlockModel, one_block_changes
+    from tests.nastool.exact.test_separable import Blocks
+
+    space = Blocks(20, 4)
+    rng = np.random.default_rng(2)
+    place = np.arange(20)
+    effects = np.sort(rng.gamma(1, 0.1, (20, 4)), axis=1)[:, ::-1]
+    effects -= effects[:, -1:]
+    noisy = effects + rng.normal(0, 0.15, effects.shape)
+    noisy[:, -1] = 0
+
+    def truth(genotypes):
+        above = effects[place, genotypes].sum(axis=1)
+        return 3 + above + 0.2 * above**2
+
+    changed = one_block_changes(space)
+    scores = 3 + noisy[place, changed].sum(axis=1)
+    drawn, new = space.sample(60, rng), space.sample(50, rng)
+    model = BlockModel.fit(space, changed, scores, drawn, truth(drawn))
+    best = np.array([[int(np.argmin(terms)) for terms in noisy]])
+    assert model.plain().predict(best)[0] < 3 < truth(best)[0]
+    # The model is off by less than a tenth of what they lose, with no more than noise in common.
+    off = (model.form().predict(new) - truth(new)) / (truth(new) - 3)
+    assert np.abs(off).mean() < 0.15
+    assert abs(off.mean()) < 0.05
+    assert abs(model.form().predict(best)[0] / truth(best)[0] - 1) < 0.2
+    for form in (model.form(), model.form(np.random.default_rng(0))):
+        assert all(np.all(np.diff(terms) <= 1e-12) and terms[-1] == 0 for terms in form.terms)
+
+
+def test_draws_near_a_shape_change_so_many_genes_and_no_more():
+    from nastool.predictors.separable import Separable
+    from nastool_supernets.shrinking.blocks import optimum
+    from tests.nastool.exact.test_separable import Blocks
+
+    space = Blocks(8, 4)
+    rng = np.random.default_rng(3)
+    form = Separable(tuple(rng.normal(size=(8, 4))))
+    start = tuple(space.sample(1, rng)[0].tolist())
+    every = space.enumerate()
+    keeps = space.costs["params"].evaluate(every) <= 9000
+    near = (every != np.array(start)).sum(axis=1) <= 2
+    found = optimum(space, form, [parse_constraint("params<=9000")], (start, 2))
+    assert (found.genotypes[0] != np.array(start)).sum() <= 2
+    assert found.values[0] == pytest.approx(form.predict(every[keeps & near]).min())
+
+
 def test_a_checkpoint_of_transformers_becomes_a_smaller_one(tmp_path):
     tokenizers = pytest.importorskip("tokenizers")
     rng = np.random.default_rng(0)
