@@ -163,7 +163,7 @@ class TestUtilisation:
             sdpa_kernel(SDPBackend.MATH),
             torch.no_grad(),
         ):
-            model.masked_losses(torch.from_numpy(IDS), torch.from_numpy(LABELS), shape)
+            model(torch.from_numpy(IDS), labels=torch.from_numpy(LABELS), shape=shape)
         # Beside what is counted runs the merging of the bottlenecks, once a pass.
         merging = sum(2 * 32 * a * b for a, b in pairwise(shape))
         net, n_masked = net_of(model), int((LABELS != -100).sum())
