@@ -21,7 +21,7 @@ _SHARED: Mapping[str, str] = {
     "What is searched": "--space --objective --constraint --max --min --predictor --metric",
     "How": "--strategy --budget --seed --seeds --batch-size --option --bound",
     "What is shown, and where": "--format --output --plot --limit --all --cloud --corrected",
-    "Where evaluations are kept": "--storage --study --name --retry-failed",
+    "Where evaluations are kept": "--storage --study --name --retry-failed --tracker",
     "Where it is measured": "--executor --timeout-per-shape --asynchronous --join",
     "Any command": "--config --dump-config --plugin --verbose --quiet --help",
 }
