@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,8 @@ class Timing:
         clock: Clock of what ran it in Hz; None where it is not known, or is the processor's.
         throttled: What held that clock back, empty where nothing did; None where it is not known.
         padding: What its layers were padded to, as the device calls it; None where not at all.
+        following: Duration of each pass that follows, shape (k,), like `seconds`; None where none
+            does, or the device does not time it.
 
     Raises:
         InvalidInputError: No durations, or one that is none.
@@ -41,18 +43,25 @@ class Timing:
     clock: float | None = None
     throttled: str | None = None
     padding: str | None = None
+    following: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
-        seconds = np.asarray(self.seconds, dtype=np.float64)
-        if seconds.ndim != 1 or not len(seconds):
-            raise InvalidInputError(
-                f"a timing needs durations of shape (k,), k >= 1, got shape {seconds.shape}"
-            )
-        if not (np.isfinite(seconds).all() and (seconds > 0).all()):
-            raise InvalidInputError(
-                f"durations must be positive and finite, got {seconds.min():g}..{seconds.max():g}"
-            )
-        object.__setattr__(self, "seconds", seconds)
+        object.__setattr__(self, "seconds", _durations(self.seconds))
+        if self.following is not None:
+            object.__setattr__(self, "following", _durations(self.following))
+
+
+def _durations(values: Any) -> NDArray[np.float64]:
+    seconds = np.asarray(values, dtype=np.float64)
+    if seconds.ndim != 1 or not len(seconds):
+        raise InvalidInputError(
+            f"a timing needs durations of shape (k,), k >= 1, got shape {seconds.shape}"
+        )
+    if not (np.isfinite(seconds).all() and (seconds > 0).all()):
+        raise InvalidInputError(
+            f"durations must be positive and finite, got {seconds.min():g}..{seconds.max():g}"
+        )
+    return seconds
 
 
 class Device(ABC):
@@ -61,6 +70,9 @@ class Device(ABC):
     A subclass defines `facts` and `measure`; `nastool.testing.DeviceConformance` checks it. In
     which order architectures take turns is the campaign's business, not the device's.
     """
+
+    times_following: bool = False
+    """Whether what follows a pass is timed, too: it is given to `measure` as a pass of its own."""
 
     def __repr__(self) -> str:
         known = ", ".join(str(value) for value in list(self._known_facts().values())[:_FEW_FACTS])
@@ -115,4 +127,8 @@ def timing_of(device: Device, deployment: Deployment, warmup: int, repeats: int)
         timing: object = device.measure(deployment, warmup, repeats)
     if not isinstance(timing, Timing):
         raise NastoolError(f"{what} must return a Timing, got {type(timing).__name__}")
-    return timing
+    if deployment.following is None or not device.times_following:
+        return timing
+    after = timing_of(device, deployment.following, warmup, repeats)
+    peaks = [peak for peak in (timing.memory, after.memory) if peak is not None]
+    return replace(timing, following=after.seconds, memory=max(peaks, default=None))

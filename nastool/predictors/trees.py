@@ -168,11 +168,6 @@ class TreeEnsemble:
         """Number of trees."""
         return len(self.roots)
 
-    @cached_property
-    def used_features(self) -> NDArray[np.int32]:
-        """Columns that any split tests, in increasing order."""
-        return np.unique(self.feature[self.feature >= 0])
-
     @property
     def gains(self) -> NDArray[np.float64]:
         """Squared error removed by the splits on each column, shape (n_features,)."""

@@ -138,6 +138,16 @@ class Decoder(Family):
             skips=not options["no_skip"],
         )
 
+    def space_before(self, options: Options) -> DecoderSpace:
+        from nastool_decoder.checkpoints import space_of
+
+        return space_of(
+            options["from"],
+            options["ffn_choices"],
+            options["kv_choices"],
+            skips=not options["no_skip"],
+        )
+
     def changed(self, model: PreTrainedModel, options: Options) -> PreTrainedModel:
         for name in ("ffn_choices", "kv_choices", "no_skip"):
             if options[name]:

@@ -82,6 +82,37 @@ def test_whether_this_transformers_builds_layers_that_differ_by_itself(tmp_path)
         assert torch.equal(native(IDS).logits, net.logits(ALL, genotype))
 
 
+@pytest.mark.parametrize("genotype", ["largest", "smallest", (0, 2, 2, 0)])
+def test_the_next_token_is_timed_as_it_is_served(genotype):
+    from nastool.deployment import Workload
+    from nastool.devices import timing_of
+    from nastool.plugins import load_device
+    from nastool_decoder.deployable import Decoding
+
+    space = make_net(checkpoint("llama"), kvs="2", ffns="2").space
+    chosen = getattr(space, genotype) if isinstance(genotype, str) else np.array(genotype)
+    deployment = space.deploy(chosen, Workload(2, 7))
+    after = deployment.following
+    assert after.inputs["input_ids"].shape == (2, 1)
+    model = deployment.module.model
+    ids = torch.randint(5, 50, (2, 8), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert deployment.module(**deployment.inputs).shape == (2, space.vocabulary)
+        read = model(input_ids=ids[:, :7], use_cache=True)
+        decoding = Decoding(model, Workload(2, 7), space.head_dim)
+        layers = read.past_key_values.layers if chosen[::2].any() else []
+        for place, layer in enumerate(layers):
+            decoding.register_buffer(f"kept_{2 * place}", layer.keys)
+            decoding.register_buffer(f"kept_{2 * place + 1}", layer.values)
+        assert len(dict(decoding.named_buffers(prefix=""))) >= 2 * np.count_nonzero(chosen[::2])
+        expected = model(input_ids=ids, use_cache=False).logits[:, -1]
+        for _ in range(2):  # what was kept stays as it was
+            found = decoding(ids[:, 7:])
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    timing = timing_of(load_device("cpu"), deployment, 1, 2)
+    assert len(timing.following) == len(timing.seconds) == 2
+
+
 def test_flops_and_cache_are_those_that_are_counted():
     from torch.utils.flop_counter import FlopCounterMode
 

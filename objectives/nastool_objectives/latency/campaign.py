@@ -48,6 +48,7 @@ _COLUMNS = (
     "error",
     "throttled",
     "padding",
+    "following_s",
 )
 _HEADER = ",".join(_COLUMNS) + "\n"
 
@@ -311,7 +312,7 @@ def _line(number: int, visit: Visit) -> str:
         number,
         visit.round,
         visit.row,
-        " ".join(f"{s:.9g}" for s in timing.seconds) if timing else "",
+        _passes(timing.seconds) if timing else "",
         timing.memory if timing else None,
         timing.energy if timing else None,
         visit.clock,
@@ -319,10 +320,15 @@ def _line(number: int, visit: Visit) -> str:
         visit.error,
         timing.throttled if timing else None,
         timing.padding if timing else None,
+        _passes(timing.following) if timing and timing.following is not None else None,
     ]
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow("" if c is None else c for c in cells)
     return text.getvalue()
+
+
+def _passes(seconds: NDArray[np.float64]) -> str:
+    return " ".join(f"{s:.9g}" for s in seconds)
 
 
 def _resume(path: Path, order: NDArray[np.int64]) -> list[Visit]:
@@ -374,5 +380,7 @@ def _parse(row: Mapping[str, str]) -> Visit:
         # Older files have neither; an empty cell is nothing held back, or nobody knows.
         held_back, padding = row.get("throttled") or None, row.get("padding") or None
         memory, energy = number("memory_B"), number("energy_J")
-        timing = Timing(seconds, memory, energy, None, held_back, padding)
+        following = np.array([float(word) for word in (row.get("following_s") or "").split()])
+        after = following if len(following) else None
+        timing = Timing(seconds, memory, energy, None, held_back, padding, after)
     return Visit(int(row["round"]), int(row["row"]), timing, clock, load, row["error"])

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from nastool.errors import InvalidInputError
 from nastool.files.reading import is_file, read_json_object
 from nastool.files.writing import write_whole
-from nastool_objectives.latency.quantities import LATENCY, QUANTITIES
+from nastool_objectives.latency.quantities import DECODE, LATENCY, QUANTITIES
 from nastool_objectives.latency.repeatability import NoiseGate, Repeatability, repeatability
 
 KNOWN = "known.json"
@@ -38,7 +38,7 @@ class Known:
 
     Args:
         rows: Which of them, shape (k,); the witnesses come first.
-        values: What is known, shape (k, 3), in the order of `QUANTITIES`; NaN what is not.
+        values: What is known, shape (k, m), in the order of `QUANTITIES`; NaN what is not.
         agrees: Whether the witnesses repeat; None before the end of the first round.
     """
 
@@ -100,9 +100,12 @@ def read_known(folder: Path) -> Known | None:
         return None
     content: dict[str, Any] = read_json_object(path)
     try:
-        columns = [np.array(content[quantity.column], dtype=np.float64) for quantity in QUANTITIES]
         rows = np.array(content["rows"], dtype=np.int64).reshape(-1)
-        return Known(rows, np.stack([*columns], axis=1).reshape(len(rows), 3), content["agrees"])
+        # Older files have nothing of what follows a pass.
+        content.setdefault(DECODE.column, [None] * len(rows))
+        columns = [np.array(content[quantity.column], dtype=np.float64) for quantity in QUANTITIES]
+        values = np.stack(columns, axis=1).reshape(len(rows), len(QUANTITIES))
+        return Known(rows, values, content["agrees"])
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidInputError(
             f"{path}: not what was known when a campaign began: {error}"

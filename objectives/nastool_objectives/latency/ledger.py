@@ -18,6 +18,7 @@ from nastool.store.measurements import quantity_of
 from nastool_objectives.latency.campaign import Plan, Visit, latencies_of
 from nastool_objectives.latency.known import WITNESSES, Known
 from nastool_objectives.latency.quantities import (
+    DECODE,
     ENERGY,
     LATENCY,
     MEMORY,
@@ -55,7 +56,12 @@ def keep_campaign(
     # The table has those that ran, in order.
     counts = counts[counts > 0]
     genotypes = space.canonicalize(table.genotypes)
-    columns = {LATENCY: table.latency, ENERGY: table.energy, MEMORY: table.memory}
+    columns = {
+        LATENCY: table.latency,
+        ENERGY: table.energy,
+        MEMORY: table.memory,
+        DECODE: table.decode,
+    }
     for quantity, values in columns.items():
         if values is None:
             continue
@@ -146,6 +152,7 @@ def with_known(
         spread=longer(table.spread),
         memory=longer(table.memory, values["memory"]),
         energy=longer(table.energy, values["energy"]),
+        decode=longer(table.decode, values[DECODE.name]),
         note=_lines(table.note, f"{len(rows):,} shapes as measured before; {again}"),
     )
 

@@ -220,7 +220,7 @@ def _presets() -> str:
     "--tracker",
     "trackers",
     multiple=True,
-    type=click.Choice(("tensorboard", "wandb", "none")),
+    type=click.Choice(("tensorboard", "wandb", "mlflow", "none")),
     help="Where curves go; repeatable. Default: what is installed.",
 )
 @click.option("--seed", type=whole, help="Seed of order, masks and shapes.")

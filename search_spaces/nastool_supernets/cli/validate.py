@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from nastool.cli.cost import announce, dry_run_option
 from nastool.cli.executing import Executing, executor_options
 from nastool.cli.options import count, number, plugin_option, storage_option, whole
 from nastool.cli.pages import help_page
+from nastool.cli.tracking import Tracking, tracker_option
 from nastool.errors import InvalidInputError, NastoolError
 from nastool_supernets.cli.crew import recipe, trainer
 from nastool_supernets.cli.supernets import move, named_supernet, torch_needed
@@ -57,7 +59,9 @@ _WORTH_TIMING = 2_000
             "--pretrain-steps --pretrain-batch-size --pretrain-learning-rate --text --corpus "
             "--target-perplexity"
         ),
-        "Models": "--supernet --tokenizer --model --models --keep --device --dtype --dry-run",
+        "Models": (
+            "--supernet --tokenizer --model --models --keep --device --dtype --dry-run --tracker"
+        ),
         "Where it is done": "--executor --timeout-per-shape",
     },
 )
@@ -196,6 +200,7 @@ _WORTH_TIMING = 2_000
     help="Torch device. Default: cuda if there is one, else cpu.",
 )
 @executor_options
+@tracker_option
 @dry_run_option
 @click.option(
     "--format",
@@ -248,6 +253,7 @@ def validate(
     dtype: str,
     device: str | None,
     executing: Executing,
+    tracking: Tracking,
     dry_run: bool,
     output_format: str | None,
     output: Path | None,
@@ -363,18 +369,20 @@ def validate(
             made_from = recipe(supernet, tokenizer, tasks, options, model_folders, device)
             elsewhere = trainer(executor, made_from, bench)
         metrics = reported_metrics(result, space, shapes, store)
-        found = fine_tune_all(
-            bench,
-            shapes,
-            names,
-            modes,
-            seeds,
-            known=known,
-            pretrains=pretraining is not None,
-            taught=distillation is not None,
-            on_cell=_announce,
-            elsewhere=elsewhere,
-        )
+        facts = {"study": study, "supernet": supernet, "tasks": ", ".join(names), "seeds": seeds}
+        with tracking.opened(f"{study}-validation", 0, facts):
+            found = fine_tune_all(
+                bench,
+                shapes,
+                names,
+                modes,
+                seeds,
+                known=known,
+                pretrains=pretraining is not None,
+                taught=distillation is not None,
+                on_cell=partial(_announce, tracking),
+                elsewhere=elsewhere,
+            )
         report = reports.Report(
             study,
             supernet.resolve().name,
@@ -442,7 +450,13 @@ def _counted(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
-def _announce(cell: Any, outcome: Any, known: bool, number: int, total: int) -> None:
+def _announce(
+    tracking: Tracking, cell: Any, outcome: Any, known: bool, number: int, total: int
+) -> None:
+    start = "-".join(map(str, [*cell.shape, cell.mode]))
+    tracking.log(
+        cell.seed, {f"{cell.task}/{name}/{start}": value for name, value in outcome.scores.items()}
+    )
     if not known:
         click.echo(f"{number}/{total} {_line(cell, outcome)}", err=True)
 

@@ -28,6 +28,16 @@ class Runnable(Widths):
         return Deployment(seconds * workload.batch_size, {}, workload)
 
 
+@register_space("served")
+class Served(Runnable):
+    """Each pass is followed by one that takes a tenth of the last gene's share."""
+
+    def deploy(self, genotype, workload):
+        whole = super().deploy(genotype, workload)
+        after = Deployment(1e-4 * float(1 + genotype[-1]), {}, workload)
+        return Deployment(whole.module, {}, workload, following=after)
+
+
 @register_space("immobile")
 class Immobile(Widths):
     """Cannot be built."""
@@ -63,6 +73,8 @@ class Metered(Device):
     Args:
         argument: ``coarse`` for a counter that never moves, ``flat`` for a peak of all shapes.
     """
+
+    times_following = True
 
     def __init__(self, argument=None):
         self.argument = argument

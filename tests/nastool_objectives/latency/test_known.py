@@ -9,6 +9,7 @@ import pytest
 
 from nastool_objectives.latency.campaign import Plan, read_visits, run
 from nastool_objectives.latency.known import KNOWN, WITNESSES, Known, read_known
+from nastool_objectives.latency.quantities import QUANTITIES
 from nastool_objectives.latency.repeatability import NoiseGate
 
 pytest.importorskip("scipy")
@@ -96,7 +97,7 @@ def test_a_stopped_campaign_goes_on_as_if_it_never_had(
     genotypes, n_anchors = plan.architectures(space)
     seconds = factor * 2e-3 * space.costs["params"].evaluate(genotypes)
     known_rows = np.arange(n_anchors, n_anchors + 40)
-    known = Known(known_rows, np.tile(seconds[known_rows, None], 3))
+    known = Known(known_rows, np.tile(seconds[known_rows, None], len(QUANTITIES)))
     first = SHAPES - (40 - WITNESSES) + ANCHORS  # visits of the first round
 
     def campaign(folder, kept):
@@ -157,7 +158,7 @@ def test_more_visits_than_are_known_and_no_storage_measure_all(campaign):
 
 
 def test_witnesses_that_never_ran_do_not_speak_for_the_others():
-    known = Known(np.arange(30), np.tile(np.linspace(1, 2, 30)[:, None], 3))
+    known = Known(np.arange(30), np.tile(np.linspace(1, 2, 30)[:, None], len(QUANTITIES)))
     assert known.judged({}, NoiseGate()).agrees is False
     assert known.judged({25: [1.0]}, NoiseGate()).agrees is False
     repeated = {row: [1.0 + row / 29] for row in range(20)}
