@@ -148,7 +148,9 @@ def tracker_option(command: _F) -> _F:
         "trackers",
         multiple=True,
         type=click.Choice(_NAMES),
-        help=f"Where curves go; repeatable. TensorBoard's lie in {_FOLDER}/NAME. Default: none.",
+        metavar="NAME",
+        help=f"Also draw curves in {', '.join(_NAMES[:-1])}; repeatable. TensorBoard's lie in "
+        f"{_FOLDER}/NAME. Default: none.",
     )
     @functools.wraps(command)
     def packed(*arguments: Any, trackers: tuple[str, ...], **options: Any) -> Any:
