@@ -8,9 +8,11 @@ matter most, as in the paper (SuperShaper, appendix E), with interactions and 1%
     python benchmarks/exact_search.py --trees 100 --task two-predictors
     python benchmarks/exact_search.py --trees 100 --task unlimited
     python benchmarks/exact_search.py --predictor FOLDER --task front
+    python benchmarks/exact_search.py --predictor FOLDER --task three-objectives
 
 The second predictor is XGBoost too, fitted to a synthetic latency in which widths are padded to
-blocks, so that it does not follow from the parameter count.
+blocks, so that it does not follow from the parameter count. The third objective beside a
+predictor and the parameters is the latency of the H100 that ships.
 """
 
 import argparse
@@ -22,6 +24,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from nastool import load_objective
 from nastool.constraint import Constraint
 from nastool.exact.boxes import BoxSum, from_trees
 from nastool.exact.certificate import Certificate
@@ -65,6 +68,7 @@ TASKS = (
     "optimum",
     "unlimited",
     "two-predictors",
+    "three-objectives",
     "front-under-latency",
     "optimum-under-latency",
 )
@@ -140,6 +144,8 @@ def main() -> None:
         problem = Problem(space, [objective], [Constraint("params", "<=", LIMIT)])
     elif options.task == "unlimited":
         problem = Problem(space, [objective])
+    elif options.task == "three-objectives":
+        problem = Problem(space, [objective, cost, load_objective("latency[h100]", space)])
     else:
         slow = fitted(space, options.trees, options.depth, latency)
         second = Predicted(slow, choices, "latency")
@@ -195,7 +201,7 @@ def main() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     print(f"tables {search.nbytes / 2**20:.0f} MiB, process {peak:.0f} MiB at most")
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
-    points = np.stack([outcome.costs, outcome.values], axis=1)
+    points = np.column_stack([outcome.costs, outcome.values])
     digest = hashlib.sha256(np.ascontiguousarray(points).tobytes()).hexdigest()[:8]
     print(f"{len(points)} points, digest {digest}; best value {outcome.values.min()!r}")
     print(outcome.certificate)

@@ -33,6 +33,10 @@ class Archive:
     def __len__(self) -> int:
         return self._length
 
+    def __contains__(self, key: object) -> bool:
+        """Whether a key of `SearchSpace.keys` is there."""
+        return key in self._rows
+
     @property
     def genotypes(self) -> Genotypes:
         """Shape (n, d); a view."""

@@ -43,7 +43,7 @@ _GREEK_MU, _MICRO_SIGN = "\N{GREEK SMALL LETTER MU}", "\N{MICRO SIGN}"
 _QUANTITY = re.compile(r"([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-zµ]*)")
 _CONSTRAINT = re.compile(
     r"\s*(?P<name>[A-Za-z_][\w.-]*)"
-    r"(?:\[(?P<brackets>[^\[\]]+)\]|:(?P<colon>[^\[\]<=>\n]*[^\[\]<=>\s]))?"
+    r"(?:\[(?P<brackets>[^\[\]]+)\](?:\.(?P<part>\w+))?|:(?P<colon>[^\[\]<=>\n]*[^\[\]<=>\s]))?"
     r"\s*(?P<sense><=|>=)\s*(?P<bound>\S(?:.*\S)?)\s*"
 )
 
@@ -195,9 +195,22 @@ def parse_constraint(text: str) -> Constraint:
     quantity = parse_quantity(match["bound"])
     sense: Sense = "<=" if match["sense"] == "<=" else ">="
     # latency:pixel7 is the metric latency[pixel7], without brackets for the shell to expand.
-    argument = match["brackets"] or match["colon"]
-    metric = f"{match['name']}[{argument}]" if argument else match["name"]
+    name = f"{match['name']}.{match['part']}" if match["part"] else match["name"]
+    metric = metric_name(name, match["brackets"] or match["colon"])
     return Constraint(metric, sense, quantity.value, quantity.unit)
+
+
+def metric_name(name: str, argument: str | None) -> str:
+    """The name of a metric: ``latency[pixel7]``, or ``latency[pixel7].decode`` of a part of it.
+
+    Args:
+        name: Of what measures it, e.g. ``latency`` or ``latency.decode``.
+        argument: What stands in brackets; None where nothing does.
+    """
+    if not argument:
+        return name
+    whole, dot, part = name.rpartition(".")
+    return f"{whole}[{argument}].{part}" if dot else f"{name}[{argument}]"
 
 
 def parse_bound(text: str, sense: Sense) -> Constraint:

@@ -50,6 +50,8 @@ class Deployment:
         padded: Makes the same module in layers whose sizes are multiples of a number, which fast
             kernels may need; None where there is none. Its outputs differ by rounding only, it
             takes more memory, and its additional weights are no parameters.
+        following: What runs once this pass is over, such as one more token with what the pass has
+            kept; None where nothing does.
     """
 
     module: Any
@@ -57,3 +59,4 @@ class Deployment:
     workload: Workload
     file: Path | None = None
     padded: Callable[[int], Any] | None = None
+    following: Deployment | None = None

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nastool import notebook
 from nastool.attributes import attribute
 from nastool.deployment import Deployment
 from nastool.errors import InvalidInputError, NastoolError, naming
+
+_FEW_FACTS = 3
+"""In a line."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +30,8 @@ class Timing:
         clock: Clock of what ran it in Hz; None where it is not known, or is the processor's.
         throttled: What held that clock back, empty where nothing did; None where it is not known.
         padding: What its layers were padded to, as the device calls it; None where not at all.
+        following: Duration of each pass that follows, shape (k,), like `seconds`; None where none
+            does, or the device does not time it.
 
     Raises:
         InvalidInputError: No durations, or one that is none.
@@ -37,18 +43,25 @@ class Timing:
     clock: float | None = None
     throttled: str | None = None
     padding: str | None = None
+    following: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
-        seconds = np.asarray(self.seconds, dtype=np.float64)
-        if seconds.ndim != 1 or not len(seconds):
-            raise InvalidInputError(
-                f"a timing needs durations of shape (k,), k >= 1, got shape {seconds.shape}"
-            )
-        if not (np.isfinite(seconds).all() and (seconds > 0).all()):
-            raise InvalidInputError(
-                f"durations must be positive and finite, got {seconds.min():g}..{seconds.max():g}"
-            )
-        object.__setattr__(self, "seconds", seconds)
+        object.__setattr__(self, "seconds", _durations(self.seconds))
+        if self.following is not None:
+            object.__setattr__(self, "following", _durations(self.following))
+
+
+def _durations(values: Any) -> NDArray[np.float64]:
+    seconds = np.asarray(values, dtype=np.float64)
+    if seconds.ndim != 1 or not len(seconds):
+        raise InvalidInputError(
+            f"a timing needs durations of shape (k,), k >= 1, got shape {seconds.shape}"
+        )
+    if not (np.isfinite(seconds).all() and (seconds > 0).all()):
+        raise InvalidInputError(
+            f"durations must be positive and finite, got {seconds.min():g}..{seconds.max():g}"
+        )
+    return seconds
 
 
 class Device(ABC):
@@ -57,6 +70,25 @@ class Device(ABC):
     A subclass defines `facts` and `measure`; `nastool.testing.DeviceConformance` checks it. In
     which order architectures take turns is the campaign's business, not the device's.
     """
+
+    times_following: bool = False
+    """Whether what follows a pass is timed, too: it is given to `measure` as a pass of its own."""
+
+    def __repr__(self) -> str:
+        known = ", ".join(str(value) for value in list(self._known_facts().values())[:_FEW_FACTS])
+        return f"<Device {type(self).__name__}{f': {known}' if known else ''}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: what its numbers depend on."""
+        facts = {name.replace("_", " "): value for name, value in self._known_facts().items()}
+        return notebook.shown(f"Device {type(self).__name__}", facts)
+
+    def _known_facts(self) -> Mapping[str, Any]:
+        """The facts; none where they cannot be told, for looking at a device must not fail."""
+        try:
+            return self.facts
+        except Exception:  # noqa: BLE001 - whatever a plugin raises
+            return {}
 
     @attribute
     @abstractmethod
@@ -95,4 +127,8 @@ def timing_of(device: Device, deployment: Deployment, warmup: int, repeats: int)
         timing: object = device.measure(deployment, warmup, repeats)
     if not isinstance(timing, Timing):
         raise NastoolError(f"{what} must return a Timing, got {type(timing).__name__}")
-    return timing
+    if deployment.following is None or not device.times_following:
+        return timing
+    after = timing_of(device, deployment.following, warmup, repeats)
+    peaks = [peak for peak in (timing.memory, after.memory) if peak is not None]
+    return replace(timing, following=after.seconds, memory=max(peaks, default=None))

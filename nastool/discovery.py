@@ -36,6 +36,7 @@ PUBLICATIONS = "nastool.publications"
 PRESETS = "nastool.presets"
 SUPERNETS = "nastool.supernets"
 MEASURING = "nastool.measuring"
+WATCHED = "nastool.watched"
 
 GROUPS: Mapping[str, str] = {
     SEARCH_SPACES: "search space",
@@ -49,6 +50,7 @@ GROUPS: Mapping[str, str] = {
     PRESETS: "preset",
     SUPERNETS: "supernet family",
     MEASURING: "measuring options",
+    WATCHED: "watched folder",
 }
 """Entry-point groups, and what one member of each is called."""
 
@@ -85,6 +87,7 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "sweep": "nastool.cli.sweep:sweep",
         "to-optuna": "nastool.cli.to_optuna:to_optuna",
         "verify": "nastool.cli.verify:verify",
+        "watch": "nastool.cli.watch:watch",
     },
 }
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from nastool.archive import Archive
+from nastool.course import Course
 from nastool.errors import InvalidInputError
+from nastool.known import Known
 from nastool.results import Failure, StopReason
 
 if TYPE_CHECKING:
     from nastool.store import Store, StoredStudy
+    from nastool.store.sharing import Turn
 
 _COMMIT_SECONDS = 0.5
 """Oldest work that a kill can undo; a commit every batch would cost more than fast objectives."""
@@ -53,12 +59,39 @@ class Keeper:
         self._failures = len(stored.batch.failures)
         self._state = state
 
+    def turn(self, owner: str, course: Course) -> AbstractContextManager[Turn]:
+        """A turn on the study, see `nastool.store.Store.turn`."""
+        return self.store.turn(self._key, len(course.archive), owner)
+
+    def renew(self, owner: str, lease_s: float) -> None:
+        """Let what a process has taken be its own for some more seconds."""
+        self.store.renew(self._key, owner, lease_s)
+
+    def shared_by(self) -> int:
+        """How many processes are working on the study now, each of which takes its turns."""
+        return sum(o.is_live for o in self.store.leases(self._key)) if self.exists else 0
+
+    def knows(self, stored: StoredStudy) -> bool:
+        """Whether nobody else has committed to the study since."""
+        return self._commits == stored.commits
+
+    def followed(self, course: Course, commits: int, stop_reason: StopReason) -> None:
+        """A turn has written all there is."""
+        self._commits = commits
+        self._evaluations, self._failures = len(course.archive), len(course.failures)
+        self._state = course.told, course.stale, stop_reason
+
     def begin(self) -> None:
         """What is evaluated from now on is not written yet."""
         self._written_at = time.perf_counter()
 
     def create(
-        self, name: str, base: str, identity: Mapping[str, Any], description: Mapping[str, Any]
+        self,
+        name: str,
+        base: str,
+        identity: Mapping[str, Any],
+        description: Mapping[str, Any],
+        known: Known | None = None,
     ) -> str:
         """Make the study, unless it is there.
 
@@ -67,6 +100,7 @@ class Keeper:
             base: What a name that is found begins with.
             identity: What must not change between runs.
             description: What else is kept of it.
+            known: What it begins with.
 
         Returns:
             Its name.
@@ -74,16 +108,23 @@ class Keeper:
         Raises:
             InvalidInputError: The name is taken, or cannot be one.
         """
+        from nastool.store import Batch
+
+        batch = None
+        if known is not None:
+            batch = Batch(known.genotypes, known.values, np.zeros(len(known)))
         while not self.exists:
             chosen = name or self._free_name(base)
             try:
-                self._key = self.store.create_study(chosen, identity, description)
+                self._key = self.store.create_study(chosen, identity, description, batch)
             except InvalidInputError:
                 # Where it was found here, another process has taken it in the meantime.
                 if name or chosen not in self.store.names():
                     raise
             else:
                 self.exists = True
+                if known is not None:
+                    self._evaluations, self._commits = len(known), 1
                 return chosen
         return name
 

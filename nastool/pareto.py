@@ -7,6 +7,7 @@ of a front and adds nothing to an indicator.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +19,9 @@ Points = NDArray[np.float64]
 
 _BLOCK = 256
 """Points compared with a front at a time, which bounds the memory of a comparison."""
+
+_CELLS = 1 << 22
+"""Differences of points held in memory at a time."""
 
 _MATRIX_LIMIT = 2_000
 """Largest number of points whose pairwise dominance is held in memory."""
@@ -244,19 +248,28 @@ def hypervolume(points: ArrayLike, reference: ArrayLike) -> float:
     return volume(np.unique(inside[non_dominated(inside)], axis=0), corner)
 
 
-def _distances(points: ArrayLike, reference_front: ArrayLike) -> Points | None:
-    """How much worse each point is than each reference point, (r, n, m); None without points."""
+def _nearest(
+    points: ArrayLike, reference_front: ArrayLike, distance: Callable[[Points], Points]
+) -> Points:
+    """Least distance of each reference point from the points, shape (r,); infinite without points.
+
+    Args:
+        points: Shape (n, m).
+        reference_front: Shape (r, m).
+        distance: From how much worse each point is, (k, n, m), to (k, n).
+    """
     reference = _points(reference_front, "the reference front")
     array = _points(points, columns=reference.shape[1])
     array = array[~np.any(np.isnan(array), axis=1)]
     if len(reference) == 0 or np.any(np.isnan(reference)):
         raise InvalidInputError("the reference front must have at least one point and no NaN")
     if len(array) == 0:
-        return None
+        return np.full(len(reference), np.inf)
     # Dominated points are never nearest; without them the table stays small.
     array = array[non_dominated(array)]
-    differences: Points = array[None] - reference[:, None]
-    return differences
+    rows = max(_CELLS // array.size, 1)
+    parts = [reference[i : i + rows, None] for i in range(0, len(reference), rows)]
+    return np.concatenate([distance(array[None] - part).min(axis=1) for part in parts])
 
 
 def igd_plus(points: ArrayLike, reference_front: ArrayLike) -> float:
@@ -269,10 +282,12 @@ def igd_plus(points: ArrayLike, reference_front: ArrayLike) -> float:
     Returns:
         0 where the whole reference front is reached; infinite for an empty set.
     """
-    differences = _distances(points, reference_front)
-    if differences is None:
-        return float("inf")
-    return float(np.sqrt((np.maximum(differences, 0) ** 2).sum(axis=2)).min(axis=1).mean())
+
+    def short(worse: Points) -> Points:
+        distance: Points = np.sqrt((np.maximum(worse, 0) ** 2).sum(axis=2))
+        return distance
+
+    return float(_nearest(points, reference_front, short).mean())
 
 
 def additive_epsilon(points: ArrayLike, reference_front: ArrayLike) -> float:
@@ -285,8 +300,7 @@ def additive_epsilon(points: ArrayLike, reference_front: ArrayLike) -> float:
     Returns:
         0 where the reference front is just reached; infinite for an empty set.
     """
-    differences = _distances(points, reference_front)
-    return float("inf") if differences is None else float(differences.max(2).min(1).max())
+    return float(_nearest(points, reference_front, lambda worse: worse.max(axis=2)).max())
 
 
 def scale(

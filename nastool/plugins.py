@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from nastool import discovery
+from nastool.constraint import metric_name
 from nastool.devices import Device
 from nastool.discovery import (
     DEVICES,
@@ -31,7 +32,7 @@ from nastool.problem import Problem
 from nastool.space import SearchSpace, check_space
 from nastool.strategies.base import Strategy
 
-_SPEC = re.compile(r"([A-Za-z_][\w.-]*)(?:\[(.+)\]|:(.+))?")
+_SPEC = re.compile(r"([A-Za-z_][\w.-]*)(?:\[(.+)\](?:\.(\w+))?|:(.+))?")
 _Factory = TypeVar("_Factory", bound=Callable[..., object])
 
 
@@ -48,11 +49,13 @@ class Spec:
     argument: str | None = None
 
     def __str__(self) -> str:
-        return self.name if self.argument is None else f"{self.name}[{self.argument}]"
+        return metric_name(self.name, self.argument)
 
 
 def parse_spec(text: str) -> Spec:
     """Read ``name``, ``name[argument]`` or ``name:argument``.
+
+    ``name[argument].part`` is the plugin ``name.part``: a part of what ``name`` is.
 
     Raises:
         InvalidInputError: The text has another form.
@@ -62,7 +65,8 @@ def parse_spec(text: str) -> Spec:
         raise InvalidInputError(
             f"expected NAME, NAME[ARGUMENT] or NAME:ARGUMENT, got {text!r:.200}"
         )
-    return Spec(match[1], match[2] if match[2] is not None else match[3])
+    name = match[1] if match[3] is None else f"{match[1]}.{match[3]}"
+    return Spec(name, match[2] if match[2] is not None else match[4])
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nastool.archive import Archive
+from nastool.course import Course
 from nastool.errors import InvalidInputError, StoreError
 from nastool.problem import Problem
 from nastool.results import STOP_MESSAGES, Failure, StopReason, describe_metrics
@@ -16,6 +17,12 @@ from nastool.strategies.base import Strategy
 
 if TYPE_CHECKING:
     from nastool.store import StoredStudy, StudySummary
+
+ASYNCHRONOUS = "asynchronous"
+"""What the description of a study says that was not told by batches: how else."""
+
+KNOWN = "known"
+"""What the description of a study says of the evaluations that it began with."""
 
 STARTING_STATE = "starting state of the strategy"
 """Key of what tells apart what the description of a strategy leaves out."""
@@ -109,6 +116,20 @@ def fill(archive: Archive, stored: StoredStudy) -> None:
     archive.append(keys, genotypes, batch.values, batch.elapsed)
 
 
+def restore(course: Course, stored: StoredStudy) -> None:
+    """Let the strategy go on from its stored state; the archive holds what it was told of.
+
+    Raises:
+        StoreError: The state is damaged, or that of another strategy.
+    """
+    try:
+        course.restore(stored.state or {})
+    except InvalidInputError as error:
+        raise StoreError(
+            f"study {stored.summary.name!r} is damaged: its state cannot be gone on from: {error}"
+        ) from error
+
+
 def stored_failures(stored: StoredStudy) -> list[Failure]:
     """The messages of a stored study."""
     for failure in stored.batch.failures:
@@ -116,6 +137,25 @@ def stored_failures(stored: StoredStudy) -> list[Failure]:
         if len(texts) != 3 or not all(isinstance(text, str) for text in texts):
             raise stored.summary.damaged("failures", "be three texts each", failure)
     return [Failure(*failure) for failure in stored.batch.failures]
+
+
+def check_course(summary: StudySummary) -> dict[str, Any]:
+    """What the description of a stored study says of how it went: `KNOWN` and `ASYNCHRONOUS`.
+
+    Raises:
+        StoreError: It is damaged.
+    """
+    said = summary.description
+    found: dict[str, Any] = {}
+    if ASYNCHRONOUS in said:
+        found[ASYNCHRONOUS] = summary.text(ASYNCHRONOUS)
+    if KNOWN in said:
+        known = said[KNOWN] if isinstance(said[KNOWN], dict) else {}
+        count = known.get("evaluations")
+        if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+            raise summary.damaged(KNOWN, "count evaluations", said[KNOWN])
+        found[KNOWN] = known
+    return found
 
 
 def stored_stop_reason(summary: StudySummary) -> StopReason:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool import pareto
+from nastool import notebook, pareto
 from nastool.archive import Archive
+from nastool.constraint import format_quantity
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
 from nastool.evaluations import Evaluations
 from nastool.files.documents import json_document
-from nastool.objective import NO_NUMBER, evaluate
+from nastool.objective import NO_NUMBER, Objective, evaluate
 from nastool.problem import Problem
 from nastool.space import Genotypes
 from nastool.trust import Trust, is_predicted, trust
@@ -134,6 +135,34 @@ class Result:
             f"<Result{name}: {len(self):,} evaluations of {self.problem.summary}, "
             f"{self.seconds:,.2f} s; {STOP_MESSAGES[self.stop_reason]}>"
         )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: facts, the front as a picture, a few of its members."""
+        facts = {
+            "space": self.problem.space.name,
+            "strategy": self.strategy,
+            "evaluations": f"{len(self):,} in {self.seconds:,.1f} s",
+            "failed": failed_note(self),
+            "state": STOP_MESSAGES[self.stop_reason],
+        }
+        listed = self.listed()
+        parts = [_drawn(self)] if len(self.problem.objectives) > 1 and len(listed) else []
+        if len(listed):
+            rows = pareto.spread(len(listed), notebook.ROWS)
+            if len(self.problem.objectives) == 1:
+                rows = np.arange(min(len(listed), notebook.ROWS))
+            values = self.values(listed.genotypes[rows])
+            cells = [
+                [shape, *(_formatted(m, values[m.name][i]) for m in self.problem.reported)]
+                for i, shape in enumerate(self.problem.space.texts(listed.genotypes[rows]))
+            ]
+            what = "on the front" if len(self.problem.objectives) > 1 else "allowed"
+            counted = f"{len(rows):,} of {len(listed):,} {what}"
+            names = ("shape", *(m.name for m in self.problem.reported))
+            parts.append(notebook.table(names, cells, counted))
+        parts += [notebook.note(f"{m.name}: {m.provenance}") for m in self.problem.reported]
+        title = f"Result {self.name}".rstrip() + f": {self.problem.summary}"
+        return notebook.shown(title, facts, *parts)
 
     def first(self, n: int) -> Result:
         """What was known after n evaluations; the result itself where there are no more."""
@@ -397,6 +426,35 @@ class Result:
             ],
         }
         return json_document("front", content)
+
+
+def _formatted(metric: Objective, value: float) -> str:
+    return format_quantity(float(value), metric.unit)
+
+
+def _drawn(result: Result) -> str:
+    """The front in its first two objectives, over a part of what else is allowed."""
+    y, x = result.problem.objectives[:2]
+    front = result.front()
+    values = result.values(front.genotypes)
+    texts = result.problem.space.texts(front.genotypes)
+    points = [
+        (float(a), float(b), f"{shape}: {y.name} {_formatted(y, b)}, {x.name} {_formatted(x, a)}")
+        for a, b, shape in zip(values[x.name], values[y.name], texts, strict=True)
+    ]
+    allowed = np.flatnonzero(result.evaluations.feasible)
+    if len(allowed) > notebook.CLOUD:
+        allowed = np.random.default_rng(0).choice(allowed, notebook.CLOUD, replace=False)
+    every = result.values()
+    cloud = list(zip(every[x.name][allowed].tolist(), every[y.name][allowed].tolist(), strict=True))
+    axes = [[*(p[i] for p in points), *(p[i] for p in cloud)] for i in (0, 1)]
+    ends = tuple(
+        (_formatted(metric, min(axis)), _formatted(metric, max(axis)))
+        for metric, axis in zip((x, y), axes, strict=True)
+    )
+    m = len(result.problem.objectives)
+    about = notebook.note(f"a projection of {m} objectives onto two") if m > 2 else ""
+    return notebook.scatter(points, cloud, (x.name, y.name), (ends[0], ends[1])) + about
 
 
 def failed_note(result: Result) -> str:

@@ -16,6 +16,7 @@ from nastool.study import Progress, StrategyFactory, Study, Until
 
 if TYPE_CHECKING:
     from nastool.executors import Executor
+    from nastool.known import Known
     from nastool.store import Store
 
 
@@ -36,6 +37,7 @@ def search(
     progress: Progress | None = None,
     until: Until | None = None,
     executor: Executor | None = None,
+    known: Known | str | None = None,
 ) -> Result:
     """Search a space for the best architectures, as ``nastool search`` does.
 
@@ -56,6 +58,7 @@ def search(
         until: Asked between batches whether to end before the budget, e.g.
             `nastool.stopping.Patience`.
         executor: Where objectives run that are not cheap; in this process by default.
+        known: What it begins with and need not pay for: a table, a study of the store, or values.
 
     Raises:
         InvalidInputError: Something is unknown, or the parts do not fit together.
@@ -75,13 +78,15 @@ def search(
             "seed": seed,
             "batch_size": batch_size,
             "study": study,
+            "known": known if isinstance(known, str) else "",
         },
         "search",
     )
     problem = make_problem(space, wanted, recipe.constraints)
     if isinstance(strategy, str):
-        made = Study.of(recipe, store, problem=problem, executor=executor)
+        given = None if isinstance(known, str) else known
+        made = Study.of(recipe, store, problem=problem, executor=executor, known=given)
     else:
         factory = functools.partial(strategy, **recipe.options)
-        made = Study(problem, factory, store, study or None, seed, executor=executor)
+        made = Study(problem, factory, store, study or None, seed, executor=executor, known=known)
     return made.run(recipe.budget, batch_size, progress, until=until)

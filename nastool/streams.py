@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nastool.archive import Archive
 from nastool.batches import BatchEvaluator
-from nastool.executors import Chunk, Executor, Work, wait_for_any
+from nastool.executors import MOMENT, Chunk, Executor, Work, wait_for_any
 from nastool.objective import Objective
 from nastool.results import Failure
 from nastool.space import Genotypes
@@ -65,9 +65,12 @@ class Stream(BatchEvaluator):
         archive: What is evaluated already, with its problem.
         store: Knows what was measured before, and keeps what is.
         executor: Where metrics run that are not cheap.
+        moment: Seconds that what a worker is handed should take.
     """
 
-    def __init__(self, archive: Archive, store: Store | None, executor: Executor) -> None:
+    def __init__(
+        self, archive: Archive, store: Store | None, executor: Executor, moment: float = MOMENT
+    ) -> None:
         super().__init__(archive, store, executor)
         self._rows: dict[int, _Row] = {}
         self._complete: list[int] = []
@@ -75,7 +78,8 @@ class Stream(BatchEvaluator):
         reported = self._problem.reported
         slow = [column for column, metric in enumerate(reported) if not metric.is_cheap]
         self._works = {
-            column: Work(executor, reported[column], shared_by=len(slow)) for column in slow
+            column: Work(executor, reported[column], shared_by=len(slow), moment=moment)
+            for column in slow
         }
 
     def __len__(self) -> int:

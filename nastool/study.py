@@ -6,33 +6,40 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, TypeGuard
 
 import numpy as np
 
 from nastool.archive import Archive
 from nastool.batches import BatchEvaluator
-from nastool.errors import InvalidInputError, StoreError, naming
+from nastool.course import STALE_LIMIT, Course
+from nastool.errors import InvalidInputError, StoreError
 from nastool.evaluations import Evaluations
-from nastool.executors import Executor, Serial
+from nastool.executors import MOMENT, Executor, Serial
+from nastool.flowing import MOMENT_SHARED, Alone, Flow, Shared
 from nastool.interrupt import Interrupt
 from nastool.keeping import Keeper
-from nastool.objective import read_only
+from nastool.known import Known, find_known
 from nastool.plugins import load_strategy
 from nastool.problem import Problem
 from nastool.recipes.study_recipe import StudyRecipe, described_recipe, stored_recipe
 from nastool.reopening import (
+    ASYNCHRONOUS,
+    KNOWN,
     STARTING_STATE,
+    check_course,
     check_named,
     check_problem,
     compare_identities,
     describe,
     fill,
     problem_identity,
+    restore,
     stored_failures,
     stored_stop_reason,
 )
-from nastool.results import Failure, Result, StopReason
+from nastool.results import Result, StopReason
 from nastool.space import Genotypes
 from nastool.strategies.base import Strategy, check_size
 from nastool.streams import Stream
@@ -50,9 +57,6 @@ StrategyFactory = Callable[[Problem, int], Strategy]
 """Makes a strategy from a problem and a seed, as every strategy class does."""
 
 _LOG = logging.getLogger(__name__)
-
-_STALE_LIMIT = 100
-"""Consecutive batches without a new genotype after which a strategy counts as stalled."""
 
 
 class Study:
@@ -73,6 +77,9 @@ class Study:
         description: JSON values, kept with the study, from which a command line can build problem
             and strategy again.
         executor: Where objectives run that are not cheap; in this process by default.
+        known: Evaluations that the study begins with, whose strategy is told of them: no budget is
+            spent on them. As they are, or as the text of a table or of a study in the store, see
+            `nastool.known.find_known`.
 
     Raises:
         InvalidInputError: The store has a study of that name, made with something else.
@@ -89,6 +96,7 @@ class Study:
         *,
         description: Mapping[str, Any] | None = None,
         executor: Executor | None = None,
+        known: Known | str | None = None,
     ) -> None:
         if isinstance(strategy, str):
             description = {"strategy": strategy, **(description or {})}
@@ -102,15 +110,12 @@ class Study:
         self.seed = seed
         self.description = describe(problem, self.strategy, seed, description)
         self.name = name or ""
-        self._archive = Archive(problem)
-        self._failures: list[Failure] = []
+        self._course = Course(self.strategy, self.description["strategy"])
+        self._archive = self._course.archive
         self._batch_size: int | None = None
         self._pending: tuple[Genotypes, list[Any]] | None = None
-        self._told = 0
-        self._stream: Stream | None = None
-        self._left: Genotypes = np.empty((0, len(problem.space.genes)), dtype=np.int64)
+        self._flow: Flow | None = None
         self._size = problem.space.count.high
-        self._stale = 0
         self._seconds = 0.0
         self._stop_reason: StopReason = ""
         self._keeper: Keeper | None = None
@@ -121,6 +126,11 @@ class Study:
             opened = store if isinstance(store, Store) else open_store(store)
             self._keeper = Keeper(opened)
         self._opened, self._executor = opened, executor or Serial()
+        if isinstance(known, str):
+            known = find_known(known, problem, self._opened)
+        self._known = known
+        if known is not None:
+            self.description[KNOWN] = {"evaluations": len(known), "source": known.source}
         self._evaluator = BatchEvaluator(self._archive, self._opened, self._executor)
         if self._keeper is not None:
             self._identity = self._make_identity()
@@ -136,6 +146,7 @@ class Study:
         *,
         problem: Problem | None = None,
         executor: Executor | None = None,
+        known: Known | None = None,
     ) -> Self:
         """The study that a recipe describes, with what the store already holds of it.
 
@@ -144,6 +155,7 @@ class Study:
             store: Where to keep it, as a store or its URL; only in memory by default.
             problem: The recipe's, where it is made already.
             executor: As for the class.
+            known: In the place of what the recipe names.
 
         Raises:
             InvalidInputError: Something is unknown, or the parts do not fit together.
@@ -158,6 +170,7 @@ class Study:
             recipe.seed,
             description=recipe.description,
             executor=executor,
+            known=known or recipe.known or None,
         )
 
     @classmethod
@@ -175,7 +188,9 @@ class Study:
         from nastool.store import Store, open_store
 
         opened = store if isinstance(store, Store) else open_store(store, create=False)
-        return cls.of(stored_recipe(opened.load(name).summary), opened)
+        # What it began with is there.
+        recipe = replace(stored_recipe(opened.load(name).summary), known="")
+        return cls.of(recipe, opened)
 
     @property
     def recipe(self) -> StudyRecipe:
@@ -189,7 +204,7 @@ class Study:
             self._archive,
             self._seconds,
             self._stop_reason,
-            self._failures,
+            self._course.failures,
             self.name,
             self.description,
         )
@@ -203,6 +218,12 @@ class Study:
         return len(self._archive)
 
     @property
+    def known(self) -> int:
+        """How many of its evaluations it began with, and has not paid for."""
+        said: int = self.description.get(KNOWN, {"evaluations": 0})["evaluations"]
+        return min(said, len(self))
+
+    @property
     def failed(self) -> int:
         """How many of its evaluations have failed; `run` can try them again."""
         return int(np.isnan(self._archive.values).any(axis=1).sum())
@@ -214,6 +235,13 @@ class Study:
             f"{self.description['strategy']}, seed {self.seed}>"
         )
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: what has been found so far."""
+        result = self.result()
+        if not result.strategy:
+            result = replace(result, strategy=str(self.description["strategy"]))
+        return result._repr_html_()
+
     def run(
         self,
         budget: int,
@@ -223,6 +251,7 @@ class Study:
         retry_failed: bool = False,
         until: Until | None = None,
         pending: int | None = None,
+        join: bool = False,
     ) -> Result:
         """Evaluate until the study holds that many distinct genotypes.
 
@@ -230,7 +259,8 @@ class Study:
         "interrupted"; a second Ctrl-C raises KeyboardInterrupt.
 
         Args:
-            budget: Evaluations of the whole study, those of earlier runs included.
+            budget: Evaluations of the whole study, those of earlier runs included, those that
+                it began with not.
             batch_size: How many genotypes the strategy is asked for at a time; the strategy's own
                 choice by default. It belongs to the study: a later run must not change it.
             progress: Told after every batch.
@@ -241,10 +271,15 @@ class Study:
             pending: How many architectures are under way at any time. The strategy is then told
                 each as it is evaluated, in an order that depends on the machines; by default it is
                 told whole batches, and what is found does not depend on them.
+            join: Whether other processes that join it work on the study, too, each of them under
+                the same budget. What one of them has under way is its own, as many as take a moment
+                or ``pending``; the strategy is told as with ``pending``, and if a process dies, the
+                others evaluate what it had. All end with all that was found.
 
         Raises:
-            InvalidInputError: A budget or batch size below 1, another batch size than before, or
-                a strategy that returns something else than it must.
+            InvalidInputError: A budget or batch size below 1, another batch size than before, a
+                strategy that returns something else than it must, or a study to be joined that
+                others cannot find.
             NastoolError: Every architecture so far failed, or the strategy raised.
             StoreError: The store cannot be written.
         """
@@ -252,64 +287,136 @@ class Study:
             raise InvalidInputError(f"a budget must be at least 1 evaluation, got {budget}")
         if pending is not None:
             check_size("pending", pending)
-            self._stream = Stream(self._archive, self._opened, self._executor)
-        batch_size = self._settle_batch_size(batch_size)
-        if (keeper := self._keeper) is not None:
-            base = f"{self.problem.space.name}-{self.description['strategy']}"
-            identity = {**self._identity, "batch_size": batch_size}
-            self.name = keeper.create(self.name, base, identity, self.description)
-            keeper.begin()
-        begin = time.perf_counter()
+        if join:
+            self._check_shareable(retry_failed)
+        if join or pending is not None:
+            self._say("several processes" if join else f"{pending} under way")
+        batch_size = self._begin(batch_size, join)
+        keeper, begin = self._keeper, time.perf_counter()
+        budget += self.known
         strategy = self.description["strategy"]
         _LOG.info("%s by %s: %d of %d", self.problem.summary, strategy, len(self._archive), budget)
         offset = self._seconds
         stop_reason: StopReason = ""
+        flow = self._flow = self._make_flow(pending, join)
         try:
             with Interrupt() as interrupt:
                 if retry_failed and self.failed:
                     stop_reason = self._retry(interrupt)
                 while not stop_reason:
+                    zero = begin - offset
                     if interrupt.requested:
                         stop_reason = "interrupted"
                     elif until is not None and len(self) and (ended := until(self)):
                         stop_reason = "asked" if ended is True else ended
-                    elif pending is not None:
-                        stop_reason = self._flow(budget, pending, interrupt, begin - offset)
+                    elif flow is not None:
+                        stop_reason = flow.step(budget, interrupt, zero)
                     else:
-                        stop_reason = self._step(budget, batch_size, interrupt, begin - offset)
+                        stop_reason = self._step(budget, batch_size, interrupt, zero)
                     self._seconds = offset + time.perf_counter() - begin
                     if stop_reason or (keeper is not None and keeper.is_due):
                         self._commit(stop_reason)
                     _LOG.debug("%d of %d evaluations", len(self._archive), budget)
                     if progress is not None:
-                        progress(len(self._archive), budget)
+                        progress(len(self._archive) - self.known, budget - self.known)
         except BaseException:
             # Whatever it was is more important than a second error about the store.
             with contextlib.suppress(StoreError):
                 self._commit("", boundary=False)
+                if flow is not None:
+                    flow.close("")
             raise
         finally:
-            if self._stream is not None:
-                self._left = self._stream.genotypes
-                self._stream.close()
-                self._stream = None
+            self._flow = None
+        if flow is not None:
+            flow.close(stop_reason)
         self._stop_reason = stop_reason
         _LOG.info("%d evaluations in %.1f s: %s", len(self._archive), self._seconds, stop_reason)
         return self.result()
 
+    def _check_shareable(self, retry_failed: bool) -> None:
+        """Raise InvalidInputError unless other processes can find the study."""
+        if self._opened is None or not self._opened.is_shared:
+            raise InvalidInputError("a study is joined in a store that other processes see")
+        if not self.name:
+            raise InvalidInputError("a study is joined by its name, got none")
+        if retry_failed:
+            raise InvalidInputError("what has failed is tried again by one process that shares not")
+
+    def _say(self, asynchronous: str) -> None:
+        """Have the study say from now on that what it found depends on the machines."""
+        if self.description.get(ASYNCHRONOUS) != asynchronous:
+            self.description[ASYNCHRONOUS] = asynchronous
+            if self._keeper is not None and self._keeper.exists:
+                self._keeper.store.annotate(self.name, ASYNCHRONOUS, asynchronous)
+
+    def _begin(self, batch_size: int | None, join: bool) -> int:
+        """Make the study in its store, unless it is there; its batch size.
+
+        Raises:
+            InvalidInputError: Its batch size is another one, or processes share it.
+        """
+        settled = self._settle_batch_size(batch_size)
+        if (keeper := self._keeper) is None:
+            self._take_known()
+            return settled
+        if keeper.exists and not join and (others := keeper.shared_by()):
+            raise InvalidInputError(
+                f"study {self.name!r} is shared by {others} processes at work: join them, or wait "
+                "for their end"
+            )
+        base = f"{self.problem.space.name}-{self.description['strategy']}"
+        identity = {**self._identity, "batch_size": settled}
+        is_there = keeper.exists
+        try:
+            known = self._known
+            self.name = keeper.create(self.name, base, identity, self.description, known)
+            if not is_there:
+                self._take_known()
+        except InvalidInputError:
+            stored = keeper.store.find(self.name) if join else None
+            if stored is None:
+                raise
+            # Who joins comes when another one has begun.
+            self._restore(stored, keeper)
+            settled = self._settle_batch_size(batch_size)
+        keeper.begin()
+        return settled
+
+    def _take_known(self) -> None:
+        """Begin with what is known, unless it has begun."""
+        if self._known is not None and not len(self._archive):
+            keys = self.problem.space.keys(self._known.genotypes)
+            self._archive.append(keys, self._known.genotypes, self._known.values, 0.0)
+
+    def _make_flow(self, pending: int | None, join: bool) -> Flow | None:
+        """What runs it one by one, where that is asked for."""
+        if pending is None and not join:
+            return None
+        # Of a batch that was begun, the strategy is told like of all else.
+        self._pending = None
+        moment = MOMENT_SHARED if join else MOMENT
+        stream = Stream(self._archive, self._opened, self._executor, moment)
+        if join and self._keeper is not None:
+            return Shared(self._course, stream, self._keeper, pending, self._executor.workers)
+        return Alone(self._course, stream, pending or self._executor.workers)
+
     def _step(self, budget: int, batch_size: int, interrupt: Interrupt, zero: float) -> StopReason:
         """Ask, evaluate what is new, tell; returns why to stop, empty to go on."""
-        archive = self._archive
+        archive, course = self._archive, self._course
         if len(archive) >= budget:
             return "budget"
-        if self._stale >= _STALE_LIMIT:
+        if course.stale >= STALE_LIMIT:
             return "stalled"
+        if course.told < self.known:
+            course.tell(archive.evaluations(slice(course.told, self.known)))
+            course.told = self.known
         if self._pending is None:
-            if self._told >= self._size:
+            if course.told >= self._size:
                 return "exhausted"
             try:
                 with interrupt.cutting_short(self.strategy.can_be_interrupted):
-                    proposals = self._ask(batch_size)
+                    proposals = course.ask(batch_size)
             except KeyboardInterrupt:
                 if not interrupt.requested or not self.strategy.can_be_interrupted:
                     raise
@@ -323,7 +430,7 @@ class Study:
         if len(new):
             chosen = new[: budget - begin]
             values, failures = self._evaluator.evaluate(proposals[chosen], interrupt)
-            self._failures += failures
+            course.failures += failures
             known = chosen[: len(values)]
             elapsed = time.perf_counter() - zero
             archive.append([keys[k] for k in known.tolist()], proposals[known], values, elapsed)
@@ -333,103 +440,32 @@ class Study:
                 return "budget"
         if len(new) == len(keys):
             told = len(archive)
-            self._tell(archive.evaluations(slice(begin, told)))
+            course.tell(archive.evaluations(slice(begin, told)))
         else:
             # After a kill the archive is ahead of the strategy: what it has not seen is new to it.
             rows = archive.rows(keys)
-            told = max(self._told, int(rows.max()) + 1)
-            self._tell(archive.evaluations(rows))
+            told = max(course.told, int(rows.max()) + 1)
+            course.tell(archive.evaluations(rows))
         self._pending = None
-        self._stale = 0 if told > self._told else self._stale + 1
-        self._told = told
+        course.stale = 0 if told > course.told else course.stale + 1
+        course.told = told
         return ""
-
-    def _flow(self, budget: int, pending: int, interrupt: Interrupt, zero: float) -> StopReason:
-        """Keep so many under way, and tell what has come; returns why to stop, empty to go on."""
-        archive, stream = self._archive, self._stream
-        if stream is None or len(archive) >= budget:
-            return "budget"
-        if self._told < len(archive):
-            self._tell(archive.evaluations(slice(self._told, len(archive))))
-            self._told = len(archive)
-        if self._stale >= _STALE_LIMIT and not stream:
-            return "stalled"
-        if len(self._left):
-            # What was under way when an earlier run ended.
-            self._add(stream, self._left)
-            self._left = self._left[:0]
-        free = min(pending, budget - len(archive)) - len(stream)
-        if free > 0:
-            self.strategy.pending = stream.genotypes
-            proposals = self._ask(free)
-            if not len(proposals) and not stream:
-                return "exhausted"
-            self._stale = 0 if self._add(stream, proposals) else self._stale + 1
-        if not stream:
-            return ""
-        try:
-            with interrupt.cutting_short():
-                found = stream.collect()
-        except KeyboardInterrupt:
-            return "interrupted"
-        self._failures += found.failures
-        archive.append(found.keys, found.genotypes, found.values, time.perf_counter() - zero)
-        self._tell(archive.evaluations(slice(self._told, len(archive))))
-        self._told = len(archive)
-        return ""
-
-    def _add(self, stream: Stream, genotypes: Genotypes) -> bool:
-        """Have what is new evaluated; whether anything is."""
-        keys, under_way = self.problem.space.keys(genotypes), stream.keys
-        positions = self._archive.first_positions(keys).tolist()
-        new = [position for position in positions if keys[position] not in under_way]
-        stream.add([keys[position] for position in new], genotypes[new])
-        if not new and len(genotypes):
-            known = sorted({key for key in keys if key not in under_way}, key=keys.index)
-            if known:
-                # Proposed again, it is to be told again, or it would be proposed for ever.
-                self._tell(self._archive.evaluations(self._archive.rows(known)))
-        return bool(new)
-
-    def _ask(self, n: int) -> Genotypes:
-        space, what = self.problem.space, f"strategy {self.description['strategy']}"
-        with naming(what):
-            proposals = self.strategy.ask(n)
-        try:
-            genotypes = space.validate(proposals)
-        except InvalidInputError as error:
-            raise InvalidInputError(f"{what}: {error}") from error
-        if len(genotypes) > n:
-            raise InvalidInputError(
-                f"{what} must propose at most {n} genotypes, got {len(genotypes)}"
-            )
-        with naming(f"space {space.name}"):
-            return space.canonicalize(read_only(genotypes))
-
-    def _tell(self, evaluations: Evaluations) -> None:
-        told = Evaluations(
-            read_only(evaluations.genotypes),
-            read_only(evaluations.objectives),
-            read_only(evaluations.violations),
-        )
-        with naming(f"strategy {self.description['strategy']}"):
-            self.strategy.tell(told)
 
     def _retry(self, interrupt: Interrupt) -> StopReason:
         """Evaluate again what has failed; returns why to stop, empty to go on."""
-        archive = self._archive
+        archive, course = self._archive, self._course
         failed = np.flatnonzero(np.isnan(archive.values).any(axis=1))
         genotypes = archive.genotypes[failed]
         values, failures = self._evaluator.evaluate(genotypes, interrupt, archive.values[failed])
         retried = set(self.problem.space.texts(genotypes[: len(values)]))
-        kept = [failure for failure in self._failures if failure.architecture not in retried]
-        self._failures = kept + failures
+        kept = [failure for failure in course.failures if failure.architecture not in retried]
+        course.failures = kept + failures
         rows = failed[: len(values)]
         archive.replace(rows, values)
         # Of what the archive is ahead of it after a kill, the strategy will be told in its turn.
-        told = rows[rows < self._told]
+        told = rows[rows < course.told]
         if len(told):
-            self._tell(archive.evaluations(told))
+            course.tell(archive.evaluations(told))
         self._commit("", revise=True)
         return "interrupted" if len(rows) < len(failed) else ""
 
@@ -449,8 +485,10 @@ class Study:
         """What must not change between runs."""
         from nastool.store.encoding import state_digest
 
+        known = {} if self._known is None else {KNOWN: self._known.digest}
         return {
             **problem_identity(self.problem),
+            **known,
             "strategy": self.description["strategy"],
             "settings": self.description["settings"],
             "seed": self.seed,
@@ -466,35 +504,14 @@ class Study:
             raise stored.summary.damaged("batch_size", "be a number of at least 1", batch_size)
         self._batch_size = batch_size
         fill(self._archive, stored)
-        self._failures = stored_failures(stored)
+        self._course.failures = stored_failures(stored)
         self._stop_reason = stored_stop_reason(stored.summary)
         self._seconds = stored.summary.seconds
+        self.description |= check_course(stored.summary)
         if stored.state is not None:
-            self._restore_state(stored)
-        kept = self._told, self._stale, stored.summary.stop_reason
+            restore(self._course, stored)
+        kept = self._course.told, self._course.stale, stored.summary.stop_reason
         keeper.follow(stored, None if stored.state is None else kept)
-
-    def _restore_state(self, stored: StoredStudy) -> None:
-        state = stored.state or {}
-        told, stale = state.get("told"), state.get("stale")
-        if not _is_count(told) or not _is_count(stale) or told > len(self._archive):
-            raise stored.summary.damaged("state", "say how much the strategy was told", state)
-        try:
-            self.strategy.load_state_dict(state["strategy"])
-        except Exception as error:
-            # What a strategy makes of a state that is not its own is anything.
-            raise StoreError(
-                f"study {self.name!r} is damaged: its state is none of strategy "
-                f"{self.description['strategy']} ({type(error).__name__}: {error})"
-            ) from error
-        self._told, self._stale = told, stale
-        left = np.asarray(state.get("pending", self._left))
-        try:
-            self._left = self.problem.space.validate(left)
-        except InvalidInputError as error:
-            raise stored.summary.damaged(
-                "state", "hold genotypes that are pending", left
-            ) from error
 
     def _commit(self, stop_reason: StopReason, boundary: bool = True, revise: bool = False) -> None:
         """Write what is new, or everything anew; the strategy's state too, unless within a batch.
@@ -504,20 +521,13 @@ class Study:
             boundary: Whether the strategy is between two batches.
             revise: Whether evaluations that the store has are others now.
         """
-        if self._keeper is None:
+        if self._keeper is None or (self._flow is not None and self._flow.commits):
             return
-        state = None
+        state, course = None, self._course
         if boundary and self._pending is None:
-            state = {
-                "strategy": self.strategy.state_dict(),
-                "told": self._told,
-                "stale": self._stale,
-            }
-            left = self._left if self._stream is None else self._stream.genotypes
-            if len(left):
-                state["pending"] = left
+            state = course.state(course.left if self._flow is None else self._flow.under_way)
         self._keeper.commit(
-            self._archive, self._failures, state, self._seconds, stop_reason, revise=revise
+            self._archive, course.failures, state, self._seconds, stop_reason, revise=revise
         )
 
 
@@ -534,6 +544,7 @@ def load_result(store: Store, name: str, problem: Problem) -> Result:
     """
     stored = store.load(name)
     check_problem(stored.summary, problem)
+    check_course(stored.summary)
     archive = Archive(problem)
     fill(archive, stored)
     check_named(stored.summary, problem)

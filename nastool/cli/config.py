@@ -9,13 +9,14 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from nastool.cli.options import PLUGIN_FILES, WholeNumber
+from nastool.cli.options import PLUGIN_FILES, WholeNumber, load_plugin
 from nastool.errors import InvalidInputError, nearest
 
 if TYPE_CHECKING:
@@ -111,6 +112,47 @@ def invoke_file(ctx: click.Context, path: Path, arguments: list[str]) -> Any:
     )
 
 
+class OpenCommand(click.Command):
+    """A command that plugins give further options, also those of files that are named with it."""
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        if parent is not None:
+            for file in _plugins_named(parent, args):
+                load_plugin(parent, file)
+        return super().make_context(info_name, args, parent, **extra)
+
+
+def _plugins_named(ctx: click.Context, arguments: list[str]) -> Iterator[Path]:
+    """Files of plugins that arguments name, or files of options among them.
+
+    What is wrong with the latter is said where they are read.
+    """
+    from nastool.files.documents import read_document
+
+    documents = [ctx.meta[_RUN]] if _RUN in ctx.meta else []
+    words = iter(arguments)
+    for word in words:
+        option, sign, value = word.partition("=")
+        if option in ("--plugin", "--config"):
+            value = value if sign else next(words, "")
+            if option == "--plugin":
+                yield Path(value)
+            elif _is_toml(value):
+                documents.append(Path(value))
+    for path in documents:
+        with suppress(InvalidInputError):
+            content = read_document(path).content
+            for key in ("plugin", "plugins"):
+                named = content.get(key, [])
+                yield from map(Path, [named] if isinstance(named, str) else named)
+
+
 def _config_option(own: click.Parameter | None) -> click.Option:
     """The option ``--config`` of a command.
 
@@ -180,7 +222,7 @@ def _place(ctx: click.Context, text: str) -> str:
     What a command finds wrong in an option that a file gave, it says as if it were typed.
     """
     option = text.partition(":")[0]
-    for param in ctx.command.params:
+    for param in ctx.command.get_params(ctx):
         name = str(param.name)
         if option in param.opts and ctx.get_parameter_source(name) is ParameterSource.DEFAULT_MAP:
             return str(ctx.meta.get(_PLACES, {}).get(name, ""))
@@ -196,9 +238,9 @@ def _command_name(ctx: click.Context) -> str:
     return " ".join(names)
 
 
-def _taken(command: click.Command) -> Iterator[click.Parameter]:
-    """The parameters that a file may give."""
-    for param in command.params:
+def _taken(ctx: click.Context) -> Iterator[click.Parameter]:
+    """The parameters of a command that a file may give."""
+    for param in ctx.command.get_params(ctx):
         if not _UNTAKEN & {*param.opts}:
             yield param
 
@@ -210,9 +252,9 @@ def _key(param: click.Parameter) -> str:
     return max(param.opts, key=len).lstrip("-")
 
 
-def _keys(command: click.Command, own: click.Parameter | None) -> dict[str, click.Parameter]:
+def _keys(ctx: click.Context, own: click.Parameter | None) -> dict[str, click.Parameter]:
     """Every name that a file may use; of what may be given more than once the plural, too."""
-    found = {_key(param): param for param in _taken(command)}
+    found = {_key(param): param for param in _taken(ctx)}
     if own is not None:
         found["config"] = own
     plural = {}
@@ -227,7 +269,7 @@ def _read(ctx: click.Context, path: Path, own: click.Parameter | None) -> dict[s
     from nastool.files.documents import read_document
 
     document = read_document(path)
-    known, name = _keys(ctx.command, own), _command_name(ctx)
+    known, name = _keys(ctx, own), _command_name(ctx)
     content: dict[str, Any] = {}
     for key, value in document.content.items():
         if key == COMMAND:
@@ -236,7 +278,7 @@ def _read(ctx: click.Context, path: Path, own: click.Parameter | None) -> dict[s
             continue
         param = known.get(key.replace("-", "_"))
         if param is None:
-            listed = [_key(each) for each in _taken(ctx.command)]
+            listed = [_key(each) for each in _taken(ctx)]
             raise InvalidInputError(f"{document.at(key)}: unknown key; {nearest(key, listed)}")
         if param.name in content:
             raise InvalidInputError(f"{document.at(key)}: expected once, got it by two names")
@@ -314,7 +356,7 @@ def _dumped(ctx: click.Context) -> str:
 
     content: dict[str, Any] = {COMMAND: _command_name(ctx)}
     hidden = []
-    for param in _taken(ctx.command):
+    for param in _taken(ctx):
         value = ctx.params.get(str(param.name))
         if param.name == "plugin":
             value = ctx.meta.get(PLUGIN_FILES)

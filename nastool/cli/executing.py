@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -44,6 +44,25 @@ class Executing:
 
         with load_executor(self.text, self.timeout_s) as executor:
             yield executor
+
+
+def how_it_went(description: Mapping[str, Any]) -> dict[str, str]:
+    """What to say of how a study went, from its description: where it began, and by which order."""
+    from nastool.reopening import ASYNCHRONOUS, KNOWN
+
+    said = {}
+    if KNOWN in description:
+        begun = description[KNOWN]
+        said[KNOWN] = (
+            f"{begun['evaluations']:,} evaluations from {begun.get('source') or 'elsewhere'}, told "
+            "to the strategy and not paid for"
+        )
+    if ASYNCHRONOUS in description:
+        said[ASYNCHRONOUS] = (
+            f"{description[ASYNCHRONOUS]}, told as they came: the order depends on the machines, "
+            "and another run may find something else"
+        )
+    return said
 
 
 def executor_options(command: _F) -> _F:

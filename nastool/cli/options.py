@@ -111,13 +111,22 @@ def _load_plugins(
     ctx: click.Context, param: click.Parameter, files: tuple[Path, ...]
 ) -> tuple[Path, ...]:
     del param
-    ctx.meta[PLUGIN_FILES] = tuple(dict.fromkeys((*ctx.meta.get(PLUGIN_FILES, ()), *files)))
     for file in files:
-        # Resolving plugins takes a while to import; most commands never name a file.
-        from nastool.discovery import load_file
-
-        load_file(file)
+        load_plugin(ctx, file)
     return files
+
+
+def load_plugin(ctx: click.Context, file: Path) -> None:
+    """Run a file of plugins, and remember it for worker processes.
+
+    Raises:
+        InvalidInputError: There is none, or something is wrong with it.
+    """
+    # Resolving plugins takes a while to import; most commands never name a file.
+    from nastool.discovery import load_file
+
+    ctx.meta[PLUGIN_FILES] = tuple(dict.fromkeys((*ctx.meta.get(PLUGIN_FILES, ()), file)))
+    load_file(file)
 
 
 def corrected_option(command: _F) -> _F:

@@ -206,15 +206,19 @@ def _rendered(make: Callable[[int], RenderableType], *, plain: bool) -> str:
     return "\n".join(line.rstrip() for line in text.rstrip("\n").split("\n"))
 
 
-def check_page(plot: Path | None) -> None:
+def check_page(plot: Path | None, option: str = "--plot") -> None:
     """Check that a page of figures can be written there.
+
+    Args:
+        plot: The file, or None where none is wanted.
+        option: Names it.
 
     Raises:
         InvalidInputError: It is no HTML file, or its folder does not exist.
     """
     if plot and plot.suffix.lower() not in (".html", ".htm"):
-        raise InvalidInputError(f"--plot: must end in .html, got {str(plot)!r}")
-    check_output("--plot", plot)
+        raise InvalidInputError(f"{option}: must end in .html, got {str(plot)!r}")
+    check_output(option, plot)
 
 
 def check_output(option: str, file: Path | None) -> None:

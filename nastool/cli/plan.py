@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import click
 
 from nastool.cli.progress import ProgressBar
+from nastool.cli.tracking import Tracking
 from nastool.comparison import runs_of
 from nastool.errors import InvalidInputError
 from nastool.executors import Executor
@@ -30,6 +31,8 @@ class Plan:
         ending: When it ends before its budget.
         executor: Where what is not cheap is evaluated; in this process by default.
         pending: How many are under way at a time, told one by one; None for whole batches.
+        join: Whether other processes that join it work on the study, too.
+        tracking: Where curves go.
     """
 
     recipe: StudyRecipe
@@ -38,6 +41,8 @@ class Plan:
     ending: Ending = NO_END
     executor: Executor | None = None
     pending: int | None = None
+    join: bool = False
+    tracking: Tracking = field(default_factory=Tracking)
 
     def study(self, problem: Problem | None = None) -> Study:
         """The study, with what the store already holds of it.
@@ -58,33 +63,38 @@ class Plan:
             study: From `study`.
             label: Which of many searches it is; empty for one by itself.
         """
-        before, failed, budget = len(study), study.failed, self.recipe.budget
+        before, failed, budget = len(study) - study.known, study.failed, self.recipe.budget
         where = f"Study {study.name} in {showable(self.storage)}"
-        with ProgressBar(f"searching, {label}" if label else "searching") as progress:
+        name = study.name or self.recipe.name_for(study.strategy)
+        tracked = self.tracking.opened(name, before, self.recipe.as_dict())
+        with tracked, ProgressBar(f"searching, {label}" if label else "searching") as progress:
             result = study.run(
                 budget,
                 self.recipe.batch_size,
-                progress,
+                self.tracking.following(study, progress),
                 retry_failed=self.retry_failed,
                 until=self.ending.until(),
                 pending=self.pending,
+                join=self.join,
             )
+        begun = study.known
+        made = len(result) - begun
         if label:
-            return result.first(budget)
+            return result.first(budget + begun)
         if self.retry_failed:
-            mended = failed - int(result.failed[:before].sum())
+            mended = failed - int(result.failed[: begun + before].sum())
             click.echo(
                 f"{where}: of {failed:,} failed evaluations, {mended:,} have a value now.", err=True
             )
-        elif 0 < before == len(result):
+        elif 0 < before == made:
             held = min(before, budget)
             click.echo(
                 f"{where} holds these {held:,} evaluations already; nothing was evaluated.",
                 err=True,
             )
-        if 0 < before < len(result):
+        if 0 < before < made:
             click.echo(f"{where} went on after {before:,} evaluations.", err=True)
-        return result.first(budget)
+        return result.first(budget + begun)
 
 
 def _check_name(storage: str, name: str) -> None:

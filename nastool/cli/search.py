@@ -12,7 +12,7 @@ import click
 
 from nastool.cli import completion
 from nastool.cli.constraints import constraint_options, read_constraints
-from nastool.cli.executing import Executing, executor_options
+from nastool.cli.executing import Executing, executor_options, how_it_went
 from nastool.cli.measuring import measuring_names
 from nastool.cli.options import (
     Name,
@@ -29,6 +29,7 @@ from nastool.cli.options import (
 )
 from nastool.cli.pages import help_page
 from nastool.cli.refine import Refining, refining_options
+from nastool.cli.tracking import Tracking, tracker_option
 from nastool.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -54,12 +55,19 @@ if TYPE_CHECKING:
 @ending_options
 @refining_options
 @executor_options
+@tracker_option
 @click.option(
     "--asynchronous",
     type=count,
     metavar="N",
     help="Keep N architectures under way and tell the strategy each as it comes, in an order that "
     "depends on the machines. Default: whole batches, the same whatever measures them.",
+)
+@click.option(
+    "--join",
+    is_flag=True,
+    help="Work on the study together with other processes that join it, on this machine or on "
+    "others that reach the same --storage; whoever dies, the others do its work.",
 )
 @storage_option
 @click.option(
@@ -77,6 +85,14 @@ if TYPE_CHECKING:
     metavar="METRIC=DIR",
     multiple=True,
     help="Folder of a predictor that takes the place of a metric's own; repeatable.",
+)
+@click.option(
+    "--from",
+    "known",
+    metavar="TABLE|STUDY",
+    default="",
+    help="Begin with what a table (.csv, .parquet: a column for each gene, or 'shape', and one for "
+    "each metric) or a study of the --storage knows: told to the strategy, and not paid for.",
 )
 @click.option(
     "--retry-failed",
@@ -101,10 +117,13 @@ def search(
     patience: int | None,
     refining: Refining | None,
     executing: Executing,
+    tracking: Tracking,
     asynchronous: int | None,
+    join: bool,
     storage: str,
     study_name: str | None,
     predictor_texts: tuple[str, ...],
+    known: str,
     retry_failed: bool,
     everything: bool,
     cloud: Path | None,
@@ -137,17 +156,22 @@ def search(
         batch_size,
         read_pairs(predictor_texts, "--predictor"),
         study_name or "",
+        known=known,
     )
     problem = recipe.problem()
     clouds = destination.clouds(cloud, problem)
     if retry_failed and storage == "none":
         raise InvalidInputError("--retry-failed: expected a study in a store, got --storage none")
+    if join:
+        _check_joinable(storage, retry_failed, refining)
     limit_s = None if time_text is None else parse_time("--time", time_text)
     ending = Ending(limit_s, patience)
+    if refining is not None and known:
+        raise InvalidInputError("--refine: expected no --from beside it")
     if refining is not None and ending:
         raise InvalidInputError("--refine: expected neither --time nor --patience beside it")
     with executing.opened() as executor:
-        plan = Plan(recipe, storage, retry_failed, ending, executor, asynchronous)
+        plan = Plan(recipe, storage, retry_failed, ending, executor, asynchronous, join, tracking)
         measured: dict[str, Objective] = {}
         verification: Mapping[str, Any] | None
         if refining is not None:
@@ -170,32 +194,32 @@ def search(
         "storage": "memory" if storage == "none" else showable(storage),
         **proof,
         **cut_short(study.strategy, result),
-        **_told_one_by_one(asynchronous),
+        **how_it_went(study.description),
         **({} if refining is None else {"refined": str(refining)}),
     }
     finished = proven and result.stop_reason != "interrupted"
     if finished or everything or len(result.listed().genotypes):
         destination.write(result, facts, verification, clouds)
-    _check_finished(result, budget, storage, study.name)
+    _check_finished(result, budget, storage, study.name, study.known)
     if not proven:
         raise KeyboardInterrupt("the proof is not finished, and nothing is kept of it")
 
 
-def _told_one_by_one(asynchronous: int | None) -> dict[str, str]:
-    """What to say of a search that depends on its machines."""
-    if asynchronous is None:
-        return {}
-    return {
-        "asynchronous": f"{asynchronous} under way, told as they came: the order depends on the "
-        "machines, and another run may find something else"
-    }
+def _check_joinable(storage: str, retry_failed: bool, refining: Refining | None) -> None:
+    """Refuse what is one process's: a store of its own, and turns of measuring and fitting."""
+    if storage == "none":
+        raise InvalidInputError("--join: expected a --storage that others see, got none")
+    if retry_failed:
+        raise InvalidInputError("--join: expected no --retry-failed beside it")
+    if refining is not None:
+        raise InvalidInputError("--join: expected no --refine beside it")
 
 
-def _check_finished(result: Result, budget: int, storage: str, name: str) -> None:
+def _check_finished(result: Result, budget: int, storage: str, name: str, known: int = 0) -> None:
     if result.stop_reason == "interrupted":
         kept = "nothing is kept" if storage == "none" else f"kept in study {name}"
         raise KeyboardInterrupt(
-            f"{len(result):,} of {budget:,} evaluations are done, {kept}"
+            f"{len(result) - known:,} of {budget:,} evaluations are done, {kept}"
             + ("" if storage == "none" else "; the same command goes on")
         )
 

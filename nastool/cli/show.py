@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nastool.cli import completion
+from nastool.cli.executing import how_it_went
 from nastool.cli.options import (
     PLUGIN_FILES,
     corrected_option,
@@ -88,6 +89,7 @@ def show(
         "strategy": summary.text("strategy"),
         "seed": summary.number("seed"),
         "storage": store.url,
+        **how_it_went(summary.description),
     }
     destination.write(result, facts, verification, clouds)
 

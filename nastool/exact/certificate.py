@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from nastool.errors import InvalidInputError
@@ -23,7 +24,7 @@ class Certificate:
         bound: Nothing in the space that is allowed can be better than that; equals `best` when
             complete.
         gap: How much better than what was found anything still unseen can be: for a front, at
-            equal cost.
+            equal cost; infinite where that is not known.
         front: Number of points found.
         seconds: Time the search has taken, over all its runs.
         done: Share of the work units that is done, from 0 to 1.
@@ -79,8 +80,9 @@ class Certificate:
                 f"proven: {what}; {self.size:,} {self.counted} accounted for in "
                 f"{self.seconds:,.1f} s ({shares})"
             )
+        gap = f", nothing unseen is better by more than {self.gap:.3g}"
         return (
             f"not proven: {self.covered:,} of {self.size:,} {self.counted} accounted for in "
             f"{self.seconds:,.1f} s ({shares}); best {self.best:.7g}, lower bound "
-            f"{self.bound:.7g}, nothing unseen is better by more than {self.gap:.3g}"
+            f"{self.bound:.7g}{gap if self.gap < math.inf else ''}"
         )

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from nastool.chain import ChainCost
 from nastool.exact.chains import Int, IntegerChain
-from nastool.exact.plan import INFINITE, Plan, make_plan
+from nastool.exact.plan import INFINITE, Plan, lowest, make_plan
 from nastool.exact.task import Task
 from nastool.space import Genotypes
 
@@ -41,11 +41,16 @@ class ChainSweep:
         """Genotypes of the least and the largest cost of each chain."""
         return np.stack([_extreme(b.cost, sign) for b in self._task.bounds for sign in (1, -1)])
 
-    def evaluate(self, genotypes: Genotypes) -> tuple[NDArray[np.bool_], Int, Int]:
-        """Which genotypes (n, d) are allowed, and their first costs and values, each (n,)."""
+    def evaluate(self, genotypes: Genotypes) -> tuple[NDArray[np.bool_], Int]:
+        """Which genotypes (n, d) are allowed, and their first costs and values, (n, 2)."""
         totals = np.stack([b.cost.evaluate(genotypes) for b in self._task.bounds], axis=1)
         allowed = ((totals >= self._lower) & (totals <= self._upper)).all(axis=1)
-        return allowed, totals[:, 0], self._plan.states.evaluate(genotypes)
+        values = self._plan.states.evaluate(genotypes)
+        return allowed, np.stack([totals[:, 0], values], axis=1)
+
+    def merge(self, points: Int) -> Int:
+        """The points (cost, value, number) that none dominates; see `lowest`."""
+        return lowest(points)
 
     def cover(
         self, unit: int, level: int, targets: tuple[Int, ...], front: Int, size: int, counts: Int

@@ -72,7 +72,7 @@ def make_form(problem: Problem, *, relax: bool = False, branch: int | None = Non
     """Express a problem.
 
     Args:
-        problem: One objective or two.
+        problem: One objective, two or three.
         relax: Leave out constraints that cannot be taken apart, for a bound instead of a proof.
         branch: Of a space that has branches, the one that is searched.
 
@@ -80,11 +80,11 @@ def make_form(problem: Problem, *, relax: bool = False, branch: int | None = Non
         InvalidInputError: Something that cannot be certified; the message says what.
     """
     objectives = problem.objectives
-    if len(objectives) > 2:
+    if len(objectives) > 3:
         names = ", ".join(o.name for o in objectives)
         raise InvalidInputError(
-            f"exact search certifies one objective or the front of two, got {names}: any two of "
-            "them have a certified front, whose points are part of the front of all"
+            f"exact search certifies one objective or the front of two or three, got {names}: any "
+            "three of them have a certified front, whose points are part of the front of all"
         )
     kept, dropped = _certifiable(problem)
     if dropped and not relax:
@@ -102,6 +102,9 @@ def make_form(problem: Problem, *, relax: bool = False, branch: int | None = Non
         )
     # The last cost is the axis of a front, whatever the order.
     ordered = sorted(objectives, key=lambda o: isinstance(o, CostObjective))
+    if len(ordered) > 2:
+        # Bounds against a cost are the best.
+        ordered = [ordered[0], ordered[2], ordered[1]]
     part = _Part(problem, branch)
     return Form(_task(part, ordered, kept), ordered[0].direction.sign, dropped)
 
@@ -185,6 +188,8 @@ def _task(
     part: _Part, ordered: Sequence[Objective], kept: Sequence[Constraint]
 ) -> Task | JointTask | ChainTask | SeparableTask:
     first, is_front, sign = ordered[0], len(ordered) == 2, ordered[0].direction.sign
+    if len(ordered) > 2:
+        return _joint_task(part, ordered, kept)
     metrics = [*ordered[1:], *(part.metric(c.metric) for c in kept)]
     separable = _separable_task(part, ordered, kept)
     if separable is not None:
@@ -282,7 +287,8 @@ def _joint_task(
         # The objective keeps a limit of its own, and nothing else does.
         functions.append(from_tables(part.sizes, ()))
         uppers["", 1] = math.inf
-    return JointTask(tuple(functions), tuple(uppers.values()), len(objectives) == 2)
+    n = len(objectives)
+    return JointTask(tuple(functions), tuple(uppers.values()), n > 1, n > 2)
 
 
 def objective_terms(objective: Objective) -> Separable | None:

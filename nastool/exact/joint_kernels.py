@@ -81,13 +81,159 @@ def _judge(
 
 
 @numba.njit(cache=True, nogil=True)
+def _place(value: int, begin: int, step: int, n: int) -> int:
+    """In which of n intervals a value lies; the first and the last have no end."""
+    return min(max(((value - begin) >> step) + 1, 0), n - 1)
+
+
+@numba.njit(cache=True, nogil=True)
+def _judge_surface(
+    residues: Int,
+    effects: Int,
+    open_genes: Int,
+    all_sizes: Int,
+    uppers: Int,
+    weights: Int,
+    others: Int,
+    ground: Int,
+    grid: Int,
+    base: int,
+    width: int,
+) -> int:
+    """Bound everything under a prefix where a front of three functions is wanted.
+
+    Args:
+        residues: See `_judge`, as what is not said here.
+        effects: Likewise.
+        open_genes: Likewise.
+        all_sizes: Likewise.
+        uppers: Likewise.
+        weights: Of the first two functions, shape (windows, 2).
+        others: Of the third and the second function, shape (windows, 2).
+        ground: What the first function must stay below, by intervals of the other two.
+        grid: Where these begin, and their widths as powers of two: second, third function; last,
+            whether bounds are used.
+        base: Where windows of the second function begin.
+        width: Of a window, as a power of two.
+    """
+    least = np.empty(3, np.int64)
+    for k in range(len(residues)):
+        total = residues[k]
+        for position in range(len(open_genes)):
+            gene = open_genes[position]
+            if gene < 0:
+                break
+            smallest = effects[k, position, 0]
+            for c in range(1, all_sizes[gene]):
+                smallest = min(smallest, effects[k, position, c])
+            total += smallest
+        if total > uppers[k]:
+            return NOTHING
+        if k < 3:
+            least[k] = total
+    if not grid[4]:
+        return OPEN
+    rows, columns = ground.shape
+    row = _place(least[1], grid[0], grid[1], rows)
+    if least[0] >= ground[row, _place(least[2], grid[2], grid[3], columns)]:
+        return NO_BETTER
+    last = min((uppers[1] - base) >> width, len(weights) - 1)
+    for window in range((max(least[1], base) - base) >> width, last + 1):
+        low = max(base + (window << width), least[1])
+        high = base + ((window + 1) << width) - 1
+        p, q = weights[window, 0], weights[window, 1]
+        r, s = others[window, 0], others[window, 1]
+        first = p * residues[0] + q * residues[1]
+        third = r * residues[2] + s * residues[1]
+        for position in range(len(open_genes)):
+            gene = open_genes[position]
+            if gene < 0:
+                break
+            a, b, c = effects[0, position], effects[1, position], effects[2, position]
+            one, other = p * a[0] + q * b[0], r * c[0] + s * b[0]
+            for choice in range(1, all_sizes[gene]):
+                one = min(one, p * a[choice] + q * b[choice])
+                other = min(other, r * c[choice] + s * b[choice])
+            first += one
+            third += other
+        # What the weighted sums leave where the second function is largest in the window.
+        first = max(least[0], -((q * high - first) // p))
+        third = max(least[2], -((s * high - third) // r))
+        row = _place(low, grid[0], grid[1], rows)
+        if first < ground[row, _place(third, grid[2], grid[3], columns)]:
+            return OPEN
+    return NO_BETTER
+
+
+@numba.njit(cache=True, nogil=True)
+def _note(
+    found: Int, size: int, ground: Int, row: int, column: int, second: int, value: int, third: int
+) -> bool:
+    """Keep a point that may be on the front of three, and raise what later ones must stay below.
+
+    Args:
+        found: Points (second, first function, number, third function).
+        size: How many there are.
+        ground: See `_judge_surface`; changed in place.
+        row: Interval of the second function.
+        column: Interval of the third function.
+        second: The second function.
+        value: The first function.
+        third: The third function.
+
+    Returns:
+        Whether there was room.
+    """
+    if size == len(found):
+        return False
+    found[size, 0], found[size, 1], found[size, 3] = second, value, third
+    # It is nowhere worse than what lies in a later interval of both. Downwards and to the right
+    # the limits fall: where one is as low, all behind it are.
+    for i in range(row + 1, ground.shape[0]):
+        if column + 1 >= ground.shape[1] or ground[i, column + 1] <= value:
+            break
+        for j in range(column + 1, ground.shape[1]):
+            if ground[i, j] <= value:
+                break
+            ground[i, j] = value
+    return True
+
+
+@numba.njit(cache=True, nogil=True)
+def mark_surface(points: Int) -> NDArray[np.bool_]:
+    """Which points (second, first function, number, third function), sorted, none dominates.
+
+    Of equal ones the first counts.
+    """
+    kept = np.zeros(len(points), np.bool_)
+    stairs = np.empty((len(points), 3), np.int64)
+    size = 0
+    for i in range(len(points)):
+        value, third = points[i, 1], points[i, 3]
+        low, high = 0, size
+        while low < high:
+            middle = (low + high) >> 1
+            if stairs[middle, 0] <= value:
+                low = middle + 1
+            else:
+                high = middle
+        if low == 0 or stairs[low - 1, 1] > third:
+            kept[i] = True
+            size = insert(stairs, size, value, third, i)
+    return kept
+
+
+@numba.njit(cache=True, nogil=True)
 def sweep(
     tables: JointTables,
     unit: int,
     unit_level: int,
     is_front: bool,
+    is_surface: bool,
     targets: Int,
     stairs: Int,
+    ground: Int,
+    grid: Int,
     front: Int,
     size: int,
     counts: Int,
@@ -99,10 +245,14 @@ def sweep(
         unit: Number of the prefix, of `unit_level` genes.
         unit_level: Its length.
         is_front: Whether a smaller second function is wanted too, not only a smaller first one.
+        is_surface: Whether a smaller third function is wanted, too.
         targets: See `_judge`.
         stairs: See `_judge`.
+        ground: See `_judge_surface`; changed in place.
+        grid: See `_judge_surface`.
         front: Points (second function, first function, number of the shape) by the second; grows
-            in place, shape (capacity, 3).
+            in place, shape (capacity, 3). Of a front of three what may be on it, with the third
+            function, shape (capacity, 4).
         size: How many there are.
         counts: Filled with the number of shapes (not allowed, pruned, evaluated).
 
@@ -176,19 +326,34 @@ def sweep(
                         span,
                         additive[level, k],
                     )
-                verdict = _judge(
-                    residues,
-                    additive[level].reshape(n, d, padded),
-                    tables.open_genes[level],
-                    tables.all_sizes,
-                    uppers,
-                    tables.weights,
-                    targets,
-                    stairs,
-                    tables.base,
-                    tables.width,
-                    tables.step,
-                )
+                if is_surface:
+                    verdict = _judge_surface(
+                        residues,
+                        additive[level].reshape(n, d, padded),
+                        tables.open_genes[level],
+                        tables.all_sizes,
+                        uppers,
+                        tables.weights,
+                        tables.others,
+                        ground,
+                        grid,
+                        tables.base,
+                        tables.width,
+                    )
+                else:
+                    verdict = _judge(
+                        residues,
+                        additive[level].reshape(n, d, padded),
+                        tables.open_genes[level],
+                        tables.all_sizes,
+                        uppers,
+                        tables.weights,
+                        targets,
+                        stairs,
+                        tables.base,
+                        tables.width,
+                        tables.step,
+                    )
                 if verdict != OPEN:
                     counts[verdict] += below[level]
                     level -= 1
@@ -231,19 +396,27 @@ def sweep(
                         if second > uppers[1]:
                             continue
                         value = sum1[0, row, v]
-                        if value >= stairs[(second - tables.base) >> tables.step]:
+                        if is_surface:
+                            third = sum1[2, row, v]
+                            at = _place(second, grid[0], grid[1], ground.shape[0])
+                            beside = _place(third, grid[2], grid[3], ground.shape[1])
+                            if value >= ground[at, beside]:
+                                continue
+                        elif value >= stairs[(second - tables.base) >> tables.step]:
                             continue
                         allowed = True
                         for k in range(2, n):
                             allowed = allowed and sum1[k, row, v] <= uppers[k]
-                        if allowed:
-                            size = insert(
-                                front,
-                                size,
-                                second if is_front else 0,
-                                value,
-                                (number[levels] * cells + cell) * tables.n_lanes + v,
-                            )
+                        if not allowed:
+                            continue
+                        shape = (number[levels] * cells + cell) * tables.n_lanes + v
+                        if is_surface:
+                            if not _note(front, size, ground, at, beside, second, value, third):
+                                return FULL, 0
+                            front[size, 2] = shape
+                            size += 1
+                        else:
+                            size = insert(front, size, second if is_front else 0, value, shape)
                             if size < 0:
                                 return FULL, 0
                     cell += 1

@@ -18,6 +18,7 @@ from nastool.exact.plan import (
     corner_tables,
     gene_importance,
     level_tables,
+    lowest,
     main_effects,
     padded_length,
 )
@@ -28,10 +29,15 @@ from nastool.space import Genotypes
 _STEPS = 1 << 12
 """Intervals of the second function for which the sweep looks up what improves on the front."""
 
+_INTERVALS = 256
+"""The same of the second and of the third function of a front of three, at most."""
+
 _LARGEST_WEIGHT = 255
 
 ANYTHING = 1 << 62
 """Larger than any weighted sum."""
+
+_NOTHING = np.zeros(0, np.int64), np.zeros(0, np.int64)
 
 
 class JointTables(NamedTuple):
@@ -58,6 +64,7 @@ class JointTables(NamedTuple):
     trees: Int  # (functions + 1,) where the trees of each function begin
     uppers: Int  # (functions,)
     weights: Int  # (windows, 2): of the first two functions
+    others: Int  # (windows, 2): of the third and the second function
     base: int  # below every value of the second function that is allowed
     width: int  # of a window of the second function, as a power of two
     step: int  # of an interval of `stairs`, as a power of two
@@ -68,7 +75,8 @@ class JointSweep:
 
     The trees of all functions are restricted side by side. A prefix is cut off if one function
     cannot keep its limit, or if for each window of the second function a weighted sum of the
-    first two cannot come below what improves on the front there.
+    first two cannot come below what improves on the front there; for a front of three, if what
+    such sums leave of the first and the third function does not.
 
     Args:
         task: What is to be found.
@@ -83,6 +91,7 @@ class JointSweep:
         from nastool.exact import joint_kernels
 
         self._sweep: Callable[..., tuple[int, int]] = joint_kernels.sweep
+        self._mark: Callable[[Int], NDArray[np.bool_]] = joint_kernels.mark_surface
         self._task = task
         functions = task.functions
         sizes = functions[0].cardinalities.tolist()
@@ -108,7 +117,10 @@ class JointSweep:
             padded=padded_length(max(sizes)),
             trees=np.cumsum([0, *(f.n_trees for f in functions)]),
             uppers=np.array(task.uppers, dtype=np.int64),
-            weights=_choose_weights(functions, least, width),
+            weights=_choose_weights(functions[0], functions[1], least, width),
+            others=_choose_weights(
+                functions[min(2, len(functions) - 1)], functions[1], least, width
+            ),
             base=least,
             width=width,
             step=((most - least) // _STEPS).bit_length(),
@@ -127,11 +139,23 @@ class JointSweep:
             [[int(m.argmin()) for m in main_effects(f)] for f in self._task.functions]
         ).astype(np.int64)
 
-    def evaluate(self, genotypes: Genotypes) -> tuple[NDArray[np.bool_], Int, Int]:
-        """Which genotypes (n, d) are allowed, and their second and first function, each (n,)."""
+    def evaluate(self, genotypes: Genotypes) -> tuple[NDArray[np.bool_], Int]:
+        """Which genotypes (n, d) are allowed, and their functions: second, first, third (n, 3)."""
         totals = np.stack([f.evaluate(genotypes) for f in self._task.functions], axis=1)
         allowed: NDArray[np.bool_] = np.all(totals <= self.tables.uppers, axis=1)
-        return allowed, totals[:, 1], totals[:, 0]
+        return allowed, totals[:, [1, 0, 2] if self._task.is_surface else [1, 0]]
+
+    def merge(self, points: Int) -> Int:
+        """The points that none dominates, by the second function; of equal ones the first.
+
+        Args:
+            points: Second function, first function, number and, of a front of three, the third
+                function, shape (n, 3) or (n, 4).
+        """
+        if not self._task.is_surface:
+            return lowest(points)
+        points = points[np.lexsort(points[:, [2, 3, 1, 0]].T)]
+        return points[self._mark(points)]
 
     def targets(self, front: Int, prune: bool) -> tuple[Int, ...]:
         """What improves on the front.
@@ -142,8 +166,12 @@ class JointSweep:
 
         Returns:
             For each window what the weighted sum must stay below, shape (windows,); what the
-            first function must stay below, for each interval of the second, shape (steps,).
+            first function must stay below, for each interval of the second, shape (steps,); what
+            it must stay below for intervals of the second and the third function, and where these
+            begin, of a front of three.
         """
+        if self._task.is_surface:
+            return (*_NOTHING, *self._ground(front, prune))
         tables = self.tables
         upper, limit = int(tables.uppers[1]), int(tables.uppers[0]) + 1
         if self._task.is_front:
@@ -158,8 +186,9 @@ class JointSweep:
         steps = ((max(upper, tables.base) - tables.base) >> tables.step) + 1
         edges = tables.base + (np.arange(steps, dtype=np.int64) << tables.step)
         stairs = values[np.searchsorted(begins[1:], edges, side="right")]
+        nothing = np.zeros((1, 1), np.int64), np.zeros(5, np.int64)
         if not prune:
-            return np.full(len(tables.weights), ANYTHING), np.full_like(stairs, limit)
+            return np.full(len(tables.weights), ANYTHING), np.full_like(stairs, limit), *nothing
         targets = np.full(len(tables.weights), -ANYTHING)
         for window, (first, second) in enumerate(tables.weights.tolist()):
             low = tables.base + (window << tables.width)
@@ -169,14 +198,48 @@ class JointSweep:
                 # Steps end where the next point begins: the highest sum is at the end of one.
                 at = np.minimum(ends[touching], high)
                 targets[window] = (first * values[touching] + second * at).max()
-        return targets, stairs
+        return targets, stairs, *nothing
+
+    def _ground(self, front: Int, prune: bool) -> tuple[Int, Int]:
+        """What improves on a front of three: a limit of the first function for each cell.
+
+        A cell's limit is the least first function of the points that are nowhere worse than it in
+        the second and the third.
+        """
+        axes = front[:, [0, 3]]
+        if not len(axes):
+            axes = np.zeros((1, 2), np.int64)
+        begins = axes.min(axis=0)
+        steps = np.array([(int(r) // _INTERVALS).bit_length() for r in np.ptp(axes, axis=0)])
+        places = -((begins - axes) >> steps) + 1
+        rows, columns = (places.max(axis=0) + 1).tolist()
+        ground = np.full((rows, columns), int(self.tables.uppers[0]) + 1)
+        if len(front):
+            np.minimum.at(ground, (places[:, 0], places[:, 1]), front[:, 1])
+        for axis in (0, 1):
+            ground = np.minimum.accumulate(ground, axis=axis)
+        return ground, np.append(np.stack([begins, steps], axis=1), int(prune))
 
     def cover(
         self, unit: int, level: int, targets: tuple[Int, ...], front: Int, size: int, counts: Int
     ) -> tuple[int, int]:
         """Account for everything under one prefix; see `ChainSweep.cover`."""
+        task, (sums, stairs, ground, grid) = self._task, targets
+        # What a unit finds is its own until all of its wave are done.
+        own = ground.copy()
         return self._sweep(
-            self.tables, unit, level, self._task.is_front, *targets, front, size, counts
+            self.tables,
+            unit,
+            level,
+            task.is_front,
+            task.is_surface,
+            sums,
+            stairs,
+            own,
+            grid,
+            front,
+            size,
+            counts,
         )
 
     def open_bounds(self, prefixes: Int, front: Int) -> tuple[int, int] | None:
@@ -190,7 +253,7 @@ class JointSweep:
             None where no limit allows anything under them.
         """
         tables, states = self.tables, self._states
-        targets, _ = self.targets(front, prune=True)
+        targets = self.targets(front, prune=True)[0]
         level = prefixes.shape[1]
         best, gap = INFINITE, -INFINITE
         layer = states.layers[level]
@@ -209,6 +272,10 @@ class JointSweep:
             if (least > tables.uppers).any():
                 continue
             best = min(best, int(least[0]))
+            if self._task.is_surface:
+                # Of what two more functions may be traded for there is no one number.
+                gap = INFINITE
+                continue
             first = max(0, int(least[1]) - tables.base) >> tables.width
             for window in range(first, len(targets)):
                 p, q = tables.weights[window].tolist()
@@ -243,13 +310,17 @@ def _side_by_side(functions: Sequence[BoxSum]) -> BoxSum:
     )
 
 
-def _choose_weights(functions: Sequence[BoxSum], base: int, width: int) -> Int:
-    """For each window the weights whose bound is best at its middle (the Lagrangian dual)."""
-    d = len(functions[0].cardinalities)
-    first, second = (main_effects(f) for f in functions[:2])
+def _choose_weights(function: BoxSum, axis: BoxSum, base: int, width: int) -> Int:
+    """For each window of the axis the weights whose bound on a function is best at its middle.
+
+    They are those of the function and the axis (the Lagrangian dual).
+    """
+    functions = function, axis
+    d = len(function.cardinalities)
+    first, second = (main_effects(f) for f in functions)
     # A tree's remainder is at most that many times its largest leaf: no sum leaves int64.
-    sums = [max(map(abs, f.ends)) for f in functions[:2]]
-    trees = [np.abs(f.values).max(initial=1) * max(f.n_trees, 1) for f in functions[:2]]
+    sums = [max(map(abs, f.ends)) for f in functions]
+    trees = [np.abs(f.values).max(initial=1) * max(f.n_trees, 1) for f in functions]
     largest = max(*sums, *map(int, trees)) * (2 * d + 1)
     most = max(1, min(_LARGEST_WEIGHT, (1 << 60) // largest))
     spread = [max(sum(float(np.ptp(m)) for m in means), 1.0) for means in (first, second)]

@@ -98,6 +98,15 @@ def choose_layout(cardinalities: Sequence[int], importance: Sequence[float]) -> 
     return Layout(tuple(reversed(rest)), tuple(axes), tuple(lanes))
 
 
+def lowest(points: Int) -> Int:
+    """Points (cost, value, number) that none dominates, by cost; of equal ones the first."""
+    points = points[np.lexsort(points.T[::-1])]
+    if not len(points):
+        return points
+    before = np.append(INFINITE, np.minimum.accumulate(points[:, 1])[:-1])
+    return np.ascontiguousarray(points[points[:, 1] < before])
+
+
 class Tables(NamedTuple):
     """What the compiled sweep reads; every array is int64 unless said otherwise.
 

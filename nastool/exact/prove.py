@@ -17,7 +17,7 @@ from nastool.exact.forms import Form, make_form
 from nastool.exact.levels import is_unlimited, search_levels
 from nastool.exact.search import MEMORY, ExactSearch, Progress
 from nastool.exact.separable import SeparableTask, solve_separable
-from nastool.exact.task import ChainTask, Outcome, Task
+from nastool.exact.task import ChainTask, Outcome, Task, on_front
 from nastool.problem import Problem
 from nastool.space import Genotypes
 
@@ -52,7 +52,7 @@ def prove(
     Ctrl-C ends it early; the certificate then says what is proven so far.
 
     Args:
-        problem: One objective or two, predicted or exact costs, and constraints on such.
+        problem: Up to three objectives, predicted or exact costs, and constraints on such.
         start: Genotypes to begin with, shape (n, d); good ones make bounds bite.
         progress: Told every now and then.
         relax: Leave out other constraints, for a bound instead of a proof.
@@ -144,12 +144,8 @@ def _together(found: Sequence[Outcome], branching: Branching, is_front: bool) ->
     genotypes = np.concatenate([outcome.genotypes for outcome in found])
     values = np.concatenate([outcome.values for outcome in found])
     costs = np.concatenate([outcome.costs for outcome in found])
-    order = np.lexsort((values, costs) if is_front else (costs, values))
-    genotypes, values, costs = genotypes[order], values[order], costs[order]
-    kept = np.arange(len(values)) < 1
-    if is_front:
-        kept = values < np.minimum.accumulate(np.append(np.inf, values))[:-1]
-    certificate = _sum([outcome.certificate for outcome in found], branching, int(kept.sum()))
+    kept = on_front(values, costs) if is_front else np.lexsort((costs, values))[:1]
+    certificate = _sum([outcome.certificate for outcome in found], branching, len(kept))
     return Outcome(genotypes[kept], values[kept], costs[kept], certificate)
 
 

@@ -21,7 +21,7 @@ from nastool.exact.chain_sweep import ChainSweep
 from nastool.exact.chains import Int
 from nastool.exact.joint_sweep import JointSweep
 from nastool.exact.plan import INFINITE, Layout
-from nastool.exact.task import JointTask, Outcome, Task
+from nastool.exact.task import JointTask, Outcome, Task, on_front
 from nastool.space import Genotypes
 
 Progress = Callable[[Certificate], None]
@@ -31,6 +31,9 @@ MEMORY = 2 << 30
 
 _UNITS = 300
 """Work units that a space is cut into, at least, where it has so many prefixes."""
+
+_SURFACE_UNITS = 2000
+"""The same for a front of three, of which every unit keeps whatever may be on it."""
 
 _WAVE = 8
 """Units that start from the same front; fixed, so that counts do not depend on the machine."""
@@ -51,7 +54,8 @@ class Sweep(Protocol):
     @property
     def nbytes(self) -> int: ...
     def corners(self) -> Genotypes: ...
-    def evaluate(self, genotypes: Genotypes) -> tuple[NDArray[np.bool_], Int, Int]: ...
+    def evaluate(self, genotypes: Genotypes) -> tuple[NDArray[np.bool_], Int]: ...
+    def merge(self, points: Int) -> Int: ...
     def targets(self, front: Int, prune: bool) -> tuple[Int, ...]: ...
     def cover(
         self, unit: int, level: int, targets: tuple[Int, ...], front: Int, size: int, counts: Int
@@ -100,15 +104,19 @@ class ExactSearch:
                 "exact search needs numba: pip install 'nastool[exact]'"
             ) from error
         self.task = task
+        self._is_surface = isinstance(task, JointTask) and task.is_surface
         self._threads = threads or _processors()
         self._prune = prune
         sizes = task.function.cardinalities[list(self._sweep.layout.outer)].tolist()
+        units = _SURFACE_UNITS if self._is_surface else _UNITS
         self._unit_level = next(
-            (n for n in range(len(sizes)) if math.prod(sizes[:n]) >= _UNITS), len(sizes)
+            (n for n in range(len(sizes)) if math.prod(sizes[:n]) >= units), len(sizes)
         )
         self._unit_sizes = sizes[: self._unit_level]
         n_units = math.prod(self._unit_sizes)
-        self._run = _Progressing(np.empty((0, 3), np.int64), np.zeros(n_units, dtype=bool))
+        self._columns = 4 if self._is_surface else 3
+        none = np.empty((0, self._columns), np.int64)
+        self._run = _Progressing(none, np.zeros(n_units, dtype=bool))
         self._order = np.random.default_rng(0).permutation(n_units)
         self._compiled = False
 
@@ -121,6 +129,9 @@ class ExactSearch:
         """Begin with known genotypes (n, d), improved gene by gene, so that bounds bite."""
         known = np.concatenate([genotypes, self._cheapest()])
         self._consider(known)
+        if self._is_surface:
+            # So many points have more neighbours than a good part of the sweep.
+            return
         tried = np.empty(0, np.int64)
         for _ in range(_NEIGHBOUR_ROUNDS):
             fresh = self._run.front[:, 2]
@@ -184,10 +195,8 @@ class ExactSearch:
         values = self.task.function.to_float(front[:, 1])
         costs = self.task.axis(genotypes)
         # Different sums may be one float: of those only the cheapest is on the front.
-        order = np.lexsort((values, costs))
-        genotypes, values, costs = genotypes[order], values[order], costs[order]
-        kept = values < np.minimum.accumulate(np.append(np.inf, values))[:-1]
-        certificate = replace(self.certificate(with_gap=True), front=int(kept.sum()))
+        kept = on_front(values, costs)
+        certificate = replace(self.certificate(with_gap=True), front=len(kept))
         return Outcome(genotypes[kept], values[kept], costs[kept], certificate)
 
     def certificate(self, with_gap: bool = True) -> Certificate:
@@ -245,10 +254,11 @@ class ExactSearch:
 
     def _unit(self, unit: int, targets: tuple[Int, ...]) -> tuple[Int, Int]:
         counts = np.zeros(3, dtype=np.int64)
-        known = self._run.front
+        # What may be on a front of three is noted, not merged: a unit's own is enough.
+        known = self._run.front[: 0 if self._is_surface else None]
         capacity = max(_CAPACITY, 2 * len(known))
         while True:
-            front = np.empty((capacity, 3), dtype=np.int64)
+            front = np.empty((capacity, self._columns), dtype=np.int64)
             front[: len(known)] = known
             full, size = self._sweep.cover(
                 unit, self._unit_level, targets, front, len(known), counts
@@ -270,21 +280,15 @@ class ExactSearch:
 
     def _consider(self, genotypes: Genotypes) -> None:
         """Let known genotypes compete."""
-        allowed, axis, values = self._sweep.evaluate(genotypes)
+        allowed, totals = self._sweep.evaluate(genotypes)
         if not self.task.is_front:
-            axis = np.zeros_like(axis)
-        points = np.stack([axis, values, self._encode(genotypes)], axis=1)
+            totals[:, 0] = 0
+        points = np.insert(totals, 2, self._encode(genotypes), axis=1)
         self._run.front = self._merge([self._run.front, points[allowed]])
 
-    @staticmethod
-    def _merge(fronts: Sequence[Int]) -> Int:
-        """Points (cost, value, number) that none dominates, by cost; of equal ones the first."""
-        points = np.concatenate(fronts)
-        points = points[np.lexsort(points.T[::-1])]
-        if not len(points):
-            return points
-        before = np.append(INFINITE, np.minimum.accumulate(points[:, 1])[:-1])
-        return np.ascontiguousarray(points[points[:, 1] < before])
+    def _merge(self, fronts: Sequence[Int]) -> Int:
+        """Points (cost, value, number ...) that none dominates; of equal ones the first."""
+        return self._sweep.merge(np.concatenate(fronts))
 
     def _cheapest(self) -> Genotypes:
         """Genotypes that begin a search: least cost of each chain, and draws at random."""

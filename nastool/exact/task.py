@@ -15,6 +15,7 @@ from nastool.errors import InvalidInputError
 from nastool.exact.boxes import BoxSum
 from nastool.exact.certificate import Certificate
 from nastool.exact.chains import IntegerChain, no_chain
+from nastool.pareto import non_dominated
 from nastool.space import Genotypes
 
 LARGEST = 1 << 62
@@ -108,11 +109,12 @@ class JointTask:
     """What is to be found where more than one function is no chain cost.
 
     Args:
-        functions: The first one is minimised; the second one is the second objective of a front;
-            all keep their limits. At least two.
+        functions: The first one is minimised; the second one is the second objective of a front,
+            the third one the third; all keep their limits. At least two.
         limits: Largest allowed value of each function.
         is_front: Whether the Pareto front of the first two functions is wanted; the least value
             of the first otherwise.
+        is_surface: Whether that front is one of the first three functions.
 
     Raises:
         InvalidInputError: Fewer than two functions, or functions of different genes.
@@ -121,6 +123,7 @@ class JointTask:
     functions: tuple[BoxSum, ...]
     limits: tuple[float, ...]
     is_front: bool = False
+    is_surface: bool = False
 
     def __post_init__(self) -> None:
         sizes = {tuple(f.cardinalities.tolist()) for f in self.functions}
@@ -128,6 +131,10 @@ class JointTask:
             raise InvalidInputError(
                 "a joint search needs at least two functions of the same genes, each with a "
                 f"limit, got {len(self.functions)} functions and {len(self.limits)} limits"
+            )
+        if self.is_surface and not (self.is_front and len(self.functions) > 2):
+            raise InvalidInputError(
+                f"a front of three needs three functions, got {len(self.functions)}"
             )
         _check_size(next(iter(sizes)))
 
@@ -142,15 +149,17 @@ class JointTask:
         return tuple(map(_whole_limit, self.functions, self.limits))
 
     def axis(self, genotypes: Genotypes) -> NDArray[np.float64]:
-        """Second function of genotypes (n, d), shape (n,)."""
-        second = self.functions[1]
-        return second.to_float(second.evaluate(genotypes))
+        """Second function of genotypes (n, d), shape (n,); the second and third, (n, 2)."""
+        others = self.functions[1 : 3 if self.is_surface else 2]
+        axes = [f.to_float(f.evaluate(genotypes)) for f in others]
+        return np.stack(axes, axis=1) if self.is_surface else axes[0]
 
     @property
     def fingerprint(self) -> str:
         """Hex digest of everything that the answer depends on."""
         arrays = [array for function in self.functions for array in _arrays(function)]
-        return _digest((self.is_front, self.uppers), arrays)
+        facts = (self.is_front, self.uppers)
+        return _digest((*facts, "surface") if self.is_surface else facts, arrays)
 
 
 def _whole_limit(function: BoxSum, limit: float) -> int:
@@ -195,7 +204,8 @@ class Outcome:
     Args:
         genotypes: The optimum, or the points of the front by ascending cost, shape (n, d).
         values: Of the function, shape (n,).
-        costs: Of the first chain, or of the second function, shape (n,).
+        costs: Of the first chain, or of the second function, shape (n,); of the second and the
+            third function of a front of three, shape (n, 2).
         certificate: What is proven.
     """
 
@@ -203,3 +213,22 @@ class Outcome:
     values: NDArray[np.float64]
     costs: NDArray[np.float64]
     certificate: Certificate
+
+
+def on_front(values: NDArray[np.float64], costs: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Which points none dominates or equals, by their costs.
+
+    Args:
+        values: Shape (n,).
+        costs: Shape (n,), or (n, 2) of a front of three.
+
+    Returns:
+        Places, shape (k,).
+    """
+    if costs.ndim == 1:
+        order = np.lexsort((values, costs))
+        ordered = values[order]
+        return order[ordered < np.minimum.accumulate(np.append(np.inf, ordered))[:-1]]
+    points = np.column_stack([costs, values])
+    first = np.unique(points, axis=0, return_index=True)[1]
+    return first[non_dominated(points[first])]

@@ -21,7 +21,7 @@ from nastool.space import Genotypes
 _FIRST = 8
 """Shapes that a worker is handed at a time while nobody knows how long one takes."""
 
-_MOMENT = 2.0
+MOMENT = 2.0
 """Seconds that what a worker is handed should take: lost when it dies, waited for at the end."""
 
 _MOST = 64
@@ -75,14 +75,22 @@ class Work:
         executor: Where.
         objective: What is evaluated.
         shared_by: How many such works share the workers.
+        moment: Seconds that what a worker is handed should take.
 
     Raises:
         InvalidInputError: The objective cannot be sent to workers, or is to be given up after a
             time by an executor that has none.
     """
 
-    def __init__(self, executor: Executor, objective: Objective, shared_by: int = 1) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        objective: Objective,
+        shared_by: int = 1,
+        moment: float = MOMENT,
+    ) -> None:
         self._executor = executor
+        self._moment = moment
         self._shared_by = shared_by
         self._name = objective.name
         self._errand = Errand(objective)
@@ -176,7 +184,7 @@ class Work:
         if self._pace is None:
             return max(1, min(_FIRST, math.ceil(left / (4 * workers))))
         fair = left if workers == 1 else math.ceil(left / (2 * workers))
-        return max(1, min(_MOST, fair, int(_MOMENT / max(self._pace, 1e-6))))
+        return max(1, min(_MOST, fair, int(self._moment / max(self._pace, 1e-6))))
 
     def _take(self, future: Future[Answer]) -> Chunk | None:
         """What came of a part; None where it is to be tried again."""

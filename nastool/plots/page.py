@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 SCRIPTS = ("page.js", "page_tables.js", "page_shapes.js", "page_objectives.js", "page_start.js")
 """In the order in which they are run, as one script."""
 
+_ABOVE = {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0}
+"""Where a legend stands that no figure has placed."""
+
 
 @dataclass(frozen=True)
 class Text:
@@ -96,8 +99,17 @@ class Cell:
     mark: str = ""
     colour: str = ""
 
-    def html(self) -> str:
-        """The cell as HTML."""
+    @property
+    def is_text(self) -> bool:
+        """Whether it is no number."""
+        return self.value is None or isinstance(self.value, str)
+
+    def html(self, attributes: str = "") -> str:
+        """The cell as HTML.
+
+        Args:
+            attributes: Of its column, each after a space.
+        """
         value = self.text if self.value is None else self.value
         known = escape(value if isinstance(value, str) else repr(value))
         square = f'<i style="background:{self.colour}"></i>' if self.colour else ""
@@ -105,7 +117,7 @@ class Cell:
         text = escape(self.text).replace(",", ",<wbr>")
         mark = f" <sup>{escape(self.mark)}</sup>" if self.mark else ""
         note = f"<small>{escape(self.note)}</small>" if self.note else ""
-        return f'<td data-value="{known}">{square}{text}{mark}{note}</td>'
+        return f'<td{attributes} data-value="{known}">{square}{text}{mark}{note}</td>'
 
 
 @dataclass(frozen=True)
@@ -132,10 +144,18 @@ class Table:
 
     def html(self) -> str:
         """The table as HTML."""
-        head = "".join(f'<th scope="col"><button>{escape(c)}</button></th>' for c in self.columns)
+        # Words stand left, as they are read.
+        kinds = [
+            ' class="text"' * all(row[place].is_text for row in self.rows)
+            for place in range(len(self.columns))
+        ]
+        head = "".join(
+            f'<th scope="col"{kind}><button>{escape(c)}</button></th>'
+            for c, kind in zip(self.columns, kinds, strict=True)
+        )
         rows = "".join(
             (f'<tr data-member="{i}">' if self.members else "<tr>")
-            + "".join(cell.html() for cell in row)
+            + "".join(map(Cell.html, row, kinds))
             + "</tr>"
             for i, row in enumerate(self.rows)
         )
@@ -274,6 +294,8 @@ def _drawn(panel: Panel) -> dict[str, Any]:
     figure = json.loads(panel.figure.to_json())
     # Headings are the page's, and so are colours: text wraps there, colours follow its theme.
     layout = {k: v for k, v in figure["layout"].items() if k not in ("title", "template")}
+    # Beside a figure there is no room in a narrow window.
+    layout.setdefault("legend", _ABOVE)
     return {
         "id": panel.name,
         "figure": {"data": figure["data"], "layout": layout},

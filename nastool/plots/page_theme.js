@@ -3,12 +3,17 @@
 const system = matchMedia("(prefers-color-scheme: dark)");
 
 // A browser may keep nothing for pages that are files.
-function kept(name, value) {
+function kept(name, value, place = "localStorage") {
   try {
-    if (value === undefined) return localStorage.getItem(name);
-    localStorage.setItem(name, value);
+    if (value === undefined) return window[place].getItem(name);
+    window[place].setItem(name, value);
   } catch { /* then it is not kept */ }
   return null;
+}
+
+// Until the window is closed.
+function recalled(name, value) {
+  return kept(name, value, "sessionStorage");
 }
 
 function setTheme(theme) {

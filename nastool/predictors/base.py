@@ -21,7 +21,9 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from nastool import notebook
 from nastool.choices import Choice
+from nastool.constraint import format_quantity
 from nastool.discovery import PREDICTORS, available, find
 from nastool.errors import InvalidInputError, naming
 from nastool.files.hub import fetched
@@ -83,6 +85,21 @@ class Predictor(ABC):
 
     def __repr__(self) -> str:
         return f"<Predictor {self.kind}: {self.label}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: its kind and its settings; a card says what it is worth."""
+        settings: dict[str, object] = {}
+        for name, value in vars(self).items():
+            if isinstance(value, Mapping):
+                settings |= value
+            elif isinstance(value, str | int | float | tuple):
+                settings[name] = value
+        kept = {
+            name.replace("_", " "): value
+            for name, value in settings.items()
+            if not name.startswith("_") and name not in ("kind", "label")
+        }
+        return notebook.shown(repr(self).strip("<>"), kept)
 
     @abstractmethod
     def fit(self, features: Floats, targets: Floats, *, genes: int | None = None) -> None:
@@ -252,6 +269,19 @@ class Card:
 
     def __str__(self) -> str:
         return f"{self.by}, {self.error}" if self.error else self.by
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: what is predicted, how well, and from what."""
+        facts: dict[str, object] = {
+            "by": self.by,
+            "held out": f"{self.scores}, {self.scores.n:,} shapes" if self.scores else "",
+            "interval": ""
+            if self.interval is None
+            else f"±{format_quantity(self.interval, self.unit)} holds 90% of new measurements",
+            "features": ", ".join(self.features),
+        }
+        agreements = [notebook.note(str(agreement)) for agreement in self.agreements]
+        return notebook.shown(f"Predictor of {self.metric}", facts, *agreements)
 
     def half_widths(self, predictions: Floats) -> Floats | None:
         """Half-widths of 90% intervals around predictions, (n,) to (n,); None if not known."""

@@ -75,11 +75,6 @@ def same_measurement(first: Floats, second: Floats) -> NDArray[np.bool_]:
     return found
 
 
-def is_same_measurement(first: Floats, second: Floats) -> bool:
-    """Whether most pairs of numbers (n,) are one measurement; see `same_measurement`."""
-    return bool(len(first) and same_measurement(first, second).mean() > _MOSTLY)
-
-
 def _factor(values: Floats, onto: Floats) -> float:
     """The factor that most often leads from values onto others; NaN where there is none."""
     usable = (values != 0) & (onto != 0)

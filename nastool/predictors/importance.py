@@ -56,7 +56,7 @@ def importances(
     fitted, rest = holdout(len(targets), _HELD_OUT, seed)
     predictor = make()
     predictor.fit(features[fitted], targets[fitted], genes=genes)
-    increase, error = _permuted(predictor, features[rest], targets[rest], seed=seed)
+    increase, error = permutation_importance(predictor, features[rest], targets[rest], seed=seed)
     confirmed = increase > _CHANCE * error
     found = {}
     if isinstance(predictor, BoostedTrees):
@@ -84,7 +84,7 @@ def gain_importance(ensemble: TreeEnsemble) -> Floats:
 
 def permutation_importance(
     predictor: Predictor, features: Floats, targets: Floats, *, repeats: int = 5, seed: int = 0
-) -> Floats:
+) -> tuple[Floats, Floats]:
     """How much the squared error grows when one column is shuffled (Breiman, 2001).
 
     Args:
@@ -96,15 +96,8 @@ def permutation_importance(
 
     Returns:
         Increase for each column as a share of the variance of the targets, shape (f,): 0 for a
-        column that does not matter.
+        column that does not matter; and its standard errors over the rows, likewise.
     """
-    return _permuted(predictor, features, targets, repeats=repeats, seed=seed)[0]
-
-
-def _permuted(
-    predictor: Predictor, features: Floats, targets: Floats, *, repeats: int = 5, seed: int = 0
-) -> tuple[Floats, Floats]:
-    """Permutation importances (f,), and their standard errors over the rows, (f,)."""
     rng = np.random.default_rng(seed)
     features = np.asarray(features, dtype=np.float64)
     targets = np.asarray(targets, dtype=np.float64)

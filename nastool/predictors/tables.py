@@ -30,6 +30,9 @@ TABLE = "measurements.csv"
 TARGET = "target"
 """Column of the measured values in that file."""
 
+SHAPE = "shape"
+"""Column in which a search writes its architectures, as `SearchSpace.format` does."""
+
 _NUMBERED = re.compile(r"(.*\D)(\d+)")
 
 
@@ -342,6 +345,42 @@ def read_source(path: Path) -> dict[str, Any]:
         if is_file(beside):
             return read_json_object(beside)
     return {}
+
+
+def genotypes_of(cells: Cells, space: SearchSpace) -> Genotypes:
+    """The shapes of a table's rows, canonical, (n, d): a column for each gene, else one of shapes.
+
+    Raises:
+        InvalidInputError: There are neither, or a row is none of the space; names its line.
+    """
+    names = [gene.name for gene in space.genes]
+    columns = cells.columns
+    missing = [name for name in names if name not in columns]
+    if not missing:
+        choices = [gene.choices for gene in space.genes]
+        parsed = [_parse(columns[name]) for name in names]
+        return space.canonicalize(_indices(cells, names, choices, parsed))
+    if SHAPE not in columns:
+        raise InvalidInputError(
+            f"{cells.path}: a table of {space.name} must have a column {SHAPE!r}, or "
+            f"{', '.join(missing)}, got {', '.join(columns)}"
+        )
+    rows = []
+    for row, cell in enumerate(columns[SHAPE]):
+        try:
+            rows.append(space.parse(str(cell)))
+        except InvalidInputError as error:
+            raise InvalidInputError(f"{cells.place(row)}: {error}") from error
+    return space.canonicalize(np.concatenate(rows))
+
+
+def numbers_of(cells: Cells, name: str) -> Floats:
+    """A column of numbers, NaN where a cell is empty, shape (n,).
+
+    Raises:
+        InvalidInputError: A cell is no number; names its line.
+    """
+    return _numbers(cells, name, missing=True)
 
 
 def infer_genes(path: Path, columns: Iterable[str], target: str) -> tuple[str, ...]:

@@ -30,9 +30,12 @@ _CHUNK_CELLS = 1 << 15
 """Rows times words handled at once: the intermediate arrays stay in the cache."""
 
 _TABLE_WORDS = 1 << 20
-"""Words in the mask table of one group of genes: 8 MiB."""
+"""Words in the mask table of one group of genes: 8 MiB at most."""
 
-_BITS = 64
+_WORDS = (np.uint8, np.uint16, np.uint32, np.uint64)
+"""What a word may be, the smallest first."""
+
+Words = NDArray[np.unsignedinteger[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,11 +168,6 @@ class TreeEnsemble:
         """Number of trees."""
         return len(self.roots)
 
-    @cached_property
-    def used_features(self) -> NDArray[np.int32]:
-        """Columns that any split tests, in increasing order."""
-        return np.unique(self.feature[self.feature >= 0])
-
     @property
     def gains(self) -> NDArray[np.float64]:
         """Squared error removed by the splits on each column, shape (n_features,)."""
@@ -254,10 +252,10 @@ class TreeEnsemble:
 class GridEnsemble:
     """A tree ensemble as a function of genotypes.
 
-    The leaves of a tree are numbered from left to right, 64 to a word; a tree with more leaves
-    takes several words. A word that holds no reachable leaf contributes zero, so that words add
-    up like trees do. Neighbouring genes are merged into groups whose joint choices index one
-    table of masks.
+    The leaves of a tree are numbered from left to right, a bit each in a word as small as holds
+    the largest tree; a tree of more than 64 leaves takes several words. A word that holds no
+    reachable leaf contributes zero, so that words add up like trees do. Neighbouring genes are
+    merged into groups whose joint choices index one table of masks.
 
     Args:
         ensemble: The trees.
@@ -284,8 +282,12 @@ class GridEnsemble:
             inner = level[ensemble.left[level] >= 0]
             size[inner] = size[ensemble.left[inner]] + size[ensemble.right[inner]]
         first = np.zeros(nodes, dtype=np.int64)
-        words = -(-size[ensemble.roots] // _BITS)
-        first[ensemble.roots] = _BITS * (np.cumsum(words) - words)
+        largest = int(size[ensemble.roots].max(initial=1))
+        # Small words are fetched sooner: the tables are larger than most caches.
+        self._word = next((w for w in _WORDS if np.iinfo(w).bits >= largest), np.uint64)
+        width = np.iinfo(self._word).bits
+        words = -(-size[ensemble.roots] // width)
+        first[ensemble.roots] = width * (np.cumsum(words) - words)
         for level in ensemble.levels[:-1]:
             inner = level[ensemble.left[level] >= 0]
             first[ensemble.left[inner]] = first[inner]
@@ -293,16 +295,14 @@ class GridEnsemble:
         self._leaves = np.concatenate([lv[ensemble.left[lv] < 0] for lv in ensemble.levels])
         self._bits = first[self._leaves]
         self.n_words = int(words.sum())
-        # Position 64 stands for "no leaf of this word is reachable".
-        table = np.zeros((self.n_words, _BITS + 1))
-        table[self._bits // _BITS, self._bits % _BITS] = ensemble.value[self._leaves]
+        # The position after the last bit stands for "no leaf of this word is reachable".
+        table = np.zeros((self.n_words, width + 1))
+        table[self._bits // width, self._bits % width] = ensemble.value[self._leaves]
         self._values = table.ravel()
         self._ones = np.ones(self.n_words)
-        self._starts = (np.arange(self.n_words) * (_BITS + 1)).astype(np.intp)
+        self._starts = (np.arange(self.n_words) * (width + 1)).astype(np.intp)
 
-    def _masks(
-        self, ensemble: TreeEnsemble, feature: int, values: NDArray[np.float32]
-    ) -> NDArray[np.uint64]:
+    def _masks(self, ensemble: TreeEnsemble, feature: int, values: NDArray[np.float32]) -> Words:
         """Leaves that each choice of one feature leaves reachable, shape (choices, words)."""
         reachable = np.ones((len(values), len(ensemble.left)), dtype=bool)
         for level in ensemble.levels[:-1]:
@@ -316,15 +316,16 @@ class GridEnsemble:
             )
             reachable[:, ensemble.left[inner]] = here & (to_left | ~tests)
             reachable[:, ensemble.right[inner]] = here & ~(to_left & tests)
-        bits = np.zeros((len(values), self.n_words * _BITS), dtype=bool)
+        bits = np.zeros((len(values), self.n_words * np.iinfo(self._word).bits), dtype=bool)
         bits[:, self._bits] = reachable[:, self._leaves]
         packed = np.packbits(bits, axis=1, bitorder="little")
-        return packed.view("<u8").astype(np.uint64, copy=False)
+        masks: Words = packed.view(np.dtype(self._word).newbyteorder("<"))
+        return masks.astype(self._word, copy=False)
 
-    def _group(self, masks: list[NDArray[np.uint64]]) -> None:
+    def _group(self, masks: list[Words]) -> None:
         """Merge neighbouring genes while their joint table stays small."""
         limit = max(_TABLE_WORDS // max(self.n_words, 1), 1)
-        self._tables: list[NDArray[np.uint64]] = []
+        self._tables: list[Words] = []
         strides = np.zeros((len(masks), len(masks)), dtype=np.int64)
         for gene, mask in enumerate(masks):
             if self._tables and len(self._tables[-1]) * len(mask) <= limit:
@@ -359,7 +360,7 @@ class GridEnsemble:
         for group, table in enumerate(self._tables[1:], start=1):
             left &= table.take(keys[:, group], axis=0)
         # One bit at most is left: the ones below it count its position, 64 where there is none.
-        left -= np.uint64(1)
+        left -= self._word(1)
         position = np.add(np.bitwise_count(left), self._starts, dtype=np.intp)
         # Every partial sum is exact, so the order in which BLAS adds does not matter.
         total: NDArray[np.float64] = self._values.take(position) @ self._ones

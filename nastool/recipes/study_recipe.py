@@ -36,6 +36,7 @@ _ALSO = {
     "option": "options",
     "predictor": "predictors",
     "plugin": "plugins",
+    "from": "known",
 }
 """Names of options, which files may use, too, and the fields that they are."""
 
@@ -63,6 +64,7 @@ class StudyRecipe:
         predictors: Folders of predictors that take the place of a metric's own, by metric.
         study: The study's name; made from the rest where empty.
         plugins: Python files that register what is named here.
+        known: Table or study whose evaluations the study begins with; nothing where empty.
 
     Raises:
         InvalidInputError: A value of the wrong type, or a malformed bound.
@@ -79,6 +81,7 @@ class StudyRecipe:
     predictors: Mapping[str, str] = field(default_factory=dict)
     study: str = ""
     plugins: tuple[str, ...] = ()
+    known: str = ""
 
     def __post_init__(self) -> None:
         checked = _checked(
@@ -137,6 +140,8 @@ class StudyRecipe:
         problem = strategy.problem
         content = [problem.fingerprint, self.strategy, self.seed, self.batch_size]
         text = json.dumps([*content, sorted(self.settings.items())])
+        if self.known:
+            text += f" from {self.known}"
         if strategy.revision > 1:
             text += f" revision {strategy.revision}"
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
@@ -158,6 +163,8 @@ class StudyRecipe:
         }
         if self.predictors:
             content["refined"] = dict(self.predictors)
+        if self.known:
+            content["from"] = self.known
         return content
 
     def as_dict(self) -> dict[str, Any]:
@@ -234,11 +241,14 @@ def described_recipe(
     Raises:
         InvalidInputError: Something in it is not what it should be.
     """
-    renamed = {"settings": "options", "refined": "predictors"}
+    renamed = {"settings": "options", "refined": "predictors", "from": "known"}
     keys = ("space", "objectives", "constraints", "strategy", "seed", "batch_size")
     content = {key: description[key] for key in keys if key in description}
     content |= {new: description[old] for old, new in renamed.items() if old in description}
     budget = description.get("budget", 1)
+    known = description.get("known")
+    if isinstance(known, dict) and isinstance(known.get("evaluations"), int):
+        evaluations -= known["evaluations"]
     if isinstance(budget, int):
         budget = max(1, evaluations, budget)
     return StudyRecipe.from_dict(content | {"budget": budget, "study": name}, f"study {name!r}")
@@ -334,8 +344,8 @@ def _checked(document: Document) -> dict[str, Any]:
 
 def _field(document: Document, key: str, name: str, value: Any) -> Any:
     """A value as the recipe keeps it."""
-    if name in ("space", "strategy", "study"):
-        if not isinstance(value, str) or not (value or name == "study"):
+    if name in ("space", "strategy", "study", "known"):
+        if not isinstance(value, str) or not (value or name in ("study", "known")):
             raise _wrong(document, key, "a text", value)
         if value and not value.strip():
             raise _wrong(document, key, "a text that is not blank", value)

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from nastool.errors import InvalidInputError, NastoolError, StoreError, nearest
 from nastool.files.hub import fetched, is_on_hub
 from nastool.space import Genotypes
-from nastool.store import engines, measurements, records, rows, urls
-from nastool.store.encoding import encode_state, pack_array
+from nastool.store import commits, engines, measurements, records, rows, sharing, urls
 from nastool.store.records import Batch, StoredStudy, StudySummary
 
 if TYPE_CHECKING:
@@ -27,6 +26,9 @@ _LOG = logging.getLogger(__name__)
 
 FILE = "nastool.db"
 """Name of the store in the folder of a study that was pushed."""
+
+SHARED_SINCE = 4
+"""The first schema in which several processes may share a study."""
 
 
 class Store:
@@ -146,14 +148,19 @@ class Store:
         return records.read_study(found[0]) if found else None
 
     def create_study(
-        self, name: str, identity: Mapping[str, Any], description: Mapping[str, Any]
+        self,
+        name: str,
+        identity: Mapping[str, Any],
+        description: Mapping[str, Any],
+        batch: Batch | None = None,
     ) -> int:
-        """Add an empty study.
+        """Add a study.
 
         Args:
             name: Not empty and not taken.
             identity: JSON values that must stay the same for the study to go on.
             description: JSON values from which the study can be built again.
+            batch: Evaluations that it begins with, as if committed once; none by default.
 
         Returns:
             Its number in the store.
@@ -184,7 +191,10 @@ class Store:
         try:
             with self._write() as connection:
                 result = connection.execute(insert(studies).values(rows.signed(studies, row)))
-                return int(result.inserted_primary_key[0])  # type: ignore[index]  # rows have one
+                key = int(result.inserted_primary_key[0])  # type: ignore[index]  # rows have one
+                if batch is not None:
+                    commits.write(connection, {**row, "id": key}, 0, batch, None, 0.0, "")
+                return key
         except StoreError as error:
             if isinstance(error.__cause__, IntegrityError):
                 raise InvalidInputError(
@@ -228,7 +238,7 @@ class Store:
         Raises:
             StoreError: It is damaged.
         """
-        from nastool.store.tables import batches, states, studies
+        from nastool.store.tables import studies
 
         if not rows.storable(name):
             return None
@@ -236,17 +246,25 @@ class Store:
             row = self._study(connection, studies.c.name == name)
             if row is None:
                 return None
-            summary = records.summarise(row)
-            parts = self._select(connection, batches, batches.c.study == row["id"])
-            batch = records.read_batches(name, parts)
-            # What has no digest may come from an older nastool, whose counts could be late.
-            if row["digest"] is not None and summary.evaluations != len(batch.genotypes):
-                raise StoreError(
-                    f"holds a damaged study {name!r}: it must have {summary.evaluations:,} "
-                    f"evaluations, got {len(batch.genotypes):,}"
-                )
-            kept = self._select(connection, states, states.c.study == row["id"])
-            state = records.read_state(name, kept[0] if kept else None)
+            return self._content(connection, row)
+
+    def _content(
+        self, connection: Connection, row: Mapping[str, Any], first: int = 0
+    ) -> StoredStudy:
+        """A study from its checked row, with its evaluations from the first on that is wanted."""
+        from nastool.store.tables import batches, states
+
+        summary, name = records.summarise(row), row["name"]
+        wanted = (batches.c.study == row["id"], batches.c.first >= first)
+        batch = records.read_batches(name, self._select(connection, batches, *wanted), first)
+        # What has no digest may come from an older nastool, whose counts could be late.
+        if row["digest"] is not None and summary.evaluations != first + len(batch.genotypes):
+            raise StoreError(
+                f"holds a damaged study {name!r}: it must have {summary.evaluations:,} "
+                f"evaluations, got {first + len(batch.genotypes):,}"
+            )
+        kept = self._select(connection, states, states.c.study == row["id"])
+        state = records.read_state(name, kept[0] if kept else None)
         return StoredStudy(row["id"], summary, batch, state, row["commits"])
 
     def load(self, name: str) -> StoredStudy:
@@ -398,19 +416,16 @@ class Store:
             InvalidInputError: An overlong reason.
             StoreError: Another process has continued or deleted the study in the meantime.
         """
-        from sqlalchemy import delete, insert, update
         from sqlalchemy.exc import IntegrityError
 
-        from nastool.store.tables import STOP_REASON_LENGTH, batches, states, studies
+        from nastool.store.tables import STOP_REASON_LENGTH, studies
 
         if len(stop_reason) > STOP_REASON_LENGTH or not rows.storable(stop_reason):
             raise InvalidInputError(
                 f"why a run ended must be said in at most {STOP_REASON_LENGTH} characters, got "
                 f"{rows.shortened(stop_reason)}"
             )
-        late = StoreError(
-            f"store {self.url}: the study was continued or deleted by another process"
-        )
+        late = self._late()
         try:
             with self._write() as connection:
                 study = self._study(connection, studies.c.id == key)
@@ -418,36 +433,79 @@ class Store:
                     raise late
                 if after is not None and study["commits"] != after:
                     raise late
-                begin = 0 if anew else first
-                if anew:
-                    connection.execute(delete(batches).where(batches.c.study == key))
-                if len(batch.genotypes):
-                    row = {
-                        "study": key,
-                        "first": begin,
-                        "genotypes": pack_array(_compact(batch.genotypes)),
-                        "values": pack_array(batch.values),
-                        "elapsed": pack_array(batch.elapsed),
-                        "failures": json.dumps(list(batch.failures)),
-                    }
-                    connection.execute(insert(batches).values(rows.signed(batches, row)))
-                if state is not None:
-                    row = {"study": key, "state": encode_state(state)}
-                    connection.execute(delete(states).where(states.c.study == key))
-                    connection.execute(insert(states).values(rows.signed(states, row)))
-                study |= {
-                    "evaluations": begin + len(batch.genotypes),
-                    "seconds": float(seconds),
-                    "stop_reason": stop_reason,
-                    "commits": study["commits"] + 1,
-                }
-                row = rows.signed(studies, study)
-                connection.execute(update(studies).where(studies.c.id == key).values(row))
-                return int(study["commits"])
+                return commits.write(
+                    connection, study, 0 if anew else first, batch, state, seconds, stop_reason
+                )
         except StoreError as error:
             if isinstance(error.__cause__, IntegrityError):
                 raise late from error
             raise
+
+    def _late(self) -> StoreError:
+        return StoreError(
+            f"store {self.url}: the study was continued or deleted by another process"
+        )
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes can open it: it does not lie in this one's memory."""
+        return not engines.is_in_memory(self._engine)
+
+    @contextlib.contextmanager
+    def turn(self, key: int, first: int, owner: str) -> Iterator[sharing.Turn]:
+        """A turn on a study that several processes share; others wait until the block ends.
+
+        Args:
+            key: Number of the study.
+            first: How many of its evaluations the process knows.
+            owner: The process, whose own lease is left out.
+
+        Raises:
+            StoreError: The study is damaged, or another process has deleted it or begun it anew.
+        """
+        from nastool.store.tables import studies
+
+        with self._write() as connection:
+            study = self._study(connection, studies.c.id == key)
+            if study is None or study["evaluations"] < first:
+                raise self._late()
+            stored = self._content(connection, study, first)
+            others = [o for o in self._leases(connection, study) if o.owner != owner]
+            yield sharing.Turn(connection, study, stored, others)
+
+    def leases(self, key: int) -> list[sharing.Lease]:
+        """What of a study is being evaluated by processes that share it, or left by some.
+
+        Args:
+            key: Number of the study.
+        """
+        from nastool.store.tables import studies
+
+        with self._read() as connection:
+            study = self._study(connection, studies.c.id == key)
+            return [] if study is None else self._leases(connection, study)
+
+    def _leases(self, connection: Connection, study: Mapping[str, Any]) -> list[sharing.Lease]:
+        from nastool.store.tables import leases
+
+        if self._version < SHARED_SINCE:
+            return []
+        found = self._select(connection, leases, leases.c.study == study["id"])
+        now = sharing.database_time(connection)
+        return [sharing.read_lease(study["name"], row, now) for row in found]
+
+    def renew(self, key: int, owner: str, lease_s: float) -> None:
+        """Let what a process evaluates of a study be its own for some more seconds."""
+        from sqlalchemy import update
+
+        from nastool.store.tables import leases
+
+        mine = (leases.c.study == key, leases.c.owner == owner)
+        with self._write() as connection:
+            for row in self._select(connection, leases, *mine):
+                row["expires"] = sharing.database_time(connection) + lease_s
+                changed = rows.signed(leases, row)
+                connection.execute(update(leases).where(*mine).values(changed))
 
     def measurements(
         self, space: str, objective: str, genotypes: Genotypes, repeats: int = 1
@@ -531,8 +589,3 @@ def open_store(url: str | None = None, create: bool = True) -> Store:
         # The copy in the cache stays what is on the hub.
         return Store(f"sqlite:///file:{quote(str(path.resolve()))}?mode=ro&immutable=1&uri=true")
     return Store(url, create)
-
-
-def _compact(genotypes: Genotypes) -> NDArray[Any]:
-    """Genotypes in the smallest integer type that holds them."""
-    return genotypes.astype(np.min_scalar_type(int(genotypes.max(initial=0))))

@@ -86,6 +86,15 @@ def may_only_be_read(engine: Engine) -> bool:
     return bool(engine.get_execution_options().get("nastool_read_only", False))
 
 
+def is_in_memory(engine: Engine) -> bool:
+    """Whether the database lies in the memory of this process, where no other one sees it."""
+    url = engine.url
+    names = (url.database or "", str(url.query.get("mode", "")))
+    return url.get_backend_name() == "sqlite" and (
+        names[0] in ("", ":memory:", "file::memory:") or names[1] == "memory"
+    )
+
+
 @contextlib.contextmanager
 def unchanged(engine: Engine) -> Iterator[None]:
     """Within this block, a file that is read without locks must stay as it is.

@@ -115,7 +115,17 @@ def _add_noise(connection: Connection) -> None:
             connection.execute(text(f"ALTER TABLE {name} ADD COLUMN {column} {kind}"))
 
 
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_create, _add_digests, _add_noise)
+def _add_leases(connection: Connection) -> None:
+    """Several processes may share a study."""
+    tables.leases.create(connection, checkfirst=True)
+
+
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
+    _create,
+    _add_digests,
+    _add_noise,
+    _add_leases,
+)
 """Entry k turns schema k into schema k + 1; entries are only ever added.
 
 The first one makes the newest tables, so that the others must leave alone what is there.
@@ -134,10 +144,12 @@ def schema_version(connection: Connection) -> int:
         names += there.get_view_names()
         if not names and connection.dialect.name == "sqlite":
             marks = ("application_id", "user_version")
+            # One of ours that has no tables is just being made by another process.
             names = [
                 f"{mark} {value}"
                 for mark in marks
                 if (value := connection.execute(text(f"PRAGMA {mark}")).scalar_one())
+                not in (0, APPLICATION_ID)
             ]
         if names:
             raise StoreError(

@@ -168,12 +168,13 @@ def summarise(row: Mapping[str, Any]) -> StudySummary:
     )
 
 
-def read_batches(name: str, parts: Sequence[Mapping[str, Any]]) -> Batch:
+def read_batches(name: str, parts: Sequence[Mapping[str, Any]], begin: int = 0) -> Batch:
     """The evaluations of a study from its rows in the table of batches, in order.
 
     Args:
         name: Of the study.
         parts: As `rows.columns` gives them.
+        begin: Number of the first evaluation in them.
 
     Raises:
         StoreError: One is damaged or missing.
@@ -182,7 +183,6 @@ def read_batches(name: str, parts: Sequence[Mapping[str, Any]]) -> Batch:
 
     arrays: list[list[NDArray[Any]]] = [[], [], []]
     failures: list[Any] = []
-    begin = 0
     for part in parts:
         what = f"study {name!r}, evaluations from {rows.shortened(part['first'])} on"
         row = rows.read(batches, part, what)

@@ -23,6 +23,7 @@ STOP_REASON_LENGTH = 32
 SPACE_LENGTH = 64
 OBJECTIVE_LENGTH = 255
 GENOTYPE_LENGTH = 1024
+OWNER_LENGTH = 128
 
 metadata = MetaData()
 
@@ -76,6 +77,21 @@ states = Table(
     Column("digest", String(16)),
 )
 """One row a study: the strategy's latest state between two batches."""
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("study", ForeignKey("studies.id", ondelete="CASCADE"), primary_key=True),
+    Column("owner", String(OWNER_LENGTH), primary_key=True),
+    Column("expires", Float, nullable=False),
+    Column("genotypes", LargeBinary, nullable=False),
+    Column("digest", String(16)),
+)
+"""One row a process of those that share a study: what it is evaluating, as a packed array.
+
+It expires, in seconds since 1970 by the database's clock, unless its owner renews it. What nobody
+has, because its owner left it, is in the row whose owner is empty.
+"""
 
 measurements = Table(
     "measurements",

@@ -28,7 +28,7 @@ _BATCH = 100
 class Exact(Strategy):
     """The true optimum or the true Pareto front of predictors and exact costs, with a certificate.
 
-    One objective or two, predicted by trees or by terms in pairs of genes or an exact cost, under
+    Up to three objectives, predicted by trees or by terms in pairs of genes or an exact cost, under
     constraints on such metrics. Other constraints are left out of the search: what it finds is
     then a bound, and those proposals that keep them are certified nevertheless.
 

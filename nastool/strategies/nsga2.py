@@ -211,6 +211,3 @@ class Pymoo(Strategy):
 
 def _no_optimum(**_: Any) -> None:
     """Stand in for pymoo's search for the best of the population."""
-
-
-NSGA2 = Pymoo  # the default algorithm, under the name that people look for

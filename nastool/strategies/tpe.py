@@ -118,9 +118,6 @@ class OptunaSampler(TrialStrategy):
             logging.set_verbosity(verbosity)
 
 
-TPE = OptunaSampler  # the default sampler, under the name that people look for
-
-
 def _stored_constraints(trial: Any) -> Any:
     """Violations of a trial, for Optuna 4; ours always carry them."""
     return trial.system_attrs["constraints"]

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+from transformers.cache_utils import DynamicCache
 
 from nastool.deployment import Deployment, Workload
 from nastool.space import Architecture
 from nastool_decoder.shapes import make, shape_config
 from nastool_decoder.space import DecoderSpace
-from nastool_supernets.deployment.random_weights import fill, random_texts
+from nastool_supernets.deployment.random_weights import fill, random_tensors, random_texts
 
 
 def deploy(space: DecoderSpace, shape: Architecture, workload: Workload) -> Deployment:
-    """Build a shape, which reads texts and predicts what follows every token.
+    """Build a shape as it is served: it reads texts and predicts what comes next.
+
+    What follows the pass is one more token of every text, with the keys and values that were kept.
 
     All subnets take their weights from one block of random numbers, so that thousands of them can
     take turns on a device without being built or copied.
@@ -30,13 +35,84 @@ def deploy(space: DecoderSpace, shape: Architecture, workload: Workload) -> Depl
     """
     inputs = random_texts(space.name, space.vocabulary, space.positions, workload)
     config, is_uniform = shape_config(_checkpoint(space), space, shape)
-    config.use_cache = False
     with torch.device("meta"):
         model: Any = make(config, is_uniform=is_uniform)
     fill(model)
     # Cosines are no weights: they are computed where the model runs.
     model.model.rotary_emb = type(model.model.rotary_emb)(config)
-    return Deployment(model.eval(), inputs, workload)
+    model = model.eval()
+    after = Deployment(
+        Decoding(model, workload, space.head_dim),
+        {"input_ids": inputs["input_ids"][:, :1]},
+        workload,
+    )
+    return Deployment(Reading(model).eval(), inputs, workload, following=after)
+
+
+class Reading(nn.Module):
+    """The pass over a text (prefill): logits of what follows it, (B, V)."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Read texts, (B, T), and keep their keys and values until the pass is over."""
+        found = self.model(
+            input_ids=input_ids, attention_mask=attention_mask, use_cache=True, logits_to_keep=1
+        )
+        logits: Tensor = found.logits[:, -1]
+        return logits
+
+
+class Decoding(nn.Module):
+    """The pass over one more token: logits of what follows it, (B, V).
+
+    Args:
+        model: A shape.
+        workload: How many texts of how many tokens were read before.
+        size: Of a head.
+    """
+
+    def __init__(self, model: Any, workload: Workload, size: int) -> None:
+        super().__init__()
+        self.model = model
+        ends = [getattr(layer.self_attn, "k_proj", None) for layer in model.model.layers]
+        kept = [end.out_features // size for end in ends if end is not None]
+        self._cached = len(kept)
+        # Newer transformers call it so.
+        names = inspect.signature(type(model).forward).parameters
+        self._cache_name = "cache" if "cache" in names else "past_key_values"
+        texts, tokens = workload.batch_size, workload.sequence_length
+        tensors = random_tensors([(texts, kv, tokens, size) for kv in kept for _ in range(2)])
+        for place, tensor in enumerate(tensors):
+            # As buffers they go where the weights go, in their precision.
+            self.register_buffer(f"kept_{place}", tensor, persistent=False)
+        self.eval()
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Read a token of every text, (B, 1); what was kept before stays as it was."""
+        cache = DynamicCache()
+        for index in range(self._cached):
+            keys, values = (self.get_buffer(f"kept_{2 * index + i}") for i in range(2))
+            _put(cache, index, keys, values)
+        given = {"input_ids": input_ids, self._cache_name: cache}
+        found = self.model(**given, use_cache=bool(self._cached))
+        logits: Tensor = found.logits[:, -1]
+        return logits
+
+
+def _put(cache: Any, index: int, keys: Tensor, values: Tensor) -> None:
+    """Put a layer's keys and values into a cache, as they are."""
+    if not hasattr(cache, "layers"):  # older transformers take over what is given first
+        cache.update(keys, values, index)
+        return
+    from transformers.cache_utils import DynamicLayer
+
+    layer: Any = DynamicLayer()
+    layer.keys, layer.values, layer.is_initialized = keys, values, True
+    layer.dtype, layer.device = keys.dtype, keys.device
+    cache.layers.append(layer)
 
 
 def _checkpoint(space: DecoderSpace) -> Mapping[str, Any]:

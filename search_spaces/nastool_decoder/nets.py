@@ -5,7 +5,7 @@ What runs are the modules of transformers themselves, with a part of their weigh
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -285,8 +285,3 @@ def _mask(attended: Tensor | None) -> Tensor | None:
     # Padding sees itself, or it would see nothing at all.
     own = torch.eye(length, dtype=torch.bool, device=attended.device)
     return causal & (attended.bool()[:, None, None, :] | own)
-
-
-def chosen(shape: Sequence[Any]) -> list[tuple[int, int]]:
-    """Groups and feed-forward size of every layer."""
-    return list(zip(map(int, shape[::2]), map(int, shape[1::2]), strict=True))

@@ -17,9 +17,6 @@ from torch import Tensor
 from nastool_decoder.modeling import Decoder, levels
 from nastool_decoder.nets import DecoderSupernet
 
-ORDERS = ("activation", "loss", "none")
-"""By the size of what a part adds; by how the loss changes without it, to first order; as it is."""
-
 _BATCH = 8
 """Blocks at a time."""
 
@@ -31,7 +28,8 @@ def order(model: Decoder, input_ids: Tensor, labels: Tensor, by: str) -> None:
         model: Whose levels are set.
         input_ids: Text, (n, T).
         labels: What is to be predicted of it, -100 where nothing is, (n, T).
-        by: One of `ORDERS`.
+        by: ``activation``, the size of what a part adds; ``loss``, how the loss changes without it,
+            to first order; or ``none``, as it is.
     """
     space = model.space
     parts = {"kv_levels": (space.groups, space.kvs), "ffn_levels": (space.ffn, space.ffns)}

@@ -11,6 +11,8 @@ import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from nastool import notebook
+from nastool.constraint import format_quantity
 from nastool.space import Architecture, SearchSpace
 from nastool_supernets.corpus.targets import Targets
 from nastool_supernets.corpus.tasks import TaskName
@@ -163,6 +165,28 @@ class Supernet(Net):
     def __init__(self, model: PreTrainedModel, space: SearchSpace) -> None:
         super().__init__(model)
         self.space = space
+
+    def __repr__(self) -> str:
+        facts = self._facts()
+        sizes = f" of {facts['parameters']} parameters" if "parameters" in facts else ""
+        return f"<Supernet of {self.space.name}: {facts['shapes']} shapes{sizes}, {self.task}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: its space, its sizes and the ends of its shapes."""
+        ends = {
+            "smallest": self.space.format(self.space.smallest),
+            "largest": self.space.format(self.space.largest),
+        }
+        return notebook.shown(f"Supernet of {self.space.name}", {**self._facts(), **ends})
+
+    def _facts(self) -> dict[str, str]:
+        """What it is, by label."""
+        facts = {"shapes": str(self.space.count)}
+        if (cost := self.space.costs.get("params")) is not None:
+            ends = (format_quantity(end[0], cost.unit) for end in (cost.minimum, cost.maximum))
+            facts["parameters"] = " to ".join(ends)
+        weights = sum(parameter.numel() for parameter in self.model.parameters())
+        return facts | {"weights": format_quantity(weights), "task": self.task}
 
     @abstractmethod
     def extract(self, genotype: Genotype) -> PreTrainedModel:

@@ -137,21 +137,6 @@ def cigar_family(space: SuperShaperSpace) -> Genotypes:
     return scaled_family(space, *_cigar_rule(space))
 
 
-def cigar(space: SuperShaperSpace, params: float) -> Genotypes:
-    """The cigar shape whose parameter count is nearest to a target.
-
-    Args:
-        space: Any size.
-        params: Target, a plain count.
-
-    Returns:
-        Shape (1, layers).
-    """
-    family = cigar_family(space)
-    distance = np.abs(space.costs["params"].evaluate(family) - params)
-    return family[[int(distance.argmin())]]
-
-
 def scaled_family(
     space: SuperShaperSpace, reference: NDArray[np.int64], rounds_down: NDArray[np.bool_]
 ) -> Genotypes:

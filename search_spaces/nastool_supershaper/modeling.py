@@ -317,16 +317,6 @@ class SuperShaperForMaskedLM(SuperShaperPreTrainedModel):
         # A batch may hold no masked token: its loss is then zero, not NaN.
         return MaskedLMOutput(loss=losses.sum() / max(len(losses), 1), logits=logits)
 
-    def masked_losses(
-        self,
-        input_ids: Tensor,
-        labels: Tensor,
-        shape: Sequence[int] | None = None,
-        attention_mask: Tensor | None = None,
-    ) -> Tensor:
-        """Cross-entropy at every masked position in reading order, (B, T) to (n_masked,)."""
-        return self._predict_masked(input_ids, attention_mask, None, labels, shape)[1]
-
     def predict_masked(
         self,
         embedded: Tensor,

@@ -131,12 +131,12 @@ def test_the_exact_optimum_is_that_of_going_through(bounds, direction):
     assert problem.admissible(proof.genotypes).all()
 
 
-@pytest.mark.parametrize("other", ["params", "second"])
+@pytest.mark.parametrize("others", ["params", "second", "params second"])
 @pytest.mark.parametrize("limited", [False, True])
-def test_the_exact_front_is_that_of_going_through(other, limited):
-    second = Loss("second", 1) if other == "second" else CostObjective(PARAMS, SPACE)
+def test_the_exact_front_is_that_of_going_through(others, limited):
+    known = {"params": CostObjective(PARAMS, SPACE), "second": Loss("second", 1)}
     constraints = (Constraint("params", "<=", 450),) if limited else ()
-    problem = Problem(SPACE, (Loss(), second), constraints)
+    problem = Problem(SPACE, (Loss(), *map(known.get, others.split())), constraints)
     allowed = ALL[problem.admissible(ALL)]
     everything = problem.evaluate(allowed).objectives
     proof = prove(problem)

@@ -16,7 +16,7 @@ HEAVY = (
 ROOT = Path(__file__).parents[2]
 GROUPS = (
     "search_spaces", "objectives", "strategies", "predictors", "devices", "supernets", "measuring",
-    "presets", "publications", "commands",
+    "presets", "publications", "watched", "commands",
 )  # fmt: skip
 ENTRY_POINTS = [
     point
@@ -48,6 +48,35 @@ def test_help_loads_no_heavy_library():
     )
     assert "nastool.cli.main" in loaded
     assert not loaded & set(HEAVY)
+
+
+def test_the_core_works_where_torch_is_not_installed(tmp_path):
+    modules = [
+        ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for file in sorted((ROOT / "nastool").rglob("*.py"))
+        # Adapters, which import what they adapt.
+        if "integrations" not in file.parts and file.name != "__main__.py"
+    ]
+    code = f"""
+import importlib, sys
+for name in ("torch", "transformers", "datasets", "tokenizers", "accelerate", "safetensors"):
+    sys.modules[name] = None
+for name in {modules}:
+    importlib.import_module(name)
+from nastool import load_space, search
+from nastool.testing import Formula, Widths
+space = Widths()
+found = search(space, [Formula("badness", lambda rows: -rows.sum(axis=1)), "params"], budget=60)
+assert len(found.front()) > 3, found
+from nastool.cli.main import main
+sys.argv = ["nastool", "search", "--space", "supershaper", "--budget", "200", "--storage", "none"]
+main()
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert run.returncode == 0, run.stderr
+    assert "200 evaluations" in run.stdout
 
 
 @pytest.mark.parametrize("name", [name for name in nastool.__all__ if name != "__version__"])

@@ -78,7 +78,7 @@ def test_what_was_under_way_when_it_ended_is_evaluated_by_the_next_run(tmp_path)
         assert len(study) == 7
         second = Counted()
         again = Study(Problem(Widths(), (second,)), "random", store, "a", executor=Serial(1))
-        left = [tuple(row) for row in again._left.tolist()]
+        left = [tuple(row) for row in again._course.left.tolist()]
         assert len(left) == 4
         result = again.run(20, pending=4)
     assert len(result) == 20

@@ -82,6 +82,37 @@ def test_whether_this_transformers_builds_layers_that_differ_by_itself(tmp_path)
         assert torch.equal(native(IDS).logits, net.logits(ALL, genotype))
 
 
+@pytest.mark.parametrize("genotype", ["largest", "smallest", (0, 2, 2, 0)])
+def test_the_next_token_is_timed_as_it_is_served(genotype):
+    from nastool.deployment import Workload
+    from nastool.devices import timing_of
+    from nastool.plugins import load_device
+    from nastool_decoder.deployable import Decoding
+
+    space = make_net(checkpoint("llama"), kvs="2", ffns="2").space
+    chosen = getattr(space, genotype) if isinstance(genotype, str) else np.array(genotype)
+    deployment = space.deploy(chosen, Workload(2, 7))
+    after = deployment.following
+    assert after.inputs["input_ids"].shape == (2, 1)
+    model = deployment.module.model
+    ids = torch.randint(5, 50, (2, 8), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert deployment.module(**deployment.inputs).shape == (2, space.vocabulary)
+        read = model(input_ids=ids[:, :7], use_cache=True)
+        decoding = Decoding(model, Workload(2, 7), space.head_dim)
+        layers = read.past_key_values.layers if chosen[::2].any() else []
+        for place, layer in enumerate(layers):
+            decoding.register_buffer(f"kept_{2 * place}", layer.keys)
+            decoding.register_buffer(f"kept_{2 * place + 1}", layer.values)
+        assert len(dict(decoding.named_buffers(prefix=""))) >= 2 * np.count_nonzero(chosen[::2])
+        expected = model(input_ids=ids, use_cache=False).logits[:, -1]
+        for _ in range(2):  # what was kept stays as it was
+            found = decoding(ids[:, 7:])
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    timing = timing_of(load_device("cpu"), deployment, 1, 2)
+    assert len(timing.following) == len(timing.seconds) == 2
+
+
 def test_flops_and_cache_are_those_that_are_counted():
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -211,7 +242,25 @@ def test_from_a_checkpoint_to_a_recovered_shape(tmp_path, monkeypatch):
     first, shape = "1-8-2-24", "1-8-1-8"
     train = f"pretrain --supernet net {read} --preset smoke --steps 2 --dtype float32"
     train += " --peak-flops 1e9 --tracker none --batch-size 4"
-    nastool(f"{train} --shape {first} --teacher net --distil 0.5 --output recovered")
+    taught = f"{train} --teacher net --distil 0.5"
+    nastool(f"{taught} --shape {first} --output recovered")
+    kept = f"{taught} --teacher-cache lessons"
+    said = nastool(f"{kept} --shape {shape} --steps 3 --output kept")
+    assert "23 most likely tokens" not in said
+    assert "50 most likely tokens of" in said
+    assert ", 0 of " in said
+    # Another shape, and one that goes on, ask for nothing that is there.
+    said = nastool(f"{kept} --shape {first} --output other")
+    assert f", 12 of {len(blocks)} blocks are" in said
+    refused = nastool(f"{taught} --steps 3 --output kept --resume", 2)
+    assert "shortlist" in refused
+    nastool(f"{kept} --steps 3 --output kept --resume")
+    assert "holds lessons of another temperature" in nastool(
+        f"{kept} --temperature 3 --shape {first} --output third", 2
+    )
+    assert "--distil-hidden: hidden states" in nastool(
+        f"{kept} --distil-hidden --shape {first} --output third", 2
+    )
     loaded = load_shape(tmp_path / "recovered")
     assert type(loaded).__name__ == "ShapedLlamaForCausalLM"
     exported = f"export --supernet net --shape {shape} --to small"

@@ -31,7 +31,13 @@ def test_from_text_to_a_shape(toy, tmp_path, monkeypatch):
     train = "pretrain --family toy --size toy-tiny --text text.txt --tokenizer train:100"
     train += " --sequence-length 16 --held-out 0.2 --preset smoke --steps 4 --dtype float32"
     train += " --peak-flops 1e9 --tracker none --output net"
-    assert "held-out perplexity, smallest" in nastool(*train.split())
+    # Its own option goes into a file, and comes back from one; the plugin, too.
+    dumped = nastool(*train.split(), "--depths", "1,2,3", "--dump-config")
+    assert 'depths = "1,2,3"' in dumped
+    (tmp_path / "train.toml").write_text(dumped)
+    ran = CliRunner().invoke(main, ["run", "train.toml"])
+    assert ran.exit_code == 0, ran.stderr
+    assert "held-out perplexity, smallest" in ran.stdout
     assert json.loads((tmp_path / "net" / "config.json").read_text())["model_type"] == "toy"
 
     measure = "measure net --shapes 7 --dtype float32 --output table.csv"
@@ -57,6 +63,7 @@ def test_from_text_to_a_shape(toy, tmp_path, monkeypatch):
     torch.testing.assert_close(
         shape(ids).logits, net.logits({"input_ids": ids}, genotype), rtol=1e-4, atol=1e-5
     )
+    assert len(TOY.read_text().splitlines()) < 150
     # The run goes on, and is refused with another family's options.
     nastool(*train.split(), "--resume")
     bad = CliRunner().invoke(

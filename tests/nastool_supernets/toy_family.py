@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import click
 import numpy as np
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -37,8 +38,8 @@ class ToySpace(SearchSpace):
 
     @property
     def genes(self):
-        depths, ffns = tuple(self.config.depths), tuple(self.config.ffns)
-        return Gene("depth", depths, ordered=True), Gene("ffn", ffns, ordered=True)
+        choices = {"depth": self.config.depths, "ffn": self.config.ffns}
+        return tuple(Gene(name, tuple(given), ordered=True) for name, given in choices.items())
 
     @property
     def costs(self):
@@ -62,8 +63,7 @@ class ToySupernet(Supernet):
     def ffn(self, genotype):
         return self.space.config.ffns[genotype[1]]
 
-    def prepare(self, *, compiled, checkpointing):
-        pass
+    def prepare(self, *, compiled, checkpointing): ...
 
     def embed(self, input_ids):
         return self.body.wte(input_ids) + self.body.wpe.weight[: input_ids.shape[1]]
@@ -99,8 +99,8 @@ class ToySupernet(Supernet):
         kept = {k: v for k, v in self.model.config.to_dict().items() if k not in own}
         shape = GPT2LMHeadModel(GPT2Config(**kept | {"n_layer": depth, "n_inner": ffn}))
         for name, target in shape.named_parameters():
-            source = self.model.get_parameter(name).detach()
-            target.data = source[tuple(slice(n) for n in target.shape)].clone()
+            places = tuple(slice(n) for n in target.shape)
+            target.data = self.model.get_parameter(name).detach()[places].clone()
         return shape.train(self.model.training)
 
 
@@ -115,10 +115,8 @@ class ToyStages(Stages):
         return self.net.embed(input_ids)
 
     def step(self, index, state, genotype, positions):
-        x = self.net.block(index, state, self.net.ffn(genotype))
-        return (
-            x if positions is None else x.gather(1, positions[..., None].expand(-1, -1, x.shape[2]))
-        )
+        x, at = self.net.block(index, state, self.net.ffn(genotype)), positions
+        return x if at is None else x.gather(1, at[..., None].expand(-1, -1, x.shape[2]))
 
     def losses(self, state, genotype, targets):
         return cross_entropies(self.net.head(targets.select(state)), targets.tokens)
@@ -126,11 +124,8 @@ class ToyStages(Stages):
 
 @register_family
 class Toy(Family):
-    """GPT-2 of some depths and feed-forward sizes."""
-
     name, shape_type, model_class = "toy", "gpt2", ToyModel
-    heads = ("causal-lm",)
-    sizes = {"toy-tiny": {}}  # noqa: RUF012 - a test's
+    heads, sizes = ("causal-lm",), {"toy-tiny": {}}
 
     def space(self, config):
         return ToySpace(ToyConfig(**config))
@@ -138,8 +133,12 @@ class Toy(Family):
     def net(self, model):
         return ToySupernet(model)
 
+    def options(self):
+        return [click.Option(["--depths"], metavar="N,N", help="Depths a shape may have.")]
+
     def sized(self, size, options, vocabulary):
-        return ToyConfig(vocab_size=vocabulary)
+        depths = [int(text) for text in (options["depths"] or "1,2,3").split(",")]
+        return ToyConfig(depths, vocab_size=vocabulary)
 
     def shape_of(self, model):
         return model.config.n_layer, model.config.n_inner

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,10 @@ from nastool.files.reading import is_file, read_table, read_text
 from nastool.files.writing import owned, write_whole, writing
 from nastool.space import Genotypes, SearchSpace
 from nastool_objectives.latency import sampling, system
+from nastool_objectives.latency.elsewhere import Elsewhere, Timed
+from nastool_objectives.latency.known import Known, read_known
+from nastool_objectives.latency.quantities import LATENCY
+from nastool_objectives.latency.repeatability import NoiseGate
 
 Progress = Callable[[int, int], None]
 """Called after every visit with the number of visits so far and of all."""
@@ -44,6 +48,7 @@ _COLUMNS = (
     "error",
     "throttled",
     "padding",
+    "following_s",
 )
 _HEADER = ",".join(_COLUMNS) + "\n"
 
@@ -106,25 +111,37 @@ class Plan:
         choose = sampling.spread if self.choose == "spread" else sampling.informative
         return np.concatenate([fixed, choose(space, self.shapes, rng, fixed)]), len(fixed)
 
-    def order(self, n: int, n_anchors: int) -> NDArray[np.int64]:
+    def order(
+        self, n: int, n_anchors: int, skipped: Sequence[int] = (), *, late: bool = False
+    ) -> NDArray[np.int64]:
         """The visits in order, shape (visits, 2): round and row of the architecture.
 
         Args:
             n: Number of architectures, anchors included.
             n_anchors: How many of them are anchors; they come first.
+            skipped: Rows that are not visited.
+            late: Visit those after all, from the end of the first round on.
         """
         rng = np.random.default_rng([self.seed, 1])
         visits: list[tuple[int, int]] = []
         for number in range(self.rounds):
             rest = rng.permutation(np.arange(n_anchors, n))
-            times = max(n_anchors, len(rest) // self.anchor_every)
-            # Whole turns through the anchors, so that each is visited about equally often.
-            turns = [rng.permutation(n_anchors) for _ in range(-(-times // n_anchors))]
-            due = np.concatenate(turns)[:times]
-            places = np.floor((np.arange(times) + 1) * len(rest) / times).astype(np.int64)
-            rows = np.insert(rest, places, due)
-            visits += [(number, int(row)) for row in rows]
+            left_out = np.isin(rest, skipped)
+            if not late:
+                parts = [rest[~left_out]]
+            else:
+                parts = [rest] if number else [rest[~left_out], rest[left_out]]
+            visits += [(number, row) for part in parts for row in self._turn(part, n_anchors, rng)]
         return np.array(visits, dtype=np.int64)
+
+    def _turn(self, rest: NDArray[np.int64], n_anchors: int, rng: np.random.Generator) -> list[int]:
+        """Architectures with anchors between them."""
+        times = max(n_anchors, len(rest) // self.anchor_every)
+        # Whole turns through the anchors, so that each is visited about equally often.
+        turns = [rng.permutation(n_anchors) for _ in range(-(-times // n_anchors))]
+        due = np.concatenate(turns)[:times]
+        places = np.floor((np.arange(times) + 1) * len(rest) / times).astype(np.int64)
+        return [int(row) for row in np.insert(rest, places, due)]
 
 
 @dataclass(frozen=True)
@@ -155,8 +172,11 @@ def run(
     plan: Plan,
     visits_path: Path,
     progress: Progress | None = None,
+    gate: NoiseGate | None = None,
 ) -> list[Visit]:
     """Run a campaign, or go on with it.
+
+    What was known when it began, see `nastool_objectives.latency.known`, is not visited.
 
     Args:
         space: Whose architectures are measured.
@@ -165,6 +185,7 @@ def run(
         plan: What is measured how often.
         visits_path: File that every visit is written to at once; what is there is not repeated.
         progress: Called after every visit.
+        gate: What architectures that are known already must fulfil to be believed.
 
     Returns:
         All visits, in order.
@@ -174,7 +195,7 @@ def run(
         NastoolError: The first visits all failed.
     """
     with owned(visits_path.parent, "campaign"):
-        return _run(space, device, workload, plan, visits_path, progress)
+        return _run(space, device, workload, plan, visits_path, progress, gate or NoiseGate())
 
 
 def _run(
@@ -184,14 +205,23 @@ def _run(
     plan: Plan,
     visits_path: Path,
     progress: Progress | None,
+    gate: NoiseGate,
 ) -> list[Visit]:
     genotypes, n_anchors = plan.architectures(space)
-    order = plan.order(len(genotypes), n_anchors)
+    known = read_known(visits_path.parent)
+    order = _order(plan, known, len(genotypes), n_anchors)
     visits = _resume(visits_path, order)
     with writing(visits_path):
         file = visits_path.open("a", encoding="utf-8", newline="")
     with file:
-        for number in range(len(visits), len(order)):
+        while True:
+            if known is not None and known.agrees is None and len(visits) == _first_round(order):
+                known = known.judged(latencies_of(visits), gate)
+                known.write(visits_path.parent)
+                order = _order(plan, known, len(genotypes), n_anchors)
+            if len(visits) == len(order):
+                break
+            number = len(visits)
             turn, row = order[number].tolist()
             visit = _visit(space, device, workload, plan, genotypes[row], (turn, row))
             visits.append(visit)
@@ -206,6 +236,26 @@ def _run(
     return read_visits(visits_path)
 
 
+def _order(plan: Plan, known: Known | None, n: int, n_anchors: int) -> NDArray[np.int64]:
+    """The visits in order; what is not decided yet counts as known."""
+    if known is None:
+        return plan.order(n, n_anchors)
+    return plan.order(n, n_anchors, known.skipped, late=known.agrees is False)
+
+
+def _first_round(order: NDArray[np.int64]) -> int:
+    return int((order[:, 0] == 0).sum())
+
+
+def latencies_of(visits: Sequence[Visit]) -> dict[int, list[float]]:
+    """Seconds of a pass by architecture, one for every visit that did not fail."""
+    found: dict[int, list[float]] = {}
+    for visit in visits:
+        if visit.timing is not None:
+            found.setdefault(visit.row, []).append(LATENCY.of(visit.timing))
+    return found
+
+
 def _visit(
     space: SearchSpace,
     device: Device,
@@ -214,15 +264,39 @@ def _visit(
     genotype: NDArray[np.int64],
     place: tuple[int, int],
 ) -> Visit:
-    deployment = space.deploy(genotype, workload)
     try:
-        timing = timing_of(device, deployment, plan.warmup, plan.repeats)
+        timed = timed_visit(space, device, workload, plan, genotype)
     except (InvalidInputError, MissingDependencyError):
         raise
     except NastoolError as error:
         return Visit(*place, None, system.clock(), system.load(), " ".join(str(error).split()))
+    return Visit(*place, timed.timing, timed.clock, timed.load, timed.error)
+
+
+def timed_visit(
+    space: SearchSpace,
+    device: Device,
+    workload: Workload,
+    plan: Plan,
+    genotype: NDArray[np.int64],
+) -> Timed:
+    """Time one architecture, here or where the device is.
+
+    Args:
+        space: Of the architecture.
+        device: What it runs on.
+        workload: What it is given in one pass.
+        plan: How many passes a visit has.
+        genotype: Shape (d,).
+
+    Raises:
+        NastoolError: It cannot be run here.
+    """
+    if isinstance(device, Elsewhere):
+        return device.visit(genotype, workload, plan.warmup, plan.repeats)
+    timing = timing_of(device, space.deploy(genotype, workload), plan.warmup, plan.repeats)
     clock = system.clock() if timing.clock is None else timing.clock
-    return Visit(*place, timing, clock, system.load())
+    return Timed(timing, clock, system.load())
 
 
 def _check_hope(visits: list[Visit]) -> None:
@@ -238,7 +312,7 @@ def _line(number: int, visit: Visit) -> str:
         number,
         visit.round,
         visit.row,
-        " ".join(f"{s:.9g}" for s in timing.seconds) if timing else "",
+        _passes(timing.seconds) if timing else "",
         timing.memory if timing else None,
         timing.energy if timing else None,
         visit.clock,
@@ -246,10 +320,15 @@ def _line(number: int, visit: Visit) -> str:
         visit.error,
         timing.throttled if timing else None,
         timing.padding if timing else None,
+        _passes(timing.following) if timing and timing.following is not None else None,
     ]
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow("" if c is None else c for c in cells)
     return text.getvalue()
+
+
+def _passes(seconds: NDArray[np.float64]) -> str:
+    return " ".join(f"{s:.9g}" for s in seconds)
 
 
 def _resume(path: Path, order: NDArray[np.int64]) -> list[Visit]:
@@ -301,5 +380,7 @@ def _parse(row: Mapping[str, str]) -> Visit:
         # Older files have neither; an empty cell is nothing held back, or nobody knows.
         held_back, padding = row.get("throttled") or None, row.get("padding") or None
         memory, energy = number("memory_B"), number("energy_J")
-        timing = Timing(seconds, memory, energy, None, held_back, padding)
+        following = np.array([float(word) for word in (row.get("following_s") or "").split()])
+        after = following if len(following) else None
+        timing = Timing(seconds, memory, energy, None, held_back, padding, after)
     return Visit(int(row["round"]), int(row["row"]), timing, clock, load, row["error"])

@@ -273,7 +273,7 @@ def fit_others(folder: Path, space: SearchSpace, *, seed: int = 0) -> dict[Quant
                 f"got {scores.spearman:.3f}"
             )
             continue
-        card = fitted.card(f"{quantity.name}[{device.name}]", quantity.unit, _source(device, seed))
+        card = fitted.card(quantity.metric(device.name), quantity.unit, _source(device, seed))
         save_predictor(folder / quantity.folder, fitted.predictor, card, data)
         found[quantity] = card
     return found

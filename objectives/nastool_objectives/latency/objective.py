@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nastool.constraint import metric_name
 from nastool.devices import Device, timing_of
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
+from nastool.files.reading import read_text
 from nastool.objective import Kind, Objective, Provenance
 from nastool.predicted import PredictedObjective
 from nastool.space import Genotypes, SearchSpace
@@ -20,6 +22,7 @@ from nastool.store.measurements import quantity_of
 from nastool_objectives.latency.fitting import require_quiet
 from nastool_objectives.latency.padding import NONE
 from nastool_objectives.latency.quantities import (
+    DECODE,
     ENERGY,
     LATENCY,
     MEMORY,
@@ -27,7 +30,9 @@ from nastool_objectives.latency.quantities import (
     instrument,
     lasting,
 )
-from nastool_objectives.latency.registry import DeviceCard, find_device, read_card
+from nastool_objectives.latency.registry import TABLE, DeviceCard, find_device, read_card
+
+PREFILL = "latency.prefill"
 
 
 def create(
@@ -45,6 +50,30 @@ def create(
         NastoolError: Its campaign is not finished, or too noisy to rank by.
     """
     return _predicted(LATENCY, space, argument, name)
+
+
+def create_prefill(
+    space: SearchSpace, argument: str | None = None, name: str | None = None
+) -> PredictedObjective:
+    """Latency of a decoder that reads a text, predicted: ``latency[DEVICE].prefill``.
+
+    It is the latency of the device, by a name that says what a pass is. Arguments and errors are
+    those of `create`.
+    """
+    _check_served(argument, PREFILL)
+    return _predicted(LATENCY, space, argument, name or metric_name(PREFILL, argument))
+
+
+def create_decode(
+    space: SearchSpace, argument: str | None = None, name: str | None = None
+) -> PredictedObjective:
+    """Latency of a decoder's next token, predicted: ``latency[DEVICE].decode``.
+
+    The keys and values of a text of the campaign's length are kept from before. Arguments and
+    errors are those of `create`.
+    """
+    _check_served(argument, DECODE.name)
+    return _predicted(DECODE, space, argument, name)
 
 
 def create_energy(
@@ -77,7 +106,7 @@ def _predicted(
             f"device {argument!r} has no predictor of {quantity.name}: 'nastool latency fit "
             f"{argument}' makes one where its passes were measured with it"
         )
-    metric = name or f"{quantity.name}[{argument}]"
+    metric = name or metric_name(quantity.name, argument)
     return PredictedObjective(space, folder / quantity.folder, metric)
 
 
@@ -212,6 +241,39 @@ def create_measured(
     return _measured(LATENCY, space, argument, rounds, warmup, repeats)
 
 
+def create_measured_prefill(
+    space: SearchSpace,
+    argument: str | None = None,
+    *,
+    rounds: int = 3,
+    warmup: int = 2,
+    repeats: int = 3,
+) -> Measured:
+    """Latency of a decoder that reads a text, measured: ``measured_latency[DEVICE].prefill``.
+
+    Arguments and errors are those of `create_measured`.
+    """
+    metric = f"measured_{PREFILL}"
+    _check_served(argument, metric)
+    return _measured(LATENCY, space, argument, rounds, warmup, repeats, metric)
+
+
+def create_measured_decode(
+    space: SearchSpace,
+    argument: str | None = None,
+    *,
+    rounds: int = 3,
+    warmup: int = 2,
+    repeats: int = 3,
+) -> Measured:
+    """Latency of a decoder's next token, measured: ``measured_latency[DEVICE].decode``.
+
+    Arguments and errors are those of `create_measured`.
+    """
+    _check_served(argument, f"measured_{DECODE.name}")
+    return _measured(DECODE, space, argument, rounds, warmup, repeats)
+
+
 def create_measured_energy(
     space: SearchSpace,
     argument: str | None = None,
@@ -249,14 +311,15 @@ def _measured(
     rounds: int,
     warmup: int,
     repeats: int,
+    metric: str = "",
 ) -> Measured:
-    metric = f"measured_{quantity.name}"
+    metric = metric or f"measured_{quantity.name}"
     _, card = _device_of(argument, metric)
     return Measured(
         space,
         device_again(card),
         card,
-        f"{metric}[{argument}]",
+        metric_name(metric, argument),
         quantity,
         rounds=rounds,
         warmup=warmup,
@@ -264,19 +327,26 @@ def _measured(
     )
 
 
-def device_as_begun(text: str, settings: Mapping[str, Any], facts: Mapping[str, Any]) -> Device:
+def device_as_begun(
+    text: str,
+    settings: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    load: Callable[[str, Mapping[str, Any]], Device] | None = None,
+) -> Device:
     """A device that pads nothing where a campaign began before there was padding.
 
     Args:
         text: The device as users type it.
         settings: Its settings.
         facts: What it said of itself when the campaign began.
+        load: Makes it; here, unless said otherwise.
     """
     from nastool.plugins import load_device
 
-    device = load_device(text, settings)
+    load = load or load_device
+    device = load(text, settings)
     if "padding" in device.facts and "padding" not in facts:
-        return load_device(text, {**settings, "pad": NONE})
+        return load(text, {**settings, "pad": NONE})
     return device
 
 
@@ -302,8 +372,26 @@ def device_again(card: DeviceCard) -> Device:
     return device
 
 
+def _check_served(argument: str | None, metric: str) -> None:
+    """Check that a device ran a decoder as it is served.
+
+    Raises:
+        InvalidInputError: No next token was timed there.
+    """
+    folder, card = _device_of(argument, metric)
+    require_quiet(card)
+    columns = read_text(folder / TABLE).partition("\n")[0].split(",")
+    if DECODE.column not in columns:
+        raise InvalidInputError(
+            f"{metric_name(metric, argument)}: device {card.name!r} must have run a decoder with "
+            f"its cache, got passes of {card.space} alone: 'nastool latency measure --space "
+            "decoder[NET]' on cpu or cuda does"
+        )
+
+
 def _device_of(argument: str | None, objective: str) -> tuple[Path, DeviceCard]:
     if argument is None:
-        raise InvalidInputError(f"{objective} needs a device: {objective}[DEVICE]")
+        named = metric_name(objective, "DEVICE")
+        raise InvalidInputError(f"{named.replace('[DEVICE]', '')} needs a device: {named}")
     folder = find_device(argument)
     return folder, read_card(folder)

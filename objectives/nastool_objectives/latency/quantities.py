@@ -1,4 +1,4 @@
-"""What a device says of a pass, each of which is a metric: latency, energy, memory."""
+"""What a device says of a pass, each of which is a metric: latency, energy, memory, decoding."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from nastool.constraint import metric_name
 from nastool.deployment import Workload
 from nastool.devices import Timing
 
@@ -22,7 +23,7 @@ class Quantity:
     """One of them.
 
     Args:
-        name: As in ``energy[DEVICE]``.
+        name: As in ``energy[DEVICE]``; ``latency.decode`` is that of ``latency[DEVICE].decode``.
         unit: Base unit.
         column: Of a device's table.
         folder: Of its predictor, in the device's folder.
@@ -37,9 +38,15 @@ class Quantity:
         """What a visit says of it; NaN where the device does not know."""
         if self == LATENCY:
             return float(np.median(timing.seconds))
+        if self == DECODE:
+            return float("nan") if timing.following is None else float(np.median(timing.following))
         value = timing.energy if self == ENERGY else timing.memory
         # No pass takes nothing: the device's counter did not move in so short a time.
         return float(value) if value else float("nan")
+
+    def metric(self, device: str) -> str:
+        """The metric's name, e.g. ``energy[pixel7]``."""
+        return metric_name(self.name, device)
 
     def over(self, visits: Sequence[float]) -> float:
         """What several visits say together: the median, of peaks the largest; NaN of none."""
@@ -52,8 +59,10 @@ class Quantity:
 LATENCY = Quantity("latency", "s", "latency_s", "predictor")
 ENERGY = Quantity("energy", "J", "energy_J", "energy")
 MEMORY = Quantity("memory", "B", "memory_B", "memory")
+DECODE = Quantity("latency.decode", "s", "decode_s", "decode")
+"""Of one more token, once a decoder has read a text and keeps its keys and values."""
 
-QUANTITIES = (LATENCY, ENERGY, MEMORY)
+QUANTITIES = (LATENCY, ENERGY, MEMORY, DECODE)
 
 
 def lasting(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from nastool.predictors.evidence import same_measurement, stated_unit
 from nastool.predictors.tables import Cells, observations, read_cells
 from nastool.space import Genotypes, SearchSpace
 from nastool_objectives.latency.campaign import Visit
-from nastool_objectives.latency.quantities import ENERGY, LATENCY, MEMORY
+from nastool_objectives.latency.quantities import DECODE, ENERGY, LATENCY, MEMORY
 from nastool_objectives.latency.repeatability import Repeatability, repeatability
 
 UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
@@ -43,6 +43,7 @@ class LatencyTable:
         spread: Interquartile range of the passes relative to their median, shape (n,), or None.
         memory: Peak bytes, shape (n,), NaN where not known; or None.
         energy: Joules a pass, likewise.
+        decode: Median seconds of one more token after the pass, likewise.
         n_anchors: How many of the first rows are anchors.
         failed: Architectures that never ran.
         conditions: How all of it was measured, as a table from elsewhere says.
@@ -56,6 +57,7 @@ class LatencyTable:
     spread: Floats | None = None
     memory: Floats | None = None
     energy: Floats | None = None
+    decode: Floats | None = None
     n_anchors: int = 0
     failed: int = 0
     conditions: Mapping[str, str] = field(default_factory=dict)
@@ -86,6 +88,7 @@ class LatencyTable:
             "second_half_s": None if self.halves is None else self.halves[:, 1],
             MEMORY.column: self.memory,
             ENERGY.column: self.energy,
+            DECODE.column: self.decode,
         }
         for name, values in optional.items():
             if values is not None and np.isfinite(values).any():
@@ -127,7 +130,7 @@ def tabulate(
     kept = [row for row in range(n) if by_row[row]]
     if not kept:
         raise NastoolError("no visit of the campaign succeeded")
-    columns = np.full((len(kept), 7), np.nan)
+    columns = np.full((len(kept), 8), np.nan)
     for i, row in enumerate(kept):
         timings = [(visit.round, visit.timing) for visit in by_row[row] if visit.timing]
         passes = np.concatenate([timing.seconds for _, timing in timings])
@@ -138,7 +141,7 @@ def tabulate(
             (quartiles[2] - quartiles[0]) / quartiles[1],
             _median([float(np.median(t.seconds)) for r, t in timings if 2 * r < rounds]),
             _median([float(np.median(t.seconds)) for r, t in timings if 2 * r >= rounds]),
-            *(q.over([q.of(t) for _, t in timings]) for q in (MEMORY, ENERGY)),
+            *(q.over([q.of(t) for _, t in timings]) for q in (MEMORY, ENERGY, DECODE)),
         )
     return LatencyTable(
         genotypes=genotypes[kept],
@@ -148,6 +151,7 @@ def tabulate(
         halves=columns[:, 3:5],
         memory=columns[:, 5],
         energy=columns[:, 6],
+        decode=columns[:, 7],
         n_anchors=sum(row < n_anchors for row in kept),
         failed=n - len(kept),
         note=_disturbance([visit.timing for rows in by_row for visit in rows if visit.timing]),

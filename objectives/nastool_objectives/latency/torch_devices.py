@@ -67,6 +67,8 @@ class Cpu(Device):
         InvalidInputError: An argument, fewer than one thread, or an unknown padding.
     """
 
+    times_following = True
+
     def __init__(
         self,
         argument: str | None = None,
@@ -136,6 +138,8 @@ class Cuda(Device):
     Raises:
         InvalidInputError: No such GPU, an unknown precision, or an unknown padding.
     """
+
+    times_following = True
 
     def __init__(
         self,

@@ -15,18 +15,22 @@ from nastool.cli.pages import help_page
 from nastool.errors import InvalidInputError
 from nastool.files.documents import json_document
 from nastool.leftovers import temporary_folder
+from nastool_supernets.cli.qualities import MeasuredOn, measured_on_options, tokenizer_beside
 from nastool_supernets.cli.supernets import torch_needed
 
 if TYPE_CHECKING:
     from nastool.deployment import Workload
     from nastool_supernets.deployment.bench import Candidate, Row
+    from nastool_supernets.deployment.checks import Quality
 
 
 @help_page(
     "nastool bench exported",
     "nastool bench exported other --threads 1 --batch-size 1 --sequence-length 128",
+    "nastool bench exported --examples dev.tsv --plot forms.html",
     groups={
         "What runs": "--batch-size --sequence-length --threads --baseline --compile",
+        "Quality": "--text --corpus --examples --limit --max-length --tokenizer",
         "Timing": "--rounds --repeats --warmup --memory --seed",
     },
 )
@@ -58,6 +62,14 @@ if TYPE_CHECKING:
 @click.option("--warmup", type=whole, default=2, show_default=True, help="Passes before timing.")
 @click.option("--memory/--no-memory", default=True, show_default=True, help="Measure memory.")
 @click.option("--seed", type=whole, default=0, show_default=True, help="Of the order.")
+@measured_on_options
+@click.option("--tokenizer", metavar="PATH_OR_HUB", help="Default: that of each model.")
+@click.option(
+    "--plot",
+    metavar="FILE.html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write a page of figures: latency over quality of each form, memory and disk.",
+)
 @click.option(
     "--format",
     "output_format",
@@ -78,6 +90,9 @@ def bench(
     warmup: int,
     memory: bool,
     seed: int,
+    measured_on: MeasuredOn,
+    tokenizer: str | None,
+    plot: Path | None,
     output_format: str | None,
 ) -> None:
     """Measure the latency, throughput, size and memory of exported models.
@@ -85,15 +100,21 @@ def bench(
     Each DIR is a folder that 'nastool export' wrote, or a BERT or DistilBERT of transformers. Every
     form in it is measured on this processor, with its head, beside BERT-base and DistilBERT in the
     same forms with the same head. The forms take turns in random order, so that a machine that
-    drifts slows all of them alike.
+    drifts slows all of them alike. With --text or --examples each form of the models is scored,
+    too.
     """
     with torch_needed():
         from nastool_supernets.deployment.bench import BASELINES, Plan, measure
     from transformers.utils import logging
 
+    from nastool.cli.output import check_page, write_file
     from nastool.cli.progress import ProgressBar
     from nastool.deployment import Workload
+    from nastool_supernets.deployment.pictures import bench_page
 
+    check_page(plot)
+    if tokenizer is not None and not measured_on:
+        raise InvalidInputError("--tokenizer: expected --text, --corpus or --examples beside it")
     if "none" in baselines and len(baselines) > 1:
         raise InvalidInputError("--baseline: expected 'none' or names of baselines, got both")
     # Baselines are written and read in a moment.
@@ -103,9 +124,10 @@ def bench(
     workload = Workload(batch_size, sequence_length)
     with temporary_folder() as temporary:
         found = _found(folders, chosen, temporary, workload, threads, compiled=compiled, pad=pad)
+        qualities = _qualities(folders, measured_on, tokenizer)
         try:
             with ProgressBar("measuring") as bar:
-                rows = measure(found, plan, threads, bar)
+                rows = measure(found, plan, threads, bar, qualities)
         except KeyboardInterrupt:
             raise KeyboardInterrupt("nothing of this measurement is kept") from None
     facts = {
@@ -115,7 +137,12 @@ def bench(
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     }
     facts = {key: value for key, value in facts.items() if key not in ("runtime", "compiled")}
+    if qualities:
+        facts["scored on"] = next(iter(qualities.values())).on
     _write(rows, facts, output_format or "table")
+    if plot is not None:
+        write_file(plot, bench_page(rows, facts))
+        click.echo(f"Wrote {plot}", err=True)
 
 
 def _found(
@@ -154,6 +181,20 @@ def _found(
     return found
 
 
+def _qualities(
+    folders: tuple[Path, ...], measured_on: MeasuredOn, tokenizer: str | None
+) -> dict[Path, Quality]:
+    """What the forms of each model are measured by; nothing where that is not wanted."""
+    from nastool_supernets.deployment.bench import load_model
+
+    found = {}
+    for folder in folders if measured_on else ():
+        reader = tokenizer_beside(tokenizer, folder)
+        if (quality := measured_on.quality(load_model(folder), reader)) is not None:
+            found[folder] = quality
+    return found
+
+
 def _to_stderr(line: str) -> None:
     click.echo(line, err=True)
 
@@ -165,9 +206,11 @@ def _write(rows: list[Row], facts: dict[str, object], output_format: str) -> Non
         return
     if output_format == "csv":
         text = io.StringIO()
-        writer = csv.DictWriter(text, list(rows[0].as_dict()), lineterminator="\n")
+        flat = [content | content.pop("quality") for content in (row.as_dict() for row in rows)]
+        names = list(dict.fromkeys(name for content in flat for name in content))
+        writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(row.as_dict() for row in rows)
+        writer.writerows(flat)
         click.echo(text.getvalue(), nl=False)
         return
     from rich.table import Table
@@ -177,13 +220,15 @@ def _write(rows: list[Row], facts: dict[str, object], output_format: str) -> Non
     from nastool.constraint import format_quantity
 
     table = Table(box=None, pad_edge=False)
-    headers = ("model", "form", "params", "disk", "memory", "median", "p90", "spread", "texts/s")
+    scores = list(dict.fromkeys(name for row in rows for name in row.quality))
+    usual = ("model", "form", "params", "disk", "memory", "median", "p90", "spread", "texts/s")
+    headers = (*usual, *(name.replace("_", " ") for name in scores))
     for number, header in enumerate(headers):
         table.add_column(header, justify="left" if number < 2 else "right", no_wrap=number > 0)
     for row in rows:
         cells = (
             row.model,
-            row.form if row.padding == "none" else f"{row.form}, padded to {row.padding}",
+            row.shown_form,
             format_quantity(row.parameters),
             format_quantity(row.disk, "B"),
             "" if row.memory is None else format_quantity(row.memory, "B"),
@@ -191,6 +236,7 @@ def _write(rows: list[Row], facts: dict[str, object], output_format: str) -> Non
             format_quantity(row.p90, "s"),
             f"{row.spread:.0%}",
             format_quantity(row.throughput),
+            *(f"{row.quality[name]:.4g}" if name in row.quality else "" for name in scores),
         )
         table.add_row(*map(Text, cells))
     console = wide_console()

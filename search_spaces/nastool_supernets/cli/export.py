@@ -9,8 +9,6 @@ import click
 
 from nastool.cli import completion
 from nastool.cli.options import (
-    WholeNumber,
-    count,
     format_option,
     plugin_option,
     positive,
@@ -20,6 +18,7 @@ from nastool.cli.options import (
 from nastool.cli.pages import help_page
 from nastool.errors import InvalidInputError
 from nastool.files.documents import json_document
+from nastool_supernets.cli.qualities import MeasuredOn, measured_on_options, tokenizer_beside
 from nastool_supernets.cli.supernets import named_supernet, torch_needed
 
 if TYPE_CHECKING:
@@ -94,34 +93,7 @@ _HEADS = ("masked-lm", "causal-lm", "classification", "regression", "question-an
     help="Largest difference that merging, ONNX and OpenVINO may make, as a share of the spread of "
     "the outputs.",
 )
-@click.option(
-    "--text",
-    multiple=True,
-    metavar="FILE",
-    help="Held-out text to measure perplexity on: file, folder or pattern; repeatable.",
-)
-@click.option(
-    "--corpus",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Prepared corpus to take the text from, what it holds out.",
-)
-@click.option(
-    "--examples",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Examples of its task to measure a model on: labelled texts in a table, or questions in "
-    "SQuAD's form.",
-)
-@click.option(
-    "--limit", type=count, metavar="N", help="Blocks of text or examples at most. Default: all."
-)
-@click.option(
-    "--max-length",
-    type=WholeNumber(8),
-    metavar="N",
-    help="Tokens of an example at most. Default: as many as the model takes.",
-)
+@measured_on_options
 @click.option("--licence", default="", metavar="ID", help="Licence of the weights, for the card.")
 @click.option("--push", metavar="USER/NAME", help="Upload the folder to the hub as well.")
 @click.option(
@@ -145,11 +117,7 @@ def export(
     openvino: bool,
     pad: str,
     tolerance: float,
-    text: tuple[str, ...],
-    corpus: Path | None,
-    examples: Path | None,
-    limit: int | None,
-    max_length: int | None,
+    measured_on: MeasuredOn,
     licence: str,
     push: str | None,
     private: bool,
@@ -180,10 +148,6 @@ def export(
         raise InvalidInputError("--private: expected --push beside it")
     if push is not None:
         hub.check_repository(push, private=private)
-    if limit is not None and not text and corpus is None and examples is None:
-        raise InvalidInputError("--limit: expected --text, --corpus or --examples beside it")
-    if max_length is not None and examples is None:
-        raise InvalidInputError("--max-length: expected --examples beside it")
     if (study is not None or supernet is not None) == (model is not None):
         raise InvalidInputError("expected a STUDY, --supernet or --model, and only one origin")
     if model is not None:
@@ -199,8 +163,8 @@ def export(
             study, storage, shape, supernet, head, labels, licence, seed
         )
         exporting.check_difference("the merged shape and the supernet", merging, tolerance)
-    loaded = _tokenizer(tokenizer, beside)
-    quality = _quality(deployed, loaded, text, corpus, examples, limit, max_length)
+    loaded = tokenizer_beside(tokenizer, beside)
+    quality = measured_on.quality(deployed, loaded)
     try:
         report = exporting.export(
             deployed,
@@ -347,42 +311,6 @@ def _labels(text: str | None) -> list[str]:
     if text.isdecimal():
         return [f"LABEL_{index}" for index in range(int(text))]
     return [label.strip() for label in text.split(",")]
-
-
-def _tokenizer(given: str | None, beside: Path) -> Any:
-    from nastool.files.reading import is_file
-    from nastool_supernets.corpus.text import load_tokenizer
-
-    if given is None and not is_file(beside / "tokenizer.json"):
-        raise InvalidInputError(f"{beside} has no tokenizer.json: give one with --tokenizer")
-    return load_tokenizer(given or beside)
-
-
-def _quality(
-    model: Any,
-    tokenizer: Any,
-    text: tuple[str, ...],
-    corpus: Path | None,
-    examples: Path | None,
-    limit: int | None,
-    max_length: int | None,
-) -> Any:
-    """What to measure the forms by, or None."""
-    from nastool_supernets.deployment.checks import perplexity_on_text, score_on_examples
-    from nastool_supernets.heads import head_of
-
-    head = head_of(model)
-    if text or corpus is not None:
-        if head != "masked-lm":
-            raise InvalidInputError(f"--text and --corpus measure masked-lm alone, got {head}")
-        if examples is not None:
-            raise InvalidInputError("expected either --examples or text, got both")
-        return perplexity_on_text(model, tokenizer, text, corpus, limit)
-    if examples is None:
-        return None
-    if head in ("masked-lm", "causal-lm", "encoder"):
-        raise InvalidInputError(f"--examples measures the heads of tasks, got {head}")
-    return score_on_examples(model, tokenizer, examples, limit, max_length)
 
 
 def _print(report: ExportReport, target: Path, output_format: str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from nastool.cli.config import OpenCommand
 from nastool.errors import InvalidInputError
 from nastool.files.reading import is_file, read_json_object
 from nastool_supernets.family import Family, families, find_family
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from nastool_supernets.training.teaching import Lessons
 
 
-class TrainingCommand(click.Command):
+class TrainingCommand(OpenCommand):
     """A command with the options of all families behind its own."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
@@ -208,16 +209,19 @@ class Start:
         """
         from nastool_supernets.family import net_of
         from nastool_supernets.measuring.perplexities import model_fingerprint
+        from nastool_supernets.training.config import RANDOM_START
 
         family = self.family(saved)
         if self.model is None and self.size is None and opened is not None:
             origin = family.prepare(opened, self.options, None)
             return net_of(opened), {name: value for name, value in origin.items() if value}
         model = opened
+        origin = {}
         if model is None:
             config = family.sized(str(self.size), self.options, corpus.card["vocab_size"])
             model = cast("Any", family.model_class)(config)
-        origin = {"weights at the start": model_fingerprint(model)}
+            origin = {"start": RANDOM_START}
+        origin["weights at the start"] = model_fingerprint(model)
         if saved is not None:
             family.go_on(model, read_json_object(saved.path / "config.json"))
         origin |= family.prepare(model, self.options, corpus if saved is None else None)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from nastool.files.reading import read_json_object
 from nastool.plugins import load_device
 from nastool_objectives.latency.padding import NONE
 from nastool_supernets.deployment import forms
-from nastool_supernets.deployment.runtimes import FILES
+from nastool_supernets.deployment.checks import Quality
+from nastool_supernets.deployment.runtimes import FILES, RUNS, Run
 from nastool_supernets.deployment.sizes import bytes_of, forms_in, peak_memory
 from nastool_supernets.family import find_family, is_known
 from nastool_supernets.runtime.one_line import one_line
@@ -114,6 +116,7 @@ class Row:
         throughput: Texts a second.
         memory: Most resident memory that running adds to a process, in bytes; None where not known.
         padding: What layers were padded to; the additional weights are no parameters, but memory.
+        quality: What it scored, by metric; empty where that was not measured.
     """
 
     model: str
@@ -126,12 +129,21 @@ class Row:
     throughput: float
     memory: int | None
     padding: str = NONE
+    quality: Mapping[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values, units in the names."""
         renamed = {"disk": "disk_B", "median": "median_s", "p90": "p90_s", "memory": "memory_B"}
         renamed["throughput"] = "texts_per_s"
-        return {renamed.get(key, key): value for key, value in asdict(self).items()}
+        found = {renamed.get(key, key): value for key, value in asdict(self).items()}
+        scores = {name: v if math.isfinite(v) else None for name, v in self.quality.items()}
+        return found | {"quality": scores}
+
+    @property
+    def shown_form(self) -> str:
+        """The form for people, with its padding."""
+        padded = "" if self.padding == NONE else f", padded to {self.padding}"
+        return f"{self.form}{padded}"
 
 
 def load_model(folder: Path) -> PreTrainedModel:
@@ -259,14 +271,16 @@ def measure(
     plan: Plan,
     threads: int = 1,
     progress: Progress = lambda *_: None,
+    qualities: Mapping[Path, Quality] | None = None,
 ) -> list[Row]:
-    """Time all candidates in turns, and weigh them.
+    """Time all candidates in turns, weigh them, and score those that can be.
 
     Args:
         measured: Forms of models.
         plan: How often.
         threads: Threads of a pass, for memory; devices have their own.
         progress: Called before every step.
+        qualities: What the forms of a folder are measured by; other folders are not scored.
 
     Returns:
         A row for each, in their order.
@@ -276,7 +290,8 @@ def measure(
     """
     rng = np.random.default_rng(plan.seed)
     seconds: list[list[NDArray[np.float64]]] = [[] for _ in measured]
-    total = plan.rounds * len(measured) + (len(measured) if plan.memory else 0)
+    scored = [one for one in measured if one.folder in (qualities or {})]
+    total = plan.rounds * len(measured) + len(measured) * plan.memory + len(scored)
     step = 0
     for _ in range(plan.rounds):
         for index in rng.permutation(len(measured)).tolist():
@@ -298,6 +313,11 @@ def measure(
             # A compiled model brings its compiler along: that is not the memory of a deployment.
             if one.form != COMPILED:
                 memory = peak_memory(one.folder, form, workload, threads, one.padding)
+        quality: Mapping[str, float] = {}
+        if qualities and one.folder in qualities:
+            progress(step, total, f"scoring {one.model}, {one.form}")
+            step += 1
+            quality = qualities[one.folder].measure(_run_of(one, form))
         medians = np.array([np.median(turn) for turn in turns])
         passes = np.concatenate(turns)
         median = float(np.median(passes))
@@ -313,9 +333,17 @@ def measure(
                 throughput=workload.batch_size / median,
                 memory=memory,
                 padding=one.padding,
+                quality=quality,
             )
         )
     return rows
+
+
+def _run_of(one: Candidate, form: str) -> Run:
+    """What runs a form on inputs of any size; padding and compiling change no output."""
+    if form in FILES:
+        return RUNS[form](one.folder / FILES[form])
+    return forms.torch_run(load_model(one.folder))
 
 
 def write_baseline(name: str, like: Path, wanted: Sequence[str], folder: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -44,13 +46,25 @@ def fill(model: nn.Module) -> None:
         setattr(model.get_submodule(owner), attribute, made[start])
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _random_block(elements: int) -> torch.Tensor:
     """Normal numbers of the size of trained weights: neither overflow nor denormals on the way."""
     generator = torch.Generator().manual_seed(0)
     # Repeated, because drawing them takes longer than a forward pass.
     period = torch.empty(min(elements, _PERIOD)).normal_(0.0, 0.02, generator=generator)
     return period.repeat(elements // len(period))
+
+
+def random_tensors(shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
+    """Tensors of random numbers, each in a piece of one block of its own.
+
+    Args:
+        shapes: Of the tensors.
+    """
+    sizes = [math.prod(shape) for shape in shapes]
+    block = _random_block(1 << max(sum(sizes) - 1, 1).bit_length())
+    pieces = block[: sum(sizes)].split(sizes)
+    return [piece.view(shape) for piece, shape in zip(pieces, shapes, strict=True)]
 
 
 def random_texts(

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 _FEW = 3
 """Shapes below which a rank correlation means nothing."""
 
-_AVERAGE = "average"
+AVERAGE = "average"
+"""Name of the column that is no task."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class Report:
                 task.name: [row.scores[task.name][task.metrics[0]].mean for row in rows]
                 for task in self.validation.tasks
             }
-            columns[_AVERAGE] = [self.average(row) for row in rows]
+            columns[AVERAGE] = [self.average(row) for row in rows]
             found[mode.value] = {
                 name: _number(spearman(predicted, np.array(scores)))
                 for name, scores in columns.items()
@@ -190,10 +191,10 @@ class Report:
         text = files("nastool_supernets.finetuning").joinpath("published_glue.csv").read_text()
         rows = list(csv.DictReader(io.StringIO(text)))
         names = {task.name for task in tasks}
-        glue = set(rows[0]) - {"model", "params", _AVERAGE, "squad"}
+        glue = set(rows[0]) - {"model", "params", AVERAGE, "squad"}
         columns = ["model", "params", *(task.name for task in tasks)]
         if glue <= names:
-            columns.append(_AVERAGE)
+            columns.append(AVERAGE)
         return [{column: row[column] for column in columns} for row in rows]
 
     def has_others(self) -> bool:
@@ -283,7 +284,7 @@ def content(report: Report) -> dict[str, Any]:
                     for task in found.tasks
                     if found.options.grid and task.grid
                 },
-                _AVERAGE: report.average(row),
+                AVERAGE: report.average(row),
                 "seconds": round(row.seconds, 1),
             }
             for row in report.rows
@@ -311,7 +312,7 @@ def as_csv(report: Report) -> str:
     first = next(iter(report.metrics.values()))
     columns = [(task.name, metric) for task in report.validation.tasks for metric in task.metrics]
     heads = [f"{task} {metric}{end}" for task, metric in columns for end in ("", " deviation")]
-    writer.writerow(["shape", "mode", *first, *heads, _AVERAGE, "seconds"])
+    writer.writerow(["shape", "mode", *first, *heads, AVERAGE, "seconds"])
     for row in report.rows:
         cells: list[Any] = [report.names[row.shape], row.mode.value]
         cells += [_number(value) for value in report.metrics[row.shape].values()]
@@ -344,7 +345,7 @@ def as_table(report: Report, width: int) -> RenderableType:
         heads.append(report.quality.partition("[")[0])  # by what is for `nastool show` to say
     heads += [_heading(task) for task in tasks]
     if len(report.averaged) > 1:
-        heads.append(_AVERAGE)
+        heads.append(AVERAGE)
     for head in heads:
         table.add_column(Text(head), justify="right", no_wrap=True)
     for row in report.rows:
@@ -363,7 +364,7 @@ def as_table(report: Report, width: int) -> RenderableType:
             cells += [""] * (report.quality is not None)
             cells += [entry[task.name] or "-" for task in tasks]
             if len(report.averaged) > 1:
-                cells.append(entry.get(_AVERAGE, "") or "-")
+                cells.append(entry.get(AVERAGE, "") or "-")
             table.add_row(*(Text(cell, style="dim") for cell in cells))
     lines = [Text(line) for line in _caption(report)]
     return Group(table, Text(""), *lines)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from nastool_supernets.supernet import Supernet
 
 _METRIC = "measured_perplexity"
-_INT8_METRIC = "int8_perplexity"
-_INT8 = "int8"
 
 
 @dataclass(frozen=True)
@@ -101,8 +99,7 @@ class MeasuredPerplexity(Objective):
         source: What was measured on what, for people.
         name: The metric's name as users type it.
         batch_size: Blocks at a time; what suits the device if None.
-        dtype: ``float32``, ``bfloat16`` or ``auto``; or ``int8`` for subnets merged and quantised
-            one by one, as they ship.
+        dtype: ``float32``, ``bfloat16`` or ``auto``.
         opening: What workers make it from; without one it travels with its weights.
 
     Raises:
@@ -145,19 +142,22 @@ class MeasuredPerplexity(Objective):
     @property
     def provenance(self) -> Provenance:
         masked = int((self._labels != -100).sum())
-        bits = ", in 8 bits" if self._dtype == _INT8 else ""
-        return Provenance(Kind.MEASURED, f"{self._source}, {masked:,} masked tokens{bits}")
+        return Provenance(Kind.MEASURED, f"{self._source}, {masked:,} masked tokens")
+
+    @property
+    def precision(self) -> str:
+        """What it computes in, as its fingerprint has it."""
+        from nastool_supernets.runtime.precision import resolve_dtype
+
+        return resolve_dtype(self._net.model.device.type, self._dtype)
 
     @cached_property
     def fingerprint(self) -> str:
         from nastool_supernets.measuring.perplexities import model_fingerprint
-        from nastool_supernets.runtime.precision import resolve_dtype
 
         digest = hashlib.sha256(self.space.fingerprint.encode())
-        dtype = self._dtype
-        if dtype != _INT8:
-            dtype = resolve_dtype(self._net.model.device.type, dtype)
-        digest.update(json.dumps([model_fingerprint(self._net.model), dtype]).encode())
+        content = [model_fingerprint(self._net.model), self.precision]
+        digest.update(json.dumps(content).encode())
         for array in (self._input_ids, self._labels):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()[:16]
@@ -174,24 +174,34 @@ class MeasuredPerplexity(Objective):
         return np.array(ordered, dtype=np.int64)
 
     def evaluate(self, genotypes: Genotypes) -> NDArray[np.float64]:
-        from nastool_supernets.measuring.perplexities import perplexities
-
         if not len(genotypes):
             return np.empty(0)
         chosen = rows(self.space.canonicalize(self.space.validate(genotypes)))
-        if self._dtype == _INT8:
-            from nastool_supernets.deployment.eight_bits import eight_bit_perplexities
+        return self.measured(self._net, self._input_ids, self._labels, chosen)
 
-            extract = self._net.extract
-            return eight_bit_perplexities(extract, self._input_ids, self._labels, chosen)
+    def measured(
+        self,
+        net: Supernet,
+        input_ids: NDArray[np.int64],
+        labels: NDArray[np.int64],
+        genotypes: Sequence[Genotype],
+    ) -> NDArray[np.float64]:
+        """Perplexity of subnets, shape (len(genotypes),).
+
+        Args:
+            net: The supernet.
+            input_ids: What it reads, shape (n, length).
+            labels: What it is to predict, -100 where nothing, shape (n, length).
+            genotypes: The subnets.
+        """
+        from nastool_supernets.measuring.perplexities import perplexities
+
         return perplexities(
-            self._net,
-            self._input_ids,
-            self._labels,
-            chosen,
-            batch_size=self._batch_size,
-            dtype=self._dtype,
+            net, input_ids, labels, genotypes, batch_size=self._batch_size, dtype=self._dtype
         )
+
+
+_Kind = TypeVar("_Kind", bound=MeasuredPerplexity)
 
 
 def create(
@@ -213,15 +223,51 @@ def create(
         text: Held-out text files; what training held out by default.
         blocks: Blocks of text to measure on; all by default.
         mask_seed: Seed of the masks.
-        dtype: ``float32``, ``bfloat16``, ``auto``, or ``int8`` for subnets as they ship in 8 bits.
+        dtype: ``float32``, ``bfloat16`` or ``auto``.
 
     Raises:
         InvalidInputError: No supernet there, one of another space, or no text.
         MissingDependencyError: What training needs is not installed.
     """
-    folder = Path(supernet or argument or "")
-    if not (supernet or argument):
-        raise InvalidInputError(f"{_METRIC} needs the folder of a supernet: {_METRIC}[SUPERNET]")
+    if dtype == "int8":
+        raise InvalidInputError(
+            f"{_METRIC} is of float32 or bfloat16, got dtype int8: int8_perplexity[SUPERNET] is of "
+            "what ships in 8 bits"
+        )
+    return of_folder(
+        MeasuredPerplexity, _METRIC, space, supernet or argument, text, blocks, mask_seed, dtype
+    )
+
+
+def of_folder(
+    kind: type[_Kind],
+    metric: str,
+    space: SearchSpace,
+    supernet: str | None,
+    text: Sequence[str],
+    blocks: int | None,
+    mask_seed: int,
+    dtype: str = "auto",
+) -> _Kind:
+    """A perplexity of what lies in a supernet's folder.
+
+    Args:
+        kind: What is made.
+        metric: What it is called before the brackets.
+        space: The supernet's space, or one of the same sizes.
+        supernet: Its folder.
+        text: Held-out text files; what training held out if there are none.
+        blocks: Blocks of text to measure on; all if None.
+        mask_seed: Seed of the masks.
+        dtype: What it computes in.
+
+    Raises:
+        InvalidInputError: No supernet there, one of another space, or no text.
+        MissingDependencyError: What training needs is not installed.
+    """
+    if not supernet:
+        raise InvalidInputError(f"{metric} needs the folder of a supernet: {metric}[SUPERNET]")
+    folder = Path(supernet)
     try:
         from nastool_supernets.corpus.masked_text import masked_text
         from nastool_supernets.saved import load_supernet
@@ -239,39 +285,4 @@ def create(
         folder, net.model.config, tuple(text), blocks=blocks, mask_seed=mask_seed, task=net.task
     )
     source = f"supernet {folder.resolve().name} on {', '.join(names)}"
-    name = f"{_INT8_METRIC if dtype == _INT8 else _METRIC}[{folder}]"
-    return MeasuredPerplexity(net, input_ids, labels, source, name, dtype=dtype)
-
-
-def create_int8(
-    space: SearchSpace,
-    argument: str | None = None,
-    *,
-    supernet: str | None = None,
-    text: Sequence[str] = (),
-    blocks: int | None = None,
-    mask_seed: int = 0,
-) -> MeasuredPerplexity:
-    """Perplexity of subnets as they ship in 8 bits, measured: ``int8_perplexity[SUPERNET]``.
-
-    Args:
-        space: The supernet's space, or one of the same sizes.
-        argument: Folder of the supernet.
-        supernet: The same; goes before the argument.
-        text: Held-out text files; what training held out by default.
-        blocks: Blocks of text to measure on; all by default.
-        mask_seed: Seed of the masks.
-
-    Raises:
-        InvalidInputError: No supernet there, one of another space, or no text.
-        MissingDependencyError: What training or 8 bits need is not installed.
-    """
-    return create(
-        space,
-        argument,
-        supernet=supernet,
-        text=text,
-        blocks=blocks,
-        mask_seed=mask_seed,
-        dtype=_INT8,
-    )
+    return kind(net, input_ids, labels, source, f"{metric}[{folder}]", dtype=dtype)

@@ -1,13 +1,16 @@
 """What every block is worth: scores of changes one at a time, and what assembled shapes add to it.
 
-Effects of single changes do not add up for long. So assembled shapes teach a factor for every gene
-on its effects, by ridge regression around one factor for all; the sum stays a sum of single genes,
-whose optimum is exact. Draws from what the regression leaves open propose what is worth measuring.
+Effects of single changes do not add up for long, and the least of them are noise of the text that
+a search would pick. So effects are smoothed (what keeps less loses no less), and assembled shapes
+teach what they leave out: a factor on all effects, a price of leaving out a part of a block, and
+what each gene has of both on its own. The sum stays a sum of single genes, whose optimum is exact.
+Draws from what is left open propose what is worth measuring.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -24,17 +27,23 @@ from nastool.exact.forms import separable_cost
 from nastool.exact.separable import SeparableTask, Sum, solve_separable
 from nastool.exact.task import Bound, Outcome
 from nastool.predictors.additive import AdditiveScores
-from nastool.predictors.ridge import Ridge, fit_ridge
 from nastool.predictors.separable import Separable
 from nastool.space import Genotypes, SearchSpace
+from nastool_supernets.genotypes import Genotype
 
 Floats = NDArray[np.float64]
 
 _FEW = 8
-"""Assembled shapes below which only their common factor is fitted."""
+"""Assembled shapes below which genes are not told apart."""
 
-_LEAST = 0.1
-"""Share of the common factor that a gene's own falls to, at least."""
+_APART = (0.0, 0.1, 0.3, 1.0)
+"""How much the factors of genes may differ from the common one."""
+
+_NOISES = (0.03, 0.1, 0.3, 1.0)
+"""How far off measurements may be, relative to what shapes lose."""
+
+_PRICED = 0.3
+"""How much the prices of genes may differ, of what their factors may."""
 
 
 def one_block_changes(space: SearchSpace, levels: int | None = None) -> Genotypes:
@@ -76,17 +85,21 @@ class BlockModel:
     """The loss of a shape as a sum of what its blocks add.
 
     Args:
-        effects: What each choice of each gene adds alone; 0 for the largest.
+        space: Of the shapes.
+        scores: What each choice of each gene adds alone, as it was measured; 0 for the largest.
         full: Loss of the largest shape.
-        common: Factor on all effects.
-        ridge: Of what each gene's own factor adds to the common one; None while too few assembled
-            shapes are known.
+        mean: Of the coefficients of `_columns`, (p,).
+        spread: Columns whose products with normal numbers are what the coefficients may be off by,
+            (p, p).
+        scale: Price of leaving out a block, about.
     """
 
-    effects: tuple[Floats, ...]
+    space: SearchSpace
+    scores: tuple[Floats, ...]
     full: float
-    common: float = 1.0
-    ridge: Ridge | None = None
+    mean: Floats
+    spread: Floats
+    scale: float
 
     @classmethod
     def fit(
@@ -99,6 +112,9 @@ class BlockModel:
     ) -> BlockModel:
         """Learn from changes of one block and from assembled shapes.
 
+        How much genes differ from each other, and how far off measurements are, is what predicts
+        every assembled shape best from the others (leave-one-out, in closed form).
+
         Args:
             space: Of the shapes.
             changed: What `one_block_changes` makes, (n, d).
@@ -106,25 +122,29 @@ class BlockModel:
             assembled: Other shapes, (m, d).
             own: Losses of these, (m,).
         """
-        scores = AdditiveScores(is_log=False)
-        scores.fit(space.features(changed), losses)
+        one_each = AdditiveScores(is_log=False)
+        one_each.fit(space.features(changed), losses)
         values = [
             space.features(_only(space, gene))[:, gene]
             for gene, size in enumerate(space.cardinalities.tolist())
         ]
-        form = scores.separable(values)
+        form = one_each.separable(values)
         if form is None:
             raise InvalidInputError("the changes must be those of all genes")
         full = float(form.predict(space.largest[None])[0])
-        effects = tuple(terms - terms[-1] for terms in form.terms)
-        if not len(assembled):
-            return cls(effects, full)
-        parts = _parts(effects, assembled)
-        sums, above = parts.sum(axis=1), own - full
-        common = max(float(sums @ above / max(sums @ sums, 1e-300)), 1e-3)
-        if len(assembled) < _FEW:
-            return cls(effects, full, common)
-        return cls(effects, full, common, fit_ridge([parts], above - common * sums, robust=False))
+        scores = tuple(terms - terms[-1] for terms in form.terms)
+        scale = float(np.median([_smooth(terms)[0] for terms in scores])) or 1.0
+        columns = _columns(space, scores, scale, assembled)
+        above = own - full
+        # Large losses are further off; those about nothing not by nothing.
+        size = np.abs(above) + (float(np.median(np.abs(above))) if len(above) else 0.0) + 1e-12
+        few = len(assembled) < _FEW
+        best = (-math.inf, np.empty(0), np.empty((0, 0)))
+        for apart in _APART[-1:] if not len(assembled) else _APART[:1] if few else _APART:
+            for noise in _NOISES:
+                fitted = _posterior(columns, above, _widths(space, apart), noise * size)
+                best = max(best, fitted, key=lambda found: found[0])
+        return cls(space, scores, full, best[1], best[2], scale)
 
     def form(self, rng: np.random.Generator | None = None) -> Separable:
         """The loss as a sum of terms of single genes.
@@ -132,22 +152,103 @@ class BlockModel:
         Args:
             rng: Draws one of the sums that what was measured leaves open; None for their mean.
         """
-        factors, offset = np.full(len(self.effects), self.common), self.full
-        if self.ridge is not None:
-            ridge = self.ridge
-            weights = ridge.weights
-            if rng is not None:
-                noise = rng.normal(size=len(weights))
-                along = ridge.basis @ noise
-                # The posterior of ridge regression: what is determined varies less.
-                drawn = noise + ridge.basis.T @ ((np.sqrt(1 - ridge.shrinkage) - 1) * along)
-                weights = weights + ridge.noise / np.sqrt(ridge.penalty) * drawn
-            factors = np.maximum(factors + weights * ridge.scale, _LEAST * self.common)
-            offset += ridge.intercept - float(ridge.center @ (ridge.weights * ridge.scale))
-        elif rng is not None:
-            factors = factors * rng.lognormal(0.0, 0.2, len(factors))
-        terms = tuple(f * effects for f, effects in zip(factors, self.effects, strict=True))
-        return Separable(terms, offset)
+        weights = self.mean
+        if rng is not None:
+            weights = weights + self.spread @ rng.normal(size=len(weights))
+        genes, kinds = len(self.scores), kinds_of(self.space)
+        factors = weights[0] + weights[-2 * genes : -genes]
+        prices = weights[1 : -2 * genes][kinds] + weights[-genes:]
+        terms = tuple(
+            _smooth(factor * _smooth(effects) + price * self.scale * _left_out(len(effects)))
+            for factor, effects, price in zip(factors, self.scores, prices, strict=True)
+        )
+        return Separable(terms, self.full)
+
+    def plain(self) -> Separable:
+        """The sum of the scores alone, as they were measured."""
+        return Separable(self.scores, self.full)
+
+
+def _columns(
+    space: SearchSpace, scores: Sequence[Floats], scale: float, genotypes: Genotypes
+) -> Floats:
+    """What coefficients are of, (n, p): together, then gene by gene.
+
+    All smoothed effects, what is left out of each kind of genes, every gene's own effect, and what
+    is left out of it.
+    """
+    own = _parts([_smooth(effects) for effects in scores], genotypes)
+    out = scale * _parts([_left_out(len(effects)) for effects in scores], genotypes)
+    kinds = kinds_of(space)
+    by_kind = [out[:, kinds == kind].sum(axis=1) for kind in range(int(kinds.max()) + 1)]
+    return np.column_stack([own.sum(axis=1), *by_kind, own, out])
+
+
+def _widths(space: SearchSpace, apart: float) -> Floats:
+    """Standard deviations of the coefficients before anything is assembled, (p,).
+
+    Args:
+        space: Of the shapes.
+        apart: How much genes differ from what all of them have in common.
+    """
+    kinds, genes = int(kinds_of(space).max()) + 1, len(space.genes)
+    own = np.repeat([apart, _PRICED * apart], genes)
+    return np.concatenate([[1.0], np.ones(kinds), own])
+
+
+def _posterior(
+    columns: Floats, above: Floats, widths: Floats, noise: Floats
+) -> tuple[float, Floats, Floats]:
+    """Linear regression around a factor of 1 on all effects, and nothing else.
+
+    Args:
+        columns: (n, p).
+        above: What was measured above the largest shape, (n,).
+        widths: Standard deviations of the coefficients before, (p,).
+        noise: Standard deviations of what was measured, (n,).
+
+    Returns:
+        Log density of what was measured, each predicted from all others; mean of the coefficients;
+        and what their products with normal numbers are off by.
+    """
+    before = np.zeros(len(widths))
+    before[0] = 1.0
+    scaled = columns * widths / noise[:, None]
+    inside = np.linalg.cholesky(np.eye(len(widths)) + scaled.T @ scaled)
+    spread = widths[:, None] * np.linalg.inv(inside).T
+    missed = (above - columns @ before) / noise
+    mean = before + spread @ (np.linalg.inv(inside) @ (scaled.T @ missed))
+    kept = np.linalg.solve(inside, scaled.T)
+    # What a measurement does not say itself, (n,).
+    free = np.maximum(1.0 - np.square(kept).sum(axis=0), 1e-9)
+    alone = (above - columns @ mean) / noise / free
+    density = -0.5 * np.sum(alone**2 * free - np.log(free) + 2 * np.log(noise))
+    return float(density), mean, spread
+
+
+def _smooth(effects: Floats) -> Floats:
+    """The nearest effects that are never below 0 and no larger for what keeps more, (k,)."""
+    # Pools of neighbours, from the largest choice down (Ayer et al., 1955).
+    pools: list[tuple[float, int]] = []
+    for effect in effects[::-1].tolist():
+        total, size = effect, 1
+        while pools and pools[-1][0] / pools[-1][1] > total / size:
+            before, number = pools.pop()
+            total, size = total + before, size + number
+        pools.append((total, size))
+    means = [total / size for total, size in pools for _ in range(size)]
+    return np.maximum(np.array(means[::-1]), 0.0)
+
+
+def _left_out(size: int) -> Floats:
+    """Share of a gene's choices that each one does without, (k,)."""
+    return 1.0 - np.arange(size) / max(size - 1, 1)
+
+
+def kinds_of(space: SearchSpace) -> NDArray[np.int64]:
+    """Number of the kind of every gene, (d,): genes of the same choices are of one."""
+    names = list(dict.fromkeys(gene.choices for gene in space.genes))
+    return np.array([names.index(gene.choices) for gene in space.genes])
 
 
 def _only(space: SearchSpace, gene: int) -> Genotypes:
@@ -164,18 +265,29 @@ def _parts(effects: Sequence[Floats], genotypes: Genotypes) -> Floats:
     return np.stack([terms[column] for terms, column in columns], axis=1)
 
 
-def check_bounds(space: SearchSpace, bounds: Sequence[Constraint]) -> None:
+Costs = Mapping[str, ChainCost | ConditionalCost]
+
+
+def check_bounds(
+    space: SearchSpace, bounds: Sequence[Constraint], costs: Costs | None = None
+) -> None:
     """Check that the optimum within bounds can be proven.
+
+    Args:
+        space: Searched.
+        bounds: On costs.
+        costs: By name; those of the space by default.
 
     Raises:
         InvalidInputError: One is on something that the space does not count, or they do not add up
             gene by gene.
     """
+    costs = space.costs if costs is None else costs
     for bound in bounds:
-        cost = space.costs.get(bound.metric)
+        cost = costs.get(bound.metric)
         if cost is None:
             raise InvalidInputError(
-                f"--max: {bound.metric!r} must be one of {', '.join(space.costs)}, which "
+                f"--max: {bound.metric!r} must be one of {', '.join(costs)}, which "
                 f"{space.name} counts"
             )
         if bound.unit and bound.unit != cost.unit:
@@ -186,36 +298,63 @@ def check_bounds(space: SearchSpace, bounds: Sequence[Constraint]) -> None:
         if isinstance(cost, ConditionalCost):
             raise InvalidInputError(f"--max: {bound.metric} of {space.name} must be one chain")
     names = list(dict.fromkeys(bound.metric for bound in bounds))
-    if len(names) > 1 and any(_separable(space, name) is None for name in names):
+    if len(names) > 1 and any(_separable(costs, name) is None for name in names):
         raise InvalidInputError(
             f"--max: expected one bound, for costs of {space.name} do not add up gene by gene, got "
             f"{', '.join(names)}"
         )
 
 
-def _separable(space: SearchSpace, name: str) -> Separable | None:
-    cost = space.costs[name]
-    return None if isinstance(cost, ConditionalCost) else separable_cost(cost)
-
-
-def optimum(space: SearchSpace, function: Separable, bounds: Sequence[Constraint]) -> Outcome:
-    """The least loss within bounds on exact costs, proven.
+def check_feasible(
+    space: SearchSpace, bounds: Sequence[Constraint], costs: Costs | None = None
+) -> None:
+    """Check that a shape lies within bounds.
 
     Args:
         space: Searched.
-        function: The loss.
-        bounds: On costs of the space.
+        bounds: On costs.
+        costs: By name; those of the space by default.
 
     Raises:
         InvalidInputError: See `check_bounds`.
         InfeasibleError: Nothing lies within the bounds.
     """
-    check_bounds(space, bounds)
-    sums = []
+    nothing = Separable(tuple(np.zeros(size) for size in space.cardinalities.tolist()))
+    optimum(space, nothing, bounds, costs=costs)
+
+
+def _separable(costs: Costs, name: str) -> Separable | None:
+    cost = costs[name]
+    return None if isinstance(cost, ConditionalCost) else separable_cost(cost)
+
+
+def optimum(
+    space: SearchSpace,
+    function: Separable,
+    bounds: Sequence[Constraint],
+    near: tuple[Genotype, int] | None = None,
+    costs: Costs | None = None,
+) -> Outcome:
+    """The least loss within bounds on exact costs, proven.
+
+    Args:
+        space: Searched.
+        function: The loss.
+        bounds: On costs.
+        near: A shape, and how many of its genes may differ; for costs that add up gene by gene.
+        costs: By name; those of the space by default.
+
+    Raises:
+        InvalidInputError: See `check_bounds`.
+        InfeasibleError: Nothing lies within the bounds.
+    """
+    costs = space.costs if costs is None else costs
+    check_bounds(space, bounds, costs)
+    sums = [] if near is None else [_different(space, *near)]
     for name in dict.fromkeys(bound.metric for bound in bounds):
-        cost, (lower, upper) = _separable(space, name), limits(bounds, name)
+        cost, (lower, upper) = _separable(costs, name), limits(bounds, name)
         if cost is None:
-            outcome = _chained(space, function, name, upper)
+            outcome = _chained(space, function, costs[name], upper)
             break
         sums.append(Sum(cost, lower=lower, upper=upper))
     else:
@@ -226,9 +365,21 @@ def optimum(space: SearchSpace, function: Separable, bounds: Sequence[Constraint
     return outcome
 
 
-def _chained(space: SearchSpace, function: Separable, name: str, upper: float) -> Outcome:
+def _different(space: SearchSpace, genotype: Genotype, most: int) -> Sum:
+    """How many genes differ from a shape, at most so many."""
+    sizes = space.cardinalities.tolist()
+    terms = tuple(
+        (np.arange(size) != own).astype(np.float64)
+        for size, own in zip(sizes, genotype, strict=True)
+    )
+    return Sum(Separable(terms), upper=most)
+
+
+def _chained(
+    space: SearchSpace, function: Separable, bounded: ChainCost | ConditionalCost, upper: float
+) -> Outcome:
     """The optimum where the one cost that is bounded is a sum of terms in neighbouring genes."""
-    cost = cast("ChainCost", space.costs[name])
+    cost = cast("ChainCost", bounded)
     first, *others = function.terms
     before = space.cardinalities.tolist()
     steps = tuple(np.tile(t, (k, 1)) for t, k in zip(others, before, strict=False))

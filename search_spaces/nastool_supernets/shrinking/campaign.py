@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,17 +18,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool import pareto
+from nastool.chain import ChainCost
 from nastool.constraint import Constraint
-from nastool.errors import InvalidInputError
+from nastool.errors import InfeasibleError, InvalidInputError
 from nastool.exact.certificate import Certificate
+from nastool.exact.task import Outcome
 from nastool.files.reading import is_file, read_text
 from nastool.files.writing import write_whole
 from nastool.predictors.evaluation import Scores, score
+from nastool.predictors.separable import Separable
 from nastool.space import Genotypes, SearchSpace
 from nastool_supernets.genotypes import Genotype, row, rows
 from nastool_supernets.measuring.perplexities import perplexities, share_prefixes
 from nastool_supernets.shrinking.blocks import (
     BlockModel,
+    Costs,
+    check_feasible,
     one_block_changes,
     optimum,
     uniform_shapes,
@@ -55,6 +60,9 @@ _CHUNK = 12
 
 _MISSES = 40
 """Draws in a row without a new shape after which a round is left smaller."""
+
+_MOVES = (2, 4, 8)
+"""Genes that may differ from the best known shape near which draws are."""
 
 _TARGETS = 11
 """Sizes between the bound and the largest shape that the front is made of."""
@@ -143,6 +151,11 @@ class Campaign:
         text: What is searched by; the first `plan.blocks` blocks are read.
         check: Other text, for the front.
         told: Told every now and then.
+        sizes: Upper limits of the first cost above its bound that the front is made of; by default
+            eleven, evenly spaced up to the largest shape.
+        further: Costs beside those of the space that bounds are on, by name.
+        keeps: Whether a shape keeps bounds that are on estimates: asked of the few that one is
+            chosen from, the best first.
 
     Raises:
         InvalidInputError: Costs that the space does not count, or a damaged table.
@@ -156,30 +169,49 @@ class Campaign:
     text: Text
     check: Text
     told: Told = lambda *_: None
+    sizes: Sequence[float] = ()
+    further: Mapping[str, ChainCost] = field(default_factory=dict)
+    keeps: Callable[[Genotype], bool] = lambda _: True
     _known: dict[Genotype, Row] = field(default_factory=dict)
     _checked: dict[Genotype, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # What cannot be kept is told before anything is measured.
-        smallest = BlockModel(tuple(np.zeros(k) for k in self.space.cardinalities.tolist()), 0.0)
-        optimum(self.space, smallest.form(), self.bounds)
+        check_feasible(self.space, self.bounds, self.costs)
         self._known = read_rows(self.folder / TABLE, self.space)
 
     @property
     def space(self) -> SearchSpace:
         return self.net.space
 
+    @property
+    def costs(self) -> Costs:
+        """What bounds may be on, by name."""
+        return {**self.space.costs, **self.further}
+
+    def _optimum(
+        self,
+        function: Separable,
+        bounds: Sequence[Constraint],
+        near: tuple[Genotype, int] | None = None,
+    ) -> Outcome:
+        return optimum(self.space, function, bounds, near, self.costs)
+
     def run(self) -> Front:
         """Measure what is missing of all rounds; return what was found."""
         plan = self.plan
-        scored = one_block_changes(self.space, plan.levels)
-        self._measure(SCORES, "one-block scores", rows(scored), None)
+        self.score_blocks()
         for number in range(FIRST, FIRST + plan.rounds + 1):
             model = self._model(before=number)
             wanted = self._first(model) if number == FIRST else self._refinement(model, number)
             what = "assembled shapes" if number == FIRST else f"refinement {number - FIRST}"
             self._measure(number, what, wanted, model)
         return self._front()
+
+    def score_blocks(self) -> None:
+        """Measure what is missing of the one-block scores, which no seed changes."""
+        scored = one_block_changes(self.space, self.plan.levels)
+        self._measure(SCORES, "one-block scores", rows(scored), None)
 
     # ----------------------------------------------------------------------------------------------
     # Rounds
@@ -202,9 +234,9 @@ class Campaign:
     def _sizes(self) -> list[float]:
         """Upper limits of the first cost that the front is made of, the bound first."""
         bound = self.bounds[0]
-        largest = float(self.space.costs[bound.metric].evaluate(self.space.largest[None])[0])
-        if bound.bound >= largest:
-            return [bound.bound]
+        largest = float(self.costs[bound.metric].evaluate(self.space.largest[None])[0])
+        if self.sizes or bound.bound >= largest:
+            return [bound.bound, *self.sizes]
         return np.linspace(bound.bound, largest, _TARGETS + 1)[:-1].tolist()
 
     def _within(self, size: float) -> list[Constraint]:
@@ -215,13 +247,17 @@ class Campaign:
         return [Constraint(first.metric, "<=", size, first.unit)]
 
     def _first(self, model: BlockModel) -> list[Genotype]:
-        """Optima of the scores alone at all sizes, uniform shapes beside them, and draws."""
-        found = [self._best(model, size, None) for size in self._sizes()]
+        """Optima of the scores, as they are and smoothed, uniform shapes, and draws."""
+        found = [self.additive(self.bounds[0].bound)]
+        found += [self._best(model, size, None) for size in self._sizes()]
         found += self._uniform()
         return self._filled(found, model, FIRST, self.plan.first)
 
     def _refinement(self, model: BlockModel, number: int) -> list[Genotype]:
-        """Optima at all sizes by what is known, and by draws from what that leaves open."""
+        """Optima at all sizes by what is known, and draws from what that leaves open.
+
+        Draws are optima of the whole space and, in turn, of what lies near the best that is known.
+        """
         found = [self._best(model, size, None) for size in self._sizes()]
         return self._filled(found, model, number, self.plan.shapes)
 
@@ -237,15 +273,31 @@ class Campaign:
         while len(chosen) < wanted and misses < _MISSES:
             # Every other one at the bound, where the shape that is kept will lie.
             size = sizes[0] if attempt % 2 == 0 else float(rng.choice(sizes))
-            genotype = self._best(model, size, rng)
+            near = self._best_known(size, earlier) if attempt % 4 >= 2 else None
+            # Far enough for a trade, not so far that what was learnt elsewhere says little.
+            moves = None if near is None else (near, int(rng.choice(_MOVES)))
+            genotype = self._best(model, size, rng, moves)
             attempt, misses = attempt + 1, misses + 1
             if genotype not in earlier and genotype not in chosen:
                 chosen.append(genotype)
                 misses = 0
         return chosen[: max(wanted, len(found))]
 
-    def _best(self, model: BlockModel, size: float, rng: np.random.Generator | None) -> Genotype:
-        return row(optimum(self.space, model.form(rng), self._within(size)).genotypes[0])
+    def _best(
+        self,
+        model: BlockModel,
+        size: float,
+        rng: np.random.Generator | None,
+        near: tuple[Genotype, int] | None = None,
+    ) -> Genotype:
+        return row(self._optimum(model.form(rng), self._within(size), near).genotypes[0])
+
+    def _best_known(self, size: float, earlier: Collection[Genotype]) -> Genotype | None:
+        """The best shape of earlier rounds that keeps the bounds of a size."""
+        finite = sorted(g for g in earlier if np.isfinite(self._known[g].loss))
+        known = np.array(finite, dtype=np.int64)
+        known = known[self._keeps(known, self._within(size))] if len(known) else known
+        return min(rows(known), key=lambda g: self._known[g].loss, default=None)
 
     def _uniform(self) -> list[Genotype]:
         """The largest uniform shapes within the bounds: none is larger in every gene."""
@@ -258,11 +310,13 @@ class Campaign:
         ]
         return rows(np.array(kept, dtype=np.int64).reshape(-1, len(self.space.genes)))
 
-    def _keeps(self, genotypes: Genotypes) -> NDArray[np.bool_]:
-        """Which genotypes keep all bounds."""
+    def _keeps(
+        self, genotypes: Genotypes, bounds: Sequence[Constraint] | None = None
+    ) -> NDArray[np.bool_]:
+        """Which genotypes keep bounds, by default those of the campaign."""
         kept = np.ones(len(genotypes), dtype=bool)
-        for bound in self.bounds:
-            values = self.space.costs[bound.metric].evaluate(genotypes)
+        for bound in self.bounds if bounds is None else bounds:
+            values = self.costs[bound.metric].evaluate(genotypes)
             kept &= bound.violation(values) <= 0
         return kept
 
@@ -298,7 +352,7 @@ class Campaign:
     def _front(self) -> Front:
         genotypes = np.array(list(self._known), dtype=np.int64)
         losses = np.array([known.loss for known in self._known.values()])
-        costs = self.space.costs[self.bounds[0].metric].evaluate(genotypes)
+        costs = self.costs[self.bounds[0].metric].evaluate(genotypes)
         usable = np.isfinite(losses)
         within = np.flatnonzero(usable & self._keeps(genotypes))
         finalists = within[np.argsort(losses[within], kind="stable")[:_FINALISTS]]
@@ -312,12 +366,17 @@ class Campaign:
         total = losses + np.inf
         # Both texts count: the best of many on one of them is too good there.
         total[kept] = losses[kept] + measured
-        chosen = finalists[np.argmin(total[finalists])]
+        ranked = finalists[np.argsort(total[finalists], kind="stable")].tolist()
+        chosen = next((n for n in ranked if self.keeps(row(genotypes[n]))), None)
+        if chosen is None:
+            raise InfeasibleError(
+                f"none of the best {len(ranked)} shapes keeps {', '.join(map(str, self.bounds))} "
+                "where it is measured: give a lower bound"
+            )
         keeping = np.array([n in best or n == chosen for n in kept.tolist()])
         model = self._model(before=FIRST + self.plan.rounds + 1)
         kept, measured = kept[keeping], measured[keeping]
-        outcome = optimum(self.space, model.form(), self.bounds)
-        plain = self._model(before=FIRST)
+        outcome = self._optimum(model.form(), self.bounds)
         uniform = [g for g in self._uniform() if g in self._known]
         return Front(
             genotypes[kept],
@@ -328,9 +387,26 @@ class Campaign:
             int(np.flatnonzero(kept == chosen)[0]),
             self._scores(),
             outcome.certificate,
-            row(optimum(self.space, plain.form(), self.bounds).genotypes[0]),
+            self.additive(self.bounds[0].bound),
             min(uniform, key=lambda g: self._known[g].loss, default=None),
         )
+
+    def additive(self, size: float) -> Genotype:
+        """The optimum of the one-block scores alone within an upper limit of the first cost."""
+        plain = self._model(before=FIRST).plain()
+        return row(self._optimum(plain, self._within(size)).genotypes[0])
+
+    def spread(self, number: int) -> list[Genotype]:
+        """Measured shapes within the bounds: the best, and others up to the middle of them all.
+
+        Args:
+            number: How many, evenly spaced by rank; fewer where fewer are known.
+        """
+        known = np.array([g for g, r in self._known.items() if np.isfinite(r.loss)], dtype=np.int64)
+        ranked = sorted(rows(known[self._keeps(known)]), key=lambda g: self._known[g].loss)
+        last = max((len(ranked) - 1) // 2, min(number, len(ranked)) - 1)
+        places = np.unique(np.linspace(0, last, number).round().astype(int))
+        return [ranked[place] for place in places.tolist()]
 
     def loss(self, genotype: Genotype) -> tuple[float, float]:
         """Loss of a shape on both texts, measured where it is not known."""

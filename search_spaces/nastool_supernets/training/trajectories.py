@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from nastool.errors import InvalidInputError
 from nastool.files.reading import is_file, read_text
 from nastool.plots.axes import TEMPLATE, plotly
-from nastool.plots.page import Cell, Head, Panel, Table, document
+from nastool.plots.page import Cell, Head, Panel, Section, Table, document
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -26,7 +26,10 @@ WINDOWS = 150
 """Points of a curve of losses at most: each is a mean, for single steps are noise."""
 
 _COLOURS = {"largest": "#3b82f6", "smallest": "#ef4444", "random": "#10b981"}
-_OTHER_COLOURS = ("#10b981", "#f97316", "#a855f7", "#eab308", "#06b6d4", "#ec4899", "#64748b")
+_OTHER_COLOURS = (
+    "#f97316", "#a855f7", "#eab308", "#06b6d4", "#ec4899", "#64748b", "#84cc16", "#b45309",
+    "#6366f1", "#14b8a6", "#be123c",
+)  # fmt: skip
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 
 
@@ -73,7 +76,7 @@ def read_trajectories(runs: Sequence[str | Path]) -> TrajectoriesData:
     perplexities: list[Trajectory] = []
     names = _names([Path(run) for run in runs])
     for run, name in zip(runs, names, strict=True):
-        lines = _read_log(Path(run) / "log.jsonl")
+        lines = read_log(Path(run) / "log.jsonl")
         losses += [
             Trajectory(name, role, _means(tokens), _means(values))
             for role, (tokens, values) in _curves(lines, "loss").items()
@@ -91,7 +94,15 @@ def _names(runs: Sequence[Path]) -> list[str]:
     return names if len(set(names)) == len(names) else [str(run) for run in runs]
 
 
-def _read_log(path: Path) -> list[dict[str, Any]]:
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The records of a run's log, without one that is being written.
+
+    Args:
+        path: ``log.jsonl``; packed, ``log.jsonl.gz`` takes its place.
+
+    Raises:
+        InvalidInputError: There is none, or it is unreadable.
+    """
     packed = path.with_name(f"{path.name}.gz")
     try:
         # As a run writes it, or packed as one that ships.
@@ -213,10 +224,26 @@ def trajectories_page(data: TrajectoriesData, title: str = "Super pre-training")
     Raises:
         MissingDependencyError: plotly is not installed.
     """
-    panels = (
-        Panel("losses", draw_losses(data), small=True),
-        Panel("perplexities", draw_perplexities(data), small=True),
-    )
+    return document(Head(title), trajectories_sections(data))
+
+
+def trajectories_sections(data: TrajectoriesData) -> tuple[Section, ...]:
+    """Both figures, and where their curves end, as parts of a page.
+
+    Args:
+        data: From `read_trajectories`.
+
+    Raises:
+        MissingDependencyError: plotly is not installed.
+    """
+    panels = [
+        Panel(name, draw(data), small=True)
+        for name, draw, curves in (
+            ("losses", draw_losses, data.losses),
+            ("perplexities", draw_perplexities, data.perplexities),
+        )
+        if curves
+    ]
     curves = (("training loss", data.losses), ("held-out perplexity", data.perplexities))
     rows = tuple(
         (
@@ -230,7 +257,7 @@ def trajectories_page(data: TrajectoriesData, title: str = "Super pre-training")
         for curve in part
     )
     columns = ("run", "subnet", "what", "tokens", "last value")
-    return document(Head(title), [*panels, Table("ends", columns, rows, "Where the curves end")])
+    return (*panels, Table("ends", columns, rows, "Where the curves end"))
 
 
 def draw_trajectories(data: TrajectoriesData, title: str = "Super pre-training") -> go.Figure:

@@ -68,7 +68,8 @@ def main(
     if not is_file(start / BIAS):
         raise NastoolError(f"expected what convert_mpnet.py makes, {start} has no {BIAS}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    pupil = BertForMaskedLM.from_pretrained(start, dtype=torch.float32).to(device).eval()
+    pupil = BertForMaskedLM.from_pretrained(start, dtype=torch.float32).eval()
+    pupil.to(device=device)
     teacher = copy.deepcopy(pupil.bert).requires_grad_(False)
     text = load_corpus(corpus)
     batches = Batches(text.train, text.masking().with_rate(masking_rate), batch_size, seed)

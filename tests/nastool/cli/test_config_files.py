@@ -56,12 +56,13 @@ def sample(param):
 def every_option(command):
     """Arguments that give all there is, repeatable ones twice."""
     arguments = []
-    for param in command.params:
+    for param in command.get_params(click.Context(command)):
         if param.name in ("plugin", "help") or {
             "--config",
             "--dump-config",
             "--verbose",
             "--quiet",
+            "--help",
         } & {*param.opts}:
             continue
         if isinstance(param, click.Argument):

@@ -11,7 +11,7 @@ from nastool import pareto
 from nastool.chain import ChainCost
 from nastool.constraint import Constraint
 from nastool.errors import InvalidInputError
-from nastool.exact import plan, search
+from nastool.exact import joint_sweep, plan, search
 from nastool.exact.boxes import from_tables
 from nastool.exact.prove import prove
 from nastool.exact.search import ExactSearch
@@ -27,6 +27,8 @@ def small_parts(monkeypatch):
     monkeypatch.setattr(plan, "_LANES", 9)
     monkeypatch.setattr(plan, "_AXIS_CHOICES", 3)
     monkeypatch.setattr(search, "_UNITS", 12)
+    monkeypatch.setattr(search, "_SURFACE_UNITS", 12)
+    monkeypatch.setattr(joint_sweep, "_INTERVALS", 4)
     monkeypatch.setattr(search, "_WAVE", 3)
     monkeypatch.setattr(search, "_CAPACITY", 4)
 
@@ -82,6 +84,57 @@ def test_answers_are_those_of_enumeration(seed, count, is_front, prune):
         )
     assert outcome.certificate.is_complete
     assert outcome.certificate.covered == size
+
+
+def random_surface(seed, count):
+    """A front of three of some functions, all of which have limits."""
+    task, _, _ = random_task(seed, count, True)
+    everything = every(task.function.cardinalities.tolist())
+    values = np.stack([f.to_float(f.evaluate(everything)) for f in task.functions], axis=1)
+    points = values[(values <= task.limits).all(axis=1)][:, :3]
+    expected = np.unique(points[pareto.non_dominated(points)], axis=0)
+    return JointTask(task.functions, task.limits, True, is_surface=True), expected, len(everything)
+
+
+@settings(PROPERTY, max_examples=30)
+@given(st.integers(0, 2**32), st.integers(3, 4), st.booleans())
+@example(0, 3, True)
+@example(1, 4, False)
+def test_fronts_of_three_are_those_of_enumeration(seed, count, prune):
+    task, expected, size = random_surface(seed, count)
+    outcome = ExactSearch(task, threads=2, prune=prune).run()
+    found = np.column_stack([outcome.values, outcome.costs])
+    np.testing.assert_array_equal(np.unique(found, axis=0), expected.reshape(-1, 3))
+    assert len(found) == len(expected)
+    for function, column in zip(task.functions, found.T, strict=False):
+        np.testing.assert_array_equal(
+            function.to_float(function.evaluate(outcome.genotypes)), column
+        )
+    assert outcome.certificate.is_complete
+    assert outcome.certificate.covered == size
+    assert outcome.certificate.front == len(expected)
+
+
+def test_a_stopped_front_of_three_goes_on(tmp_path):
+    rng = np.random.default_rng(3)
+    functions = tuple(random_function(rng, [4] * 7, 1.0) for _ in range(3))
+    task = JointTask(functions, (np.inf, np.inf, 4.0), True, is_surface=True)
+    whole = ExactSearch(task, threads=1).run()
+    file = tmp_path / "state.npz"
+    part = ExactSearch(task, threads=1).run(checkpoint=file, should_stop=lambda: True)
+    assert not part.certificate.is_complete
+    assert part.certificate.bound <= whole.certificate.best <= part.certificate.best
+    assert str(part.certificate).endswith(f"lower bound {part.certificate.bound:.7g}")
+    resumed = ExactSearch(task, threads=2).run(checkpoint=file)
+    np.testing.assert_array_equal(resumed.genotypes, whole.genotypes)
+    np.testing.assert_array_equal(resumed.costs, whole.costs)
+    assert resumed.certificate.is_complete
+
+
+def test_a_front_of_four_is_refused():
+    metrics = [metric("loss" + "s" * i) for i in range(4)]
+    with pytest.raises(InvalidInputError, match="the front of two or three, got loss, losss"):
+        prove(Problem(SPACE, metrics))
 
 
 @pytest.mark.parametrize("is_front", [True, False])
@@ -145,6 +198,14 @@ PROBLEMS = {
     "limits on an objective": ([metric("loss"), metric("latency")], LATENCY_LIMITS),
     "optimum under a predicted limit": ([metric("loss")], LATENCY_LIMITS[:1]),
     "two limits": ([metric("loss")], [*LATENCY_LIMITS, Constraint("params", "<=", 60)]),
+    "front of three": (
+        [
+            CostObjective(SPACE.costs["params"], SPACE),
+            metric("accuracy", Direction.MAXIMIZE),
+            metric("loss"),
+        ],
+        [*LATENCY_LIMITS, Constraint("params", "<=", 60)],
+    ),
     "front against a cost": (
         [CostObjective(SPACE.costs["params"], SPACE), metric("loss")],
         [*LATENCY_LIMITS, Constraint("params", ">=", 45)],

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from nastool.errors import InvalidInputError
-from nastool.predictors.evidence import is_same_measurement, same_measurement, stated_unit
+from nastool.predictors.evidence import same_measurement, stated_unit
 from nastool.predictors.fitting import fit_table
 from nastool.predictors.tables import read_measurements
 from nastool.space import Gene, SearchSpace
@@ -42,8 +42,8 @@ def values():
     ids=["equal", "unit", "affine", "digits", "unit and digits", "decimals", "a third redone"],
 )
 def test_one_measurement_is_known_however_it_is_written(values, written):
-    assert is_same_measurement(values, written(values))
-    assert is_same_measurement(written(values), values)
+    assert same_measurement(values, written(values)).mean() > 0.5
+    assert same_measurement(written(values), values).mean() > 0.5
 
 
 @pytest.mark.parametrize("noise", [0.01, 0.1])

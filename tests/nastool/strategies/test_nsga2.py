@@ -5,7 +5,7 @@ import pytest
 
 from nastool.errors import InvalidInputError, MissingDependencyError
 from nastool.evaluations import Evaluations
-from nastool.strategies.nsga2 import ALGORITHMS, NSGA2, Pymoo
+from nastool.strategies.nsga2 import ALGORITHMS, Pymoo
 from nastool.testing import StrategyConformance, Widths, example_problems
 
 pytest.importorskip("pymoo")
@@ -13,7 +13,7 @@ pytest.importorskip("pymoo")
 
 class TestNSGA2(StrategyConformance):
     def make(self, problem, seed):
-        return NSGA2(problem, seed, population_size=16)
+        return Pymoo(problem, seed, population_size=16)
 
 
 class TestGeneticAlgorithm(StrategyConformance):
@@ -52,7 +52,7 @@ def run(strategy, problem, generations, size):
 
 @pytest.mark.parametrize("name", ["pair", "single"])
 def test_searches_as_plain_pymoo_does(name):
-    from pymoo.algorithms.moo.nsga2 import NSGA2 as PlainNSGA2  # noqa: N811 - a class, not a constant
+    from pymoo.algorithms.moo.nsga2 import NSGA2
     from pymoo.core.problem import Problem as PlainProblem
     from pymoo.core.termination import NoTermination
     from pymoo.operators.crossover.sbx import SBX
@@ -68,10 +68,10 @@ def test_searches_as_plain_pymoo_does(name):
         def _evaluate(self, x, out, *args, **kwargs):
             out["F"] = problem.evaluate(x.astype(np.int64)).objectives
 
-    strategy = NSGA2(problem, 7, population_size=20)
+    strategy = Pymoo(problem, 7, population_size=20)
     first = strategy.ask(20)
     settings = {"prob": 1.0, "eta": 3.0, "vtype": float, "repair": RoundingRepair()}
-    plain = PlainNSGA2(20, sampling=first, crossover=SBX(**settings), mutation=PM(**settings))
+    plain = NSGA2(20, sampling=first, crossover=SBX(**settings), mutation=PM(**settings))
     plain.setup(Plain(), termination=NoTermination())
     plain.random_state = np.random.default_rng(0)
     plain.random_state.bit_generator.state = strategy.rng.bit_generator.state
@@ -88,14 +88,14 @@ def test_searches_as_plain_pymoo_does(name):
 
 def test_half_a_generation_can_be_asked_for():
     problem = example_problems()["pair"]
-    whole = run(NSGA2(problem, 3, population_size=20), problem, 6, 20)
-    halves = run(NSGA2(problem, 3, population_size=20), problem, 12, 10)
+    whole = run(Pymoo(problem, 3, population_size=20), problem, 6, 20)
+    halves = run(Pymoo(problem, 3, population_size=20), problem, 12, 10)
     assert np.array_equal(whole.genotypes, halves.genotypes)
 
 
 def test_warm_start_takes_part_in_the_first_survival():
     problem = example_problems()["pair"]
-    strategy = NSGA2(problem, 0, population_size=12)
+    strategy = Pymoo(problem, 0, population_size=12)
     strategy.tell(problem.evaluate(np.array([[0, 0, 0, 0], [4, 4, 4, 4]])))
     asked = strategy.ask(12)
     assert len(asked) == 10
@@ -113,7 +113,7 @@ def test_finds_the_optimum_of_a_small_space(name):
     everything = problem.space.enumerate()
     everything = problem.space.canonicalize(everything)
     truth = problem.evaluate(everything[problem.admissible(everything)])
-    told = run(NSGA2(problem, 1, population_size=30), problem, 20, 30)
+    told = run(Pymoo(problem, 1, population_size=30), problem, 20, 30)
     assert told.objectives[told.feasible].min() == truth.objectives[truth.feasible].min()
 
 
@@ -128,13 +128,13 @@ def test_unknown_algorithms_and_wrong_numbers_of_objectives_are_named():
     with pytest.raises(InvalidInputError, match="sms-emoa takes several objectives, got one"):
         Pymoo(problems["single"], 0, argument="sms-emoa")
     with pytest.raises(InvalidInputError, match="at least 2, got 1"):
-        NSGA2(problems["pair"], 0, population_size=1)
+        Pymoo(problems["pair"], 0, population_size=1)
 
 
 def test_missing_pymoo_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "pymoo.core.termination", None)
     with pytest.raises(MissingDependencyError, match=r"nastool\[strategies\]"):
-        NSGA2(example_problems()["pair"], 0)
+        Pymoo(example_problems()["pair"], 0)
 
 
 def test_space_with_one_architecture_is_exhausted():
@@ -142,7 +142,7 @@ def test_space_with_one_architecture_is_exhausted():
 
     space = Widths(layers=2, widths=(3,))
     problem = Problem(space, (Problem(space, example_problems()["single"].objectives).objectives))
-    strategy = NSGA2(problem, 0)
+    strategy = Pymoo(problem, 0)
     asked = strategy.ask(5)
     assert asked.tolist() == [[0, 0]]
     strategy.tell(problem.evaluate(asked))
@@ -151,4 +151,4 @@ def test_space_with_one_architecture_is_exhausted():
 
 def test_a_population_is_a_hundred_by_default():
     problem = example_problems()["pair"]
-    assert NSGA2(problem, 0)._algorithm.pop_size == 100
+    assert Pymoo(problem, 0)._algorithm.pop_size == 100

@@ -7,7 +7,7 @@ import pytest
 from nastool.constraint import Constraint
 from nastool.errors import InvalidInputError, MissingDependencyError
 from nastool.problem import Problem
-from nastool.strategies.tpe import SAMPLERS, TPE, OptunaSampler
+from nastool.strategies.tpe import SAMPLERS, OptunaSampler
 from nastool.testing import Formula, StrategyConformance, Widths, example_problems
 
 optuna = pytest.importorskip("optuna")
@@ -24,13 +24,13 @@ class TestTPE(StrategyConformance):
         return example_problems()[request.param]
 
     def make(self, problem, seed):
-        return TPE(problem, seed)
+        return OptunaSampler(problem, seed)
 
 
 @pytest.mark.parametrize("name", ["pair", "single-mixed"])
 def test_searches_as_plain_optuna_does(name):
     problem = example_problems()[name]
-    strategy = TPE(problem, 5)
+    strategy = OptunaSampler(problem, 5)
     seeds = np.random.default_rng(5)
     plain = optuna.create_study(directions=["minimize"] * len(problem.objectives))
     distributions = {
@@ -71,7 +71,7 @@ def test_searches_as_plain_optuna_does(name):
 @pytest.mark.parametrize("batch", [1, 5])
 def test_no_proposal_is_wasted_on_what_is_known(batch):
     problem = Problem(Widths(2), (Formula("loss", total),))
-    strategy = TPE(problem, 0)
+    strategy = OptunaSampler(problem, 0)
     asked = []
     while len(found := strategy.ask(batch)):
         asked += map(tuple, found.tolist())
@@ -90,7 +90,7 @@ def test_learns_from_constraints_that_are_honoured_in_the_ranking():
     free = Problem(Widths(), (loss,))
     shares = []
     for problem in (constrained, free):
-        strategy = TPE(problem, 0)
+        strategy = OptunaSampler(problem, 0)
         genotypes = []
         for _ in range(60):
             genotypes.append(strategy.ask(1))
@@ -101,7 +101,7 @@ def test_learns_from_constraints_that_are_honoured_in_the_ranking():
 
 def test_is_quiet(capfd):
     problem = example_problems()["pair-soft"]
-    strategy = TPE(problem, 0)
+    strategy = OptunaSampler(problem, 0)
     strategy.tell(problem.evaluate(strategy.ask(3)))
     assert capfd.readouterr() == ("", "")
 
@@ -114,4 +114,4 @@ def test_unknown_sampler_lists_the_known():
 def test_missing_optuna_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(MissingDependencyError, match=r"nastool\[strategies\]"):
-        TPE(example_problems()["pair"], 0)
+        OptunaSampler(example_problems()["pair"], 0)

@@ -1,5 +1,7 @@
 """A space and a device for the tests of the command line; their noise is a setting."""
 
+from pathlib import Path
+
 import numpy as np
 
 from nastool.deployment import Deployment
@@ -24,6 +26,16 @@ class Runnable(Widths):
     def deploy(self, genotype, workload):
         seconds = 1e-3 * float(self.costs["params"].evaluate(genotype[None])[0])
         return Deployment(seconds * workload.batch_size, {}, workload)
+
+
+@register_space("served")
+class Served(Runnable):
+    """Each pass is followed by one that takes a tenth of the last gene's share."""
+
+    def deploy(self, genotype, workload):
+        whole = super().deploy(genotype, workload)
+        after = Deployment(1e-4 * float(1 + genotype[-1]), {}, workload)
+        return Deployment(whole.module, {}, workload, following=after)
 
 
 @register_space("immobile")
@@ -56,11 +68,13 @@ class Simulated(Device):
 
 @register_device("metered")
 class Metered(Device):
-    """Says energy and memory, too, and writes down every visit; its energy is one step too coarse.
+    """Says energy and memory, too, writes down every visit, and is as much slower as a file says.
 
     Args:
         argument: ``coarse`` for a counter that never moves, ``flat`` for a peak of all shapes.
     """
+
+    times_following = True
 
     def __init__(self, argument=None):
         self.argument = argument
@@ -72,7 +86,8 @@ class Metered(Device):
     def measure(self, deployment, warmup, repeats):
         with open("visits.txt", "a", encoding="utf-8") as file:
             file.write("visit\n")
-        seconds = deployment.module
+        changed = Path("slower.txt")
+        seconds = deployment.module * (float(changed.read_text()) if changed.exists() else 1.0)
         memory = 1e6 if self.argument == "flat" else 1e6 + 1e8 * seconds
         energy = 0.0 if self.argument == "coarse" else 7.0 * seconds
         return Timing(np.full(repeats, seconds), memory=memory, energy=energy)

@@ -10,10 +10,10 @@ from nastool.plugins import load_objective, load_space
 from nastool_objectives.latency.registry import read_card
 
 
-def campaign(nastool, *arguments, device="metered", rounds="3"):
+def campaign(nastool, *arguments, device="metered", rounds="3", space="runnable:3"):
     """A campaign that visits every shape of the space, 125."""
     result = nastool(
-        "latency", "measure", "--device", device, "--space", "runnable:3", "--shapes", "120",
+        "latency", "measure", "--device", device, "--space", space, "--shapes", "120",
         "--rounds", rounds, "--model", "linear", "--name", "toy", *arguments,
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
@@ -60,6 +60,44 @@ def test_energy_and_memory_are_objectives_of_a_device(nastool):
     best = json.loads(bounded.stdout)["architectures"][0]
     assert best["energy[toy]"] <= 2
     assert best["memory[toy]"] <= 30e6
+
+
+def test_reading_a_text_and_the_next_token_are_latencies_of_their_own(nastool):
+    said = campaign(nastool, space="served:3").stdout
+    assert "or 'latency[toy].decode'" in said
+    space = load_space("served:3")
+    rows = space.sample(20, np.random.default_rng(0))
+    decode = 1e-4 * (1 + rows[:, -1])
+    whole = load_objective("latency[toy]", space).evaluate(rows)
+    for text, truth in (("latency[toy].decode", decode), ("latency[toy].prefill", whole)):
+        made = load_objective(text, space)
+        assert made.name == text
+        np.testing.assert_allclose(made.evaluate(rows), truth, rtol=0.02)
+        measured = load_objective(f"measured_{text}", space)
+        assert measured.name == f"measured_{text}"
+        np.testing.assert_allclose(measured.evaluate(rows[:2]), truth[:2], rtol=0.02)
+    before = visits()
+    found = nastool(
+        "search", "--space", "served:3", "--objective", "badness", "--objective",
+        "measured_latency[toy].decode", "--max", "latency.decode:toy=0.35ms", "--budget", "50",
+        "--max", "latency[toy].prefill=1s", "--format", "json",
+    )  # fmt: skip
+    assert found.exit_code == 0, found.stderr
+    best = json.loads(found.stdout)["architectures"][0]
+    assert best["measured_latency[toy].decode"] == pytest.approx(3e-4, rel=0.01)
+    assert best["latency[toy].decode"] <= 3.5e-4
+    # All of it was measured by the campaign.
+    assert visits() == before
+
+
+def test_a_device_that_never_served_has_no_latency_of_the_next_token(nastool):
+    campaign(nastool)
+    for name in ("latency[toy].prefill", "latency[toy].decode", "measured_latency[toy].decode"):
+        refused = nastool("search", "--space", "runnable:3", "--objective", name)
+        assert refused.exit_code == 2
+        assert f"{name}: device 'toy' must have run a decoder with its cache" in refused.stderr
+    refused = nastool("search", "--space", "runnable:3", "--objective", "latency.decode")
+    assert "latency.decode needs a device: latency[DEVICE].decode" in refused.stderr
 
 
 def test_what_a_campaign_measured_is_measured_by_nothing_else(nastool):

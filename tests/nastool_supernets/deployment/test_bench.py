@@ -127,6 +127,72 @@ def test_formats(nastool, exported, monkeypatch):
     assert all(float(row["median_s"]) > 0 for row in rows)
 
 
+def test_every_form_of_a_model_is_scored(nastool, exported, tmp_path):
+    pytest.importorskip("onnxruntime")
+    folder, examples = exported[0], tmp_path / "dev.tsv"
+    examples.write_text("sentence\tlabel\na good film\t0\na bad film\t1\ni like it\t0\n")
+    arguments = ["--rounds", "1", "--repeats", "1", "--no-memory", "--sequence-length", "4"]
+    run = nastool(
+        "bench", folder, "--baseline", "none", *arguments, "--examples", examples,
+        "--plot", "forms.html", "--format", "json",
+    )  # fmt: skip
+    assert run.exit_code == 0, run.stderr
+    content = json.loads(run.stdout)
+    assert content["facts"]["scored on"].startswith("3 examples of dev.tsv")
+    scores = {row["form"]: row["quality"]["accuracy"] for row in content["models"]}
+    # What the same file says in plain transformers is what stands beside the form.
+    model = bench.load_model(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    rows = [line.split("\t") for line in examples.read_text().splitlines()[1:]]
+    right = [
+        int(model(**tokenizer(text, return_tensors="pt")).logits.argmax()) == int(label)
+        for text, label in rows
+    ]
+    assert scores["torch"] == scores["onnx"] == pytest.approx(np.mean(right))
+    page = Path("forms.html").read_text()
+    assert 'id="quality-0"' in page
+    assert "Latency over accuracy" in page
+    assert "tiny" in page
+
+
+def test_what_was_not_scored_is_a_line_of_its_own(tmp_path):
+    from nastool_supernets.deployment.pictures import bench_page, draw_quality
+
+    ours = {"parameters": 9, "disk": 8, "p90": 1.5, "spread": 0.1, "throughput": 1.0}
+    rows = [
+        bench.Row("a", "torch", median=1.0, memory=None, quality={"accuracy": 0.8}, **ours),
+        bench.Row("a", "int8", median=0.5, memory=None, quality={"accuracy": 0.7}, **ours),
+        bench.Row("bert-base", "torch", median=1.2, memory=None, **ours),
+    ]
+    figure = draw_quality(rows, "accuracy")
+    line, other = figure.data
+    assert list(line.x) == [0.7, 0.8]  # by latency
+    assert list(line.text) == ["int8", "torch"]
+    assert (other.name, list(other.y)) == ("bert-base, torch", [1.2, 1.2])
+    page = bench_page(rows, {"threads": 1, "load": None})
+    assert "<b>load</b> not known" in page
+    # Memory that nobody measured has no picture.
+    assert 'id="memory"' not in page
+    assert 'id="quality-0"' not in bench_page(rows[2:], {})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--limit", "5"), "--limit: expected --text, --corpus or --examples beside it"),
+        (("--max-length", "9"), "--max-length: expected --examples beside it"),
+        (("--tokenizer", "x"), "--tokenizer: expected --text, --corpus or --examples beside it"),
+        (("--plot", "x.png"), "--plot: must end in .html, got 'x.png'"),
+        (("--text", "x.txt"), "--text and --corpus measure masked-lm alone, got classification"),
+        (("--examples", "no.tsv"), "--examples: "),
+    ],
+)
+def test_what_cannot_be_scored_is_one_line(nastool, exported, arguments, message):
+    run = nastool("bench", exported[0], "--baseline", "none", "--sequence-length", "4", *arguments)
+    assert run.exit_code == 2
+    assert message in run.stderr
+
+
 def test_files_are_run_as_they_are(exported, monkeypatch):
     """What is timed as 8 bits is the file with 8 bits, not the module exported anew."""
     pytest.importorskip("onnxruntime")

@@ -9,6 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from nastool.constraint import format_quantity  # noqa: E402
 from nastool.errors import InvalidInputError, NastoolError  # noqa: E402
 from nastool_supernets.corpus.text import load_tokenizer  # noqa: E402
 from nastool_supernets.deployment import checks  # noqa: E402
@@ -239,3 +240,18 @@ class TestQuestions:
         (tmp_path / "x.tsv").write_text("sentence\tlabel\ngood\t1\n")
         with pytest.raises(InvalidInputError, match=r"x\.tsv, line 2: expected a column"):
             self.measured(subnet, supernet, tmp_path / "x.tsv")
+
+
+def test_a_supernet_says_what_it_is(supernet):
+    net = load_supernet(supernet)
+    weights = sum(parameter.numel() for parameter in net.model.parameters())
+    sizes = [net.space.costs["params"].evaluate(end[None])[0] for end in (
+        net.space.smallest, net.space.largest
+    )]  # fmt: skip
+    said = " to ".join(map(format_quantity, sizes))
+    assert repr(net) == (
+        f"<Supernet of {net.space.name}: 9 shapes of {said} parameters, masked-lm>"
+    )
+    shown = net._repr_html_()
+    for text in (said, format_quantity(weights), "8-8", "24-24"):
+        assert f">{text}</td>" in shown

@@ -1,6 +1,7 @@
 """`nastool validate` on a tiny supernet: scores, starts, resuming, reports."""
 
 import json
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -13,9 +14,12 @@ from click.testing import CliRunner
 from transformers import BertConfig, BertForSequenceClassification
 
 from nastool import __version__ as nastool_version
+from nastool import executors
 from nastool.cli.main import main
 from nastool.errors import NastoolError
 from nastool.files.writing import owned
+from nastool.store import open_store
+from nastool_supernets.cli import crew
 from nastool_supernets.corpus.corpus import load_corpus, prepare_corpus
 from nastool_supernets.corpus.text import load_tokenizer, text_files, train_tokenizer
 from nastool_supernets.finetuning import subnets, workbench
@@ -83,9 +87,9 @@ def test_every_kind_of_task_is_scored_and_learnt(validate, tmp_path, checked_jso
     assert [path.name[:5] for path in (tmp_path / "nastool-models").iterdir()] == ["same_"]
 
 
-def test_shapes_and_seeds(validate):
+def test_shapes_and_seeds(validate, tmp_path):
     more = ("--pick", "3", "--seeds", "2", "--tasks", "mood", "--train-examples", "32")
-    content = found(validate(*more, "--epochs", "1", "--format", "json"))
+    content = found(validate(*more, "--epochs", "1", "--format", "json", "--plot", "page.html"))
     params = [row["params"] for row in content["shapes"]]
     assert len(params) == 3
     assert params == sorted(params)
@@ -95,6 +99,16 @@ def test_shapes_and_seeds(validate):
         assert mood["mean"] == pytest.approx(np.mean(mood["values"]))
         assert mood["deviation"] == pytest.approx(np.std(mood["values"], ddof=1))
     assert set(content["correlations"]["direct"]) == {"mood", "average"}
+    # The same numbers in the picture: means with the deviation of the seeds.
+    page = (tmp_path / "page.html").read_text()
+    figures = json.loads(re.search(r'id="page-data">(.*?)</script>', page)[1])["figures"]
+    assert [figure["id"] for figure in figures] == ["score-0", "promise"]
+    (points,) = figures[0]["figure"]["data"]
+    moods = [row["scores"]["mood"]["accuracy"] for row in content["shapes"]]
+    assert points["x"] == params
+    assert points["y"] == pytest.approx([mood["mean"] for mood in moods])
+    assert points["error_y"]["array"] == pytest.approx([mood["deviation"] for mood in moods])
+    assert f"rank correlation direct {content['correlations']['direct']['mood']:+.2f}" in page
 
 
 def test_shapes_have_names(validate):
@@ -529,8 +543,17 @@ def test_glue_comes_with_the_published_rows(nastool, study, supernet, tmp_path, 
             lines += [f"  - split: {split}", f"    path: {file}"]
     (glue / "README.md").write_text("\n".join([*lines, "---", ""]))
     arguments = ("--supernet", str(supernet), "--shape", "8-8", "--glue", str(glue), *QUICK)
-    run = nastool("validate", study, *arguments, "--tasks", "rte")
+    run = nastool("validate", study, *arguments, "--tasks", "rte", "--plot", "page.html")
     assert run.exit_code == 0, run.output
+    page = (tmp_path / "page.html").read_text()
+    figures = json.loads(re.search(r'id="page-data">(.*?)</script>', page)[1])["figures"]
+    (scores,) = (figure["figure"]["data"] for figure in figures)
+    mine, table1 = scores
+    assert mine["customdata"][0][0] == "8-8"
+    place = table1["text"].index("SuperShaper")
+    assert (table1["x"][place], table1["y"][place]) == (63e6, 79.1)
+    assert "<b>Otherwise than published.</b> epochs 2;" in page
+    assert 'id="published"' in page
     (ours,) = (line for line in run.stdout.splitlines() if line.startswith("8-8"))
     assert "direct" in ours
     (published,) = (line for line in run.stdout.splitlines() if line.startswith("SuperShaper  "))
@@ -631,3 +654,26 @@ def test_the_supernet_is_the_one_that_the_space_names(nastool, study, supernet, 
     run = nastool("validate", "other", *arguments)
     assert run.exit_code == 2
     assert "which names no supernet: give one with --supernet DIR" in run.stderr
+
+
+def test_workers_reach_what_this_process_does(validate, monkeypatch):
+    cloudpickle = pytest.importorskip("cloudpickle")
+    sent = []
+
+    def called(executor, function, calls):
+        # As they travel.
+        function, calls = cloudpickle.loads(cloudpickle.dumps((function, calls)))
+        sent.extend(calls)
+        return executors.called(executor, function, calls)
+
+    monkeypatch.setattr(crew, "called", called)
+    with open_store("sqlite:///nastool.db") as store, open_store("sqlite:///other.db") as other:
+        store.copy("mine", other)
+    options = ("--tasks", "mood", "--shape", "smallest", "--format", "json", "--train-examples")
+    here = found(validate(*options, "32"))
+    elsewhere = ("--executor", "serial", "--storage", "sqlite:///other.db")
+    there = found(validate(*options, "32", *elsewhere))
+    assert len(sent) == 1
+    assert timeless(there) == timeless(here)
+    assert "1 of them kept already" in validate(*options, "32", *elsewhere).stderr
+    assert len(sent) == 1

@@ -107,3 +107,8 @@ def test_eight_bits_can_be_searched_by(supernet, text):
     found, wanted = small.evaluate(genotypes), exact.evaluate(genotypes)
     assert (found != wanted).all()  # eight bits do change it
     np.testing.assert_allclose(found, wanted, rtol=0.05)
+
+
+def test_eight_bits_are_another_metric(supernet, text):
+    with pytest.raises(InvalidInputError, match=r"int8_perplexity\[SUPERNET\]"):
+        measured(supernet, text, dtype="int8")

@@ -86,7 +86,7 @@ def fit_and_echo(
             click.echo(f"{quantity.name} is not predicted: {result}")
             continue
         click.echo(f"predictor of {quantity.name}: {result}, 90% within {within_text(result)}")
-        usable.append(f"'{quantity.name}[{name}]'")
+        usable.append(f"'{quantity.metric(str(name))}'")
     click.echo(f"Wrote {folder}; use it as --objective {' or '.join(usable)}")
     if plot is not None:
         write_page(plot, fitted, card)
