@@ -24,6 +24,7 @@ from nastool.cli.options import (
     storage_option,
 )
 from nastool.cli.pages import help_page
+from nastool.cli.tracking import Tracking, log_comparison, tracker_option
 
 if TYPE_CHECKING:
     from nastool.cli.output import Destination, Formats
@@ -98,6 +99,7 @@ _WORTH_PROBING = 20
 )
 @ending_options
 @executor_options
+@tracker_option
 @storage_option
 @click.option(
     "--name",
@@ -127,6 +129,7 @@ def compare(
     time_text: str | None,
     patience: int | None,
     executing: Executing,
+    tracking: Tracking,
     storage: str,
     name: str | None,
     dry_run: bool,
@@ -168,8 +171,15 @@ def compare(
     if dry_run:
         announce(_plan(contest), _probed(contest, jobs, always=True))
         return
-    with executing.opened() as executor:
+    facts = {
+        "space": space_text,
+        "strategies": ", ".join(entrant.name for entrant in contest.entrants),
+        "seeds": seeds,
+        "budget": budget,
+    }
+    with executing.opened() as executor, tracking.opened(contest.name, 0, facts):
         comparison = _run(contest, storage, jobs, true_front, executor)
+        log_comparison(tracking, comparison)
     write(destination, comparison, contest.name, storage)
 
 

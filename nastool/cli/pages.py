@@ -19,8 +19,10 @@ _Command = TypeVar("_Command", bound=click.Command)
 
 _SHARED: Mapping[str, str] = {
     "What is searched": "--space --objective --constraint --max --min --predictor --metric",
-    "How": "--strategy --budget --seed --seeds --batch-size --option --bound",
-    "What is shown, and where": "--format --output --plot --limit --all --cloud --corrected",
+    "How": "--strategy --budget --seed --seeds --batch-size --option --bound --time --patience",
+    "What is shown, and where": (
+        "--format --output --plot --limit --all --cloud --corrected --tracker"
+    ),
     "Where evaluations are kept": "--storage --study --name --retry-failed",
     "Where it is measured": "--executor --timeout-per-shape --asynchronous --join",
     "Any command": "--config --dump-config --plugin --verbose --quiet --help",

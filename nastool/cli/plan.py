@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import click
 
 from nastool.cli.progress import ProgressBar
+from nastool.cli.tracking import Tracking
 from nastool.comparison import runs_of
 from nastool.errors import InvalidInputError
 from nastool.executors import Executor
@@ -31,6 +32,7 @@ class Plan:
         executor: Where what is not cheap is evaluated; in this process by default.
         pending: How many are under way at a time, told one by one; None for whole batches.
         join: Whether other processes that join it work on the study, too.
+        tracking: Where curves go.
     """
 
     recipe: StudyRecipe
@@ -40,6 +42,7 @@ class Plan:
     executor: Executor | None = None
     pending: int | None = None
     join: bool = False
+    tracking: Tracking = field(default_factory=Tracking)
 
     def study(self, problem: Problem | None = None) -> Study:
         """The study, with what the store already holds of it.
@@ -62,11 +65,13 @@ class Plan:
         """
         before, failed, budget = len(study) - study.known, study.failed, self.recipe.budget
         where = f"Study {study.name} in {showable(self.storage)}"
-        with ProgressBar(f"searching, {label}" if label else "searching") as progress:
+        name = study.name or self.recipe.name_for(study.strategy)
+        tracked = self.tracking.opened(name, before, self.recipe.as_dict())
+        with tracked, ProgressBar(f"searching, {label}" if label else "searching") as progress:
             result = study.run(
                 budget,
                 self.recipe.batch_size,
-                progress,
+                self.tracking.following(study, progress),
                 retry_failed=self.retry_failed,
                 until=self.ending.until(),
                 pending=self.pending,

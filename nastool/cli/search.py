@@ -29,6 +29,7 @@ from nastool.cli.options import (
 )
 from nastool.cli.pages import help_page
 from nastool.cli.refine import Refining, refining_options
+from nastool.cli.tracking import Tracking, tracker_option
 from nastool.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 @ending_options
 @refining_options
 @executor_options
+@tracker_option
 @click.option(
     "--asynchronous",
     type=count,
@@ -115,6 +117,7 @@ def search(
     patience: int | None,
     refining: Refining | None,
     executing: Executing,
+    tracking: Tracking,
     asynchronous: int | None,
     join: bool,
     storage: str,
@@ -168,7 +171,7 @@ def search(
     if refining is not None and ending:
         raise InvalidInputError("--refine: expected neither --time nor --patience beside it")
     with executing.opened() as executor:
-        plan = Plan(recipe, storage, retry_failed, ending, executor, asynchronous, join)
+        plan = Plan(recipe, storage, retry_failed, ending, executor, asynchronous, join, tracking)
         measured: dict[str, Objective] = {}
         verification: Mapping[str, Any] | None
         if refining is not None:

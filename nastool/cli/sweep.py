@@ -22,6 +22,7 @@ from nastool.cli.options import (
     strategy_option,
 )
 from nastool.cli.pages import help_page
+from nastool.cli.tracking import Tracking, tracker_option
 
 
 @help_page(
@@ -57,6 +58,7 @@ from nastool.cli.pages import help_page
 @budget_options
 @ending_options
 @executor_options
+@tracker_option
 @storage_option
 @cloud_option
 @report_options
@@ -80,6 +82,7 @@ def sweep(
     time_text: str | None,
     patience: int | None,
     executing: Executing,
+    tracking: Tracking,
     storage: str,
     cloud: Path | None,
     output_format: str | None,
@@ -119,5 +122,5 @@ def sweep(
     name, metric = plan.problem.objectives[0].name, plan.metric.name
     clouds = () if cloud is None else (measured_cloud(cloud, plan.problem, metric, name),)
     with executing.opened() as executor:
-        found = run(plan, storage, Ending(limit_s, patience), executor)
+        found = run(plan, storage, Ending(limit_s, patience), executor, tracking)
     show(destination, plan, found, storage, clouds)

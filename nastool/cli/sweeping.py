@@ -12,6 +12,7 @@ from nastool.cli.output import Destination, Formats
 from nastool.cli.plan import Plan
 from nastool.cli.proofs import certificate_of, prove_fully
 from nastool.cli.tables import bars, formatted, sources
+from nastool.cli.tracking import Tracking
 from nastool.constraint import format_quantity
 from nastool.exact.certificate import Certificate
 from nastool.executors import Executor
@@ -28,7 +29,11 @@ if TYPE_CHECKING:
 
 
 def run(
-    sweep: Sweep, storage: str, ending: Ending = NO_END, executor: Executor | None = None
+    sweep: Sweep,
+    storage: str,
+    ending: Ending = NO_END,
+    executor: Executor | None = None,
+    tracking: Tracking | None = None,
 ) -> list[Found]:
     """Search under each limit, or take what the store holds of it.
 
@@ -37,6 +42,7 @@ def run(
         storage: Where each search is kept, or ``none``.
         ending: When each of them ends before its budget.
         executor: Where what is not cheap is evaluated; in this process by default.
+        tracking: Where curves go, of each search by itself; nowhere by default.
 
     Raises:
         KeyboardInterrupt: Ctrl-C; what was evaluated is kept.
@@ -45,7 +51,8 @@ def run(
     found: list[Found] = []
 
     def search(recipe: StudyRecipe, label: str) -> tuple[Result, Certificate | None]:
-        plan = Plan(recipe, storage, ending=ending, executor=executor)
+        where = tracking or Tracking()
+        plan = Plan(recipe, storage, ending=ending, executor=executor, tracking=where)
         study = plan.study()
         # A part of a proof is no row: the study would go on from what is not the answer.
         prove_fully(study.strategy)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from nastool.files.reading import is_file, is_folder
 from nastool_decoder.decoder_config import DecoderConfig
 from nastool_decoder.family import Decoder as Family
 from nastool_decoder.modeling import MOST_CHOICES, Decoder, levels
-from nastool_decoder.space import spread
+from nastool_decoder.space import DecoderSpace, spread
 from nastool_supernets.runtime.one_line import one_line
 
 _FULL = "full_attention"
@@ -53,9 +53,8 @@ def from_checkpoint(
                 f"--from: expected the weights of a causal language model in {path}, got none "
                 f"for {first}"
             )
-    sizes = _sizes(config, lm)
-    sizes["ffns"] = choices("--ffn-choices", ffns, sizes["ffn"], skips=skips)
-    sizes["kvs"] = choices("--kv-choices", kvs, sizes["groups"], skips=skips)
+    sizes = _sizes(config, lm) | {"tied": int(lm.lm_head.weight is lm.model.embed_tokens.weight)}
+    sizes |= _chosen(sizes, ffns, kvs, skips=skips)
     kept = {k: v for k, v in lm.config.to_dict().items() if k not in _FORGOTTEN}
     own = {
         name: [levels(range(sizes[parts]), [size for size in sizes[sorts] if size])]
@@ -70,6 +69,33 @@ def from_checkpoint(
         )
     model.lm = lm
     return model.eval()
+
+
+def space_of(
+    path: str, ffns: str | None = None, kvs: str | None = None, *, skips: bool = True
+) -> DecoderSpace:
+    """The space of the supernet that a checkpoint becomes, from its configuration alone.
+
+    Args and errors are those of `from_checkpoint`.
+    """
+    config = _config(path)
+    auto: Any = AutoModelForCausalLM
+    with (
+        one_line(f"--from: no causal language model can be read from {path}", InvalidInputError),
+        torch.random.fork_rng(devices=[]),
+        torch.device("meta"),
+    ):
+        sizes = _sizes(config, auto.from_config(config))
+    return DecoderSpace(**sizes, **_chosen(sizes, ffns, kvs, skips=skips))
+
+
+def _chosen(
+    sizes: Mapping[str, Any], ffns: str | None, kvs: str | None, *, skips: bool
+) -> dict[str, Any]:
+    return {
+        "ffns": choices("--ffn-choices", ffns, sizes["ffn"], skips=skips),
+        "kvs": choices("--kv-choices", kvs, sizes["groups"], skips=skips),
+    }
 
 
 def choices(option: str, text: str | None, most: int, *, skips: bool) -> tuple[int, ...]:
@@ -164,7 +190,7 @@ def _sizes(config: Any, lm: Any) -> dict[str, Any]:
         "ffn": int(feed.gate_proj.out_features),
         "vocabulary": int(config.vocab_size),
         "positions": int(config.max_position_embeddings),
-        "tied": int(lm.lm_head.weight is lm.model.embed_tokens.weight),
+        "tied": int(bool(config.tie_word_embeddings)),
         "qkv_bias": int(attention.q_proj.bias is not None),
         "out_bias": int(attention.o_proj.bias is not None),
         "ffn_bias": int(feed.gate_proj.bias is not None),

@@ -138,6 +138,16 @@ class Decoder(Family):
             skips=not options["no_skip"],
         )
 
+    def space_before(self, options: Options) -> DecoderSpace:
+        from nastool_decoder.checkpoints import space_of
+
+        return space_of(
+            options["from"],
+            options["ffn_choices"],
+            options["kv_choices"],
+            skips=not options["no_skip"],
+        )
+
     def changed(self, model: PreTrainedModel, options: Options) -> PreTrainedModel:
         for name in ("ffn_choices", "kv_choices", "no_skip"):
             if options[name]:
@@ -179,6 +189,8 @@ class Decoder(Family):
         return {"order": by}
 
     def go_on(self, model: PreTrainedModel, config: Mapping[str, Any]) -> None:
+        if "kv_levels" not in config:
+            return  # one shape alone: it keeps what it was cut out with
         own = cast("DecoderModel", model)
         own.config.kv_levels = list(config["kv_levels"])
         own.config.ffn_levels = list(config["ffn_levels"])

@@ -196,6 +196,15 @@ class Family(ABC):
         del options
         raise InvalidInputError(f"{self.name} starts from --config or --supernet")
 
+    def space_before(self, options: Options) -> SearchSpace | None:
+        """The space of what `begin` would make, without any weights; None where only they say it.
+
+        Raises:
+            InvalidInputError: There is no such start, or it cannot be one.
+        """
+        del options
+        return None
+
     def changed(self, model: PreTrainedModel, options: Options) -> PreTrainedModel:
         """Return a supernet trained before as options change it."""
         del options

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from nastool.cli.options import count, plugin_option, whole
+from nastool.cli.options import count, plugin_option, storage_option, whole
 from nastool.cli.pages import help_page
 
 _FOLDER = click.Path(path_type=Path)
@@ -33,7 +33,9 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     multiple=True,
     help="Figures and tables to make, e.g. 3a,table6; all by default.",
 )
-@click.option("--run", "runs", multiple=True, type=_FOLDER, help="Folder of a training run.")
+@click.option(
+    "--run", "runs", multiple=True, type=_FOLDER, help="Folder of a training run, or of several."
+)
 @click.option("--table", type=_FILE, help="Measured perplexities, from `nastool measure`.")
 @click.option("--predictor", type=_FOLDER, help="Predictor of perplexity, from `nastool fit`.")
 @click.option("--device", "devices", multiple=True, help="A device; by default all of the space.")
@@ -48,6 +50,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     "--budget", type=count, help="Evaluations of each search; by default the paper's 30,000."
 )
 @click.option("--seed", type=whole, default=0, show_default=True)
+@storage_option
 @plugin_option
 def paper(
     net: str,
@@ -60,6 +63,7 @@ def paper(
     reports: tuple[Path, ...],
     budget: int | None,
     seed: int,
+    storage: str,
 ) -> None:
     """Make every figure and table of the SuperShaper paper of a net of your own.
 
@@ -82,6 +86,7 @@ def paper(
         reports=reports,
         budget=budget,
         seed=seed,
+        storage=storage,
     )
     # That nothing can be written must show before a search.
     make_folder(folder)

@@ -242,7 +242,25 @@ def test_from_a_checkpoint_to_a_recovered_shape(tmp_path, monkeypatch):
     first, shape = "1-8-2-24", "1-8-1-8"
     train = f"pretrain --supernet net {read} --preset smoke --steps 2 --dtype float32"
     train += " --peak-flops 1e9 --tracker none --batch-size 4"
-    nastool(f"{train} --shape {first} --teacher net --distil 0.5 --output recovered")
+    taught = f"{train} --teacher net --distil 0.5"
+    nastool(f"{taught} --shape {first} --output recovered")
+    kept = f"{taught} --teacher-cache lessons"
+    said = nastool(f"{kept} --shape {shape} --steps 3 --output kept")
+    assert "23 most likely tokens" not in said
+    assert "50 most likely tokens of" in said
+    assert ", 0 of " in said
+    # Another shape, and one that goes on, ask for nothing that is there.
+    said = nastool(f"{kept} --shape {first} --output other")
+    assert f", 12 of {len(blocks)} blocks are" in said
+    refused = nastool(f"{taught} --steps 3 --output kept --resume", 2)
+    assert "shortlist" in refused
+    nastool(f"{kept} --steps 3 --output kept --resume")
+    assert "holds lessons of another temperature" in nastool(
+        f"{kept} --temperature 3 --shape {first} --output third", 2
+    )
+    assert "--distil-hidden: hidden states" in nastool(
+        f"{kept} --distil-hidden --shape {first} --output third", 2
+    )
     loaded = load_shape(tmp_path / "recovered")
     assert type(loaded).__name__ == "ShapedLlamaForCausalLM"
     exported = f"export --supernet net --shape {shape} --to small"

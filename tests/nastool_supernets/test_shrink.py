@@ -276,7 +276,9 @@ def test_draws_near_a_shape_change_so_many_genes_and_no_more():
     assert found.values[0] == pytest.approx(form.predict(every[keeps & near]).min())
 
 
-def test_a_checkpoint_of_transformers_becomes_a_smaller_one(tmp_path):
+@pytest.fixture
+def llama(tmp_path):
+    """A folder with a tiny checkpoint of transformers and a text for it."""
     tokenizers = pytest.importorskip("tokenizers")
     rng = np.random.default_rng(0)
     letters = [f"{a}{b}" for a in "bdfgk" for b in "aeio"]
@@ -297,8 +299,14 @@ def test_a_checkpoint_of_transformers_becomes_a_smaller_one(tmp_path):
     transformers.PreTrainedTokenizerFast(
         tokenizer_object=own, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
     ).save_pretrained(folder)
+    return tmp_path
+
+
+def test_a_checkpoint_of_transformers_becomes_a_smaller_one(llama):
+    tmp_path, folder = llama, llama / "checkpoint"
     run = ["shrink", folder, "--text", tmp_path / "text.txt", "--to", tmp_path / "run"]
     run += ["--max=params=3500", "--recover-steps=2", "--sequence-length=16", "--device=cpu"]
+    run += ["--rank-steps=1"]
     planned(tmp_path / "run", first=14, rounds=1, shapes=12)
     result = CliRunner().invoke(main, [*map(str, run)])
     assert result.exit_code == 0, (result.output, result.stderr, result.exception)
@@ -307,16 +315,101 @@ def test_a_checkpoint_of_transformers_becomes_a_smaller_one(tmp_path):
         tmp_path / "run" / "model", trust_remote_code=True
     )
     assert sum(p.numel() for p in model.parameters()) == float(chosen["params"]) <= 3500
+    assert "Order before and 1 steps of distillation later" in result.stdout
+    assert "(8 shapes); the best one before is number " in result.stdout
+    ranked = table_of(tmp_path / "run" / "recovery.csv")
+    measured = {r["shape"]: float(r["loss"]) for r in table_of(tmp_path / "run" / "measured.csv")}
+    assert len({row["shape"] for row in ranked} & measured.keys()) == 8
+    assert all(row["perplexity"] != row["recovered_perplexity"] for row in ranked)
+    assert not list((tmp_path / "run" / "ranking").iterdir())
+    # Once known, it is not done again.
+    again = CliRunner().invoke(main, [*map(str, run)])
+    assert again.stdout.splitlines()[-2:] == result.stdout.splitlines()[-2:]
+    assert "most likely tokens" not in again.stderr
     assert "taught by it" in (tmp_path / "run" / "model" / "README.md").read_text()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A device whose passes take what the weights of a shape say, and 1 ms for the next token."""
+    from nastool.devices import Device, Timing
+
+    class Clock(Device):
+        times_following = True
+        facts = {"clock": 1}  # noqa: RUF012 - a property elsewhere
+
+        def measure(self, deployment, warmup, repeats):
+            weights = sum(p.numel() for p in deployment.module.parameters())
+            is_text = "attention_mask" in deployment.inputs
+            return Timing(np.full(repeats, weights * (1e-6 if is_text else 1e-7)))
+
+    monkeypatch.setattr("nastool.plugins.load_device", lambda *_: Clock())
+
+
+def test_a_bound_on_a_latency_is_kept_where_it_is_measured(llama, clock):
+    run = ["shrink", llama / "checkpoint", "--text", llama / "text.txt", "--to", llama / "run"]
+    run += ["--max=latency.decode=0.35ms", "--max=params=4k", "--sequence-length=16", "--context=8"]
+    run += ["--device=cpu"]
+    planned(llama / "run", first=14, rounds=1, shapes=12)
+    result = CliRunner().invoke(main, [*map(str, run)])
+    assert result.exit_code == 0, (result.output, result.stderr, result.exception)
+    assert "context 8" in result.stderr
+    assert "decode: " in result.stdout
+    (chosen,) = [r for r in table_of(llama / "run" / "front.csv") if r["chosen"] == "1"]
+    assert float(chosen["params"]) * 1e-7 <= 0.35e-3
+    # What all weights add up to, a sum over genes tells exactly.
+    assert float(chosen["latency.decode"]) == pytest.approx(float(chosen["params"]) * 1e-7)
+    assert "latency.decode" in (llama / "run" / "model" / "README.md").read_text()
+    known = json.loads((llama / "run" / "latency.json").read_text())
+    assert max(known["errors"].values()) < 1e-6
+    assert chosen["shape"] in known["measured"]
+
+
+def test_a_bound_that_cannot_be_kept_is_told_before_a_checkpoint_is_read(llama, clock):
+    run = ["shrink", llama / "checkpoint", "--text", llama / "text.txt", "--to", llama / "run"]
+    run += ["--device=cpu", "--sequence-length=16", "--context=8"]
+    (llama / "checkpoint" / "model.safetensors").unlink()
+    for bound, said in (
+        ("latency.decode=1us", "no shape of decoder"),
+        ("latency=3", "a time such as 20ms"),
+        ("latency=3MB", "a time such as 20ms"),
+        ("latency.encode=3ms", "'latency.encode' must be one of params"),
+        ("params=10", "no shape of decoder"),
+        ("params=5ms", "params is in plain numbers"),
+    ):
+        result = CliRunner().invoke(main, [*map(str, run), "--max", bound])
+        assert result.exit_code == 2, result.output
+        assert said in result.stderr
+        assert not (llama / "run" / "net").exists()
+
+
+def test_shapes_are_not_chosen_by_what_is_only_believed(trained, tmp_path):
+    from nastool_supernets.saved import load_supernet
+    from nastool_supernets.shrinking.campaign import Plan
+
+    net = load_supernet(trained / "net")
+    made = campaign(net, trained, Plan(levels=2, blocks=2, first=9, rounds=1, shapes=9, check=2))
+    run = made(tmp_path)
+    asked = []
+    run.keeps = lambda genotype: asked.append(genotype) or len(asked) == 2
+    front = run.run()
+    assert tuple(front.genotypes[front.chosen].tolist()) == asked[1] != asked[0]
+    run.keeps = lambda _: False
+    with pytest.raises(InfeasibleError, match="where it is measured"):
+        run.run()
 
 
 def test_what_was_refused_or_only_looked_at_can_be_asked_for_anew(trained, tmp_path):
     words = ["shrink", str(trained / "net"), "--text", str(trained / "text.txt")]
     words += ["--sequence-length", "16", "--to", str(tmp_path / "run")]
     bound = ["--max", "params=1M"]
-    refused = nastool(*words, "--max", "latency=20ms")
-    assert refused.exit_code == 2
-    assert "'latency' must be one of params" in refused.output
+    for bound_of, said in (
+        ("latency=20ms", "must define `deploy`"),
+        ("speed=3", "'speed' must be one of params"),
+    ):
+        refused = nastool(*words, "--max", bound_of)
+        assert refused.exit_code == 2
+        assert said in refused.output
     assert nastool(*words, *bound, "--minutes", "5", "--dry-run").exit_code == 0
     first = json.loads((tmp_path / "run" / "plan.json").read_text())
     done = nastool(*words, *bound, "--minutes", "5", "--seed", "3", "--dry-run")

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
-import sys
 import time
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from nastool.cli import completion
-from nastool.cli.cost import announce, dry_run_option, duration
+from nastool.cli.cost import announce, dry_run_option
 from nastool.cli.options import count, plugin_option, whole
 from nastool.cli.pages import help_page
 from nastool.constraint import Constraint, format_quantity, parse_constraint
 from nastool.errors import InvalidInputError
 from nastool.files.reading import is_file, read_json_object
 from nastool.files.writing import owned, write_whole
-from nastool_supernets.cli.supernets import move, torch_needed
+from nastool_supernets.cli.recovery import FOLDER, LESSONS, RANKING, Recovery, rank_recovered, train
+from nastool_supernets.cli.serving import FILE, LATENCIES, Serving
+from nastool_supernets.cli.shrink_report import show, show_latency, try_line, write_front
+from nastool_supernets.cli.supernets import check_device, move, torch_needed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from nastool_supernets.genotypes import Genotype
+    from nastool.space import SearchSpace
     from nastool_supernets.shrinking.campaign import Campaign, Front, Plan
     from nastool_supernets.supernet import Supernet
 
@@ -37,9 +37,24 @@ _SETTINGS, _PLAN, _FRONT, _TABLE = "shrink.json", "plan.json", "front.csv", "mea
 _NET, _CORPUS, _MODEL, _RECOVERED = "net", "corpus", "model", "recovered"
 """What a folder holds."""
 
-_OWN = frozenset((_SETTINGS, _PLAN, _FRONT, _TABLE, _NET, _CORPUS, _MODEL, _RECOVERED))
+_OWN = frozenset(
+    (
+        _SETTINGS,
+        _PLAN,
+        _FRONT,
+        _TABLE,
+        FILE,
+        RANKING,
+        FOLDER,
+        LESSONS,
+        _NET,
+        _CORPUS,
+        _MODEL,
+        _RECOVERED,
+    )
+)
 
-_OF_PLAN = frozenset(("max", "minutes", "seed"))
+_OF_PLAN = frozenset(("max", "minutes", "seed", "device", "batch_size", "context", "threads"))
 """Settings that may change until something is measured: a refusal or a look costs no import."""
 
 _HELD_OUT = 0.1
@@ -49,7 +64,8 @@ _HELD_OUT = 0.1
     "nastool shrink SmolLM2-135M --text notes.txt --max params=100M --to runs/smaller",
     groups={
         "Text": "--text --text-field --sequence-length --max-tokens",
-        "How long": "--minutes --recover-steps --dry-run",
+        "How long": "--minutes --recover-steps --rank-steps --dry-run",
+        "Latency": "--batch-size --context --threads",
         "Machine": "--device --seed",
     },
 )
@@ -68,11 +84,18 @@ _HELD_OUT = 0.1
     multiple=True,
     required=True,
     metavar="METRIC=VALUE",
-    help="Upper bound on an exact cost, e.g. params=100M or kv_cache=50MB; repeatable. The front "
-    "is that of the first.",
+    help="Upper bound on an exact cost, e.g. params=100M or kv_cache=50MB, or on a latency of "
+    "--device such as latency.decode=8ms or latency.prefill=50ms; repeatable. The front is that of "
+    "the first.",
 )
 @click.option("--to", required=True, type=click.Path(path_type=Path), help="Folder of the run.")
-@click.option("--minutes", type=float, default=60.0, show_default=True, help="Time for measuring.")
+@click.option(
+    "--minutes",
+    type=float,
+    default=60.0,
+    show_default=True,
+    help="Time for import and measuring; recovery, and reading and writing weights, take theirs.",
+)
 @click.option(
     "--recover-steps",
     type=whole,
@@ -80,12 +103,32 @@ _HELD_OUT = 0.1
     show_default=True,
     help="Steps that the chosen model then learns from the whole one.",
 )
+@click.option(
+    "--rank-steps",
+    type=whole,
+    default=0,
+    show_default=True,
+    help="Steps that eight shapes within the bounds learn, to see whether they keep their order.",
+)
 @click.option("--text-field", default="text", show_default=True, help="Name of the text column.")
 @click.option(
     "--sequence-length", type=count, default=256, show_default=True, help="Tokens a block."
 )
 @click.option(
     "--max-tokens", type=count, default=1_000_000, show_default=True, help="Tokens read at most."
+)
+@click.option(
+    "--batch-size", type=count, default=1, show_default=True, help="Texts that latency is of."
+)
+@click.option(
+    "--context",
+    type=count,
+    default=128,
+    show_default=True,
+    help="Tokens that prefill reads, and that are kept when decode reads one more.",
+)
+@click.option(
+    "--threads", type=count, default=1, show_default=True, help="Threads that latency is of."
 )
 @click.option("--seed", type=whole, default=0, show_default=True, help="Seed of all draws.")
 @click.option(
@@ -102,9 +145,13 @@ def shrink(
     to: Path,
     minutes: float,
     recover_steps: int,
+    rank_steps: int,
     text_field: str,
     sequence_length: int,
     max_tokens: int,
+    batch_size: int,
+    context: int,
+    threads: int,
     seed: int,
     device: str | None,
     dry_run: bool,
@@ -117,6 +164,9 @@ def shrink(
     """
     with torch_needed():
         from nastool_supernets.saved import load_supernet
+        from nastool_supernets.shrinking.blocks import check_feasible
+    if device is not None:
+        check_device(device)
     bounds = [_bound(text_of) for text_of in most]
     if not 0 < minutes < math.inf:
         raise InvalidInputError(f"--minutes: expected a time above 0, got {minutes:g}")
@@ -130,31 +180,46 @@ def shrink(
         "max_tokens": max_tokens,
         "seed": seed,
     }
+    if any(bound.metric in LATENCIES for bound in bounds):
+        settings |= {"batch_size": batch_size, "context": context, "threads": threads}
+        settings["device"] = device or _default_device()
     family_start = _start_of(source)
     with owned(to, "run"):
         _check_settings(to / _SETTINGS, settings)
         began = time.perf_counter()
+        space = _space_before(source, family_start)
+        serving = Serving.of(space, bounds, to, settings)
+        if space is not None:
+            # What cannot be kept is told before a checkpoint is read.
+            costs = {**space.costs, **serving.costs(space)}
+            check_feasible(space, serving.believed(bounds), costs)
         folder = _imported(source, family_start, to, settings)
         net = load_supernet(folder)
         move(net.model, device)
         texts = _texts(folder, net, to, settings)
-        campaign, pace = _campaign(net, bounds, to, settings, texts)
+        spent = time.perf_counter() - began
+        campaign, pace = _campaign(net, bounds, to, settings, texts, serving, spent)
         _announce(net, campaign.plan, pace, sequence_length)
         if dry_run:
             return
         minutes_of = {"import": time.perf_counter() - began}
         front = _run(campaign, minutes_of)
         shape = net.space.format(front.genotypes[front.chosen])
-        _write_front(to / _FRONT, net, front)
+        write_front(to / _FRONT, net, front, campaign.costs)
+        lessons = to / LESSONS if net.task == "causal-lm" else None
+        recovery = Recovery(folder, to / _CORPUS, lessons, seed, device)
         model = to / _MODEL
         if not is_file(model / "config.json"):
             began = time.perf_counter()
             if recover_steps:
-                _recover(folder, shape, to, recover_steps, seed, device)
+                recovery.run(shape, to / _RECOVERED, recover_steps)
                 minutes_of["recovery"] = time.perf_counter() - began
-            _export(net, front, campaign, source, to, recovered=recover_steps > 0)
-        _show(net, front, campaign, minutes_of)
-        click.echo(_try_line(net, model))
+            _export(net, front, campaign, source, to, serving, recovered=recover_steps > 0)
+        show(net, front, campaign, minutes_of)
+        show_latency(net, front, serving)
+        if rank_steps:
+            rank_recovered(campaign, recovery, to, rank_steps)
+        click.echo(try_line(net, model))
 
 
 def _bound(text: str) -> Constraint:
@@ -201,6 +266,24 @@ def _start_of(source: Path) -> str | None:
     )
 
 
+def _default_device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _space_before(source: Path, start: str | None) -> SearchSpace | None:
+    """The space that is searched, before any weights are read; None where only they say it."""
+    from nastool_supernets.family import find_family
+
+    content = read_json_object(source / "config.json")
+    family = find_family(str(content.get("model_type")))
+    if start is None:
+        return family.space(content)
+    options = {str(option.name): None for option in family.options()}
+    return family.space_before(options | {start.removeprefix("--"): str(source)})
+
+
 def _check_settings(file: Path, settings: dict[str, Any]) -> None:
     """Keep the settings of a run; those of one that goes on must be the same."""
     if not is_file(file):
@@ -236,7 +319,7 @@ def _imported(source: Path, start: str | None, to: Path, settings: dict[str, Any
         return source
     folder = to / _NET
     if not is_file(folder / "model.safetensors"):
-        _train(
+        train(
             [start, str(source), "--steps", "0", "--output", str(folder), *_reading(to, settings)]
         )
     return folder
@@ -257,14 +340,6 @@ def _reading(to: Path, settings: dict[str, Any]) -> list[str]:
         "--held-out",
         str(_HELD_OUT),
     ]
-
-
-def _train(arguments: Sequence[str]) -> None:
-    """Run ``nastool pretrain``, whatever it says going to stderr."""
-    from nastool_supernets.cli.pretrain import pretrain
-
-    with redirect_stdout(sys.stderr):
-        pretrain.main(list(arguments), standalone_mode=False)
 
 
 def _texts(folder: Path, net: Supernet, to: Path, settings: dict[str, Any]) -> Any:
@@ -296,21 +371,35 @@ def _texts(folder: Path, net: Supernet, to: Path, settings: dict[str, Any]) -> A
 
 
 def _campaign(
-    net: Supernet, bounds: Sequence[Constraint], to: Path, settings: dict[str, Any], texts: Any
+    net: Supernet,
+    bounds: Sequence[Constraint],
+    to: Path,
+    settings: dict[str, Any],
+    texts: Any,
+    serving: Serving,
+    spent: float,
 ) -> tuple[Campaign, float | None]:
     """The campaign, and the pace of the probe where its plan is new."""
     from nastool_supernets.shrinking.campaign import Campaign, Plan
     from nastool_supernets.shrinking.planning import make_plan, probe
 
     file, pace = to / _PLAN, None
+
+    def made(plan: Plan) -> Campaign:
+        believed, further = serving.believed(bounds), serving.costs(net.space)
+        keeps = partial(serving.keeps, net.space, bounds)
+        read, check = texts
+        return Campaign(net, believed, to, plan, read, check, further=further, keeps=keeps)
+
     if is_file(file):
-        plan = Plan(**read_json_object(file))
-        return Campaign(net, bounds, to, plan, *texts), pace
-    Campaign(net, bounds, to, Plan(1, 1, 1, 1, 1, 1), *texts)  # refuses what cannot be kept
+        return made(Plan(**read_json_object(file))), pace
+    made(Plan(1, 1, 1, 1, 1, 1))  # refuses what cannot be kept
     pace = probe(net, texts[0])
-    plan = make_plan(net, texts[0], texts[1], pace, 60 * settings["minutes"], settings["seed"])
+    plan = make_plan(
+        net, texts[0], texts[1], pace, 60 * settings["minutes"], settings["seed"], spent
+    )
     write_whole(file, json.dumps(asdict(plan), indent=2) + "\n")
-    return Campaign(net, bounds, to, plan, *texts), pace
+    return made(plan), pace
 
 
 def _announce(net: Supernet, plan: Plan, pace: float | None, length: int) -> None:
@@ -342,42 +431,15 @@ def _run(campaign: Campaign, minutes_of: dict[str, float]) -> Front:
         return campaign.run()
 
 
-def _write_front(file: Path, net: Supernet, front: Front) -> None:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    costs = list(net.space.costs)
-    writer.writerow(["shape", *costs, "perplexity", "held_out_perplexity", "predicted", "chosen"])
-    values = [net.space.costs[name].evaluate(front.genotypes).tolist() for name in costs]
-    texts = net.space.texts(front.genotypes)
-    for i, shape in enumerate(texts):
-        losses = (front.losses[i], front.checked[i], front.predicted[i])
-        writer.writerow(
-            [
-                shape,
-                *(f"{its[i]:.10g}" for its in values),
-                *(f"{math.exp(loss):.6g}" for loss in losses),
-                int(i == front.chosen),
-            ]
-        )
-    write_whole(file, stream.getvalue())
-
-
-def _recover(folder: Path, shape: str, to: Path, steps: int, seed: int, device: str | None) -> None:
-    """Let the chosen shape learn from the whole net."""
-    output = to / _RECOVERED
-    arguments = ["--steps", str(steps), "--output", str(output), "--corpus", str(to / _CORPUS)]
-    arguments += ["--supernet", str(folder), "--shape", shape, "--teacher", str(folder)]
-    arguments += ["--seed", str(seed)]
-    if device is not None:
-        arguments += ["--device", device]
-    if any((output / "checkpoints").glob("step-*")):
-        arguments.append("--resume")
-    if not is_file(output / "model.safetensors"):
-        _train(arguments)
-
-
 def _export(
-    net: Supernet, front: Front, campaign: Campaign, source: Path, to: Path, *, recovered: bool
+    net: Supernet,
+    front: Front,
+    campaign: Campaign,
+    source: Path,
+    to: Path,
+    serving: Serving,
+    *,
+    recovered: bool,
 ) -> None:
     """Write the chosen model as it ships, with a card."""
     from nastool_supernets.corpus.text import load_tokenizer
@@ -408,6 +470,9 @@ def _export(
             "computed (closed form)",
         )
         for name, cost in net.space.costs.items()
+    ) + tuple(
+        Metric(f"latency.{part}", format_quantity(seconds, "s"), f"measured on {serving.where}")
+        for part, seconds in serving.measure(net.space, row(genotype)).items()
     )
     bounds = ", ".join(map(str, campaign.bounds))
     origin = Origin(
@@ -418,56 +483,3 @@ def _export(
     )
     tokenizer = load_tokenizer(source if is_file(source / "tokenizer.json") else to / _NET)
     export(model, tokenizer, to / _MODEL, origin, merging=merging)
-
-
-def _show(net: Supernet, front: Front, campaign: Campaign, minutes_of: dict[str, float]) -> None:
-    from nastool_supernets.genotypes import row
-
-    bound = campaign.bounds[0]
-    largest = row(net.space.largest)
-    whole_loss, whole_check = campaign.loss(largest)
-    cost = net.space.costs[bound.metric]
-    full = float(cost.evaluate(net.space.largest[None])[0])
-
-    def line(name: str, size: float, loss: float, check: float, predicted: float | None) -> None:
-        said = "" if predicted is None else f"{math.exp(predicted):>11,.2f}"
-        click.echo(
-            f"{name:<18}{format_quantity(size, cost.unit):>12}{size / full:>7.0%}"
-            f"{math.exp(loss):>12,.2f}{math.exp(check):>12,.2f}{said}"
-        )
-
-    click.echo(
-        f"{'':<18}{bound.metric:>12}{'share':>7}{'perplexity':>12}{'held out':>12}  predicted"
-    )
-    for i in range(len(front.genotypes)):
-        name = "chosen" if i == front.chosen else "front"
-        losses = front.losses[i], front.checked[i], front.predicted[i]
-        line(name, front.costs[i], *losses)
-    for name, other in (("additive optimum", front.additive), ("best uniform", front.uniform)):
-        if other is not None:
-            line(name, _size(cost, other), *campaign.loss(other), None)
-    line("whole", full, whole_loss, whole_check, None)
-    if front.scores is not None:
-        click.echo(f"Perplexities are measured; losses as predicted before: {front.scores}")
-    click.echo(f"Optimum of the last fit within the bounds: {front.certificate}")
-    spent = ", ".join(f"{what} {duration(t)}" for what, t in minutes_of.items() if t >= 0.5)
-    if spent:
-        click.echo(f"Time: {spent}", err=True)
-    click.echo(f"Chosen: {net.space.format(front.genotypes[front.chosen])}")
-
-
-def _size(cost: Any, genotype: Genotype) -> float:
-    import numpy as np
-
-    return float(cost.evaluate(np.array([genotype]))[0])
-
-
-def _try_line(net: Supernet, model: Path) -> str:
-    task = "text-generation" if net.task == "causal-lm" else "fill-mask"
-    config = read_json_object(model / "config.json")
-    trust = ", trust_remote_code=True" if "auto_map" in config else ""
-    start = "Once upon a time" if task == "text-generation" else "Paris is the [MASK] of France."
-    return (
-        f"Try it: python -c \"from transformers import pipeline; print(pipeline('{task}', "
-        f"'{model}'{trust})('{start}'))\""
-    )

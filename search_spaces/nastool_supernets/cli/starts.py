@@ -209,16 +209,19 @@ class Start:
         """
         from nastool_supernets.family import net_of
         from nastool_supernets.measuring.perplexities import model_fingerprint
+        from nastool_supernets.training.config import RANDOM_START
 
         family = self.family(saved)
         if self.model is None and self.size is None and opened is not None:
             origin = family.prepare(opened, self.options, None)
             return net_of(opened), {name: value for name, value in origin.items() if value}
         model = opened
+        origin = {}
         if model is None:
             config = family.sized(str(self.size), self.options, corpus.card["vocab_size"])
             model = cast("Any", family.model_class)(config)
-        origin = {"weights at the start": model_fingerprint(model)}
+            origin = {"start": RANDOM_START}
+        origin["weights at the start"] = model_fingerprint(model)
         if saved is not None:
             family.go_on(model, read_json_object(saved.path / "config.json"))
         origin |= family.prepare(model, self.options, corpus if saved is None else None)

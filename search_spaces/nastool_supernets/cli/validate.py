@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,12 @@ import click
 
 from nastool.cli import completion
 from nastool.cli.cost import announce, dry_run_option
+from nastool.cli.executing import Executing, executor_options
 from nastool.cli.options import count, number, plugin_option, storage_option, whole
 from nastool.cli.pages import help_page
+from nastool.cli.tracking import Tracking, tracker_option
 from nastool.errors import InvalidInputError, NastoolError
+from nastool_supernets.cli.crew import recipe, trainer
 from nastool_supernets.cli.supernets import move, named_supernet, torch_needed
 from nastool_supernets.cli.validation_inputs import (
     distillation_of,
@@ -55,7 +59,10 @@ _WORTH_TIMING = 2_000
             "--pretrain-steps --pretrain-batch-size --pretrain-learning-rate --text --corpus "
             "--target-perplexity"
         ),
-        "Models": "--supernet --tokenizer --model --models --keep --device --dtype --dry-run",
+        "Models": (
+            "--supernet --tokenizer --model --models --keep --device --dtype --dry-run --tracker"
+        ),
+        "Where it is done": "--executor --timeout-per-shape",
     },
 )
 @click.command()
@@ -192,6 +199,8 @@ _WORTH_TIMING = 2_000
     shell_complete=completion.torch_devices,
     help="Torch device. Default: cuda if there is one, else cpu.",
 )
+@executor_options
+@tracker_option
 @dry_run_option
 @click.option(
     "--format",
@@ -243,6 +252,8 @@ def validate(
     keep: bool,
     dtype: str,
     device: str | None,
+    executing: Executing,
+    tracking: Tracking,
     dry_run: bool,
     output_format: str | None,
     output: Path | None,
@@ -253,7 +264,8 @@ def validate(
     """Fine-tune shapes of a stored study on tasks: does the front keep its promise?
 
     STUDY is a name that 'nastool studies' lists. Every finished score is kept in the store: the
-    same command goes on where it was stopped, and answers at once when it was not.
+    same command goes on where it was stopped, and answers at once when it was not. With --executor
+    its workers fine-tune whatever needs no model of another fine-tuning.
     """
     with torch_needed():
         from nastool_supernets.finetuning.cells import Options
@@ -292,7 +304,7 @@ def validate(
         dtype=dtype,
         keep=keep,
     )
-    with open_store(storage, create=False) as store:
+    with open_store(storage, create=False) as store, executing.opened() as executor:
         summary = store.load(study).summary
         result = load_result(store, study, stored_problem(summary))
         supernet = supernet or named_supernet(summary)
@@ -352,18 +364,25 @@ def validate(
         _say_plan(bench, known, pretraining is not None, always=dry_run)
         if dry_run:
             return
+        elsewhere = None
+        if executor is not None:
+            made_from = recipe(supernet, tokenizer, tasks, options, model_folders, device)
+            elsewhere = trainer(executor, made_from, bench)
         metrics = reported_metrics(result, space, shapes, store)
-        found = fine_tune_all(
-            bench,
-            shapes,
-            names,
-            modes,
-            seeds,
-            known=known,
-            pretrains=pretraining is not None,
-            taught=distillation is not None,
-            on_cell=_announce,
-        )
+        facts = {"study": study, "supernet": supernet, "tasks": ", ".join(names), "seeds": seeds}
+        with tracking.opened(f"{study}-validation", 0, facts):
+            found = fine_tune_all(
+                bench,
+                shapes,
+                names,
+                modes,
+                seeds,
+                known=known,
+                pretrains=pretraining is not None,
+                taught=distillation is not None,
+                on_cell=partial(_announce, tracking),
+                elsewhere=elsewhere,
+            )
         report = reports.Report(
             study,
             supernet.resolve().name,
@@ -431,7 +450,13 @@ def _counted(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
-def _announce(cell: Any, outcome: Any, known: bool, number: int, total: int) -> None:
+def _announce(
+    tracking: Tracking, cell: Any, outcome: Any, known: bool, number: int, total: int
+) -> None:
+    start = "-".join(map(str, [*cell.shape, cell.mode]))
+    tracking.log(
+        cell.seed, {f"{cell.task}/{name}/{start}": value for name, value in outcome.scores.items()}
+    )
     if not known:
         click.echo(f"{number}/{total} {_line(cell, outcome)}", err=True)
 

@@ -10,7 +10,7 @@ Draws from what is left open propose what is worth measuring.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -155,7 +155,7 @@ class BlockModel:
         weights = self.mean
         if rng is not None:
             weights = weights + self.spread @ rng.normal(size=len(weights))
-        genes, kinds = len(self.scores), _kinds(self.space)
+        genes, kinds = len(self.scores), kinds_of(self.space)
         factors = weights[0] + weights[-2 * genes : -genes]
         prices = weights[1 : -2 * genes][kinds] + weights[-genes:]
         terms = tuple(
@@ -179,7 +179,7 @@ def _columns(
     """
     own = _parts([_smooth(effects) for effects in scores], genotypes)
     out = scale * _parts([_left_out(len(effects)) for effects in scores], genotypes)
-    kinds = _kinds(space)
+    kinds = kinds_of(space)
     by_kind = [out[:, kinds == kind].sum(axis=1) for kind in range(int(kinds.max()) + 1)]
     return np.column_stack([own.sum(axis=1), *by_kind, own, out])
 
@@ -191,7 +191,7 @@ def _widths(space: SearchSpace, apart: float) -> Floats:
         space: Of the shapes.
         apart: How much genes differ from what all of them have in common.
     """
-    kinds, genes = int(_kinds(space).max()) + 1, len(space.genes)
+    kinds, genes = int(kinds_of(space).max()) + 1, len(space.genes)
     own = np.repeat([apart, _PRICED * apart], genes)
     return np.concatenate([[1.0], np.ones(kinds), own])
 
@@ -245,7 +245,7 @@ def _left_out(size: int) -> Floats:
     return 1.0 - np.arange(size) / max(size - 1, 1)
 
 
-def _kinds(space: SearchSpace) -> NDArray[np.int64]:
+def kinds_of(space: SearchSpace) -> NDArray[np.int64]:
     """Number of the kind of every gene, (d,): genes of the same choices are of one."""
     names = list(dict.fromkeys(gene.choices for gene in space.genes))
     return np.array([names.index(gene.choices) for gene in space.genes])
@@ -265,18 +265,29 @@ def _parts(effects: Sequence[Floats], genotypes: Genotypes) -> Floats:
     return np.stack([terms[column] for terms, column in columns], axis=1)
 
 
-def check_bounds(space: SearchSpace, bounds: Sequence[Constraint]) -> None:
+Costs = Mapping[str, ChainCost | ConditionalCost]
+
+
+def check_bounds(
+    space: SearchSpace, bounds: Sequence[Constraint], costs: Costs | None = None
+) -> None:
     """Check that the optimum within bounds can be proven.
+
+    Args:
+        space: Searched.
+        bounds: On costs.
+        costs: By name; those of the space by default.
 
     Raises:
         InvalidInputError: One is on something that the space does not count, or they do not add up
             gene by gene.
     """
+    costs = space.costs if costs is None else costs
     for bound in bounds:
-        cost = space.costs.get(bound.metric)
+        cost = costs.get(bound.metric)
         if cost is None:
             raise InvalidInputError(
-                f"--max: {bound.metric!r} must be one of {', '.join(space.costs)}, which "
+                f"--max: {bound.metric!r} must be one of {', '.join(costs)}, which "
                 f"{space.name} counts"
             )
         if bound.unit and bound.unit != cost.unit:
@@ -287,15 +298,33 @@ def check_bounds(space: SearchSpace, bounds: Sequence[Constraint]) -> None:
         if isinstance(cost, ConditionalCost):
             raise InvalidInputError(f"--max: {bound.metric} of {space.name} must be one chain")
     names = list(dict.fromkeys(bound.metric for bound in bounds))
-    if len(names) > 1 and any(_separable(space, name) is None for name in names):
+    if len(names) > 1 and any(_separable(costs, name) is None for name in names):
         raise InvalidInputError(
             f"--max: expected one bound, for costs of {space.name} do not add up gene by gene, got "
             f"{', '.join(names)}"
         )
 
 
-def _separable(space: SearchSpace, name: str) -> Separable | None:
-    cost = space.costs[name]
+def check_feasible(
+    space: SearchSpace, bounds: Sequence[Constraint], costs: Costs | None = None
+) -> None:
+    """Check that a shape lies within bounds.
+
+    Args:
+        space: Searched.
+        bounds: On costs.
+        costs: By name; those of the space by default.
+
+    Raises:
+        InvalidInputError: See `check_bounds`.
+        InfeasibleError: Nothing lies within the bounds.
+    """
+    nothing = Separable(tuple(np.zeros(size) for size in space.cardinalities.tolist()))
+    optimum(space, nothing, bounds, costs=costs)
+
+
+def _separable(costs: Costs, name: str) -> Separable | None:
+    cost = costs[name]
     return None if isinstance(cost, ConditionalCost) else separable_cost(cost)
 
 
@@ -304,25 +333,28 @@ def optimum(
     function: Separable,
     bounds: Sequence[Constraint],
     near: tuple[Genotype, int] | None = None,
+    costs: Costs | None = None,
 ) -> Outcome:
     """The least loss within bounds on exact costs, proven.
 
     Args:
         space: Searched.
         function: The loss.
-        bounds: On costs of the space.
+        bounds: On costs.
         near: A shape, and how many of its genes may differ; for costs that add up gene by gene.
+        costs: By name; those of the space by default.
 
     Raises:
         InvalidInputError: See `check_bounds`.
         InfeasibleError: Nothing lies within the bounds.
     """
-    check_bounds(space, bounds)
+    costs = space.costs if costs is None else costs
+    check_bounds(space, bounds, costs)
     sums = [] if near is None else [_different(space, *near)]
     for name in dict.fromkeys(bound.metric for bound in bounds):
-        cost, (lower, upper) = _separable(space, name), limits(bounds, name)
+        cost, (lower, upper) = _separable(costs, name), limits(bounds, name)
         if cost is None:
-            outcome = _chained(space, function, name, upper)
+            outcome = _chained(space, function, costs[name], upper)
             break
         sums.append(Sum(cost, lower=lower, upper=upper))
     else:
@@ -343,9 +375,11 @@ def _different(space: SearchSpace, genotype: Genotype, most: int) -> Sum:
     return Sum(Separable(terms), upper=most)
 
 
-def _chained(space: SearchSpace, function: Separable, name: str, upper: float) -> Outcome:
+def _chained(
+    space: SearchSpace, function: Separable, bounded: ChainCost | ConditionalCost, upper: float
+) -> Outcome:
     """The optimum where the one cost that is bounded is a sum of terms in neighbouring genes."""
-    cost = cast("ChainCost", space.costs[name])
+    cost = cast("ChainCost", bounded)
     first, *others = function.terms
     before = space.cardinalities.tolist()
     steps = tuple(np.tile(t, (k, 1)) for t, k in zip(others, before, strict=False))

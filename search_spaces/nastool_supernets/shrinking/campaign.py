@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool import pareto
+from nastool.chain import ChainCost
 from nastool.constraint import Constraint
-from nastool.errors import InvalidInputError
+from nastool.errors import InfeasibleError, InvalidInputError
 from nastool.exact.certificate import Certificate
+from nastool.exact.task import Outcome
 from nastool.files.reading import is_file, read_text
 from nastool.files.writing import write_whole
 from nastool.predictors.evaluation import Scores, score
@@ -30,6 +32,8 @@ from nastool_supernets.genotypes import Genotype, row, rows
 from nastool_supernets.measuring.perplexities import perplexities, share_prefixes
 from nastool_supernets.shrinking.blocks import (
     BlockModel,
+    Costs,
+    check_feasible,
     one_block_changes,
     optimum,
     uniform_shapes,
@@ -149,6 +153,9 @@ class Campaign:
         told: Told every now and then.
         sizes: Upper limits of the first cost above its bound that the front is made of; by default
             eleven, evenly spaced up to the largest shape.
+        further: Costs beside those of the space that bounds are on, by name.
+        keeps: Whether a shape keeps bounds that are on estimates: asked of the few that one is
+            chosen from, the best first.
 
     Raises:
         InvalidInputError: Costs that the space does not count, or a damaged table.
@@ -163,18 +170,32 @@ class Campaign:
     check: Text
     told: Told = lambda *_: None
     sizes: Sequence[float] = ()
+    further: Mapping[str, ChainCost] = field(default_factory=dict)
+    keeps: Callable[[Genotype], bool] = lambda _: True
     _known: dict[Genotype, Row] = field(default_factory=dict)
     _checked: dict[Genotype, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # What cannot be kept is told before anything is measured.
-        nothing = Separable(tuple(np.zeros(k) for k in self.space.cardinalities.tolist()))
-        optimum(self.space, nothing, self.bounds)
+        check_feasible(self.space, self.bounds, self.costs)
         self._known = read_rows(self.folder / TABLE, self.space)
 
     @property
     def space(self) -> SearchSpace:
         return self.net.space
+
+    @property
+    def costs(self) -> Costs:
+        """What bounds may be on, by name."""
+        return {**self.space.costs, **self.further}
+
+    def _optimum(
+        self,
+        function: Separable,
+        bounds: Sequence[Constraint],
+        near: tuple[Genotype, int] | None = None,
+    ) -> Outcome:
+        return optimum(self.space, function, bounds, near, self.costs)
 
     def run(self) -> Front:
         """Measure what is missing of all rounds; return what was found."""
@@ -213,7 +234,7 @@ class Campaign:
     def _sizes(self) -> list[float]:
         """Upper limits of the first cost that the front is made of, the bound first."""
         bound = self.bounds[0]
-        largest = float(self.space.costs[bound.metric].evaluate(self.space.largest[None])[0])
+        largest = float(self.costs[bound.metric].evaluate(self.space.largest[None])[0])
         if self.sizes or bound.bound >= largest:
             return [bound.bound, *self.sizes]
         return np.linspace(bound.bound, largest, _TARGETS + 1)[:-1].tolist()
@@ -269,7 +290,7 @@ class Campaign:
         rng: np.random.Generator | None,
         near: tuple[Genotype, int] | None = None,
     ) -> Genotype:
-        return row(optimum(self.space, model.form(rng), self._within(size), near).genotypes[0])
+        return row(self._optimum(model.form(rng), self._within(size), near).genotypes[0])
 
     def _best_known(self, size: float, earlier: Collection[Genotype]) -> Genotype | None:
         """The best shape of earlier rounds that keeps the bounds of a size."""
@@ -295,7 +316,7 @@ class Campaign:
         """Which genotypes keep bounds, by default those of the campaign."""
         kept = np.ones(len(genotypes), dtype=bool)
         for bound in self.bounds if bounds is None else bounds:
-            values = self.space.costs[bound.metric].evaluate(genotypes)
+            values = self.costs[bound.metric].evaluate(genotypes)
             kept &= bound.violation(values) <= 0
         return kept
 
@@ -331,7 +352,7 @@ class Campaign:
     def _front(self) -> Front:
         genotypes = np.array(list(self._known), dtype=np.int64)
         losses = np.array([known.loss for known in self._known.values()])
-        costs = self.space.costs[self.bounds[0].metric].evaluate(genotypes)
+        costs = self.costs[self.bounds[0].metric].evaluate(genotypes)
         usable = np.isfinite(losses)
         within = np.flatnonzero(usable & self._keeps(genotypes))
         finalists = within[np.argsort(losses[within], kind="stable")[:_FINALISTS]]
@@ -345,11 +366,17 @@ class Campaign:
         total = losses + np.inf
         # Both texts count: the best of many on one of them is too good there.
         total[kept] = losses[kept] + measured
-        chosen = finalists[np.argmin(total[finalists])]
+        ranked = finalists[np.argsort(total[finalists], kind="stable")].tolist()
+        chosen = next((n for n in ranked if self.keeps(row(genotypes[n]))), None)
+        if chosen is None:
+            raise InfeasibleError(
+                f"none of the best {len(ranked)} shapes keeps {', '.join(map(str, self.bounds))} "
+                "where it is measured: give a lower bound"
+            )
         keeping = np.array([n in best or n == chosen for n in kept.tolist()])
         model = self._model(before=FIRST + self.plan.rounds + 1)
         kept, measured = kept[keeping], measured[keeping]
-        outcome = optimum(self.space, model.form(), self.bounds)
+        outcome = self._optimum(model.form(), self.bounds)
         uniform = [g for g in self._uniform() if g in self._known]
         return Front(
             genotypes[kept],
@@ -367,7 +394,19 @@ class Campaign:
     def additive(self, size: float) -> Genotype:
         """The optimum of the one-block scores alone within an upper limit of the first cost."""
         plain = self._model(before=FIRST).plain()
-        return row(optimum(self.space, plain, self._within(size)).genotypes[0])
+        return row(self._optimum(plain, self._within(size)).genotypes[0])
+
+    def spread(self, number: int) -> list[Genotype]:
+        """Measured shapes within the bounds: the best, and others up to the middle of them all.
+
+        Args:
+            number: How many, evenly spaced by rank; fewer where fewer are known.
+        """
+        known = np.array([g for g, r in self._known.items() if np.isfinite(r.loss)], dtype=np.int64)
+        ranked = sorted(rows(known[self._keeps(known)]), key=lambda g: self._known[g].loss)
+        last = max((len(ranked) - 1) // 2, min(number, len(ranked)) - 1)
+        places = np.unique(np.linspace(0, last, number).round().astype(int))
+        return [ranked[place] for place in places.tolist()]
 
     def loss(self, genotype: Genotype) -> tuple[float, float]:
         """Loss of a shape on both texts, measured where it is not known."""

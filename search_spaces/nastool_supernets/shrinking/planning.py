@@ -44,7 +44,13 @@ def probe(net: Supernet, text: Text) -> float:
 
 
 def make_plan(
-    net: Supernet, text: Text, check: Text, pace: float, seconds: float, seed: int
+    net: Supernet,
+    text: Text,
+    check: Text,
+    pace: float,
+    seconds: float,
+    seed: int,
+    spent: float = 0.0,
 ) -> Plan:
     """Share time among what is measured.
 
@@ -55,11 +61,12 @@ def make_plan(
         pace: Seconds that a shape takes on a block.
         seconds: For all of it.
         seed: Of the draws.
+        spent: Seconds of it that are gone.
 
     Raises:
         InvalidInputError: Even the least takes longer.
     """
-    space = net.space
+    space, seconds = net.space, seconds - spent
     available = min(len(text[0]), _MOST_BLOCKS)
     least = min(_LEAST_BLOCKS, available)
     most = int(space.cardinalities.max()) - 1
@@ -86,9 +93,10 @@ def make_plan(
     )
     needed = expected(net, plan, pace)
     if needed > 1.25 * seconds:
+        gone = f" after {spent / 60:.1f} for what came before" if spent else ""
         raise InvalidInputError(
-            f"--minutes: expected at least {np.ceil(needed / 6) / 10:g} for the least that is "
-            f"measured of this net here, got {seconds / 60:g}"
+            f"--minutes: expected at least {np.ceil((needed + spent) / 6) / 10:g} for the least "
+            f"that is measured of this net here{gone}, got {(seconds + spent) / 60:g}"
         )
     return plan
 

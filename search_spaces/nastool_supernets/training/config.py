@@ -33,6 +33,9 @@ FREE_ON_RESUME = frozenset(
     }
 )
 
+RANDOM_START = "random weights"
+"""What the card of a run says of a net that was trained from scratch."""
+
 _HEAD_WARMUP = 5
 """Part of a head stage of its own rate that is warm-up: one in so many steps."""
 

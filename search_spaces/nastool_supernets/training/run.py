@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from nastool.errors import InvalidInputError, NastoolError, WriteError
 from nastool.files.reading import read_json_object
 from nastool.files.writing import write_whole, writing
+from nastool.trackers import Tracker, open_trackers
 from nastool_supernets.corpus.identity import (
     describe_blocks,
     describe_net,
@@ -51,7 +52,6 @@ from nastool_supernets.training.report import (
     SubnetLoss,
 )
 from nastool_supernets.training.rules import OneShape, Subnet
-from nastool_supernets.training.trackers import Tracker, open_trackers
 from nastool_supernets.training.utilisation import measure_peak_flops, training_flops
 
 if TYPE_CHECKING:

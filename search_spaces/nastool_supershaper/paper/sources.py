@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool.errors import InvalidInputError
-from nastool.files.reading import is_file, is_folder, read_json_object
+from nastool.errors import InvalidInputError, NastoolError
+from nastool.files.reading import is_file, is_folder, read_json_object, reading
 from nastool.objective import evaluate
 from nastool.plugins import load_space
 from nastool.predicted import PredictedObjective
@@ -46,6 +46,7 @@ class Sources:
         reports: What fine-tunings found, each as `nastool validate --format json` writes it.
         budget: Evaluations of each search; None for the paper's own.
         seed: Fixes searches and draws.
+        storage: Store whose ledger knows what else was measured; None for none.
     """
 
     space: SuperShaperSpace
@@ -58,6 +59,7 @@ class Sources:
     reports: tuple[Mapping[str, Any], ...] = ()
     budget: int | None = None
     seed: int = 0
+    storage: str | None = None
 
     @property
     def argument(self) -> str:
@@ -110,6 +112,14 @@ class Sources:
         known = dict(zip(keys, data.targets.tolist(), strict=True))
         return np.array([known.get(key, np.nan) for key in self.space.keys(genotypes)])
 
+    def direct_values(self, genotypes: Genotypes) -> Floats:
+        """Perplexities (n,) of slices of the supernet, from the table or the ledger; else NaN."""
+        values = self.measured_values(genotypes)
+        lacking = np.isnan(values)
+        if lacking.any() and self.net is not None and self.storage is not None:
+            values[lacking] = _ledger_values(self.storage, self.net, self.space, genotypes[lacking])
+        return values
+
     def predicted_values(self, genotypes: Genotypes) -> Floats:
         """Predicted perplexities (n,) of shapes (n, L); NaN without a predictor."""
         if self.quality is None or not len(genotypes):
@@ -142,18 +152,21 @@ def find_sources(
     reports: Sequence[Path] = (),
     budget: int | None = None,
     seed: int = 0,
+    storage: str | None = None,
 ) -> Sources:
     """Find what is there of a net; what is named goes first.
 
     Args:
         net: Folder of a supernet, or the name of one that ships, such as ``supershaper``.
-        runs: Folders of training runs; by default the net's own.
+        runs: Folders of training runs, or folders of such folders; by default the net's own.
         table: Measured perplexities; by default in the net's folder, or those that ship.
         predictor: Folder of a predictor, likewise.
         devices: Names of devices; by default every one with a table for this space.
         reports: JSON files of `nastool validate`; by default those in the net's folder.
         budget: Evaluations of each search; None for the paper's own.
         seed: Fixes searches and draws.
+        storage: Store whose ledger knows what else was measured; None, or one that is not there,
+            knows nothing.
 
     Raises:
         InvalidInputError: There is no such net, or what was named is not what it must be.
@@ -166,7 +179,7 @@ def find_sources(
     shipped = space.reference(PERPLEXITY)
     places = [place for place in (folder, shipped.parent if shipped else None) if place]
     if not runs:
-        runs = [p for p in places if any(is_file(p / log) for log in _LOGS)][:1]
+        runs = [p for p in places if _is_run(p)][:1]
     if predictor is None:
         named = (place / name for place in places for name in (PERPLEXITY, "predictor"))
         predictor = next((path for path in named if is_file(path / "card.json")), None)
@@ -180,14 +193,44 @@ def find_sources(
         space,
         net,
         folder,
-        tuple(runs),
+        tuple(one for run in runs for one in _runs_in(run)),
         table,
         predictor,
         _devices(space, devices),
         tuple(_report(path) for path in reports),
         budget,
         seed,
+        storage,
     )
+
+
+def _is_run(folder: Path) -> bool:
+    return any(is_file(folder / log) for log in _LOGS)
+
+
+def _runs_in(folder: Path) -> list[Path]:
+    """The folder of a run, or those that lie in a folder."""
+    if _is_run(folder) or not is_folder(folder):
+        return [folder]
+    with reading(folder):
+        return sorted(path for path in folder.iterdir() if _is_run(path)) or [folder]
+
+
+def _ledger_values(
+    storage: str, net: Path, space: SuperShaperSpace, genotypes: Genotypes
+) -> Floats:
+    """What the ledger knows of slices (n, L) of a supernet, on the text that it held out."""
+    from nastool.plugins import load_objective
+    from nastool.store import open_store
+    from nastool.store.measurements import known_values
+
+    try:
+        objective = load_objective(f"measured_{PERPLEXITY}:{net}", space)
+        with open_store(storage, create=False) as store:
+            return known_values(store, space, objective, space.canonicalize(genotypes))
+    except NastoolError:
+        # No text that was held out, or no store: then there is nothing to look up.
+        return np.full(len(genotypes), np.nan)
 
 
 def _devices(space: SuperShaperSpace, names: Sequence[str]) -> dict[str, PredictedObjective]:

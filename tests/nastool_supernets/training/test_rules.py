@@ -1,8 +1,6 @@
 """Sampling by size, distillation, compilation, utilisation and tracking of a training run."""
 
-import sys
 from itertools import pairwise
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,11 +9,10 @@ import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from nastool.errors import InvalidInputError, MissingDependencyError
+from nastool.errors import InvalidInputError
 from nastool_supernets.corpus.masking import Masking
 from nastool_supernets.corpus.tasks import random_generator
 from nastool_supernets.family import net_of
-from nastool_supernets.training import trackers
 from nastool_supernets.training.gradients import accumulate_gradients
 from nastool_supernets.training.rules import (
     Distillation,
@@ -177,47 +174,3 @@ class TestUtilisation:
 
     def test_peak_is_measured(self):
         assert 1e7 < measure_peak_flops(torch.device("cpu"), "float32") < 1e14
-
-
-class TestTrackers:
-    def test_unknown_and_missing_are_named(self, tmp_path, monkeypatch):
-        with pytest.raises(InvalidInputError, match="expected some of tensorboard, wandb, got x"):
-            trackers.open_trackers(["x"], tmp_path, 0, {})
-        monkeypatch.setattr(trackers, "find_spec", lambda name: None)
-        with pytest.raises(MissingDependencyError, match="pip install wandb"):
-            trackers.open_trackers(["wandb"], tmp_path, 0, {})
-        assert trackers.open_trackers(None, tmp_path, 0, {}) == []
-
-    def test_weights_and_biases_continues_the_run_of_a_folder(self, tmp_path, monkeypatch):
-        calls = []
-        run = SimpleNamespace(
-            log=lambda values, step: calls.append((step, values)), finish=lambda: None
-        )
-
-        def init(**settings):
-            calls.append(settings)
-            return run
-
-        monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
-        monkeypatch.setattr(trackers, "find_spec", lambda name: name == "wandb" or None)
-        monkeypatch.delenv("WANDB_API_KEY", raising=False)
-        monkeypatch.delenv("WANDB_MODE", raising=False)
-        assert trackers.open_trackers(None, tmp_path, 0, {}) == []  # it would ask for a key
-        monkeypatch.setenv("WANDB_MODE", "offline")
-        for _ in range(2):
-            [tracker] = trackers.open_trackers(None, tmp_path, 0, {"steps": 3})
-            tracker.log(2, {"loss/largest": 1.5})
-            tracker.close()
-        assert calls[0]["id"] == calls[2]["id"]
-        assert calls[0]["resume"] == "allow"
-        assert calls[1] == (2, {"loss/largest": 1.5})
-
-    def test_tensorboard_writes_events(self, tmp_path):
-        pytest.importorskip("tensorboard")
-        [tracker] = trackers.open_trackers(["tensorboard"], tmp_path, 0, {})
-        tracker.log(1, {"loss/largest": 1.5})
-        tracker.close()
-        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-        events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-        assert [e.value for e in events.Scalars("loss/largest")] == [1.5]

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from nastool.cli.main import main
 from nastool.errors import InvalidInputError
+from nastool_supershaper.paper.devices import insensitive, matters
 from nastool_supershaper.paper.items import TITLES, Status, chosen
 from nastool_supershaper.paper.pages import MAKERS, make_items, paper_page
 from nastool_supershaper.paper.searching import limits
@@ -140,11 +141,97 @@ def test_scratch_runs_are_ranked_against_slices(full):
     assert correlation(direct, direct, 0)[0] == 1
 
 
+def run_of(folder, shape, perplexity, **origin):
+    """A finished training of one shape."""
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"shape": shape}))
+    (folder / "run.json").write_text(json.dumps({"origin": origin}))
+    record = {"step": 1, "tokens": 9, "loss": {"subnet": 2.0}, "perplexity": {"subnet": perplexity}}
+    (folder / "log.jsonl").write_text(json.dumps(record) + "\n")
+
+
+def test_shapes_trained_from_scratch_stand_beside_their_slices(full, tmp_path):
+    shapes = [[width] * 12 for width in (120, 240, 360, 480)]
+    for place, shape in enumerate(shapes):
+        run_of(tmp_path / str(place), shape, 90.0 - 10 * place, start="random weights")
+    # A second run of a shape that ended worse, one that inherited weights, one that was taught.
+    run_of(tmp_path / "again", shapes[0], 95.0, start="random weights")
+    run_of(tmp_path / "partial", [540] * 12, 1.0)
+    run_of(tmp_path / "taught", [600] * 12, 1.0, start="random weights", teacher="x")
+    sources = find_sources("supershaper", devices=["h100"], runs=[tmp_path])
+    (item,) = make_items(sources, ["3b"])
+    assert item.status is Status.MEASURED
+    ours = [row for row in item.rows if row[1] is not None]
+    genotypes = np.array([full.space.parse(row[0])[0] for row in ours])
+    assert [row[2] for row in ours] == [90, 80, 70, 60]
+    assert [row[1] for row in ours] == full.measured_values(genotypes).tolist()
+    assert "Over 4 shapes" in item.findings[0]
+    assert "Spearman 1.000" in item.findings[0]
+    # Two are too few to be ranked, and the page says which part is missing.
+    (item,) = make_items(
+        find_sources("supershaper", devices=["h100"], runs=[tmp_path / "1", tmp_path / "2"]), ["3b"]
+    )
+    assert item.status is Status.MISSING
+    assert item.findings[0].startswith("2 shapes are trained from scratch, and 2 of them")
+
+
+def test_the_ledger_knows_slices_that_no_table_has(tmp_path):
+    torch = pytest.importorskip("torch")
+    from nastool.plugins import load_objective
+    from nastool.store import open_store
+    from nastool.store.measurements import keep_values
+    from nastool_supernets.corpus.corpus import prepare_corpus
+    from nastool_supernets.corpus.text import text_files, train_tokenizer
+    from nastool_supernets.saved import save_model
+    from nastool_supershaper.modeling import SuperShaperForMaskedLM
+    from nastool_supershaper.supernet_config import SuperShaperConfig
+
+    text, net = tmp_path / "text.txt", tmp_path / "net"
+    text.write_text("\n\n".join("a bad film and a good book" for _ in range(40)))
+    tokenizer = train_tokenizer(text_files([text]), 60)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = SuperShaperConfig(
+        **sizes, vocab_size=len(tokenizer), intermediate_size=8, widths=(4, 8, 16),
+        max_position_embeddings=16,
+    )  # fmt: skip
+    net.mkdir()
+    save_model(SuperShaperForMaskedLM(config), net)
+    tokenizer.save_pretrained(net)
+    prepare_corpus(text_files([text]), tokenizer, net / "corpus", sequence_length=8, held_out=0.2)
+    storage = f"sqlite:///{tmp_path / 'kept.db'}"
+    sources = find_sources(str(net), storage=storage)
+    genotypes = np.array([[0, 1], [2, 2], [1, 1]])
+    assert np.isnan(sources.direct_values(genotypes)).all()  # there is no such store
+    objective = load_objective(f"measured_perplexity:{net}", sources.space)
+    with open_store(storage) as store:
+        keep_values(store, sources.space, objective, genotypes[:2], np.array([7.0, 5.0]))
+    np.testing.assert_equal(sources.direct_values(genotypes), [7.0, 5.0, np.nan])
+    assert not (tmp_path / "nastool.db").exists()
+
+
 def test_bands_of_a_diagonal_are_told_from_noise():
     edges = np.searchsorted(WIDTHS, np.arange(768), side="right").astype(float)
     assert _banded(edges, WIDTHS) == pytest.approx(1)
     assert _banded(np.random.default_rng(0).normal(size=768), WIDTHS) < 0.05
     assert _banded(np.ones(768), WIDTHS) == 0
+
+
+def test_findings_are_sentences_with_numbers():
+    shares = {"layer_12": 0.40, "layer_1": 0.07, "layer_5": 0.01}
+    assert matters("perplexity", shares, "gain", 12) == (
+        "The last and first layers matter most to perplexity: 0.40 and 0.07 (gain)."
+    )
+    assert matters("latency[x]", {"params": 0.9, "layer_4": 0.1}, "gain", 12) == (
+        "params and 4th layer matter most to latency[x]: 0.90 and 0.10 (gain)."
+    )
+    assert insensitive({"gtx1080ti": 0.993, "h100": 0.011}) == (
+        "Latency is insensitive to shape on gtx1080ti: 99.3% explained by parameters; not on "
+        "h100: 1.1%."
+    )
+    assert insensitive({"h100": -0.2}) == (
+        "Latency depends on shape; parameters explain of it on h100: 0.0%."
+    )
 
 
 def test_limits_are_the_papers_in_its_space_and_within_others(full):
