@@ -295,7 +295,7 @@ def llama(tmp_path):
     torch.manual_seed(0)
     config = transformers.LlamaConfig(vocab_size=own.get_vocab_size(), **sizes)
     folder = tmp_path / "checkpoint"
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    transformers.LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
     transformers.PreTrainedTokenizerFast(
         tokenizer_object=own, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
     ).save_pretrained(folder)
@@ -315,6 +315,8 @@ def test_a_checkpoint_of_transformers_becomes_a_smaller_one(llama):
         tmp_path / "run" / "model", trust_remote_code=True
     )
     assert sum(p.numel() for p in model.parameters()) == float(chosen["params"]) <= 3500
+    # It ships in the precision of the checkpoint.
+    assert model.dtype == torch.bfloat16
     assert "Order before and 1 steps of distillation later" in result.stdout
     assert "(8 shapes); the best one before is number " in result.stdout
     ranked = table_of(tmp_path / "run" / "recovery.csv")

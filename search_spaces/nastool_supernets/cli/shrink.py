@@ -482,4 +482,12 @@ def _export(
         evaluations=evaluations,
     )
     tokenizer = load_tokenizer(source if is_file(source / "tokenizer.json") else to / _NET)
-    export(model, tokenizer, to / _MODEL, origin, merging=merging)
+    dtype = _precision(source)
+    export(model, tokenizer, to / _MODEL, origin, merging=merging, dtype=dtype)
+
+
+def _precision(source: Path) -> str:
+    """Precision of a checkpoint's weights, as it says; float32 where it is another one."""
+    said = read_json_object(source / "config.json")
+    name = str(said.get("dtype") or said.get("torch_dtype")).rpartition(".")[2]
+    return name if name in ("bfloat16", "float16") else "float32"

@@ -183,7 +183,10 @@ def test_what_was_not_scored_is_a_line_of_its_own(tmp_path):
         (("--max-length", "9"), "--max-length: expected --examples beside it"),
         (("--tokenizer", "x"), "--tokenizer: expected --text, --corpus or --examples beside it"),
         (("--plot", "x.png"), "--plot: must end in .html, got 'x.png'"),
-        (("--text", "x.txt"), "--text and --corpus measure masked-lm alone, got classification"),
+        (
+            ("--text", "x.txt"),
+            "measure language models alone, got classification",
+        ),
         (("--examples", "no.tsv"), "--examples: "),
     ],
 )
