@@ -84,6 +84,7 @@ def uniform_at(net: Supernet, text: Text, bound: float) -> tuple[Genotype, float
 @click.option("--text", required=True, type=click.Path(path_type=Path, exists=True))
 @click.option("--to", required=True, type=click.Path(path_type=Path))
 @click.option("--tokens", default=1024, show_default=True, help="Tokens that are measured on.")
+@click.option("--check", default=512, show_default=True, help="Held-out tokens, at the end.")
 @click.option("--length", default=128, show_default=True, help="Tokens a block.")
 @click.option("--shapes", default=300, show_default=True, help="Assembled shapes a seed.")
 @click.option("--seed", "seeds", multiple=True, type=int, default=(0, 1, 2), show_default=True)
@@ -95,6 +96,7 @@ def main(
     text: Path,
     to: Path,
     tokens: int,
+    check: int,
     length: int,
     shapes: int,
     seeds: tuple[int, ...],
@@ -107,7 +109,8 @@ def main(
     net = net_of(source, text, to, order, length, max_tokens)
     corpus = load_corpus(to / "corpus")
     blocks = tokens // length
-    read, check = (fixed_masks(corpus, part, blocks, 0, net.task) for part in ("train", "held_out"))
+    read = fixed_masks(corpus, "train", blocks, 0, net.task)
+    other = fixed_masks(corpus, "held_out", check // length, 0, net.task)
     limits = bounds_of(net, shares)
     begin = time.perf_counter()
     even = [uniform_at(net, read, limit) for limit in limits]
@@ -121,7 +124,7 @@ def main(
         folder.mkdir(parents=True, exist_ok=True)
         plan = Plan(CHOICES - 1, blocks, FIRST, ROUNDS, refined, blocks, seed)
         bounds = [Constraint("params", "<=", limits[0])]
-        return Campaign(net, bounds, folder, plan, read, check, sizes=limits[1:])
+        return Campaign(net, bounds, folder, plan, read, other, sizes=limits[1:])
 
     with ProgressBar("scores") as bar:
         common = campaign_of("scores", 0)
@@ -148,19 +151,33 @@ def main(
                 best = campaign.additive(limit)
                 additive[limit] = best, campaign.loss(best)[0]
 
-    table = Table(title=f"{tokens:,} tokens, full {math.exp(full):.2f}, order {order}")
-    for name in ("FFN", "uniform", "additive", *(f"seed {s}" for s in seeds), "excess"):
-        table.add_column(name, justify="right")
+    measured = {shape for limit in limits for shape, _ in found[limit]}
+    measured |= {shape for shape, _ in (*additive.values(), *even)} | {row(net.space.largest)}
+    ordered = sorted(measured)
+    losses_of = dict(zip(ordered, np.log(perplexities(net, *other, ordered)), strict=True))
+    full_of = losses_of[row(net.space.largest)]
+
+    shown = Table(
+        title=f"{tokens:,} tokens, order {order}: full {math.exp(full):.2f}, "
+        f"held out {math.exp(full_of):.2f}"
+    )
+    for name in ("FFN", "uniform", "additive", *(f"seed {s}" for s in seeds), "excess", "held out"):
+        shown.add_column(name, justify="right")
+    evenly_of = {limit: shape for limit, (shape, _) in zip(limits, even, strict=True)}
     for share, limit, (_, evenly) in zip(sorted(shares), limits, even, strict=True):
         losses = [loss for _, loss in found[limit]]
         excess = [(loss - full) / (evenly - full) for loss in losses]
-        table.add_row(
+        shown.add_row(
             f"{share:.0%}",
             *(f"{math.exp(loss):.2f}" for loss in (evenly, additive[limit][1], *losses)),
             f"{statistics.median(excess):.2f} of uniform's",
+            " ".join(
+                f"{math.exp(losses_of[shape]):.1f}"
+                for shape in (evenly_of[limit], additive[limit][0], *(s for s, _ in found[limit]))
+            ),
         )
     print(f"{time.perf_counter() - begin:.0f} s")
-    Console().print(table)
+    Console().print(shown)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,8 @@ function saving(format, title, icon) {
 function fitted(element, figure) {
   const narrow = element.clientWidth < NARROW;
   const flat = figure.data.every((trace) => trace.type !== "parcoords");
-  const margin = flat ? { l: narrow ? 48 : 64, r: 14, t: narrow ? 48 : 40, b: 48 }
+  // A legend above makes room for itself.
+  const margin = flat ? { l: narrow ? 48 : 64, r: 14, t: 20, b: 48 }
     : { l: narrow ? 44 : 70, r: narrow ? 44 : 70, t: 56, b: 24 };
   return { margin, "font.size": narrow ? 11 : 13, dragmode: narrow ? false : "zoom" };
 }

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 SCRIPTS = ("page.js", "page_tables.js", "page_shapes.js", "page_objectives.js", "page_start.js")
 """In the order in which they are run, as one script."""
 
+_ABOVE = {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0}
+"""Where a legend stands that no figure has placed."""
+
 
 @dataclass(frozen=True)
 class Text:
@@ -291,6 +294,8 @@ def _drawn(panel: Panel) -> dict[str, Any]:
     figure = json.loads(panel.figure.to_json())
     # Headings are the page's, and so are colours: text wraps there, colours follow its theme.
     layout = {k: v for k, v in figure["layout"].items() if k not in ("title", "template")}
+    # Beside a figure there is no room in a narrow window.
+    layout.setdefault("legend", _ABOVE)
     return {
         "id": panel.name,
         "figure": {"data": figure["data"], "layout": layout},

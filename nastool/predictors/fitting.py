@@ -208,7 +208,7 @@ def fit_table(
     else:
         check_kind(kind)
         make = makers()[kind]
-    result = held_out(make, data.features, data.targets, genes, fraction, seed)
+    result = over_all = held_out(make, data.features, data.targets, genes, fraction, seed)
     if fraction:
         # Of all shapes, so that intervals are those of the predictor that is kept.
         k = 2 * _FOLDS if len(data) < _LARGE // 2 else _FOLDS if len(data) < _LARGE else 3
@@ -224,7 +224,14 @@ def fit_table(
         widths = fit_widths(np.concatenate(splits), errors, repeats=_REPEATS)
         result = replace(result, widths=widths)
     optimism = estimate_optimism(
-        make, data.features, data.targets, genes, _within(data), direction, seed
+        make,
+        data.features,
+        data.targets,
+        genes,
+        _within(data),
+        direction,
+        seed,
+        over_all.predictions,
     )
     predictor = make()
     predictor.fit(data.features, data.targets, genes=genes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,10 +43,7 @@ class ObjectiveRecipe:
         Raises:
             InvalidInputError: It cannot be made here, or comes out as another one.
         """
-        if is_folder(Path(self.folder)) and os.getcwd() != self.folder:
-            os.chdir(self.folder)
-        for path, content in self.plugins:
-            load_file(_there(path, content))
+        enter(self.folder, self.plugins)
         made = load_objective(self.objective, load_space(self.space), self.settings)
         if made.fingerprint != self.fingerprint:
             raise InvalidInputError(
@@ -62,8 +59,26 @@ def recipe_of(objective: Objective) -> ObjectiveRecipe | None:
     space = None if made is None else made_from(made.arguments[0])
     if made is None or space is None or not isinstance(made.arguments[0], SearchSpace):
         return None
-    files = tuple((str(path), read_text(path)) for path in loaded_files())
+    files = plugin_contents()
     return ObjectiveRecipe(space.text, made.text, made.settings, objective.fingerprint, files)
+
+
+def plugin_contents() -> tuple[tuple[str, str], ...]:
+    """Paths and contents of the plugin files that are loaded here."""
+    return tuple((str(path), read_text(path)) for path in loaded_files())
+
+
+def enter(folder: str, plugins: Iterable[tuple[str, str]]) -> None:
+    """Let names mean on a worker what they mean where it is called from.
+
+    Args:
+        folder: Where relative paths begin, if it is there.
+        plugins: As of `plugin_contents`.
+    """
+    if is_folder(Path(folder)) and os.getcwd() != folder:
+        os.chdir(folder)
+    for path, content in plugins:
+        load_file(_there(path, content))
 
 
 def _there(path: str, content: str) -> Path:

@@ -26,9 +26,6 @@ _LOCK_SECONDS = 60.0
 _PAUSE_SECONDS = 0.02
 """Longest pause before a waiting writer looks again; who has waited for long looks more often."""
 
-_MARK = slice(68, 72)
-"""Where in a file SQLite keeps the number by which a program knows its own."""
-
 _jitter = random.SystemRandom()
 """Not the generator that a seed of the user's fixes."""
 
@@ -209,11 +206,7 @@ def _look_at(path: Path) -> None:
             ) from error
         # In the middle of another process's change, say: it is looked at again under a lock.
     except StoreError as error:
-        with path.open("rb") as file:
-            mark = file.read(_MARK.stop)[_MARK]
-        if mark != migrations.APPLICATION_ID.to_bytes(4, "big"):
-            raise StoreError(f"store sqlite:///{path} {error}") from error
-        # Another process may be making it just now: it is looked at again under a lock.
+        raise StoreError(f"store sqlite:///{path} {error}") from error
 
 
 def _may_write(path: Path) -> bool:

@@ -144,10 +144,12 @@ def schema_version(connection: Connection) -> int:
         names += there.get_view_names()
         if not names and connection.dialect.name == "sqlite":
             marks = ("application_id", "user_version")
+            # One of ours that has no tables is just being made by another process.
             names = [
                 f"{mark} {value}"
                 for mark in marks
                 if (value := connection.execute(text(f"PRAGMA {mark}")).scalar_one())
+                not in (0, APPLICATION_ID)
             ]
         if names:
             raise StoreError(

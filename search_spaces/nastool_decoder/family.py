@@ -189,6 +189,8 @@ class Decoder(Family):
         return {"order": by}
 
     def go_on(self, model: PreTrainedModel, config: Mapping[str, Any]) -> None:
+        if "kv_levels" not in config:
+            return  # one shape alone: it keeps what it was cut out with
         own = cast("DecoderModel", model)
         own.config.kv_levels = list(config["kv_levels"])
         own.config.ffn_levels = list(config["ffn_levels"])

@@ -182,6 +182,25 @@ def test_a_study_comes_back_as_it_was(store):
     assert [s.name for s in store.list_studies()] == ["a"]
 
 
+def test_a_study_may_begin_with_what_is_known(store):
+    store.create_study("a", {}, {}, batch(0, 7))
+    study = store.load("a")
+    np.testing.assert_array_equal(study.batch.genotypes, batch(0, 7).genotypes)
+    assert (study.summary.evaluations, study.commits) == (7, 1)
+    assert store.commit(study.key, 7, batch(7, 2), None, 0.5, after=1) == 2
+    np.testing.assert_array_equal(store.load("a").batch.values, batch(0, 9).values)
+
+
+def test_a_turn_reads_what_its_process_does_not_know(store):
+    key = store.create_study("a", {}, {})
+    store.commit(key, 0, batch(0, 5), None, 0.5)
+    store.commit(key, 5, batch(5, 6), None, 1.0)
+    with store.turn(key, 5, "me") as turn:
+        np.testing.assert_array_equal(turn.stored.batch.values, batch(5, 6).values)
+    with store.turn(key, 11, "me") as turn:
+        assert len(turn.stored.batch.values) == 0
+
+
 def test_a_new_study_is_empty(store):
     store.create_study("a", {}, {})
     study = store.load("a")

@@ -437,6 +437,31 @@ def test_what_is_evaluated_survives_an_error_of_the_strategy(tmp_path):
     assert same(Study(problem, Broken, url, "a").run(60), whole)
 
 
+def test_the_state_of_a_strategy_is_kept_between_batches_and_never_within(tmp_path):
+    class Broken(Climber):
+        def ask(self, n):
+            self.rng.integers(9)
+            if self.told >= 24 and self.problem.broken:
+                raise RuntimeError("broken")  # its generator has moved on
+            places = np.arange(self.told, self.told + n)  # never one twice
+            return np.stack(np.unravel_index(places, (5, 5, 5, 5)), axis=1)
+
+    url = f"sqlite:///{tmp_path}/a.db"
+    problem = make_problem()
+    object.__setattr__(problem, "broken", False)
+    with open_store(url) as store:
+        Study(problem, Broken, store, "a").run(16, batch_size=8)
+        between = store.load("a").state
+        assert between["told"] == between["strategy"]["told"] == 16
+        object.__setattr__(problem, "broken", True)
+        with pytest.raises(NastoolError, match="RuntimeError: broken"):
+            Study(problem, Broken, store, "a").run(60, batch_size=8)
+        stored = store.load("a")
+        assert len(stored.batch.genotypes) == 24
+        # As it was before: what its generator has drawn since is of no batch.
+        assert stored.state["strategy"]["rng"] == between["strategy"]["rng"]
+
+
 def test_a_strategy_that_raises_is_named_as_it_was_asked_for():
     class Broken(Uniform):
         def ask(self, n):

@@ -295,7 +295,7 @@ def llama(tmp_path):
     torch.manual_seed(0)
     config = transformers.LlamaConfig(vocab_size=own.get_vocab_size(), **sizes)
     folder = tmp_path / "checkpoint"
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    transformers.LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
     transformers.PreTrainedTokenizerFast(
         tokenizer_object=own, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
     ).save_pretrained(folder)
@@ -306,6 +306,7 @@ def test_a_checkpoint_of_transformers_becomes_a_smaller_one(llama):
     tmp_path, folder = llama, llama / "checkpoint"
     run = ["shrink", folder, "--text", tmp_path / "text.txt", "--to", tmp_path / "run"]
     run += ["--max=params=3500", "--recover-steps=2", "--sequence-length=16", "--device=cpu"]
+    run += ["--rank-steps=1"]
     planned(tmp_path / "run", first=14, rounds=1, shapes=12)
     result = CliRunner().invoke(main, [*map(str, run)])
     assert result.exit_code == 0, (result.output, result.stderr, result.exception)
@@ -314,6 +315,19 @@ def test_a_checkpoint_of_transformers_becomes_a_smaller_one(llama):
         tmp_path / "run" / "model", trust_remote_code=True
     )
     assert sum(p.numel() for p in model.parameters()) == float(chosen["params"]) <= 3500
+    # It ships in the precision of the checkpoint.
+    assert model.dtype == torch.bfloat16
+    assert "Order before and 1 steps of distillation later" in result.stdout
+    assert "(8 shapes); the best one before is number " in result.stdout
+    ranked = table_of(tmp_path / "run" / "recovery.csv")
+    measured = {r["shape"]: float(r["loss"]) for r in table_of(tmp_path / "run" / "measured.csv")}
+    assert len({row["shape"] for row in ranked} & measured.keys()) == 8
+    assert all(row["perplexity"] != row["recovered_perplexity"] for row in ranked)
+    assert not list((tmp_path / "run" / "ranking").iterdir())
+    # Once known, it is not done again.
+    again = CliRunner().invoke(main, [*map(str, run)])
+    assert again.stdout.splitlines()[-2:] == result.stdout.splitlines()[-2:]
+    assert "most likely tokens" not in again.stderr
     assert "taught by it" in (tmp_path / "run" / "model" / "README.md").read_text()
 
 

@@ -25,6 +25,7 @@ from nastool.files.reading import is_file, read_table, read_text
 from nastool.files.writing import owned, write_whole, writing
 from nastool.space import Genotypes, SearchSpace
 from nastool_objectives.latency import sampling, system
+from nastool_objectives.latency.elsewhere import Elsewhere, Timed
 from nastool_objectives.latency.known import Known, read_known
 from nastool_objectives.latency.quantities import LATENCY
 from nastool_objectives.latency.repeatability import NoiseGate
@@ -263,15 +264,39 @@ def _visit(
     genotype: NDArray[np.int64],
     place: tuple[int, int],
 ) -> Visit:
-    deployment = space.deploy(genotype, workload)
     try:
-        timing = timing_of(device, deployment, plan.warmup, plan.repeats)
+        timed = timed_visit(space, device, workload, plan, genotype)
     except (InvalidInputError, MissingDependencyError):
         raise
     except NastoolError as error:
         return Visit(*place, None, system.clock(), system.load(), " ".join(str(error).split()))
+    return Visit(*place, timed.timing, timed.clock, timed.load, timed.error)
+
+
+def timed_visit(
+    space: SearchSpace,
+    device: Device,
+    workload: Workload,
+    plan: Plan,
+    genotype: NDArray[np.int64],
+) -> Timed:
+    """Time one architecture, here or where the device is.
+
+    Args:
+        space: Of the architecture.
+        device: What it runs on.
+        workload: What it is given in one pass.
+        plan: How many passes a visit has.
+        genotype: Shape (d,).
+
+    Raises:
+        NastoolError: It cannot be run here.
+    """
+    if isinstance(device, Elsewhere):
+        return device.visit(genotype, workload, plan.warmup, plan.repeats)
+    timing = timing_of(device, space.deploy(genotype, workload), plan.warmup, plan.repeats)
     clock = system.clock() if timing.clock is None else timing.clock
-    return Visit(*place, timing, clock, system.load())
+    return Timed(timing, clock, system.load())
 
 
 def _check_hope(visits: list[Visit]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -327,19 +327,26 @@ def _measured(
     )
 
 
-def device_as_begun(text: str, settings: Mapping[str, Any], facts: Mapping[str, Any]) -> Device:
+def device_as_begun(
+    text: str,
+    settings: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    load: Callable[[str, Mapping[str, Any]], Device] | None = None,
+) -> Device:
     """A device that pads nothing where a campaign began before there was padding.
 
     Args:
         text: The device as users type it.
         settings: Its settings.
         facts: What it said of itself when the campaign began.
+        load: Makes it; here, unless said otherwise.
     """
     from nastool.plugins import load_device
 
-    device = load_device(text, settings)
+    load = load or load_device
+    device = load(text, settings)
     if "padding" in device.facts and "padding" not in facts:
-        return load_device(text, {**settings, "pad": NONE})
+        return load(text, {**settings, "pad": NONE})
     return device
 
 

@@ -32,6 +32,7 @@ from nastool_supernets.cli.texts import named_sources, open_corpus
 from nastool_supernets.cli.training_options import (
     configuration,
     distillation,
+    kept_lessons,
     teaching,
     training_rule,
 )
@@ -69,7 +70,7 @@ def _presets() -> str:
         "Where it starts": (
             "--bert --from --size --supernet --family --widths --layers --ffn-choices --kv-choices "
             "--no-skip --order --shape --study --storage "
-            "--teacher --reorder"
+            "--teacher --teacher-cache --reorder"
         ),
         "Text": (
             "--text --dataset --text-field --streaming --max-tokens --corpus --tokenizer "
@@ -125,6 +126,13 @@ def _presets() -> str:
     metavar="DIR",
     help="What --shape learns from as well: a supernet, whose largest subnet is taken, or any "
     "masked language model with the same tokenizer.",
+)
+@click.option(
+    "--teacher-cache",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep the 64 most likely tokens that the teacher predicts at each place of a causal text, "
+    "for all shapes that learn from it.",
 )
 @click.option(
     "--text",
@@ -247,6 +255,7 @@ def pretrain(
     study: str | None,
     storage: str,
     teacher: str | None,
+    teacher_cache: Path | None,
     text: tuple[str, ...],
     dataset: tuple[str, ...],
     text_field: str | None,
@@ -312,6 +321,8 @@ def pretrain(
         if overrides["rule"] is not None:
             raise InvalidInputError("--rule: one shape alone (--shape) has no other subnets")
         teacher = teacher or start.saved_teacher(saved)
+        if teacher_cache is not None and teacher is None:
+            raise InvalidInputError("--teacher-cache: expected --teacher beside it")
         overrides["distillation"], overrides["distil_hidden"] = teaching(
             distillation_mix, temperature, distil_hidden, teacher, is_saved=saved is not None
         )
@@ -319,8 +330,9 @@ def pretrain(
         if saved is None and overrides["head_steps"] is None:
             # There is no other net to train first.
             overrides["head_steps"] = None if overrides["head_learning_rate"] else 0
-    elif teacher is not None or distil_hidden is not None:
-        option = "--teacher" if teacher is not None else "--distil-hidden"
+    elif teacher is not None or teacher_cache is not None or distil_hidden is not None:
+        given = {"--teacher": teacher, "--teacher-cache": teacher_cache}
+        option = next((name for name, its in given.items() if its is not None), "--distil-hidden")
         raise InvalidInputError(f"{option}: expected --shape beside it")
     else:
         overrides["distillation"] = distillation(distillation_mix, temperature)
@@ -381,6 +393,12 @@ def pretrain(
                 config.distil_hidden > 0,
             )
             origin |= lesson.origin(is_new=saved is None)
+            origin["shortlist"] = 0
+            if teacher_cache is not None:
+                taught.kept = kept_lessons(teacher_cache, config, tokenised.train, net, origin)
+                origin["shortlist"] = taught.kept.kept
+                if workers.is_first:
+                    say(f"{teacher_cache}: {taught.kept}")
         evaluation = None
         if len(tokenised.held_out):
             masked = fixed_masks(tokenised, "held_out", evaluation_blocks, 0, net.task)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 import time
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -23,6 +21,7 @@ from nastool.constraint import Constraint, format_quantity, parse_constraint
 from nastool.errors import InvalidInputError
 from nastool.files.reading import is_file, read_json_object
 from nastool.files.writing import owned, write_whole
+from nastool_supernets.cli.recovery import FOLDER, LESSONS, RANKING, Recovery, rank_recovered, train
 from nastool_supernets.cli.serving import FILE, LATENCIES, Serving
 from nastool_supernets.cli.shrink_report import show, show_latency, try_line, write_front
 from nastool_supernets.cli.supernets import check_device, move, torch_needed
@@ -38,7 +37,22 @@ _SETTINGS, _PLAN, _FRONT, _TABLE = "shrink.json", "plan.json", "front.csv", "mea
 _NET, _CORPUS, _MODEL, _RECOVERED = "net", "corpus", "model", "recovered"
 """What a folder holds."""
 
-_OWN = frozenset((_SETTINGS, _PLAN, _FRONT, _TABLE, FILE, _NET, _CORPUS, _MODEL, _RECOVERED))
+_OWN = frozenset(
+    (
+        _SETTINGS,
+        _PLAN,
+        _FRONT,
+        _TABLE,
+        FILE,
+        RANKING,
+        FOLDER,
+        LESSONS,
+        _NET,
+        _CORPUS,
+        _MODEL,
+        _RECOVERED,
+    )
+)
 
 _OF_PLAN = frozenset(("max", "minutes", "seed", "device", "batch_size", "context", "threads"))
 """Settings that may change until something is measured: a refusal or a look costs no import."""
@@ -50,7 +64,7 @@ _HELD_OUT = 0.1
     "nastool shrink SmolLM2-135M --text notes.txt --max params=100M --to runs/smaller",
     groups={
         "Text": "--text --text-field --sequence-length --max-tokens",
-        "How long": "--minutes --recover-steps --dry-run",
+        "How long": "--minutes --recover-steps --rank-steps --dry-run",
         "Latency": "--batch-size --context --threads",
         "Machine": "--device --seed",
     },
@@ -89,6 +103,13 @@ _HELD_OUT = 0.1
     show_default=True,
     help="Steps that the chosen model then learns from the whole one.",
 )
+@click.option(
+    "--rank-steps",
+    type=whole,
+    default=0,
+    show_default=True,
+    help="Steps that eight shapes within the bounds learn, to see whether they keep their order.",
+)
 @click.option("--text-field", default="text", show_default=True, help="Name of the text column.")
 @click.option(
     "--sequence-length", type=count, default=256, show_default=True, help="Tokens a block."
@@ -124,6 +145,7 @@ def shrink(
     to: Path,
     minutes: float,
     recover_steps: int,
+    rank_steps: int,
     text_field: str,
     sequence_length: int,
     max_tokens: int,
@@ -184,15 +206,19 @@ def shrink(
         front = _run(campaign, minutes_of)
         shape = net.space.format(front.genotypes[front.chosen])
         write_front(to / _FRONT, net, front, campaign.costs)
+        lessons = to / LESSONS if net.task == "causal-lm" else None
+        recovery = Recovery(folder, to / _CORPUS, lessons, seed, device)
         model = to / _MODEL
         if not is_file(model / "config.json"):
             began = time.perf_counter()
             if recover_steps:
-                _recover(folder, shape, to, recover_steps, seed, device)
+                recovery.run(shape, to / _RECOVERED, recover_steps)
                 minutes_of["recovery"] = time.perf_counter() - began
             _export(net, front, campaign, source, to, serving, recovered=recover_steps > 0)
         show(net, front, campaign, minutes_of)
         show_latency(net, front, serving)
+        if rank_steps:
+            rank_recovered(campaign, recovery, to, rank_steps)
         click.echo(try_line(net, model))
 
 
@@ -293,7 +319,7 @@ def _imported(source: Path, start: str | None, to: Path, settings: dict[str, Any
         return source
     folder = to / _NET
     if not is_file(folder / "model.safetensors"):
-        _train(
+        train(
             [start, str(source), "--steps", "0", "--output", str(folder), *_reading(to, settings)]
         )
     return folder
@@ -314,14 +340,6 @@ def _reading(to: Path, settings: dict[str, Any]) -> list[str]:
         "--held-out",
         str(_HELD_OUT),
     ]
-
-
-def _train(arguments: Sequence[str]) -> None:
-    """Run ``nastool pretrain``, whatever it says going to stderr."""
-    from nastool_supernets.cli.pretrain import pretrain
-
-    with redirect_stdout(sys.stderr):
-        pretrain.main(list(arguments), standalone_mode=False)
 
 
 def _texts(folder: Path, net: Supernet, to: Path, settings: dict[str, Any]) -> Any:
@@ -413,20 +431,6 @@ def _run(campaign: Campaign, minutes_of: dict[str, float]) -> Front:
         return campaign.run()
 
 
-def _recover(folder: Path, shape: str, to: Path, steps: int, seed: int, device: str | None) -> None:
-    """Let the chosen shape learn from the whole net."""
-    output = to / _RECOVERED
-    arguments = ["--steps", str(steps), "--output", str(output), "--corpus", str(to / _CORPUS)]
-    arguments += ["--supernet", str(folder), "--shape", shape, "--teacher", str(folder)]
-    arguments += ["--seed", str(seed)]
-    if device is not None:
-        arguments += ["--device", device]
-    if any((output / "checkpoints").glob("step-*")):
-        arguments.append("--resume")
-    if not is_file(output / "model.safetensors"):
-        _train(arguments)
-
-
 def _export(
     net: Supernet,
     front: Front,
@@ -478,4 +482,12 @@ def _export(
         evaluations=evaluations,
     )
     tokenizer = load_tokenizer(source if is_file(source / "tokenizer.json") else to / _NET)
-    export(model, tokenizer, to / _MODEL, origin, merging=merging)
+    dtype = _precision(source)
+    export(model, tokenizer, to / _MODEL, origin, merging=merging, dtype=dtype)
+
+
+def _precision(source: Path) -> str:
+    """Precision of a checkpoint's weights, as it says; float32 where it is another one."""
+    said = read_json_object(source / "config.json")
+    name = str(said.get("dtype") or said.get("torch_dtype")).rpartition(".")[2]
+    return name if name in ("bfloat16", "float16") else "float32"

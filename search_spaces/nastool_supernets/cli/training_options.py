@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING, Any
 from nastool.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nastool_supernets.corpus.tasks import Blocks
+    from nastool_supernets.supernet import Net
     from nastool_supernets.training.config import PretrainingConfig
     from nastool_supernets.training.rules import Distillation, TrainingRule
+    from nastool_supernets.training.shortlists import KeptLessons
 
 
 _USUAL = "laptop"
@@ -149,3 +154,34 @@ def _preset(name: str) -> PretrainingConfig:
     if name not in known:
         raise InvalidInputError(f"--preset: expected one of {', '.join(known)}, got {name!r}")
     return preset(name)
+
+
+def kept_lessons(
+    folder: Path, config: PretrainingConfig, blocks: Blocks, net: Net, origin: Mapping[str, Any]
+) -> KeptLessons:
+    """What a teacher predicts of a text, kept in a folder.
+
+    Args:
+        folder: The folder.
+        config: Of the training.
+        blocks: The training text.
+        net: Who learns.
+        origin: What the teacher is known by.
+
+    Raises:
+        InvalidInputError: What it predicts differs every time, or more than that is learnt from.
+    """
+    from nastool_supernets.training.shortlists import KeptLessons
+
+    if net.task != "causal-lm":
+        raise InvalidInputError(
+            "--teacher-cache: expected a shape that predicts the next token, got one that masks: "
+            "what its teacher predicts differs with every mask"
+        )
+    if config.distillation is None or config.distil_hidden:
+        raise InvalidInputError(
+            "--teacher-cache: expected --distil without --distil-hidden: hidden states are not kept"
+        )
+    known = {"teacher": origin["teacher"], "dtype": config.dtype}
+    vocabulary = int(net.model.config.vocab_size)
+    return KeptLessons(folder, blocks, known, vocabulary, config.distillation.temperature)

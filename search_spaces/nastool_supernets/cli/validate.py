@@ -11,10 +11,12 @@ import click
 
 from nastool.cli import completion
 from nastool.cli.cost import announce, dry_run_option
+from nastool.cli.executing import Executing, executor_options
 from nastool.cli.options import count, number, plugin_option, storage_option, whole
 from nastool.cli.pages import help_page
 from nastool.cli.tracking import Tracking, tracker_option
 from nastool.errors import InvalidInputError, NastoolError
+from nastool_supernets.cli.crew import recipe, trainer
 from nastool_supernets.cli.supernets import move, named_supernet, torch_needed
 from nastool_supernets.cli.validation_inputs import (
     distillation_of,
@@ -60,6 +62,7 @@ _WORTH_TIMING = 2_000
         "Models": (
             "--supernet --tokenizer --model --models --keep --device --dtype --dry-run --tracker"
         ),
+        "Where it is done": "--executor --timeout-per-shape",
     },
 )
 @click.command()
@@ -196,6 +199,7 @@ _WORTH_TIMING = 2_000
     shell_complete=completion.torch_devices,
     help="Torch device. Default: cuda if there is one, else cpu.",
 )
+@executor_options
 @tracker_option
 @dry_run_option
 @click.option(
@@ -248,6 +252,7 @@ def validate(
     keep: bool,
     dtype: str,
     device: str | None,
+    executing: Executing,
     tracking: Tracking,
     dry_run: bool,
     output_format: str | None,
@@ -259,7 +264,8 @@ def validate(
     """Fine-tune shapes of a stored study on tasks: does the front keep its promise?
 
     STUDY is a name that 'nastool studies' lists. Every finished score is kept in the store: the
-    same command goes on where it was stopped, and answers at once when it was not.
+    same command goes on where it was stopped, and answers at once when it was not. With --executor
+    its workers fine-tune whatever needs no model of another fine-tuning.
     """
     with torch_needed():
         from nastool_supernets.finetuning.cells import Options
@@ -298,7 +304,7 @@ def validate(
         dtype=dtype,
         keep=keep,
     )
-    with open_store(storage, create=False) as store:
+    with open_store(storage, create=False) as store, executing.opened() as executor:
         summary = store.load(study).summary
         result = load_result(store, study, stored_problem(summary))
         supernet = supernet or named_supernet(summary)
@@ -358,6 +364,10 @@ def validate(
         _say_plan(bench, known, pretraining is not None, always=dry_run)
         if dry_run:
             return
+        elsewhere = None
+        if executor is not None:
+            made_from = recipe(supernet, tokenizer, tasks, options, model_folders, device)
+            elsewhere = trainer(executor, made_from, bench)
         metrics = reported_metrics(result, space, shapes, store)
         facts = {"study": study, "supernet": supernet, "tasks": ", ".join(names), "seeds": seeds}
         with tracking.opened(f"{study}-validation", 0, facts):
@@ -371,6 +381,7 @@ def validate(
                 pretrains=pretraining is not None,
                 taught=distillation is not None,
                 on_cell=partial(_announce, tracking),
+                elsewhere=elsewhere,
             )
         report = reports.Report(
             study,

@@ -14,6 +14,9 @@ from nastool_supernets.deployment.bench import Row
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+_TICKS = [float(f"{digit}e{power}") for power in range(-6, 4) for digit in (1, 2, 5)]
+"""Of a logarithmic axis of seconds."""
+
 _SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "star")
 
 
@@ -104,6 +107,7 @@ def draw_quality(rows: Sequence[Row], name: str) -> go.Figure:
             text=[row.shown_form for row in of],
             mode="lines+markers+text",
             textposition="middle right",
+            textfont={"color": colour, "size": 12},
             line={"color": colour, "width": 1},
             marker={
                 "color": colour,
@@ -113,18 +117,26 @@ def draw_quality(rows: Sequence[Row], name: str) -> go.Figure:
             hovertemplate=f"<b>{model}</b>, %{{text}}<br>%{{y:.4~s}}s<br>{name} %{{x:.4~g}}"
             "<extra></extra>",
         )
+    shown = name.replace("_", " ")
+    scores = [row.quality[name] for row in rows if name in row.quality]
+    # Room for the names of forms to the right of their points.
+    room = (max(scores) - min(scores)) or abs(scores[0]) * 0.1 or 1.0
+    ends = [min(scores) - 0.08 * room, max(scores) + 0.2 * room]
     for row in rows:
         if not row.quality:
-            figure.add_hline(
-                row.median,
-                line_dash="dot",
-                line_width=1,
-                line_color=_colour(rows, row.model),
-                annotation_text=f"{row.model}, {row.shown_form}",
-                annotation_position="top left",
-                annotation_font_size=11,
+            label = f"{row.model}, {row.shown_form}"
+            figure.add_scatter(
+                name=label,
+                x=[ends[0], ends[0] + 0.02 * room, ends[1]],
+                y=[row.median] * 3,
+                text=["", label, ""],
+                mode="lines+text",
+                textposition="top right",
+                textfont={"size": 11, "color": _colour(rows, row.model)},
+                line={"dash": "dot", "width": 1, "color": _colour(rows, row.model)},
+                hovertemplate=f"<b>{label}</b><br>%{{y:.4~s}}s<extra></extra>",
+                showlegend=False,
             )
-    shown = name.replace("_", " ")
     figure.update_layout(
         title={
             "text": f"Latency over {shown}",
@@ -132,12 +144,16 @@ def draw_quality(rows: Sequence[Row], name: str) -> go.Figure:
             if any(not row.quality for row in rows)
             else {},
         },
-        xaxis={"title": {"text": shown}},
+        xaxis={
+            "title": {"text": shown},
+            "range": ends,
+        },
+        # Models differ by factors.
         yaxis={
             "title": {"text": "latency of a pass (measured)"},
-            "tickformat": "~s",
-            "ticksuffix": "s",
-            "rangemode": "tozero",
+            "type": "log",
+            "tickvals": _TICKS,
+            "ticktext": [format_quantity(tick, "s") for tick in _TICKS],
         },
         hovermode="closest",
         showlegend=True,

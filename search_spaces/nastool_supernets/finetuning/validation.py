@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from nastool.space import Architecture
@@ -106,6 +106,7 @@ def validate(
     pretrains: bool = False,
     taught: bool = False,
     on_cell: Callable[[Cell, Outcome, bool, int, int], None] | None = None,
+    elsewhere: Callable[[Sequence[Cell]], Iterator[tuple[Cell, Outcome]]] | None = None,
 ) -> Validation:
     """Fine-tune every shape on every task from every start with every seed.
 
@@ -120,6 +121,7 @@ def validate(
         taught: Whether cells also learn from a teacher.
         on_cell: Called with each cell, its outcome, whether it was known, how many are done, and
             of how many.
+        elsewhere: Trains cells on other machines that need no models of others, nor are needed.
 
     Raises:
         InvalidInputError: An unknown task, data that break a rule, or a folder of models that
@@ -133,15 +135,16 @@ def validate(
     starts = bench.curriculum.starts(names)
     # A folder that no model can be written to must show before hours of training, too.
     with bench.owning_models([cell for cell, found in known.items() if found is None]):
-        for number, (cell, found) in enumerate(known.items(), 1):
-            try:
-                outcomes[cell] = found or bench.train(cell, keep=cell.task in starts)
-            except KeyboardInterrupt:
-                raise KeyboardInterrupt(
-                    f"{number - 1} of {len(known)} fine-tunings are kept; the same command goes on"
-                ) from None
-            if on_cell is not None:
-                on_cell(cell, outcomes[cell], found is not None, number, len(known))
+        try:
+            for cell, outcome, was_known in _trained(bench, known, starts, elsewhere):
+                outcomes[cell] = outcome
+                if on_cell is not None:
+                    on_cell(cell, outcome, was_known, len(outcomes), len(known))
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"{len(outcomes)} of {len(known)} fine-tunings are kept; the same command goes on"
+            ) from None
+        outcomes = {cell: outcomes[cell] for cell in known}
         trajectories: dict[tuple[Architecture, Mode], Trajectory] = {
             (shape, mode): bench.pretrained(shape, mode)
             for mode in modes
@@ -159,3 +162,27 @@ def validate(
         trajectories,
         bench.options,
     )
+
+
+def _trained(
+    bench: Workbench,
+    known: Mapping[Cell, Outcome | None],
+    starts: Collection[str],
+    elsewhere: Callable[[Sequence[Cell]], Iterator[tuple[Cell, Outcome]]] | None,
+) -> Iterator[tuple[Cell, Outcome, bool]]:
+    """Cells as they are trained, each with what it reached, and whether it was known."""
+    done: set[Cell] = set()
+    if elsewhere is not None:
+        cells = [
+            cell
+            for cell, found in known.items()
+            if found is None and cell.task not in starts and not bench.writes_models(cell)
+        ]
+        for cell, outcome in elsewhere(cells):
+            bench.keep(cell, outcome)
+            done.add(cell)
+            yield cell, outcome, False
+    for cell, found in known.items():
+        if cell not in done:
+            outcome = found or bench.train(cell, keep=cell.task in starts)
+            yield cell, outcome, found is not None

@@ -189,6 +189,11 @@ class Workbench:
                 np.array([value]),
             )
 
+    def keep(self, cell: Cell, outcome: Outcome) -> None:
+        """Tell the store what a cell has reached."""
+        scores = {"epoch": outcome.epoch, "seconds": outcome.seconds, **outcome.chosen}
+        self._keep(self.key(cell), {**outcome.scores, **scores}, cell.shape)
+
     def known(self, cell: Cell) -> Outcome | None:
         """What the store knows of a cell; nothing where its model is to be kept and is not."""
         if self.options.keep and not is_folder(self._folder(cell)):
@@ -293,16 +298,7 @@ class Workbench:
             raise diverged or InvalidInputError(f"task {task.name}: its grid must not be empty")
         outcome = replace(outcome, seconds=seconds)
         # Before the model, which takes space: training again is what costs.
-        self._keep(
-            self.key(cell),
-            {
-                **outcome.scores,
-                "epoch": outcome.epoch,
-                "seconds": outcome.seconds,
-                **outcome.chosen,
-            },
-            cell.shape,
-        )
+        self.keep(cell, outcome)
         if keep or self.options.keep:
             dataset = f"{task.name} (dev, {len(data.dev):,} examples)"
             try:
@@ -420,7 +416,7 @@ class Workbench:
             InvalidInputError: Another process owns it.
             WriteError: It cannot be written.
         """
-        if not any(self._writes_models(cell) for cell in cells):
+        if not any(self.writes_models(cell) for cell in cells):
             yield
             return
         with writing(self._models):
@@ -428,7 +424,8 @@ class Workbench:
         with owned(self._models, "folder of models", lasting=False):
             yield
 
-    def _writes_models(self, cell: Cell) -> bool:
+    def writes_models(self, cell: Cell) -> bool:
+        """Whether training a cell needs the folder of models."""
         return (
             self.options.keep
             or self.curriculum.task(cell.task).start_from is not None

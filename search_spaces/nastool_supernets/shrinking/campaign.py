@@ -396,6 +396,18 @@ class Campaign:
         plain = self._model(before=FIRST).plain()
         return row(self._optimum(plain, self._within(size)).genotypes[0])
 
+    def spread(self, number: int) -> list[Genotype]:
+        """Measured shapes within the bounds: the best, and others up to the middle of them all.
+
+        Args:
+            number: How many, evenly spaced by rank; fewer where fewer are known.
+        """
+        known = np.array([g for g, r in self._known.items() if np.isfinite(r.loss)], dtype=np.int64)
+        ranked = sorted(rows(known[self._keeps(known)]), key=lambda g: self._known[g].loss)
+        last = max((len(ranked) - 1) // 2, min(number, len(ranked)) - 1)
+        places = np.unique(np.linspace(0, last, number).round().astype(int))
+        return [ranked[place] for place in places.tolist()]
+
     def loss(self, genotype: Genotype) -> tuple[float, float]:
         """Loss of a shape on both texts, measured where it is not known."""
         known = self._known.get(genotype)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from nastool_supernets.supernet import Net
+    from nastool_supernets.training.shortlists import Shortlist
     from nastool_supernets.training.teaching import Teacher
 
 
@@ -68,7 +69,7 @@ def accumulate_gradients(
         weight = int((labels[part] != -100).sum()) / n_targets
         targets = Targets.of(wanted)
         lesson = None if teacher is None else teacher.lesson(ids, wanted, dtype)
-        told: Tensor | None = None if lesson is None else lesson.logits
+        told: Tensor | Shortlist | None = None if lesson is None else lesson.logits
         # All subnets read the same embeddings: their gradients meet there and go on once. A pass
         # of its own through the embeddings, as large as the vocabulary, costs each of them dear.
         embedded = net.embed(ids)

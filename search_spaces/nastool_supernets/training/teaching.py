@@ -24,6 +24,7 @@ from nastool_supernets.family import find_family, is_known, net_of
 from nastool_supernets.genotypes import row
 from nastool_supernets.runtime.precision import autocast
 from nastool_supernets.supernet import SingleShape
+from nastool_supernets.training.shortlists import KeptLessons, Shortlist, shortlist_divergence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,9 +33,12 @@ if TYPE_CHECKING:
 
 
 class Lesson(NamedTuple):
-    """A teacher's logits at masked positions (n, V), and every layer's hidden states (B, T, D)."""
+    """A teacher's predictions at the targets, and every layer's hidden states (B, T, D).
 
-    logits: Tensor
+    Predictions are logits (n, V), or the most likely tokens of what is kept on disk.
+    """
+
+    logits: Tensor | Shortlist
     states: Sequence[Tensor]
 
 
@@ -47,6 +51,7 @@ class Teacher:
         hidden: Whether hidden states are compared, too.
 
     Attributes:
+        kept: What it has predicted before, where that is kept; None where it is asked each time.
         maps: From the student's hidden states to the teacher's, layer by layer, trained along;
             empty where hidden states are not compared.
     """
@@ -58,6 +63,7 @@ class Teacher:
         self._net = net_of(self.model) if is_known(model.config.model_type) else None
         self.maps = nn.ModuleList()
         self._hidden = hidden
+        self.kept: KeptLessons | None = None
         if hidden:
             own = student.state_sizes()
             self._sources, sizes = self._pairs(len(own))
@@ -91,6 +97,15 @@ class Teacher:
             labels: Original tokens where masked, -100 elsewhere, (B, T).
             dtype: ``float32`` or ``bfloat16``.
         """
+        if self.kept is None:
+            return self._asked(input_ids, labels, dtype)
+
+        def ask(ids: Tensor, wanted: Tensor) -> Tensor:
+            return cast("Tensor", self._asked(ids, wanted, dtype).logits)
+
+        return Lesson(self.kept.lesson(input_ids, labels, ask), ())
+
+    def _asked(self, input_ids: Tensor, labels: Tensor, dtype: str) -> Lesson:
         with autocast(input_ids.device.type, dtype):
             if self._net is not None:
                 found = self._net.predict(
@@ -115,12 +130,14 @@ class Teacher:
         return torch.stack(losses).mean()
 
 
-def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+def divergence(student: Tensor, teacher: Tensor | Shortlist, temperature: float) -> Tensor:
     """Mean KL(teacher || student) of softened predictions, (n_masked, V) each, times T squared.
 
     The square keeps the gradients as large as those of the cross-entropy (Hinton et al., 2015). Of
     vocabularies that are padded to different sizes, what both have counts.
     """
+    if isinstance(teacher, Shortlist):
+        return shortlist_divergence(student, teacher, temperature)
     size = min(student.shape[-1], teacher.shape[-1])
     soft, target = (
         F.log_softmax(x[:, :size].to(torch.promote_types(x.dtype, torch.float32)) / temperature, -1)

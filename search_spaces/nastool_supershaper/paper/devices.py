@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from nastool.plots.axes import TEMPLATE, plotly
@@ -16,6 +18,9 @@ from nastool_supershaper.paper.searching import evolved, limits, need_predictor
 from nastool_supershaper.paper.sources import PERPLEXITY, Sources
 
 _HELD_OUT = 0.3
+
+_INSENSITIVE = 0.9
+"""R2 of latency from parameters above which the shape hardly matters."""
 
 
 def _need_device(sources: Sources, key: str, columns: tuple[str, ...]) -> Item:
@@ -83,14 +88,54 @@ def latencies(sources: Sources) -> Item:
             template=TEMPLATE,
         )
         panels.append(Panel(f"fig5-{name}", figure, small=True))
-        study = sources.studies[name]
-        explained = study.sensitivity.explained
-        told = "insensitive to shape" if explained > 0.9 else "not told by size alone"
-        said.append(f"On {name} latency is {told}: {study.sensitivity}.")
+        said.append(f"{name}: {sources.studies[name].sensitivity}.")
+    said.insert(0, insensitive({n: s.sensitivity.explained for n, s in sources.studies.items()}))
     notes = published_notes("5")
     return Item(
         "5", Status.PREDICTED, tuple(said), columns, tuple(rows), tuple(panels), notes=notes
     )
+
+
+def insensitive(explained: Mapping[str, float]) -> str:
+    """On which devices latency does not tell shapes apart, as a sentence.
+
+    Args:
+        explained: R2 of latency on held-out shapes from the parameter count alone, by device.
+    """
+    shares = {name: f"{name}: {max(0.0, share):.1%}" for name, share in explained.items()}
+    flat = [text for name, text in shares.items() if explained[name] > _INSENSITIVE]
+    others = [text for name, text in shares.items() if explained[name] <= _INSENSITIVE]
+    if not flat:
+        return f"Latency depends on shape; parameters explain of it on {', '.join(others)}."
+    rest = f"; not on {', '.join(others)}" if others else ""
+    return f"Latency is insensitive to shape on {', '.join(flat)} explained by parameters{rest}."
+
+
+def matters(what: str, shares: Mapping[str, float], kind: str, layers: int) -> str:
+    """What a predictor listens to most, as a sentence.
+
+    Args:
+        what: It predicts.
+        shares: Importance by feature.
+        kind: Of the importance.
+        layers: Of the space.
+    """
+    first, second = sorted(shares.items(), key=lambda pair: -pair[1])[:2]
+    numbers = f"{first[1]:.2f} and {second[1]:.2f} ({kind})"
+    names = [_spoken(name, layers) for name, _ in (first, second)]
+    if all(name.endswith(" layer") for name in names):
+        both = " and ".join(name.removesuffix(" layer") for name in names)
+        return f"The {both} layers matter most to {what}: {numbers}."
+    return f"{' and '.join(names)} matter most to {what}: {numbers}."
+
+
+def _spoken(feature: str, layers: int) -> str:
+    """A feature as people call it: the ``first layer`` and the ``last``, others by number."""
+    name, _, number = feature.rpartition("_")
+    if name != "layer" or not number.isdecimal():
+        return feature.replace("_", " ")
+    known = {1: "first", 2: "second", 3: "third", layers - 1: "last but one", layers: "last"}
+    return f"{known.get(int(number), f'{number}th')} layer"
 
 
 def listens(sources: Sources) -> Item:
@@ -120,11 +165,7 @@ def listens(sources: Sources) -> Item:
         drawn = draw_importances(kinds, f"({'abcdefghijkl'[place % 12]}) {what}")
         panels.append(Panel(f"fig8-{place}", drawn, small=True))
         kind = GAIN if GAIN in kinds else next(iter(kinds))
-        first, second = sorted(kinds[kind].items(), key=lambda pair: -pair[1])[:2]
-        said.append(
-            f"{what} listens most to {first[0].replace('_', ' ')} and "
-            f"{second[0].replace('_', ' ')}: {first[1]:.2f} and {second[1]:.2f} ({kind})."
-        )
+        said.append(matters(what, kinds[kind], kind, sources.space.layers))
     if not sources.devices:
         said.append(f"(b) to (f) need devices: {_need_device(sources, '8', columns).command}")
     notes = published_notes("8")

@@ -112,7 +112,9 @@ def paper_page(sources: Sources, items: Sequence[Item]) -> str:
     # What the proxy says must not be overlooked, as on every page.
     proxy = sources.quality.provenance.proxy if sources.quality else ""
     warnings = (("Proxy.", f"perplexity: {proxy}"),) if proxy else ()
-    head = Head(f"SuperShaper, item by item: {sources.name}", facts, warnings, tuple(known))
+    head = Head(
+        f"SuperShaper, item by item: {Path(sources.name).name}", facts, warnings, tuple(known)
+    )
     overview = Table(
         "overview",
         ("item", "what", "status", "finding", "file"),
@@ -122,7 +124,8 @@ def paper_page(sources: Sources, items: Sequence[Item]) -> str:
                 Cell(TITLES[item.key]),
                 Cell(item.status.value),
                 Cell(item.findings[0] if item.findings else ""),
-                Cell(item.file),
+                # One word, which does not break at its hyphens.
+                Cell(item.file.replace("-", "\u2011"), item.file),
             )
             for place, item in enumerate(items)
         ),

@@ -5,9 +5,10 @@
 MPNET is the folder of all-mpnet-base-v2, or of another MPNet of transformers; TOKENIZER one with
 BERT's uncased tokenizer; TARGET a new folder. MPNet is a BERT but for one relative bias on
 attention, which all layers share and which is left out, positions that start at 2, no segments, and
-a vocabulary of the same word pieces in another order. Hidden states come out close in the first
-layers and less so in the later ones: training mends the rest. There is no masked language modelling
-head; what is made here lets the decoder see the features until one is trained.
+a vocabulary of the same word pieces in another order. Without the bias, hidden states come out
+close in the first layers only, and say little of masked tokens: it is kept beside the net, and
+mend.py teaches the net to do without. There is no masked language modelling head; what is made here
+lets the decoder see the features until one is trained.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import click
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import BertConfig, BertForMaskedLM
 
@@ -25,6 +26,9 @@ from nastool.errors import InvalidInputError
 from nastool.files.reading import read_json_object, read_text
 from nastool.files.writing import check_free, whole_folder
 from nastool_supernets.corpus.text import load_tokenizer, save_tokenizer
+
+BIAS = "relative_bias.safetensors"
+"""File beside the net that holds what is left out, (buckets, heads)."""
 
 SPECIAL = {"[CLS]": "<s>", "[SEP]": "</s>", "[PAD]": "<pad>", "[MASK]": "<mask>"}
 """Tokens of BERT that MPNet writes otherwise."""
@@ -65,8 +69,10 @@ def main(mpnet: Path, tokenizer: Path, target: Path) -> None:
         layer_norm_eps=sizes["layer_norm_eps"],
         pad_token_id=reader.pad_token_id,
     )
+    found = load_file(mpnet / "model.safetensors")
+    found = {name.removeprefix("mpnet."): weight.float() for name, weight in found.items()}
     weights = converted(
-        load_file(mpnet / "model.safetensors"),
+        found,
         read_text(mpnet / "vocab.txt").splitlines(),
         words,
         config.num_hidden_layers,
@@ -77,6 +83,8 @@ def main(mpnet: Path, tokenizer: Path, target: Path) -> None:
     with whole_folder(target) as folder:
         model.save_pretrained(folder)
         save_tokenizer(reader, folder)
+        bias = found["encoder.relative_attention_bias.weight"]
+        save_file({"relative_attention_bias": bias}, folder / BIAS)
     click.echo(f"{sum(p.numel() for p in model.parameters()):,} parameters: {target}")
 
 
@@ -86,7 +94,7 @@ def converted(
     """Return the weights by the names of BERT, and a head that hides nothing.
 
     Args:
-        found: MPNet's, with or without its prefix.
+        found: MPNet's, without its prefix.
         old: MPNet's vocabulary, in order.
         new: BERT's.
         layers: Number of layers.
@@ -94,7 +102,6 @@ def converted(
     Raises:
         InvalidInputError: If a token of BERT's is none of MPNet's.
     """
-    weights = {name.removeprefix("mpnet."): weight.float() for name, weight in found.items()}
     places = {token: row for row, token in enumerate(old)}
     if missing := [token for token in new if SPECIAL.get(token, token) not in places]:
         raise InvalidInputError(
@@ -102,8 +109,8 @@ def converted(
             f"{', '.join(missing[:3])}"
         )
     rows = torch.tensor([places[SPECIAL.get(token, token)] for token in new])
-    words = weights["embeddings.word_embeddings.weight"][rows]
-    positions = weights["embeddings.position_embeddings.weight"][FIRST_POSITION:]
+    words = found["embeddings.word_embeddings.weight"][rows]
+    positions = found["embeddings.position_embeddings.weight"][FIRST_POSITION:]
     size = words.shape[1]
     embeddings = "bert.embeddings"
     made = {
@@ -115,10 +122,10 @@ def converted(
         "cls.predictions.transform.dense.bias": torch.zeros(size),
     }
     for kind in ("weight", "bias"):
-        made[f"{embeddings}.LayerNorm.{kind}"] = weights[f"embeddings.LayerNorm.{kind}"]
+        made[f"{embeddings}.LayerNorm.{kind}"] = found[f"embeddings.LayerNorm.{kind}"]
         for layer in range(layers):
             for mpnet, bert in NAMES.items():
-                weight = weights[f"encoder.layer.{layer}.{mpnet}.{kind}"]
+                weight = found[f"encoder.layer.{layer}.{mpnet}.{kind}"]
                 made[f"bert.encoder.layer.{layer}.{bert}.{kind}"] = weight
     return made
 

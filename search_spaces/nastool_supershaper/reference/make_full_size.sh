@@ -13,14 +13,17 @@
 #        tokenise beforehand on any machine and copy WORK (45 MB), and it can be left out.
 # START  a BERT of 12 layers and 768 dimensions with its tokenizer: what convert_mpnet.py makes of
 #        all-mpnet-base-v2, or bert-base-uncased.
+# NET    in place of START: a supernet whose weights were kept before, that goes on with a schedule of
+#        its own (SEED=3 for other batches than those it knows), so that short runs add up.
 # TASKS  a task file of `nastool validate`, or a folder with one: tasks.toml. Without it the phase
 #        validate is left out.
 #
-# The recipe: pretrained weights under a new head are lost within 100 steps at a rate of 3e-4, so the
-# head learns first, at 15 times the gentle rate of everything else; then the hidden dimensions are
-# sorted by importance, then comes the sandwich. Weights are kept in 16 bits before anything is
-# measured, and the time says how many steps there are. TRIAL=1 goes through all of it on a CPU in
-# minutes, with a net of the same shapes that is 16 times as narrow, made up where START is not given.
+# The recipe: where START was an MPNet, it is taught to do without its bias (mend.py). Pretrained
+# weights under a new head are lost within 100 steps at a rate of 3e-4, so the head learns first, at
+# 15 times the gentle rate of everything else; then the hidden dimensions are sorted by importance,
+# then comes the sandwich. Weights are kept in 16 bits before anything is measured, and the time says
+# how many steps there are. TRIAL=1 goes through all of it on a CPU in minutes, with a net of the same
+# shapes that is 16 times as narrow, made up where START is not given.
 set -euo pipefail
 # The command in hand gets the signal too, and may take a moment to save.
 trap 'exit 130' INT TERM
@@ -28,12 +31,13 @@ trap 'exit 130' INT TERM
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 mkdir -p "$WORK"
 if [ -n "${TRIAL:-}" ]; then
-  : "${START:=$WORK/start}" "${WIDTHS:=8,16,22,30,34,38,48}" "${HEAD_STEPS:=10}" "${TIME:=20s}"
+  : "${START:=$WORK/start}" "${WIDTHS:=8,16,22,30,34,38,48}" "${MEND_STEPS:=10}" "${HEAD_STEPS:=10}" "${TIME:=20s}"
   : "${BATCH:=8}" "${RATE:=1e-3}" "${HEAD_RATE:=1e-3}" "${CHECKPOINT:=50}" "${SHAPES:=100}" "${BLOCKS:=8}"
   : "${MEASURE_TIME:=30s}" "${NEWS_TIME:=10s}" "${BUDGET:=200}" "${LIMIT:=3}" "${FINE_TUNING:=--max-steps 4 --dev-examples 20 --train-examples 40 --max-length 32}"
 fi
 widths=${WIDTHS:-120,240,360,480,540,600,768}
-head_steps=${HEAD_STEPS:-250} head_rate=${HEAD_RATE:-4e-5} rate=${RATE:-1e-4} time=${TIME:-380s}
+mend_steps=${MEND_STEPS:-600}
+head_steps=${HEAD_STEPS:-250} head_rate=${HEAD_RATE:-4e-5} rate=${RATE:-1.5e-4} time=${TIME:-360s}
 batch=${BATCH:-256} checkpoint=${CHECKPOINT:-1000} shapes=${SHAPES:-10000} blocks=${BLOCKS:-256}
 measure_time=${MEASURE_TIME:-110s} news_time=${NEWS_TIME:-10s}
 results=${RESULTS:-$here/supershaper} store=sqlite:///$WORK/studies.db
@@ -42,9 +46,9 @@ net=$WORK/net-16
 tokenise() {
   if [ -n "${TRIAL:-}" ] && [ ! -d "$START" ]; then make_up_start; fi
   if [ -f "$WORK/corpus/corpus.json" ] && [ -f "$WORK/news/corpus.json" ]; then return; fi
-  : "${START:?folder of a BERT with its tokenizer}"
+  local reader=${START:-${NET:?folder of a net with its tokenizer, or START}}
   : "${TEXT:?folder with the text, or a WORK that holds corpus and news}"
-  START=$START python - <<'PYTHON'
+  READER=$reader python - <<'PYTHON'
 import os
 from pathlib import Path
 
@@ -54,7 +58,7 @@ from nastool_supernets.corpus.text import load_tokenizer, text_files
 text, work = Path(os.environ["TEXT"]), Path(os.environ["WORK"])
 news = text_files([text / "heldout_news*"])
 sources = [source for source in text_files([text]) if source not in news]
-tokenizer = load_tokenizer(os.environ["START"])
+tokenizer = load_tokenizer(os.environ["READER"])
 for name, part, held_out in (("corpus", sources, 0.01), ("news", news, 0.0)):
     corpus = prepare_corpus(part, tokenizer, work / name, held_out=held_out)
     print(f"{name}: {corpus.train.size:,} tokens, {corpus.held_out.size:,} held out")
@@ -86,19 +90,30 @@ PYTHON
   python "$here/convert_mpnet.py" "$WORK/mpnet" "$WORK/tokenizer" "$START"
 }
 
-pretrain() {
-  python -m nastool pretrain --corpus "$WORK/corpus" --resume --batch-size "$batch" \
-    --masking-rate 0.25 --clip-norm 3 --checkpoint-every "$checkpoint" \
-    --evaluate-every "$checkpoint" "$@"
+pre# A head of its own for START.
+begin() {
+  local encoder=$START
+  if [ -f "$START/relative_bias.safetensors" ]; then
+    encoder=$WORK/mended
+    if [ ! -d "$encoder" ]; then
+      python "$here/mend.py" "$START" "$WORK/corpus" "$encoder" --steps "$mend_steps" \
+        --batch-size "$batch"
+    fi
+  fi
+  pretrain --bert "$encoder" --widths "$widths" --rule largest --steps "$head_steps" \
+    --warmup-steps $((head_steps / 5)) --learning-rate "$head_rate" --head-rate 15 --seed 1 \
+    --output "$WORK/head"
 }
 
 train() {
   tokenise
-  pretrain --bert "$START" --widths "$widths" --rule largest --steps "$head_steps" \
-    --warmup-steps $((head_steps / 5)) --learning-rate "$head_rate" --head-rate 15 --seed 1 \
-    --output "$WORK/head"
-  pretrain --supernet "$WORK/head" --reorder --rule sandwich --head-steps 0 \
-    --learning-rate "$rate" --bottleneck-rate 2 --seed 2 --max-time "$time" --output "$WORK/net"
+  if [ -z "${NET:-}" ]; then
+    begin
+    NET=$WORK/head
+    set -- --reorder
+  fi
+  pretrain --supernet "$NET" "$@" --rule sandwich --head-steps 0 --learning-rate "$rate" \
+    --bottleneck-rate 2 --seed "${SEED:-2}" --max-time "$time" --output "$WORK/net"
   if [ ! -d "$net" ]; then python "$here/halve.py" "$WORK/net" "$net"; fi
   # A copy, for links do not travel; what measures the front looks for held-out text there.
   if [ ! -d "$net/corpus" ]; then cp -r "$WORK/corpus" "$net/corpus"; fi

@@ -293,6 +293,21 @@ def test_unusable_storages_are_one_clear_line(storage):
     assert "\n" not in str(error.value)
 
 
+def test_a_study_that_found_nothing_yet_is_a_study_of_no_trials(tmp_path):
+    class Broken(RandomSearch):
+        def ask(self, n):
+            raise RuntimeError
+
+    url, problem = f"sqlite:///{tmp_path}/optuna.db", example_problems()["pair"]
+    with open_store(f"sqlite:///{tmp_path}/a.db") as store:
+        with pytest.raises(NastoolError, match="strategy Broken failed"):
+            Study(problem, Broken, store, "mine").run(5)
+        export_study(load_result(store, "mine", problem), url, "none")
+    assert optuna.load_study(study_name="none", storage=url).trials == []
+    export_study(run("pair", 10), url, "none")
+    assert len(optuna.load_study(study_name="none", storage=url).trials) == 10
+
+
 def test_a_name_is_needed():
     result = Study(example_problems()["pair"], RandomSearch).run(3)
     with pytest.raises(InvalidInputError, match="must have a name"):

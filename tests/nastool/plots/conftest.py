@@ -51,7 +51,7 @@ def run(problem, budget=100, seed=0):
     return Study(problem, RandomSearch, seed=seed).run(budget)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def problem():
     space = PlotSpace()
     objectives = (score(proxy="a <small> net"), CostObjective(space.costs["params"], space))
@@ -63,7 +63,7 @@ def result(problem):
     return run(problem)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def toy():
     """What tests make problems of their own from."""
     return SimpleNamespace(Space=PlotSpace, Score=score, run=run)

@@ -10,6 +10,7 @@ from nastool.predictors.base import Card, create_predictor
 from nastool.predictors.conformal import Widths, fit_widths
 from nastool.predictors.optimism import estimate_optimism, flattery, trade
 from nastool.predictors.region import Region
+from nastool.predictors.selection import cross_validate
 from nastool.trust import trust
 
 
@@ -105,6 +106,37 @@ def test_optimism_is_told_within_a_factor_and_falls_with_the_rows():
     for told, true in (few, many):
         assert true / 2.5 < told < 2.5 * true
     assert few[0] > 2 * many[0]
+
+
+@pytest.mark.parametrize("direction", Direction)
+def test_a_model_that_does_not_fit_flatters_though_its_halves_agree(direction):
+    rng = np.random.default_rng(0)
+    features, pool = (rng.integers(1, 8, (n, 6)).astype(float) for n in (600, 2000))
+
+    def truth(rows):
+        # Genes that count for more are best alone, but worse the more they differ from the others.
+        uneven = np.abs(np.diff(rows, axis=1)).sum(axis=1)
+        return 120 - direction.sign * (rows @ np.array([3.0, 1, 3, 1, 3, 1]) - uneven)
+
+    targets, make = truth(features) + rng.normal(0, 1, 600), partial(create_predictor, "additive")
+    unseen = cross_validate(make, features, targets, 6, 5, 0)
+    told = estimate_optimism(make, features, targets, 6, pool, direction, 0, unseen)
+    halves = estimate_optimism(make, features, targets, 6, pool, direction, 0)
+    predictor = make()
+    predictor.fit(features, targets, genes=6)
+    values = predictor.predict(pool).mean
+    true = flattery(values, truth(pool), trade(pool, values, direction), direction)
+    assert halves < true / 4
+    assert max(2 * halves, true / 3) < told < 2 * true
+
+
+def test_the_best_are_a_share_of_those_that_a_bound_leaves():
+    predicted, size = np.arange(1.0, 401.0), np.arange(400.0)
+    worse = predicted * (1 + np.arange(400) / 100)  # 0% worse, 1%, 2%, ...
+    assert flattery(predicted, worse, size) == 0
+    # 2% of 80, 160, 240 and 320; four at least: means of 0..3, 0..3, 0..3 and 0..5.
+    told = flattery(predicted, worse, size, share=0.02)
+    assert told == pytest.approx(np.mean([0.015, 0.015, 0.015, 0.025]))
 
 
 def test_exact_predictions_do_not_flatter():

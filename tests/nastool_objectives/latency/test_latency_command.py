@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from nastool.discovery import load_file
-from nastool.plugins import load_objective, load_space
+from nastool.plugins import load_device, load_objective, load_space
 from nastool.testing import ObjectiveConformance
+from nastool_objectives.latency.campaign import Plan, read_visits
 from nastool_objectives.latency.registry import device_names, find_device, read_card
 
 pytest.importorskip("scipy")
@@ -73,6 +74,24 @@ def test_the_same_command_measures_nothing_again(device, nastool, tmp_path):
     assert nastool(*MEASURE, "--name", "toy", "--rounds", "3").exit_code == 0
     assert visits.read_text().startswith(before)
     assert len(visits.read_text()) > len(before)
+
+
+def test_a_worker_measures_what_this_process_does(nastool, tmp_path):
+    pytest.importorskip("loky")
+    small = ("latency", "measure", "--device", "simulated", "--space", "runnable", "--shapes", "6",
+             "--rounds", "2", "--storage", "none", "--force", "--model", "linear")  # fmt: skip
+    run = nastool(*small, "--name", "there", "--executor", "processes:1")
+    assert run.exit_code in (0, 2), run.stderr
+    folder = tmp_path / "devices" / "there"
+    assert read_card(folder).facts == load_device("simulated").facts
+    visits = read_visits(folder / "visits.csv")
+    plan, space = Plan(6, rounds=2), load_space("runnable")
+    order = plan.order(*map(int, (len(plan.architectures(space)[0]), 5)))
+    assert [[visit.round, visit.row] for visit in visits] == order.tolist()
+    assert all(visit.timing is not None for visit in visits)
+    run = nastool(*small, "--name", "two", "--executor", "processes:2")
+    assert run.exit_code == 2
+    assert "a device has one worker, on its own machine, such as processes:1, got 2" in run.stderr
 
 
 def test_another_campaign_under_a_name_is_refused(device, nastool):

@@ -15,9 +15,12 @@ from scipy.stats import spearmanr
 from transformers import BertConfig, BertForSequenceClassification
 
 from nastool import __version__ as nastool_version
+from nastool import executors
 from nastool.cli.main import main
 from nastool.errors import NastoolError
 from nastool.files.writing import owned
+from nastool.store import open_store
+from nastool_supernets.cli import crew
 from nastool_supernets.corpus.corpus import load_corpus, prepare_corpus
 from nastool_supernets.corpus.text import load_tokenizer, text_files, train_tokenizer
 from nastool_supernets.finetuning import subnets, workbench
@@ -710,3 +713,26 @@ def test_the_supernet_is_the_one_that_the_space_names(nastool, study, supernet, 
     run = nastool("validate", "other", *arguments)
     assert run.exit_code == 2
     assert "which names no supernet: give one with --supernet DIR" in run.stderr
+
+
+def test_workers_reach_what_this_process_does(validate, monkeypatch):
+    cloudpickle = pytest.importorskip("cloudpickle")
+    sent = []
+
+    def called(executor, function, calls):
+        # As they travel.
+        function, calls = cloudpickle.loads(cloudpickle.dumps((function, calls)))
+        sent.extend(calls)
+        return executors.called(executor, function, calls)
+
+    monkeypatch.setattr(crew, "called", called)
+    with open_store("sqlite:///nastool.db") as store, open_store("sqlite:///other.db") as other:
+        store.copy("mine", other)
+    options = ("--tasks", "mood", "--shape", "smallest", "--format", "json", "--train-examples")
+    here = found(validate(*options, "32"))
+    elsewhere = ("--executor", "serial", "--storage", "sqlite:///other.db")
+    there = found(validate(*options, "32", *elsewhere))
+    assert len(sent) == 1
+    assert timeless(there) == timeless(here)
+    assert "1 of them kept already" in validate(*options, "32", *elsewhere).stderr
+    assert len(sent) == 1

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from nastool.cli.main import main
 from nastool.errors import InvalidInputError
+from nastool_supershaper.paper.devices import insensitive, matters
 from nastool_supershaper.paper.items import TITLES, Status, chosen
 from nastool_supershaper.paper.pages import MAKERS, make_items, paper_page
 from nastool_supershaper.paper.searching import limits
@@ -214,6 +215,23 @@ def test_bands_of_a_diagonal_are_told_from_noise():
     assert _banded(edges, WIDTHS) == pytest.approx(1)
     assert _banded(np.random.default_rng(0).normal(size=768), WIDTHS) < 0.05
     assert _banded(np.ones(768), WIDTHS) == 0
+
+
+def test_findings_are_sentences_with_numbers():
+    shares = {"layer_12": 0.40, "layer_1": 0.07, "layer_5": 0.01}
+    assert matters("perplexity", shares, "gain", 12) == (
+        "The last and first layers matter most to perplexity: 0.40 and 0.07 (gain)."
+    )
+    assert matters("latency[x]", {"params": 0.9, "layer_4": 0.1}, "gain", 12) == (
+        "params and 4th layer matter most to latency[x]: 0.90 and 0.10 (gain)."
+    )
+    assert insensitive({"gtx1080ti": 0.993, "h100": 0.011}) == (
+        "Latency is insensitive to shape on gtx1080ti: 99.3% explained by parameters; not on "
+        "h100: 1.1%."
+    )
+    assert insensitive({"h100": -0.2}) == (
+        "Latency depends on shape; parameters explain of it on h100: 0.0%."
+    )
 
 
 def test_limits_are_the_papers_in_its_space_and_within_others(full):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +13,7 @@ import click
 
 from nastool.cli import completion
 from nastool.cli.cost import announce, dry_run_option
+from nastool.cli.executing import Executing, executor_options
 from nastool.cli.options import count, plugin_option, storage_option, whole
 from nastool.cli.pages import help_page
 from nastool.errors import InvalidInputError, NastoolError
@@ -42,6 +45,7 @@ _WORTH_TIMING = 200
         "Device": "--device --name --option --threads --devices-dir",
         "Workload": "--batch-size --sequence-length --space --shapes --choose --seed",
         "Timing": "--rounds --warmup --repeats --anchors --dry-run",
+        "Where it is measured": "--executor --timeout-per-shape",
         "Noise gate and predictor": "--min-spearman --max-difference --force --model --like",
     },
 )
@@ -79,6 +83,7 @@ _WORTH_TIMING = 200
     help="A setting of the device, e.g. compile=true; repeatable.",
 )
 @space_option
+@executor_options
 @gate_options
 @fit_options
 @devices_option
@@ -100,6 +105,7 @@ def measure(
     seed: int,
     settings_texts: tuple[str, ...],
     space_text: str,
+    executing: Executing,
     min_spearman: float,
     max_difference: float,
     force: bool,
@@ -114,7 +120,8 @@ def measure(
     Shapes run merged, as they are deployed, with random weights, which latency does not depend on.
     What was measured is also kept in --storage, so that 'nastool verify' and searches on
     measured_latency, measured_energy and measured_memory do not measure it again. What --storage
-    knows of this device is not measured again either, where 20 of the known shapes repeat.
+    knows of this device is not measured again either, where 20 of the known shapes repeat. With
+    --executor the device is another machine's, where the executor has its one worker.
     """
     from nastool.cli.progress import ProgressBar
     from nastool.deployment import Workload
@@ -122,6 +129,7 @@ def measure(
     from nastool.plugins import load_device, load_space
     from nastool.store import open_store
     from nastool_objectives.latency.campaign import Plan, run
+    from nastool_objectives.latency.elsewhere import DeviceRecipe, Elsewhere
     from nastool_objectives.latency.fitting import check_fit, keep
     from nastool_objectives.latency.known import WITNESSES, read_known
     from nastool_objectives.latency.ledger import keep_campaign, recall, with_known
@@ -144,10 +152,19 @@ def measure(
     name = name or _default_name(device_text, settings, workload.as_dict())
     folder = devices_folder(devices_dir) / name
     check_enterable(folder)
+    # Until the command ends.
+    executor = click.get_current_context().with_resource(executing.opened())
+
+    def made(text: str, settings: Mapping[str, Any]) -> Device:
+        if executor is None:
+            return load_device(text, settings)
+        recipe = DeviceRecipe(text, tuple(sorted(settings.items())), space_text, os.getcwd())
+        return Elsewhere(executor, recipe)
+
     if "pad" not in settings and is_file(folder / CARD):
-        device = device_as_begun(device_text, settings, read_card(folder).facts)
+        device = device_as_begun(device_text, settings, read_card(folder).facts, made)
     else:
-        device = load_device(device_text, settings)
+        device = made(device_text, settings)
     plan = Plan(shapes, anchors, rounds, warmup, repeats, choose=choose, seed=seed)
     card = DeviceCard(
         name=name,
@@ -226,13 +243,13 @@ def _seconds_of_visits(
 
     import numpy as np
 
-    from nastool.devices import timing_of
+    from nastool_objectives.latency.campaign import timed_visit
 
     sizes = space.features(genotypes).sum(axis=1)
     middle = genotypes[int(np.argsort(sizes)[len(sizes) // 2])]
     try:
         began = time.perf_counter()
-        timing_of(device, space.deploy(middle, workload), plan.warmup, plan.repeats)
+        timed_visit(space, device, workload, plan, middle)
     except NastoolError:
         return None
     return (time.perf_counter() - began) * visits

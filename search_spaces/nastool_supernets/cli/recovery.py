@@ -1,0 +1,149 @@
+"""What shapes of ``nastool shrink`` learn from the whole net, and whether they keep their order."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import shutil
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from nastool.errors import InvalidInputError
+from nastool.files.reading import is_file, read_text
+from nastool.files.writing import write_whole
+
+if TYPE_CHECKING:
+    from nastool_supernets.genotypes import Genotype
+    from nastool_supernets.shrinking.campaign import Campaign
+
+RANKING, FOLDER, LESSONS = "recovery.csv", "ranking", "lessons"
+"""What a folder holds of it."""
+
+RANKED = 8
+_COLUMNS = ("shape", "perplexity", "recovered_perplexity", "steps")
+
+
+def train(arguments: Sequence[str]) -> None:
+    """Run ``nastool pretrain``, whatever it says going to stderr."""
+    from nastool_supernets.cli.pretrain import pretrain
+
+    with redirect_stdout(sys.stderr):
+        pretrain.main(list(arguments), standalone_mode=False)
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """How shapes learn from the whole net.
+
+    Args:
+        net: Folder of the net.
+        corpus: Folder of the text.
+        lessons: Folder that keeps what the net predicts; None where that differs every time.
+        seed: Of the order of the text: the same for all shapes.
+        device: Torch device; None for the usual one.
+    """
+
+    net: Path
+    corpus: Path
+    lessons: Path | None
+    seed: int
+    device: str | None
+
+    def run(self, shape: str, output: Path, steps: int) -> None:
+        """Let a shape learn, or go on; nothing is done where it has learnt."""
+        if is_file(output / "model.safetensors"):
+            return
+        arguments = ["--steps", str(steps), "--output", str(output), "--corpus", str(self.corpus)]
+        arguments += ["--supernet", str(self.net), "--shape", shape, "--teacher", str(self.net)]
+        arguments += ["--seed", str(self.seed)]
+        if self.lessons is not None:
+            arguments += ["--teacher-cache", str(self.lessons)]
+        if self.device is not None:
+            arguments += ["--device", self.device]
+        if any((output / "checkpoints").glob("step-*")):
+            arguments.append("--resume")
+        train(arguments)
+
+
+def rank_recovered(campaign: Campaign, recovery: Recovery, to: Path, steps: int) -> None:
+    """Let some shapes within the bounds learn alike; say whether they keep their order.
+
+    Args:
+        campaign: That measured them.
+        recovery: How they learn.
+        to: Folder of the run; what was done before is not done again.
+        steps: Of each shape.
+    """
+    import numpy as np
+
+    from nastool.cli.progress import ProgressBar
+    from nastool.predictors.evaluation import rank_agreement
+
+    shapes = campaign.spread(RANKED)
+    names = campaign.space.texts(np.array(shapes, dtype=np.int64))
+    known = _read(to / RANKING, steps)
+    with ProgressBar("recovering") as bar:
+        for number, (name, genotype) in enumerate(zip(names, shapes, strict=True)):
+            bar(number, len(names))
+            if name in known:
+                continue
+            output = to / FOLDER / f"{number + 1}"
+            recovery.run(name, output, steps)
+            known[name] = campaign.loss(genotype)[1], _loss_of(output, campaign)
+            _write(to / RANKING, known, steps)
+            # A net each: what counts of it is known now.
+            shutil.rmtree(output)
+    pairs = [known[name] for name in names]
+    before, after = ([pair[side] for pair in pairs] for side in (0, 1))
+    found = rank_agreement("after recovery", before, after)
+    place = sorted(after).index(after[int(np.argmin(before))]) + 1
+    said = "too few shapes within the bounds differ" if found is None else f"Spearman {found}"
+    click.echo(
+        f"Order before and {steps} steps of distillation later, on held-out text: {said}; the best "
+        f"one before is number {place} of {len(pairs)} then"
+    )
+
+
+def _loss_of(folder: Path, campaign: Campaign) -> float:
+    from nastool_supernets.family import net_of
+    from nastool_supernets.measuring.perplexities import perplexities
+    from nastool_supernets.saved import load_shape
+
+    net = net_of(load_shape(folder))
+    net.model.to(campaign.net.model.device)  # type: ignore[arg-type] # torch's stubs want its own
+    ids, labels = (part[: campaign.plan.check] for part in campaign.check)
+    whole: Genotype = ()
+    return math.log(float(perplexities(net, ids, labels, [whole])[0]))
+
+
+def _read(file: Path, steps: int) -> dict[str, tuple[float, float]]:
+    """Losses before and after by shape, of recoveries that took as long."""
+    if not is_file(file):
+        return {}
+    found = {}
+    for line, cells in enumerate(csv.DictReader(io.StringIO(read_text(file))), start=2):
+        try:
+            if int(cells["steps"]) == steps:
+                found[cells["shape"]] = (
+                    math.log(float(cells[_COLUMNS[1]])),
+                    math.log(float(cells[_COLUMNS[2]])),
+                )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidInputError(f"{file}, line {line}: no recovered shape: {error}") from error
+    return found
+
+
+def _write(file: Path, known: dict[str, tuple[float, float]], steps: int) -> None:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for shape, losses in known.items():
+        writer.writerow([shape, *(f"{math.exp(loss):.10g}" for loss in losses), steps])
+    write_whole(file, stream.getvalue())
