@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 StopReason = Literal[
-    "budget", "exhausted", "stalled", "time", "patience", "asked", "interrupted", ""
+    "budget", "exhausted", "stalled", "time", "patience", "proven", "asked", "interrupted", ""
 ]
 """Why a run ended: the budget is spent; nothing is left to propose; the strategy proposed nothing
-new for long; the time is over; nothing was gained for long; the caller asked for it; Ctrl-C. Empty
-for a study that is running or was killed."""
+new for long; the time is over; nothing was gained for long; all that is proven to be best was
+found; the caller asked for it; Ctrl-C. Empty for a study that is running or was killed."""
 
 STOP_MESSAGES: dict[StopReason, str] = {
     "budget": "the budget is spent",
@@ -40,6 +40,7 @@ STOP_MESSAGES: dict[StopReason, str] = {
     "stalled": "the strategy proposed nothing new for long",
     "time": "the time is over; run it again to go on",
     "patience": "nothing was gained for long",
+    "proven": "what is proven to be best is found",
     "asked": "ended by the caller",
     "interrupted": "interrupted; run it again to go on",
     "": "not finished; run it again to go on",

@@ -103,7 +103,8 @@ def _look(what: str, storage: str) -> Callable[[], Watched]:
         with open_store(storage, create=False) as store:
             stored = store.load(what)
             result = load_result(store, what, stored_problem(stored.summary))
-        return watched_study(result, stored)
+            leases = store.leases(stored.key)
+        return watched_study(result, stored, leases)
 
     folder = Path(what)
     if not is_folder(folder):
