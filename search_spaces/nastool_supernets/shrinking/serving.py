@@ -30,6 +30,9 @@ Floats = NDArray[np.float64]
 Told = Callable[[int, int], None]
 
 _ROUNDS, _WARMUP, _REPEATS = 3, 1, 3
+_SWEEPS = 3_000
+"""Turns through all coefficients, few as they are."""
+
 _DRAWN = 8
 """Shapes that tell how far off the sum is."""
 
@@ -128,7 +131,7 @@ def time_space(
         NastoolError: A shape cannot be run there.
     """
     kinds = kinds_of(space)
-    rows = [space.largest]
+    rows = [space.largest, space.smallest]
     for kind in range(int(kinds.max()) + 1):
         smaller = range(int(space.cardinalities[kinds == kind][0]) - 1)
         rows += [np.where(kinds == kind, choice, space.largest) for choice in smaller]
@@ -148,16 +151,38 @@ def time_space(
 def _fit(
     space: SearchSpace, genotypes: Genotypes, seconds: Floats
 ) -> tuple[float, list[list[float]]]:
-    """Least squares of relative errors: seconds of the largest shape, and savings by kind."""
+    """Least squares of relative errors: seconds of the largest shape, and savings by kind.
+
+    Nothing takes less than no time, and what does more takes no less: noise is not believed.
+    """
     kinds = kinds_of(space)
-    columns = [np.ones(len(genotypes))]
     sizes = [int(space.cardinalities[kinds == k][0]) for k in range(int(kinds.max()) + 1)]
+    # What is there whatever is chosen, then how often every step up from the smallest is made.
+    columns = [np.ones(len(genotypes))]
     for kind, size in enumerate(sizes):
-        columns += [-(genotypes[:, kinds == kind] == i).sum(axis=1) for i in range(size - 1)]
-    weighted = np.stack(columns, axis=1) / seconds[:, None]
-    whole, *flat = np.linalg.lstsq(weighted, np.ones(len(seconds)), rcond=None)[0].tolist()
+        columns += [(genotypes[:, kinds == kind] >= i).sum(axis=1) for i in range(1, size)]
+    base, *steps = _positive(np.stack(columns, axis=1) / seconds[:, None])
     ends = np.cumsum([0, *(size - 1 for size in sizes)]).tolist()
-    return whole, [[*flat[a:b], 0.0] for a, b in pairwise(ends)]
+    of_kind = [np.array(steps[a:b]) for a, b in pairwise(ends)]
+    # What the smallest takes is in the whole one's time, and no saving.
+    numbers = [int((kinds == kind).sum()) for kind in range(len(sizes))]
+    whole = base + sum(n * float(own.sum()) for n, own in zip(numbers, of_kind, strict=True))
+    savings = [[*np.cumsum(own[::-1])[::-1].tolist(), 0.0] for own in of_kind]
+    return whole, savings
+
+
+def _positive(columns: Floats) -> list[float]:
+    """Least squares of ones by columns, (n, p), with no coefficient below 0."""
+    size = np.square(columns).sum(axis=0)
+    found = np.zeros(columns.shape[1])
+    left = np.ones(len(columns))
+    for _ in range(_SWEEPS):
+        for place in np.flatnonzero(size > 0).tolist():
+            column = columns[:, place]
+            better = max(0.0, found[place] + float(column @ left) / size[place])
+            left -= column * (better - found[place])
+            found[place] = better
+    return found.tolist()
 
 
 def check_served(served: Served, metric: str, space: SearchSpace, device: str) -> None:
