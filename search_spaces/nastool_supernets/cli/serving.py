@@ -29,6 +29,9 @@ LATENCIES = ("latency", "latency.prefill", "latency.decode")
 
 FILE = "latency.json"
 
+_SHARE = 0.1
+"""Of the minutes, after which latencies are not timed once more."""
+
 _SETTINGS = ("device", "batch_size", "context", "threads")
 
 
@@ -91,7 +94,9 @@ class Serving:
             from nastool.cli.progress import ProgressBar
 
             with ProgressBar("timing") as bar:
-                made.served = time_space(space, made.device, made.workload(space), bar)
+                its = made.device, made.workload(space)
+                seconds = _SHARE * 60 * settings["minutes"]
+                made.served = time_space(space, *its, bar, seconds)
             made._keep()
         for bound in wanted:
             check_served(made.served, bound.metric, space, made.settings["device"])

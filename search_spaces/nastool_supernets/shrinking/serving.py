@@ -7,6 +7,8 @@ shapes that one is chosen from.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -69,6 +71,7 @@ def time_shapes(
     workload: Workload,
     genotypes: Genotypes,
     told: Told = lambda *_: None,
+    seconds: float = math.inf,
 ) -> dict[str, Floats]:
     """Median seconds of shapes by part of serving, (n,) each; they take turns.
 
@@ -78,6 +81,7 @@ def time_shapes(
         workload: What they are given in one pass.
         genotypes: (n, d).
         told: Called after every visit with how many there were, and of how many.
+        seconds: After which no further round begins; there is always one.
 
     Raises:
         NastoolError: A shape cannot be run there.
@@ -87,7 +91,11 @@ def time_shapes(
     for of_part in seen.values():
         of_part.extend([] for _ in genotypes)
     order = [row for _ in range(_ROUNDS) for row in rng.permutation(len(genotypes)).tolist()]
+    begin = time.perf_counter()
     for number, row in enumerate(order, start=1):
+        is_new_round = number > 1 and number % len(genotypes) == 1
+        if is_new_round and time.perf_counter() - begin > seconds:
+            break
         timing = timing_of(device, space.deploy(genotypes[row], workload), _WARMUP, _REPEATS)
         seen["prefill"][row].append(float(np.median(timing.seconds)))
         if timing.following is not None:
@@ -101,7 +109,11 @@ def time_shapes(
 
 
 def time_space(
-    space: SearchSpace, device: Device, workload: Workload, told: Told = lambda *_: None
+    space: SearchSpace,
+    device: Device,
+    workload: Workload,
+    told: Told = lambda *_: None,
+    seconds: float = math.inf,
 ) -> Served:
     """Time what tells the latencies of all shapes.
 
@@ -110,6 +122,7 @@ def time_space(
         device: What they run on.
         workload: What they are given in one pass.
         told: Called after every visit.
+        seconds: See `time_shapes`.
 
     Raises:
         NastoolError: A shape cannot be run there.
@@ -122,13 +135,13 @@ def time_space(
     designed = len(rows)
     drawn = space.sample(_DRAWN, np.random.default_rng(0))
     genotypes = np.concatenate([space.canonicalize(np.stack(rows)), drawn])
-    found = time_shapes(space, device, workload, genotypes, told)
+    found = time_shapes(space, device, workload, genotypes, told, seconds)
     terms, errors = {}, {}
-    for part, seconds in found.items():
-        one = _fit(space, genotypes[:designed], seconds[:designed])
+    for part, taken in found.items():
+        one = _fit(space, genotypes[:designed], taken[:designed])
         told_of = Served({part: one}, {}).costs(space)[f"latency.{part}"].evaluate(drawn)
-        errors[part] = max(0.0, float(np.max(seconds[designed:] / told_of - 1)))
-        terms[part] = _fit(space, genotypes, seconds)
+        errors[part] = max(0.0, float(np.max(taken[designed:] / told_of - 1)))
+        terms[part] = _fit(space, genotypes, taken)
     return Served(terms, errors)
 
 
