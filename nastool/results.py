@@ -442,11 +442,15 @@ def _drawn(result: Result) -> str:
     points = [
         (float(a), float(b), f"{shape}: {y.name} {_formatted(y, b)}, {x.name} {_formatted(x, a)}")
         for a, b, shape in zip(values[x.name], values[y.name], texts, strict=True)
+        if math.isfinite(a) and math.isfinite(b)
     ]
-    allowed = np.flatnonzero(result.evaluations.feasible)
+    if not points:
+        return ""
+    every = result.values()
+    known = np.isfinite(every[x.name]) & np.isfinite(every[y.name])
+    allowed = np.flatnonzero(result.evaluations.feasible & known)
     if len(allowed) > notebook.CLOUD:
         allowed = np.random.default_rng(0).choice(allowed, notebook.CLOUD, replace=False)
-    every = result.values()
     cloud = list(zip(every[x.name][allowed].tolist(), every[y.name][allowed].tolist(), strict=True))
     axes = [[*(p[i] for p in points), *(p[i] for p in cloud)] for i in (0, 1)]
     ends = tuple(

@@ -164,7 +164,6 @@ def shrink(
     """
     with torch_needed():
         from nastool_supernets.saved import load_supernet
-        from nastool_supernets.shrinking.blocks import check_feasible
     if device is not None:
         check_device(device)
     bounds = [_bound(text_of) for text_of in most]
@@ -191,8 +190,7 @@ def shrink(
         serving = Serving.of(space, bounds, to, settings)
         if space is not None:
             # What cannot be kept is told before a checkpoint is read.
-            costs = {**space.costs, **serving.costs(space)}
-            check_feasible(space, serving.believed(bounds), costs)
+            serving.check(space, bounds)
         folder = _imported(source, family_start, to, settings)
         net = load_supernet(folder)
         move(net.model, device)

@@ -450,6 +450,19 @@ def embedded(model, tokenizer, texts):
     return (states * mask).sum(1) / mask.sum(1)
 
 
+def test_scores_are_drawn_by_seed(validate, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    options = ("--tasks", "mood", "--shape", "4-16", "--seeds", "2", "--epochs", "1")
+    content = found(validate(*options, "--tracker", "tensorboard", "--format", "json"))
+    folder = tmp_path / "nastool-runs" / "mine-validation" / "tensorboard"
+    drawn = EventAccumulator(str(folder)).Reload().Scalars("mood/accuracy/4-16-direct")
+    assert [event.step for event in drawn] == [0, 1]
+    values = [100 * event.value for event in drawn]
+    assert values == pytest.approx(content["shapes"][0]["scores"]["mood"]["accuracy"]["values"])
+
+
 @pytest.mark.parametrize("trains", [False, True])
 def test_embeddings_are_scored_by_the_order_of_pairs(
     nastool, study, supernet, task_file, tmp_path, checked_json, trains
