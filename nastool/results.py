@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 StopReason = Literal[
-    "budget", "exhausted", "stalled", "time", "patience", "asked", "interrupted", ""
+    "budget", "exhausted", "stalled", "time", "patience", "proven", "asked", "interrupted", ""
 ]
 """Why a run ended: the budget is spent; nothing is left to propose; the strategy proposed nothing
-new for long; the time is over; nothing was gained for long; the caller asked for it; Ctrl-C. Empty
-for a study that is running or was killed."""
+new for long; the time is over; nothing was gained for long; all that is proven to be best was
+found; the caller asked for it; Ctrl-C. Empty for a study that is running or was killed."""
 
 STOP_MESSAGES: dict[StopReason, str] = {
     "budget": "the budget is spent",
@@ -40,6 +40,7 @@ STOP_MESSAGES: dict[StopReason, str] = {
     "stalled": "the strategy proposed nothing new for long",
     "time": "the time is over; run it again to go on",
     "patience": "nothing was gained for long",
+    "proven": "what is proven to be best is found",
     "asked": "ended by the caller",
     "interrupted": "interrupted; run it again to go on",
     "": "not finished; run it again to go on",
@@ -441,11 +442,15 @@ def _drawn(result: Result) -> str:
     points = [
         (float(a), float(b), f"{shape}: {y.name} {_formatted(y, b)}, {x.name} {_formatted(x, a)}")
         for a, b, shape in zip(values[x.name], values[y.name], texts, strict=True)
+        if math.isfinite(a) and math.isfinite(b)
     ]
-    allowed = np.flatnonzero(result.evaluations.feasible)
+    if not points:
+        return ""
+    every = result.values()
+    known = np.isfinite(every[x.name]) & np.isfinite(every[y.name])
+    allowed = np.flatnonzero(result.evaluations.feasible & known)
     if len(allowed) > notebook.CLOUD:
         allowed = np.random.default_rng(0).choice(allowed, notebook.CLOUD, replace=False)
-    every = result.values()
     cloud = list(zip(every[x.name][allowed].tolist(), every[y.name][allowed].tolist(), strict=True))
     axes = [[*(p[i] for p in points), *(p[i] for p in cloud)] for i in (0, 1)]
     ends = tuple(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,10 +12,16 @@ import numpy as np
 from nastool import pareto
 from nastool.errors import InvalidInputError
 from nastool.results import StopReason
+from nastool.strategies.base import MOST_AT_ONCE
 from nastool.study import Study, Until
 
 if TYPE_CHECKING:
     from nastool.evaluations import Evaluations
+    from nastool.exact.certificate import Certificate
+    from nastool.problem import Problem
+
+_ROUNDING = 1e-9
+"""Relative difference between two values that counts as none."""
 
 
 @dataclass
@@ -73,6 +79,49 @@ class Patience:
         return "patience" if len(study) >= self._next else ""
 
 
+class Proven:
+    """Ends a run when it has found what exact search proves to be best: the optimum, or the front.
+
+    Args:
+        problem: Of the study.
+        progress: Told of the proof every now and then.
+
+    Raises:
+        InvalidInputError: Nothing can be proven of the problem; the message says why.
+        KeyboardInterrupt: Ctrl-C before all was proven.
+    """
+
+    def __init__(
+        self, problem: Problem, progress: Callable[[Certificate], None] | None = None
+    ) -> None:
+        # Loads compiled kernels.
+        from nastool.strategies.exact import Exact
+
+        exact = Exact(problem)
+        if exact.dropped:
+            left_out = ", ".join(map(str, exact.dropped))
+            raise InvalidInputError(
+                f"what is best can be proven only under constraints that are predicted or exact, "
+                f"got {left_out}"
+            )
+        self.certificate = exact.prove(progress)
+        if not self.certificate.is_complete:
+            raise KeyboardInterrupt("the proof is not finished")
+        best = problem.evaluate(exact.ask(MOST_AT_ONCE))
+        self._missing = best.objectives[best.feasible]
+        self._seen = 0
+
+    def __call__(self, study: Study) -> StopReason:
+        new = study.evaluations_from(self._seen)
+        self._seen = len(study)
+        found = new.objectives[new.feasible]
+        # Sums may be rounded otherwise in a batch of another size.
+        least = self._missing + _ROUNDING * np.abs(self._missing)
+        missing = [not (found <= point).all(axis=1).any() for point in least]
+        self._missing = self._missing[np.array(missing, dtype=bool)]
+        return "" if len(self._missing) else "proven"
+
+
 def any_of(ends: Sequence[Until]) -> Until:
     """What ends a run as soon as one of these does, for its reason."""
 
@@ -89,13 +138,15 @@ class Ending:
     Args:
         limit_s: Seconds after which it does; None for no such end.
         patience: Evaluations without a gain after which it does.
+        proven: What it must have found.
     """
 
     limit_s: float | None = None
     patience: int | None = None
+    proven: Proven | None = None
 
     def __bool__(self) -> bool:
-        return self.limit_s is not None or self.patience is not None
+        return self != NO_END
 
     def until(self) -> Until | None:
         """What is asked between batches; the time counts from now."""
@@ -104,6 +155,8 @@ class Ending:
             ends.append(TimeLimit(self.limit_s))
         if self.patience is not None:
             ends.append(Patience(self.patience))
+        if self.proven is not None:
+            ends.append(self.proven)
         return any_of(ends) if ends else None
 
 

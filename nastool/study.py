@@ -212,7 +212,11 @@ class Study:
     @property
     def evaluations(self) -> Evaluations:
         """What has been evaluated so far, in that order."""
-        return self._archive.evaluations(slice(len(self._archive)))
+        return self.evaluations_from(0)
+
+    def evaluations_from(self, first: int) -> Evaluations:
+        """What has been evaluated from that number on, counted from 0."""
+        return self._archive.evaluations(slice(first, len(self._archive)))
 
     def __len__(self) -> int:
         return len(self._archive)

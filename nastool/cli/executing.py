@@ -43,6 +43,8 @@ class Executing:
         from nastool.executors import load_executor
 
         with load_executor(self.text, self.timeout_s) as executor:
+            # Reaches the engine: who asks for one is told at once that it is not there.
+            _ = executor.workers
             yield executor
 
 

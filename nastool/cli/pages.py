@@ -19,7 +19,9 @@ _Command = TypeVar("_Command", bound=click.Command)
 
 _SHARED: Mapping[str, str] = {
     "What is searched": "--space --objective --constraint --max --min --predictor --metric",
-    "How": "--strategy --budget --seed --seeds --batch-size --option --bound --time --patience",
+    "How": (
+        "--strategy --budget --seed --seeds --batch-size --option --bound --time --patience --until"
+    ),
     "What is shown, and where": (
         "--format --output --plot --limit --all --cloud --corrected --tracker"
     ),

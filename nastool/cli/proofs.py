@@ -9,7 +9,9 @@ from nastool.errors import InfeasibleError
 if TYPE_CHECKING:
     from nastool.cli.progress import ProgressBar
     from nastool.exact.certificate import Certificate
+    from nastool.problem import Problem
     from nastool.results import Result
+    from nastool.stopping import Proven
     from nastool.strategies.base import Strategy
     from nastool.strategies.exact import Exact
 
@@ -60,6 +62,26 @@ def cut_short(strategy: Strategy, result: Result) -> dict[str, str]:
             f"end of the front; --budget {certificate.front} shows all"
         )
     }
+
+
+def proven_best(problem: Problem) -> Proven:
+    """What ends a search that has found all that is best, which is proven first.
+
+    Raises:
+        InvalidInputError: Nothing can be proven of the problem.
+        KeyboardInterrupt: Ctrl-C before all was proven.
+    """
+    from nastool.cli.progress import ProgressBar
+    from nastool.errors import InvalidInputError
+    from nastool.stopping import Proven
+
+    with ProgressBar("proving") as bar:
+        try:
+            return Proven(problem, lambda certificate: show_progress(bar, certificate))
+        except InfeasibleError:
+            raise
+        except InvalidInputError as error:
+            raise InvalidInputError(f"--until proven: {error}") from error
 
 
 def prove_fully(strategy: Strategy) -> None:

@@ -53,6 +53,12 @@ if TYPE_CHECKING:
 @constraint_options
 @budget_options
 @ending_options
+@click.option(
+    "--until",
+    "until_text",
+    type=click.Choice(["proven"]),
+    help="'proven': end when what exact search proves to be best is found; it proves that first.",
+)
 @refining_options
 @executor_options
 @tracker_option
@@ -115,6 +121,7 @@ def search(
     settings_texts: tuple[str, ...],
     time_text: str | None,
     patience: int | None,
+    until_text: str | None,
     refining: Refining | None,
     executing: Executing,
     tracking: Tracking,
@@ -137,7 +144,7 @@ def search(
     # Here and not above: the help page must not wait for numpy.
     from nastool.cli.output import Destination
     from nastool.cli.plan import Plan
-    from nastool.cli.proofs import cut_short, is_proven, prove_first
+    from nastool.cli.proofs import cut_short, is_proven, prove_first, proven_best
     from nastool.recipes.settings import read_pairs
     from nastool.recipes.study_recipe import StudyRecipe
     from nastool.stopping import Ending
@@ -165,11 +172,12 @@ def search(
     if join:
         _check_joinable(storage, retry_failed, refining)
     limit_s = None if time_text is None else parse_time("--time", time_text)
-    ending = Ending(limit_s, patience)
     if refining is not None and known:
         raise InvalidInputError("--refine: expected no --from beside it")
-    if refining is not None and ending:
-        raise InvalidInputError("--refine: expected neither --time nor --patience beside it")
+    if refining is not None and (until_text or Ending(limit_s, patience)):
+        raise InvalidInputError("--refine: expected none of --time, --patience, --until beside it")
+    oracle = None if until_text is None else proven_best(problem)
+    ending = Ending(limit_s, patience, oracle)
     with executing.opened() as executor:
         plan = Plan(recipe, storage, retry_failed, ending, executor, asynchronous, join, tracking)
         measured: dict[str, Objective] = {}
@@ -192,6 +200,7 @@ def search(
         "strategy": ", ".join([strategy_text, *settings_texts]),
         "seed": seed,
         "storage": "memory" if storage == "none" else showable(storage),
+        **({} if oracle is None else {"certificate": str(oracle.certificate)}),
         **proof,
         **cut_short(study.strategy, result),
         **how_it_went(study.description),

@@ -92,6 +92,7 @@ def _look(what: str, storage: str) -> Callable[[], Watched]:
         InvalidInputError: There is neither, or nobody knows what lies in the folder.
         StoreError: The store cannot be read.
     """
+    from nastool.comparison import runs_of
     from nastool.errors import InvalidInputError, StoreError
     from nastool.files.reading import is_folder
     from nastool.plots.progress import watched_study
@@ -101,9 +102,15 @@ def _look(what: str, storage: str) -> Callable[[], Watched]:
 
     def look() -> Watched:
         with open_store(storage, create=False) as store:
+            if runs := runs_of(store, what):
+                listed = ", ".join(run.name for run in runs)
+                raise InvalidInputError(
+                    f"expected a study, got the comparison {what!r}; its runs are studies: {listed}"
+                )
             stored = store.load(what)
             result = load_result(store, what, stored_problem(stored.summary))
-        return watched_study(result, stored)
+            leases = store.leases(stored.key)
+        return watched_study(result, stored, leases)
 
     folder = Path(what)
     if not is_folder(folder):

@@ -340,7 +340,7 @@ def draw_front(data: FrontData, title: str = "") -> go.Figure:
             count = f"{shown:,} of {series.evaluations:,}" if thinned else f"{shown:,}"
             figure.add_scatter(
                 name=f"{series.name} evaluated" if several else f"evaluated ({count})",
-                legendgroup=series.name,
+                legendgroup=series.name if several else None,  # a group stands in a column
                 showlegend=not several,
                 mode="markers",
                 marker={
@@ -356,7 +356,7 @@ def draw_front(data: FrontData, title: str = "") -> go.Figure:
         colour = PALETTE[index % len(PALETTE)]
         figure.add_scatter(
             name=f"{series.name} ({len(series.front.x)})" if several else _front_name(series),
-            legendgroup=series.name,
+            legendgroup=series.name if several else None,
             mode="lines+markers" if data.connected else "markers",
             line={"shape": _staircase(data), "width": 1.5, "color": colour},
             marker={"size": 5 if several else 7, "color": colour},

@@ -68,6 +68,11 @@ function draw() {
         name: "selected", marker: { size: 15, symbol: "circle-open", line: { width: 3 } },
       });
     }
+    // In a narrow window names stand below each other: the figure grows, not the room for it.
+    const named = figure.data.filter((trace) => trace.name && trace.showlegend !== false).length;
+    if (element.clientWidth < NARROW && named > 4) {
+      element.style.height = `${element.clientHeight + 19 * named}px`;
+    }
     const { margin, "font.size": size, dragmode } = fitted(element, figure);
     const layout = { ...figure.layout, margin, dragmode, autosize: true, template: template(),
       font: { ...figure.layout.font, size } };

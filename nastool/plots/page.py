@@ -113,8 +113,8 @@ class Cell:
         value = self.text if self.value is None else self.value
         known = escape(value if isinstance(value, str) else repr(value))
         square = f'<i style="background:{self.colour}"></i>' if self.colour else ""
-        # Lists of settings break where their parts end.
-        text = escape(self.text).replace(",", ",<wbr>")
+        # Lists of settings break where their parts end; numbers do not.
+        text = escape(self.text).replace(",", ",<wbr>" if self.is_text else ",")
         mark = f" <sup>{escape(self.mark)}</sup>" if self.mark else ""
         note = f"<small>{escape(self.note)}</small>" if self.note else ""
         return f'<td{attributes} data-value="{known}">{square}{text}{mark}{note}</td>'

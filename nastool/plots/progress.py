@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from nastool.store import StoredStudy
+    from nastool.store.sharing import Lease
 
 POINTS = 200
 """Places of a curve at most; spaced by factors, for most is gained early."""
@@ -199,22 +200,24 @@ def progress_panels(result: Result) -> tuple[Panel, ...]:
     return (*panels, Panel("pace", draw_pace(result), small=True))
 
 
-def watched_study(result: Result, stored: StoredStudy) -> Watched:
+def watched_study(result: Result, stored: StoredStudy, leases: Sequence[Lease] = ()) -> Watched:
     """A stored study as it is.
 
     Args:
         result: What it has found.
         stored: As its store has it.
+        leases: What processes that share it evaluate.
     """
     problem, summary = result.problem, stored.summary
-    ended = bool(result.stop_reason)
+    # Of processes that share a study one may have ended while others go on.
+    ended = bool(result.stop_reason) and not any(lease.is_live for lease in leases)
     budget = summary.description.get("budget")
     count = f"{len(result):,}"
     if isinstance(budget, int) and budget >= len(result) and not ended:
         count += f" of {budget:,}"
     front = result.front()
     failed = int(result.failed.sum())
-    waiting = pending(stored, problem.space)
+    waiting = pending(stored, problem.space, leases)
     facts: dict[str, str | float] = {
         "state": STOP_MESSAGES[result.stop_reason] if ended else "running, or killed",
         "evaluations": count,
@@ -259,19 +262,22 @@ def watched_study(result: Result, stored: StoredStudy) -> Watched:
     )
 
 
-def pending(stored: StoredStudy, space: SearchSpace) -> Genotypes:
-    """What a stored study has under way as far as it was committed, (k, d).
+def pending(stored: StoredStudy, space: SearchSpace, leases: Sequence[Lease] = ()) -> Genotypes:
+    """What a stored study has under way as far as its store knows, (k, d).
 
     Args:
-        stored: As its store has it; batches of a synchronous run are not listed.
+        stored: As its store has it; batches of one synchronous process are not listed.
         space: Of the study.
+        leases: What processes that share it evaluate; what is left by others is under way no more.
 
     Raises:
-        InvalidInputError: The state holds something else.
+        InvalidInputError: The store holds something else.
     """
     state = stored.state or {}
     none = np.empty((0, len(space.genes)), dtype=np.int64)
-    return space.validate(np.asarray(state.get("pending", none)))
+    parts = [np.asarray(state.get("pending", none)), *(o.genotypes for o in leases if o.is_live)]
+    valid = space.validate(np.concatenate([part for part in parts if len(part)] or [none]))
+    return valid[np.sort(np.unique(valid, axis=0, return_index=True)[1])]
 
 
 def _waiting_table(genotypes: Genotypes, space: SearchSpace) -> Sequence[Table]:

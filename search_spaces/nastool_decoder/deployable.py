@@ -12,6 +12,7 @@ from transformers.cache_utils import DynamicCache
 
 from nastool.deployment import Deployment, Workload
 from nastool.space import Architecture
+from nastool_decoder.modeling import stock_config
 from nastool_decoder.shapes import make, shape_config
 from nastool_decoder.space import DecoderSpace
 from nastool_supernets.deployment.random_weights import fill, random_tensors, random_texts
@@ -39,7 +40,8 @@ def deploy(space: DecoderSpace, shape: Architecture, workload: Workload) -> Depl
         model: Any = make(config, is_uniform=is_uniform)
     fill(model)
     # Cosines are no weights: they are computed where the model runs.
-    model.model.rotary_emb = type(model.model.rotary_emb)(config)
+    plain = stock_config(_checkpoint(space))  # of layers that differ, nothing is read there
+    model.model.rotary_emb = type(model.model.rotary_emb)(plain)
     model = model.eval()
     after = Deployment(
         Decoding(model, workload, space.head_dim),

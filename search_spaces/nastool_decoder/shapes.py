@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +65,20 @@ def shape_config(
         layers[str(place)] = layer
     # Without it, a configuration of Llama refuses heads that differ: it compares them by itself.
     own["allow_global_per_layer_attribute_access"] = True
-    return stock_config(checkpoint, **own, per_layer_config=layers), False
+    with _told_nothing():
+        return stock_config(checkpoint, **own, per_layer_config=layers), False
+
+
+@contextmanager
+def _told_nothing() -> Iterator[None]:
+    """Keep transformers from warning of what its own checks read of layers that differ."""
+    logger = logging.getLogger("transformers")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def make(config: Any, *, is_uniform: bool) -> PreTrainedModel:

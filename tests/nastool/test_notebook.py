@@ -99,6 +99,14 @@ def test_nothing_allowed_is_no_error():
     assert len(tree(strict._repr_html_()).findall(".//table")) == 1
 
 
+def test_what_is_infinite_has_no_place_in_the_picture():
+    endless = Formula("endless", lambda g: np.where(g[:, 0] == 0, np.inf, 1.0 + g.sum(axis=1)))
+    parsed = tree(study(endless, SIZE)._repr_html_())
+    places = [float(c.get(axis)) for c in parsed.iter("circle") for axis in ("cx", "cy")]
+    assert places
+    assert np.isfinite(places).all()
+
+
 def test_predictors_and_cards_say_what_they_are():
     process = GaussianProcess(rows=70)
     assert repr(process) == f"<Predictor gaussian-process: {process.label}>"

@@ -10,8 +10,21 @@ import nastool
 from nastool.cli.main import main
 from nastool.errors import InvalidInputError
 from nastool.evaluations import Evaluations
-from nastool.stopping import Patience, TimeLimit, any_of, last_gain
+from nastool.objective import Kind, Objective, Provenance
+from nastool.problem import CostObjective, Problem
+from nastool.stopping import Patience, Proven, TimeLimit, any_of, last_gain
 from nastool.study import Study
+from nastool.testing import Widths
+
+
+class Counted(Objective):
+    """What is measured, and no term or tree."""
+
+    name = fingerprint = "counted"
+    provenance = Provenance(Kind.MEASURED, "a count")
+
+    def evaluate(self, genotypes):
+        return genotypes.sum(axis=1) * 1.0
 
 
 def evaluations(points, feasible=None):
@@ -123,3 +136,26 @@ class TestCommand:
         done = self.run(*options)
         assert done.exit_code == 2
         assert message in done.output
+
+
+def test_a_search_ends_when_what_is_proven_to_be_best_is_found():
+    space = Widths()
+    problem = Problem(space, [CostObjective(space.costs["params"], space)])
+    study = Study(problem, "random")
+    result = study.run(600, 10, until=Proven(problem))
+    assert (len(result) < 600, result.stop_reason) == (True, "proven")
+    assert result.best().objectives[0, 0] == space.costs["params"].minimum[0]
+    # What was found before counts, and it was not there a batch earlier.
+    assert Proven(problem)(study) == "proven"
+    earlier = Study(problem, "random")
+    earlier.run(len(study) - 10, 10)
+    assert Proven(problem)(earlier) == ""
+
+
+def test_what_cannot_be_proven_is_said_in_a_line():
+    with pytest.raises(InvalidInputError, match="counted"):
+        Proven(Problem(Widths(), [Counted()]))
+    arguments = ["--space", "supershaper:minilm-6", "--until", "proven", "--refine", "2"]
+    run = CliRunner().invoke(main, ["search", *arguments, "--storage", "none"])
+    assert run.exit_code == 2
+    assert "none of --time, --patience, --until" in run.output

@@ -1,6 +1,7 @@
 """What a checkpoint becomes: values, costs, shapes as they ship, and what is refused."""
 
 import json
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -17,6 +18,10 @@ from nastool_decoder.modeling import levels  # noqa: E402
 from nastool_decoder.ordering import importances  # noqa: E402
 from nastool_decoder.shapes import load_shape  # noqa: E402
 from nastool_decoder.space import spread  # noqa: E402
+from nastool_supernets.corpus.masked_text import mask_files  # noqa: E402
+from nastool_supernets.corpus.text import load_tokenizer as tokenizer_of  # noqa: E402
+from nastool_supernets.family import net_of  # noqa: E402
+from nastool_supernets.measuring.perplexities import perplexities  # noqa: E402
 from nastool_supernets.saved import save_model  # noqa: E402
 from tests.nastool_decoder.conftest import KINDS, checkpoint, make_net  # noqa: E402
 
@@ -267,6 +272,25 @@ def test_from_a_checkpoint_to_a_recovered_shape(tmp_path, monkeypatch):
     nastool(exported)
     assert type(load_shape(tmp_path / "small")).__name__ == "LlamaForCausalLM"
     assert "trust_remote_code" not in (tmp_path / "small" / "README.md").read_text()
+    # Layers that differ, in half the precision, as they run elsewhere.
+    exported = f"export --supernet net --shape {first} --to half --text text.txt --limit 4"
+    exported += " --dtype bfloat16 --format json"
+    onnx = all(map(find_spec, ("onnxruntime", "onnxscript")))
+    result = CliRunner().invoke(main, [*exported.split(), *(["--onnx"] if onnx else [])])
+    assert result.exit_code == 0, (result.output, result.exception)
+    report = json.loads(result.stdout)
+    assert "predicted tokens of text.txt" in report["measured_on"]
+    half = transformers.AutoModelForCausalLM.from_pretrained("half", trust_remote_code=True)
+    assert half.dtype == torch.bfloat16
+    found = net_of(load_shape(tmp_path / "half"))
+    ids, labels, _ = mask_files(
+        ["text.txt"], tokenizer_of("half"), found.model.config, "half", blocks=4, task="causal-lm"
+    )
+    by_form = {row["form"]: row for row in report["rows"]}
+    expected = perplexities(found, ids, labels, [()])[0]
+    assert by_form["torch"]["quality"]["perplexity"] == pytest.approx(expected, rel=1e-5)
+    if onnx:
+        assert by_form["onnx"]["difference"]["largest"] < 1e-4
     nastool(f"{train} --rule sandwich --random-shapes 1 --output trained")
 
 

@@ -295,7 +295,7 @@ def llama(tmp_path):
     torch.manual_seed(0)
     config = transformers.LlamaConfig(vocab_size=own.get_vocab_size(), **sizes)
     folder = tmp_path / "checkpoint"
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    transformers.LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
     transformers.PreTrainedTokenizerFast(
         tokenizer_object=own, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
     ).save_pretrained(folder)
@@ -315,6 +315,8 @@ def test_a_checkpoint_of_transformers_becomes_a_smaller_one(llama):
         tmp_path / "run" / "model", trust_remote_code=True
     )
     assert sum(p.numel() for p in model.parameters()) == float(chosen["params"]) <= 3500
+    # It ships in the precision of the checkpoint.
+    assert model.dtype == torch.bfloat16
     assert "Order before and 1 steps of distillation later" in result.stdout
     assert "(8 shapes); the best one before is number " in result.stdout
     ranked = table_of(tmp_path / "run" / "recovery.csv")
@@ -383,6 +385,27 @@ def test_a_bound_that_cannot_be_kept_is_told_before_a_checkpoint_is_read(llama, 
         assert not (llama / "run" / "net").exists()
 
 
+def test_noise_makes_no_shape_faster_than_nothing():
+    from nastool_supernets.shrinking.serving import Served, _fit
+    from tests.nastool.exact.test_separable import Blocks
+
+    space = Blocks(6, 4)
+    rng = np.random.default_rng(0)
+    shapes = np.concatenate([space.largest[None], space.smallest[None], space.sample(30, rng)])
+    exact = 2e-3 + 1e-3 * shapes.sum(axis=1)
+    for noise, tolerance in ((0.0, 1e-3), (0.05, 0.05)):
+        seconds = exact * np.exp(rng.normal(0, noise, len(shapes)))
+        cost = Served({"prefill": _fit(space, shapes, seconds)}, {}).costs(space)["latency"]
+        np.testing.assert_allclose(cost.evaluate(shapes), exact, rtol=tolerance * 2)
+    wild = exact * np.exp(rng.normal(0, 2, len(shapes)))
+    cost = Served({"prefill": _fit(space, shapes, wild)}, {}).costs(space)["latency"]
+    every = space.enumerate()
+    assert cost.evaluate(every).min() >= -1e-15
+    # What does more takes no less.
+    more = np.minimum(every + 1, 3)
+    assert np.all(cost.evaluate(more) >= cost.evaluate(every) - 1e-12)
+
+
 def test_shapes_are_not_chosen_by_what_is_only_believed(trained, tmp_path):
     from nastool_supernets.saved import load_supernet
     from nastool_supernets.shrinking.campaign import Plan
@@ -395,7 +418,7 @@ def test_shapes_are_not_chosen_by_what_is_only_believed(trained, tmp_path):
     front = run.run()
     assert tuple(front.genotypes[front.chosen].tolist()) == asked[1] != asked[0]
     run.keeps = lambda _: False
-    with pytest.raises(InfeasibleError, match="where it is measured"):
+    with pytest.raises(InfeasibleError, match="where they are measured"):
         run.run()
 
 

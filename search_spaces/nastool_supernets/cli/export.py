@@ -35,7 +35,7 @@ _HEADS = ("masked-lm", "causal-lm", "classification", "regression", "question-an
     "nastool export mine --shape 3 --supernet runs/supernet --to exported --onnx --int8",
     groups={
         "What is exported": "--shape --supernet --model --head --labels --tokenizer --licence",
-        "Forms": "--onnx --int8 --openvino --tolerance",
+        "Forms": "--dtype --onnx --int8 --openvino --tolerance",
         "Checks": "--text --corpus --examples --limit --max-length --seed",
         "Hub": "--push --private",
     },
@@ -74,6 +74,13 @@ _HEADS = ("masked-lm", "causal-lm", "classification", "regression", "question-an
     "--labels", metavar="N|NAME,...", help="Classes of a classification: how many, or names."
 )
 @click.option("--tokenizer", metavar="PATH_OR_HUB", help="Default: that of the supernet or model.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Precision of the weights that are written; all forms are measured with them.",
+)
 @click.option("--onnx", is_flag=True, help="Write ONNX too, for batches and lengths of any size.")
 @click.option("--int8", is_flag=True, help="Write ONNX with weights of 8 bits too, for CPUs.")
 @click.option("--openvino", is_flag=True, help="Write a model of OpenVINO too.")
@@ -112,6 +119,7 @@ def export(
     head: str | None,
     labels: str | None,
     tokenizer: str | None,
+    dtype: str,
     onnx: bool,
     int8: bool,
     openvino: bool,
@@ -176,6 +184,7 @@ def export(
             quality=quality,
             tolerance=tolerance,
             pad=pad,
+            dtype=dtype,
             progress=lambda what: click.echo(f"{what} ...", err=True),
         )
     except KeyboardInterrupt:

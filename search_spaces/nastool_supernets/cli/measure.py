@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,14 @@ from nastool.errors import InvalidInputError
 from nastool_supernets.cli.supernets import move, torch_needed
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from nastool.executors import Executor
+    from nastool.store import Store
+    from nastool_supernets.corpus.masked_text import MaskedText
     from nastool_supernets.genotypes import Genotype
+    from nastool_supernets.measuring.objective import MeasuredPerplexity
     from nastool_supernets.supernet import Net
 
 _SHAPES, _BLOCKS = 4, 16
@@ -34,7 +42,7 @@ _WORTH = 0.02
     "nastool measure runs/supernet --text held_out.txt --shapes 300 --output perplexities.csv",
     groups={
         "Shapes": "--shapes --shapes-from --seed",
-        "Text": "--text --text-field --corpus --blocks --mask-seed",
+        "Text": "--text --text-field --corpus --blocks --fidelity --mask-seed",
         "Machine": "--device --dtype --batch-size --max-time --dry-run",
     },
 )
@@ -58,6 +66,12 @@ _WORTH = 0.02
     help="CSV file with a column a gene (layer_1, layer_2, ...): further shapes; repeatable.",
 )
 @click.option("--blocks", type=count, help="Blocks of text to measure on. Default: all.")
+@click.option(
+    "--fidelity",
+    metavar="blocks=N,...",
+    help="Measure all shapes on few blocks, and on more only those that may be on the front of "
+    "perplexity and parameters, e.g. blocks=16,64,256; the table has those measured on the last.",
+)
 @click.option("--batch-size", type=count, help="Blocks at a time. Default: 64, on a GPU 512.")
 @click.option("--dtype", default="auto", show_default=True, help="auto, float32 or bfloat16.")
 @click.option(
@@ -90,6 +104,7 @@ def measure(
     mask_seed: int,
     shapes_from: tuple[Path, ...],
     blocks: int | None,
+    fidelity: str | None,
     batch_size: int | None,
     dtype: str,
     device: str | None,
@@ -112,7 +127,8 @@ def measure(
 
         from nastool_supernets.cli.processes import say, shared_work
         from nastool_supernets.corpus.masked_text import masked_text
-        from nastool_supernets.measuring.objective import Opening
+        from nastool_supernets.measuring.fidelity import parse_fidelity
+        from nastool_supernets.measuring.objective import MeasuredPerplexity, Opening
         from nastool_supernets.runtime.parallel import own_device
         from nastool_supernets.saved import load_supernet
     from nastool.cli.progress import ProgressBar
@@ -122,6 +138,12 @@ def measure(
 
     if text and corpus is not None:
         raise InvalidInputError("expected --text or --corpus, got both")
+    rungs = None if fidelity is None else parse_fidelity(fidelity)
+    if rungs is not None:
+        for option, given in (("--blocks", blocks), ("--max-time", max_time)):
+            if given is not None:
+                raise InvalidInputError(f"--fidelity: expected no {option} beside it, got {given}")
+        blocks = rungs[-1]
     limit = None if max_time is None else parse_time("--max-time", max_time)
     device = own_device(device)
     opening = Opening(
@@ -143,16 +165,24 @@ def measure(
         wanted += tables.read_shapes(path, space)
     wanted += distinct(space, shapes, np.random.default_rng(seed), ends.values())
     wanted = rows(space.canonicalize(np.array(wanted)))
-    input_ids, labels, names = masked_text(
-        supernet,
-        net.model.config,
-        text,
-        text_field=text_field,
-        corpus=corpus,
-        blocks=blocks,
-        mask_seed=mask_seed,
-        task=net.task,
-    )
+
+    def taken(blocks: int | None) -> MaskedText:
+        return masked_text(
+            supernet,
+            net.model.config,
+            text,
+            text_field=text_field,
+            corpus=corpus,
+            blocks=blocks,
+            mask_seed=mask_seed,
+            task=net.task,
+        )
+
+    input_ids, labels, names = taken(blocks)
+    if rungs is not None and len(input_ids) < rungs[-1]:
+        raise InvalidInputError(
+            f"--fidelity: expected at most the {len(input_ids):,} blocks there are, got {rungs[-1]}"
+        )
     seconds = _seconds_of(net, input_ids, labels, wanted, batch_size, dtype, always=dry_run)
     if seconds is not None:
         what = f"Measuring {len(set(wanted)):,} shapes on {len(input_ids):,} blocks"
@@ -172,22 +202,42 @@ def measure(
         open_store(storage) if workers.is_first and storage != "none" else nullcontext() as store,
         ProgressBar("measuring") if workers.is_first else nullcontext() as bar,
     ):
-        tables.measure(
-            net,
-            input_ids,
-            labels,
-            wanted,
-            output,
-            card=card,
-            batch_size=batch_size,
-            dtype=dtype,
-            progress=lambda p: bar(p.done, p.total) if bar is not None else None,
-            workers=workers,
-            max_time=limit,
-            store=store,
-            executor=executor,
-            opening=opening,
-        )
+
+        def measured(genotypes: Sequence[Genotype]) -> None:
+            tables.measure(
+                net,
+                input_ids,
+                labels,
+                genotypes,
+                output,
+                card=card,
+                batch_size=batch_size,
+                dtype=dtype,
+                progress=lambda p: bar(p.done, p.total) if bar is not None else None,
+                workers=workers,
+                max_time=limit,
+                store=store,
+                executor=executor,
+                opening=opening,
+            )
+
+        if rungs is None:
+            measured(wanted)
+        else:
+            if workers.count > 1:
+                raise InvalidInputError("--fidelity: expected one process, --executor has more")
+            few = [
+                MeasuredPerplexity(
+                    net,
+                    *taken(n)[:2],
+                    "the supernet",
+                    batch_size=batch_size,
+                    dtype=dtype,
+                    opening=replace(opening, blocks=n),
+                )
+                for n in rungs[:-1]
+            ]
+            wanted = _halved(wanted, len(ends), rungs, few, measured, output, store, executor)
     if not workers.is_first:
         return
     table = tables.read_table(output, space)
@@ -206,6 +256,60 @@ def measure(
         f"{len(table):,} shapes, {n_targets:,} {kind} tokens of {', '.join(names)}: "
         f"perplexity {largest:,.2f} (largest) to {smallest:,.2f} (smallest): {output}"
     )
+
+
+def _halved(
+    wanted: Sequence[Genotype],
+    always: int,
+    rungs: tuple[int, ...],
+    few: Sequence[MeasuredPerplexity],
+    measured: Callable[[Sequence[Genotype]], None],
+    output: Path,
+    store: Store | None,
+    executor: Executor | None,
+) -> list[Genotype]:
+    """Measure by successive halving, and say what it saved; the shapes that are in the table.
+
+    Args:
+        wanted: All shapes.
+        always: How many of the first ones are measured on all blocks.
+        rungs: Blocks, ascending.
+        few: What measures on all of these but the last.
+        measured: Measures shapes on the last, into the table.
+        output: The table.
+        store: Has the ledger.
+        executor: Where the first ones are measured.
+    """
+    import numpy as np
+
+    from nastool.executors import Serial, evaluated
+    from nastool.store.measurements import keep_values, known_values
+    from nastool_supernets.measuring import tables
+    from nastool_supernets.measuring.fidelity import halve
+
+    space = few[0].space
+    chosen = list(dict.fromkeys(wanted))
+    genotypes = np.array(chosen)
+
+    def on(rung: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        if rung == len(few):
+            measured([chosen[row] for row in rows.tolist()])
+            table = tables.read_table(output, space)
+            return np.array([table[chosen[row]] for row in rows.tolist()])
+        objective = few[rung]
+        values = known_values(store, space, objective, genotypes[rows])
+        missing = np.flatnonzero(np.isnan(values))
+        for chunk in evaluated(executor or Serial(), objective, genotypes[rows[missing]]):
+            places = missing[chunk.rows]
+            values[places] = chunk.values
+            keep_values(store, space, objective, genotypes[rows[places]], values[places])
+        return values
+
+    costs = space.costs["params"].evaluate(genotypes)
+    found = halve(costs, rungs, on, range(always))
+    counts = ", ".join(f"{n:,} on {b:,}" for n, b in zip(found.counts, found.blocks, strict=True))
+    click.echo(f"Shapes by blocks: {counts}; {found.saved:.0%} of the tokens saved", err=True)
+    return [chosen[row] for row in np.flatnonzero(np.isfinite(found.values[-1])).tolist()]
 
 
 def _seconds_of(

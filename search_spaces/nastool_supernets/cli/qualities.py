@@ -16,6 +16,7 @@ from nastool.errors import InvalidInputError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+    from nastool_supernets.corpus.tasks import TaskName
     from nastool_supernets.deployment.checks import Quality
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -62,11 +63,14 @@ class MeasuredOn:
 
         head = head_of(model)
         if self.text or self.corpus is not None:
-            if head != "masked-lm":
-                raise InvalidInputError(f"--text and --corpus measure masked-lm alone, got {head}")
+            if head not in ("masked-lm", "causal-lm"):
+                raise InvalidInputError(
+                    f"--text and --corpus measure language models alone, got {head}"
+                )
+            task: TaskName = "causal-lm" if head == "causal-lm" else "masked-lm"
             if self.examples is not None:
                 raise InvalidInputError("expected either --examples or text, got both")
-            return perplexity_on_text(model, tokenizer, self.text, self.corpus, self.limit)
+            return perplexity_on_text(model, tokenizer, self.text, self.corpus, self.limit, task)
         if self.examples is None:
             return None
         if head in ("masked-lm", "causal-lm", "encoder"):

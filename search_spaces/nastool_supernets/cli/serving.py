@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nastool.constraint import Constraint, format_quantity
-from nastool.errors import InvalidInputError
+from nastool.errors import InfeasibleError, InvalidInputError
 from nastool.files.reading import is_file, read_json_object
 from nastool.files.writing import write_whole
 
@@ -28,6 +28,9 @@ LATENCIES = ("latency", "latency.prefill", "latency.decode")
 """What ``--max`` bounds on the device; the first two are one."""
 
 FILE = "latency.json"
+
+_SHARE = 0.1
+"""Of the minutes, after which latencies are not timed once more."""
 
 _SETTINGS = ("device", "batch_size", "context", "threads")
 
@@ -91,7 +94,9 @@ class Serving:
             from nastool.cli.progress import ProgressBar
 
             with ProgressBar("timing") as bar:
-                made.served = time_space(space, made.device, made.workload(space), bar)
+                its = made.device, made.workload(space)
+                seconds = _SHARE * 60 * settings["minutes"]
+                made.served = time_space(space, *its, bar, seconds)
             made._keep()
         for bound in wanted:
             check_served(made.served, bound.metric, space, made.settings["device"])
@@ -130,6 +135,23 @@ class Serving:
             else bound
             for bound in bounds
         ]
+
+    def check(self, space: SearchSpace, bounds: Sequence[Constraint]) -> None:
+        """Check that a shape keeps bounds, by what is believed.
+
+        Raises:
+            InfeasibleError: None does.
+            InvalidInputError: They are on something that nobody knows.
+        """
+        from nastool_supernets.shrinking.blocks import check_feasible
+
+        believed = self.believed(bounds)
+        try:
+            check_feasible(space, believed, {**space.costs, **self.costs(space)})
+        except InfeasibleError as error:
+            said = ", ".join(map(str, bounds))
+            margin = " with what it may be off by" if believed != list(bounds) else ""
+            raise InfeasibleError(f"no shape of {space.name} keeps {said}{margin}") from error
 
     def keeps(self, space: SearchSpace, bounds: Sequence[Constraint], genotype: Genotype) -> bool:
         """Whether a shape keeps the bounds on latencies, measured on the device."""

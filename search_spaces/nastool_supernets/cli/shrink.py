@@ -164,7 +164,6 @@ def shrink(
     """
     with torch_needed():
         from nastool_supernets.saved import load_supernet
-        from nastool_supernets.shrinking.blocks import check_feasible
     if device is not None:
         check_device(device)
     bounds = [_bound(text_of) for text_of in most]
@@ -191,8 +190,7 @@ def shrink(
         serving = Serving.of(space, bounds, to, settings)
         if space is not None:
             # What cannot be kept is told before a checkpoint is read.
-            costs = {**space.costs, **serving.costs(space)}
-            check_feasible(space, serving.believed(bounds), costs)
+            serving.check(space, bounds)
         folder = _imported(source, family_start, to, settings)
         net = load_supernet(folder)
         move(net.model, device)
@@ -482,4 +480,12 @@ def _export(
         evaluations=evaluations,
     )
     tokenizer = load_tokenizer(source if is_file(source / "tokenizer.json") else to / _NET)
-    export(model, tokenizer, to / _MODEL, origin, merging=merging)
+    dtype = _precision(source)
+    export(model, tokenizer, to / _MODEL, origin, merging=merging, dtype=dtype)
+
+
+def _precision(source: Path) -> str:
+    """Precision of a checkpoint's weights, as it says; float32 where it is another one."""
+    said = read_json_object(source / "config.json")
+    name = str(said.get("dtype") or said.get("torch_dtype")).rpartition(".")[2]
+    return name if name in ("bfloat16", "float16") else "float32"

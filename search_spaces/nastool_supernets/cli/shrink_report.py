@@ -73,7 +73,11 @@ def show(net: Supernet, front: Front, campaign: Campaign, minutes_of: dict[str, 
             line(name, _size(cost, other), *campaign.loss(other), None)
     line("whole", full, whole_loss, whole_check, None)
     if front.scores is not None:
-        click.echo(f"Perplexities are measured; losses as predicted before: {front.scores}")
+        off = math.expm1(front.scores.rmse)
+        click.echo(
+            f"Perplexities are measured; as predicted before, they were off by {off:.1%} "
+            f"(root mean square of {front.scores.n} shapes), {front.scores}"
+        )
     click.echo(f"Optimum of the last fit within the bounds: {front.certificate}")
     spent = ", ".join(f"{what} {duration(t)}" for what, t in minutes_of.items() if t >= 0.5)
     if spent:

@@ -21,6 +21,7 @@ from transformers import (
 from nastool.errors import InvalidInputError
 from nastool_supernets.corpus.corpus import load_corpus
 from nastool_supernets.corpus.masked_text import mask_corpus, mask_files
+from nastool_supernets.corpus.tasks import TaskName
 from nastool_supernets.deployment.forms import torch_run
 from nastool_supernets.deployment.report import Difference
 from nastool_supernets.deployment.runtimes import Arrays, Run
@@ -36,6 +37,9 @@ TOLERANCE = 1e-4
 
 _ROUNDING = 64 * float(np.finfo(np.float32).eps)
 """What rounding may make of the largest output, however little outputs differ from each other."""
+
+_LONGEST = 1024
+"""Tokens of the longest text that forms are compared on, where more are possible."""
 
 _BATCH = 8
 """Texts of a pass while quality is measured."""
@@ -68,7 +72,7 @@ def random_batches(model: PreTrainedModel, seed: int = 0) -> list[Arrays]:
         model: Says the vocabulary and the longest text.
         seed: Of the tokens.
     """
-    longest = int(model.config.max_position_embeddings)
+    longest = min(int(model.config.max_position_embeddings), _LONGEST)
     rng = np.random.default_rng(seed)
     batches: list[Arrays] = []
     for size, length in ((1, 1), (1, 7), (3, 33), (2, 128), (1, longest)):
@@ -139,24 +143,25 @@ def merging_difference(net: Supernet, genotype: Genotype, subnet: PreTrainedMode
     )
 
 
-def masked_perplexity(run: Run, input_ids: NDArray[np.int64], labels: NDArray[np.int64]) -> float:
-    """Perplexity at masked tokens: exp of the mean cross-entropy.
+def perplexity_of(run: Run, input_ids: NDArray[np.int64], labels: NDArray[np.int64]) -> float:
+    """Perplexity at what is to be predicted: exp of the mean cross-entropy.
 
     Args:
-        run: A masked language model.
-        input_ids: Masked tokens, (n, length).
-        labels: Original tokens where masked, -100 elsewhere, (n, length).
+        run: A language model.
+        input_ids: What it reads, (n, length).
+        labels: What it is to predict, -100 where nothing, (n, length).
     """
     loss, count = 0.0, 0
     for start in range(0, len(input_ids), _BATCH):
         ids = np.asarray(input_ids[start : start + _BATCH])
         targets = labels[start : start + _BATCH]
-        masked = targets != -100
-        logits = run(_full(ids))["logits"][masked].astype(np.float64)
-        logits -= logits.max(axis=-1, keepdims=True)
-        chosen = logits[np.arange(len(logits)), targets[masked]]
-        loss += float((np.log(np.exp(logits).sum(axis=-1)) - chosen).sum())
-        count += len(logits)
+        for all_logits, wanted in zip(run(_full(ids))["logits"], targets, strict=True):
+            # A text at a time: vocabularies are large.
+            logits = all_logits[wanted != -100].astype(np.float64)
+            logits -= logits.max(axis=-1, keepdims=True, initial=-np.inf)
+            chosen = logits[np.arange(len(logits)), wanted[wanted != -100]]
+            loss += float((np.log(np.exp(logits).sum(axis=-1)) - chosen).sum())
+            count += len(logits)
     # A model may be untrained or broken: inf is then the honest value.
     with np.errstate(over="ignore"):
         return float(np.exp(loss / count))
@@ -168,8 +173,9 @@ def perplexity_on_text(
     text: Sequence[str],
     corpus: Path | None,
     blocks: int | None,
+    task: TaskName = "masked-lm",
 ) -> Quality:
-    """Perplexity of a masked language model on held-out text, masked once.
+    """Perplexity of a language model on held-out text, masked once where it predicts masks.
 
     Args:
         model: Says the vocabulary and the longest text.
@@ -177,6 +183,7 @@ def perplexity_on_text(
         text: Files, folders or patterns; empty where there is a corpus.
         corpus: Prepared corpus; what it holds out, or else all of it.
         blocks: Blocks of text to measure on; None for all.
+        task: What the model predicts.
 
     Raises:
         InvalidInputError: Both or neither of text and corpus, or one that it cannot read.
@@ -184,13 +191,15 @@ def perplexity_on_text(
     if bool(text) == (corpus is not None):
         raise InvalidInputError("expected either --text or --corpus")
     if corpus is not None:
-        found = mask_corpus(load_corpus(corpus), tokenizer, model.config, "the model", blocks)
+        opened = load_corpus(corpus)
+        found = mask_corpus(opened, tokenizer, model.config, "the model", blocks, task=task)
     else:
-        found = mask_files(text, tokenizer, model.config, "the model", blocks=blocks)
+        found = mask_files(text, tokenizer, model.config, "the model", blocks=blocks, task=task)
     ids, labels, names = found
     shown = ", ".join(names) if len(names) <= 3 else f"{len(names)} sources"
-    on = f"{int((labels != -100).sum()):,} masked tokens of {shown}"
-    return Quality(on, lambda run: {"perplexity": masked_perplexity(run, ids, labels)})
+    kind = "masked" if task == "masked-lm" else "predicted"
+    on = f"{int((labels != -100).sum()):,} {kind} tokens of {shown}"
+    return Quality(on, lambda run: {"perplexity": perplexity_of(run, ids, labels)})
 
 
 def score_on_examples(

@@ -42,7 +42,7 @@ class EightBitPerplexity(MeasuredPerplexity):
         labels: NDArray[np.int64],
         genotypes: Sequence[Genotype],
     ) -> NDArray[np.float64]:
-        from nastool_supernets.deployment.checks import masked_perplexity
+        from nastool_supernets.deployment.checks import perplexity_of
         from nastool_supernets.deployment.forms import write_int8, write_onnx
         from nastool_supernets.deployment.runtimes import onnx_run, require
 
@@ -54,7 +54,7 @@ class EightBitPerplexity(MeasuredPerplexity):
                 file, small = folder / "model.onnx", folder / "model_int8.onnx"
                 write_onnx(subnet, file)
                 write_int8(file, small)
-                values[row] = masked_perplexity(onnx_run(small), input_ids, labels)
+                values[row] = perplexity_of(onnx_run(small), input_ids, labels)
         return values
 
 

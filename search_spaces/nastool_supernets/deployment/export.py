@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from nastool.deployment import Workload
@@ -42,6 +44,7 @@ def export(
     quality: Quality | None = None,
     tolerance: float = TOLERANCE,
     pad: str = NONE,
+    dtype: str = "float32",
     progress: Progress = lambda _: None,
 ) -> ExportReport:
     """Write a model's folder in all wanted forms, or nothing at all.
@@ -58,6 +61,8 @@ def export(
             spread of the outputs.
         pad: What layers of all forms but PyTorch's are padded to; ``auto`` for what ONNX Runtime
             runs fastest on this processor.
+        dtype: Of the weights that are written: ``float32``, ``bfloat16`` or ``float16``. All forms
+            are made and measured of them, in float32.
         progress: Called before each step.
 
     Raises:
@@ -70,7 +75,7 @@ def export(
         require(form)
     with whole_folder(target) as folder:
         progress("writing model and tokenizer")
-        save_shape(model, tokenizer, folder)
+        save_shape(_rounded(model, dtype), tokenizer, folder)
         # From here on, what was written is what is measured and converted.
         model = load_shape(folder)
         reference = forms.torch_run(model)
@@ -107,6 +112,21 @@ def export(
         )
         write_whole(folder / "README.md", model_card(model, origin, report))
     return report
+
+
+def _rounded(model: PreTrainedModel, dtype: str) -> PreTrainedModel:
+    """A model's weights in another precision; itself where that is its own.
+
+    Raises:
+        NastoolError: A weight is too large for it.
+    """
+    wanted: torch.dtype = getattr(torch, dtype)
+    if model.dtype == wanted:
+        return model
+    rounded: PreTrainedModel = copy.deepcopy(model).to(wanted)  # type: ignore[arg-type]
+    if not all(bool(p.isfinite().all()) for p in rounded.parameters()):
+        raise NastoolError(f"the weights must fit into {dtype}, but one is too large for it")
+    return rounded
 
 
 def _padding(model: PreTrainedModel, pad: str) -> str:

@@ -14,6 +14,9 @@ from nastool_supernets.deployment.bench import Row
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+_TICKS = [float(f"{digit}e{power}") for power in range(-6, 4) for digit in (1, 2, 5)]
+"""Of a logarithmic axis of seconds."""
+
 _SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "star")
 
 
@@ -124,9 +127,9 @@ def draw_quality(rows: Sequence[Row], name: str) -> go.Figure:
             label = f"{row.model}, {row.shown_form}"
             figure.add_scatter(
                 name=label,
-                x=ends,
-                y=[row.median] * 2,
-                text=[label, ""],
+                x=[ends[0], ends[0] + 0.02 * room, ends[1]],
+                y=[row.median] * 3,
+                text=["", label, ""],
                 mode="lines+text",
                 textposition="top right",
                 textfont={"size": 11, "color": _colour(rows, row.model)},
@@ -149,9 +152,8 @@ def draw_quality(rows: Sequence[Row], name: str) -> go.Figure:
         yaxis={
             "title": {"text": "latency of a pass (measured)"},
             "type": "log",
-            "dtick": "D2",
-            "tickformat": "~s",
-            "ticksuffix": "s",
+            "tickvals": _TICKS,
+            "ticktext": [format_quantity(tick, "s") for tick in _TICKS],
         },
         hovermode="closest",
         showlegend=True,

@@ -41,6 +41,8 @@ def seconds_of(bench: Workbench, cells: Sequence[Cell]) -> float | None:
         for position, name in enumerate(dict.fromkeys(cell.task for cell in cells)):
             own = [cell for cell in cells if cell.task == name]
             task, data = bench.curriculum.task(name), bench.curriculum.data(name)
+            if not data.train:
+                continue  # scoring as it is takes no time worth telling
             cell = sorted(own, key=lambda cell: cell.shape)[len(own) // 2]
             many = min(_STEPS * task.settings.batch_size, len(data.train))
             few = math.ceil(many / _STEPS)

@@ -100,7 +100,7 @@ def load_task(task: Task, n_train: int | None = None, n_dev: int | None = None) 
     except InvalidInputError as error:
         raise InvalidInputError(f"task {task.name}: {error}") from error
     for part, examples in parts.items():
-        if not examples:
+        if not examples and not (isinstance(task.source, Files) and not task.source.train):
             raise InvalidInputError(f"task {task.name}: expected examples in {part}, got none")
     return TaskData(
         _sample(parts["train"], n_train),
@@ -191,7 +191,7 @@ def _example(
     if task.kind is Kind.QUESTION_ANSWERING:
         return Example(tuple(texts), _answers(row, texts[1], where, moved))
     value = _column(row, task.label, where)
-    if task.kind is Kind.REGRESSION:
+    if task.kind in (Kind.REGRESSION, Kind.SIMILARITY):
         try:
             number = float(value)
         except (TypeError, ValueError, OverflowError):

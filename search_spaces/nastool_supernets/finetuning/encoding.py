@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from transformers import EvalPrediction
 
-from nastool_supernets.finetuning import question_answering
+from nastool_supernets.finetuning import question_answering, similarity
 from nastool_supernets.finetuning.data import Answer, Example, TaskData
 from nastool_supernets.finetuning.metrics import score, score_answers
 from nastool_supernets.finetuning.tasks import Kind, Task
@@ -55,6 +55,13 @@ def encode(
     if task.kind is Kind.QUESTION_ANSWERING:
         pieces = question_answering.split(data.train, tokenizer, max_length, segments)
         train = [piece.inputs for piece in pieces]
+    elif task.kind is Kind.SIMILARITY:
+        # The same numbers mean the same cosines in both.
+        numbers = [cast("float", e.label) for e in (*data.train, *data.dev)]
+        ends = min(numbers), max(numbers)
+        train = similarity.rows_of(data.train, tokenizer, max_length, ends)
+        dev = similarity.rows_of(data.dev, tokenizer, max_length, ends)
+        return Encoded(train, *_by_length(task, dev))
     else:
         train = _rows(data.train, tokenizer, max_length, segments)
     return Encoded(train, *encode_scored(task, data.dev, tokenizer, max_length, segments))
@@ -89,9 +96,13 @@ def encode_scored(
             return score_answers(question_answering.answers(examples, pieces, starts, ends), truth)
 
         return [piece.inputs for piece in pieces], score_spans
-    rows = _rows(examples, tokenizer, max_length, segments)
+    return _by_length(task, _rows(examples, tokenizer, max_length, segments))
+
+
+def _by_length(task: Task, rows: Rows) -> tuple[Rows, Score]:
+    """Rows, shortest first, and what turns predictions for them into metrics."""
     rows.sort(key=lambda row: len(row["input_ids"]))
-    is_regression = task.kind is Kind.REGRESSION
+    is_regression = task.kind in (Kind.REGRESSION, Kind.SIMILARITY)
 
     def score_labels(output: EvalPrediction) -> dict[str, float]:
         logits = np.asarray(output.predictions, np.float64)

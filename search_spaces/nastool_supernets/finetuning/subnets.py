@@ -182,10 +182,15 @@ def load_teacher(
     Raises:
         InvalidInputError: There is none, it was not fine-tuned, or it does not fit.
     """
-    from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClassification
+    from transformers import (
+        AutoModel,
+        AutoModelForQuestionAnswering,
+        AutoModelForSequenceClassification,
+    )
 
-    is_span = task.kind is Kind.QUESTION_ANSWERING
-    auto: Any = AutoModelForQuestionAnswering if is_span else AutoModelForSequenceClassification
+    headless = task.kind is Kind.SIMILARITY
+    by_kind = {Kind.SIMILARITY: AutoModel, Kind.QUESTION_ANSWERING: AutoModelForQuestionAnswering}
+    auto: Any = by_kind.get(task.kind, AutoModelForSequenceClassification)
     try:
         # Deployed models run nastool's own code; nobody asked for that of the folder.
         model, loading = auto.from_pretrained(
@@ -194,13 +199,14 @@ def load_teacher(
     except Exception as error:  # damaged files raise errors of many libraries
         reason = str(error).strip().partition("\n")[0]
         raise InvalidInputError(f"no fine-tuned model can be read from {path}: {reason}") from error
-    if loading["missing_keys"]:
+    # A pooler, which embeddings do without, may be missing.
+    if loading["missing_keys"] and not headless:
         raise InvalidInputError(
             f"teacher {path}: expected a model with the head of task {task.name}, got "
             f"{' '.join(model.config.architectures or ['one'])}"
         )
     expected = len(data.names) or 1
-    if not is_span and model.config.num_labels != expected:
+    if task.kind not in by_kind and model.config.num_labels != expected:
         raise InvalidInputError(
             f"teacher {path}: task {task.name} needs {expected} labels, got "
             f"{model.config.num_labels}"
@@ -224,7 +230,7 @@ def load_teacher(
             "--max-length"
         )
     # Models without types, such as DistilBERT, leave them out.
-    told = min(segments, len(task.texts))
+    told = 1 if headless else min(segments, len(task.texts))
     if getattr(model.config, "type_vocab_size", told) < told:
         raise InvalidInputError(
             f"teacher {path}: task {task.name} has two texts, got a model that tells none apart"

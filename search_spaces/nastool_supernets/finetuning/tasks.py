@@ -25,6 +25,7 @@ class Kind(StrEnum):
     SENTENCE = "sentence"
     PAIR = "pair"
     REGRESSION = "regression"
+    SIMILARITY = "similarity"
     QUESTION_ANSWERING = "question-answering"
 
 
@@ -32,6 +33,7 @@ METRICS: Mapping[Kind, tuple[str, ...]] = {
     Kind.SENTENCE: ("accuracy", "f1", "matthews"),
     Kind.PAIR: ("accuracy", "f1", "matthews"),
     Kind.REGRESSION: ("spearman", "pearson"),
+    Kind.SIMILARITY: ("spearman", "pearson"),
     Kind.QUESTION_ANSWERING: ("exact_match", "f1"),
 }
 """Metrics that each kind has; question answering always reports both of its own."""
@@ -40,6 +42,7 @@ _TEXTS: Mapping[Kind, tuple[str, ...]] = {
     Kind.SENTENCE: ("sentence",),
     Kind.PAIR: ("sentence1", "sentence2"),
     Kind.REGRESSION: ("sentence1", "sentence2"),
+    Kind.SIMILARITY: ("sentence1", "sentence2"),
     Kind.QUESTION_ANSWERING: ("question", "context"),
 }
 
@@ -96,7 +99,7 @@ class Files:
     """Examples in local files: .tsv, .csv, .json or .jsonl, each also .gz.
 
     Args:
-        train: Files to train on, joined.
+        train: Files to train on, joined; none where embeddings are scored as they are.
         dev: Files to score on, joined.
     """
 
@@ -175,6 +178,8 @@ class Task:
     @property
     def head(self) -> str:
         """Name of the head that it is fine-tuned with, see `Family.heads`."""
+        if self.kind is Kind.SIMILARITY:
+            return "encoder"
         own = (Kind.REGRESSION, Kind.QUESTION_ANSWERING)
         return self.kind.value if self.kind in own else "classification"
 
@@ -268,7 +273,7 @@ def _parse_task(name: str, table: dict[str, Any], folder: Path, known: Task | No
     kind = known.kind if known is not None and "kind" not in table else _kind(table.get("kind"))
     if known is not None and kind is not known.kind:
         known = None  # the name alone is the same
-    source = _parse_source(table, folder, known)
+    source = _parse_source(table, folder, known, kind)
     given: dict[str, Any] = {}
     for key in ("texts", "metrics"):
         if key in table:
@@ -291,7 +296,9 @@ def _kind(value: object) -> Kind:
         raise InvalidInputError(f"kind must be one of {', '.join(Kind)}, got {got}") from error
 
 
-def _parse_source(table: dict[str, Any], folder: Path, known: Task | None) -> Files | Hub:
+def _parse_source(
+    table: dict[str, Any], folder: Path, known: Task | None, kind: Kind
+) -> Files | Hub:
     usual = known.source if known is not None else None
     # A published task without files stays where it is published.
     if usual is not None and not table.keys() & {"train", "dev", "dataset", "config"}:
@@ -307,6 +314,9 @@ def _parse_source(table: dict[str, Any], folder: Path, known: Task | None) -> Fi
         return replace(usual if isinstance(usual, Hub) else Hub(path), path=path, **splits)
     files: dict[str, tuple[Path, ...]] = {}
     for part in ("train", "dev"):
+        if part == "train" and part not in table and kind is Kind.SIMILARITY:
+            files[part] = ()
+            continue
         if part not in table:
             raise InvalidInputError(f'expected {part} = "FILE", got none')
         files[part] = tuple(folder / file for file in _strings(part, table[part]))

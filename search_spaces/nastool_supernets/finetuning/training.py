@@ -27,7 +27,8 @@ from transformers.utils import logging
 from nastool.errors import NastoolError
 from nastool.leftovers import temporary_folder
 from nastool_supernets.finetuning.encoding import Encoded
-from nastool_supernets.finetuning.tasks import METRICS, Settings, Task
+from nastool_supernets.finetuning.similarity import PairCollator, Siamese
+from nastool_supernets.finetuning.tasks import METRICS, Kind, Settings, Task
 from nastool_supernets.runtime.precision import resolve_dtype
 from nastool_supernets.training.rules import Distillation
 
@@ -71,7 +72,9 @@ def fine_tune(
 ) -> Outcome:
     """Fine-tune a model in place; it ends with the weights of the epoch that was best on dev.
 
-    AdamW with linear decay as published (SuperShaper, table 3), by transformers' Trainer.
+    AdamW with linear decay as published (SuperShaper, table 3), by transformers' Trainer. Of
+    embeddings the weights before training count as an epoch, the only one without examples to
+    train on: an encoder may be good as it is.
 
     Args:
         model: With the head of the task.
@@ -90,6 +93,9 @@ def fine_tune(
     """
     start = time.perf_counter()
     best = _BestEpoch(task.metrics[0])
+    embeds = task.kind is Kind.SIMILARITY
+    trained: torch.nn.Module = Siamese(model) if embeds else model
+    taught = Siamese(teacher) if embeds and teacher is not None else teacher
     steps = settings.epochs * math.ceil(len(encoded.train) / settings.batch_size)
     with temporary_folder() as folder, _quiet():
         arguments = TrainingArguments(
@@ -124,22 +130,24 @@ def fine_tune(
         # Several GPUs would multiply the batch.
         arguments._n_gpu = min(arguments.n_gpu, 1)  # noqa: SLF001 - there is no public way
         trainer = _DistillingTrainer(
-            model=model,
+            model=trained,
             args=arguments,
             train_dataset=cast("Any", encoded.train),
             eval_dataset=cast("Any", encoded.dev),
-            data_collator=DataCollatorWithPadding(tokenizer),
+            data_collator=(PairCollator if embeds else DataCollatorWithPadding)(tokenizer),
             compute_metrics=encoded.score,
             callbacks=[best],
         )
         trainer.remove_callback(PrinterCallback)
-        trainer.learn_from(teacher, distillation)
-        loss = trainer.train().training_loss
+        trainer.learn_from(taught, distillation)
+        if embeds:
+            trainer.evaluate()
+        loss = trainer.train().training_loss if encoded.train else 0.0
     if not np.isfinite(loss) or best.weights is None:
         raise DivergedError(
             f"task {task.name}: the loss became {loss}: lower the learning rate or use float32"
         )
-    model.load_state_dict(best.weights)
+    trained.load_state_dict(best.weights)
     return Outcome(best.scores, best.epoch, time.perf_counter() - start)
 
 
@@ -168,7 +176,7 @@ class _BestEpoch(TrainerCallback):
             if name.removeprefix("eval_") in _METRIC_NAMES
         }
         if self.weights is None or scores[self._metric] > self.scores[self._metric]:
-            self.scores, self.epoch = scores, float(state.epoch)
+            self.scores, self.epoch = scores, float(state.epoch or 0.0)
             weights = kwargs["model"].state_dict()
             self.weights = {name: w.detach().cpu().clone() for name, w in weights.items()}
 
@@ -179,15 +187,15 @@ _METRIC_NAMES = frozenset[str]().union(*METRICS.values())
 class _DistillingTrainer(Trainer):
     """A Trainer whose model may learn from the predictions of another one as well."""
 
-    _teacher: PreTrainedModel | None = None
+    _teacher: torch.nn.Module | None = None
     _distillation: Distillation | None = None
 
     def learn_from(
-        self, teacher: PreTrainedModel | None, distillation: Distillation | None
+        self, teacher: torch.nn.Module | None, distillation: Distillation | None
     ) -> None:
         """Take a teacher, or none."""
         if teacher is not None:
-            self._teacher = teacher.to(self.args.device).eval()  # type: ignore[arg-type]
+            self._teacher = teacher.to(self.args.device).eval()
             self._distillation = distillation or Distillation()
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Sampler[int]:

@@ -370,8 +370,8 @@ class Campaign:
         chosen = next((n for n in ranked if self.keeps(row(genotypes[n]))), None)
         if chosen is None:
             raise InfeasibleError(
-                f"none of the best {len(ranked)} shapes keeps {', '.join(map(str, self.bounds))} "
-                "where it is measured: give a lower bound"
+                f"none of the best {len(ranked)} shapes keeps its bounds where they are measured: "
+                "give a lower one, or a quieter machine"
             )
         keeping = np.array([n in best or n == chosen for n in kept.tolist()])
         model = self._model(before=FIRST + self.plan.rounds + 1)

@@ -7,6 +7,8 @@ shapes that one is chosen from.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -28,6 +30,9 @@ Floats = NDArray[np.float64]
 Told = Callable[[int, int], None]
 
 _ROUNDS, _WARMUP, _REPEATS = 3, 1, 3
+_SWEEPS = 3_000
+"""Turns through all coefficients, few as they are."""
+
 _DRAWN = 8
 """Shapes that tell how far off the sum is."""
 
@@ -69,6 +74,7 @@ def time_shapes(
     workload: Workload,
     genotypes: Genotypes,
     told: Told = lambda *_: None,
+    seconds: float = math.inf,
 ) -> dict[str, Floats]:
     """Median seconds of shapes by part of serving, (n,) each; they take turns.
 
@@ -78,6 +84,7 @@ def time_shapes(
         workload: What they are given in one pass.
         genotypes: (n, d).
         told: Called after every visit with how many there were, and of how many.
+        seconds: After which no further round begins; there is always one.
 
     Raises:
         NastoolError: A shape cannot be run there.
@@ -87,7 +94,11 @@ def time_shapes(
     for of_part in seen.values():
         of_part.extend([] for _ in genotypes)
     order = [row for _ in range(_ROUNDS) for row in rng.permutation(len(genotypes)).tolist()]
+    begin = time.perf_counter()
     for number, row in enumerate(order, start=1):
+        is_new_round = number > 1 and number % len(genotypes) == 1
+        if is_new_round and time.perf_counter() - begin > seconds:
+            break
         timing = timing_of(device, space.deploy(genotypes[row], workload), _WARMUP, _REPEATS)
         seen["prefill"][row].append(float(np.median(timing.seconds)))
         if timing.following is not None:
@@ -101,7 +112,11 @@ def time_shapes(
 
 
 def time_space(
-    space: SearchSpace, device: Device, workload: Workload, told: Told = lambda *_: None
+    space: SearchSpace,
+    device: Device,
+    workload: Workload,
+    told: Told = lambda *_: None,
+    seconds: float = math.inf,
 ) -> Served:
     """Time what tells the latencies of all shapes.
 
@@ -110,41 +125,64 @@ def time_space(
         device: What they run on.
         workload: What they are given in one pass.
         told: Called after every visit.
+        seconds: See `time_shapes`.
 
     Raises:
         NastoolError: A shape cannot be run there.
     """
     kinds = kinds_of(space)
-    rows = [space.largest]
+    rows = [space.largest, space.smallest]
     for kind in range(int(kinds.max()) + 1):
         smaller = range(int(space.cardinalities[kinds == kind][0]) - 1)
         rows += [np.where(kinds == kind, choice, space.largest) for choice in smaller]
     designed = len(rows)
     drawn = space.sample(_DRAWN, np.random.default_rng(0))
     genotypes = np.concatenate([space.canonicalize(np.stack(rows)), drawn])
-    found = time_shapes(space, device, workload, genotypes, told)
+    found = time_shapes(space, device, workload, genotypes, told, seconds)
     terms, errors = {}, {}
-    for part, seconds in found.items():
-        one = _fit(space, genotypes[:designed], seconds[:designed])
+    for part, taken in found.items():
+        one = _fit(space, genotypes[:designed], taken[:designed])
         told_of = Served({part: one}, {}).costs(space)[f"latency.{part}"].evaluate(drawn)
-        errors[part] = max(0.0, float(np.max(seconds[designed:] / told_of - 1)))
-        terms[part] = _fit(space, genotypes, seconds)
+        errors[part] = max(0.0, float(np.max(taken[designed:] / told_of - 1)))
+        terms[part] = _fit(space, genotypes, taken)
     return Served(terms, errors)
 
 
 def _fit(
     space: SearchSpace, genotypes: Genotypes, seconds: Floats
 ) -> tuple[float, list[list[float]]]:
-    """Least squares of relative errors: seconds of the largest shape, and savings by kind."""
+    """Least squares of relative errors: seconds of the largest shape, and savings by kind.
+
+    Nothing takes less than no time, and what does more takes no less: noise is not believed.
+    """
     kinds = kinds_of(space)
-    columns = [np.ones(len(genotypes))]
     sizes = [int(space.cardinalities[kinds == k][0]) for k in range(int(kinds.max()) + 1)]
+    # What is there whatever is chosen, then how often every step up from the smallest is made.
+    columns = [np.ones(len(genotypes))]
     for kind, size in enumerate(sizes):
-        columns += [-(genotypes[:, kinds == kind] == i).sum(axis=1) for i in range(size - 1)]
-    weighted = np.stack(columns, axis=1) / seconds[:, None]
-    whole, *flat = np.linalg.lstsq(weighted, np.ones(len(seconds)), rcond=None)[0].tolist()
+        columns += [(genotypes[:, kinds == kind] >= i).sum(axis=1) for i in range(1, size)]
+    base, *steps = _positive(np.stack(columns, axis=1) / seconds[:, None])
     ends = np.cumsum([0, *(size - 1 for size in sizes)]).tolist()
-    return whole, [[*flat[a:b], 0.0] for a, b in pairwise(ends)]
+    of_kind = [np.array(steps[a:b]) for a, b in pairwise(ends)]
+    # What the smallest takes is in the whole one's time, and no saving.
+    numbers = [int((kinds == kind).sum()) for kind in range(len(sizes))]
+    whole = base + sum(n * float(own.sum()) for n, own in zip(numbers, of_kind, strict=True))
+    savings = [[*np.cumsum(own[::-1])[::-1].tolist(), 0.0] for own in of_kind]
+    return whole, savings
+
+
+def _positive(columns: Floats) -> list[float]:
+    """Least squares of ones by columns, (n, p), with no coefficient below 0."""
+    size = np.square(columns).sum(axis=0)
+    found = np.zeros(columns.shape[1])
+    left = np.ones(len(columns))
+    for _ in range(_SWEEPS):
+        for place in np.flatnonzero(size > 0).tolist():
+            column = columns[:, place]
+            better = max(0.0, found[place] + float(column @ left) / size[place])
+            left -= column * (better - found[place])
+            found[place] = better
+    return found.tolist()
 
 
 def check_served(served: Served, metric: str, space: SearchSpace, device: str) -> None:

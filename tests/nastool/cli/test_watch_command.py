@@ -48,6 +48,17 @@ def test_what_cannot_be_watched_is_one_line(search, nastool, arguments, message)
     assert not list(Path().glob("*.html"))
 
 
+def test_a_comparison_is_watched_by_its_runs(nastool):
+    wanted = ("--space", "toy", "--objective", "loss", "--objective", "params")
+    chosen = ("--strategy", "random", "--seeds", "2", "--budget", "5", "--name", "both")
+    assert nastool("compare", *wanted, *chosen).exit_code == 0
+    found = nastool("watch", "both")
+    assert found.exit_code == 2
+    assert "expected a study, got the comparison 'both'" in found.output
+    run = found.output.split("studies: ")[1].split(",")[0].strip()
+    assert nastool("watch", run).exit_code == 0
+
+
 class KilledError(Exception):
     pass
 

@@ -8,9 +8,17 @@ import pytest
 from nastool import pareto
 from nastool.constraint import parse_constraint
 from nastool.objective import Direction
-from nastool.plots.progress import draw_gain, draw_pace, gains, progress_panels, watched_study
+from nastool.plots.progress import (
+    draw_gain,
+    draw_pace,
+    gains,
+    pending,
+    progress_panels,
+    watched_study,
+)
 from nastool.problem import Problem
 from nastool.store import open_store
+from nastool.store.sharing import Lease
 from nastool.strategies.random import RandomSearch
 from nastool.study import Study, load_result
 from nastool.testing import Formula
@@ -105,6 +113,18 @@ def test_a_run_that_goes_on_shows_its_budget_and_what_is_under_way(kept):
     assert seen.said.startswith("40 of 60 evaluations")
     text = seen.page(5)
     assert "<b>under way</b> 2" in text
+    # Of processes that share a study, what one that died has left is under way no more.
+    others = [
+        Lease("a", np.array([[0, 1, 2, 3], [1, 1, 1, 1]]), is_live=True),
+        Lease("b", np.array([[2, 2, 2, 2]]), is_live=False),
+    ]
+    assert not watched_study(result, running, others).ended
+    assert watched_study(result, running, others[1:]).ended
+    assert pending(running, result.problem.space, others).tolist() == [
+        [0, 1, 2, 3],
+        [3, 2, 1, 0],
+        [1, 1, 1, 1],
+    ]
     assert 'data-value="8-16-32-64"' in text
 
 

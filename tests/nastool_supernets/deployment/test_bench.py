@@ -168,7 +168,7 @@ def test_what_was_not_scored_is_a_line_of_its_own(tmp_path):
     line, other = figure.data
     assert list(line.x) == [0.7, 0.8]  # by latency
     assert list(line.text) == ["int8", "torch"]
-    assert (other.name, list(other.y)) == ("bert-base, torch", [1.2, 1.2])
+    assert (other.name, list(other.y)) == ("bert-base, torch", [1.2, 1.2, 1.2])
     page = bench_page(rows, {"threads": 1, "load": None})
     assert "<b>load</b> not known" in page
     # Memory that nobody measured has no picture.
@@ -183,7 +183,10 @@ def test_what_was_not_scored_is_a_line_of_its_own(tmp_path):
         (("--max-length", "9"), "--max-length: expected --examples beside it"),
         (("--tokenizer", "x"), "--tokenizer: expected --text, --corpus or --examples beside it"),
         (("--plot", "x.png"), "--plot: must end in .html, got 'x.png'"),
-        (("--text", "x.txt"), "--text and --corpus measure masked-lm alone, got classification"),
+        (
+            ("--text", "x.txt"),
+            "measure language models alone, got classification",
+        ),
         (("--examples", "no.tsv"), "--examples: "),
     ],
 )

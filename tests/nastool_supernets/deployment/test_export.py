@@ -349,7 +349,7 @@ def test_merging_that_changes_the_model_is_refused(export, tmp_path):
         (["--labels", "2"], "head masked-lm takes no labels, got 2"),
         (["--head", "classification", "--labels", "a,a"], "two or more different labels"),
         (["--head", "classification", "--labels", "a,b,"], "none of them empty, got 'a', 'b', ''"),
-        (["--head", "question-answering", "--text", "x.txt"], "measure masked-lm alone"),
+        (["--head", "question-answering", "--text", "x.txt"], "measure language models alone"),
         (["--examples", "x.tsv"], "--examples measures the heads of tasks, got masked-lm"),
         (["--limit", "3"], "--limit: expected --text, --corpus or --examples beside it"),
         (["--max-length", "9", "--text", "x.txt"], "--max-length: expected --examples"),

@@ -178,7 +178,7 @@ def test_onnx_of_an_encoder_has_the_names_that_others_look_for(nastool, supernet
     bench = ("bench", "model", "--baseline", "none", "--sequence-length", "8", "--no-memory")
     assert nastool(*bench, "--rounds", "1", "--repeats", "1").exit_code == 0
     for words, message in (
-        (("--text", "x.txt"), "measure masked-lm alone, got encoder"),
+        (("--text", "x.txt"), "measure language models alone, got encoder"),
         (("--examples", "x.tsv"), "--examples measures the heads of tasks, got encoder"),
     ):
         run = nastool("export", "--model", "model", "--to", "again", *words)

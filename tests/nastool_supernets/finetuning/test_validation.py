@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from scipy.stats import spearmanr
 from transformers import BertConfig, BertForSequenceClassification
 
 from nastool import __version__ as nastool_version
@@ -26,6 +27,7 @@ from nastool_supernets.finetuning import subnets, workbench
 from nastool_supernets.finetuning.cost import seconds_of, steps_of
 from nastool_supernets.finetuning.tasks import read_task_file
 from nastool_supernets.finetuning.training import DivergedError
+from nastool_supernets.heads import with_head
 from nastool_supernets.saved import load_supernet, save_model
 
 QUICK = ("--epochs", "2", "--batch-size", "16", "--learning-rate", "0.005")
@@ -437,6 +439,76 @@ def test_kept_models_load_with_auto_classes(validate, tmp_path):
     assert (described["truncation"], described["padding"]) == (None, None)
     assert model(**batch).logits.shape == (2, 2)
     assert content["shapes"][0]["shape"] == "4-16"
+
+
+def embedded(model, tokenizer, texts):
+    """Embeddings as sentence-transformers makes them: the mean over a text's tokens."""
+    batch = tokenizer(texts, return_tensors="pt", padding=True, return_token_type_ids=False)
+    with torch.no_grad():
+        states = model(**batch).last_hidden_state
+    mask = batch["attention_mask"][:, :, None]
+    return (states * mask).sum(1) / mask.sum(1)
+
+
+def test_scores_are_drawn_by_seed(validate, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    options = ("--tasks", "mood", "--shape", "4-16", "--seeds", "2", "--epochs", "1")
+    content = found(validate(*options, "--tracker", "tensorboard", "--format", "json"))
+    folder = tmp_path / "nastool-runs" / "mine-validation" / "tensorboard"
+    drawn = EventAccumulator(str(folder)).Reload().Scalars("mood/accuracy/4-16-direct")
+    assert [event.step for event in drawn] == [0, 1]
+    values = [100 * event.value for event in drawn]
+    assert values == pytest.approx(content["shapes"][0]["scores"]["mood"]["accuracy"]["values"])
+
+
+@pytest.mark.parametrize("trains", [False, True])
+def test_embeddings_are_scored_by_the_order_of_pairs(
+    nastool, study, supernet, task_file, tmp_path, checked_json, trains
+):
+    train = f'train = "{task_file.parent / "pairs_train.jsonl"}"' if trains else ""
+    (tmp_path / "sts.toml").write_text(
+        f"""
+[sts]
+kind = "similarity"
+{train}
+dev = "{task_file.parent / "pairs_dev.jsonl"}"
+texts = ["one", "two"]
+label = "grade"
+"""
+    )
+    files = ("--supernet", str(supernet), "--task-file", "sts.toml", "--tasks", "sts", *QUICK)
+    told = nastool("validate", study, *files, "--shape", "8-16", "--dry-run").output
+    assert "Fine-tuning 1 shape on 1 task from 1 start with 1 seed" in told
+    run = nastool("validate", study, *files, "--shape", "8-16", "--keep", "--format", "json")
+    assert checked_json(run.stdout)["tasks"][0]["kind"] == "similarity"
+    (row,) = found(run)["shapes"]
+    (folder,) = (tmp_path / "nastool-models").glob("sts*")
+    assert nastool("export", "--model", str(folder), "--to", "encoder").exit_code == 0
+    from transformers import AutoModel
+
+    tokenizer = load_tokenizer(folder)
+    tuned = AutoModel.from_pretrained(folder)
+    deployed = AutoModel.from_pretrained("encoder", trust_remote_code=True)
+    lines = (task_file.parent / "pairs_dev.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    cosines = []
+    for model in (tuned, deployed):
+        sides = [embedded(model, tokenizer, [r[side] for r in rows]) for side in ("one", "two")]
+        cosines.append(torch.nn.functional.cosine_similarity(*sides).numpy())
+    np.testing.assert_allclose(*cosines, atol=1e-6)
+    expected = spearmanr(cosines[0].round(6), [r["grade"] for r in rows]).statistic
+    score = row["scores"]["sts"]["spearman"]["mean"]
+    assert score == pytest.approx(100 * expected, abs=1)
+    if not trains:
+        # The subnet as it is cut out.
+        cut = with_head(load_supernet(supernet).model.extract((8, 16)), "encoder")
+        np.testing.assert_allclose(
+            embedded(cut.eval(), tokenizer, ["a lovely film"]),
+            embedded(tuned, tokenizer, ["a lovely film"]),
+            atol=1e-6,
+        )
 
 
 def test_a_kept_model_tells_its_export_what_it_scored(validate, nastool, tmp_path):
