@@ -45,12 +45,20 @@ class Processes(Executor):
         return self._count
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
+        from concurrent.futures.process import BrokenProcessPool
+
         self._tidy()
-        pool = self._idle.pop() if self._idle else self._new()
-        with workers_begin():
-            future: Future[Any] = pool.submit(function, *arguments)
-        self._busy[future] = pool
-        return future
+        while True:
+            pool = self._idle.pop() if self._idle else self._new()
+            try:
+                with workers_begin():
+                    future: Future[Any] = pool.submit(function, *arguments)
+            except BrokenProcessPool:
+                # Its worker died while it had nothing to do.
+                pool.shutdown(wait=False, kill_workers=True)
+            else:
+                self._busy[future] = pool
+                return future
 
     def _new(self) -> Any:
         from loky.process_executor import ProcessPoolExecutor

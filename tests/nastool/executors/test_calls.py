@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -52,6 +53,16 @@ def test_what_a_user_can_act_on_comes_back(pool):
         with pytest.raises(InvalidInputError, match="two is too many"):
             list(called(executor, refused, [(1,), (2,)]))
         assert dict(called(executor, refused, [(1,), (3,)])) == {0: 1, 1: 3}
+
+
+def test_a_worker_that_dies_with_nothing_to_do_costs_nothing(pool):
+    (pid,) = dict(called(pool, os.getpid, [()])).values()
+    os.kill(pid, signal.SIGKILL)
+    # loky notices it in a moment.
+    until = time.monotonic() + 10
+    while time.monotonic() < until and not any(idle._flags.broken for idle in pool._idle):
+        time.sleep(0.02)
+    assert dict(called(pool, refused, [(1,), (3,)])) == {0: 1, 1: 3}
 
 
 def test_what_takes_too_long_is_given_up(pool):
