@@ -225,6 +225,10 @@ def test_an_objective_replaces_the_cost_of_its_name():
     assert own.fingerprint != problem().metric("params").fingerprint
 
 
+def test_costs_are_known_to_stores_of_earlier_versions():
+    assert problem().metric("params").fingerprint == "7443c919b7e9357f"
+
+
 def test_the_fingerprint_changes_with_whatever_changes_the_values():
     variants = [
         problem(),

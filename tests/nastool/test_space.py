@@ -280,3 +280,24 @@ def test_the_fingerprint_changes_with_the_content():
     ]
     assert len({space.fingerprint for space in variants}) == len(variants)
     assert Space(TOY.genes).fingerprint == TOY.fingerprint
+
+
+def test_the_first_index_that_is_none_is_named():
+    with pytest.raises(InvalidInputError, match="gene 'operator' must be an index below 2, got 5"):
+        NAMED.validate([[0, 5, 0], [7, 0, 0]])
+
+
+class Idle(Space):
+    """Where the first gene is at its least the second does not matter, and is at its most."""
+
+    def canonicalize(self, genotypes):
+        idle = genotypes[:, 0] == 0
+        return np.where(idle[:, None] & (np.arange(3) == 1), self.cardinalities - 1, genotypes)
+
+
+def test_draws_of_a_space_with_forms_of_its_own_are_such_forms():
+    space = Idle([Gene("a", (0, 1)), Gene("b", tuple(range(40))), Gene("c", (0, 1))])
+    drawn = space.sample(300, np.random.default_rng(0))
+    assert np.array_equal(space.canonicalize(drawn), drawn)
+    # 2 architectures where the first gene is 0, 80 where it is 1.
+    assert 0 < (drawn[:, 0] == 0).mean() < 0.08

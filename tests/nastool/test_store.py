@@ -297,13 +297,17 @@ def test_an_unreachable_server_is_one_line_without_the_password():
     assert "secret" not in str(info.value)
 
 
-def test_only_an_existing_store_is_opened_when_told_so(tmp_path):
+def test_only_an_existing_store_is_opened_when_told_so(tmp_path, monkeypatch):
+    here = tmp_path.with_name("here")
+    here.mkdir()
+    monkeypatch.chdir(here)
     url = f"sqlite:///{tmp_path}/a.db"
     with pytest.raises(StoreError, match="no such file"):
         open_store(url, create=False)
     assert not list(tmp_path.iterdir())
     open_store(url).close()
     open_store(url, create=False).close()
+    assert not list(here.iterdir())  # looking at a store leaves nothing where one stands
 
 
 def test_the_default_is_a_file_in_the_current_folder(tmp_path, monkeypatch):
