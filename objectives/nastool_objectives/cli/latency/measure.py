@@ -120,8 +120,8 @@ def measure(
     Shapes run merged, as they are deployed, with random weights, which latency does not depend on.
     What was measured is also kept in --storage, so that 'nastool verify' and searches on
     measured_latency, measured_energy and measured_memory do not measure it again. What --storage
-    knows of this device is not measured again either, where 20 of the known shapes repeat. The device
-    of an --executor is another machine's, where the executor has its one worker.
+    knows of this device is not measured again either, where 20 of the known shapes repeat. The
+    device of an --executor is another machine's, where the executor has its one worker.
     """
     from nastool.cli.progress import ProgressBar
     from nastool.deployment import Workload
