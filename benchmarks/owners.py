@@ -244,11 +244,14 @@ def campaigns(folder: Path, rounds: int, rng: random.Random) -> Count:
 @click.option("--kind", "kinds", multiple=True, help="run, corpus, export, campaign. Default: all.")
 def main(rounds: int, seed: int | None, kinds: tuple[str, ...]) -> None:
     """Start two at once, and count what goes wrong."""
+    import torch
+
     import nastool_supernets.cli.pretrain
     import nastool_supernets.training.pretraining  # noqa: F401 - imported before the forks
 
-    # Forked processes must not use the threads of their parent.
+    # Forked processes wait forever for threads that only their parent has.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    torch.set_num_threads(1)
     seed = random.SystemRandom().randrange(1 << 30) if seed is None else seed
     rng = random.Random(seed)
     known = {"run": runs, "corpus": corpora, "export": exports, "campaign": campaigns}
