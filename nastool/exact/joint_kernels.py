@@ -14,6 +14,22 @@ Int = NDArray[np.int64]
 
 
 @numba.njit(cache=True, nogil=True)
+def _least(effects: Int, open_genes: Int, all_sizes: Int) -> int:
+    """Least sum of a function's additive parts, shape (open genes, padded k)."""
+    total = 0
+    for position in range(len(open_genes)):
+        gene = open_genes[position]
+        if gene < 0:
+            break
+        # The array's own method takes seconds to compile.
+        smallest = effects[position, 0]
+        for c in range(1, all_sizes[gene]):
+            smallest = min(smallest, effects[position, c])
+        total += smallest
+    return total
+
+
+@numba.njit(cache=True, nogil=True)
 def _judge(
     residues: Int,
     effects: Int,
@@ -44,16 +60,7 @@ def _judge(
     """
     first = second = 0
     for k in range(len(residues)):
-        least = residues[k]
-        for position in range(len(open_genes)):
-            gene = open_genes[position]
-            if gene < 0:
-                break
-            # The array's own method takes seconds to compile.
-            smallest = effects[k, position, 0]
-            for c in range(1, all_sizes[gene]):
-                smallest = min(smallest, effects[k, position, c])
-            least += smallest
+        least = residues[k] + _least(effects[k], open_genes, all_sizes)
         if least > uppers[k]:
             return NOTHING
         if k == 0:
@@ -118,15 +125,7 @@ def _judge_surface(
     """
     least = np.empty(3, np.int64)
     for k in range(len(residues)):
-        total = residues[k]
-        for position in range(len(open_genes)):
-            gene = open_genes[position]
-            if gene < 0:
-                break
-            smallest = effects[k, position, 0]
-            for c in range(1, all_sizes[gene]):
-                smallest = min(smallest, effects[k, position, c])
-            total += smallest
+        total = residues[k] + _least(effects[k], open_genes, all_sizes)
         if total > uppers[k]:
             return NOTHING
         if k < 3:
