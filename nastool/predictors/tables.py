@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +13,7 @@ import numpy as np
 from nastool.choices import Choice
 from nastool.errors import InvalidInputError, MissingDependencyError
 from nastool.files.reading import is_file, read_json_object, read_table, reading
+from nastool.files.tables import csv_text
 from nastool.predictors.base import Floats
 from nastool.predictors.evidence import Repeats, conditions, groups_of, level, repeats_of
 from nastool.space import Genotypes, SearchSpace
@@ -92,17 +91,15 @@ class Measurements:
 
     def to_csv(self) -> str:
         """A table that `read_measurements` reads, with the targets in the column ``target``."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([*self.genes, *self.costs, TARGET])
         names = [
             dict(zip(feature_values(choices).tolist(), choices, strict=True))
             for choices in self.choices
         ]
+        rows = []
         for row, target in zip(self.features.tolist(), self.targets.tolist(), strict=True):
             choices = [known[value] for known, value in zip(names, row, strict=False)]
-            writer.writerow([*choices, *row[len(names) :], target])
-        return text.getvalue()
+            rows.append([*choices, *row[len(names) :], target])
+        return csv_text([*self.genes, *self.costs, TARGET], rows)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nastool.choices import check_name
 from nastool.errors import InvalidInputError
 from nastool.objective import read_only
 from nastool.predictors.base import CARD, Floats, Prediction, Predictor
-from nastool.space import check_name
 from nastool.testing.surroundings import global_generators_kept
 
 _WIDTHS = np.array([1.0, 2.0, 3.0, 5.0, 8.0])

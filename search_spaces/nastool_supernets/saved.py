@@ -13,7 +13,7 @@ from nastool.errors import InvalidInputError
 from nastool.files.hub import fetched
 from nastool.files.reading import is_file, is_folder, read_json_object
 from nastool.files.writing import digest, whole_file, write_whole
-from nastool_supernets.corpus.text import vocabulary_size
+from nastool_supernets.corpus.tokenizer import vocabulary_size
 from nastool_supernets.family import families, find_family, is_known
 from nastool_supernets.runtime.one_line import one_line
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +12,7 @@ from nastool.cli.options import count, plugin_option, whole
 from nastool.cli.pages import help_page
 from nastool.errors import InvalidInputError
 from nastool.files.documents import json_document
+from nastool.files.tables import csv_text
 from nastool.leftovers import temporary_folder
 from nastool_supernets.cli.qualities import MeasuredOn, measured_on_options, tokenizer_beside
 from nastool_supernets.cli.supernets import torch_needed
@@ -205,13 +204,10 @@ def _write(rows: list[Row], facts: dict[str, object], output_format: str) -> Non
         click.echo(json_document("bench", content))
         return
     if output_format == "csv":
-        text = io.StringIO()
         flat = [content | content.pop("quality") for content in (row.as_dict() for row in rows)]
         names = list(dict.fromkeys(name for content in flat for name in content))
-        writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(flat)
-        click.echo(text.getvalue(), nl=False)
+        lines = ([content.get(name) for name in names] for content in flat)
+        click.echo(csv_text(names, lines), nl=False)
         return
     from rich.table import Table
     from rich.text import Text

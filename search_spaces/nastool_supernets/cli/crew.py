@@ -59,7 +59,7 @@ class BenchRecipe:
             InvalidInputError: A part is not there.
         """
         from nastool.store import Store
-        from nastool_supernets.corpus.text import load_tokenizer
+        from nastool_supernets.corpus.tokenizer import load_tokenizer
         from nastool_supernets.finetuning.workbench import Workbench
         from nastool_supernets.saved import load_supernet
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from nastool.cli import completion
-from nastool.cli.cost import announce, count_of, dry_run_option
+from nastool.cli.cost import announce, dry_run_option
 from nastool.cli.options import count, parse_time, plugin_option, storage_option, whole
 from nastool.cli.pages import help_page
 from nastool.errors import InvalidInputError
@@ -29,6 +27,7 @@ from nastool_supernets.cli.supernets import (
     torch_needed,
 )
 from nastool_supernets.cli.texts import named_sources, open_corpus
+from nastool_supernets.cli.training_display import plan_line, step_display
 from nastool_supernets.cli.training_options import (
     configuration,
     distillation,
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
     from nastool_supernets.saved import Checkpoint
     from nastool_supernets.supernet import SingleShape
     from nastool_supernets.training.config import PretrainingConfig
-    from nastool_supernets.training.report import StepReport
 
 _RULES = ("sandwich", "random", "largest")
 _SAMPLINGS = ("uniform", "size-aware")
@@ -436,9 +434,9 @@ def pretrain(
                 workers=workers,
             )
             if workers.is_first:
-                announce(_plan(config, tokenised.train.shape[1]), pace.seconds(config))
+                announce(plan_line(config, tokenised.train.shape[1]), pace.seconds(config))
         elif saved is None and workers.is_first and not is_made:
-            announce(_plan(config, tokenised.train.shape[1]), limit)
+            announce(plan_line(config, tokenised.train.shape[1]), limit)
         if dry_run:
             return
         if workers.is_first and shape is None and config.head_steps >= config.steps > 0:
@@ -446,7 +444,7 @@ def pretrain(
                 f"All {config.steps} steps are those of the head stage: only the largest net is "
                 "trained (--head-steps)"
             )
-        with _step_display(config.steps, config.log_every) as on_step:
+        with step_display(config.steps, config.log_every) as on_step:
             result = train(
                 net,
                 tokenised.train,
@@ -477,38 +475,3 @@ def pretrain(
     click.echo(f"Trained {result.step} steps on {result.tokens:,} tokens: {output}")
     for name, value in result.perplexities.items():
         click.echo(f"  held-out perplexity, {name}: {value:,.2f}")
-
-
-def _plan(config: PretrainingConfig, length: int) -> str:
-    """What a training will do, in a line."""
-    tokens = config.steps * config.batch_size * length
-    return (
-        f"Training {config.steps:,} steps of {config.batch_size:,} blocks of {length} tokens, "
-        f"{count_of(tokens)} tokens in all"
-    )
-
-
-@contextmanager
-def _step_display(steps: int, log_every: int) -> Iterator[Callable[[StepReport], None]]:
-    """Show a progress bar on a terminal, and lines in a pipe."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    console = Console(stderr=True, highlight=False)
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), "{task.description}")
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=steps)
-
-        def show(report: StepReport) -> None:
-            losses = "  ".join(f"{role} {loss:.3f}" for role, loss in report.losses.items())
-            line = f"{losses}  {report.tokens_per_second:,.0f} tokens/s"
-            if report.utilisation is not None:
-                line += f"  {report.utilisation:.0%} of peak"
-            bar.update(task, completed=report.step, description=line)
-            if not console.is_terminal and report.step % log_every == 0:
-                console.print(f"step {report.step}/{steps}  {line}", soft_wrap=True)
-            if report.perplexities is not None:
-                values = "  ".join(f"{k} {v:,.1f}" for k, v in report.perplexities.items())
-                console.print(f"step {report.step}: held-out perplexity  {values}", soft_wrap=True)
-
-        yield show

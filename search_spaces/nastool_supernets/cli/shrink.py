@@ -352,7 +352,7 @@ def _texts(folder: Path, net: Supernet, to: Path, settings: dict[str, Any]) -> A
     from nastool_supernets.cli.texts import named_sources, open_corpus
     from nastool_supernets.corpus.corpus import fixed_masks
     from nastool_supernets.corpus.masked_text import check_corpus, check_length
-    from nastool_supernets.corpus.text import load_tokenizer
+    from nastool_supernets.corpus.tokenizer import load_tokenizer
 
     sources = named_sources(tuple(settings["text"]), (), settings["text_field"], streaming=False)
     corpus = open_corpus(
@@ -447,7 +447,7 @@ def _export(
     recovered: bool,
 ) -> None:
     """Write the chosen model as it ships, with a card."""
-    from nastool_supernets.corpus.text import load_tokenizer
+    from nastool_supernets.corpus.tokenizer import load_tokenizer
     from nastool_supernets.deployment.checks import TOLERANCE, merging_difference
     from nastool_supernets.deployment.export import check_difference, export
     from nastool_supernets.deployment.report import Metric, Origin

@@ -334,7 +334,7 @@ def check_reading(
     Raises:
         InvalidInputError: If it cannot.
     """
-    from nastool_supernets.corpus.text import load_tokenizer, vocabulary_size
+    from nastool_supernets.corpus.tokenizer import load_tokenizer, vocabulary_size
 
     if net is not None and (length or 0) > net.config.max_position_embeddings:
         raise InvalidInputError(

@@ -279,7 +279,7 @@ def validate(
     from nastool.study import load_result
     from nastool_supernets.corpus.corpus import load_corpus
     from nastool_supernets.corpus.masked_text import check_corpus, known_positions
-    from nastool_supernets.corpus.text import load_tokenizer
+    from nastool_supernets.corpus.tokenizer import load_tokenizer
     from nastool_supernets.finetuning import report as reports
     from nastool_supernets.finetuning.subnets import Mode
     from nastool_supernets.runtime.precision import resolve_dtype

@@ -37,13 +37,7 @@ from nastool_supernets.corpus.tasks import (
     TaskName,
     apply_fixed,
 )
-from nastool_supernets.corpus.text import (
-    Source,
-    load_tokenizer,
-    save_tokenizer,
-    vocabulary_gaps,
-    vocabulary_size,
-)
+from nastool_supernets.corpus.text import Source
 from nastool_supernets.corpus.tokenising import (
     KINDS,
     HeldOut,
@@ -51,6 +45,12 @@ from nastool_supernets.corpus.tokenising import (
     join_parts,
     remove_parts,
     tokenise_share,
+)
+from nastool_supernets.corpus.tokenizer import (
+    load_tokenizer,
+    save_tokenizer,
+    vocabulary_gaps,
+    vocabulary_size,
 )
 from nastool_supernets.runtime.parallel import ALONE, Workers
 

@@ -24,6 +24,7 @@ from nastool.errors import InfeasibleError, InvalidInputError
 from nastool.exact.certificate import Certificate
 from nastool.exact.task import Outcome
 from nastool.files.reading import is_file, read_text
+from nastool.files.tables import csv_text
 from nastool.files.writing import write_whole
 from nastool.predictors.evaluation import Scores, score
 from nastool.predictors.separable import Separable
@@ -465,11 +466,9 @@ def read_rows(file: Path, space: SearchSpace) -> dict[Genotype, Row]:
 
 def write_rows(file: Path, space: SearchSpace, known: dict[Genotype, Row]) -> None:
     """Write the table of a campaign, whole."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(_COLUMNS)
     texts = space.texts(np.array(list(known), dtype=np.int64))
-    for text, its in zip(texts, known.values(), strict=True):
-        predicted = "" if math.isnan(its.predicted) else repr(its.predicted)
-        writer.writerow([its.round, text, predicted, repr(its.loss)])
-    write_whole(file, stream.getvalue())
+    rows = (
+        [its.round, text, its.predicted, its.loss]
+        for text, its in zip(texts, known.values(), strict=True)
+    )
+    write_whole(file, csv_text(_COLUMNS, rows))

@@ -31,7 +31,7 @@ from nastool_supernets.corpus.tasks import (
     Task,
     random_generator,
 )
-from nastool_supernets.corpus.text import load_tokenizer, save_tokenizer
+from nastool_supernets.corpus.tokenizer import load_tokenizer, save_tokenizer
 from nastool_supernets.family import family_of
 from nastool_supernets.measuring.perplexities import perplexities
 from nastool_supernets.runtime.parallel import Workers

@@ -19,7 +19,7 @@ from nastool.errors import InvalidInputError
 from nastool.files.reading import first_line, is_file, is_folder, read_json_object
 from nastool_supernets.corpus.identity import describe_tokenizer
 from nastool_supernets.corpus.targets import Targets
-from nastool_supernets.corpus.text import load_tokenizer, vocabulary_size
+from nastool_supernets.corpus.tokenizer import load_tokenizer, vocabulary_size
 from nastool_supernets.family import find_family, is_known, net_of
 from nastool_supernets.genotypes import row
 from nastool_supernets.runtime.precision import autocast

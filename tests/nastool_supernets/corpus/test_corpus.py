@@ -16,14 +16,8 @@ from nastool_supernets.corpus import text, tokenising
 from nastool_supernets.corpus.corpus import load_corpus, prepare_corpus
 from nastool_supernets.corpus.masking import Masking
 from nastool_supernets.corpus.tasks import IGNORED_LABEL, Batches, apply_fixed, random_generator
-from nastool_supernets.corpus.text import (
-    HubDataset,
-    TextFile,
-    load_tokenizer,
-    save_tokenizer,
-    text_files,
-    train_tokenizer,
-)
+from nastool_supernets.corpus.text import HubDataset, TextFile, text_files
+from nastool_supernets.corpus.tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
 from nastool_supernets.runtime.parallel import Workers
 
 WORDS = [f"{a}{b}" for a in "bcdfgklm" for b in ("a", "en", "ilt", "orp")]

@@ -108,7 +108,8 @@ def test_the_command_measures_what_may_be_on_the_front(tmp_path, monkeypatch, to
 def toy_net(tmp_path_factory):
     """A net of random weights with 343 shapes, and a text."""
     torch = pytest.importorskip("torch")
-    from nastool_supernets.corpus.text import text_files, train_tokenizer
+    from nastool_supernets.corpus.text import text_files
+    from nastool_supernets.corpus.tokenizer import train_tokenizer
     from nastool_supernets.saved import save_model
     from nastool_supershaper.modeling import SuperShaperForMaskedLM
     from nastool_supershaper.supernet_config import SuperShaperConfig
