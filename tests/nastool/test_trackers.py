@@ -133,10 +133,10 @@ def test_trackio_is_told_apart_by_folder_and_prints_nothing(here, monkeypatch, c
 
     def init(**settings):
         calls.append(settings)
-        print("* a word of it")
+        sys.stdout.write("* a word of it")
         return SimpleNamespace(log=lambda values, step: calls.append((step, values)))
 
-    faked = SimpleNamespace(init=init, finish=lambda: print("* finished"))
+    faked = SimpleNamespace(init=init, finish=lambda: sys.stdout.write("* finished"))
     monkeypatch.setitem(sys.modules, "trackio", faked)
     monkeypatch.setattr(trackers, "find_spec", lambda name: name == "trackio" or None)
     assert trackers.open_trackers(None, here, 0, {}) == []  # it would write into the home
