@@ -1,4 +1,4 @@
-"""``--tracker``: curves of what a command does in TensorBoard, Weights & Biases or MLflow."""
+"""``--tracker``: curves of what a command does in TensorBoard, W&B, MLflow or trackio."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from nastool.errors import one_line
+from nastool.trackers import TRACKERS
 
 if TYPE_CHECKING:
     from nastool.comparison import Comparison
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-_NAMES = ("tensorboard", "wandb", "mlflow", "none")
+TRACKER = click.Choice((*TRACKERS, "none"))
+"""What ``--tracker`` takes."""
 
 _FOLDER = Path("nastool-runs")
 """Where studies without a folder of their own have one for what trackers write."""
@@ -135,9 +137,9 @@ def tracker_option(command: _F) -> _F:
         "--tracker",
         "trackers",
         multiple=True,
-        type=click.Choice(_NAMES),
+        type=TRACKER,
         metavar="NAME",
-        help=f"Also draw curves in {', '.join(_NAMES[:-1])}; repeatable. TensorBoard's lie in "
+        help=f"Also draw curves in {', '.join(TRACKERS)}; repeatable. TensorBoard's lie in "
         f"{_FOLDER}/NAME. Default: none.",
     )
     @functools.wraps(command)

@@ -11,6 +11,7 @@ from nastool.cli import completion
 from nastool.cli.cost import announce, dry_run_option
 from nastool.cli.options import count, parse_time, plugin_option, storage_option, whole
 from nastool.cli.pages import help_page
+from nastool.cli.tracking import TRACKER
 from nastool.errors import InvalidInputError
 from nastool_supernets.cli.starts import (
     Start,
@@ -226,7 +227,7 @@ def _presets() -> str:
     "--tracker",
     "trackers",
     multiple=True,
-    type=click.Choice(("tensorboard", "wandb", "mlflow", "none")),
+    type=TRACKER,
     help="Where curves go; repeatable. Default: what is installed.",
 )
 @click.option("--seed", type=whole, help="Seed of order, masks and shapes.")
