@@ -17,7 +17,7 @@ from nastool.cli.streams import BROKEN_PIPE, OUTPUT, give_up_output, standard_st
 
 # Not nastool.plugins: the help page should not wait for numpy.
 from nastool.discovery import COMMANDS, available, find
-from nastool.errors import InvalidInputError, NastoolError, nearest
+from nastool.errors import InvalidInputError, NastoolError, first_line, nearest
 from nastool.interrupt import INTERRUPTED, signals_interrupt, unraised_interrupts
 
 
@@ -79,8 +79,7 @@ def _foreign(error: Exception) -> str:
         type(error).__name__ == "OutOfMemoryError" or "allocate memory" in text
     )
     if isinstance(error, MemoryError) or allocation:
-        first = (text.strip().splitlines() or [""])[0]
-        return "not enough memory" + (f": {first}" if first else "")
+        return "not enough memory" + (f": {first_line(error)}" if text.strip() else "")
     if isinstance(error, RecursionError):
         return "something is nested too deeply to be read"
     if isinstance(error, UnicodeError):

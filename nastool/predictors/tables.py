@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from nastool.choices import Choice
-from nastool.errors import InvalidInputError, MissingDependencyError
+from nastool.errors import InvalidInputError, MissingDependencyError, one_line
 from nastool.files.reading import is_file, read_json_object, read_table, reading
 from nastool.files.tables import csv_text
 from nastool.predictors.base import Floats
@@ -179,13 +179,9 @@ def _read_parquet(path: Path) -> dict[str, list[Any]]:
         raise MissingDependencyError(
             "reading parquet needs pyarrow: pip install pyarrow, or give a CSV file"
         ) from error
-    with reading(path):
-        try:
-            table = parquet.read_table(path)
-            columns = {name.strip(): column for name, column in table.to_pydict().items()}
-        except ArrowException as error:
-            reason = str(error).strip().splitlines()[0]
-            raise InvalidInputError(f"cannot read {path}: {reason}") from error
+    with reading(path), one_line(f"cannot read {path}", InvalidInputError, ArrowException):
+        table = parquet.read_table(path)
+        columns = {name.strip(): column for name, column in table.to_pydict().items()}
     if len(columns) != len(table.column_names):
         raise InvalidInputError(f"{path}: column names must be distinct, got {table.column_names}")
     return columns

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from nastool.constraint import parse_whole
 from nastool.errors import InvalidInputError
+from nastool.pareto import least_up_to
 
 _DEVIATIONS = 4.0
 """Standard deviations by which a shape may turn out better than expected."""
@@ -136,7 +137,4 @@ def _least_before(
     costs: NDArray[np.float64], values: NDArray[np.float64], rows: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """For every shape the least value among some that cost no more; infinite without any."""
-    order = rows[np.argsort(costs[rows], kind="stable")]
-    least = np.concatenate([[np.inf], np.minimum.accumulate(values[order])])
-    places: NDArray[np.int64] = np.searchsorted(costs[order], costs, side="right")
-    return least[places]
+    return least_up_to(costs, costs[rows], values[rows])
