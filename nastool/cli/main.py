@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, Any
@@ -138,14 +137,8 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx
-        plugins = available(COMMANDS)
-        room = formatter.width - max(len(plugin.name) for plugin in plugins) - 6
-        rows = [
-            (plugin.name, textwrap.shorten(plugin.summary, room, placeholder=" ..."))
-            for plugin in plugins
-        ]
         with formatter.section("Commands"):
-            formatter.write_dl(rows)
+            formatter.write_dl([(plugin.name, plugin.summary) for plugin in available(COMMANDS)])
 
     def main(
         self,
