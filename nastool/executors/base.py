@@ -25,6 +25,9 @@ class Executor(ABC):
     dies_alone = True
     """Whether a worker that dies fails the calls only that it was busy with."""
 
+    deaths = 2
+    """Workers that must have died of a shape for it to be at fault."""
+
     timeout: float | None = None
     """Seconds that one shape may take; None for as long as it needs."""
 

@@ -46,13 +46,14 @@ class DaskCluster(Executor):
         self._address = address
         self.chunk = chunk
         self._client: Any = None
-        self._pool: Any = None
+        self._tasks: dict[Future[Any], Any] = {}
         self._workers, self._seen = 1, float("-inf")
 
     def _open(self) -> Any:
         if self._client is None:
-            # It says in many lines what is said here in one.
-            logging.getLogger("distributed").setLevel(logging.CRITICAL)
+            # It says in many lines what is said here in one, each part with a level of its own.
+            for name in [n for n in logging.root.manager.loggerDict if n.startswith("distributed")]:
+                logging.getLogger(name).setLevel(logging.CRITICAL)
             where = self._address or "a cluster of this machine"
             given = {"processes": True, "threads_per_worker": 1} if self._address is None else {}
             try:
@@ -63,7 +64,6 @@ class DaskCluster(Executor):
                 raise InvalidInputError(
                     f"executor dask: cannot reach {where}: {in_one_line(error)}"
                 ) from error
-            self._pool = self._client.get_executor(pure=False, retries=0)
         return self._client
 
     @property
@@ -85,9 +85,29 @@ class DaskCluster(Executor):
         )
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
-        self._open()
-        future: Future[Any] = self._pool.submit(function, *arguments)
+        client = self._open()
+        future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()
+        self._tasks[future] = task = client.submit(function, *arguments, pure=False, retries=0)
+
+        async def pass_on() -> None:
+            # Not by Dask's own executor: its futures never end where a result is lost on its way,
+            # with the worker that had it, and computing it again fails.
+            try:
+                value = await client.gather(task, asynchronous=True)
+            except BaseException as error:  # noqa: BLE001  # whatever it was is the future's
+                future.set_exception(error)
+            else:
+                future.set_result(value)
+            self._tasks.pop(future, None)
+
+        client.loop.add_callback(pass_on)
         return future
+
+    def drop(self, future: Future[Any]) -> None:
+        task = self._tasks.pop(future, None)
+        if task is not None:
+            task.cancel()
 
     def died(self, error: BaseException) -> str:
         if isinstance(error, self._distributed.KilledWorker):
@@ -98,9 +118,10 @@ class DaskCluster(Executor):
 
     def close(self) -> None:
         if self._client is not None:
-            self._pool.shutdown(wait=False)
+            for future in list(self._tasks):
+                self.drop(future)
             self._client.close()
-            self._client = self._pool = None
+            self._client = None
             self._seen = float("-inf")
 
 

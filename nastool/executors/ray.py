@@ -29,6 +29,9 @@ class RayCluster(Executor):
         MissingDependencyError: Ray is not installed.
     """
 
+    deaths = 5
+    """Until a node notices that a worker is gone it goes on to hand calls to it."""
+
     def __init__(
         self,
         address: str | None = None,
