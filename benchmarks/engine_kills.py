@@ -106,9 +106,8 @@ def engine(text: str, workers: int = _WORKERS) -> Iterator[str]:
         address = f"tcp://127.0.0.1:{port}"
         scheduler = ["dask", "scheduler", "--host", "127.0.0.1", "--port", str(port)]
         worker = ["dask", "worker", address, "--nworkers", str(workers), "--nthreads", "1"]
-        # A worker that dies is one retry, not three before it is told.
-        os.environ["DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES"] = "0"
-        with _started([*scheduler, "--no-dashboard"], [*worker, "--no-dashboard"]):
+        quiet = ["--dashboard-address", "127.0.0.1:0"]
+        with _started([*scheduler, *quiet], [*worker, *quiet]):
             yield f"dask[{address}]"
     elif text == "ray":
         # Its node asks for a password even of itself, which not every machine can give it.

@@ -11,6 +11,10 @@ from nastool.attributes import attribute
 from nastool.errors import InvalidInputError
 
 
+DEATHS_OF_NOTHING = 4
+"""Workers that must have died of a shape where those count on which it only waited, too."""
+
+
 class Executor(ABC):
     """Calls functions somewhere, several at a time; what is called is `nastool.executors.serving`.
 

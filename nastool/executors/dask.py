@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError, in_one_line
-from nastool.executors.base import Executor
+from nastool.executors.base import DEATHS_OF_NOTHING, Executor
 from nastool.executors.loading import positive, read_settings
 
 _LOOK = 2.0
@@ -23,7 +24,7 @@ class DaskCluster(Executor):
     """Evaluates on the workers of a Dask cluster, which may come and go.
 
     The scheduler notices a worker that dies and has what it held done by others; a shape of which
-    several die has failed.
+    several die has failed. It blames what only waited on the worker, too.
 
     Args:
         address: Of the scheduler; a cluster of this machine, for this run, by default.
@@ -55,7 +56,11 @@ class DaskCluster(Executor):
             for name in [n for n in logging.root.manager.loggerDict if n.startswith("distributed")]:
                 logging.getLogger(name).setLevel(logging.CRITICAL)
             where = self._address or "a cluster of this machine"
-            given = {"processes": True, "threads_per_worker": 1} if self._address is None else {}
+            given: dict[str, Any] = {}
+            if self._address is None:
+                given = {"processes": True, "threads_per_worker": 1}
+                # Its usual port may be another cluster's.
+                given["dashboard_address"] = "127.0.0.1:0"
             try:
                 self._client = self._distributed.Client(
                     self._address, timeout=_PATIENCE, set_as_default=False, **given
@@ -111,6 +116,7 @@ class DaskCluster(Executor):
 
     def died(self, error: BaseException) -> str:
         if isinstance(error, self._distributed.KilledWorker):
+            self.deaths = max(2, math.ceil(DEATHS_OF_NOTHING / (error.allowed_failures + 1)))
             return "every worker that was given it died"
         if isinstance(error, self._distributed.client.FutureCancelledError):
             raise self._gone(error)

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from nastool.errors import InvalidInputError, MissingDependencyError, in_one_line
-from nastool.executors.base import Executor
+from nastool.executors.base import DEATHS_OF_NOTHING, Executor
 from nastool.executors.loading import positive, read_settings
 
 _LOOK = 2.0
@@ -29,8 +29,7 @@ class RayCluster(Executor):
         MissingDependencyError: Ray is not installed.
     """
 
-    deaths = 5
-    """Until a node notices that a worker is gone it goes on to hand calls to it."""
+    deaths = DEATHS_OF_NOTHING
 
     def __init__(
         self,
