@@ -19,7 +19,7 @@ from rich.progress import track
 from rich.table import Table
 
 from nastool.cli.output import wide_console
-from nastool_supernets.corpus.text import load_tokenizer
+from nastool_supernets.corpus.tokenizer import load_tokenizer
 from nastool_supernets.finetuning.data import load_task
 from nastool_supernets.finetuning.encoding import encode
 from nastool_supernets.finetuning.picks import named_shape

@@ -10,7 +10,6 @@ from typing import Any, Self
 from nastool.attributes import attribute
 from nastool.errors import InvalidInputError
 
-
 DEATHS_OF_NOTHING = 4
 """Workers that must have died of a shape where those count on which it only waited, too."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from nastool.choices import Choice
-from nastool.errors import InvalidInputError, MissingDependencyError
+from nastool.errors import InvalidInputError, MissingDependencyError, one_line
 from nastool.files.reading import is_file, read_json_object, read_table, reading
+from nastool.files.tables import csv_text
 from nastool.predictors.base import Floats
 from nastool.predictors.evidence import Repeats, conditions, groups_of, level, repeats_of
 from nastool.space import Genotypes, SearchSpace
@@ -92,17 +91,15 @@ class Measurements:
 
     def to_csv(self) -> str:
         """A table that `read_measurements` reads, with the targets in the column ``target``."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([*self.genes, *self.costs, TARGET])
         names = [
             dict(zip(feature_values(choices).tolist(), choices, strict=True))
             for choices in self.choices
         ]
+        rows = []
         for row, target in zip(self.features.tolist(), self.targets.tolist(), strict=True):
             choices = [known[value] for known, value in zip(names, row, strict=False)]
-            writer.writerow([*choices, *row[len(names) :], target])
-        return text.getvalue()
+            rows.append([*choices, *row[len(names) :], target])
+        return csv_text([*self.genes, *self.costs, TARGET], rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,13 +179,9 @@ def _read_parquet(path: Path) -> dict[str, list[Any]]:
         raise MissingDependencyError(
             "reading parquet needs pyarrow: pip install pyarrow, or give a CSV file"
         ) from error
-    with reading(path):
-        try:
-            table = parquet.read_table(path)
-            columns = {name.strip(): column for name, column in table.to_pydict().items()}
-        except ArrowException as error:
-            reason = str(error).strip().splitlines()[0]
-            raise InvalidInputError(f"cannot read {path}: {reason}") from error
+    with reading(path), one_line(f"cannot read {path}", InvalidInputError, ArrowException):
+        table = parquet.read_table(path)
+        columns = {name.strip(): column for name, column in table.to_pydict().items()}
     if len(columns) != len(table.column_names):
         raise InvalidInputError(f"{path}: column names must be distinct, got {table.column_names}")
     return columns

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.evaluations import Evaluations
+from nastool.pareto import least_up_to
 from nastool.problem import Problem
 from nastool.space import Genotypes
 from nastool.strategies.base import State, Strategy
@@ -203,12 +204,7 @@ def _least(
         values: Shape (k,).
     """
     if others.shape[1] == 1:
-        order = np.argsort(of[:, 0], kind="stable")
-        least = np.concatenate([[np.inf], np.minimum.accumulate(values[order])])
-        found: NDArray[np.float64] = least[
-            np.searchsorted(of[order, 0], others[:, 0], side="right")
-        ]
-        return found
+        return least_up_to(others[:, 0], of[:, 0], values)
     found = np.full(len(others), np.inf)
     step = max(1, _CELLS // max(1, len(of) * max(1, of.shape[1])))
     for begin in range(0, len(others), step):

@@ -10,13 +10,12 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging
 
-from nastool.errors import InvalidInputError
+from nastool.errors import InvalidInputError, one_line
 from nastool.files.reading import is_file, is_folder
 from nastool_decoder.decoder_config import DecoderConfig
 from nastool_decoder.family import Decoder as Family
 from nastool_decoder.modeling import MOST_CHOICES, Decoder, levels
 from nastool_decoder.space import DecoderSpace, spread
-from nastool_supernets.runtime.one_line import one_line
 
 _FULL = "full_attention"
 

@@ -194,7 +194,7 @@ class Family(ABC):
     def begin(self, options: Options) -> PreTrainedModel:
         """Make the supernet that one of `starts` names."""
         del options
-        raise InvalidInputError(f"{self.name} starts from --config or --supernet")
+        raise InvalidInputError(f"{self.name} starts from --size or --supernet")
 
     def space_before(self, options: Options) -> SearchSpace | None:
         """The space of what `begin` would make, without any weights; None where only they say it.

@@ -102,11 +102,15 @@ class SuperShaper(Family):
     def options(self) -> Sequence[click.Option]:
         return (
             click.Option(["--bert"], metavar="PATH_OR_HUB", help="BERT checkpoint to start from."),
-            click.Option(["--widths"], metavar="W,W,...", help="Hidden sizes a layer can take."),
+            click.Option(
+                ["--widths"],
+                metavar="W,W,...",
+                help="Hidden sizes a layer can take. Default: those of what it starts from.",
+            ),
             click.Option(
                 ["--layers"],
                 type=click.IntRange(min=1),
-                help="Grow a pretrained model to so many layers.",
+                help="Grow a pretrained model to so many layers. Default: its own.",
             ),
             click.Option(
                 ["--reorder"], is_flag=True, help="First sort the hidden dimensions by importance."
@@ -117,9 +121,7 @@ class SuperShaper(Family):
         from nastool_supershaper.starts import sized_config
 
         if options["layers"] is not None:
-            raise InvalidInputError(
-                "--layers: expected --bert or --supernet beside it, got --config"
-            )
+            raise InvalidInputError("--layers: expected --bert or --supernet beside it, got --size")
         return sized_config(size, options["widths"], vocabulary)
 
     def begin(self, options: Options) -> PreTrainedModel:
@@ -134,9 +136,7 @@ class SuperShaper(Family):
         from nastool_supershaper.starts import grown
 
         if options["widths"] is not None:
-            raise InvalidInputError(
-                "--widths: expected --bert or --config beside it, got --supernet"
-            )
+            raise InvalidInputError("--widths: expected --bert or --size beside it, got --supernet")
         return grown(cast("SuperShaperForMaskedLM", model), options["layers"])
 
     def check(self, model: PreTrainedModel, options: Options) -> None:

@@ -11,9 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from nastool.errors import InvalidInputError
+from nastool.errors import InvalidInputError, one_line
 from nastool.files.reading import read_json_object
-from nastool_supernets.runtime.one_line import one_line
 from nastool_supershaper.family import SuperShaper
 from nastool_supershaper.shaped_bert import (
     MODELS,

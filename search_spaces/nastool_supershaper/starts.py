@@ -91,13 +91,13 @@ def read_sizes(name: str) -> dict[str, Any]:
         sizes = read_json_object(Path(name))
     except InvalidInputError as error:
         raise InvalidInputError(
-            f"--config: expected {', '.join(SuperShaper.sizes)} or a JSON file of sizes, got "
+            f"--size: expected {', '.join(SuperShaper.sizes)} or a JSON file of sizes, got "
             f"{name!r}: {error}"
         ) from error
     # The configuration takes any name, as transformers has it: a misspelt one would go unnoticed.
     unknown = sizes.keys() - SuperShaperConfig().to_dict().keys()
     if unknown:
-        raise InvalidInputError(f"--config: {name} has unknown sizes {', '.join(sorted(unknown))}")
+        raise InvalidInputError(f"--size: {name} has unknown sizes {', '.join(sorted(unknown))}")
     return sizes
 
 

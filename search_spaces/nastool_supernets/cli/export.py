@@ -35,7 +35,7 @@ _HEADS = ("masked-lm", "causal-lm", "classification", "regression", "question-an
     "nastool export mine --shape 3 --supernet runs/supernet --to exported --onnx --int8",
     groups={
         "What is exported": "--shape --supernet --model --head --labels --tokenizer --licence",
-        "Forms": "--dtype --onnx --int8 --openvino --tolerance",
+        "Forms": "--dtype --onnx --int8 --openvino --pad --tolerance",
         "Checks": "--text --corpus --examples --limit --max-length --seed",
         "Hub": "--push --private",
     },
@@ -67,13 +67,16 @@ _HEADS = ("masked-lm", "causal-lm", "classification", "regression", "question-an
 @click.option(
     "--head",
     type=click.Choice(_HEADS),
-    help="What the model ends in; an encoder "
-    "ends in its hidden states, for embeddings. Default: that of pre-training.",
+    metavar="HEAD",
+    help=f"What the model ends in: {', '.join(_HEADS)}; an encoder ends in its hidden states, for "
+    "embeddings. Default: that of pre-training.",
 )
 @click.option(
     "--labels", metavar="N|NAME,...", help="Classes of a classification: how many, or names."
 )
-@click.option("--tokenizer", metavar="PATH_OR_HUB", help="Default: that of the supernet or model.")
+@click.option(
+    "--tokenizer", metavar="PATH_OR_HUB", help="Tokenizer. Default: that of the supernet or model."
+)
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "bfloat16", "float16"]),

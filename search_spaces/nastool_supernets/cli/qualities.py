@@ -132,7 +132,7 @@ def tokenizer_beside(given: str | None, beside: Path) -> PreTrainedTokenizerFast
         InvalidInputError: There is none.
     """
     from nastool.files.reading import is_file
-    from nastool_supernets.corpus.text import load_tokenizer
+    from nastool_supernets.corpus.tokenizer import load_tokenizer
 
     if given is None and not is_file(beside / "tokenizer.json"):
         raise InvalidInputError(f"{beside} has no tokenizer.json: give one with --tokenizer")

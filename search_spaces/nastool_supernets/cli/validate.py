@@ -45,7 +45,7 @@ _WORTH_TIMING = 2_000
 
 
 @help_page(
-    "nastool validate mine --supernet runs/supernet --task-file reviews.tsv",
+    "nastool validate mine --supernet runs/supernet --task-file reviews.toml",
     "nastool validate mine --supernet runs/supernet --tasks sst2 --pick knee --seeds 3",
     groups={
         "Shapes": "--pick --shape --mode",
@@ -122,12 +122,28 @@ _WORTH_TIMING = 2_000
 )
 @click.option("--seeds", type=count, default="1", show_default=True, help="Seeds of every score.")
 @click.option("--epochs", type=count, help="Epochs. Default: as published, 10.")
-@click.option("--max-steps", type=count, help="Optimizer steps a fine-tuning at most.")
-@click.option("--train-examples", type=count, help="Training examples a task at most.")
-@click.option("--dev-examples", type=count, help="Examples to score on at most.")
-@click.option("--batch-size", type=count, help="Examples an optimizer step.")
-@click.option("--learning-rate", type=number, help="Peak learning rate.")
-@click.option("--max-length", type=count, help="Tokens of an example at most.")
+@click.option(
+    "--max-steps",
+    type=count,
+    help="Optimizer steps a fine-tuning at most. Default: all of its epochs.",
+)
+@click.option(
+    "--train-examples", type=count, help="Training examples a task at most. Default: all."
+)
+@click.option("--dev-examples", type=count, help="Examples to score on at most. Default: all.")
+@click.option(
+    "--batch-size", type=count, help="Examples an optimizer step. Default: the task's, 32."
+)
+@click.option(
+    "--learning-rate",
+    type=number,
+    help="Peak learning rate. Default: the task's, 5e-05, or 1e-05 of SQuAD.",
+)
+@click.option(
+    "--max-length",
+    type=count,
+    help="Tokens of an example at most. Default: the task's, 128, or 512 of SQuAD.",
+)
 @click.option(
     "--group-by-length",
     is_flag=True,
@@ -148,8 +164,20 @@ _WORTH_TIMING = 2_000
     help="Steps of masked language modelling before fine-tuning, for partial and scratch. "
     "Default: 1000 for partial, 0 for scratch alone.",
 )
-@click.option("--pretrain-batch-size", type=count, default="32", show_default=True)
-@click.option("--pretrain-learning-rate", type=number, default=2e-4, show_default=True)
+@click.option(
+    "--pretrain-batch-size",
+    type=count,
+    default="32",
+    show_default=True,
+    help="Blocks of text a step of it.",
+)
+@click.option(
+    "--pretrain-learning-rate",
+    type=number,
+    default=2e-4,
+    show_default=True,
+    help="Peak learning rate of it.",
+)
 @click.option(
     "--text",
     multiple=True,
@@ -171,10 +199,12 @@ _WORTH_TIMING = 2_000
     "distillation_mix",
     type=number,
     metavar="MIX",
-    help="Share of a teacher's predictions in the loss. Default teacher: the fine-tuned largest "
-    "subnet.",
+    help="Share of a teacher's predictions in the loss. Default: 0. Without --teacher that is the "
+    "fine-tuned largest subnet.",
 )
-@click.option("--temperature", type=number, help="Softens both predictions of --distil.")
+@click.option(
+    "--temperature", type=number, help="Softens both predictions of --distil. Default: 1."
+)
 @click.option(
     "--teacher",
     "teacher_texts",
@@ -206,7 +236,7 @@ _WORTH_TIMING = 2_000
     "--format",
     "output_format",
     type=click.Choice(["table", "json", "csv"]),
-    help="Default: table.",
+    help="How results are shown. Default: table.",
 )
 @click.option(
     "--output",
@@ -279,7 +309,7 @@ def validate(
     from nastool.study import load_result
     from nastool_supernets.corpus.corpus import load_corpus
     from nastool_supernets.corpus.masked_text import check_corpus, known_positions
-    from nastool_supernets.corpus.text import load_tokenizer
+    from nastool_supernets.corpus.tokenizer import load_tokenizer
     from nastool_supernets.finetuning import report as reports
     from nastool_supernets.finetuning.subnets import Mode
     from nastool_supernets.runtime.precision import resolve_dtype

@@ -16,7 +16,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from nastool.deployment import Deployment, Workload
 from nastool.devices import Device, timing_of
-from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
+from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError, one_line
 from nastool.files.reading import read_json_object
 from nastool.plugins import load_device
 from nastool_objectives.latency.padding import NONE
@@ -25,7 +25,6 @@ from nastool_supernets.deployment.checks import Quality
 from nastool_supernets.deployment.runtimes import FILES, RUNS, Run
 from nastool_supernets.deployment.sizes import bytes_of, forms_in, peak_memory
 from nastool_supernets.family import find_family, is_known
-from nastool_supernets.runtime.one_line import one_line
 from nastool_supernets.saved import load_shape
 
 Progress = Callable[[int, int, str], None]

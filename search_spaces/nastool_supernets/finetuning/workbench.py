@@ -22,7 +22,7 @@ from nastool.errors import InvalidInputError, NastoolError
 from nastool.files.reading import is_folder
 from nastool.files.writing import owned, whole_folder, writing
 from nastool.space import Architecture
-from nastool_supernets.corpus.text import vocabulary_size
+from nastool_supernets.corpus.tokenizer import vocabulary_size
 from nastool_supernets.finetuning.cells import Cell, Options, shape_name
 from nastool_supernets.finetuning.curriculum import Curriculum
 from nastool_supernets.finetuning.encoding import Encoded, encode

@@ -199,7 +199,8 @@ def test_steps_that_mean_nothing_are_refused(tmp_path, monkeypatch, options, sai
 def toy_net(tmp_path_factory):
     """A net of random weights with 343 shapes, and a text."""
     torch = pytest.importorskip("torch")
-    from nastool_supernets.corpus.text import text_files, train_tokenizer
+    from nastool_supernets.corpus.text import text_files
+    from nastool_supernets.corpus.tokenizer import train_tokenizer
     from nastool_supernets.saved import save_model
     from nastool_supershaper.modeling import SuperShaperForMaskedLM
     from nastool_supershaper.supernet_config import SuperShaperConfig
