@@ -200,8 +200,8 @@ def export(
 def _opened(folder: Path, licence: str, head: str | None) -> tuple[Any, Any, None]:
     """A deployed model as it lies there, or without its head."""
     from nastool_supernets.deployment.report import Origin
+    from nastool_supernets.family import with_head
     from nastool_supernets.finetuning.scores import read_scores
-    from nastool_supernets.heads import with_head
     from nastool_supernets.saved import load_shape
 
     model = load_shape(folder)
@@ -227,9 +227,9 @@ def _cut_out(
     from nastool.study import load_result
     from nastool_supernets.deployment.checks import merging_difference
     from nastool_supernets.deployment.report import Origin
+    from nastool_supernets.family import with_head
     from nastool_supernets.finetuning.picks import named_shape
     from nastool_supernets.genotypes import row
-    from nastool_supernets.heads import with_head
     from nastool_supernets.saved import load_supernet
 
     if shape_text is None:

@@ -28,11 +28,12 @@ from nastool_supernets.cli.supernets import (
     torch_needed,
 )
 from nastool_supernets.cli.texts import named_sources, open_corpus
-from nastool_supernets.cli.training_display import plan_line, step_display
+from nastool_supernets.cli.training_display import plan_line, show_made, step_display
 from nastool_supernets.cli.training_options import (
     configuration,
     distillation,
     kept_lessons,
+    presets_told,
     teaching,
     training_rule,
 )
@@ -51,13 +52,6 @@ _WORTH_TIMING = 200
 
 _PROBE = 20.0
 """Seconds of which some twentieths are spent on measuring the pace, or the time of a few steps."""
-
-
-def _presets() -> str:
-    """What there is, told without importing it."""
-    from nastool.discovery import PRESETS, available
-
-    return "; ".join(f"{each.name} ({each.summary.rstrip('.')})" for each in available(PRESETS))
 
 
 @help_page(
@@ -161,7 +155,7 @@ def _presets() -> str:
 @click.option(
     "--preset",
     metavar="NAME",
-    help=f"{_presets()}. Default: laptop.",
+    help=f"{presets_told()}. Default: laptop.",
 )
 @click.option(
     "--steps",
@@ -501,9 +495,4 @@ def pretrain(
         raise click.exceptions.Exit(_INTERRUPTED)
     if not workers.is_first:
         return
-    if is_made:
-        click.echo(f"Made without any training: {output}")
-        return
-    click.echo(f"Trained {result.step} steps on {result.tokens:,} tokens: {output}")
-    for name, value in result.perplexities.items():
-        click.echo(f"  held-out perplexity, {name}: {value:,.2f}")
+    show_made(result, output, is_trained=not is_made)

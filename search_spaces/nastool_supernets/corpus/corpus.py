@@ -163,7 +163,8 @@ def load_corpus(folder: str | Path, *, verify: bool = True) -> Corpus:
             held_out = np.load(folder / "held_out.npy", mmap_mode="r", allow_pickle=False)
     except InvalidInputError as error:
         raise InvalidInputError(
-            f"no prepared corpus in {folder} ({error}); --text FILE brings text of your own"
+            f"no prepared corpus in {folder} ({error}); --text FILE, or text=FILE in the "
+            "brackets of an objective, brings text of your own"
         ) from error
     if missing := [name for name in _FIELDS if name not in card]:
         raise InvalidInputError(f"{folder / _CARD}: expected {', '.join(missing)}, got none")

@@ -254,7 +254,7 @@ def load_teacher(folder: Path) -> Lessons:
 def _load(folder: Path) -> PreTrainedModel:
     from transformers import AutoModelForMaskedLM
 
-    from nastool_supernets.heads import head_of
+    from nastool_supernets.family import head_of
     from nastool_supernets.saved import load_shape, load_supernet
 
     kind = None
