@@ -86,7 +86,10 @@ def _presets() -> str:
             "--head-learning-rate --seed"
         ),
         "Distillation": "--distil --temperature --distil-hidden",
-        "Machine": "--device --dtype --compile --gradient-checkpointing --peak-flops --tracker",
+        "Machine": (
+            "--device --dtype --compile --cuda-graphs --gradient-checkpointing --peak-flops "
+            "--tracker"
+        ),
     },
 )
 @click.command(cls=TrainingCommand)
@@ -218,6 +221,11 @@ def _presets() -> str:
 @click.option("--dtype", help="auto, float32 or bfloat16.")
 @click.option("--compile/--no-compile", "compiled", default=None, help="Use torch.compile.")
 @click.option(
+    "--cuda-graphs/--no-cuda-graphs",
+    default=None,
+    help="Run a supernet's layers by CUDA graphs: faster where the CPU cannot launch fast enough.",
+)
+@click.option(
     "--gradient-checkpointing",
     is_flag=True,
     default=None,
@@ -330,12 +338,12 @@ def pretrain(
         if saved is None and overrides["head_steps"] is None:
             # There is no other net to train first.
             overrides["head_steps"] = None if overrides["head_learning_rate"] else 0
-    elif teacher is not None or teacher_cache is not None or distil_hidden is not None:
-        given = {"--teacher": teacher, "--teacher-cache": teacher_cache}
-        option = next((name for name, its in given.items() if its is not None), "--distil-hidden")
+    elif teacher is not None or teacher_cache is not None:
+        option = "--teacher" if teacher is not None else "--teacher-cache"
         raise InvalidInputError(f"{option}: expected --shape beside it")
     else:
         overrides["distillation"] = distillation(distillation_mix, temperature)
+        overrides["distil_hidden"] = distil_hidden
         own_stage = (overrides["head_steps"], overrides["head_learning_rate"])
         if start.is_trained and saved is None and own_stage == (None, None):
             # Its head has been trained.
