@@ -112,7 +112,8 @@ def train(corpus: Path, output: Path) -> None:
 def runs(folder: Path, rounds: int, rng: random.Random) -> Count:
     """The same run, twice at once."""
     from nastool_supernets.corpus.corpus import prepare_corpus
-    from nastool_supernets.corpus.text import text_files, train_tokenizer
+    from nastool_supernets.corpus.text import text_files
+    from nastool_supernets.corpus.tokenizer import train_tokenizer
 
     count = Count()
     sources = text_files([write_text(folder / "text.txt", 0)])
@@ -139,7 +140,8 @@ def runs(folder: Path, rounds: int, rng: random.Random) -> Count:
 def corpora(folder: Path, rounds: int, rng: random.Random) -> Count:
     """One folder for a corpus: the same text twice, and in every other round another text."""
     from nastool_supernets.corpus.corpus import load_corpus, prepare_corpus
-    from nastool_supernets.corpus.text import text_files, train_tokenizer
+    from nastool_supernets.corpus.text import text_files
+    from nastool_supernets.corpus.tokenizer import train_tokenizer
 
     count = Count()
     texts = [text_files([write_text(folder / f"{n}.txt", n)]) for n in range(2)]
@@ -171,7 +173,8 @@ def corpora(folder: Path, rounds: int, rng: random.Random) -> Count:
 def exports(folder: Path, rounds: int, rng: random.Random) -> Count:
     """One target for two exports of different shapes."""
     from nastool.files.writing import whole_folder
-    from nastool_supernets.corpus.text import text_files, train_tokenizer
+    from nastool_supernets.corpus.text import text_files
+    from nastool_supernets.corpus.tokenizer import train_tokenizer
     from nastool_supernets.saved import save_shape
     from nastool_supershaper.modeling import SuperShaperForMaskedLM
     from nastool_supershaper.supernet_config import SuperShaperConfig

@@ -12,7 +12,6 @@ and is left out at larger ones.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,8 @@ from nastool.cli.truth import beside, prove_front
 from nastool.comparison import Comparison
 from nastool.contest_workers import run_in_processes
 from nastool.contests import Contest
+from nastool.files.tables import csv_text
+from nastool.files.writing import write_whole
 from nastool.indicators import Summary
 
 STRATEGIES = (
@@ -83,13 +84,12 @@ def show(found: list[Row], reference: str, seeds: int) -> Table:
 
 
 def write(file: Path, found: list[Row]) -> None:
-    with file.open("w", encoding="utf-8", newline="") as lines:
-        writer = csv.writer(lines, lineterminator="\n")
-        writer.writerow(["indicator", "evaluations", "strategy", "seed", "value"])
-        for row in found:
-            s = row.summary
-            for seed, value in enumerate(s.values.tolist()):
-                writer.writerow([s.indicator.name, row.evaluations, s.strategy, seed, value])
+    rows = (
+        [row.summary.indicator.name, row.evaluations, row.summary.strategy, seed, value]
+        for row in found
+        for seed, value in enumerate(row.summary.values.tolist())
+    )
+    write_whole(file, csv_text(["indicator", "evaluations", "strategy", "seed", "value"], rows))
 
 
 @click.command()

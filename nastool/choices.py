@@ -1,4 +1,4 @@
-"""The choices of a gene, as they are given and as they are kept."""
+"""Names and choices of genes, as they are given and as they are kept."""
 
 from __future__ import annotations
 
@@ -14,6 +14,21 @@ Choice = int | float | str
 
 _MOST_CHOICES = 1_000_000
 """Far beyond what any space needs: a slip of the keyboard is refused before it fills the memory."""
+
+
+def check_name(what: str, name: object) -> None:
+    """Raise InvalidInputError unless a name is a text that can be read in a table.
+
+    Args:
+        what: Whose it is; begins the message.
+        name: To be checked.
+    """
+    if not isinstance(name, str):
+        raise InvalidInputError(f"{what} must be a text, got {type(name).__name__}")
+    if not name or name != name.strip() or not name.isprintable():
+        raise InvalidInputError(
+            f"{what} must have characters that can be seen and no blanks around them, got {name!r}"
+        )
 
 
 def members(choices: object, what: str) -> Sequence[Any]:

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.attributes import attribute
+from nastool.choices import check_name
 from nastool.errors import InvalidInputError, NastoolError, in_one_line, naming
-from nastool.space import Genotypes, check_name
+from nastool.space import Genotypes
 
 NO_NUMBER = "no finite number"
 """What is said of an evaluation that failed without raising."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
 from nastool.archive import Archive
 from nastool.course import Course
 from nastool.errors import InvalidInputError, StoreError
+from nastool.known import Known
 from nastool.problem import Problem
 from nastool.results import STOP_MESSAGES, Failure, StopReason, describe_metrics
 from nastool.strategies.base import Strategy
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 ASYNCHRONOUS = "asynchronous"
 """What the description of a study says that was not told by batches: how else."""
+
+HALVED = "halved"
+"""What the description of a study says whose shapes were found at less cost: how many of them."""
 
 KNOWN = "known"
 """What the description of a study says of the evaluations that it began with."""
@@ -78,6 +82,35 @@ def problem_identity(problem: Problem) -> dict[str, Any]:
     }
 
 
+def identify(
+    problem: Problem,
+    strategy: Strategy,
+    seed: int,
+    description: Mapping[str, Any],
+    known: Known | None,
+) -> dict[str, Any]:
+    """What must not change between runs of a study, its batch size aside, as JSON values.
+
+    Args:
+        problem: What is optimised.
+        strategy: By what; fresh.
+        seed: With which seed.
+        description: What `describe` says.
+        known: What the study begins with.
+    """
+    from nastool.store.encoding import state_digest
+
+    return {
+        **problem_identity(problem),
+        **({} if known is None else {KNOWN: known.digest}),
+        "strategy": description["strategy"],
+        "settings": description["settings"],
+        "seed": seed,
+        # Tells apart what the description leaves out.
+        STARTING_STATE: state_digest(strategy.state_dict()),
+    }
+
+
 def compare_identities(name: str, stored: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     """Raise InvalidInputError unless what a study was made with is what is given now."""
     for key, ours in given.items():
@@ -130,6 +163,14 @@ def restore(course: Course, stored: StoredStudy) -> None:
         ) from error
 
 
+def stored_batch_size(summary: StudySummary) -> int:
+    """How many genotypes a stored study's strategy is asked for at a time."""
+    size = summary.identity.get("batch_size")
+    if not _is_count(size) or size < 1:
+        raise summary.damaged("batch_size", "be a number of at least 1", size)
+    return size
+
+
 def stored_failures(stored: StoredStudy) -> list[Failure]:
     """The messages of a stored study."""
     for failure in stored.batch.failures:
@@ -140,19 +181,19 @@ def stored_failures(stored: StoredStudy) -> list[Failure]:
 
 
 def check_course(summary: StudySummary) -> dict[str, Any]:
-    """What the description of a stored study says of how it went: `KNOWN` and `ASYNCHRONOUS`.
+    """What the description of a stored study says of how it went: `KNOWN` and the like.
 
     Raises:
         StoreError: It is damaged.
     """
     said = summary.description
     found: dict[str, Any] = {}
-    if ASYNCHRONOUS in said:
-        found[ASYNCHRONOUS] = summary.text(ASYNCHRONOUS)
+    for key in (ASYNCHRONOUS, HALVED):
+        if key in said:
+            found[key] = summary.text(key)
     if KNOWN in said:
         known = said[KNOWN] if isinstance(said[KNOWN], dict) else {}
-        count = known.get("evaluations")
-        if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+        if not _is_count(known.get("evaluations")):
             raise summary.damaged(KNOWN, "count evaluations", said[KNOWN])
         found[KNOWN] = known
     return found
@@ -178,3 +219,7 @@ def check_named(summary: StudySummary, problem: Problem) -> None:
             problem.space.validate(np.array([genotype for _, genotype in named]))
     except (InvalidInputError, TypeError, ValueError) as error:
         raise summary.damaged("named", "hold names and genotypes", named) from error
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +17,7 @@ from nastool.constraint import format_quantity
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
 from nastool.evaluations import Evaluations
 from nastool.files.documents import json_document
+from nastool.files.tables import csv_of, json_record, rows_of
 from nastool.objective import NO_NUMBER, Objective, evaluate
 from nastool.problem import Problem
 from nastool.space import Genotypes
@@ -472,25 +471,6 @@ def failed_note(result: Result) -> str:
     return f"{count:,} failed, the first {first.architecture} ({first.metric}: {message})"
 
 
-def rows_of(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """A table by column as a table by row."""
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
-def csv_of(columns: Mapping[str, Sequence[Any]]) -> str:
-    """A table by column as CSV with a header; what is missing is empty."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([_cell(c) for c in row] for row in zip(*columns.values(), strict=True))
-    return text.getvalue()
-
-
-def json_record(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A row as JSON values: what is missing is null."""
-    return {key: _json_value(value) for key, value in record.items()}
-
-
 def describe_metrics(problem: Problem) -> list[dict[str, Any]]:
     """Name, unit, direction and provenance of every reported metric, as JSON values."""
     objectives = {objective.name for objective in problem.objectives}
@@ -506,11 +486,3 @@ def describe_metrics(problem: Problem) -> list[dict[str, Any]]:
         }
         for metric in problem.reported
     ]
-
-
-def _cell(value: Any) -> Any:
-    return "" if _json_value(value) is None else value
-
-
-def _json_value(value: Any) -> Any:
-    return None if isinstance(value, float) and math.isnan(value) else value

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from nastool.attributes import attribute
 from nastool.branches import Branch, Branching, Cost
 from nastool.chain import Count
-from nastool.choices import Choice, members, plain_choice
+from nastool.choices import Choice, check_name, members, plain_choice
 from nastool.deployment import Deployment, Workload
 from nastool.errors import InvalidInputError, naming
 
@@ -90,21 +90,6 @@ class Gene:
     def is_numeric(self) -> bool:
         """Whether every choice is a number."""
         return all(isinstance(choice, (int, float)) for choice in self.choices)
-
-
-def check_name(what: str, name: object) -> None:
-    """Raise InvalidInputError unless a name is a text that can be read in a table.
-
-    Args:
-        what: Whose it is; begins the message.
-        name: To be checked.
-    """
-    if not isinstance(name, str):
-        raise InvalidInputError(f"{what} must be a text, got {type(name).__name__}")
-    if not name or name != name.strip() or not name.isprintable():
-        raise InvalidInputError(
-            f"{what} must have characters that can be seen and no blanks around them, got {name!r}"
-        )
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self, TypeGuard
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from nastool.archive import Archive
 from nastool.batches import BatchEvaluator
-from nastool.course import STALE_LIMIT, Course
+from nastool.course import Course
 from nastool.errors import InvalidInputError, StoreError
 from nastool.evaluations import Evaluations
 from nastool.executors import MOMENT, Executor, Serial
@@ -27,20 +27,20 @@ from nastool.recipes.study_recipe import StudyRecipe, described_recipe, stored_r
 from nastool.reopening import (
     ASYNCHRONOUS,
     KNOWN,
-    STARTING_STATE,
     check_course,
     check_named,
     check_problem,
     compare_identities,
     describe,
     fill,
-    problem_identity,
+    identify,
     restore,
+    stored_batch_size,
     stored_failures,
     stored_stop_reason,
 )
 from nastool.results import Result, StopReason
-from nastool.space import Genotypes
+from nastool.rounds import Rounds
 from nastool.strategies.base import Strategy, check_size
 from nastool.streams import Stream
 
@@ -113,9 +113,7 @@ class Study:
         self._course = Course(self.strategy, self.description["strategy"])
         self._archive = self._course.archive
         self._batch_size: int | None = None
-        self._pending: tuple[Genotypes, list[Any]] | None = None
         self._flow: Flow | None = None
-        self._size = problem.space.count.high
         self._seconds = 0.0
         self._stop_reason: StopReason = ""
         self._keeper: Keeper | None = None
@@ -131,9 +129,10 @@ class Study:
         self._known = known
         if known is not None:
             self.description[KNOWN] = {"evaluations": len(known), "source": known.source}
-        self._evaluator = BatchEvaluator(self._archive, self._opened, self._executor)
+        evaluator = BatchEvaluator(self._archive, self._opened, self._executor)
+        self._rounds = Rounds(self._course, evaluator)
         if self._keeper is not None:
-            self._identity = self._make_identity()
+            self._identity = identify(problem, self.strategy, seed, self.description, known)
             stored = self._keeper.store.find(name) if name else None
             if stored is not None:
                 self._restore(stored, self._keeper)
@@ -294,7 +293,7 @@ class Study:
         if join:
             self._check_shareable(retry_failed)
         if join or pending is not None:
-            self._say("several processes" if join else f"{pending} under way")
+            self.note(ASYNCHRONOUS, "several processes" if join else f"{pending} under way")
         batch_size = self._begin(batch_size, join)
         keeper, begin = self._keeper, time.perf_counter()
         budget += self.known
@@ -306,7 +305,8 @@ class Study:
         try:
             with Interrupt() as interrupt:
                 if retry_failed and self.failed:
-                    stop_reason = self._retry(interrupt)
+                    stop_reason = self._rounds.retry(interrupt)
+                    self._commit("", revise=True)
                 while not stop_reason:
                     zero = begin - offset
                     if interrupt.requested:
@@ -316,7 +316,9 @@ class Study:
                     elif flow is not None:
                         stop_reason = flow.step(budget, interrupt, zero)
                     else:
-                        stop_reason = self._step(budget, batch_size, interrupt, zero)
+                        stop_reason = self._rounds.step(
+                            budget, batch_size, self.known, interrupt, zero
+                        )
                     self._seconds = offset + time.perf_counter() - begin
                     if stop_reason or (keeper is not None and keeper.is_due):
                         self._commit(stop_reason)
@@ -347,12 +349,12 @@ class Study:
         if retry_failed:
             raise InvalidInputError("what has failed is tried again by one process that shares not")
 
-    def _say(self, asynchronous: str) -> None:
-        """Have the study say from now on that what it found depends on the machines."""
-        if self.description.get(ASYNCHRONOUS) != asynchronous:
-            self.description[ASYNCHRONOUS] = asynchronous
+    def note(self, key: str, text: str) -> None:
+        """Have the study say from now on how it went: by `ASYNCHRONOUS` or `HALVED`."""
+        if self.description.get(key) != text:
+            self.description[key] = text
             if self._keeper is not None and self._keeper.exists:
-                self._keeper.store.annotate(self.name, ASYNCHRONOUS, asynchronous)
+                self._keeper.store.annotate(self.name, key, text)
 
     def _begin(self, batch_size: int | None, join: bool) -> int:
         """Make the study in its store, unless it is there; its batch size.
@@ -397,81 +399,12 @@ class Study:
         """What runs it one by one, where that is asked for."""
         if pending is None and not join:
             return None
-        # Of a batch that was begun, the strategy is told like of all else.
-        self._pending = None
+        self._rounds.leave()
         moment = MOMENT_SHARED if join else MOMENT
         stream = Stream(self._archive, self._opened, self._executor, moment)
         if join and self._keeper is not None:
             return Shared(self._course, stream, self._keeper, pending, self._executor.workers)
         return Alone(self._course, stream, pending or self._executor.workers)
-
-    def _step(self, budget: int, batch_size: int, interrupt: Interrupt, zero: float) -> StopReason:
-        """Ask, evaluate what is new, tell; returns why to stop, empty to go on."""
-        archive, course = self._archive, self._course
-        if len(archive) >= budget:
-            return "budget"
-        if course.stale >= STALE_LIMIT:
-            return "stalled"
-        if course.told < self.known:
-            course.tell(archive.evaluations(slice(course.told, self.known)))
-            course.told = self.known
-        if self._pending is None:
-            if course.told >= self._size:
-                return "exhausted"
-            try:
-                with interrupt.cutting_short(self.strategy.can_be_interrupted):
-                    proposals = course.ask(batch_size)
-            except KeyboardInterrupt:
-                if not interrupt.requested or not self.strategy.can_be_interrupted:
-                    raise
-                return "interrupted"
-            if len(proposals) == 0:
-                return "exhausted"
-            self._pending = proposals, self.problem.space.keys(proposals)
-        proposals, keys = self._pending
-        new = archive.first_positions(keys)
-        begin = len(archive)
-        if len(new):
-            chosen = new[: budget - begin]
-            values, failures = self._evaluator.evaluate(proposals[chosen], interrupt)
-            course.failures += failures
-            known = chosen[: len(values)]
-            elapsed = time.perf_counter() - zero
-            archive.append([keys[k] for k in known.tolist()], proposals[known], values, elapsed)
-            if len(known) < len(chosen):
-                return "interrupted"
-            if len(chosen) < len(new):
-                return "budget"
-        if len(new) == len(keys):
-            told = len(archive)
-            course.tell(archive.evaluations(slice(begin, told)))
-        else:
-            # After a kill the archive is ahead of the strategy: what it has not seen is new to it.
-            rows = archive.rows(keys)
-            told = max(course.told, int(rows.max()) + 1)
-            course.tell(archive.evaluations(rows))
-        self._pending = None
-        course.stale = 0 if told > course.told else course.stale + 1
-        course.told = told
-        return ""
-
-    def _retry(self, interrupt: Interrupt) -> StopReason:
-        """Evaluate again what has failed; returns why to stop, empty to go on."""
-        archive, course = self._archive, self._course
-        failed = np.flatnonzero(np.isnan(archive.values).any(axis=1))
-        genotypes = archive.genotypes[failed]
-        values, failures = self._evaluator.evaluate(genotypes, interrupt, archive.values[failed])
-        retried = set(self.problem.space.texts(genotypes[: len(values)]))
-        kept = [failure for failure in course.failures if failure.architecture not in retried]
-        course.failures = kept + failures
-        rows = failed[: len(values)]
-        archive.replace(rows, values)
-        # Of what the archive is ahead of it after a kill, the strategy will be told in its turn.
-        told = rows[rows < course.told]
-        if len(told):
-            course.tell(archive.evaluations(told))
-        self._commit("", revise=True)
-        return "interrupted" if len(rows) < len(failed) else ""
 
     def _settle_batch_size(self, batch_size: int | None) -> int:
         if batch_size is not None:
@@ -485,28 +418,11 @@ class Study:
             )
         return self._batch_size
 
-    def _make_identity(self) -> dict[str, Any]:
-        """What must not change between runs."""
-        from nastool.store.encoding import state_digest
-
-        known = {} if self._known is None else {KNOWN: self._known.digest}
-        return {
-            **problem_identity(self.problem),
-            **known,
-            "strategy": self.description["strategy"],
-            "settings": self.description["settings"],
-            "seed": self.seed,
-            # Tells apart what the description leaves out.
-            STARTING_STATE: state_digest(self.strategy.state_dict()),
-        }
-
     def _restore(self, stored: StoredStudy, keeper: Keeper) -> None:
         known = dict(stored.summary.identity)
-        batch_size = known.pop("batch_size", None)
+        known.pop("batch_size", None)
         compare_identities(self.name, known, self._identity)
-        if not _is_count(batch_size) or batch_size < 1:
-            raise stored.summary.damaged("batch_size", "be a number of at least 1", batch_size)
-        self._batch_size = batch_size
+        self._batch_size = stored_batch_size(stored.summary)
         fill(self._archive, stored)
         self._course.failures = stored_failures(stored)
         self._stop_reason = stored_stop_reason(stored.summary)
@@ -528,7 +444,7 @@ class Study:
         if self._keeper is None or (self._flow is not None and self._flow.commits):
             return
         state, course = None, self._course
-        if boundary and self._pending is None:
+        if boundary and self._rounds.is_between:
             state = course.state(course.left if self._flow is None else self._flow.under_way)
         self._keeper.commit(
             self._archive, course.failures, state, self._seconds, stop_reason, revise=revise
@@ -561,10 +477,6 @@ def load_result(store: Store, name: str, problem: Problem) -> Result:
         name,
         stored.summary.description,
     )
-
-
-def _is_count(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _make(factory: StrategyFactory, problem: Problem, seed: int) -> Strategy:

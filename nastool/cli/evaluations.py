@@ -9,7 +9,8 @@ from nastool.cli.output import Formats
 from nastool.cli.tables import plain_table
 from nastool.comparison import Comparison
 from nastool.files.documents import json_document
-from nastool.results import csv_of, describe_metrics, json_record, rows_of
+from nastool.files.tables import csv_of, json_record, rows_of
+from nastool.results import describe_metrics
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

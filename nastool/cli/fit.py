@@ -134,6 +134,7 @@ def fit(
     # The help must not wait for numpy.
     from rich.console import Console
 
+    from nastool.choices import check_name
     from nastool.cli.progress import ProgressBar
     from nastool.constraint import in_base
     from nastool.objective import Direction
@@ -141,7 +142,6 @@ def fit(
     from nastool.predictors.evidence import stated_unit
     from nastool.predictors.fitting import check_sources, fit_table, load_sources
     from nastool.predictors.tables import read_measurements
-    from nastool.space import check_name
 
     if test_fraction is not None and not 0 <= test_fraction < 1:
         raise InvalidInputError(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nastool.cli.tables import sources
 from nastool.comparison import Comparison
 from nastool.files.documents import json_document
+from nastool.files.tables import csv_text
 from nastool.plots.standings import CONFIDENCE, Standings, evaluations, label, seconds
 from nastool.results import describe_metrics
 
@@ -163,17 +162,15 @@ def as_csv(comparison: Comparison, found: Standings) -> str:
         comparison: Finished runs.
         found: Its standings.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     names = [indicator.name for indicator in found.indicators]
-    writer.writerow(["strategy", "seed", "evaluations", "seconds", *names])
+    lines: list[list[Any]] = []
     for row in found.rows:
         runs = comparison.results[row.strategy]
         for k, (seed, run) in enumerate(zip(comparison.seeds, runs, strict=True)):
             values = [_number(float(verdict.summary.values[k])) for verdict in row.verdicts]
-            cells = ["" if value is None else value for value in values]
-            writer.writerow([row.strategy, seed, len(run), seconds(run), *cells])
-    return text.getvalue().removesuffix("\n")
+            lines.append([row.strategy, seed, len(run), seconds(run), *values])
+    header = ["strategy", "seed", "evaluations", "seconds", *names]
+    return csv_text(header, lines).removesuffix("\n")
 
 
 def _number(value: float) -> float | None:

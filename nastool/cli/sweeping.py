@@ -17,9 +17,10 @@ from nastool.constraint import format_quantity
 from nastool.exact.certificate import Certificate
 from nastool.executors import Executor
 from nastool.files.documents import json_document
+from nastool.files.tables import csv_of, json_record
 from nastool.plots.front import Cloud
 from nastool.recipes.study_recipe import StudyRecipe
-from nastool.results import Result, csv_of, describe_metrics, json_record
+from nastool.results import Result, describe_metrics
 from nastool.stopping import NO_END, Ending
 from nastool.store.urls import showable
 from nastool.sweeps import Found, Sweep, check_found, columns, worth_of

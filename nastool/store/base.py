@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
@@ -13,16 +12,15 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool.errors import InvalidInputError, NastoolError, StoreError, nearest
+from nastool.errors import InvalidInputError, StoreError, nearest
 from nastool.files.hub import fetched, is_on_hub
 from nastool.space import Genotypes
-from nastool.store import commits, engines, measurements, records, rows, sharing, urls
+from nastool.store import commits, engines, measurements, records, rows, sharing
+from nastool.store.database import Database
 from nastool.store.records import Batch, StoredStudy, StudySummary
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement, Connection, Table
-
-_LOG = logging.getLogger(__name__)
+    from sqlalchemy import ColumnElement, Connection
 
 FILE = "nastool.db"
 """Name of the store in the folder of a study that was pushed."""
@@ -44,26 +42,8 @@ class Store:
     """
 
     def __init__(self, url: str | None = None, create: bool = True) -> None:
-        from nastool.store import migrations
-
-        self._address = url or engines.DEFAULT_URL
-        self.url = urls.showable(self._address)
-        self._engine = engines.create(self._address, create)
-        _LOG.debug("opened %s", self.url)
-        newest = len(migrations.MIGRATIONS)
-        self._version = newest
-        try:
-            with self._read() as connection:
-                version = migrations.schema_version(connection)
-        except NastoolError:
-            raise
-        except (TypeError, ValueError) as error:  # a driver about what the address asks of it
-            raise self._error(error, f"cannot be opened: {error}") from None
-        if version < newest and not (version and self._may_only_read()):
-            with self._write() as connection:
-                migrations.migrate(connection)
-        else:
-            self._version = version
+        self._database = Database(url or engines.DEFAULT_URL, create)
+        self.url = self._database.url
 
     def __repr__(self) -> str:
         return f"Store({self.url!r})"
@@ -76,75 +56,12 @@ class Store:
 
     def close(self) -> None:
         """Give the connections back; the store opens new ones when it is used again."""
-        self._engine.dispose()
-
-    def _may_only_read(self) -> bool:
-        """Whether this user may not write, so that an older schema stays as it is."""
-        if self._engine.dialect.name != "postgresql":
-            return engines.may_only_be_read(self._engine)
-        from sqlalchemy import text
-
-        # A role with fewer rights, or a server that repeats another one.
-        query = text(
-            "SELECT pg_is_in_recovery() OR NOT pg_has_role(tableowner, 'USAGE') FROM pg_tables "
-            "WHERE tablename = 'studies' AND schemaname = ANY (current_schemas(false))"
-        )
-        with self._read() as connection:
-            return bool(connection.execute(query).scalar())
-
-    @contextlib.contextmanager
-    def _read(self) -> Iterator[Connection]:
-        reader = engines.for_reading(self._engine)
-        with self._errors(), engines.unchanged(reader), reader.connect() as connection:
-            yield connection
-
-    @contextlib.contextmanager
-    def _write(self) -> Iterator[Connection]:
-        from nastool.store import migrations
-
-        if engines.may_only_be_read(self._engine) or self._version < len(migrations.MIGRATIONS):
-            raise StoreError(f"store {self.url}: must be writable for this, it may only be read")
-        writer = engines.for_writing(self._engine)
-        with self._errors(), writer.begin() as connection:
-            yield connection
-
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        """Turn what databases and drivers raise into one line, without what must not be shown."""
-        from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-
-        try:
-            yield
-        except (SQLAlchemyError, OSError) as error:
-            text = str(error.orig if isinstance(error, DBAPIError) else error)
-            quotes = urls.redacted(text, self._address) != text
-            # A traceback shows the cause, too.
-            raise self._error(error, text) from (None if quotes else error)
-        except StoreError as error:
-            if str(error).startswith("store "):
-                raise
-            raise StoreError(f"store {self.url} {error}") from error
-
-    def _error(self, error: Exception, text: str) -> StoreError:
-        lines = text.strip().splitlines() or [type(error).__name__]
-        shown = urls.redacted(lines[0], self._address)
-        return StoreError(f"store {self.url}: {shown}")
-
-    def _select(self, connection: Connection, table: Table, *where: Any) -> list[dict[str, Any]]:
-        """Rows of a table as the driver reads them, by their first columns."""
-        from sqlalchemy import select
-
-        query = select(*rows.columns(table, self._version)).select_from(table).where(*where)
-        query = query.order_by(*table.primary_key.columns)
-        # Where a row is read to be changed, others who would change it wait.
-        if connection.get_execution_options().get("nastool_write", False):
-            query = query.with_for_update()
-        return [dict(row) for row in connection.execute(query).mappings()]
+        self._database.close()
 
     def _study(self, connection: Connection, where: ColumnElement[bool]) -> dict[str, Any] | None:
         from nastool.store.tables import studies
 
-        found = self._select(connection, studies, where)
+        found = self._database.select(connection, studies, where)
         return records.read_study(found[0]) if found else None
 
     def create_study(
@@ -189,7 +106,7 @@ class Store:
             "commits": 0,
         }
         try:
-            with self._write() as connection:
+            with self._database.write() as connection:
                 result = connection.execute(insert(studies).values(rows.signed(studies, row)))
                 key = int(result.inserted_primary_key[0])  # type: ignore[index]  # rows have one
                 if batch is not None:
@@ -208,7 +125,7 @@ class Store:
 
         from nastool.store.tables import studies
 
-        with self._read() as connection:
+        with self._database.read() as connection:
             found = connection.execute(select(studies.c.name).order_by(studies.c.id)).scalars()
             return [str(name) for name in found]
 
@@ -226,8 +143,8 @@ class Store:
         if not rows.storable(prefix):
             return []
         where = [studies.c.name.startswith(prefix, autoescape=True)] if prefix else []
-        with self._read() as connection:
-            found = self._select(connection, studies, *where)
+        with self._database.read() as connection:
+            found = self._database.select(connection, studies, *where)
             summaries = [records.summarise(records.read_study(row)) for row in found]
         # SQLite compares without regard to case.
         return [summary for summary in summaries if summary.name.startswith(prefix)]
@@ -242,7 +159,7 @@ class Store:
 
         if not rows.storable(name):
             return None
-        with self._read() as connection:
+        with self._database.read() as connection:
             row = self._study(connection, studies.c.name == name)
             if row is None:
                 return None
@@ -256,14 +173,16 @@ class Store:
 
         summary, name = records.summarise(row), row["name"]
         wanted = (batches.c.study == row["id"], batches.c.first >= first)
-        batch = records.read_batches(name, self._select(connection, batches, *wanted), first)
+        batch = records.read_batches(
+            name, self._database.select(connection, batches, *wanted), first
+        )
         # What has no digest may come from an older nastool, whose counts could be late.
         if row["digest"] is not None and summary.evaluations != first + len(batch.genotypes):
             raise StoreError(
                 f"holds a damaged study {name!r}: it must have {summary.evaluations:,} "
                 f"evaluations, got {first + len(batch.genotypes):,}"
             )
-        kept = self._select(connection, states, states.c.study == row["id"])
+        kept = self._database.select(connection, states, states.c.study == row["id"])
         state = records.read_state(name, kept[0] if kept else None)
         return StoredStudy(row["id"], summary, batch, state, row["commits"])
 
@@ -290,7 +209,7 @@ class Store:
 
         if not rows.storable(name):
             raise self._unknown(name)
-        with self._write() as connection:
+        with self._database.write() as connection:
             if connection.execute(delete(studies).where(studies.c.name == name)).rowcount == 0:
                 raise self._unknown(name)
 
@@ -308,8 +227,8 @@ class Store:
 
         from nastool.store.tables import batches, states, studies
 
-        with self._read() as connection:
-            found = self._select(connection, studies, studies.c.name == name)
+        with self._database.read() as connection:
+            found = self._database.select(connection, studies, studies.c.name == name)
             if not found:
                 raise self._unknown(name)
             row = rows.read(studies, found[0], f"study {name!r}")
@@ -317,11 +236,11 @@ class Store:
             parts = {
                 table: [
                     rows.read(table, part, f"study {name!r}")
-                    for part in self._select(connection, table, table.c.study == old)
+                    for part in self._database.select(connection, table, table.c.study == old)
                 ]
                 for table in (batches, states)
             }
-        with target._write() as connection:
+        with target._database.write() as connection:
             key = connection.execute(insert(studies).values(rows.signed(studies, row)))
             new = int(key.inserted_primary_key[0])  # type: ignore[index]  # rows have one
             for table, content in parts.items():
@@ -347,7 +266,7 @@ class Store:
 
         if not rows.storable(name):
             raise self._unknown(name)
-        with self._write() as connection:
+        with self._database.write() as connection:
             row = self._study(connection, studies.c.name == name)
             if row is None:
                 raise self._unknown(name)
@@ -361,7 +280,7 @@ class Store:
 
         if not rows.storable(name):
             return None
-        with self._read() as connection:
+        with self._database.read() as connection:
             row = self._study(connection, studies.c.name == name)
             return None if row is None else records.summarise(row).description.get(key)
 
@@ -370,8 +289,8 @@ class Store:
 
         # The runs of a comparison are many, and go by its name.
         listed = {}
-        with self._read() as connection:
-            for row in self._select(connection, studies):
+        with self._database.read() as connection:
+            for row in self._database.select(connection, studies):
                 known = study = str(row["name"])
                 # A damaged study must not hide the others.
                 with contextlib.suppress(StoreError):
@@ -427,7 +346,7 @@ class Store:
             )
         late = self._late()
         try:
-            with self._write() as connection:
+            with self._database.write() as connection:
                 study = self._study(connection, studies.c.id == key)
                 if study is None or study["evaluations"] != first:
                     raise late
@@ -449,7 +368,7 @@ class Store:
     @property
     def is_shared(self) -> bool:
         """Whether other processes can open it: it does not lie in this one's memory."""
-        return not engines.is_in_memory(self._engine)
+        return not self._database.is_in_memory
 
     @contextlib.contextmanager
     def turn(self, key: int, first: int, owner: str) -> Iterator[sharing.Turn]:
@@ -465,7 +384,7 @@ class Store:
         """
         from nastool.store.tables import studies
 
-        with self._write() as connection:
+        with self._database.write() as connection:
             study = self._study(connection, studies.c.id == key)
             if study is None or study["evaluations"] < first:
                 raise self._late()
@@ -481,16 +400,16 @@ class Store:
         """
         from nastool.store.tables import studies
 
-        with self._read() as connection:
+        with self._database.read() as connection:
             study = self._study(connection, studies.c.id == key)
             return [] if study is None else self._leases(connection, study)
 
     def _leases(self, connection: Connection, study: Mapping[str, Any]) -> list[sharing.Lease]:
         from nastool.store.tables import leases
 
-        if self._version < SHARED_SINCE:
+        if self._database.version < SHARED_SINCE:
             return []
-        found = self._select(connection, leases, leases.c.study == study["id"])
+        found = self._database.select(connection, leases, leases.c.study == study["id"])
         now = sharing.database_time(connection)
         return [sharing.read_lease(study["name"], row, now) for row in found]
 
@@ -501,8 +420,8 @@ class Store:
         from nastool.store.tables import leases
 
         mine = (leases.c.study == key, leases.c.owner == owner)
-        with self._write() as connection:
-            for row in self._select(connection, leases, *mine):
+        with self._database.write() as connection:
+            for row in self._database.select(connection, leases, *mine):
                 row["expires"] = sharing.database_time(connection) + lease_s
                 changed = rows.signed(leases, row)
                 connection.execute(update(leases).where(*mine).values(changed))
@@ -521,25 +440,7 @@ class Store:
         Returns:
             Shape (n,), NaN where there is none.
         """
-        from nastool.store.tables import measurements as table
-
-        keys = measurements.genotype_keys(genotypes)
-        space, objective = measurements.ledger_keys(space, objective)
-        found: dict[bytes, float] = {}
-        with self._read() as connection:
-            for chosen in measurements.chosen_rows(keys):
-                selected = self._select(
-                    connection,
-                    table,
-                    table.c.space == space,
-                    table.c.objective == objective,
-                    table.c.genotype.in_(chosen),
-                )
-                for row in selected:
-                    read = rows.read(table, row, f"a value of {rows.shortened(objective)}")
-                    if read["repeats"] >= repeats:
-                        found[read["genotype"]] = read["value"]
-        return np.array([found.get(key, np.nan) for key in keys])
+        return measurements.read(self._database, space, objective, genotypes, repeats)
 
     def add_measurements(
         self,
@@ -565,7 +466,7 @@ class Store:
         """
         new = measurements.new_rows(space, objective, genotypes, values, noise, repeats)
         if new:
-            with self._write() as connection:
+            with self._database.write() as connection:
                 measurements.write(connection, new)
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from nastool.store.base import Store
+    from nastool.store.database import Database
 
 Floats = NDArray[np.float64]
 
@@ -84,11 +85,6 @@ def quantity_of(instrument: str, quantity: str) -> str:
     return f"{instrument}/{quantity}"
 
 
-def chosen_rows(keys: list[bytes]) -> list[list[bytes]]:
-    """Keys of genotypes in parts that a query takes."""
-    return [keys[k : k + KEYS_PER_QUERY] for k in range(0, len(keys), KEYS_PER_QUERY)]
-
-
 def genotype_keys(genotypes: Genotypes) -> list[bytes]:
     """Genotypes as the ledger knows them.
 
@@ -110,6 +106,34 @@ def ledger_keys(space: str, objective: str) -> tuple[str, str]:
     from nastool.store.tables import OBJECTIVE_LENGTH, SPACE_LENGTH
 
     return rows.key_text(space, SPACE_LENGTH), rows.key_text(objective, OBJECTIVE_LENGTH)
+
+
+def read(
+    database: Database, space: str, objective: str, genotypes: Genotypes, repeats: int
+) -> Floats:
+    """Values that were measured before, shape (n,); NaN where there is none.
+
+    Args:
+        database: Where they are kept.
+        space: Fingerprint of the space.
+        objective: Key of what measures.
+        genotypes: Canonical, shape (n, d).
+        repeats: How many a value must rest on at least.
+    """
+    from nastool.store.tables import measurements as table
+
+    keys = genotype_keys(genotypes)
+    space, objective = ledger_keys(space, objective)
+    mine = (table.c.space == space, table.c.objective == objective)
+    found: dict[bytes, float] = {}
+    with database.read() as connection:
+        for begin in range(0, len(keys), KEYS_PER_QUERY):
+            chosen = table.c.genotype.in_(keys[begin : begin + KEYS_PER_QUERY])
+            for row in database.select(connection, table, *mine, chosen):
+                known = rows.read(table, row, f"a value of {rows.shortened(objective)}")
+                if known["repeats"] >= repeats:
+                    found[known["genotype"]] = known["value"]
+    return np.array([found.get(key, np.nan) for key in keys])
 
 
 def new_rows(

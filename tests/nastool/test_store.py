@@ -424,7 +424,7 @@ def test_the_lock_is_taken_before_the_first_read(tmp_path, monkeypatch):
     with open_store(f"sqlite:///{path}") as store:
         store.create_study("a", {}, {})
         monkeypatch.setattr(engines, "_LOCK_SECONDS", 0.1)
-        with store._write() as connection:
+        with store._database.write() as connection:
             connection.exec_driver_sql("SELECT name FROM studies").all()
             other = sqlite3.connect(path, isolation_level=None, timeout=0)
             with pytest.raises(sqlite3.OperationalError, match="locked"):

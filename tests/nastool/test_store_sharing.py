@@ -127,11 +127,11 @@ def test_a_finished_study_is_only_read(url):
 def test_a_reader_sees_one_state(url):
     with open_store(url) as store, open_store(url) as other:
         key = store.create_study("s", {}, {})
-        with store._read() as connection:
-            first = store._select(connection, tables.studies)
+        with store._database.read() as connection:
+            first = store._database.select(connection, tables.studies)
             other.commit(key, 0, batch(5), None, 1.0)
-            assert store._select(connection, tables.studies) == first
-            assert store._select(connection, tables.batches) == []
+            assert store._database.select(connection, tables.studies) == first
+            assert store._database.select(connection, tables.batches) == []
         assert len(store.load("s").batch.genotypes) == 5
 
 
@@ -273,7 +273,10 @@ def test_a_store_that_changes_while_it_is_read_without_locks(tmp_path, monkeypat
     open_store(f"sqlite:///{path}").close()
     monkeypatch.setattr(engines, "_may_write", lambda path: False)
     store = open_store(f"sqlite:///{path}")
-    with pytest.raises(StoreError, match="was written to while it was read"), store._read():
+    with (
+        pytest.raises(StoreError, match="was written to while it was read"),
+        store._database.read(),
+    ):
         path.write_bytes(path.read_bytes() + bytes(4096))
 
 
@@ -378,7 +381,7 @@ def test_a_store_shows_no_password(postgresql):
 
     url = make_url(postgresql).set(password="s3cretPW").render_as_string(hide_password=False)
     with open_store(url) as store:
-        assert "s3cretPW" not in f"{store.url} {store!r} {store._engine!r}"
+        assert "s3cretPW" not in f"{store.url} {store!r} {store._database._engine!r}"
         with pytest.raises(InvalidInputError, match="unknown study") as error:
             store.load("nothing")
     assert "s3cretPW" not in str(error.value)

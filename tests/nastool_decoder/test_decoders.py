@@ -19,7 +19,7 @@ from nastool_decoder.ordering import importances  # noqa: E402
 from nastool_decoder.shapes import load_shape  # noqa: E402
 from nastool_decoder.space import spread  # noqa: E402
 from nastool_supernets.corpus.masked_text import mask_files  # noqa: E402
-from nastool_supernets.corpus.text import load_tokenizer as tokenizer_of  # noqa: E402
+from nastool_supernets.corpus.tokenizer import load_tokenizer as tokenizer_of  # noqa: E402
 from nastool_supernets.family import net_of  # noqa: E402
 from nastool_supernets.measuring.perplexities import perplexities  # noqa: E402
 from nastool_supernets.saved import save_model  # noqa: E402

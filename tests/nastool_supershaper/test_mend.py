@@ -12,7 +12,8 @@ from transformers import BertConfig, BertForMaskedLM, MPNetConfig, MPNetModel
 
 import nastool_supershaper
 from nastool_supernets.corpus.corpus import prepare_corpus
-from nastool_supernets.corpus.text import TextFile, save_tokenizer, train_tokenizer
+from nastool_supernets.corpus.text import TextFile
+from nastool_supernets.corpus.tokenizer import save_tokenizer, train_tokenizer
 
 LAYERS, SIZE = 3, 24
 

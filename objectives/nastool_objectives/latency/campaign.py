@@ -7,8 +7,6 @@ first half against rounds of the second half say how well the measurement repeat
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,6 +20,7 @@ from nastool.deployment import Workload
 from nastool.devices import Device, Timing, timing_of
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
 from nastool.files.reading import is_file, read_table, read_text
+from nastool.files.tables import csv_text
 from nastool.files.writing import owned, write_whole, writing
 from nastool.space import Genotypes, SearchSpace
 from nastool_objectives.latency import sampling, system
@@ -322,9 +321,7 @@ def _line(number: int, visit: Visit) -> str:
         timing.padding if timing else None,
         _passes(timing.following) if timing and timing.following is not None else None,
     ]
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow("" if c is None else c for c in cells)
-    return text.getvalue()
+    return csv_text((), [cells])
 
 
 def _passes(seconds: NDArray[np.float64]) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +12,7 @@ from numpy.typing import NDArray
 
 from nastool.devices import Timing
 from nastool.errors import InvalidInputError, NastoolError
+from nastool.files.tables import csv_text
 from nastool.predictors.evidence import same_measurement, stated_unit
 from nastool.predictors.tables import Cells, observations, read_cells
 from nastool.space import Genotypes, SearchSpace
@@ -94,15 +93,9 @@ class LatencyTable:
             if values is not None and np.isfinite(values).any():
                 columns[name] = [f"{v:.9g}" if np.isfinite(v) else "" for v in values.tolist()]
         columns[LATENCY.column] = [f"{v:.9g}" for v in self.latency.tolist()]
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([*(gene.name for gene in space.genes), *columns])
-        architectures = space.decode(self.genotypes)
-        writer.writerows(
-            [*shape, *row]
-            for shape, row in zip(architectures, zip(*columns.values(), strict=True), strict=True)
-        )
-        return text.getvalue()
+        rows = zip(space.decode(self.genotypes), zip(*columns.values(), strict=True), strict=True)
+        header = [*(gene.name for gene in space.genes), *columns]
+        return csv_text(header, ([*shape, *row] for shape, row in rows))
 
 
 def tabulate(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +12,7 @@ from nastool.cli.options import count, plugin_option, whole
 from nastool.cli.pages import help_page
 from nastool.errors import InvalidInputError
 from nastool.files.documents import json_document
+from nastool.files.tables import csv_text
 from nastool.leftovers import temporary_folder
 from nastool_supernets.cli.qualities import MeasuredOn, measured_on_options, tokenizer_beside
 from nastool_supernets.cli.supernets import torch_needed
@@ -26,10 +25,10 @@ if TYPE_CHECKING:
 
 @help_page(
     "nastool bench exported",
-    "nastool bench exported other --threads 1 --batch-size 1 --sequence-length 128",
+    "nastool bench exported other --threads 1 --batch-size 8 --sequence-length 64",
     "nastool bench exported --examples dev.tsv --plot forms.html",
     groups={
-        "What runs": "--batch-size --sequence-length --threads --baseline --compile",
+        "What runs": "--batch-size --sequence-length --threads --baseline --compile --pad",
         "Quality": "--text --corpus --examples --limit --max-length --tokenizer",
         "Timing": "--rounds --repeats --warmup --memory --seed",
     },
@@ -38,9 +37,11 @@ if TYPE_CHECKING:
 @click.argument(
     "folders", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path)
 )
-@click.option("--threads", type=count, default="1", show_default=True)
-@click.option("--batch-size", type=count, default="1", show_default=True)
-@click.option("--sequence-length", type=count, default="128", show_default=True)
+@click.option("--threads", type=count, default="1", show_default=True, help="Threads of a pass.")
+@click.option("--batch-size", type=count, default="1", show_default=True, help="Inputs of a pass.")
+@click.option(
+    "--sequence-length", type=count, default="128", show_default=True, help="Tokens of an input."
+)
 @click.option(
     "--baseline",
     "baselines",
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
 @click.option("--memory/--no-memory", default=True, show_default=True, help="Measure memory.")
 @click.option("--seed", type=whole, default=0, show_default=True, help="Of the order.")
 @measured_on_options
-@click.option("--tokenizer", metavar="PATH_OR_HUB", help="Default: that of each model.")
+@click.option("--tokenizer", metavar="PATH_OR_HUB", help="Tokenizer. Default: that of each model.")
 @click.option(
     "--plot",
     metavar="FILE.html",
@@ -74,7 +75,7 @@ if TYPE_CHECKING:
     "--format",
     "output_format",
     type=click.Choice(["table", "json", "csv"]),
-    help="Default: table.",
+    help="How results are shown. Default: table.",
 )
 @plugin_option
 def bench(
@@ -104,7 +105,8 @@ def bench(
     too.
     """
     with torch_needed():
-        from nastool_supernets.deployment.bench import BASELINES, Plan, measure
+        from nastool_supernets.deployment.bench import Plan, measure
+        from nastool_supernets.deployment.models import BASELINES
     from transformers.utils import logging
 
     from nastool.cli.output import check_page, write_file
@@ -156,7 +158,8 @@ def _found(
     pad: str,
 ) -> list[Candidate]:
     """All forms of the models and of the baselines with their heads."""
-    from nastool_supernets.deployment.bench import candidates, task_of, write_baseline
+    from nastool_supernets.deployment.bench import candidates, write_baseline
+    from nastool_supernets.deployment.models import task_of
 
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
@@ -185,7 +188,7 @@ def _qualities(
     folders: tuple[Path, ...], measured_on: MeasuredOn, tokenizer: str | None
 ) -> dict[Path, Quality]:
     """What the forms of each model are measured by; nothing where that is not wanted."""
-    from nastool_supernets.deployment.bench import load_model
+    from nastool_supernets.deployment.models import load_model
 
     found = {}
     for folder in folders if measured_on else ():
@@ -205,13 +208,10 @@ def _write(rows: list[Row], facts: dict[str, object], output_format: str) -> Non
         click.echo(json_document("bench", content))
         return
     if output_format == "csv":
-        text = io.StringIO()
         flat = [content | content.pop("quality") for content in (row.as_dict() for row in rows)]
         names = list(dict.fromkeys(name for content in flat for name in content))
-        writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(flat)
-        click.echo(text.getvalue(), nl=False)
+        lines = ([content.get(name) for name in names] for content in flat)
+        click.echo(csv_text(names, lines), nl=False)
         return
     from rich.table import Table
     from rich.text import Text

@@ -59,7 +59,7 @@ class MeasuredOn:
             InvalidInputError: The model's head cannot be measured on it, or it cannot be read.
         """
         from nastool_supernets.deployment.checks import perplexity_on_text, score_on_examples
-        from nastool_supernets.heads import head_of
+        from nastool_supernets.family import head_of
 
         head = head_of(model)
         if self.text or self.corpus is not None:
@@ -132,7 +132,7 @@ def tokenizer_beside(given: str | None, beside: Path) -> PreTrainedTokenizerFast
         InvalidInputError: There is none.
     """
     from nastool.files.reading import is_file
-    from nastool_supernets.corpus.text import load_tokenizer
+    from nastool_supernets.corpus.tokenizer import load_tokenizer
 
     if given is None and not is_file(beside / "tokenizer.json"):
         raise InvalidInputError(f"{beside} has no tokenizer.json: give one with --tokenizer")

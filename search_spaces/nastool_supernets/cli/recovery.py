@@ -17,6 +17,7 @@ import click
 
 from nastool.errors import InvalidInputError
 from nastool.files.reading import is_file, read_text
+from nastool.files.tables import csv_text
 from nastool.files.writing import write_whole
 
 if TYPE_CHECKING:
@@ -141,9 +142,8 @@ def _read(file: Path, steps: int) -> dict[str, tuple[float, float]]:
 
 
 def _write(file: Path, known: dict[str, tuple[float, float]], steps: int) -> None:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(_COLUMNS)
-    for shape, losses in known.items():
-        writer.writerow([shape, *(f"{math.exp(loss):.10g}" for loss in losses), steps])
-    write_whole(file, stream.getvalue())
+    rows = (
+        [shape, *(f"{math.exp(loss):.10g}" for loss in losses), steps]
+        for shape, losses in known.items()
+    )
+    write_whole(file, csv_text(_COLUMNS, rows))

@@ -191,7 +191,7 @@ def shrink(
         if space is not None:
             # What cannot be kept is told before a checkpoint is read.
             serving.check(space, bounds)
-        folder = _imported(source, family_start, to, settings)
+        folder = _imported(source, family_start, to, settings, device)
         net = load_supernet(folder)
         move(net.model, device)
         texts = _texts(folder, net, to, settings)
@@ -213,6 +213,7 @@ def shrink(
                 recovery.run(shape, to / _RECOVERED, recover_steps)
                 minutes_of["recovery"] = time.perf_counter() - began
             _export(net, front, campaign, source, to, serving, recovered=recover_steps > 0)
+            move(net.model, device)
         show(net, front, campaign, minutes_of)
         show_latency(net, front, serving)
         if rank_steps:
@@ -311,14 +312,20 @@ def _shown(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _imported(source: Path, start: str | None, to: Path, settings: dict[str, Any]) -> Path:
+def _imported(
+    source: Path, start: str | None, to: Path, settings: dict[str, Any], device: str | None
+) -> Path:
     """The folder of the supernet, made of a checkpoint where it is none."""
     if start is None:
         return source
     folder = to / _NET
     if not is_file(folder / "model.safetensors"):
         train(
-            [start, str(source), "--steps", "0", "--output", str(folder), *_reading(to, settings)]
+            [
+                *(start, str(source), "--steps", "0", "--output", str(folder)),
+                *_reading(to, settings),
+                *(("--device", device) if device is not None else ()),
+            ]
         )
     return folder
 
@@ -345,7 +352,7 @@ def _texts(folder: Path, net: Supernet, to: Path, settings: dict[str, Any]) -> A
     from nastool_supernets.cli.texts import named_sources, open_corpus
     from nastool_supernets.corpus.corpus import fixed_masks
     from nastool_supernets.corpus.masked_text import check_corpus, check_length
-    from nastool_supernets.corpus.text import load_tokenizer
+    from nastool_supernets.corpus.tokenizer import load_tokenizer
 
     sources = named_sources(tuple(settings["text"]), (), settings["text_field"], streaming=False)
     corpus = open_corpus(
@@ -440,7 +447,7 @@ def _export(
     recovered: bool,
 ) -> None:
     """Write the chosen model as it ships, with a card."""
-    from nastool_supernets.corpus.text import load_tokenizer
+    from nastool_supernets.corpus.tokenizer import load_tokenizer
     from nastool_supernets.deployment.checks import TOLERANCE, merging_difference
     from nastool_supernets.deployment.export import check_difference, export
     from nastool_supernets.deployment.report import Metric, Origin

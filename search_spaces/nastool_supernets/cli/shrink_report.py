@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +11,7 @@ import click
 from nastool.cli.cost import duration
 from nastool.constraint import format_quantity
 from nastool.files.reading import read_json_object
+from nastool.files.tables import csv_text
 from nastool.files.writing import write_whole
 
 if TYPE_CHECKING:
@@ -25,15 +24,12 @@ if TYPE_CHECKING:
 
 def write_front(file: Path, net: Supernet, front: Front, known: Costs) -> None:
     """Write the front as a table: costs, measured perplexities, and which one is chosen."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
     costs = list(known)
-    writer.writerow(["shape", *costs, "perplexity", "held_out_perplexity", "predicted", "chosen"])
     values = [known[name].evaluate(front.genotypes).tolist() for name in costs]
-    texts = net.space.texts(front.genotypes)
-    for i, shape in enumerate(texts):
+    rows = []
+    for i, shape in enumerate(net.space.texts(front.genotypes)):
         losses = (front.losses[i], front.checked[i], front.predicted[i])
-        writer.writerow(
+        rows.append(
             [
                 shape,
                 *(f"{its[i]:.10g}" for its in values),
@@ -41,7 +37,8 @@ def write_front(file: Path, net: Supernet, front: Front, known: Costs) -> None:
                 int(i == front.chosen),
             ]
         )
-    write_whole(file, stream.getvalue())
+    header = ["shape", *costs, "perplexity", "held_out_perplexity", "predicted", "chosen"]
+    write_whole(file, csv_text(header, rows))
 
 
 def show(net: Supernet, front: Front, campaign: Campaign, minutes_of: dict[str, float]) -> None:

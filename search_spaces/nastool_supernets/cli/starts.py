@@ -76,7 +76,7 @@ class Start:
             saved: The checkpoint of a run that goes on.
         """
         starts = {name: self.options.get(name) for f in families() for name in f.starts}
-        starts |= {"config": self.size, "supernet": self.supernet}
+        starts |= {"size": self.size, "supernet": self.supernet}
         named = [name for name, given in starts.items() if given is not None]
         if len(named) > 1 or (not named and saved is None):
             *others, last = (f"--{name}" for name in starts)
@@ -334,7 +334,7 @@ def check_reading(
     Raises:
         InvalidInputError: If it cannot.
     """
-    from nastool_supernets.corpus.text import load_tokenizer, vocabulary_size
+    from nastool_supernets.corpus.tokenizer import load_tokenizer, vocabulary_size
 
     if net is not None and (length or 0) > net.config.max_position_embeddings:
         raise InvalidInputError(

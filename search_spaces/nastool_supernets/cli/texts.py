@@ -72,7 +72,7 @@ def open_corpus(
         InvalidInputError: If there is no text, or not for this tokenizer.
     """
     from nastool_supernets.corpus.corpus import PATIENCE, prepare_corpus
-    from nastool_supernets.corpus.text import load_tokenizer, save_tokenizer, train_tokenizer
+    from nastool_supernets.corpus.tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
 
     if not sources:
         named = {
@@ -140,7 +140,7 @@ def _prepared(
     Its blocks must be what the options name.
     """
     from nastool_supernets.corpus.corpus import load_corpus
-    from nastool_supernets.corpus.text import load_tokenizer
+    from nastool_supernets.corpus.tokenizer import load_tokenizer
 
     if not is_file(folder / "corpus.json"):
         raise InvalidInputError("expected text: --text, --dataset or a prepared --corpus")

@@ -99,7 +99,7 @@ def trained_models(
 ) -> dict[Architecture, PreTrainedModel]:
     """Models of one shape by shape, checked to be of the study's space and tokenizer."""
     from nastool_supernets.corpus.identity import describe_tokenizer
-    from nastool_supernets.corpus.text import load_tokenizer
+    from nastool_supernets.corpus.tokenizer import load_tokenizer
     from nastool_supernets.family import family_of
     from nastool_supernets.saved import load_shape
 

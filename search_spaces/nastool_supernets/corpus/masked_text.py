@@ -14,7 +14,8 @@ from nastool.files.reading import is_file, read_json_object
 from nastool.leftovers import temporary_folder
 from nastool_supernets.corpus.corpus import Corpus, fixed_masks, load_corpus, prepare_corpus
 from nastool_supernets.corpus.tasks import TaskName
-from nastool_supernets.corpus.text import load_tokenizer, text_files
+from nastool_supernets.corpus.text import text_files
+from nastool_supernets.corpus.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerFast

@@ -23,7 +23,8 @@ import numpy as np
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.files.reading import read_json_object
 from nastool.files.writing import write_whole
-from nastool_supernets.corpus.text import Marks, Source, marks_of, pieces
+from nastool_supernets.corpus.text import Source, pieces
+from nastool_supernets.corpus.tokenizer import Marks, marks_of
 from nastool_supernets.runtime.parallel import Workers
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ import numpy as np
 
 from nastool.constraint import format_quantity
 from nastool.files.documents import json_document
+from nastool.files.tables import csv_text
 from nastool.predictors.evaluation import spearman
 from nastool.space import Architecture
 from nastool_supernets.finetuning.subnets import Mode
@@ -307,20 +308,19 @@ def content(report: Report) -> dict[str, Any]:
 
 def as_csv(report: Report) -> str:
     """A header and a line a shape and start: mean and deviation of every metric, in percent."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
     first = next(iter(report.metrics.values()))
     columns = [(task.name, metric) for task in report.validation.tasks for metric in task.metrics]
     heads = [f"{task} {metric}{end}" for task, metric in columns for end in ("", " deviation")]
-    writer.writerow(["shape", "mode", *first, *heads, AVERAGE, "seconds"])
+    lines = []
     for row in report.rows:
         cells: list[Any] = [report.names[row.shape], row.mode.value]
         cells += [_number(value) for value in report.metrics[row.shape].values()]
         for task, metric in columns:
             score = row.scores[task][metric]
             cells += [score.mean, score.deviation]
-        writer.writerow([*cells, report.average(row), round(row.seconds, 1)])
-    return out.getvalue().removesuffix("\n")
+        lines.append([*cells, report.average(row), round(row.seconds, 1)])
+    header = ["shape", "mode", *first, *heads, AVERAGE, "seconds"]
+    return csv_text(header, lines).removesuffix("\n")
 
 
 def as_table(report: Report, width: int) -> RenderableType:

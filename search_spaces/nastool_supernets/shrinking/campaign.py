@@ -24,6 +24,7 @@ from nastool.errors import InfeasibleError, InvalidInputError
 from nastool.exact.certificate import Certificate
 from nastool.exact.task import Outcome
 from nastool.files.reading import is_file, read_text
+from nastool.files.tables import csv_text
 from nastool.files.writing import write_whole
 from nastool.predictors.evaluation import Scores, score
 from nastool.predictors.separable import Separable
@@ -199,6 +200,11 @@ class Campaign:
 
     def run(self) -> Front:
         """Measure what is missing of all rounds; return what was found."""
+        self.measure()
+        return self._front()
+
+    def measure(self) -> None:
+        """Measure what is missing of all rounds."""
         plan = self.plan
         self.score_blocks()
         for number in range(FIRST, FIRST + plan.rounds + 1):
@@ -206,7 +212,6 @@ class Campaign:
             wanted = self._first(model) if number == FIRST else self._refinement(model, number)
             what = "assembled shapes" if number == FIRST else f"refinement {number - FIRST}"
             self._measure(number, what, wanted, model)
-        return self._front()
 
     def score_blocks(self) -> None:
         """Measure what is missing of the one-block scores, which no seed changes."""
@@ -316,8 +321,7 @@ class Campaign:
         """Which genotypes keep bounds, by default those of the campaign."""
         kept = np.ones(len(genotypes), dtype=bool)
         for bound in self.bounds if bounds is None else bounds:
-            values = self.costs[bound.metric].evaluate(genotypes)
-            kept &= bound.violation(values) <= 0
+            kept &= bound.holds(self.costs[bound.metric].evaluate(genotypes))
         return kept
 
     # ----------------------------------------------------------------------------------------------
@@ -374,22 +378,28 @@ class Campaign:
                 "give a lower one, or a quieter machine"
             )
         keeping = np.array([n in best or n == chosen for n in kept.tolist()])
-        model = self._model(before=FIRST + self.plan.rounds + 1)
         kept, measured = kept[keeping], measured[keeping]
-        outcome = self._optimum(model.form(), self.bounds)
         uniform = [g for g in self._uniform() if g in self._known]
         return Front(
             genotypes[kept],
             costs[kept],
             losses[kept],
             measured,
-            model.form().predict(genotypes[kept]),
+            self._last().form().predict(genotypes[kept]),
             int(np.flatnonzero(kept == chosen)[0]),
             self._scores(),
-            outcome.certificate,
+            self.proven(self.bounds[0].bound).certificate,
             self.additive(self.bounds[0].bound),
             min(uniform, key=lambda g: self._known[g].loss, default=None),
         )
+
+    def _last(self) -> BlockModel:
+        """What all rounds teach."""
+        return self._model(before=FIRST + self.plan.rounds + 1)
+
+    def proven(self, size: float) -> Outcome:
+        """The optimum of the last fit within an upper limit of the first cost."""
+        return self._optimum(self._last().form(), self._within(size))
 
     def additive(self, size: float) -> Genotype:
         """The optimum of the one-block scores alone within an upper limit of the first cost."""
@@ -455,11 +465,9 @@ def read_rows(file: Path, space: SearchSpace) -> dict[Genotype, Row]:
 
 def write_rows(file: Path, space: SearchSpace, known: dict[Genotype, Row]) -> None:
     """Write the table of a campaign, whole."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(_COLUMNS)
     texts = space.texts(np.array(list(known), dtype=np.int64))
-    for text, its in zip(texts, known.values(), strict=True):
-        predicted = "" if math.isnan(its.predicted) else repr(its.predicted)
-        writer.writerow([its.round, text, predicted, repr(its.loss)])
-    write_whole(file, stream.getvalue())
+    rows = (
+        [its.round, text, its.predicted, its.loss]
+        for text, its in zip(texts, known.values(), strict=True)
+    )
+    write_whole(file, csv_text(_COLUMNS, rows))

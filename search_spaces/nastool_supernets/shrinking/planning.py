@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _SCORES, _FIRST, _REFINED, _CHECK = 0.4, 0.12, 0.4, 0.08
 """Shares of the time."""
 
-_SHARED = 0.55
+SHARED = 0.55
 """Work that changes of one block leave, of whole passes: they share what comes before."""
 
 _LEAST_FIRST, _LEAST_BLOCKS = 24, 2
@@ -72,14 +72,14 @@ def make_plan(
     most = int(space.cardinalities.max()) - 1
     for levels in range(most, 0, -1):
         scored = len(one_block_changes(space, levels))
-        blocks = int(_SCORES * seconds / (scored * _SHARED * pace))
+        blocks = int(_SCORES * seconds / (scored * SHARED * pace))
         if blocks >= least or levels == 1:
             break
     blocks = max(least, min(blocks, available))
     shape = pace * blocks
     first = max(_LEAST_FIRST, min(int(_FIRST * seconds / shape), 200))
     # What was saved where there is little text goes to further rounds.
-    left = seconds * (1 - _CHECK) - scored * _SHARED * shape - first * shape
+    left = seconds * (1 - _CHECK) - scored * SHARED * shape - first * shape
     refined = min(int(left / shape), 2_000, space.size)
     rounds = max(1, min(8, refined // _A_ROUND))
     plan = Plan(
@@ -105,5 +105,5 @@ def expected(net: Supernet, plan: Plan, pace: float) -> float:
     """Seconds that a plan takes."""
     scored = len(one_block_changes(net.space, plan.levels))
     assembled = min(plan.first + plan.rounds * plan.shapes, net.space.size - scored)
-    shapes = scored * _SHARED + assembled
+    shapes = scored * SHARED + assembled
     return pace * (shapes * plan.blocks + _CHECKED * plan.check)

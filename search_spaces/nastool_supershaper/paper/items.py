@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from dataclasses import dataclass
 from enum import Enum
@@ -12,6 +10,7 @@ from importlib import resources
 from typing import Any
 
 from nastool.errors import InvalidInputError
+from nastool.files.tables import csv_text
 from nastool.plots.page import Cell, Panel, Section, Table, Text
 
 Value = str | float | None
@@ -87,11 +86,7 @@ class Item:
 
     def csv(self) -> str:
         """Its numbers."""
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(self.columns)
-        writer.writerows(self.rows)
-        return out.getvalue()
+        return csv_text(self.columns, self.rows)
 
     def sections(self) -> tuple[Section, ...]:
         """It as a part of the page."""

@@ -25,7 +25,7 @@ from transformers import BertConfig, BertForMaskedLM
 from nastool.errors import InvalidInputError
 from nastool.files.reading import read_json_object, read_text
 from nastool.files.writing import check_free, whole_folder
-from nastool_supernets.corpus.text import load_tokenizer, save_tokenizer
+from nastool_supernets.corpus.tokenizer import load_tokenizer, save_tokenizer
 
 BIAS = "relative_bias.safetensors"
 """File beside the net that holds what is left out, (buckets, heads)."""

@@ -15,7 +15,7 @@ import torch
 from nastool.errors import NastoolError
 from nastool.files.reading import is_file, read_text
 from nastool.files.writing import check_free, whole_folder, write_whole
-from nastool_supernets.corpus.text import load_tokenizer, save_tokenizer
+from nastool_supernets.corpus.tokenizer import load_tokenizer, save_tokenizer
 from nastool_supernets.saved import load_supernet, save_model
 
 CARDS = ("run.json", "log.jsonl")

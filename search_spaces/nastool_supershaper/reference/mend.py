@@ -30,7 +30,7 @@ from nastool.files.reading import is_file
 from nastool.files.writing import check_free, whole_folder
 from nastool_supernets.corpus.corpus import fixed_masks, load_corpus
 from nastool_supernets.corpus.tasks import Batches
-from nastool_supernets.corpus.text import load_tokenizer, save_tokenizer
+from nastool_supernets.corpus.tokenizer import load_tokenizer, save_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

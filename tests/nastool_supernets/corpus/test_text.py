@@ -11,13 +11,8 @@ from transformers import PreTrainedTokenizerFast
 from nastool.errors import InvalidInputError
 from nastool_supernets.corpus import text, tokenising
 from nastool_supernets.corpus.corpus import fixed_masks, prepare_corpus
-from nastool_supernets.corpus.text import (
-    TextFile,
-    load_tokenizer,
-    pieces,
-    text_files,
-    vocabulary_size,
-)
+from nastool_supernets.corpus.text import TextFile, pieces, text_files
+from nastool_supernets.corpus.tokenizer import load_tokenizer, vocabulary_size
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "fox", "dog", "jumps", "lazy", "##y"]
 

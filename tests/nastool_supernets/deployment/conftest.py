@@ -27,7 +27,7 @@ def supernet(tmp_path_factory):
     torch = pytest.importorskip("torch")
     tokenizers = pytest.importorskip("tokenizers")
     transformers = pytest.importorskip("transformers")
-    from nastool_supernets.corpus.text import SPECIAL_TOKENS
+    from nastool_supernets.corpus.tokenizer import SPECIAL_TOKENS
     from nastool_supernets.saved import save_model
     from nastool_supershaper.modeling import SuperShaperForMaskedLM
     from nastool_supershaper.supernet_config import SuperShaperConfig

@@ -11,13 +11,13 @@ transformers = pytest.importorskip("transformers")
 
 from nastool.constraint import format_quantity  # noqa: E402
 from nastool.errors import InvalidInputError, NastoolError  # noqa: E402
-from nastool_supernets.corpus.text import load_tokenizer  # noqa: E402
+from nastool_supernets.corpus.tokenizer import load_tokenizer  # noqa: E402
 from nastool_supernets.deployment import checks  # noqa: E402
 from nastool_supernets.deployment import export as exporting  # noqa: E402
 from nastool_supernets.deployment.forms import torch_run, write_openvino  # noqa: E402
 from nastool_supernets.deployment.report import Origin  # noqa: E402
 from nastool_supernets.deployment.runtimes import FILES, onnx_run, openvino_run  # noqa: E402
-from nastool_supernets.heads import with_head  # noqa: E402
+from nastool_supernets.family import with_head  # noqa: E402
 from nastool_supernets.saved import load_shape, load_supernet  # noqa: E402
 
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from nastool_supernets.corpus.corpus import prepare_corpus
-from nastool_supernets.corpus.text import text_files, train_tokenizer
+from nastool_supernets.corpus.text import text_files
+from nastool_supernets.corpus.tokenizer import train_tokenizer
 from nastool_supernets.saved import save_model
 from nastool_supershaper.modeling import SuperShaperForMaskedLM
 from nastool_supershaper.supernet_config import SuperShaperConfig
@@ -49,7 +50,7 @@ def supernet(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tokenizer(supernet):
-    from nastool_supernets.corpus.text import load_tokenizer
+    from nastool_supernets.corpus.tokenizer import load_tokenizer
 
     return load_tokenizer(supernet)
 

@@ -7,7 +7,8 @@ from nastool.testing import ObjectiveConformance, Widths
 
 torch = pytest.importorskip("torch")
 
-from nastool_supernets.corpus.text import text_files, train_tokenizer  # noqa: E402
+from nastool_supernets.corpus.text import text_files  # noqa: E402
+from nastool_supernets.corpus.tokenizer import train_tokenizer  # noqa: E402
 from nastool_supernets.saved import save_model  # noqa: E402 - torch must be there
 from nastool_supershaper.modeling import SuperShaperForMaskedLM  # noqa: E402
 from nastool_supershaper.supernet_config import SuperShaperConfig  # noqa: E402

@@ -24,7 +24,8 @@ from nastool_supernets.corpus.corpus import load_corpus, prepare_corpus
 from nastool_supernets.corpus.masked_text import masked_text
 from nastool_supernets.corpus.masking import Masking
 from nastool_supernets.corpus.tasks import apply_fixed, random_generator
-from nastool_supernets.corpus.text import TextFile, load_tokenizer, save_tokenizer, train_tokenizer
+from nastool_supernets.corpus.text import TextFile
+from nastool_supernets.corpus.tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
 from nastool_supernets.family import net_of
 from nastool_supernets.genotypes import distinct, rows
 from nastool_supernets.measuring import perplexities as measuring

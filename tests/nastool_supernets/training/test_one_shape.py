@@ -18,7 +18,8 @@ from nastool_supernets.cli.pretrain import pretrain as pretrain_command
 from nastool_supernets.corpus.corpus import prepare_corpus
 from nastool_supernets.corpus.masking import Masking
 from nastool_supernets.corpus.tasks import Batches, apply_fixed, random_generator
-from nastool_supernets.corpus.text import TextFile, load_tokenizer, save_tokenizer, train_tokenizer
+from nastool_supernets.corpus.text import TextFile
+from nastool_supernets.corpus.tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
 from nastool_supernets.family import net_of
 from nastool_supernets.measuring.perplexities import perplexities
 from nastool_supernets.saved import latest_checkpoint, load_shape

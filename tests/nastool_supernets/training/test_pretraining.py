@@ -27,7 +27,8 @@ from nastool_supernets.cli.texts import open_corpus
 from nastool_supernets.corpus.corpus import prepare_corpus
 from nastool_supernets.corpus.masking import Masking
 from nastool_supernets.corpus.tasks import Batches, apply_fixed, random_generator
-from nastool_supernets.corpus.text import TextFile, load_tokenizer, save_tokenizer, train_tokenizer
+from nastool_supernets.corpus.text import TextFile
+from nastool_supernets.corpus.tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
 from nastool_supernets.family import net_of
 from nastool_supernets.saved import latest_checkpoint, load_supernet
 from nastool_supernets.training import checkpoints, pretraining, run
@@ -648,13 +649,13 @@ class TestCommand:
         nothing = {"bert": None, "widths": None, "layers": None, "reorder": False}
         with pytest.raises(InvalidInputError, match=r"--widths: .* got --supernet"):
             Start(None, str(tmp_path / "net"), nothing | {"widths": "4,8"}).open(None)
-        with pytest.raises(InvalidInputError, match=r"--layers: .* got --config"):
+        with pytest.raises(InvalidInputError, match=r"--layers: .* got --size"):
             Start("tiny", None, nothing | {"layers": 4}).open(None)
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ([], "expected exactly one of --from, --bert, --config and --supernet, got 0"),
+            ([], "expected exactly one of --from, --bert, --size and --supernet, got 0"),
             (["--config", "tiny", "--clip-norm", "0"], "clip_norm must be a finite number above 0"),
             (
                 ["--config", "tiny", "--head-learning-rate", "1e-4", "--head-steps", "0"],

@@ -26,13 +26,8 @@ from nastool_supernets.corpus.identity import describe_source, describe_tokenize
 from nastool_supernets.corpus.masked_text import mask_corpus, masked_text
 from nastool_supernets.corpus.masking import Masking
 from nastool_supernets.corpus.tasks import random_generator
-from nastool_supernets.corpus.text import (
-    HubDataset,
-    TextFile,
-    load_tokenizer,
-    save_tokenizer,
-    train_tokenizer,
-)
+from nastool_supernets.corpus.text import HubDataset, TextFile
+from nastool_supernets.corpus.tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
 from nastool_supernets.family import net_of
 from nastool_supernets.saved import latest_checkpoint, load_supernet
 from nastool_supernets.training import pretraining, run

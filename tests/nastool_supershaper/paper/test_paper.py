@@ -181,7 +181,8 @@ def test_the_ledger_knows_slices_that_no_table_has(tmp_path):
     from nastool.store import open_store
     from nastool.store.measurements import keep_values
     from nastool_supernets.corpus.corpus import prepare_corpus
-    from nastool_supernets.corpus.text import text_files, train_tokenizer
+    from nastool_supernets.corpus.text import text_files
+    from nastool_supernets.corpus.tokenizer import train_tokenizer
     from nastool_supernets.saved import save_model
     from nastool_supershaper.modeling import SuperShaperForMaskedLM
     from nastool_supershaper.supernet_config import SuperShaperConfig
