@@ -279,7 +279,7 @@ def pretrain(
     resume: bool,
     dry_run: bool,
     **overrides: Any,
-) -> None:
+) -> float | None:
     """Train a supernet: one set of weights for every shape; or one shape alone (--shape).
 
     Start from a BERT checkpoint (--bert), a decoder checkpoint (--from) or random weights
@@ -421,6 +421,7 @@ def pretrain(
                 say(f"{steps:,} steps fit into {max_time}, by the pace of the first ones")
         elif limit is not None and workers.is_first:
             say(f"--max-time: the run that goes on keeps its {config.steps:,} steps")
+        pace = None
         if saved is None and (dry_run or (limit is None and config.steps >= _WORTH_TIMING)):
             pace = measured_pace(
                 _PROBE,
@@ -438,7 +439,7 @@ def pretrain(
         elif saved is None and workers.is_first and not is_made:
             announce(plan_line(config, tokenised.train.shape[1]), limit)
         if dry_run:
-            return
+            return pace.seconds(config) if pace is not None else limit
         if workers.is_first and shape is None and config.head_steps >= config.steps > 0:
             say(
                 f"All {config.steps} steps are those of the head stage: only the largest net is "
@@ -468,10 +469,11 @@ def pretrain(
             say(f"Stopped after step {result.step}; nothing is lost: add --resume to continue")
         raise click.exceptions.Exit(_INTERRUPTED)
     if not workers.is_first:
-        return
+        return None
     if is_made:
         click.echo(f"Made without any training: {output}")
-        return
+        return None
     click.echo(f"Trained {result.step} steps on {result.tokens:,} tokens: {output}")
     for name, value in result.perplexities.items():
         click.echo(f"  held-out perplexity, {name}: {value:,.2f}")
+    return None
