@@ -26,6 +26,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nastool.errors import first_line
+
 START = time.perf_counter()
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "objectives/nastool_objectives/latency/shipped/h100/table.csv"
@@ -142,8 +144,7 @@ def timed(report: Report, clock: Clock, section: str, make: Callable[[], Run], *
         seconds = clock.seconds(make())
     # One variant that a device cannot run costs no other.
     except Exception as error:  # noqa: BLE001
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        report.note(f"{section} {row}: {line}")
+        report.note(f"{section} {row}: {first_line(error)}")
         return
     each = [round(1e3 * s, 5) for s in seconds]
     report.add(section, **row, ms=float(np.median(each)), readings_ms=each)

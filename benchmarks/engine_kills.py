@@ -6,23 +6,32 @@ mode: workers killed, evaluations that failed or are missing, shapes whose measu
 twice, those of them that a killed worker had finished in the moment in which it died, and rounds
 whose front differs from the undisturbed one (by batches; one by one it may).
 
-    python benchmarks/engine_kills.py --executor processes:8 --executor dask --executor 'ray[local]'
+``dask`` and ``ray`` stand for engines that are started for it as their documentation says: a
+scheduler and eight workers, a node of eight processors.
+
+    python benchmarks/engine_kills.py --executor processes:8 --executor dask --executor ray
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
 import signal
+import socket
+import subprocess
+import sys
 import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from nastool.errors import NastoolError
 from nastool.executors import load_executor
 from nastool.objective import Kind, Objective, Provenance
 from nastool.problem import CostObjective, Problem
@@ -49,6 +58,84 @@ class Logged(Objective):
         return -(genotypes @ np.arange(1, genotypes.shape[1] + 1.0))
 
 
+_WORKERS = 8
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+    return port
+
+
+def _wait_for_port(port: int) -> None:
+    for _ in range(600):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.2)
+    raise SystemExit(f"nobody listens at port {port}")
+
+
+@contextlib.contextmanager
+def _started(*commands: list[str]) -> Iterator[None]:
+    """Modules run as programs, in groups of their own, which end with the block."""
+    begun = []
+    try:
+        for module, *arguments in commands:
+            program = [sys.executable, "-m", module]
+            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            begun.append(subprocess.Popen([*program, *arguments], start_new_session=True, **quiet))
+        yield
+    finally:
+        for process in reversed(begun):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+        for process in reversed(begun):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(20)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@contextlib.contextmanager
+def engine(text: str, workers: int = _WORKERS) -> Iterator[str]:
+    """An executor's text, with the engine that it names running where it is ``dask`` or ``ray``."""
+    port = _free_port()
+    if text == "dask":
+        address = f"tcp://127.0.0.1:{port}"
+        scheduler = ["dask", "scheduler", "--host", "127.0.0.1", "--port", str(port)]
+        worker = ["dask", "worker", address, "--nworkers", str(workers), "--nthreads", "1"]
+        quiet = ["--dashboard-address", "127.0.0.1:0"]
+        with _started([*scheduler, *quiet], [*worker, *quiet]):
+            yield f"dask[{address}]"
+    elif text == "ray":
+        # Its node asks for a password even of itself, which not every machine can give it.
+        os.environ["RAY_AUTH_MODE"] = "disabled"
+        node = ["ray.scripts.scripts", "start", "--head", "--block", "--num-cpus", str(workers)]
+        memory = ["--object-store-memory", str(100 * 2**20), "--include-dashboard", "false"]
+        with _started([*node, *memory, "--port", str(port)]):
+            _wait_for_port(port)
+            yield f"ray[127.0.0.1:{port}]"
+    else:
+        yield text
+
+
+def wait_for_workers(text: str, workers: int) -> None:
+    """Wait until an engine has as many workers."""
+    end = time.monotonic() + 180
+    while True:
+        try:
+            with load_executor(text) as executor:
+                if executor.workers >= workers:
+                    return
+        except NastoolError:
+            pass
+        if time.monotonic() > end:
+            raise SystemExit(f"{text}: not {workers} workers in three minutes")
+        time.sleep(1)
+
+
 def _workers(log: Path) -> list[int]:
     file = Path(f"{log}.workers")
     known = {int(line) for line in file.read_text().split()} if file.exists() else set()
@@ -63,7 +150,7 @@ def _run(
     over = threading.Event()
 
     def kill() -> None:
-        pause = budget * seconds / 8 / (kills + 1)
+        pause = budget * seconds / _WORKERS / (kills + 1)
         for _ in range(kills):
             while True:
                 if over.wait(rng.uniform(0.3, 1.0) * pause):
@@ -98,6 +185,8 @@ def _run(
         twice=sum(not killed.issuperset(pids[:-1]) for pids in again),
         amid=sum(killed.issuperset(pids[:-1]) for pids in again),
     )
+    for failure in result.failures:
+        print(f"{text}: {failure.architecture}: {failure.message}", flush=True)
     return result.front().genotypes.tolist(), counts
 
 
@@ -110,20 +199,28 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=3)
     arguments = parser.parse_args()
     for text in arguments.executor or ["processes:8"]:
-        for mode, pending in (("by batches", None), ("one by one", 16)):
-            total: Counter[str] = Counter()
-            with tempfile.TemporaryDirectory() as folder:
-                given = (arguments.seconds, arguments.budget, pending)
-                whole, _ = _run(text, Path(folder, "whole"), *given, 0, 0)
-                for number in range(arguments.rounds):
-                    log = Path(folder, f"log-{number}")
-                    front, counts = _run(text, log, *given, arguments.kills, number)
-                    total += counts + Counter(fronts=int(front != whole))
-            print(
-                f"{text}, {mode}: {total['killed']} killed, lost {total['lost']}, measured twice "
-                f"{total['twice']}, again {total['amid']}, other fronts {total['fronts']}",
-                flush=True,
-            )
+        with engine(text) as address:
+            wait_for_workers(address, _WORKERS)
+            for mode, pending in (("by batches", None), ("one by one", 16)):
+                total = _rounds(address, pending, arguments)
+                print(
+                    f"{text}, {mode}: {total['killed']} killed, lost {total['lost']}, measured "
+                    f"twice {total['twice']}, again {total['amid']}, other fronts "
+                    f"{total['fronts']}",
+                    flush=True,
+                )
+
+
+def _rounds(text: str, pending: int | None, arguments: argparse.Namespace) -> Counter[str]:
+    total: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        given = (arguments.seconds, arguments.budget, pending)
+        whole, _ = _run(text, Path(folder, "whole"), *given, 0, 0)
+        for number in range(arguments.rounds):
+            log = Path(folder, f"log-{number}")
+            front, counts = _run(text, log, *given, arguments.kills, number)
+            total += counts + Counter(fronts=int(front != whole))
+    return total
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ class Comparison:
             front = np.concatenate([run.front().objectives for run in runs])
         if not len(front):
             raise NastoolError("no run found a feasible architecture, so there is no front")
-        return np.unique(front[pareto.non_dominated(front)], axis=0)
+        return pareto.front(front)
 
     @cached_property
     def _scale(self) -> tuple[Values, Values]:

@@ -98,6 +98,10 @@ class Constraint:
         excess = values - self.bound if self.sense == "<=" else self.bound - values
         return excess / scale
 
+    def holds(self, values: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which values (n,) are within the bound; NaN is not."""
+        return self.violation(values) <= 0
+
     def __str__(self) -> str:
         # Few digits where they say it all, every digit where they do not: `parse_constraint`
         # reads it back.

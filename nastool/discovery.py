@@ -14,7 +14,6 @@ import importlib.metadata
 import importlib.util
 import inspect
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -24,6 +23,7 @@ from typing import TypeVar
 
 from nastool.errors import InvalidInputError, naming, nearest
 from nastool.files.reading import is_file, reading
+from nastool.quiet import quiet
 
 SEARCH_SPACES = "nastool.search_spaces"
 OBJECTIVES = "nastool.objectives"
@@ -284,8 +284,7 @@ def _summary_from_source(source: str) -> str:
     try:
         path = _module_file(module.strip())
         text = path.read_text(encoding="utf-8") if path else ""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet(warning=Warning):
             body = ast.parse(text).body
     except Exception:  # noqa: BLE001  # whatever is wrong with it is said when it is used
         return ""

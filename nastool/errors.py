@@ -54,6 +54,37 @@ def naming(
         raise kind(f"{what} {verb}: {in_one_line(error)}") from error
 
 
+@contextmanager
+def one_line(
+    what: str,
+    kind: type[NastoolError] = NastoolError,
+    of: type[Exception] | tuple[type[Exception], ...] = Exception,
+    rest: str = "",
+) -> Iterator[None]:
+    """Within this block, what a library raises is one line that says what could not be done.
+
+    Args:
+        what: E.g. ``cannot export to ONNX``; begins the message.
+        kind: What is raised.
+        of: What is taken for the library's; many raise types of their own.
+        rest: Ends the message.
+
+    Raises:
+        NastoolError: The block raised something else; that is the cause, with its traceback.
+    """
+    try:
+        yield
+    except NastoolError:
+        raise
+    except of as error:
+        raise kind(f"{what}: {first_line(error)}{rest}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's exception says, in one line; the name of its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def in_one_line(error: BaseException) -> str:
     """Type and text of an exception that foreign code raised, without line breaks."""
     try:

@@ -52,17 +52,19 @@ class Evaluations:
     @property
     def feasible(self) -> NDArray[np.bool_]:
         """Rows that satisfy every constraint and did not fail, shape (n,)."""
-        failed = np.any(np.isnan(self.objectives), axis=1)
-        feasible: NDArray[np.bool_] = np.all(self.violations <= 0, axis=1) & ~failed
+        feasible: NDArray[np.bool_] = self.satisfied & ~np.isnan(self.objectives).any(axis=1)
         return feasible
+
+    @property
+    def satisfied(self) -> NDArray[np.bool_]:
+        """Rows that satisfy every constraint, shape (n,)."""
+        satisfied: NDArray[np.bool_] = np.all(self.violations <= 0, axis=1)
+        return satisfied
 
     @property
     def total_violation(self) -> NDArray[np.float64]:
         """Sum of the positive violations, shape (n,); infinite where an evaluation failed."""
-        total = np.zeros(len(self))
-        # Column by column: there are few, often none, and a population is ranked very often.
-        for violation in self.violations.T:
-            total += np.maximum(violation, 0)
+        total = summed(self.violations)
         total[np.isnan(self.objectives).any(axis=1) | np.isnan(total)] = np.inf
         return total
 
@@ -78,3 +80,12 @@ class Evaluations:
             np.concatenate([b.objectives for b in batches]),
             np.concatenate([b.violations for b in batches]),
         )
+
+
+def summed(violations: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sum of the positive violations (n, c), shape (n,)."""
+    total = np.zeros(len(violations))
+    # Column by column: there are few, often none, and a population is ranked very often.
+    for violation in violations.T:
+        total += np.maximum(violation, 0)
+    return total

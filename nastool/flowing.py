@@ -115,7 +115,8 @@ class Alone(Flow):
             if not len(proposals) and not stream:
                 return "exhausted"
             keys, new = course.news(proposals, stream.keys)
-            course.stale = 0 if keys else course.stale + 1
+            # What waits for what is under way proposes nothing new until then.
+            course.stale = 0 if keys or stream else course.stale + 1
             stream.add(keys, new)
         if not stream:
             return ""
@@ -291,7 +292,7 @@ class Shared(Flow):
         course.strategy.pending = np.concatenate([self._stream.genotypes, *others])
         proposals = course.ask(n)
         keys, new = course.news(proposals, busy)
-        course.stale = 0 if keys else course.stale + 1
+        course.stale = 0 if keys or busy else course.stale + 1
         reason: StopReason = ""
         if not keys and not busy:
             if not len(proposals):

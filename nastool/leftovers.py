@@ -104,7 +104,16 @@ def temporary_folder() -> Iterator[Path]:
         yield Path(name)
 
 
-_kept = contextlib.ExitStack()
+@functools.cache
+def _kept() -> contextlib.ExitStack:
+    kept = contextlib.ExitStack()
+    atexit.register(kept.close)
+    return kept
+
+
+def kept_folder() -> Path:
+    """A folder of its own for as long as this process lives."""
+    return _kept().enter_context(temporary_folder())
 
 
 @functools.cache
@@ -118,8 +127,7 @@ def shipped_folder(package: str, name: str) -> Path:
     found = resources.files(package).joinpath(name)
     if isinstance(found, Path):
         return found
-    target = _kept.enter_context(temporary_folder()) / name
-    atexit.register(_kept.close)
+    target = kept_folder() / name
     _unpack(found, target)
     return target
 

@@ -9,8 +9,9 @@ from typing import Any
 from nastool.discovery import OBJECTIVES, find
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.objective import Objective
-from nastool.plugins import load_objective, parse_spec
+from nastool.plugins import parse_spec
 from nastool.problem import Problem
+from nastool.recipes.fidelity import make_objective
 from nastool.recipes.settings import typed_settings
 from nastool.verification import predicted_metrics
 
@@ -59,7 +60,7 @@ def measurers(
         try:
             taken = _taken(spec, settings)
             ignored -= taken.keys()
-            measured[name] = load_objective(spec, problem.space, taken)
+            measured[name] = make_objective(spec, problem.space, taken)
         except NastoolError as error:
             if name in wanted:
                 raise

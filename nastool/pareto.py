@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -73,14 +74,60 @@ def non_dominated(points: ArrayLike) -> NDArray[np.bool_]:
     return mask
 
 
+def front(points: ArrayLike) -> Points:
+    """The distinct points that none dominates, by the first objective, shape (k, m).
+
+    Args:
+        points: Shape (n, m).
+    """
+    array = _points(points)
+    found: Points = np.unique(array[non_dominated(array)], axis=0)
+    return found
+
+
+def new_lows(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which values are less than all before them, shape (n,); the first one is."""
+    mask = np.ones(len(values), dtype=bool)
+    mask[1:] = values[1:] < np.minimum.accumulate(values)[:-1]
+    return mask
+
+
+def staircase(x: NDArray[Any], y: NDArray[Any], *ties: NDArray[Any]) -> NDArray[np.int64]:
+    """Rows of the points that none dominates or equals, by ascending x; of equal ones the first.
+
+    In numbers as they are given: whole ones stay exact.
+
+    Args:
+        x: Shape (n,), without NaN.
+        y: Shape (n,), without NaN.
+        ties: What says which of equal points is the first, shape (n,); the order by default.
+    """
+    order = np.lexsort((*ties[::-1], y, x))
+    return order[new_lows(y[order])]
+
+
+def least_up_to(at: NDArray[Any], x: NDArray[Any], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Least y among points whose x is no larger; infinite where there is none.
+
+    Args:
+        at: Values of x, shape (k,).
+        x: Shape (n,).
+        y: Shape (n,).
+
+    Returns:
+        Shape (k,).
+    """
+    order = np.argsort(x, kind="stable")
+    least = np.append(np.inf, np.minimum.accumulate(y[order]))
+    found: NDArray[np.float64] = least[np.searchsorted(x[order], at, side="right")]
+    return found
+
+
 def _non_dominated_2d(points: Points) -> NDArray[np.bool_]:
     order = np.lexsort((points[:, 1], points[:, 0]))
     x, y = points[order, 0], points[order, 1]
     # In this order only an earlier point can dominate, and it does unless it is higher in y.
-    lowest_before = np.append(np.inf, np.minimum.accumulate(y)[:-1])
-    kept = y < lowest_before
-    # The running minimum says nothing about a first point at infinity.
-    kept[0] = True
+    kept = new_lows(y)
     first = np.append(True, (x[1:] != x[:-1]) | (y[1:] != y[:-1]))
     kept = kept[first][np.cumsum(first) - 1]
     mask = np.empty(len(points), dtype=bool)
@@ -245,7 +292,7 @@ def hypervolume(points: ArrayLike, reference: ArrayLike) -> float:
             f"the reference point must be {array.shape[1]} finite numbers, got {corner.tolist()}"
         )
     inside = array[np.all(array < corner, axis=1)]
-    return volume(np.unique(inside[non_dominated(inside)], axis=0), corner)
+    return volume(front(inside), corner)
 
 
 def _nearest(
@@ -316,9 +363,9 @@ def scale(
         Two arrays of shape (m,). Where the front has one value of an objective, its extent is the
         size of that value; where that is 0, how far the others reach beyond it.
     """
-    front = _points(reference_front, "the reference front")
-    ideal, nadir = front.min(axis=0), front.max(axis=0)
-    beyond = _points(others, columns=front.shape[1])
+    array = _points(reference_front, "the reference front")
+    ideal, nadir = array.min(axis=0), array.max(axis=0)
+    beyond = _points(others, columns=array.shape[1])
     reach = (beyond.max(axis=0) if len(beyond) else nadir) - ideal
     one = np.where(ideal != 0, np.abs(ideal), np.where(reach > 0, reach, 1.0))
     return ideal, np.where(nadir > ideal, nadir - ideal, one)
@@ -338,9 +385,9 @@ def knee(points: ArrayLike) -> int:
         points: Shape (n, m) with at least one point without NaN.
     """
     array = _points(points)
-    front = np.flatnonzero(non_dominated(array))
-    if len(front) == 0:
+    rows = np.flatnonzero(non_dominated(array))
+    if len(rows) == 0:
         raise InvalidInputError("a knee needs at least one point without NaN, got none")
-    low, high = array[front].min(axis=0), array[front].max(axis=0)
-    scale = np.where(high > low, high - low, 1.0)
-    return int(front[((array[front] - low) / scale).sum(axis=1).argmin()])
+    low, high = array[rows].min(axis=0), array[rows].max(axis=0)
+    extent = np.where(high > low, high - low, 1.0)
+    return int(rows[((array[rows] - low) / extent).sum(axis=1).argmin()])

@@ -244,7 +244,7 @@ class Problem:
         for c in self.hard_constraints:
             if c.metric not in values:
                 values[c.metric] = self.compute(self.metric(c.metric), genotypes).values
-            mask &= c.violation(values[c.metric]) <= 0
+            mask &= c.holds(values[c.metric])
         return mask
 
     def sample(self, n: int, rng: np.random.Generator, least: int | None = None) -> Genotypes:

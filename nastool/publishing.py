@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from nastool.discovery import PUBLICATIONS, available
 from nastool.errors import InvalidInputError
 from nastool.files.hub import push_files
 from nastool.files.reading import is_file, is_folder
+from nastool.leftovers import temporary_folder
 from nastool.predictors.base import CARD, load_predictor
 from nastool.store import open_store
 from nastool.store.base import FILE
@@ -74,12 +74,12 @@ def publish(
     folder = Path(what)
     if is_folder(folder):
         return _push(folder_publication(folder), repository, private=private)
-    with tempfile.TemporaryDirectory(prefix="nastool-") as scratch:
+    with temporary_folder() as scratch:
         if store is None or isinstance(store, str):
             with open_store(store, create=False) as opened:
-                publication = _study(str(what), opened, Path(scratch))
+                publication = _study(str(what), opened, scratch)
         else:
-            publication = _study(str(what), store, Path(scratch))
+            publication = _study(str(what), store, scratch)
         return _push(publication, repository, private=private)
 
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 ASYNCHRONOUS = "asynchronous"
 """What the description of a study says that was not told by batches: how else."""
 
+HALVED = "halved"
+"""What the description of a study says whose shapes were found at less cost: how many of them."""
+
 KNOWN = "known"
 """What the description of a study says of the evaluations that it began with."""
 
@@ -178,15 +181,16 @@ def stored_failures(stored: StoredStudy) -> list[Failure]:
 
 
 def check_course(summary: StudySummary) -> dict[str, Any]:
-    """What the description of a stored study says of how it went: `KNOWN` and `ASYNCHRONOUS`.
+    """What the description of a stored study says of how it went: `KNOWN` and the like.
 
     Raises:
         StoreError: It is damaged.
     """
     said = summary.description
     found: dict[str, Any] = {}
-    if ASYNCHRONOUS in said:
-        found[ASYNCHRONOUS] = summary.text(ASYNCHRONOUS)
+    for key in (ASYNCHRONOUS, HALVED):
+        if key in said:
+            found[key] = summary.text(key)
     if KNOWN in said:
         known = said[KNOWN] if isinstance(said[KNOWN], dict) else {}
         if not _is_count(known.get("evaluations")):

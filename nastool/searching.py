@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nastool.constraint import Constraint
+from nastool.errors import InvalidInputError
+from nastool.halving import halve
 from nastool.objective import Objective
 from nastool.recipes.problems import default_objectives, make_problem
 from nastool.recipes.study_recipe import StudyRecipe
@@ -38,6 +40,7 @@ def search(
     until: Until | None = None,
     executor: Executor | None = None,
     known: Known | str | None = None,
+    fidelity: str = "",
 ) -> Result:
     """Search a space for the best architectures, as ``nastool search`` does.
 
@@ -59,6 +62,9 @@ def search(
             `nastool.stopping.Patience`.
         executor: Where objectives run that are not cheap; in this process by default.
         known: What it begins with and need not pay for: a table, a study of the store, or values.
+        fidelity: Steps of a setting of one objective, such as ``blocks=16,64,256``: the search is
+            on the first, and what may be on the front goes on to the next, see `nastool.halving`;
+            needs names and a store.
 
     Raises:
         InvalidInputError: Something is unknown, or the parts do not fit together.
@@ -79,9 +85,18 @@ def search(
             "batch_size": batch_size,
             "study": study,
             "known": known if isinstance(known, str) else "",
+            "fidelity": fidelity,
         },
         "search",
     )
+    if fidelity:
+        are_named = all(isinstance(one, str) for one in (space, strategy, *wanted))
+        if store is None or known is not None or not are_named:
+            raise InvalidInputError(
+                "fidelity needs a store and the names of space, objectives and strategy, and takes "
+                "nothing that is known"
+            )
+        return _halved(recipe, store, batch_size, progress, until, executor)
     problem = make_problem(space, wanted, recipe.constraints)
     if isinstance(strategy, str):
         given = None if isinstance(known, str) else known
@@ -90,3 +105,23 @@ def search(
         factory = functools.partial(strategy, **recipe.options)
         made = Study(problem, factory, store, study or None, seed, executor=executor, known=known)
     return made.run(recipe.budget, batch_size, progress, until=until)
+
+
+def _halved(
+    recipe: StudyRecipe,
+    store: Store | str,
+    batch_size: int | None,
+    progress: Progress | None,
+    until: Until | None,
+    executor: Executor | None,
+) -> Result:
+    """Search at the first step of the fidelity, take what may be on the front on to the last."""
+
+    def first(cheaper: StudyRecipe) -> tuple[Study, Result]:
+        made = Study.of(cheaper, store, executor=executor)
+        return made, made.run(cheaper.budget, batch_size, progress, until=until)
+
+    def promote(study: Study, most: int) -> Result:
+        return study.run(most, progress=progress)
+
+    return halve(recipe, store, first, promote, executor).result

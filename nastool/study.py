@@ -293,7 +293,7 @@ class Study:
         if join:
             self._check_shareable(retry_failed)
         if join or pending is not None:
-            self._say("several processes" if join else f"{pending} under way")
+            self.note(ASYNCHRONOUS, "several processes" if join else f"{pending} under way")
         batch_size = self._begin(batch_size, join)
         keeper, begin = self._keeper, time.perf_counter()
         budget += self.known
@@ -349,12 +349,12 @@ class Study:
         if retry_failed:
             raise InvalidInputError("what has failed is tried again by one process that shares not")
 
-    def _say(self, asynchronous: str) -> None:
-        """Have the study say from now on that what it found depends on the machines."""
-        if self.description.get(ASYNCHRONOUS) != asynchronous:
-            self.description[ASYNCHRONOUS] = asynchronous
+    def note(self, key: str, text: str) -> None:
+        """Have the study say from now on how it went: by `ASYNCHRONOUS` or `HALVED`."""
+        if self.description.get(key) != text:
+            self.description[key] = text
             if self._keeper is not None and self._keeper.exists:
-                self._keeper.store.annotate(self.name, ASYNCHRONOUS, asynchronous)
+                self._keeper.store.annotate(self.name, key, text)
 
     def _begin(self, batch_size: int | None, join: bool) -> int:
         """Make the study in its store, unless it is there; its batch size.

@@ -32,7 +32,7 @@ def best_trace(
         values = result.values().get(metric)
         if values is None:
             values = problem.metric(metric).evaluate(result.evaluations.genotypes)
-        allowed = allowed & (indicator.under.violation(values) <= 0)
+        allowed = allowed & indicator.under.holds(values)
     scores = np.where(allowed, result.evaluations.objectives[:, column], np.inf)
     running = np.append(np.inf, np.minimum.accumulate(scores))[counts]
     best: Values = np.where(np.isfinite(running), running, np.nan)
@@ -69,8 +69,7 @@ def front_trace(
         # A front changes only by what is new.
         new = points[begin:end][feasible[begin:end]]
         if len(new):
-            candidates = np.concatenate([front, new])
-            front = np.unique(candidates[pareto.non_dominated(candidates)], axis=0)
+            front = pareto.front(np.concatenate([front, new]))
         begin = end
         if name in ("hypervolume", "gap"):
             share = pareto.hypervolume(front, corner) / volume

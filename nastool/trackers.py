@@ -1,4 +1,4 @@
-"""Curves of runs and studies in TensorBoard, Weights & Biases and MLflow, where installed."""
+"""Curves of runs and studies in TensorBoard, W&B, MLflow and trackio, where installed."""
 
 from __future__ import annotations
 
@@ -9,16 +9,22 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from importlib import import_module
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from nastool.errors import InvalidInputError, MissingDependencyError
 
-TRACKERS = ("tensorboard", "wandb", "mlflow")
+TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 
-_READY = {"wandb": {"WANDB_API_KEY", "WANDB_MODE"}, "mlflow": {"MLFLOW_TRACKING_URI"}}
+_READY = {
+    "wandb": {"WANDB_API_KEY", "WANDB_MODE"},
+    "mlflow": {"MLFLOW_TRACKING_URI"},
+    "trackio": {"TRACKIO_DIR", "TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL"},
+}
 """Trackers that are not taken unasked unless the environment names one of these."""
 
 _PROJECT = "nastool"
@@ -145,6 +151,40 @@ class MLflow(Tracker):
         self._client.set_terminated(self._run)
 
 
+class Trackio(Tracker):
+    """A run of trackio, where its variables say; the same folder continues the same run.
+
+    Args:
+        output: The run's folder.
+        config: Settings to show with it.
+    """
+
+    def __init__(self, output: Path, config: Mapping[str, Any]) -> None:
+        self.name = "trackio"
+        self._trackio = import_module("trackio")
+        with _silence():
+            self._run: Any = self._trackio.init(
+                project=os.environ.get("TRACKIO_PROJECT", _PROJECT),
+                # Runs are told apart by their names alone.
+                name=f"{output.name}-{_digest(output)}",
+                resume="allow",
+                config=dict(config),
+                embed=False,
+            )
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        self._run.log(dict(values), step=step)
+
+    def close(self) -> None:
+        with _silence():
+            self._trackio.finish()
+
+
+def _silence() -> redirect_stdout[StringIO]:
+    """Keep what a tracker prints away from the tables and JSON on standard output."""
+    return redirect_stdout(StringIO())
+
+
 def _plain(name: str) -> str:
     """A name in the signs that MLflow takes: ``latency[h100]`` is ``latency:h100``."""
     return re.sub(r"[^\w\-. :/]", "_", name.replace("[", ":").replace("]", ""))
@@ -189,4 +229,6 @@ def open_trackers(
         trackers.append(WeightsAndBiases(output, config))
     if "mlflow" in names:
         trackers.append(MLflow(output, config))
+    if "trackio" in names:
+        trackers.append(Trackio(output, config))
     return trackers

@@ -216,7 +216,7 @@ def verify(
     found = problem.evaluations(
         chosen, np.stack([known[metric.name] for metric in problem.reported], axis=1)
     )
-    satisfying = (found.violations <= 0).all(axis=1)
+    satisfying = found.satisfied
     bounded = any(constraint.metric in measured for constraint in problem.constraints)
     return Verification(
         result,

@@ -50,7 +50,7 @@ class Executing:
 
 def how_it_went(description: Mapping[str, Any]) -> dict[str, str]:
     """What to say of how a study went, from its description: where it began, and by which order."""
-    from nastool.reopening import ASYNCHRONOUS, KNOWN
+    from nastool.reopening import ASYNCHRONOUS, HALVED, KNOWN
 
     said = {}
     if KNOWN in description:
@@ -64,6 +64,8 @@ def how_it_went(description: Mapping[str, Any]) -> dict[str, str]:
             f"{description[ASYNCHRONOUS]}, told as they came: the order depends on the machines, "
             "and another run may find something else"
         )
+    if HALVED in description:
+        said["fidelity"] = str(description[HALVED])
     return said
 
 

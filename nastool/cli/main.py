@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, Any
@@ -18,7 +17,7 @@ from nastool.cli.streams import BROKEN_PIPE, OUTPUT, give_up_output, standard_st
 
 # Not nastool.plugins: the help page should not wait for numpy.
 from nastool.discovery import COMMANDS, available, find
-from nastool.errors import InvalidInputError, NastoolError, nearest
+from nastool.errors import InvalidInputError, NastoolError, first_line, nearest
 from nastool.interrupt import INTERRUPTED, signals_interrupt, unraised_interrupts
 
 
@@ -80,8 +79,7 @@ def _foreign(error: Exception) -> str:
         type(error).__name__ == "OutOfMemoryError" or "allocate memory" in text
     )
     if isinstance(error, MemoryError) or allocation:
-        first = (text.strip().splitlines() or [""])[0]
-        return "not enough memory" + (f": {first}" if first else "")
+        return "not enough memory" + (f": {first_line(error)}" if text.strip() else "")
     if isinstance(error, RecursionError):
         return "something is nested too deeply to be read"
     if isinstance(error, UnicodeError):
@@ -139,14 +137,8 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx
-        plugins = available(COMMANDS)
-        room = formatter.width - max(len(plugin.name) for plugin in plugins) - 6
-        rows = [
-            (plugin.name, textwrap.shorten(plugin.summary, room, placeholder=" ..."))
-            for plugin in plugins
-        ]
         with formatter.section("Commands"):
-            formatter.write_dl(rows)
+            formatter.write_dl([(plugin.name, plugin.summary) for plugin in available(COMMANDS)])
 
     def main(
         self,

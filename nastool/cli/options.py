@@ -85,6 +85,12 @@ class Name(click.ParamType[str]):
 class FiniteNumber(click.FloatRange):
     """A number, which click's own may not be: the type of an option."""
 
+    name = "number"
+
+    def _describe_range(self) -> str:
+        # Where there are no bounds click shows one that is None.
+        return "" if self.min is None and self.max is None else super()._describe_range()
+
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
@@ -309,6 +315,7 @@ def format_option(command: _F) -> _F:
         type=click.Choice(["table", "json"]),
         default="table",
         show_default=True,
+        help="How results are shown.",
     )(command)
 
 
@@ -331,7 +338,7 @@ def report_options(command: _F) -> _F:
             "--format",
             "output_format",
             type=click.Choice(["table", "json", "csv"]),
-            help="Default: table.",
+            help="How results are shown. Default: table.",
         ),
     ):
         command = option(command)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import re
+import textwrap
 import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
@@ -31,6 +33,12 @@ _SHARED: Mapping[str, str] = {
 }
 _REQUIRED, _MORE = "Required", "More"
 
+_WIDTH = 76
+"""Of examples, which stand two further in and may end in a sign that the line goes on."""
+
+_WHOLE = 1_000
+"""Signs of a sentence, so many that none is cut off."""
+
 _GROUPS = "option_groups"
 _DRESSED = "is_dressed"
 
@@ -47,12 +55,27 @@ def help_page(
 
     def decorate(command: _Command) -> _Command:
         title = "Example" if len(examples) == 1 else "Examples"
-        lines = "\n".join(f"  {line}" for line in examples)
+        lines = "\n".join(_typed(line) for line in examples)
         command.epilog = f"\b\n{title}:\n{lines}"
         setattr(command, _GROUPS, dict(groups or {}))
         return command
 
     return decorate
+
+
+def _typed(line: str) -> str:
+    """A line as it may be typed into a narrow terminal, in several where it is long."""
+    # What an option takes stays beside it.
+    bound = re.sub(r"(--[\w-]+) (?!-)", "\\1\0", line)
+    lines = textwrap.wrap(
+        bound,
+        _WIDTH,
+        initial_indent="  ",
+        subsequent_indent="      ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return " \\\n".join(lines).replace("\0", " ")
 
 
 def dressed(command: click.Command) -> click.Command:
@@ -63,12 +86,29 @@ def dressed(command: click.Command) -> click.Command:
     if isinstance(command, click.Group):
         for member in command.commands.values():
             dressed(member)
+        command.format_commands = types.MethodType(  # type: ignore[method-assign]
+            _format_commands, command
+        )
         return command
     given = {name for param in command.params for name in param.opts}
     command.params += [option for option in _talk() if not given & {*option.opts}]
     # Of this command alone, whatever its class.
     command.format_options = types.MethodType(_format_options, command)  # type: ignore[method-assign]
     return command
+
+
+def _format_commands(
+    group: click.Group, ctx: click.Context, formatter: click.HelpFormatter
+) -> None:
+    """Write what the commands of a group do, in whole sentences."""
+    del ctx
+    with formatter.section("Commands"):
+        formatter.write_dl(
+            [
+                (name, command.get_short_help_str(_WHOLE))
+                for name, command in sorted(group.commands.items())
+            ]
+        )
 
 
 def _format_options(

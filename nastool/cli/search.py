@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from nastool.cli.plan import Plan
     from nastool.objective import Objective
     from nastool.problem import Problem
+    from nastool.recipes.study_recipe import StudyRecipe
     from nastool.results import Result
+    from nastool.study import Study
 
 
 @help_page(
@@ -58,6 +60,13 @@ if TYPE_CHECKING:
     "until_text",
     type=click.Choice(["proven"]),
     help="'proven': end when what exact search proves to be best is found; it proves that first.",
+)
+@click.option(
+    "--fidelity",
+    metavar="KEY=N,N,...",
+    default="",
+    help="Search on little of what an objective measures on, and go on to more only with what may "
+    "be on the front then: blocks=16,64,256 for a measured perplexity.",
 )
 @refining_options
 @executor_options
@@ -122,6 +131,7 @@ def search(
     time_text: str | None,
     patience: int | None,
     until_text: str | None,
+    fidelity: str,
     refining: Refining | None,
     executing: Executing,
     tracking: Tracking,
@@ -164,7 +174,10 @@ def search(
         read_pairs(predictor_texts, "--predictor"),
         study_name or "",
         known=known,
+        fidelity=fidelity,
     )
+    if fidelity:
+        _check_halvable(storage, time_text, until_text, known, refining)
     problem = recipe.problem()
     clouds = destination.clouds(cloud, problem)
     if retry_failed and storage == "none":
@@ -185,13 +198,17 @@ def search(
         if refining is not None:
             measured = refining.measuring.objectives(problem)
             plan, problem = _refined(plan, refining, measured)
-        study = plan.study(problem)
+        if fidelity:
+            study, result = _halved(plan)
+        else:
+            study = plan.study(problem)
         proof = prove_first(study.strategy)
         proven = is_proven(study.strategy)
         if not proven:
             # To be shown, not kept: the same command would go on from what is not the answer.
             study = Study(study.problem, study.strategy, None, study.name, seed)
-        result = plan.run(study)
+        if not fidelity:
+            result = plan.run(study)
         if refining is not None and proven and result.stop_reason != "interrupted":
             verification = refining.verify(result, measured, storage, executor)
         else:
@@ -222,6 +239,46 @@ def _check_joinable(storage: str, retry_failed: bool, refining: Refining | None)
         raise InvalidInputError("--join: expected no --retry-failed beside it")
     if refining is not None:
         raise InvalidInputError("--join: expected no --refine beside it")
+
+
+def _check_halvable(
+    storage: str,
+    time_text: str | None,
+    until_text: str | None,
+    known: str,
+    refining: Refining | None,
+) -> None:
+    """Refuse what means nothing, or several things, where values are of several steps."""
+    if storage == "none":
+        raise InvalidInputError("--fidelity: expected a --storage, for each step is kept, got none")
+    others = {"--time": time_text, "--until": until_text, "--from": known, "--refine": refining}
+    for option, given in others.items():
+        if given:
+            raise InvalidInputError(f"--fidelity: expected no {option} beside it")
+
+
+def _halved(plan: Plan) -> tuple[Study, Result]:
+    """Search at the first step of the fidelity, take what may be on the front on to the last."""
+    from nastool.cli.progress import ProgressBar
+    from nastool.halving import halve
+
+    def search(recipe: StudyRecipe) -> tuple[Study, Result]:
+        first = replace(plan, recipe=recipe)
+        study = first.study()
+        return study, first.run(study)
+
+    def promote(study: Study, most: int) -> Result:
+        with ProgressBar("measuring on more") as progress:
+            return study.run(
+                most,
+                progress=progress,
+                retry_failed=plan.retry_failed,
+                pending=plan.pending,
+                join=plan.join,
+            )
+
+    done = halve(plan.recipe, plan.storage, search, promote, plan.executor)
+    return done.study, done.result
 
 
 def _check_finished(result: Result, budget: int, storage: str, name: str, known: int = 0) -> None:

@@ -142,7 +142,7 @@ def _by_forms(space: SearchSpace, problem: Problem) -> Feasible:
     for name in dict.fromkeys(c.metric for c in problem.constraints):
         values = space.costs[name].evaluate(forms)
         bounds = [c for c in problem.constraints if c.metric == name]
-        number = int(np.all([c.violation(values) <= 0 for c in bounds], axis=0).sum())
+        number = int(np.all([c.holds(values) for c in bounds], axis=0).sum())
         by_cost[name] = Count(number, number)
     number = int(problem.admissible(forms).sum())
     return Feasible(by_cost, Count(number, number))

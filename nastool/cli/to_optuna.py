@@ -7,6 +7,7 @@ import click
 from nastool.cli import completion
 from nastool.cli.options import Name, count, plugin_option, storage_option
 from nastool.cli.pages import help_page
+from nastool.quiet import quiet
 
 
 @help_page(
@@ -47,8 +48,6 @@ def to_optuna(
     from nastool.study import load_result
 
     try:
-        import optuna
-
         from nastool.integrations.optuna_export import export_study, part_of
     except ImportError as error:
         raise MissingDependencyError(
@@ -64,8 +63,7 @@ def to_optuna(
         "stopped because": summary.stop_reason or "not finished",
         "seconds": summary.seconds,
     }
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with ProgressBar("exporting") as progress:
+    with quiet("optuna"), ProgressBar("exporting") as progress:
         exported = export_study(
             result,
             target,

@@ -1,4 +1,4 @@
-"""``--tracker``: curves of what a command does in TensorBoard, Weights & Biases or MLflow."""
+"""``--tracker``: curves of what a command does in TensorBoard, W&B, MLflow or trackio."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from nastool.errors import one_line
+from nastool.trackers import TRACKERS
+
 if TYPE_CHECKING:
     from nastool.comparison import Comparison
     from nastool.study import Progress, Study
@@ -18,7 +21,8 @@ if TYPE_CHECKING:
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-_NAMES = ("tensorboard", "wandb", "mlflow", "none")
+TRACKER = click.Choice((*TRACKERS, "none"))
+"""What ``--tracker`` takes."""
 
 _FOLDER = Path("nastool-runs")
 """Where studies without a folder of their own have one for what trackers write."""
@@ -59,7 +63,7 @@ class Tracking:
         folder = _FOLDER / name.replace("/", "-")
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        with _telling("the trackers"):
+        with one_line("cannot write curves to the trackers"):
             self._open.extend(open_trackers(self.names, folder, start, config))
         try:
             yield
@@ -71,7 +75,7 @@ class Tracking:
             raise
         else:
             for tracker in self._open:
-                with _telling(tracker.name):
+                with one_line(f"cannot write curves to {tracker.name}"):
                     tracker.close()
         finally:
             self._open.clear()
@@ -79,7 +83,7 @@ class Tracking:
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Record numbers by name, of one step."""
         for tracker in self._open:
-            with _telling(tracker.name):
+            with one_line(f"cannot write curves to {tracker.name}"):
                 tracker.log(step, values)
 
     def following(self, study: Study, progress: Progress) -> Progress:
@@ -96,20 +100,6 @@ class Tracking:
                 self.log(done, numbers_of(study))
 
         return told
-
-
-@contextmanager
-def _telling(where: str) -> Iterator[None]:
-    """Turn what a tracker raises, in types of its own, into one line."""
-    from nastool.errors import NastoolError
-
-    try:
-        yield
-    except NastoolError:
-        raise
-    except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise NastoolError(f"cannot write curves to {where}: {reason}") from error
 
 
 def numbers_of(study: Study) -> dict[str, float]:
@@ -147,9 +137,9 @@ def tracker_option(command: _F) -> _F:
         "--tracker",
         "trackers",
         multiple=True,
-        type=click.Choice(_NAMES),
+        type=TRACKER,
         metavar="NAME",
-        help=f"Also draw curves in {', '.join(_NAMES[:-1])}; repeatable. TensorBoard's lie in "
+        help=f"Also draw curves in {', '.join(TRACKERS)}; repeatable. TensorBoard's lie in "
         f"{_FOLDER}/NAME. Default: none.",
     )
     @functools.wraps(command)

@@ -13,6 +13,7 @@ from nastool.exact.boxes import BoxSum, from_tables
 from nastool.exact.certificate import Certificate
 from nastool.exact.chains import Int, IntegerChain, least, segments
 from nastool.exact.task import Bound, Outcome
+from nastool.pareto import staircase
 
 _LABELS = 20_000_000
 """Most partial genotypes kept side by side."""
@@ -129,11 +130,5 @@ def _onward(cost: IntegerChain) -> list[Int]:
 
 def _undominated(costs: Int, values: Int, upper: int) -> NDArray[np.int64]:
     """Rows within the limit that no other is as good as in both, by ascending cost."""
-    order = np.lexsort((values, costs))
-    order = order[costs[order] <= upper]
-    if not len(order):
-        return order
-    sorted_values = values[order]
-    before = np.minimum.accumulate(sorted_values)[:-1]
-    kept: NDArray[np.int64] = order[np.append(True, sorted_values[1:] < before)]
-    return kept
+    within = np.flatnonzero(costs <= upper)
+    return within[staircase(costs[within], values[within])]

@@ -22,6 +22,7 @@ from nastool.errors import InvalidInputError
 from nastool.exact.boxes import BoxSum
 from nastool.exact.chains import Int, IntegerChain, least, segments
 from nastool.exact.states import States, build_states, contains
+from nastool.pareto import staircase
 
 AXES = 3
 _AXIS_CHOICES = 8
@@ -100,11 +101,7 @@ def choose_layout(cardinalities: Sequence[int], importance: Sequence[float]) -> 
 
 def lowest(points: Int) -> Int:
     """Points (cost, value, number) that none dominates, by cost; of equal ones the first."""
-    points = points[np.lexsort(points.T[::-1])]
-    if not len(points):
-        return points
-    before = np.append(INFINITE, np.minimum.accumulate(points[:, 1])[:-1])
-    return np.ascontiguousarray(points[points[:, 1] < before])
+    return np.ascontiguousarray(points[staircase(*points.T)])
 
 
 class Tables(NamedTuple):

@@ -49,8 +49,7 @@ def front_regret(found: NDArray[np.float64], truth: NDArray[np.float64]) -> Regr
         found: Minimised objectives, shape (n, m).
         truth: Of the true front, shape (r, m) with r >= 1.
     """
-    truth = np.unique(truth[pareto.non_dominated(truth)], axis=0)
-    found = np.unique(found[pareto.non_dominated(found)], axis=0)
+    truth, found = pareto.front(truth), pareto.front(found)
     ideal, extent = pareto.scale(truth, found)
     scaled, goal = (found - ideal) / extent, (truth - ideal) / extent
     corner = goal.max(axis=0) + _MARGIN

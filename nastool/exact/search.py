@@ -15,13 +15,14 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
+from nastool.errors import InvalidInputError, MissingDependencyError
 from nastool.exact.certificate import Certificate
 from nastool.exact.chain_sweep import ChainSweep
 from nastool.exact.chains import Int
 from nastool.exact.joint_sweep import JointSweep
 from nastool.exact.plan import INFINITE, Layout
 from nastool.exact.task import JointTask, Outcome, Task, on_front
+from nastool.files.writing import whole_file
 from nastool.space import Genotypes
 
 Progress = Callable[[Certificate], None]
@@ -323,19 +324,15 @@ class ExactSearch:
 
     def _save(self, file: Path) -> None:
         run = self._run
-        temporary = file.with_name(f"{file.name}.new.npz")
-        try:
+        with whole_file(file) as opened:
             np.savez(
-                temporary,
+                opened,
                 fingerprint=np.array(self.task.fingerprint),
                 front=run.front,
                 done=run.done,
                 counts=run.counts,
                 seconds=np.array(run.seconds),
             )
-            temporary.replace(file)
-        except OSError as error:
-            raise NastoolError(f"cannot write {file}: {error.strerror or error}") from error
 
     def _load(self, file: Path) -> None:
         try:

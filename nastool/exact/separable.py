@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from nastool.errors import InvalidInputError, MissingDependencyError
 from nastool.exact.certificate import Certificate
 from nastool.exact.task import Outcome
+from nastool.pareto import new_lows, staircase
 from nastool.predictors.separable import Separable
 from nastool.space import Genotypes
 
@@ -306,11 +307,7 @@ def _undominated(sums: Int, used: Int, rows: Int) -> Int:
         new = np.append(True, np.any(np.diff(used[rows][order], axis=0) != 0, axis=1))
         return np.sort(rows[order[new[: len(order)]]])
     costs = used[rows, 0] if used.shape[1] else np.zeros(len(rows), dtype=np.int64)
-    order = np.lexsort((sums[rows], costs))
-    ordered = sums[rows][order]
-    before = np.minimum.accumulate(ordered)[:-1]
-    kept = np.append(True, ordered[1:] < before)[: len(order)]
-    return np.sort(rows[order[kept]])
+    return np.sort(rows[staircase(costs, sums[rows])])
 
 
 def _front(values: Sequence[Int], axis: Sequence[Int], limit: float) -> tuple[Genotypes, int]:
@@ -355,9 +352,7 @@ def _sweep(
         found.append(genotype)
         limit = float(_total(axis, genotype)[0] - 1)
     genotypes = np.concatenate([np.empty((0, len(values)), dtype=np.int64), *found[::-1]])
-    totals = _total(values, genotypes)
-    kept = totals < np.minimum.accumulate(np.append(np.iinfo(np.int64).max, totals))[:-1]
-    return genotypes[kept], seen
+    return genotypes[new_lows(_total(values, genotypes))], seen
 
 
 def _same(one: Sequence[Int], other: Sequence[Int]) -> bool:

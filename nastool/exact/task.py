@@ -15,7 +15,7 @@ from nastool.errors import InvalidInputError
 from nastool.exact.boxes import BoxSum
 from nastool.exact.certificate import Certificate
 from nastool.exact.chains import IntegerChain, no_chain
-from nastool.pareto import non_dominated
+from nastool.pareto import non_dominated, staircase
 from nastool.space import Genotypes
 
 LARGEST = 1 << 62
@@ -226,9 +226,7 @@ def on_front(values: NDArray[np.float64], costs: NDArray[np.float64]) -> NDArray
         Places, shape (k,).
     """
     if costs.ndim == 1:
-        order = np.lexsort((values, costs))
-        ordered = values[order]
-        return order[ordered < np.minimum.accumulate(np.append(np.inf, ordered))[:-1]]
+        return staircase(costs, values)
     points = np.column_stack([costs, values])
     first = np.unique(points, axis=0, return_index=True)[1]
     return first[non_dominated(points[first])]

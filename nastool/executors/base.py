@@ -10,6 +10,9 @@ from typing import Any, Self
 from nastool.attributes import attribute
 from nastool.errors import InvalidInputError
 
+DEATHS_OF_NOTHING = 4
+"""Workers that must have died of a shape where those count on which it only waited, too."""
+
 
 class Executor(ABC):
     """Calls functions somewhere, several at a time; what is called is `nastool.executors.serving`.
@@ -24,6 +27,9 @@ class Executor(ABC):
 
     dies_alone = True
     """Whether a worker that dies fails the calls only that it was busy with."""
+
+    deaths = 2
+    """Workers that must have died of a shape for it to be at fault."""
 
     timeout: float | None = None
     """Seconds that one shape may take; None for as long as it needs."""

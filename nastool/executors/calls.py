@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ def called(
 ) -> Generator[tuple[int, Any]]:
     """Call a function with each of these arguments; which it was and what it returned, as it comes.
 
-    A call whose worker dies is made once more.
+    A call whose worker dies is made once more, as often as a shape is.
 
     Args:
         executor: Where; its time a shape is that of a call.
@@ -39,11 +39,11 @@ def called(
     waiting = deque(range(len(calls)))
     again: deque[int] = deque()
     running: dict[Future[Any], tuple[int, float]] = {}
-    suspects: set[int] = set()
+    suspects: Counter[int] = Counter()
     try:
         while waiting or again or running:
             # One after the other, where it would not be known who was it.
-            alone = not executor.dies_alone and bool(suspects & {*again, *_numbers(running)})
+            alone = not executor.dies_alone and bool(suspects.keys() & {*again, *_numbers(running)})
             while (waiting or again) and len(running) < (1 if alone else executor.workers):
                 number = again.popleft() if again else waiting.popleft()
                 future = executor.submit(_said, function, *calls[number])
@@ -56,10 +56,10 @@ def called(
                     why = _lost(executor, future)
                     if not why:
                         yield number, _value(future.result())
-                    elif number in suspects:
+                    elif suspects[number] + 1 >= executor.deaths:
                         raise NastoolError(f"{why}, and it had been tried before")
                     else:
-                        suspects.add(number)
+                        suspects[number] += 1
                         again.append(number)
                 elif executor.timeout and time.monotonic() - began >= executor.timeout:
                     raise NastoolError(f"took longer than {executor.timeout:g} s")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError, in_one_line
-from nastool.executors.base import Executor
+from nastool.executors.base import DEATHS_OF_NOTHING, Executor
 from nastool.executors.loading import positive, read_settings
 
 _LOOK = 2.0
@@ -23,7 +24,7 @@ class DaskCluster(Executor):
     """Evaluates on the workers of a Dask cluster, which may come and go.
 
     The scheduler notices a worker that dies and has what it held done by others; a shape of which
-    several die has failed.
+    several die has failed. It blames what only waited on the worker, too.
 
     Args:
         address: Of the scheduler; a cluster of this machine, for this run, by default.
@@ -46,15 +47,20 @@ class DaskCluster(Executor):
         self._address = address
         self.chunk = chunk
         self._client: Any = None
-        self._pool: Any = None
+        self._tasks: dict[Future[Any], Any] = {}
         self._workers, self._seen = 1, float("-inf")
 
     def _open(self) -> Any:
         if self._client is None:
-            # It says in many lines what is said here in one.
-            logging.getLogger("distributed").setLevel(logging.CRITICAL)
+            # It says in many lines what is said here in one, each part with a level of its own.
+            for name in [n for n in logging.root.manager.loggerDict if n.startswith("distributed")]:
+                logging.getLogger(name).setLevel(logging.CRITICAL)
             where = self._address or "a cluster of this machine"
-            given = {"processes": True, "threads_per_worker": 1} if self._address is None else {}
+            given: dict[str, Any] = {}
+            if self._address is None:
+                given = {"processes": True, "threads_per_worker": 1}
+                # Its usual port may be another cluster's.
+                given["dashboard_address"] = "127.0.0.1:0"
             try:
                 self._client = self._distributed.Client(
                     self._address, timeout=_PATIENCE, set_as_default=False, **given
@@ -63,7 +69,6 @@ class DaskCluster(Executor):
                 raise InvalidInputError(
                     f"executor dask: cannot reach {where}: {in_one_line(error)}"
                 ) from error
-            self._pool = self._client.get_executor(pure=False, retries=0)
         return self._client
 
     @property
@@ -85,12 +90,33 @@ class DaskCluster(Executor):
         )
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
-        self._open()
-        future: Future[Any] = self._pool.submit(function, *arguments)
+        client = self._open()
+        future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()
+        self._tasks[future] = task = client.submit(function, *arguments, pure=False, retries=0)
+
+        async def pass_on() -> None:
+            # Not by Dask's own executor: its futures never end where a result is lost on its way,
+            # with the worker that had it, and computing it again fails.
+            try:
+                value = await client.gather(task, asynchronous=True)
+            except BaseException as error:  # noqa: BLE001  # whatever it was is the future's
+                future.set_exception(error)
+            else:
+                future.set_result(value)
+            self._tasks.pop(future, None)
+
+        client.loop.add_callback(pass_on)
         return future
+
+    def drop(self, future: Future[Any]) -> None:
+        task = self._tasks.pop(future, None)
+        if task is not None:
+            task.cancel()
 
     def died(self, error: BaseException) -> str:
         if isinstance(error, self._distributed.KilledWorker):
+            self.deaths = max(2, math.ceil(DEATHS_OF_NOTHING / (error.allowed_failures + 1)))
             return "every worker that was given it died"
         if isinstance(error, self._distributed.client.FutureCancelledError):
             raise self._gone(error)
@@ -98,9 +124,10 @@ class DaskCluster(Executor):
 
     def close(self) -> None:
         if self._client is not None:
-            self._pool.shutdown(wait=False)
+            for future in list(self._tasks):
+                self.drop(future)
             self._client.close()
-            self._client = self._pool = None
+            self._client = None
             self._seen = float("-inf")
 
 

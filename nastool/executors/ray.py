@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from nastool.errors import InvalidInputError, MissingDependencyError, in_one_line
-from nastool.executors.base import Executor
+from nastool.executors.base import DEATHS_OF_NOTHING, Executor
 from nastool.executors.loading import positive, read_settings
 
 _LOOK = 2.0
@@ -28,6 +28,8 @@ class RayCluster(Executor):
     Raises:
         MissingDependencyError: Ray is not installed.
     """
+
+    deaths = DEATHS_OF_NOTHING
 
     def __init__(
         self,

@@ -50,17 +50,17 @@ class _Part:
     Args:
         rows: Rows (k,) of the batch.
         genotypes: Shape (k, d).
-        is_suspect: Whether a worker died of them, or of more that they were among.
+        deaths: Workers that died of them, or of more that they were among.
     """
 
     rows: NDArray[np.int64]
     genotypes: Genotypes
-    is_suspect: bool = False
+    deaths: int = 0
 
     def singles(self) -> list[_Part]:
         """Each by itself: whoever ends a worker again is known."""
         return [
-            _Part(self.rows[k : k + 1], self.genotypes[k : k + 1], is_suspect=True)
+            _Part(self.rows[k : k + 1], self.genotypes[k : k + 1], self.deaths + 1)
             for k in range(len(self.rows))
         ]
 
@@ -69,7 +69,7 @@ class Work:
     """Evaluates one objective on shapes that may be added while others are under way.
 
     A shape whose worker dies is tried once more by itself; if that one dies too, the shape has
-    failed. Those that were beside it have not.
+    failed (where workers may die of nothing, after more of them). Those beside it have not.
 
     Args:
         executor: Where.
@@ -196,7 +196,7 @@ class Work:
                 if isinstance(error, NastoolError):
                     raise error
                 raise NastoolError(f"{self._name}: {in_one_line(error)}") from error  # type: ignore[arg-type]  # one of the two
-            if not part.is_suspect:
+            if part.deaths + 1 < self._executor.deaths:
                 self._suspects.extend(part.singles())
                 return None
             return _failed(part, why)

@@ -7,13 +7,16 @@ and ``/FOLDER`` at the end for a folder within. Such a name stands wherever a fo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
-from nastool.files.reading import first_line
+from nastool.errors import (
+    InvalidInputError,
+    MissingDependencyError,
+    first_line,
+    one_line,
+)
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -52,19 +55,10 @@ def fetched(path: str | Path) -> Path:
         )
     repository, revision, inside = found["repository"], found["revision"], found["inside"]
     api = _client()
-    try:
-        folder = Path(
-            api.snapshot_download(
-                repository,
-                revision=revision,
-                allow_patterns=f"{inside}/*" if inside else None,
-            )
-        )
-    # The hub's client raises dozens of types, its transport's included.
-    except Exception as error:
-        raise InvalidInputError(
-            f"cannot fetch hf://{repository} from the hub: {first_line(error)}"
-        ) from error
+    patterns = f"{inside}/*" if inside else None
+    with one_line(f"cannot fetch hf://{repository} from the hub", InvalidInputError):
+        found_there = api.snapshot_download(repository, revision=revision, allow_patterns=patterns)
+    folder = Path(found_there)
     if inside and not (folder / inside).is_dir():
         raise InvalidInputError(f"hf://{repository} must hold the folder {inside}, got none")
     return folder / (inside or "")
@@ -117,7 +111,7 @@ def push_files(
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     api = _client()
-    with _one_line(repository, kept):
+    with one_line(f"cannot upload to {repository}", rest=f"; {kept}" if kept else ""):
         # None leaves it to what the organisation has set.
         url = api.create_repo(repository, private=private or None, exist_ok=True)
         info = api.model_info(repository)
@@ -166,7 +160,7 @@ def check_repository(repository: str, *, private: bool) -> None:
     try:
         info = api.model_info(repository)
     except HFValidationError as error:
-        raise InvalidInputError(f"--push: {str(error).splitlines()[0]}") from error
+        raise InvalidInputError(f"--push: {first_line(error)}") from error
     except Exception:  # noqa: BLE001 - not there yet, or not reached
         return
     _check_private(info, repository, private=private)
@@ -187,16 +181,3 @@ def _is_for_people(name: str) -> bool:
         or path.suffix.lower() in _TEXTS
         or path.name.lower().startswith(_NOTICES)
     )
-
-
-@contextmanager
-def _one_line(repository: str, kept: str) -> Iterator[None]:
-    try:
-        yield
-    except NastoolError:
-        raise
-    # The hub's client raises dozens of types, its transport's included.
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        rest = f"; {kept}" if kept else ""
-        raise NastoolError(f"cannot upload to {repository}: {reason}{rest}") from error

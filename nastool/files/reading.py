@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from nastool.errors import InvalidInputError, NastoolError
+from nastool.errors import InvalidInputError, NastoolError, first_line
 
 GZIP = (".gz", ".gzip")
 """Suffixes, in small letters, of files that are unpacked when read."""
@@ -64,11 +64,6 @@ def is_database(path: Path) -> bool:
             return file.read(len(SQLITE)) == SQLITE
     except (OSError, ValueError):
         return False
-
-
-def first_line(error: BaseException) -> str:
-    """What a foreign exception says, in one line; the name of its type where it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 @contextlib.contextmanager

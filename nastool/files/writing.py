@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from nastool.errors import InvalidInputError, NastoolError, WriteError
+from nastool.errors import InvalidInputError, NastoolError, WriteError, first_line
 from nastool.files.reading import is_file, is_folder, read_json_object, reading
 
 _LONGEST_STEM = 200
@@ -64,7 +64,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
                 yield file
             return
         _remove_orphans(target.parent)
-        aside = beside(target)
+        aside = _beside(target)
         try:
             descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
             with os.fdopen(descriptor, "wb") as file:
@@ -76,7 +76,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             aside.replace(target)
         finally:
             aside.unlink(missing_ok=True)
-        sync_folder(target.parent)
+        _sync_folder(target.parent)
 
 
 @contextlib.contextmanager
@@ -105,7 +105,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
             check_free(target)
             for left in _left_aside(target, parent):
                 shutil.rmtree(left, ignore_errors=True)
-            aside = beside(target, parent)
+            aside = _beside(target, parent)
             try:
                 aside.mkdir()
                 yield aside
@@ -122,7 +122,62 @@ def whole_folder(target: Path) -> Iterator[Path]:
                     aside.replace(target)
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
-            sync_folder(parent)
+            _sync_folder(parent)
+
+
+@contextlib.contextmanager
+def replaced_folder(target: Path) -> Iterator[Path]:
+    """Give a folder to write to, which takes another one's place at the end, or vanishes.
+
+    A reader sees the old folder or the new, never a mixture.
+
+    Args:
+        target: Folder that exists, whatever it holds.
+
+    Raises:
+        WriteError: It cannot be written; the folder is as it was.
+    """
+    with writing(target):
+        new, old = _beside(target), _beside(target)
+        try:
+            new.mkdir()
+            yield new
+            _sync_files(new)
+            target.rename(old)
+            try:
+                new.rename(target)
+            except BaseException:  # a signal, too
+                if not target.exists():
+                    old.rename(target)
+                raise
+        finally:
+            for left in (new, old):
+                shutil.rmtree(left, ignore_errors=True)
+        _sync_folder(target.parent)
+
+
+@contextlib.contextmanager
+def filled(folder: Path, last: str) -> Iterator[Path]:
+    """Give a folder to write to, all of which goes into another one at the end, or vanishes.
+
+    What has the same names there gives way, and the rest stays.
+
+    Args:
+        folder: Made where it is missing.
+        last: Name of a file that is removed first and goes there last: where it is, all is.
+    """
+    aside = _beside(folder / last)
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+        (folder / last).unlink(missing_ok=True)
+        for path in sorted(aside.iterdir(), key=lambda path: path.name == last):
+            place = folder / path.name
+            if is_folder(place):
+                shutil.rmtree(place)
+            path.replace(place)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _left_aside(target: Path, parent: Path) -> list[Path]:
@@ -165,11 +220,11 @@ def writing(what: str | Path) -> Iterator[None]:
     except NastoolError:
         raise
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise WriteError(f"cannot write {what}: {reason.splitlines()[0]}") from error
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise WriteError(f"cannot write {what}: {reason}") from error
 
 
-def beside(target: Path, folder: Path | None = None) -> Path:
+def _beside(target: Path, folder: Path | None = None) -> Path:
     """Return a name of its own for what becomes the target, in its folder, not to be listed."""
     mark = f"{_own_mark()}{os.getpid()}-{secrets.token_hex(4)}"
     return (folder or target.parent) / f"{_hidden(target)}{mark}"
@@ -213,7 +268,7 @@ def _hidden(target: Path) -> str:
     return "." + target.name.encode()[:_LONGEST_STEM].decode(errors="ignore")
 
 
-def sync_folder(folder: Path) -> None:
+def _sync_folder(folder: Path) -> None:
     """Make renames in a folder last, where the system can."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)

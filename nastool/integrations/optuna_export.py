@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,10 +16,11 @@ import numpy as np
 import optuna
 from numpy.typing import NDArray
 
-from nastool.errors import InvalidInputError, NastoolError
+from nastool.errors import InvalidInputError, NastoolError, first_line
 from nastool.files.reading import is_file
 from nastool.integrations.optuna_tables import Tables
 from nastool.problem import Problem
+from nastool.quiet import quiet
 from nastool.results import Result
 from nastool.space import Gene
 from nastool.store import urls
@@ -241,7 +241,7 @@ def _reported(storage: str | optuna.storages.BaseStorage) -> Iterator[None]:
 
 
 def _reason(error: BaseException, storage: str) -> str:
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    line = first_line(error)
     # The error about a file repeats its path, which may be a mistyped address.
     if storage:
         line = line.replace(storage, urls.showable(storage))
@@ -270,8 +270,7 @@ def _create(problem: Problem, storage: optuna.storages.BaseStorage, name: str) -
     kinds = optuna.study.StudyDirection
     directions = [kinds[objective.direction.name] for objective in problem.objectives]
     study = optuna.create_study(study_name=name, storage=storage, directions=directions)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    with quiet("optuna", warning=optuna.exceptions.ExperimentalWarning):
         study.set_metric_names([objective.name for objective in problem.objectives])
     study.set_user_attr(_IDENTITY, problem.fingerprint)
     return study

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,10 +17,11 @@ from optuna.distributions import BaseDistribution
 from nastool.chain import ChainBudget
 from nastool.constraint import Constraint
 from nastool.errors import InvalidInputError
-from nastool.evaluations import Evaluations
+from nastool.evaluations import Evaluations, summed
 from nastool.integrations.optuna_parameters import Parameters
 from nastool.objective import Direction, Kind, Objective, Provenance
 from nastool.problem import Problem
+from nastool.quiet import quiet
 from nastool.space import Genotypes
 from nastool.store.encoding import decode_state, encode_state
 from nastool.strategies.base import Strategy
@@ -213,7 +213,7 @@ class Replica:
         for row, trial in enumerate(trials):
             if trial.state == optuna.trial.TrialState.COMPLETE:
                 objectives[row] = trial.values
-            violations[row, 0] = sum(max(value, 0.0) for value in _violations(trial))
+            violations[row, 0] = summed(np.array([_violations(trial)], dtype=np.float64))[0]
         for column, bound in enumerate(problem.constraints[1:], start=1):
             violations[:, column] = bound.violation(
                 self._space.costs[bound.metric].evaluate(genotypes)
@@ -326,7 +326,6 @@ def _violations(trial: FrozenTrial) -> Sequence[float]:
     if not trial.system_attrs:  # where Optuna keeps them
         return ()
     if hasattr(trial, "constraints"):  # Optuna 5
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet("optuna", warning=Warning):
             return tuple(trial.constraints.values())
     return tuple(trial.system_attrs.get("constraints") or ())

@@ -10,7 +10,6 @@ import json
 import logging
 import math
 import os
-import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -28,7 +27,11 @@ from nastool.discovery import PREDICTORS, available, find
 from nastool.errors import InvalidInputError, naming
 from nastool.files.hub import fetched
 from nastool.files.reading import is_file, parse_json, read_text, reading
-from nastool.files.writing import beside, sync_folder, whole_folder, write_whole, writing
+from nastool.files.writing import (
+    replaced_folder,
+    whole_folder,
+    write_whole,
+)
 from nastool.objective import Direction, RankAgreement
 from nastool.predictors.conformal import Widths
 from nastool.predictors.digests import check_digests, write_digests
@@ -409,36 +412,14 @@ def save_predictor(
     if card.kind != predictor.kind:
         raise InvalidInputError(f"card must be of kind {predictor.kind!r}, got {card.kind!r}")
     target = check_folder(folder)
-    if not is_file(target / CARD):
-        with whole_folder(target) as new:
-            _fill(new, predictor, card, data)
-        return
-    new, old = beside(target), beside(target)
-    with writing(folder):
-        try:
-            new.mkdir()
-            _fill(new, predictor, card, data)
-            target.rename(old)
-            try:
-                new.rename(target)
-            except BaseException:  # a signal, too
-                if not target.exists():
-                    old.rename(target)
-                raise
-        finally:
-            for left in (new, old):
-                shutil.rmtree(left, ignore_errors=True)
-        sync_folder(target.parent)
+    with (replaced_folder if is_file(target / CARD) else whole_folder)(target) as new:
+        predictor.save(new)
+        write_whole(new / CARD, card.to_json())
+        if data is not None:
+            from nastool.predictors.tables import TABLE
 
-
-def _fill(folder: Path, predictor: Predictor, card: Card, data: Measurements | None = None) -> None:
-    predictor.save(folder)
-    write_whole(folder / CARD, card.to_json())
-    if data is not None:
-        from nastool.predictors.tables import TABLE
-
-        write_whole(folder / TABLE, data.to_csv())
-    write_digests(folder)
+            write_whole(new / TABLE, data.to_csv())
+        write_digests(new)
 
 
 def load_predictor(folder: str | Path) -> tuple[Predictor, Card]:

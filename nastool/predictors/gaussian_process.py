@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 from nastool.errors import InvalidInputError, MissingDependencyError
 from nastool.predictors.base import Floats, Prediction, Predictor, check_training_data
 from nastool.predictors.linear import MODEL, physical
+from nastool.quiet import quiet
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,9 +80,8 @@ class GaussianProcess(Predictor):
             + Noise(0.05, (1e-6, 1.0))
         )
         process = GaussianProcessRegressor(kernel, alpha=1e-8, random_state=self.seed)
-        with warnings.catch_warnings():
-            # A hyperparameter at its bound is an answer too: no noise, or no deviation.
-            warnings.simplefilter("ignore", ConvergenceWarning)
+        # A hyperparameter at its bound is an answer too: no noise, or no deviation.
+        with quiet("sklearn", warning=ConvergenceWarning):
             process.fit(rows, (targets - middle) / size)
         deviation, length, trend, noise = np.exp(process.kernel_.theta)
         self._process = _Process(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from nastool.discovery import load_file, loaded_files
 from nastool.errors import InvalidInputError
 from nastool.files.reading import is_file, is_folder, read_text
+from nastool.leftovers import kept_folder
 from nastool.objective import Objective
 from nastool.plugins import load_objective, load_space, made_from
 from nastool.space import SearchSpace
@@ -86,6 +86,6 @@ def _there(path: str, content: str) -> Path:
     file = Path(path)
     if is_file(file) and read_text(file) == content:
         return file
-    copy = Path(tempfile.mkdtemp(prefix="nastool-plugin-")) / file.name
+    copy = kept_folder() / file.name
     copy.write_text(content, encoding="utf-8")
     return copy

@@ -10,6 +10,7 @@ from nastool.errors import InvalidInputError, nearest
 from nastool.objective import Objective
 from nastool.plugins import load_objective, load_space, parse_spec
 from nastool.problem import CostObjective, Problem
+from nastool.recipes.fidelity import make_objective
 from nastool.space import SearchSpace
 
 
@@ -80,4 +81,4 @@ def named_metric(text: str, space: SearchSpace) -> Objective:
     known = sorted({plugin.name for plugin in available(OBJECTIVES)} | set(space.costs))
     if spec.name not in known:
         raise InvalidInputError(f"unknown metric {spec.name!r}; {nearest(spec.name, known)}")
-    return load_objective(text, space)
+    return make_objective(text, space)

@@ -12,6 +12,9 @@ from nastool.constraint import parse_quantity
 from nastool.discovery import GROUPS, Plugin
 from nastool.errors import InvalidInputError, nearest
 
+_SEQUENCES = (Sequence, tuple, list)
+"""What holds several texts, of which one can be given as such."""
+
 _GIVEN = ("self", "problem", "seed", "argument")
 """Parameters that are no settings."""
 
@@ -33,6 +36,20 @@ def read_pairs(texts: Sequence[str], where: str) -> dict[str, str]:
             raise InvalidInputError(f"{where}: expected KEY=VALUE, got {text!r}")
         pairs[key.strip()] = value.strip()
     return pairs
+
+
+def keyword_settings(plugin: Plugin) -> tuple[str, ...]:
+    """Names of the settings of a plugin that only a name can give.
+
+    Raises:
+        InvalidInputError: It cannot be loaded.
+    """
+    try:
+        create: Any = plugin.load()
+        parameters = inspect.signature(create).parameters.values()
+    except (TypeError, ValueError):
+        return ()
+    return tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
 
 
 def typed_settings(
@@ -117,6 +134,9 @@ def _from_text(text: str, hint: Any, where: str) -> Any:
             return number
     if str in alternatives:
         return text
+    sequences = [kind for kind in alternatives if typing.get_origin(kind) in _SEQUENCES]
+    if any(typing.get_args(kind)[:1] == (str,) for kind in sequences):
+        return (text,)
     raise _wrong(text, alternatives, where)
 
 

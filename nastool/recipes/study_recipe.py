@@ -23,9 +23,11 @@ from nastool.files.documents import (
 )
 from nastool.plugins import load_strategy, parse_spec
 from nastool.problem import Problem
+from nastool.recipes.fidelity import at_step, parse_fidelity
 from nastool.recipes.problems import default_objectives, make_problem
 from nastool.recipes.settings import typed_settings
 from nastool.strategies.base import Strategy
+from nastool.strategies.halving import Halving
 
 if TYPE_CHECKING:
     from nastool.store import StudySummary
@@ -65,6 +67,8 @@ class StudyRecipe:
         study: The study's name; made from the rest where empty.
         plugins: Python files that register what is named here.
         known: Table or study whose evaluations the study begins with; nothing where empty.
+        fidelity: Steps of an objective's setting, such as ``blocks=16,64,256``: what is searched on
+            the first, and may be on the front, is evaluated on the next; see `nastool.halving`.
 
     Raises:
         InvalidInputError: A value of the wrong type, or a malformed bound.
@@ -82,6 +86,7 @@ class StudyRecipe:
     study: str = ""
     plugins: tuple[str, ...] = ()
     known: str = ""
+    fidelity: str = ""
 
     def __post_init__(self) -> None:
         checked = _checked(
@@ -100,7 +105,30 @@ class StudyRecipe:
 
     @cached_property
     def _problem(self) -> Problem:
-        return make_problem(self.space, self.wanted, self.constraints, self.predictors)
+        wanted = self._at_last[1] if self.fidelity else self.wanted
+        return make_problem(self.space, wanted, self.constraints, self.predictors)
+
+    @cached_property
+    def _at_last(self) -> tuple[int, tuple[str, ...]]:
+        steps = parse_fidelity(self.fidelity)
+        return at_step(self.wanted, steps.key, steps.numbers[-1])
+
+    @property
+    def halved(self) -> int:
+        """Which objective is evaluated in steps, by its place."""
+        return self._at_last[0]
+
+    @cached_property
+    def cheaper(self) -> StudyRecipe:
+        """The search whose shapes go on to the last step of the fidelity: all but that step."""
+        steps = parse_fidelity(self.fidelity)
+        last = steps.numbers[-2]
+        own = self.study.removesuffix(f"-{steps.key}-{steps.numbers[-1]}")
+        study = f"{own}-{steps.key}-{last}" if own else ""
+        if steps.cheaper is not None:
+            return replace(self, fidelity=str(steps.cheaper), study=study)
+        texts = at_step(self.wanted, steps.key, last)[1]
+        return replace(self, objectives=texts, fidelity="", study=study)
 
     @cached_property
     def wanted(self) -> tuple[str, ...]:
@@ -115,6 +143,8 @@ class StudyRecipe:
         Args:
             problem: What it is for; `problem` by default.
         """
+        if self.fidelity:
+            return Halving(problem or self.problem())
         return load_strategy(self.strategy, problem or self.problem(), self.seed, self.settings)
 
     @cached_property
@@ -142,6 +172,8 @@ class StudyRecipe:
         text = json.dumps([*content, sorted(self.settings.items())])
         if self.known:
             text += f" from {self.known}"
+        if self.fidelity:
+            text += f" at {self.fidelity}"
         if strategy.revision > 1:
             text += f" revision {strategy.revision}"
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
@@ -165,6 +197,8 @@ class StudyRecipe:
             content["refined"] = dict(self.predictors)
         if self.known:
             content["from"] = self.known
+        if self.fidelity:
+            content["fidelity"] = self.fidelity
         return content
 
     def as_dict(self) -> dict[str, Any]:
@@ -242,7 +276,7 @@ def described_recipe(
         InvalidInputError: Something in it is not what it should be.
     """
     renamed = {"settings": "options", "refined": "predictors", "from": "known"}
-    keys = ("space", "objectives", "constraints", "strategy", "seed", "batch_size")
+    keys = ("space", "objectives", "constraints", "strategy", "seed", "batch_size", "fidelity")
     content = {key: description[key] for key in keys if key in description}
     content |= {new: description[old] for old, new in renamed.items() if old in description}
     budget = description.get("budget", 1)
@@ -344,12 +378,12 @@ def _checked(document: Document) -> dict[str, Any]:
 
 def _field(document: Document, key: str, name: str, value: Any) -> Any:
     """A value as the recipe keeps it."""
-    if name in ("space", "strategy", "study", "known"):
-        if not isinstance(value, str) or not (value or name in ("study", "known")):
+    if name in ("space", "strategy", "study", "known", "fidelity"):
+        if not isinstance(value, str) or not (value or name in ("study", "known", "fidelity")):
             raise _wrong(document, key, "a text", value)
         if value and not value.strip():
             raise _wrong(document, key, "a text that is not blank", value)
-        return value
+        return str(parse_fidelity(value)) if value and name == "fidelity" else value
     if name in ("budget", "seed", "batch_size"):
         if name == "batch_size" and value is None:
             return None

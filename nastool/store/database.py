@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from nastool.errors import NastoolError, StoreError
+from nastool.errors import NastoolError, StoreError, first_line
 from nastool.store import engines, rows, urls
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Database:
         except NastoolError:
             raise
         except (TypeError, ValueError) as error:  # a driver about what the address asks of it
-            raise self._error(error, f"cannot be opened: {error}") from None
+            raise self._error(f"cannot be opened: {first_line(error)}") from None
         if version < newest and not (version and self._may_only_read()):
             with self.write() as connection:
                 migrations.migrate(connection)
@@ -103,19 +103,17 @@ class Database:
         try:
             yield
         except (SQLAlchemyError, OSError) as error:
-            text = str(error.orig if isinstance(error, DBAPIError) else error)
-            quotes = urls.redacted(text, self._address) != text
+            said = (error.orig if isinstance(error, DBAPIError) else None) or error
+            quotes = urls.redacted(str(said), self._address) != str(said)
             # A traceback shows the cause, too.
-            raise self._error(error, text) from (None if quotes else error)
+            raise self._error(first_line(said)) from (None if quotes else error)
         except StoreError as error:
             if str(error).startswith("store "):
                 raise
             raise StoreError(f"store {self.url} {error}") from error
 
-    def _error(self, error: Exception, text: str) -> StoreError:
-        lines = text.strip().splitlines() or [type(error).__name__]
-        shown = urls.redacted(lines[0], self._address)
-        return StoreError(f"store {self.url}: {shown}")
+    def _error(self, text: str) -> StoreError:
+        return StoreError(f"store {self.url}: {urls.redacted(text, self._address)}")
 
     def select(self, connection: Connection, table: Table, *where: Any) -> list[dict[str, Any]]:
         """Rows of a table as the driver reads them, by their first columns.

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.evaluations import Evaluations
-from nastool.pareto import fast_non_dominated_rank, non_dominated
+from nastool.pareto import fast_non_dominated_rank, new_lows, non_dominated
 
 
 def ranking(evaluations: Evaluations) -> NDArray[np.int64]:
@@ -53,8 +53,7 @@ def _leading_pairs(points: NDArray[np.float64], n: int) -> NDArray[np.int64]:
     x, y = x[order], y[order]
     found: list[NDArray[np.int64]] = []
     while n > 0 and len(order):
-        kept = np.ones(len(order), dtype=bool)
-        kept[1:] = y[1:] < np.minimum.accumulate(y)[:-1]
+        kept = new_lows(y)
         # Of equal points, which stand together, all are on the front or none is.
         equal = np.flatnonzero((x[1:] == x[:-1]) & (y[1:] == y[:-1])) + 1
         for row in equal.tolist():

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from nastool.errors import InvalidInputError, MissingDependencyError, nearest
 from nastool.problem import Problem
+from nastool.quiet import quiet
 from nastool.strategies.trials import TrialStrategy
 
 SAMPLERS = ("TPESampler", "GPSampler", "RandomSampler")
@@ -104,18 +104,8 @@ class OptunaSampler(TrialStrategy):
         with self._quiet():
             return self._sampler(**settings)
 
-    @contextmanager
-    def _quiet(self) -> Iterator[None]:
-        """Hold back the log and the warnings about experimental features."""
-        logging = self._optuna.logging
-        verbosity = logging.get_verbosity()
-        logging.set_verbosity(logging.ERROR)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", self._optuna.exceptions.ExperimentalWarning)
-                yield
-        finally:
-            logging.set_verbosity(verbosity)
+    def _quiet(self) -> AbstractContextManager[None]:
+        return quiet("optuna", warning=self._optuna.exceptions.ExperimentalWarning)
 
 
 def _stored_constraints(trial: Any) -> Any:

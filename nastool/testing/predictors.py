@@ -3,7 +3,6 @@
 # ruff: noqa: S101 - a suite of tests asserts; nothing here runs outside of pytest
 from __future__ import annotations
 
-import tempfile
 import zipfile
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from nastool.choices import check_name
 from nastool.errors import InvalidInputError
+from nastool.leftovers import temporary_folder
 from nastool.objective import read_only
 from nastool.predictors.base import CARD, Floats, Prediction, Predictor
 from nastool.testing.surroundings import global_generators_kept
@@ -134,7 +134,7 @@ class PredictorConformance(ABC):
     def test_it_survives_the_disk(self) -> None:
         predictor, new = self._fitted(), self._new()
         first = predictor.predict(new)
-        with tempfile.TemporaryDirectory() as above:
+        with temporary_folder() as above:
             folder, copy = Path(above, "one"), Path(above, "other")
             folder.mkdir()
             copy.mkdir()

@@ -169,8 +169,8 @@ class StrategyConformance(ABC):
             parts = [problem.evaluate(part) for part in np.array_split(asked, 4) if len(part)]
             if problem.constraints:
                 # Whoever knows nothing of the constraint goes where the objective is best.
-                usual = np.mean(np.all(chance.violations <= 0, axis=1))
-                shares = [np.mean(np.all(part.violations <= 0, axis=1)) for part in parts]
+                usual = np.mean(chance.satisfied)
+                shares = [np.mean(part.satisfied) for part in parts]
                 learned = min(shares) >= usual / 2
             else:
                 # The best part: once all that is good is known, the rest is left.

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from nastool.errors import InvalidInputError
+from nastool.errors import InvalidInputError, one_line
 from nastool.files.reading import read_json_object
+from nastool.quiet import quiet
 from nastool.space import Architecture
 from nastool_decoder.carried.shaped_decoder import MODELS
-from nastool_decoder.modeling import Decoder, Slices, stock_config
-from nastool_decoder.space import DecoderSpace
-from nastool_supernets.runtime.one_line import one_line
+from nastool_decoder.decoder_config import stock_config
+
+if TYPE_CHECKING:
+    from nastool_decoder.modeling import Decoder, Slices
+    from nastool_decoder.space import DecoderSpace
 
 _LISTS = ("layer_types", "no_rope_layers")
 """What a configuration says of every layer."""
@@ -65,20 +66,9 @@ def shape_config(
         layers[str(place)] = layer
     # Without it, a configuration of Llama refuses heads that differ: it compares them by itself.
     own["allow_global_per_layer_attribute_access"] = True
-    with _told_nothing():
+    # Of layers that differ, transformers warns of what its own checks read.
+    with quiet("transformers"):
         return stock_config(checkpoint, **own, per_layer_config=layers), False
-
-
-@contextmanager
-def _told_nothing() -> Iterator[None]:
-    """Keep transformers from warning of what its own checks read of layers that differ."""
-    logger = logging.getLogger("transformers")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
 
 
 def make(config: Any, *, is_uniform: bool) -> PreTrainedModel:

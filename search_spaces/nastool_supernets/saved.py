@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from nastool.errors import InvalidInputError
+from nastool.errors import InvalidInputError, first_line, one_line
 from nastool.files.hub import fetched
 from nastool.files.reading import is_file, is_folder, read_json_object
 from nastool.files.writing import digest, whole_file, write_whole
 from nastool_supernets.corpus.tokenizer import vocabulary_size
 from nastool_supernets.family import families, find_family, is_known
-from nastool_supernets.runtime.one_line import one_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -114,8 +113,9 @@ def load_supernet(path: str | Path) -> Supernet:
         raise
     # safetensors and torch raise their own types for a damaged or a foreign file.
     except Exception as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InvalidInputError(f"no supernet can be read from {folder}: {reason}") from error
+        raise InvalidInputError(
+            f"no supernet can be read from {folder}: {first_line(error)}"
+        ) from error
     return cast("Supernet", family.net(model.eval()))
 
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from transformers import BertConfig, PretrainedConfig, PreTrainedModel
 
-from nastool.errors import InvalidInputError
-from nastool.files.reading import first_line, is_file, is_folder, read_json_object, reading
+from nastool.errors import InvalidInputError, first_line, one_line
+from nastool.files.reading import is_file, is_folder, read_json_object, reading
 
 _log = logging.getLogger(__name__)
 
@@ -158,14 +158,12 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
             raise InvalidInputError(
                 f"{path} is a pointer of git-lfs: fetch the file (git lfs pull)"
             )
-    try:
+    # Both raise types of their own, and whatever the bytes of a damaged file lead to.
+    with one_line(f"cannot read weights from {path}", InvalidInputError):
         if path.suffix == ".safetensors":
             return load_file(path)
         # What older checkpoints have; weights_only unpickles tensors and nothing else.
         weights = torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
-    # Both raise types of their own, and whatever the bytes of a damaged file lead to.
-    except Exception as error:
-        raise InvalidInputError(f"cannot read weights from {path}: {first_line(error)}") from error
     if not isinstance(weights, dict) or not all(
         isinstance(name, str) and isinstance(weight, Tensor) for name, weight in weights.items()
     ):

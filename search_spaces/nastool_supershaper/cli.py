@@ -49,7 +49,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option(
     "--budget", type=count, help="Evaluations of each search; by default the paper's 30,000."
 )
-@click.option("--seed", type=whole, default=0, show_default=True)
+@click.option("--seed", type=whole, default=0, show_default=True, help="Of all searches.")
 @storage_option
 @plugin_option
 def paper(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from nastool.errors import InvalidInputError
 from nastool_supernets.family import Family, Options
+from nastool_supershaper.named import HEADS, SIZES
 from nastool_supershaper.space import SuperShaperSpace, from_config
 
 if TYPE_CHECKING:
@@ -27,24 +28,8 @@ class SuperShaper(Family):
     name = "supershaper"
     shape_type = "shaped_bert"
     starts = ("bert",)
-    sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "tiny": {
-            "hidden_size": 48,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "intermediate_size": 96,
-            "widths": (16, 32, 48),
-        },
-        "small": {
-            "hidden_size": 384,
-            "num_hidden_layers": 6,
-            "num_attention_heads": 12,
-            "intermediate_size": 1536,
-            "widths": (60, 120, 180, 240, 276, 300, 384),
-        },
-        "base": {},
-    }
-    heads = ("masked-lm", "classification", "regression", "question-answering", "encoder")
+    sizes = SIZES
+    heads = HEADS
     code = Path(__file__).parent / "carried" / "shaped_bert.py"
     module = "nastool_supershaper.shaped_bert"
     credit = (
@@ -102,11 +87,15 @@ class SuperShaper(Family):
     def options(self) -> Sequence[click.Option]:
         return (
             click.Option(["--bert"], metavar="PATH_OR_HUB", help="BERT checkpoint to start from."),
-            click.Option(["--widths"], metavar="W,W,...", help="Hidden sizes a layer can take."),
+            click.Option(
+                ["--widths"],
+                metavar="W,W,...",
+                help="Hidden sizes a layer can take. Default: those of what it starts from.",
+            ),
             click.Option(
                 ["--layers"],
                 type=click.IntRange(min=1),
-                help="Grow a pretrained model to so many layers.",
+                help="Grow a pretrained model to so many layers. Default: its own.",
             ),
             click.Option(
                 ["--reorder"], is_flag=True, help="First sort the hidden dimensions by importance."
@@ -117,9 +106,7 @@ class SuperShaper(Family):
         from nastool_supershaper.starts import sized_config
 
         if options["layers"] is not None:
-            raise InvalidInputError(
-                "--layers: expected --bert or --supernet beside it, got --config"
-            )
+            raise InvalidInputError("--layers: expected --bert or --supernet beside it, got --size")
         return sized_config(size, options["widths"], vocabulary)
 
     def begin(self, options: Options) -> PreTrainedModel:
@@ -134,9 +121,7 @@ class SuperShaper(Family):
         from nastool_supershaper.starts import grown
 
         if options["widths"] is not None:
-            raise InvalidInputError(
-                "--widths: expected --bert or --config beside it, got --supernet"
-            )
+            raise InvalidInputError("--widths: expected --bert or --size beside it, got --supernet")
         return grown(cast("SuperShaperForMaskedLM", model), options["layers"])
 
     def check(self, model: PreTrainedModel, options: Options) -> None:

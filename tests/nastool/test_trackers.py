@@ -1,5 +1,6 @@
-"""Curves of runs, studies and comparisons in TensorBoard, Weights & Biases and MLflow."""
+"""Curves of runs, studies and comparisons in TensorBoard, W&B, MLflow and trackio."""
 
+import json
 import sys
 from types import SimpleNamespace
 
@@ -38,7 +39,7 @@ def scalars(folder):
 
 
 def test_unknown_and_missing_are_named(here, monkeypatch):
-    with pytest.raises(InvalidInputError, match="some of tensorboard, wandb, mlflow, got x"):
+    with pytest.raises(InvalidInputError, match=r"some of tensorboard, .*, trackio, got x"):
         trackers.open_trackers(["x"], here, 0, {})
     monkeypatch.setattr(trackers, "find_spec", lambda name: None)
     for name in trackers.TRACKERS:
@@ -125,6 +126,47 @@ def test_mlflow_holds_what_a_study_is_and_finds(here, monkeypatch):
     history = client.get_metric_history(found.info.run_id, "best/latency:h100")
     assert max(point.step for point in history) == 500
     assert found.data.metrics["front"] > 1
+
+
+def test_trackio_is_told_apart_by_folder_and_prints_nothing(here, monkeypatch, capsys):
+    calls = []
+
+    def init(**settings):
+        calls.append(settings)
+        sys.stdout.write("* a word of it")
+        return SimpleNamespace(log=lambda values, step: calls.append((step, values)))
+
+    faked = SimpleNamespace(init=init, finish=lambda: sys.stdout.write("* finished"))
+    monkeypatch.setitem(sys.modules, "trackio", faked)
+    monkeypatch.setattr(trackers, "find_spec", lambda name: name == "trackio" or None)
+    assert trackers.open_trackers(None, here, 0, {}) == []  # it would write into the home
+    monkeypatch.setenv("TRACKIO_DIR", str(here))
+    for folder in (here, here, here / "other" / here.name):
+        [tracker] = trackers.open_trackers(None, folder, 0, {"steps": 3})
+        tracker.log(2, {"loss/largest": 1.5})
+        tracker.close()
+    begun = calls[::2]
+    assert {(call["project"], call["resume"]) for call in begun} == {("nastool", "allow")}
+    assert begun[0]["name"] == begun[1]["name"] != begun[2]["name"]
+    assert calls[1] == (2, {"loss/largest": 1.5})
+    assert capsys.readouterr().out == ""
+
+
+def test_trackio_holds_what_a_study_is_and_finds(here, monkeypatch):
+    pytest.importorskip("trackio")
+    from trackio.sqlite_storage import SQLiteStorage
+
+    # Its variable is read once, when it is imported.
+    monkeypatch.setattr("trackio.sqlite_storage.TRACKIO_DIR", here / "trackio")
+    options = "--objective macs --study mine --tracker trackio --format json"
+    assert json.loads(run(f"{SEARCH} {options}").stdout)["study"] == "mine"
+    run(f"{SEARCH} {options}".replace("400", "500"))
+    [found] = SQLiteStorage.get_run_records("nastool")
+    assert found["name"].startswith("mine-")
+    logs = SQLiteStorage.get_logs("nastool", found["name"])
+    assert max(line["step"] for line in logs) == 500
+    assert logs[-1]["best/macs"] > 0
+    assert SQLiteStorage.get_run_config("nastool", found["name"])["strategy"] == "random"
 
 
 def test_what_a_tracker_raises_is_one_line(here, monkeypatch):

@@ -11,7 +11,7 @@ from nastool.chain import ChainBudget
 from nastool.cli.main import main
 from nastool.errors import InvalidInputError
 from nastool.testing import SearchSpaceConformance
-from nastool_supershaper.heuristics import published_shapes
+from nastool_supershaper.families import published_shapes
 from nastool_supershaper.space import (
     PRESETS,
     SuperShaperSpace,

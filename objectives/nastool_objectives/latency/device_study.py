@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from nastool.errors import InvalidInputError
 from nastool.indicators import median_interval
 from nastool.objective import Objective
+from nastool.pareto import least_up_to
 from nastool.predicted import PredictedObjective
 from nastool.predictors.boosted_trees import BoostedTrees
 from nastool.predictors.evaluation import holdout, score
@@ -326,12 +327,11 @@ def _architectures(space: SearchSpace, data: Measurements) -> list[Architecture]
 
 def _gain(by_params: Family, by_latency: Family) -> float:
     """Relative improvement at the latencies of the shapes found under parameter limits."""
-    best = np.minimum.accumulate(by_latency.quality)
-    place = np.searchsorted(by_latency.latency, by_params.latency, side="right") - 1
-    known = (place >= 0) & (by_params.quality != 0)
+    best = least_up_to(by_params.latency, by_latency.latency, by_latency.quality)
+    known = np.isfinite(best) & (by_params.quality != 0)
     if not known.any():
         return float("nan")
-    before, after = by_params.quality[known], best[place[known]]
+    before, after = by_params.quality[known], best[known]
     return float(np.median((before - after) / np.abs(before)))
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nastool.deployment import Deployment
-from nastool.errors import MissingDependencyError, NastoolError
+from nastool.errors import MissingDependencyError, one_line
+from nastool.quiet import quiet
 from nastool_objectives.latency.torch_devices import require_torch
 
 OPSET = 18
@@ -46,7 +44,7 @@ def export_onnx(deployment: Deployment, path: Path) -> None:
         ) from error
     inputs = _example(deployment)
     module = NamedOutputs(torch, deployment.module, tuple(inputs))
-    with _quietly("ONNX"), torch.no_grad():
+    with one_line("cannot export to ONNX"), quiet(warning=Warning), torch.no_grad():
         # By tracing: the newer exporter takes a minute where this one takes a second, and a
         # campaign exports every architecture several times.
         torch.onnx.export(
@@ -131,7 +129,7 @@ def quantise(onnx_file: Path, path: Path) -> None:
         raise MissingDependencyError(
             f"8 bits need {error.name}: pip install 'nastool[export]'"
         ) from error
-    with _quietly("8 bits"):
+    with one_line("cannot export to 8 bits"), quiet(warning=Warning):
         quantize_dynamic(onnx_file, path, per_channel=True, weight_type=QuantType.QInt8)
 
 
@@ -146,32 +144,13 @@ def export_torchscript(deployment: Deployment, path: Path) -> None:
         NastoolError: The architecture cannot be traced.
     """
     torch = require_torch()
-    with _quietly("TorchScript"), torch.no_grad():
+    with one_line("cannot export to TorchScript"), quiet(warning=Warning), torch.no_grad():
         module = NamedOutputs(torch, deployment.module, tuple(deployment.inputs))
         # A file holds whole storages: weights that share one with others would bring all of it.
         for parameter in module.parameters():
             parameter.data = parameter.data.clone()
         traced = torch.jit.trace(module, tuple(deployment.inputs.values()), check_trace=False)
         torch.jit.save(traced, str(path))
-
-
-@contextmanager
-def _quietly(target: str) -> Iterator[None]:
-    """Silence the exporters' advice to developers, and turn their errors into one line."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except NastoolError:
-        raise
-    # Exporters fail in types of their own.
-    except Exception as error:
-        text = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise NastoolError(f"cannot export to {target}: {text}") from error
-    finally:
-        logging.disable(disabled)
 
 
 def NamedOutputs(  # noqa: N802 - makes an object, as a class does

@@ -11,7 +11,7 @@ import numpy as np
 
 from nastool.deployment import Deployment
 from nastool.devices import Device, Timing
-from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
+from nastool.errors import InvalidInputError, MissingDependencyError, one_line
 from nastool.leftovers import temporary_folder
 from nastool_objectives.latency import system
 from nastool_objectives.latency.export import export_onnx, quantise
@@ -94,11 +94,9 @@ class OnnxRuntime(Device):
         with system.pinned(self.threads):
             padding, form = padded(deployment, self.pad, probe)
             run = run_of(form)
-            try:
+            # It raises types of its own for what it cannot load or run.
+            with one_line("ONNX Runtime cannot run it"):
                 return _timing(run, warmup, repeats, self._energy, padding)
-            # ONNX Runtime raises types of its own for what it cannot load or run.
-            except Exception as error:
-                raise NastoolError(f"ONNX Runtime cannot run it: {_line(error)}") from error
 
     def _run(self, form: Deployment) -> Callable[[], object]:
         """A pass of a session of its own."""
@@ -106,15 +104,11 @@ class OnnxRuntime(Device):
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        with _file(form, int8=self.int8) as path:
-            try:
-                session = self._runtime.InferenceSession(
-                    str(path), options, providers=["CPUExecutionProvider"]
-                )
-                inputs = _arrays(form, [node.name for node in session.get_inputs()])
-            # As above.
-            except Exception as error:
-                raise NastoolError(f"ONNX Runtime cannot run it: {_line(error)}") from error
+        with _file(form, int8=self.int8) as path, one_line("ONNX Runtime cannot run it"):
+            session = self._runtime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+            inputs = _arrays(form, [node.name for node in session.get_inputs()])
         return lambda: session.run(None, inputs)
 
 
@@ -167,15 +161,13 @@ class OpenVino(Device):
                 "NUM_STREAMS": 1,
                 "INFERENCE_PRECISION_HINT": "f32",
             }
-        with _file(deployment) as path, system.pinned(self.threads):
-            try:
-                compiled = self._core.compile_model(str(path), self.target, settings)
-                names = [port.any_name for port in compiled.inputs]
-                inputs = _arrays(deployment, names)
-                request = compiled.create_infer_request()
-                return _timing(lambda: request.infer(inputs), warmup, repeats, self._energy)
-            except RuntimeError as error:
-                raise NastoolError(f"OpenVINO cannot run it: {_line(error)}") from error
+        refused = one_line("OpenVINO cannot run it", of=RuntimeError)
+        with _file(deployment) as path, system.pinned(self.threads), refused:
+            compiled = self._core.compile_model(str(path), self.target, settings)
+            names = [port.any_name for port in compiled.inputs]
+            inputs = _arrays(deployment, names)
+            request = compiled.create_infer_request()
+            return _timing(lambda: request.infer(inputs), warmup, repeats, self._energy)
 
 
 @contextmanager
@@ -211,7 +203,3 @@ def _timing(
     seconds = timed(run, repeats)
     each = system.energy_a_pass(counter.stop(), seconds)
     return Timing(np.array(seconds), None, each, padding=named(padding))
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

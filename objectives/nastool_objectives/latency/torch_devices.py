@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from nastool.deployment import Deployment
 from nastool.devices import Device, Timing
-from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
+from nastool.errors import InvalidInputError, MissingDependencyError, one_line
 from nastool_objectives.latency import system
 from nastool_objectives.latency.nvml import Gpu, energy_of
 from nastool_objectives.latency.padding import (
@@ -187,7 +187,7 @@ class Cuda(Device):
 
     def measure(self, deployment: Deployment, warmup: int, repeats: int) -> Timing:
         torch = self._torch
-        with _one_line(), torch.inference_mode(), torch.cuda.device(self.device):
+        with _refused(), torch.inference_mode(), torch.cuda.device(self.device):
             padding, form = padded(deployment, self.pad, self._probe)
             torch.cuda.reset_peak_memory_stats(self.device)
             run = self._run(form)
@@ -291,20 +291,15 @@ def one_core_a_thread(torch: Any, threads: int) -> Iterator[None]:
     with system.pinned(threads):
         torch.set_num_threads(threads)
         try:
-            with _one_line():
+            with _refused():
                 yield
         finally:
             torch.set_num_threads(before)
 
 
-@contextmanager
-def _one_line() -> Iterator[None]:
-    """Turn what torch says of an architecture that it cannot run into an error of nastool."""
-    try:
-        yield
-    except RuntimeError as error:
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise NastoolError(f"PyTorch cannot run it: {line}") from error
+def _refused() -> AbstractContextManager[None]:
+    """Turns what torch says of an architecture that it cannot run into an error of nastool."""
+    return one_line("PyTorch cannot run it", of=RuntimeError)
 
 
 def timed(run: Callable[[], object], repeats: int) -> list[float]:

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 @help_page(
     "nastool bench exported",
-    "nastool bench exported other --threads 1 --batch-size 1 --sequence-length 128",
+    "nastool bench exported other --threads 1 --batch-size 8 --sequence-length 64",
     "nastool bench exported --examples dev.tsv --plot forms.html",
     groups={
-        "What runs": "--batch-size --sequence-length --threads --baseline --compile",
+        "What runs": "--batch-size --sequence-length --threads --baseline --compile --pad",
         "Quality": "--text --corpus --examples --limit --max-length --tokenizer",
         "Timing": "--rounds --repeats --warmup --memory --seed",
     },
@@ -37,9 +37,11 @@ if TYPE_CHECKING:
 @click.argument(
     "folders", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path)
 )
-@click.option("--threads", type=count, default="1", show_default=True)
-@click.option("--batch-size", type=count, default="1", show_default=True)
-@click.option("--sequence-length", type=count, default="128", show_default=True)
+@click.option("--threads", type=count, default="1", show_default=True, help="Threads of a pass.")
+@click.option("--batch-size", type=count, default="1", show_default=True, help="Inputs of a pass.")
+@click.option(
+    "--sequence-length", type=count, default="128", show_default=True, help="Tokens of an input."
+)
 @click.option(
     "--baseline",
     "baselines",
@@ -62,7 +64,7 @@ if TYPE_CHECKING:
 @click.option("--memory/--no-memory", default=True, show_default=True, help="Measure memory.")
 @click.option("--seed", type=whole, default=0, show_default=True, help="Of the order.")
 @measured_on_options
-@click.option("--tokenizer", metavar="PATH_OR_HUB", help="Default: that of each model.")
+@click.option("--tokenizer", metavar="PATH_OR_HUB", help="Tokenizer. Default: that of each model.")
 @click.option(
     "--plot",
     metavar="FILE.html",
@@ -73,7 +75,7 @@ if TYPE_CHECKING:
     "--format",
     "output_format",
     type=click.Choice(["table", "json", "csv"]),
-    help="Default: table.",
+    help="How results are shown. Default: table.",
 )
 @plugin_option
 def bench(
@@ -103,7 +105,8 @@ def bench(
     too.
     """
     with torch_needed():
-        from nastool_supernets.deployment.bench import BASELINES, Plan, measure
+        from nastool_supernets.deployment.bench import Plan, measure
+        from nastool_supernets.deployment.models import BASELINES
     from transformers.utils import logging
 
     from nastool.cli.output import check_page, write_file
@@ -155,7 +158,8 @@ def _found(
     pad: str,
 ) -> list[Candidate]:
     """All forms of the models and of the baselines with their heads."""
-    from nastool_supernets.deployment.bench import candidates, task_of, write_baseline
+    from nastool_supernets.deployment.bench import candidates, write_baseline
+    from nastool_supernets.deployment.models import task_of
 
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
@@ -184,7 +188,7 @@ def _qualities(
     folders: tuple[Path, ...], measured_on: MeasuredOn, tokenizer: str | None
 ) -> dict[Path, Quality]:
     """What the forms of each model are measured by; nothing where that is not wanted."""
-    from nastool_supernets.deployment.bench import load_model
+    from nastool_supernets.deployment.models import load_model
 
     found = {}
     for folder in folders if measured_on else ():

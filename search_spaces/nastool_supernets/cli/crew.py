@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from nastool.errors import InvalidInputError
 from nastool.executors import Executor, called
+from nastool.leftovers import kept_folder
 from nastool.recipes.objectives import enter, plugin_contents
 from nastool_supernets.cli.supernets import move
 from nastool_supernets.cli.validation_inputs import trained_models
@@ -68,8 +68,8 @@ class BenchRecipe:
         trained = trained_models(self.trained, net.space, reader)
         for model in (net.model, *trained.values()):
             move(model, self.device)
-        # What it keeps is its caller's; this goes with the machine's temporary files.
-        place = Path(tempfile.mkdtemp(prefix="nastool-bench-"))
+        # What it keeps is its caller's.
+        place = kept_folder()
         store = Store(f"sqlite:///{place / 'scores.db'}")
         return Workbench(
             net, reader, self.tasks, store, place / "models", None, self.options, trained=trained

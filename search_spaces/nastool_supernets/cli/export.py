@@ -35,7 +35,7 @@ _HEADS = ("masked-lm", "causal-lm", "classification", "regression", "question-an
     "nastool export mine --shape 3 --supernet runs/supernet --to exported --onnx --int8",
     groups={
         "What is exported": "--shape --supernet --model --head --labels --tokenizer --licence",
-        "Forms": "--dtype --onnx --int8 --openvino --tolerance",
+        "Forms": "--dtype --onnx --int8 --openvino --pad --tolerance",
         "Checks": "--text --corpus --examples --limit --max-length --seed",
         "Hub": "--push --private",
     },
@@ -67,13 +67,16 @@ _HEADS = ("masked-lm", "causal-lm", "classification", "regression", "question-an
 @click.option(
     "--head",
     type=click.Choice(_HEADS),
-    help="What the model ends in; an encoder "
-    "ends in its hidden states, for embeddings. Default: that of pre-training.",
+    metavar="HEAD",
+    help=f"What the model ends in: {', '.join(_HEADS)}; an encoder ends in its hidden states, for "
+    "embeddings. Default: that of pre-training.",
 )
 @click.option(
     "--labels", metavar="N|NAME,...", help="Classes of a classification: how many, or names."
 )
-@click.option("--tokenizer", metavar="PATH_OR_HUB", help="Default: that of the supernet or model.")
+@click.option(
+    "--tokenizer", metavar="PATH_OR_HUB", help="Tokenizer. Default: that of the supernet or model."
+)
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "bfloat16", "float16"]),
@@ -197,8 +200,8 @@ def export(
 def _opened(folder: Path, licence: str, head: str | None) -> tuple[Any, Any, None]:
     """A deployed model as it lies there, or without its head."""
     from nastool_supernets.deployment.report import Origin
+    from nastool_supernets.family import with_head
     from nastool_supernets.finetuning.scores import read_scores
-    from nastool_supernets.heads import with_head
     from nastool_supernets.saved import load_shape
 
     model = load_shape(folder)
@@ -224,9 +227,9 @@ def _cut_out(
     from nastool.study import load_result
     from nastool_supernets.deployment.checks import merging_difference
     from nastool_supernets.deployment.report import Origin
+    from nastool_supernets.family import with_head
     from nastool_supernets.finetuning.picks import named_shape
     from nastool_supernets.genotypes import row
-    from nastool_supernets.heads import with_head
     from nastool_supernets.saved import load_supernet
 
     if shape_text is None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nastool.executors import Executor
+    from nastool.recipes.fidelity import Fidelity
     from nastool.store import Store
     from nastool_supernets.corpus.masked_text import MaskedText
     from nastool_supernets.genotypes import Genotype
@@ -127,19 +128,22 @@ def measure(
 
         from nastool_supernets.cli.processes import say, shared_work
         from nastool_supernets.corpus.masked_text import masked_text
-        from nastool_supernets.measuring.fidelity import parse_fidelity
         from nastool_supernets.measuring.objective import MeasuredPerplexity, Opening
         from nastool_supernets.runtime.parallel import own_device
         from nastool_supernets.saved import load_supernet
     from nastool.cli.progress import ProgressBar
+    from nastool.recipes.fidelity import parse_fidelity
     from nastool.store import open_store
     from nastool_supernets.genotypes import distinct, rows
     from nastool_supernets.measuring import tables
 
     if text and corpus is not None:
         raise InvalidInputError("expected --text or --corpus, got both")
-    rungs = None if fidelity is None else parse_fidelity(fidelity)
-    if rungs is not None:
+    steps = None if fidelity is None else parse_fidelity(fidelity)
+    rungs = None if steps is None else steps.numbers
+    if steps is not None and rungs is not None:
+        if steps.key != "blocks":
+            raise InvalidInputError(f"--fidelity: expected blocks=N,N,..., got {fidelity!r}")
         for option, given in (("--blocks", blocks), ("--max-time", max_time)):
             if given is not None:
                 raise InvalidInputError(f"--fidelity: expected no {option} beside it, got {given}")
@@ -221,7 +225,7 @@ def measure(
                 opening=opening,
             )
 
-        if rungs is None:
+        if steps is None or rungs is None:
             measured(wanted)
         else:
             if workers.count > 1:
@@ -237,7 +241,7 @@ def measure(
                 )
                 for n in rungs[:-1]
             ]
-            wanted = _halved(wanted, len(ends), rungs, few, measured, output, store, executor)
+            wanted = _halved(wanted, len(ends), steps, few, measured, output, store, executor)
     if not workers.is_first:
         return
     table = tables.read_table(output, space)
@@ -261,7 +265,7 @@ def measure(
 def _halved(
     wanted: Sequence[Genotype],
     always: int,
-    rungs: tuple[int, ...],
+    steps: Fidelity,
     few: Sequence[MeasuredPerplexity],
     measured: Callable[[Sequence[Genotype]], None],
     output: Path,
@@ -273,7 +277,7 @@ def _halved(
     Args:
         wanted: All shapes.
         always: How many of the first ones are measured on all blocks.
-        rungs: Blocks, ascending.
+        steps: Blocks, ascending.
         few: What measures on all of these but the last.
         measured: Measures shapes on the last, into the table.
         output: The table.
@@ -306,10 +310,9 @@ def _halved(
         return values
 
     costs = space.costs["params"].evaluate(genotypes)
-    found = halve(costs, rungs, on, range(always))
-    counts = ", ".join(f"{n:,} on {b:,}" for n, b in zip(found.counts, found.blocks, strict=True))
-    click.echo(f"Shapes by blocks: {counts}; {found.saved:.0%} of the tokens saved", err=True)
-    return [chosen[row] for row in np.flatnonzero(np.isfinite(found.values[-1])).tolist()]
+    found = halve(costs, len(steps.numbers), on, range(always))
+    click.echo(steps.said((~np.isnan(found)).sum(axis=1).tolist()), err=True)
+    return [chosen[row] for row in np.flatnonzero(~np.isnan(found[-1])).tolist()]
 
 
 def _seconds_of(

@@ -11,6 +11,7 @@ from nastool.cli import completion
 from nastool.cli.cost import announce, dry_run_option
 from nastool.cli.options import count, parse_time, plugin_option, storage_option, whole
 from nastool.cli.pages import help_page
+from nastool.cli.tracking import TRACKER
 from nastool.errors import InvalidInputError
 from nastool_supernets.cli.starts import (
     Start,
@@ -27,11 +28,12 @@ from nastool_supernets.cli.supernets import (
     torch_needed,
 )
 from nastool_supernets.cli.texts import named_sources, open_corpus
-from nastool_supernets.cli.training_display import plan_line, step_display
+from nastool_supernets.cli.training_display import plan_line, show_made, step_display
 from nastool_supernets.cli.training_options import (
     configuration,
     distillation,
     kept_lessons,
+    presets_told,
     teaching,
     training_rule,
 )
@@ -52,18 +54,11 @@ _PROBE = 20.0
 """Seconds of which some twentieths are spent on measuring the pace, or the time of a few steps."""
 
 
-def _presets() -> str:
-    """What there is, told without importing it."""
-    from nastool.discovery import PRESETS, available
-
-    return "; ".join(f"{each.name} ({each.summary.rstrip('.')})" for each in available(PRESETS))
-
-
 @help_page(
     "nastool pretrain --bert bert-base-uncased --text corpus.txt --output runs/supernet",
-    "nastool pretrain --text corpus.txt --preset smoke --output runs/first",
+    "nastool pretrain --size tiny --text corpus.txt --preset smoke --output runs/first",
     "nastool pretrain --supernet runs/supernet --shape knee --study mine --output alone",
-    "nastool pretrain decoder --from checkpoint --text corpus.txt --steps 0 --output net",
+    "nastool pretrain decoder --from SmolLM2 --text corpus.txt --steps 0 --output net",
     groups={
         "Where it starts": (
             "--bert --from --size --supernet --family --widths --layers --ffn-choices --kv-choices "
@@ -102,7 +97,7 @@ def _presets() -> str:
     "--family",
     "family_name",
     metavar="NAME",
-    help="What to train, where several families have what --config names.",
+    help="What to train, where several families have what --size names.",
 )
 @click.option(
     "--shape",
@@ -143,7 +138,7 @@ def _presets() -> str:
 )
 @click.option("--text-field", help="Name of the text column. Default: text.")
 @click.option("--streaming", is_flag=True, help="Read data sets while they download.")
-@click.option("--max-tokens", type=count, help="Stop reading at so many tokens.")
+@click.option("--max-tokens", type=count, help="Stop reading at so many tokens. Default: none.")
 @click.option(
     "--corpus",
     metavar="DIR",
@@ -159,24 +154,36 @@ def _presets() -> str:
 @click.option(
     "--preset",
     metavar="NAME",
-    help=f"{_presets()}. Default: laptop.",
+    help=f"{presets_told()}. Default: laptop.",
 )
 @click.option(
-    "--steps", type=whole, help="Optimizer steps; 0 makes the supernet without any training."
+    "--steps",
+    type=whole,
+    help="Optimizer steps; 0 makes the supernet without any training. Default: of the preset.",
 )
 @click.option(
     "--max-time",
     metavar="TIME",
     help="In place of --steps: as many as end in time (90s, 7m, 2h), by the measured pace.",
 )
-@click.option("--batch-size", type=count, help="Blocks an optimizer step.")
-@click.option("--micro-batch-size", type=count, help="Blocks a forward pass.")
-@click.option("--learning-rate", type=float, help="Peak learning rate.")
-@click.option("--warmup-steps", type=whole, help="Steps of linear warm-up.")
-@click.option("--bottleneck-rate", type=float, help="Factor on it for the bottlenecks.")
-@click.option("--head-rate", type=float, help="Factor on it for the masked-lm head.")
+@click.option("--batch-size", type=count, help="Blocks an optimizer step. Default: of the preset.")
+@click.option(
+    "--micro-batch-size", type=count, help="Blocks a forward pass. Default: the whole batch."
+)
+@click.option("--learning-rate", type=float, help="Peak learning rate. Default: of the preset.")
+@click.option("--warmup-steps", type=whole, help="Steps of linear warm-up. Default: of the preset.")
+@click.option(
+    "--bottleneck-rate",
+    type=float,
+    help="Factor on --learning-rate for the matrices between widths. Default: 1.",
+)
+@click.option(
+    "--head-rate",
+    type=float,
+    help="Factor on --learning-rate for the head that predicts words. Default: 1.",
+)
 @click.option("--clip-norm", type=float, help="Largest norm of the gradients. Default: none.")
-@click.option("--masking-rate", type=float, help="Share of the tokens to predict.")
+@click.option("--masking-rate", type=float, help="Share of the tokens to predict. Default: 0.15.")
 @click.option(
     "--head-steps",
     type=whole,
@@ -187,23 +194,29 @@ def _presets() -> str:
     "--head-learning-rate",
     type=float,
     help="Peak learning rate of these steps, with a schedule of their own; --head-rate then holds "
-    "for these only.",
+    "for these only. Default: none of their own.",
 )
-@click.option("--rule", type=click.Choice(_RULES), help="Which subnets train in a step.")
-@click.option("--random-shapes", type=whole, help="Random subnets a step.")
+@click.option(
+    "--rule",
+    type=click.Choice(_RULES),
+    help="Which subnets train in a step: the largest, the smallest and random ones (sandwich), "
+    "random ones, or the largest alone. Default: sandwich.",
+)
+@click.option("--random-shapes", type=whole, help="Random subnets a step. Default: 1.")
 @click.option(
     "--sampling",
     type=click.Choice(_SAMPLINGS),
-    help="Random widths uniform, or sizes spread evenly.",
+    help="Draw widths evenly, or sizes (size-aware). Default: uniform.",
 )
 @click.option(
     "--distil",
     "distillation_mix",
     type=float,
     metavar="MIX",
-    help="Share of the largest subnet's, or the teacher's, predictions in the loss.",
+    help="Share of the largest subnet's, or the teacher's, predictions in the loss. Default: none; "
+    "half beside --teacher.",
 )
-@click.option("--temperature", type=float, help="Softens both predictions of --distil.")
+@click.option("--temperature", type=float, help="Softens both predictions of --distil. Default: 1.")
 @click.option(
     "--distil-hidden",
     type=float,
@@ -211,9 +224,9 @@ def _presets() -> str:
     flag_value=1.0,
     metavar="[WEIGHT]",
     help="Weight in the loss of how far hidden states are from the teacher's; 1 where none is "
-    "given.",
+    "given. Default: 0.",
 )
-@click.option("--dtype", help="auto, float32 or bfloat16.")
+@click.option("--dtype", help="auto, float32 or bfloat16. Default: auto.")
 @click.option("--compile/--no-compile", "compiled", default=None, help="Use torch.compile.")
 @click.option(
     "--gradient-checkpointing",
@@ -226,13 +239,25 @@ def _presets() -> str:
     "--tracker",
     "trackers",
     multiple=True,
-    type=click.Choice(("tensorboard", "wandb", "mlflow", "none")),
-    help="Where curves go; repeatable. Default: what is installed.",
+    type=TRACKER,
+    metavar="NAME",
+    help=f"Where curves go: {', '.join(TRACKER.choices)}; repeatable. Default: TensorBoard where "
+    "installed, others where the environment names a key or an address of theirs, too.",
 )
-@click.option("--seed", type=whole, help="Seed of order, masks and shapes.")
-@click.option("--evaluate-every", type=whole, help="Steps between evaluations.")
-@click.option("--checkpoint-every", type=count, help="Steps between checkpoints.")
-@click.option("--evaluation-blocks", type=count, default=128, show_default=True)
+@click.option("--seed", type=whole, help="Seed of order, masks and shapes. Default: 0.")
+@click.option(
+    "--evaluate-every", type=whole, help="Steps between evaluations. Default: of the preset."
+)
+@click.option(
+    "--checkpoint-every", type=count, help="Steps between checkpoints. Default: of the preset."
+)
+@click.option(
+    "--evaluation-blocks",
+    type=count,
+    default=128,
+    show_default=True,
+    help="Held-out blocks that evaluations are on.",
+)
 @click.option(
     "--device",
     shell_complete=completion.torch_devices,
@@ -283,7 +308,7 @@ def pretrain(
     """Train a supernet: one set of weights for every shape; or one shape alone (--shape).
 
     Start from a BERT checkpoint (--bert), a decoder checkpoint (--from) or random weights
-    (--config); FAMILY says which architecture where that is not clear. Ctrl-C stops after the step
+    (--size); FAMILY says which architecture where that is not clear. Ctrl-C stops after the step
     and saves; --resume continues as if the run had never stopped. On several devices: torchrun
     --nproc-per-node 8 -m nastool pretrain ...; each process then takes its share of every batch.
     """
@@ -470,10 +495,5 @@ def pretrain(
         raise click.exceptions.Exit(_INTERRUPTED)
     if not workers.is_first:
         return None
-    if is_made:
-        click.echo(f"Made without any training: {output}")
-        return None
-    click.echo(f"Trained {result.step} steps on {result.tokens:,} tokens: {output}")
-    for name, value in result.perplexities.items():
-        click.echo(f"  held-out perplexity, {name}: {value:,.2f}")
+    show_made(result, output, is_trained=not is_made)
     return None

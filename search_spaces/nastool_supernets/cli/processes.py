@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import click
 
 from nastool.errors import NastoolError
+from nastool.quiet import quiet
 from nastool_supernets.runtime.parallel import LeftAloneError, Workers, joined_workers
 
 _FAILED, _INTERRUPTED = 2, 130
@@ -29,7 +29,10 @@ def shared_work(device: str) -> Iterator[Workers]:
     Raises:
         InvalidInputError: See `joined_workers`.
     """
-    with joined_workers(device, say) as workers, _said_once(workers):
+    with joined_workers(device, say) as workers, ExitStack() as held_back:
+        if not workers.is_first:
+            # What all of them meet, e.g. in the text, is said once.
+            held_back.enter_context(quiet())
         try:
             yield workers
         except LeftAloneError as error:
@@ -47,15 +50,3 @@ def shared_work(device: str) -> Iterator[Workers]:
             if workers.is_first:
                 raise
             raise click.exceptions.Exit(_INTERRUPTED) from error
-
-
-@contextmanager
-def _said_once(workers: Workers) -> Iterator[None]:
-    """Within this block only the first process says what all of them meet, e.g. in the text."""
-    before = logging.root.manager.disable
-    if not workers.is_first:
-        logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)

@@ -76,7 +76,7 @@ class Start:
             saved: The checkpoint of a run that goes on.
         """
         starts = {name: self.options.get(name) for f in families() for name in f.starts}
-        starts |= {"config": self.size, "supernet": self.supernet}
+        starts |= {"size": self.size, "supernet": self.supernet}
         named = [name for name, given in starts.items() if given is not None]
         if len(named) > 1 or (not named and saved is None):
             *others, last = (f"--{name}" for name in starts)

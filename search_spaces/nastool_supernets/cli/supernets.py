@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nastool.errors import InvalidInputError, MissingDependencyError
+from nastool.errors import InvalidInputError, MissingDependencyError, one_line
 
 if TYPE_CHECKING:
     import torch
@@ -63,13 +63,9 @@ def check_device(device: str) -> None:
         torch.empty(0, device=device)
 
 
-@contextmanager
-def _using(device: str | None) -> Iterator[None]:
-    try:
-        yield
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InvalidInputError(f"--device: cannot use {device!r}: {reason}") from error
+def _using(device: str | None) -> AbstractContextManager[None]:
+    refused = f"--device: cannot use {device!r}"
+    return one_line(refused, InvalidInputError, (RuntimeError, AssertionError))
 
 
 def named_supernet(summary: StudySummary) -> Path:

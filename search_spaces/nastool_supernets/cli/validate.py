@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from nastool.cli import completion
-from nastool.cli.cost import announce, dry_run_option
+from nastool.cli.cost import dry_run_option
 from nastool.cli.executing import Executing, executor_options
 from nastool.cli.options import count, number, plugin_option, storage_option, whole
 from nastool.cli.pages import help_page
@@ -18,6 +17,13 @@ from nastool.cli.tracking import Tracking, tracker_option
 from nastool.errors import InvalidInputError, NastoolError
 from nastool_supernets.cli.crew import recipe, trainer
 from nastool_supernets.cli.supernets import move, named_supernet, torch_needed
+from nastool_supernets.cli.validation_display import (
+    announce_cell,
+    cell_line,
+    say_plan,
+    say_untrained,
+    send_report,
+)
 from nastool_supernets.cli.validation_inputs import (
     distillation_of,
     further_training,
@@ -31,21 +37,11 @@ from nastool_supernets.cli.validation_inputs import (
     with_starts,
 )
 
-if TYPE_CHECKING:
-    from nastool.results import Result
-    from nastool_supernets.finetuning.cells import Cell
-    from nastool_supernets.finetuning.report import Report
-    from nastool_supernets.finetuning.training import Outcome
-    from nastool_supernets.finetuning.workbench import Workbench
-
 _MODES = ("direct", "partial", "scratch")
-
-_WORTH_TIMING = 2_000
-"""Optimizer steps of which it is worth to say how long they take."""
 
 
 @help_page(
-    "nastool validate mine --supernet runs/supernet --task-file reviews.tsv",
+    "nastool validate mine --supernet runs/supernet --task-file reviews.toml",
     "nastool validate mine --supernet runs/supernet --tasks sst2 --pick knee --seeds 3",
     groups={
         "Shapes": "--pick --shape --mode",
@@ -122,12 +118,28 @@ _WORTH_TIMING = 2_000
 )
 @click.option("--seeds", type=count, default="1", show_default=True, help="Seeds of every score.")
 @click.option("--epochs", type=count, help="Epochs. Default: as published, 10.")
-@click.option("--max-steps", type=count, help="Optimizer steps a fine-tuning at most.")
-@click.option("--train-examples", type=count, help="Training examples a task at most.")
-@click.option("--dev-examples", type=count, help="Examples to score on at most.")
-@click.option("--batch-size", type=count, help="Examples an optimizer step.")
-@click.option("--learning-rate", type=number, help="Peak learning rate.")
-@click.option("--max-length", type=count, help="Tokens of an example at most.")
+@click.option(
+    "--max-steps",
+    type=count,
+    help="Optimizer steps a fine-tuning at most. Default: all of its epochs.",
+)
+@click.option(
+    "--train-examples", type=count, help="Training examples a task at most. Default: all."
+)
+@click.option("--dev-examples", type=count, help="Examples to score on at most. Default: all.")
+@click.option(
+    "--batch-size", type=count, help="Examples an optimizer step. Default: the task's, 32."
+)
+@click.option(
+    "--learning-rate",
+    type=number,
+    help="Peak learning rate. Default: the task's, 5e-05, or 1e-05 of SQuAD.",
+)
+@click.option(
+    "--max-length",
+    type=count,
+    help="Tokens of an example at most. Default: the task's, 128, or 512 of SQuAD.",
+)
 @click.option(
     "--group-by-length",
     is_flag=True,
@@ -148,8 +160,20 @@ _WORTH_TIMING = 2_000
     help="Steps of masked language modelling before fine-tuning, for partial and scratch. "
     "Default: 1000 for partial, 0 for scratch alone.",
 )
-@click.option("--pretrain-batch-size", type=count, default="32", show_default=True)
-@click.option("--pretrain-learning-rate", type=number, default=2e-4, show_default=True)
+@click.option(
+    "--pretrain-batch-size",
+    type=count,
+    default="32",
+    show_default=True,
+    help="Blocks of text a step of it.",
+)
+@click.option(
+    "--pretrain-learning-rate",
+    type=number,
+    default=2e-4,
+    show_default=True,
+    help="Peak learning rate of it.",
+)
 @click.option(
     "--text",
     multiple=True,
@@ -171,10 +195,12 @@ _WORTH_TIMING = 2_000
     "distillation_mix",
     type=number,
     metavar="MIX",
-    help="Share of a teacher's predictions in the loss. Default teacher: the fine-tuned largest "
-    "subnet.",
+    help="Share of a teacher's predictions in the loss. Default: 0. Without --teacher that is the "
+    "fine-tuned largest subnet.",
 )
-@click.option("--temperature", type=number, help="Softens both predictions of --distil.")
+@click.option(
+    "--temperature", type=number, help="Softens both predictions of --distil. Default: 1."
+)
 @click.option(
     "--teacher",
     "teacher_texts",
@@ -206,7 +232,7 @@ _WORTH_TIMING = 2_000
     "--format",
     "output_format",
     type=click.Choice(["table", "json", "csv"]),
-    help="Default: table.",
+    help="How results are shown. Default: table.",
 )
 @click.option(
     "--output",
@@ -355,13 +381,13 @@ def validate(
             pretraining,
             options,
             on_other=lambda cell, outcome: click.echo(
-                f"to start or learn from: {_line(cell, outcome)}", err=True
+                f"to start or learn from: {cell_line(cell, outcome)}", err=True
             ),
             trained=trained,
         )
-        _say_untrained(bench, names, known_positions(model.config))
+        say_untrained(bench, names, known_positions(model.config))
         known = cells_of(bench, shapes, names, modes, seeds, taught=distillation is not None)
-        _say_plan(bench, known, pretraining is not None, always=dry_run)
+        say_plan(bench, known, pretraining is not None, always=dry_run)
         if dry_run:
             return
         elsewhere = None
@@ -380,7 +406,7 @@ def validate(
                 known=known,
                 pretrains=pretraining is not None,
                 taught=distillation is not None,
-                on_cell=partial(_announce, tracking),
+                on_cell=partial(announce_cell, tracking),
                 elsewhere=elsewhere,
             )
         report = reports.Report(
@@ -393,95 +419,9 @@ def validate(
             target_perplexity,
         )
         store.annotate(study, "validation", reports.content(report))
-    _send(destination, report, result)
+    send_report(destination, report, result)
     if bench.unkept:
         raise NastoolError(
             f"{len(bench.unkept)} of the models could not be kept, their scores are; the first: "
             f"{bench.unkept[0]}"
         )
-
-
-def _say_untrained(bench: Workbench, names: Sequence[str], known: int) -> None:
-    """Say which tasks have texts longer than all that the supernet was trained on."""
-    lengths = {name: bench.curriculum.task(name).settings.max_length for name in names}
-    if longer := [f"{name} ({length})" for name, length in lengths.items() if length > known]:
-        click.echo(
-            f"Texts of {', '.join(longer)} may be longer than the {known} tokens that the supernet "
-            "was trained on: fine-tuning meets later positions untrained (--max-length)",
-            err=True,
-        )
-
-
-def _say_plan(
-    bench: Workbench, known: Mapping[Cell, Outcome | None], pretrains: bool, *, always: bool
-) -> None:
-    """Say what will be trained and what is kept already, and how long it takes if that is much."""
-    from nastool_supernets.finetuning.cost import seconds_of, steps_of
-    from nastool_supernets.finetuning.subnets import FURTHER
-
-    counts = [
-        _counted(len({getattr(cell, name) for cell in known}), noun)
-        for name, noun in (
-            ("shape", "shape"),
-            ("task", "task"),
-            ("mode", "start"),
-            ("seed", "seed"),
-        )
-    ]
-    left = [cell for cell, outcome in known.items() if outcome is None]
-    others = [other for cell in left for other in bench.needed(cell) if other not in left]
-    others = list(dict.fromkeys(others))
-    what = (
-        f"Fine-tuning {counts[0]} on {counts[1]} from {counts[2]} with {counts[3]}: "
-        f"{_counted(len(known), 'score')}, {len(known) - len(left):,} of them kept already"
-    )
-    if others:
-        what += f", {len(others):,} more models to start or learn from"
-    subnets = dict.fromkeys((cell.shape, cell.mode) for cell in known if cell.mode in FURTHER)
-    further = [one for one in subnets if pretrains and not bench.is_pretrained(*one)]
-    if further:
-        what += f", besides the further training of {_counted(len(further), 'subnet')}"
-    wanted = [*others, *left]
-    worth = always or steps_of(bench, wanted) >= _WORTH_TIMING
-    announce(what, seconds_of(bench, wanted) if worth and wanted else None)
-
-
-def _counted(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
-
-
-def _announce(
-    tracking: Tracking, cell: Any, outcome: Any, known: bool, number: int, total: int
-) -> None:
-    start = "-".join(map(str, [*cell.shape, cell.mode]))
-    tracking.log(
-        cell.seed, {f"{cell.task}/{name}/{start}": value for name, value in outcome.scores.items()}
-    )
-    if not known:
-        click.echo(f"{number}/{total} {_line(cell, outcome)}", err=True)
-
-
-def _line(cell: Any, outcome: Any) -> str:
-    scores = [f"{name} {100 * value:.1f}" for name, value in outcome.scores.items()]
-    chosen = [f"{name.replace('_', ' ')} {value:g}" for name, value in outcome.chosen.items()]
-    shape = "-".join(map(str, cell.shape))
-    return (
-        f"{cell.task}, {cell.mode}, {shape}, seed {cell.seed}: {', '.join(scores)} "
-        f"({', '.join(['epoch ' + format(outcome.epoch, '.3g'), *chosen])}, "
-        f"{outcome.seconds:,.0f} s)"
-    )
-
-
-def _send(destination: Any, report: Report, result: Result) -> None:
-    from nastool_supernets.finetuning import report as reports
-    from nastool_supernets.finetuning.pictures import validation_page
-
-    destination.send(
-        {
-            "table": lambda width: reports.as_table(report, width),
-            "json": lambda: reports.as_json(report),
-            "csv": lambda: reports.as_csv(report),
-        },
-        lambda: validation_page(report, result.problem),
-        result.problem,
-    )

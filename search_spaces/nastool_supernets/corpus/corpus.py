@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.files.reading import is_file, read_json_object, reading
-from nastool.files.writing import digest, write_whole
+from nastool.files.writing import digest, filled, write_whole
 from nastool_supernets.corpus.identity import (
     describe_source,
     describe_tokenizer,
@@ -164,7 +163,8 @@ def load_corpus(folder: str | Path, *, verify: bool = True) -> Corpus:
             held_out = np.load(folder / "held_out.npy", mmap_mode="r", allow_pickle=False)
     except InvalidInputError as error:
         raise InvalidInputError(
-            f"no prepared corpus in {folder} ({error}); --text FILE brings text of your own"
+            f"no prepared corpus in {folder} ({error}); --text FILE, or text=FILE in the "
+            "brackets of an objective, brings text of your own"
         ) from error
     if missing := [name for name in _FIELDS if name not in card]:
         raise InvalidInputError(f"{folder / _CARD}: expected {', '.join(missing)}, got none")
@@ -347,28 +347,27 @@ def _prepare(
                     f"the training text fills no block of {request['sequence_length']} tokens: "
                     "give more text, a smaller held-out fraction or a shorter sequence"
                 )
-            new = folder / ".part-whole"
-            new.mkdir(exist_ok=True)
-            for kind, n in zip(KINDS, blocks, strict=True):
-                join_parts(folder, kind, n, request["sequence_length"], dtype, new / f"{kind}.npy")
-            save_tokenizer(tokenizer, new / "tokenizer")
-            files = [*(f"{kind}.npy" for kind in KINDS), _TOKENIZER]
+            masks = tokenizer.mask_token_id
             card = {
                 "request": request,
                 "sources": counts,
                 "train_blocks": blocks[0],
                 "held_out_blocks": blocks[1],
                 "vocab_size": vocab_size,
-                "mask_id": None
-                if tokenizer.mask_token_id is None
-                else int(tokenizer.mask_token_id),
+                "mask_id": None if masks is None else int(masks),
                 "special_ids": sorted(int(i) for i in tokenizer.all_special_ids),
-                "digests": {name: digest(new / name) for name in files},
             }
             if gaps := vocabulary_gaps(tokenizer):
                 card["vocabulary_gaps"] = gaps
-            write_whole(new / _CARD, json.dumps(card, indent=2) + "\n")
-            _move_in(new, folder)
+            # A folder without a card is no corpus.
+            with filled(folder, _CARD) as new:
+                length = request["sequence_length"]
+                for kind, n in zip(KINDS, blocks, strict=True):
+                    join_parts(folder, kind, n, length, dtype, new / f"{kind}.npy")
+                save_tokenizer(tokenizer, new / "tokenizer")
+                files = [*(f"{kind}.npy" for kind in KINDS), _TOKENIZER]
+                card["digests"] = {name: digest(new / name) for name in files}
+                write_whole(new / _CARD, json.dumps(card, indent=2) + "\n")
             remove_parts(folder)
     except InvalidInputError:
         # Such text cannot be gone on with.
@@ -379,17 +378,6 @@ def _prepare(
             f"tokenising into {folder} stopped: {error}; the same command goes on"
         ) from error
     workers.wait()
-
-
-def _move_in(new: Path, folder: Path) -> None:
-    """Put a whole corpus in the place of what is there; a folder without a card is none."""
-    (folder / _CARD).unlink(missing_ok=True)
-    if (folder / "tokenizer").exists():
-        old = folder / ".part-old"
-        old.mkdir(exist_ok=True)
-        os.replace(folder / "tokenizer", old / "tokenizer")
-    for name in (*(f"{kind}.npy" for kind in KINDS), "tokenizer", _CARD):
-        os.replace(new / name, folder / name)
 
 
 def _differences(

@@ -7,17 +7,20 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, TextIO
 
-from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
+from nastool.errors import (
+    InvalidInputError,
+    MissingDependencyError,
+    one_line,
+)
 from nastool.files.reading import (
     GZIP,
-    first_line,
     is_file,
     is_folder,
     json_lines,
@@ -183,17 +186,9 @@ class HubDataset:
                     )
                 yield text
 
-    @contextmanager
-    def _loading(self) -> Iterator[None]:
+    def _loading(self) -> AbstractContextManager[None]:
         """Turn what `datasets` raises into one line: dozens of unrelated types."""
-        try:
-            yield
-        except NastoolError:
-            raise
-        except Exception as error:
-            raise InvalidInputError(
-                f"cannot load data set {self.name!r}: {first_line(error)}"
-            ) from error
+        return one_line(f"cannot load data set {self.name!r}", InvalidInputError)
 
 
 Source = TextFile | HubDataset

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from nastool.errors import InvalidInputError, NastoolError
-from nastool.files.reading import first_line, is_file
+from nastool.errors import InvalidInputError, one_line
+from nastool.files.reading import is_file
+from nastool.files.writing import filled
 from nastool_supernets.corpus.text import Source, pieces
 
 if TYPE_CHECKING:
@@ -39,13 +38,9 @@ def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerFast:
     # AutoTokenizer would look into config.json, and does not know a supernet's.
     complete = is_file(Path(name_or_path) / "tokenizer.json")
     loader = PreTrainedTokenizerFast if complete else AutoTokenizer
-    try:
-        tokenizer = loader.from_pretrained(str(name_or_path))
     # tokenizers raises bare exceptions for damaged files, transformers of any type.
-    except Exception as error:
-        raise InvalidInputError(
-            f"no tokenizer at {str(name_or_path)!r}: {first_line(error)}"
-        ) from error
+    with one_line(f"no tokenizer at {str(name_or_path)!r}", InvalidInputError):
+        tokenizer = loader.from_pretrained(str(name_or_path))
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise InvalidInputError(
             f"tokenizer {str(name_or_path)!r}: expected a fast one (tokenizer.json), got "
@@ -119,18 +114,12 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     Raises:
         NastoolError: If they cannot be written, e.g. on a full disk.
     """
-    partial = folder / ".tokenizer.partial"
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        tokenizer.save_pretrained(str(partial))
-        for path in sorted(partial.iterdir(), key=lambda path: path.name == "tokenizer.json"):
-            os.replace(path, folder / path.name)
-        partial.rmdir()
     # tokenizers reports a full disk by a bare Exception.
-    except Exception as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise NastoolError(f"cannot write the tokenizer to {folder}: {error}") from error
+    with (
+        one_line(f"cannot write the tokenizer to {folder}"),
+        filled(folder, "tokenizer.json") as new,
+    ):
+        tokenizer.save_pretrained(str(new))
 
 
 def train_tokenizer(

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import logging
-import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +13,13 @@ from transformers import PreTrainedModel
 
 from nastool.deployment import Deployment, Workload
 from nastool.devices import timing_of
+from nastool.errors import one_line
 from nastool.files.writing import writing
 from nastool.plugins import load_device
+from nastool.quiet import quiet
 from nastool_objectives.latency.export import export_onnx, output_names, quantise
 from nastool_objectives.latency.padding import AUTO, NONE
 from nastool_supernets.deployment.runtimes import FILES, Arrays, Run, library
-from nastool_supernets.runtime.one_line import one_line
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
@@ -168,19 +166,6 @@ def write_openvino(onnx_file: Path, path: Path) -> None:
         NastoolError: It cannot be converted.
     """
     openvino = library("openvino")
-    with one_line("cannot convert to OpenVINO"), _quietly():
+    with one_line("cannot convert to OpenVINO"), quiet(warning=Warning):
         path.parent.mkdir(parents=True, exist_ok=True)
         openvino.save_model(openvino.convert_model(str(onnx_file)), path, compress_to_fp16=False)
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Silence the exporters' advice to developers."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)

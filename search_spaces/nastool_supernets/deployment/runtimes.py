@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool.errors import MissingDependencyError
-from nastool_supernets.runtime.one_line import one_line
+from nastool.errors import MissingDependencyError, one_line
 
 Arrays = Mapping[str, NDArray[Any]]
 Run = Callable[[Arrays], dict[str, NDArray[Any]]]

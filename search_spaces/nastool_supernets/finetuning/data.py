@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from nastool.errors import InvalidInputError, MissingDependencyError
+from nastool.errors import InvalidInputError, MissingDependencyError, one_line
 from nastool.files.reading import GZIP, json_lines, json_records, read_table
 from nastool_supernets.corpus.text import well_formed
 from nastool_supernets.finetuning.tasks import Files, Hub, Kind, Task
@@ -288,15 +288,14 @@ def _read_hub(task: Task, part: str) -> tuple[list[_Row], tuple[str, ...]]:
         ) from error
     split = source.train if part == "train" else source.dev
     datasets.disable_progress_bars()
-    try:
-        rows = datasets.load_dataset(source.path, source.config, split=split)
+    what = f"{source.path}/{source.config}" if source.config else source.path
     # Besides OSError and ValueError, the library raises those of whatever it downloads with.
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        what = f"{source.path}/{source.config}" if source.config else source.path
-        raise InvalidInputError(
-            f"cannot load {split} of data set {what}: {reason} (local files go into a --task-file)"
-        ) from error
+    with one_line(
+        f"cannot load {split} of data set {what}",
+        InvalidInputError,
+        rest=" (local files go into a --task-file)",
+    ):
+        rows = datasets.load_dataset(source.path, source.config, split=split)
     feature = getattr(rows, "features", {}).get(task.label)
     names = tuple(getattr(feature, "names", None) or ())
     placed = (_Row(row, f"{split} row {number}") for number, row in enumerate(rows, 1))

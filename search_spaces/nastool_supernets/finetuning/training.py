@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,10 +21,10 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
-from transformers.utils import logging
 
 from nastool.errors import NastoolError
 from nastool.leftovers import temporary_folder
+from nastool.quiet import quiet
 from nastool_supernets.finetuning.encoding import Encoded
 from nastool_supernets.finetuning.similarity import PairCollator, Siamese
 from nastool_supernets.finetuning.tasks import METRICS, Kind, Settings, Task
@@ -97,7 +96,8 @@ def fine_tune(
     trained: torch.nn.Module = Siamese(model) if embeds else model
     taught = Siamese(teacher) if embeds and teacher is not None else teacher
     steps = settings.epochs * math.ceil(len(encoded.train) / settings.batch_size)
-    with temporary_folder() as folder, _quiet():
+    # Without the library's advice on tokenizers and the end of training.
+    with temporary_folder() as folder, quiet("transformers"):
         arguments = TrainingArguments(
             output_dir=str(folder),
             # Given alone, it would repeat the examples until it is reached.
@@ -247,14 +247,3 @@ def distillation_loss(student: Any, teacher: Any, temperature: float) -> Tensor:
             )
             distances.append(temperature**2 * divergence)
     return torch.stack(distances).mean()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the library's advice on tokenizers and the end of training."""
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)

@@ -18,7 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nastool.errors import InvalidInputError, NastoolError
+from nastool.errors import InvalidInputError, NastoolError, first_line, one_line
 from nastool.files.writing import owned
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ class Workers:
         except RuntimeError as error:
             raise LeftAloneError(
                 f"process {self.rank}: another of the {self.count} processes that share the work "
-                f"has ended ({str(error).splitlines()[0][:120]})"
+                f"has ended ({first_line(error)[:120]})"
             ) from error
 
 
@@ -285,24 +285,18 @@ def joined_workers(device: str, say: Callable[[str], None] | None = None) -> Ite
         say(f"{count} processes share the work; they meet at {where}")
     on_gpu = device.startswith("cuda")
     if on_gpu:
-        try:
+        refused = f"process {rank}: cannot use {device!r}"
+        with one_line(refused, InvalidInputError, (RuntimeError, AssertionError)):
             torch.cuda.set_device(torch.device(device))
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise InvalidInputError(f"process {rank}: cannot use {device!r}: {reason}") from error
     _follow_launcher()
-    try:
+    alone = f"process {rank} of {count} cannot meet the others at {where}"
+    with one_line(alone, InvalidInputError, (RuntimeError, ValueError, OSError)):
         board, _, _ = next(rendezvous("env://", rank, count))
         dist.init_process_group(
             "nccl" if on_gpu else "gloo", store=board, rank=rank, world_size=count
         )
         # Not NCCL: it gives up after ten minutes, which is right within a step only.
         patient = dist.new_group(backend="gloo", timeout=_PATIENCE)
-    except (RuntimeError, ValueError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InvalidInputError(
-            f"process {rank} of {count} cannot meet the others at {where}: {reason}"
-        ) from error
     try:
         yield Workers(rank, count, patient, board)
     finally:

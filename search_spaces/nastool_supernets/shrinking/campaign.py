@@ -321,8 +321,7 @@ class Campaign:
         """Which genotypes keep bounds, by default those of the campaign."""
         kept = np.ones(len(genotypes), dtype=bool)
         for bound in self.bounds if bounds is None else bounds:
-            values = self.costs[bound.metric].evaluate(genotypes)
-            kept &= bound.violation(values) <= 0
+            kept &= bound.holds(self.costs[bound.metric].evaluate(genotypes))
         return kept
 
     # ----------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nastool.errors import InvalidInputError, NastoolError
+from nastool.errors import InvalidInputError, NastoolError, first_line
 from nastool.files.reading import is_file
 from nastool.files.writing import digest, remove_leftovers, whole_folder
 from nastool_supernets.saved import (
@@ -81,9 +81,8 @@ def save_checkpoint(
             (partial / CHECKSUMS).write_text(json.dumps(checksums, indent=2), encoding="utf-8")
     # safetensors reports a full disk by an exception of its own.
     except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise NastoolError(
-            f"cannot write checkpoint {final}: {reason}; earlier checkpoints are kept"
+            f"cannot write checkpoint {final}: {first_line(error)}; earlier checkpoints are kept"
         ) from error
     # Later ones are damaged: the run went on from one before them.
     kept = [path for path in checkpoint_folders(folder) if path.name <= final.name][:keep]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool.errors import InvalidInputError, NastoolError, WriteError
+from nastool.errors import InvalidInputError, NastoolError, WriteError, first_line
 from nastool.files.reading import read_json_object
 from nastool.files.writing import write_whole, writing
 from nastool.trackers import Tracker, open_trackers
@@ -317,10 +317,8 @@ class Run:
         try:
             yield
         except Exception as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise WriteError(
-                f"cannot write curves to {tracker.name}: {reason}; {self._what_is_kept()}"
-            ) from error
+            said = f"{first_line(error)}; {self._what_is_kept()}"
+            raise WriteError(f"cannot write curves to {tracker.name}: {said}") from error
 
     def evaluate(self, evaluation: Evaluation) -> dict[str, float]:
         """Return held-out perplexities by name of shape."""

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
 from torch import Tensor, nn
 
-from nastool.errors import InvalidInputError
-from nastool.files.reading import first_line, is_file, is_folder, read_json_object
+from nastool.errors import InvalidInputError, one_line
+from nastool.files.reading import is_file, is_folder, read_json_object
 from nastool_supernets.corpus.identity import describe_tokenizer
 from nastool_supernets.corpus.targets import Targets
 from nastool_supernets.corpus.tokenizer import load_tokenizer, vocabulary_size
@@ -254,7 +254,7 @@ def load_teacher(folder: Path) -> Lessons:
 def _load(folder: Path) -> PreTrainedModel:
     from transformers import AutoModelForMaskedLM
 
-    from nastool_supernets.heads import head_of
+    from nastool_supernets.family import head_of
     from nastool_supernets.saved import load_shape, load_supernet
 
     kind = None
@@ -271,14 +271,11 @@ def _load(folder: Path) -> PreTrainedModel:
             )
         return deployed
     auto: Any = AutoModelForMaskedLM
-    try:
+    unread = f"--teacher: no masked language model can be read from {folder}"
+    with one_line(unread, InvalidInputError):  # damaged files raise errors of many libraries
         model, loading = auto.from_pretrained(
             folder, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
         )
-    except Exception as error:  # damaged files raise errors of many libraries
-        raise InvalidInputError(
-            f"--teacher: no masked language model can be read from {folder}: {first_line(error)}"
-        ) from error
     if loading["missing_keys"]:
         raise InvalidInputError(
             f"--teacher: expected a masked language model, {folder} lacks "

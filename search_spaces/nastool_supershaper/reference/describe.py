@@ -19,7 +19,7 @@ from nastool import SearchSpace, load_objective, load_space
 from nastool.predictors.evaluation import spearman
 from nastool_supernets.genotypes import row
 from nastool_supernets.measuring.tables import read_table
-from nastool_supershaper.heuristics import published_shapes
+from nastool_supershaper.families import published_shapes
 
 _TABLE = "perplexity.csv.gz"
 _OTHERS = {

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+import shlex
 
 import click
 import pytest
@@ -30,6 +31,17 @@ COMMANDS = commands()
 TITLE = re.compile(r"^(\S[^\n]*):$", re.MULTILINE)
 
 
+def typed(page):
+    """The examples of a help page, each as the shell takes it."""
+    lines = parts(page)[1].replace("\\\n", "")
+    return re.findall(r"^    (nastool .*)$", lines, re.MULTILINE)
+
+
+def parts(page):
+    """A help page without its examples, and these."""
+    return re.split(r"\n  Examples?:\n", page)
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_help_has_required_options_first_then_groups_then_examples(name, nastool):
     done = nastool(*name.split(), "--help")
@@ -45,13 +57,62 @@ def test_every_help_has_required_options_first_then_groups_then_examples(name, n
     given = COMMANDS[name].get_params(click.Context(COMMANDS[name]))
     options = [param for param in given if isinstance(param, click.Option)]
     assert sorted(listed) == sorted({"--help", *(max(p.opts, key=len) for p in options)})
-    examples = re.findall(r"^    (nastool .*)$", done.output.partition("Example")[2], re.MULTILINE)
+    examples = typed(done.output)
     assert examples
     for line in examples:
         assert line.startswith(f"nastool {name}")
         known = {opt for param in given for opt in param.opts}
         # What follows the file of `run` is for the command that the file is for.
         assert set(re.findall(r" (--[a-z0-9-]+)", line)) <= known or name == "run"
+
+
+GROUPS = ["", *{" ".join(name.split()[:-1]) for name in COMMANDS if " " in name}]
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, *GROUPS])
+def test_every_help_is_read_in_80_columns_and_cuts_nothing_off(name, nastool, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    output = nastool(*name.split(), "--help").output
+    assert max(map(len, output.splitlines())) <= 80
+    assert name in COMMANDS or " ...\n" not in output
+    # Bounds that there are not.
+    assert "None]" not in output
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_says_in_words_what_it_is_and_what_holds_without_it(name):
+    command = COMMANDS[name]
+    ctx = click.Context(command)
+    for option in command.get_params(ctx):
+        if not isinstance(option, click.Option):
+            continue
+        text = option.help or ""
+        assert re.match(r"(?!Default)\W?\w", text), option.opts
+        numeric = option.type.name in ("integer", "number", "float", "integer range")
+        if numeric and not (option.required or option.is_flag or option.count):
+            shown = option.show_default or "efault" in text
+            # What ends or limits something is nothing without.
+            assert shown or option.metavar, option.opts
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_names_no_option_that_its_command_has_not(name, nastool):
+    page = nastool(*name.split(), "--help").output
+    prose, _ = parts(page)
+    known = set(re.findall(r"^  (?:-\w, )?(--[\w-]+)(?: / (--[\w-]+))?", prose, re.MULTILINE))
+    known = {option for pair in known for option in pair if option}
+    # Of other programs, and of other commands that are named with them.
+    prose = re.sub(r"torchrun\s+--[\w-]+|'nastool[^']*'|`nastool[^`]*`", "", prose)
+    assert set(re.findall(r"(?<![\w-])--[a-z][\w-]+", prose)) <= known or name == "run"
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "run"])
+def test_examples_are_taken_as_they_stand(name, nastool, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for line in typed(nastool(*name.split(), "--help").output):
+        words = shlex.split(line.partition(" > ")[0])[1 + len(name.split()) :]
+        with COMMANDS[name].make_context(name, words):
+            pass
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -156,7 +217,7 @@ def test_verbose_says_what_is_done_and_only_then(search):
     assert "nastool.study: 40 evaluations in" in said.stderr
     assert "opened" not in said.stderr
     more = search("--study", "third", "-vv", budget="40")
-    assert "nastool.store.base: opened sqlite:///nastool.db" in more.stderr
+    assert "nastool.store.database: opened sqlite:///nastool.db" in more.stderr
     assert said.stdout.count("\n") == silent.stdout.count("\n")
     logger = logging.getLogger("nastool")
     assert (logger.handlers, logger.level) == ([], logging.NOTSET)

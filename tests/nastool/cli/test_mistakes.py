@@ -90,7 +90,7 @@ MISTAKES = {
     "search --space supershaper --executor slrum": "unknown executor 'slrum'; did you mean slurm?",
     "search --space supershaper --tracker mlfow": (
         "Invalid value for '--tracker': 'mlfow' is not one of 'tensorboard', 'wandb', 'mlflow', "
-        "'none'. (see 'nastool search --help')"
+        "'trackio', 'none'. (see 'nastool search --help')"
     ),
     "search --space supershaper --plugin missing.py": (
         "--plugin: expected a Python file, got 'missing.py'"

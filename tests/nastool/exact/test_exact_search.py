@@ -15,6 +15,7 @@ from nastool.exact.boxes import from_trees
 from nastool.exact.chains import integer_chain
 from nastool.exact.search import ExactSearch
 from nastool.exact.task import Bound, Task
+from nastool.files import writing
 from nastool.predictors.trees import TreeEnsemble
 
 
@@ -296,12 +297,17 @@ def test_bad_checkpoints_are_one_clear_line(tmp_path):
         assert file.read_bytes() == content
 
 
-def test_a_checkpoint_that_cannot_be_written_is_one_clear_line(tmp_path):
+def test_a_checkpoint_that_cannot_be_written_is_one_clear_line(tmp_path, monkeypatch):
     _, grid, trees, cost = wide_instance(5)
     task = Task(from_trees(trees, grid), (Bound(integer_chain(cost)),), is_front=True)
-    (tmp_path / "state.npz.new.npz").mkdir()
-    with pytest.raises(NastoolError, match=r"cannot write .*: Is a directory"):
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(writing.os, "fsync", full)
+    with pytest.raises(NastoolError, match=r"cannot write .*state.npz: No space left on device"):
         ExactSearch(task, threads=1).run(checkpoint=tmp_path / "state.npz")
+    assert not list(tmp_path.iterdir())
 
 
 def test_ctrl_c_keeps_what_is_proven():

@@ -5,6 +5,7 @@ import gzip
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nastool.errors import InvalidInputError, NastoolError
-from nastool_supernets.corpus import text, tokenising
+from nastool_supernets.corpus import tokenising
 from nastool_supernets.corpus.corpus import load_corpus, prepare_corpus
 from nastool_supernets.corpus.masking import Masking
 from nastool_supernets.corpus.tasks import IGNORED_LABEL, Batches, apply_fixed, random_generator
@@ -305,7 +306,7 @@ class TestCorpus:
         assert corpus.masking().mask_id == loaded.mask_token_id
 
     def test_a_tokenizer_is_there_in_full_or_not_at_all(self, tmp_path, tokenizer, monkeypatch):
-        rename, renamed = text.os.replace, []
+        rename, renamed = Path.replace, []
 
         def stop(old, new):
             renamed.append(new.name)
@@ -313,7 +314,7 @@ class TestCorpus:
                 raise OSError(28, "No space left on device")
             rename(old, new)
 
-        monkeypatch.setattr(text.os, "replace", stop)
+        monkeypatch.setattr(Path, "replace", stop)
         with pytest.raises(NastoolError, match=r"cannot write the tokenizer .*No space left"):
             save_tokenizer(tokenizer, tmp_path)
         assert renamed == ["tokenizer_config.json", "tokenizer.json"]

@@ -17,7 +17,7 @@ from nastool.errors import InvalidInputError, NastoolError  # noqa: E402
 from nastool_supernets.corpus.tokenizer import load_tokenizer  # noqa: E402
 from nastool_supernets.deployment import export as exporting  # noqa: E402
 from nastool_supernets.deployment import forms  # noqa: E402
-from nastool_supernets.heads import head_of, with_head  # noqa: E402
+from nastool_supernets.family import head_of, with_head  # noqa: E402
 from nastool_supernets.saved import load_shape, load_supernet  # noqa: E402
 from nastool_supershaper.family import SuperShaper  # noqa: E402
 

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from nastool_supernets.corpus.tokenizer import load_tokenizer  # noqa: E402
-from nastool_supernets.heads import with_head  # noqa: E402
+from nastool_supernets.family import with_head  # noqa: E402
 from nastool_supernets.saved import load_shape, save_shape  # noqa: E402
 from nastool_supershaper.family import SuperShaper  # noqa: E402
 from nastool_supershaper.shaped_bert import ShapedBertConfig, ShapedBertModel  # noqa: E402

@@ -1,13 +1,15 @@
 """Successive halving over text: the same front for fewer tokens."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
 
 from nastool import pareto
 from nastool.errors import InvalidInputError
-from nastool_supernets.measuring.fidelity import halve, parse_fidelity
+from nastool.recipes.fidelity import parse_fidelity
+from nastool_supernets.measuring.fidelity import halve
 
 BLOCKS = (16, 64, 256)
 
@@ -36,35 +38,39 @@ def test_the_front_is_that_of_measuring_all_on_all(seed):
         asked.append((rung, rows))
         return values[rung, rows]
 
-    found = halve(costs, BLOCKS, measure, always=(5, 7))
-    last = np.flatnonzero(np.isfinite(found.values[-1]))
+    found = halve(costs, len(BLOCKS), measure, always=(5, 7))
+    last = np.flatnonzero(np.isfinite(found[-1]))
+    counts = np.isfinite(found).sum(axis=1).tolist()
     assert front(costs, values[-1], last) == front(costs, values[-1], np.arange(300))
     assert {5, 7} <= set(last.tolist())
     for rung in range(3):
         rows = np.concatenate([rows for k, rows in asked if k == rung])
-        assert len(rows) == len(set(rows.tolist())) == found.counts[rung]
-    assert found.counts[0] == 300 > found.counts[1] >= found.counts[2]
-    read = sum(n * b for n, b in zip(found.counts, BLOCKS, strict=True))
-    assert found.saved == pytest.approx(1 - read / 300 / 256)
-    assert found.saved > 0.1
+        assert len(rows) == len(set(rows.tolist())) == counts[rung]
+    assert counts[0] == 300 > counts[1] >= counts[2]
+    saved = 1 - sum(n * b for n, b in zip(counts, BLOCKS, strict=True)) / 300 / 256
+    assert saved > 0.1
+    said = parse_fidelity("blocks=16,64,256").said(counts)
+    assert said.endswith(f"{counts[2]} on 256; {saved:.0%} of the tokens saved")
 
 
 def test_few_shapes_and_values_that_are_none_end_too():
     costs = np.array([1.0, 2.0, 3.0])
     values = np.array([[3.0, np.inf, 1.0], [3.0, np.nan, 1.0]])
-    found = halve(costs, (1, 2), lambda rung, rows: values[rung, rows])
-    assert found.counts == [3, 3]
-    same = halve(costs, (1, 2), lambda _, rows: np.full(len(rows), 2.0))
-    assert same.counts[0] == 3
+    found = halve(costs, 2, lambda rung, rows: values[rung, rows])
+    # What failed on few blocks is on no front.
+    assert found.tolist() == [[3, np.inf, 1], [3, pytest.approx(np.nan, nan_ok=True), 1]]
+    same = halve(costs, 2, lambda _, rows: np.full(len(rows), 2.0))
+    assert np.isfinite(same[0]).all()
 
 
 @pytest.mark.parametrize(
-    "text", ["", "16,64", "blocks", "blocks=16", "blocks=64,16", "blocks=16,x", "tokens=1,2"]
+    "text", ["", "16,64", "blocks", "blocks=16", "blocks=64,16", "blocks=16,x", "=1,2", "a b=1,2"]
 )
 def test_blocks_must_ascend(text):
     with pytest.raises(InvalidInputError, match="--fidelity: expected two or more numbers"):
         parse_fidelity(text)
-    assert parse_fidelity("blocks=16, 64,1k") == (16, 64, 1000)
+    read = parse_fidelity("blocks=16, 64,1k")
+    assert (str(read), str(read.cheaper)) == ("blocks=16,64,1000", "blocks=16,64")
 
 
 def test_the_command_measures_what_may_be_on_the_front(tmp_path, monkeypatch, toy_net):
@@ -97,11 +103,96 @@ def test_the_command_measures_what_may_be_on_the_front(tmp_path, monkeypatch, to
         (["--fidelity", "blocks=2,4", "--blocks", "3"], "expected no --blocks beside it"),
         (["--fidelity", "blocks=2,99k"], "blocks there are, got 99000"),
         (["--fidelity", "blocks=2"], "expected two or more numbers"),
+        (["--fidelity", "tokens=2,4"], "expected blocks=N,N,..., got 'tokens=2,4'"),
     ):
         wrong = run(*options, "--output", "wrong.csv")
         assert wrong.exit_code == 2
         assert said in wrong.output
         assert not (tmp_path / "wrong.csv").exists()
+
+
+def test_a_search_goes_on_to_more_with_what_may_be_on_the_front(tmp_path, monkeypatch, toy_net):
+    from click.testing import CliRunner
+
+    import nastool
+    from nastool.cli.main import main
+
+    monkeypatch.chdir(tmp_path)
+    net, text = toy_net
+    metric = f"measured_perplexity[{net},text={text},dtype=float32%s]"
+    base = ["--space", f"supershaper[{net}]", "--strategy", "random", "--seed", "1"]
+    base += ["--objective", "params", "--max", "params=20k"]
+
+    def run(blocks, *options):
+        arguments = ["search", *base, "--objective", metric % blocks, *options]
+        return CliRunner().invoke(main, arguments)
+
+    def rows(name):
+        with open(name) as file:
+            return {
+                row["shape"]: float(row[f"measured_perplexity[{net}]"])
+                for row in csv.DictReader(file)
+            }
+
+    steps = ("--fidelity", "blocks=2,4,8", "--study", "few", "--budget", "40")
+    few = run("", *steps, "--output", "few.csv")
+    assert few.exit_code == 0, few.output
+    whole = run(",blocks=8", "--budget", "40", "--storage", "none", "--output", "all.csv")
+    assert whole.exit_code == 0, whole.output
+    assert rows("few.csv") == pytest.approx(rows("all.csv"), rel=1e-6)
+
+    shown = CliRunner().invoke(main, ["show", "few", "--format", "json"])
+    assert shown.exit_code == 0, shown.output
+    said = json.loads(shown.stdout)
+    assert said["fidelity"].startswith("Shapes by blocks: 40 on 2, ")
+    assert said["fidelity"].endswith("of the tokens saved")
+    studies = CliRunner().invoke(main, ["studies", "--format", "json"])
+    names = {study["name"]: study["evaluations"] for study in json.loads(studies.stdout)["studies"]}
+    assert names.keys() == {"few", "few-blocks-4", "few-blocks-2"}
+    assert names["few-blocks-2"] == 40 > names["few"]
+
+    again = run("", *steps, "--output", "again.csv")
+    assert again.exit_code == 0, again.output
+    assert rows("again.csv") == rows("few.csv")
+    more = run("", *steps[:-1], "60")
+    assert more.exit_code == 0, more.output
+    assert "60 on 2" in more.output
+    recipe = CliRunner().invoke(main, ["show", "few", "--recipe"])
+    assert 'fidelity = "blocks=2,4,8"' in recipe.stdout
+
+    found = nastool.search(
+        f"supershaper[{net}]",
+        [metric % "", "params"],
+        max={"params": "20k"},
+        strategy="random",
+        budget=40,
+        seed=1,
+        store="sqlite:///python.db",
+        fidelity="blocks=2,4,8",
+    )
+    assert len(found.front()) == len(rows("few.csv"))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--fidelity", "blocks=4,2"], "expected two or more numbers"),
+        (["--fidelity", "parts=2,4"], "expected one objective with a setting 'parts'"),
+        (["--fidelity", "blocks=2,4", "--storage", "none"], "expected a --storage"),
+        (["--fidelity", "blocks=2,4", "--time", "1h"], "expected no --time beside it"),
+        (["--fidelity", "blocks=2,4", "--from", "x.csv"], "expected no --from beside it"),
+    ],
+)
+def test_steps_that_mean_nothing_are_refused(tmp_path, monkeypatch, options, said):
+    from click.testing import CliRunner
+
+    from nastool.cli.main import main
+
+    monkeypatch.chdir(tmp_path)
+    found = CliRunner().invoke(main, ["search", "--space", "supershaper", *options])
+    assert found.exit_code == 2
+    assert said in found.output
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture(scope="module")

@@ -649,13 +649,13 @@ class TestCommand:
         nothing = {"bert": None, "widths": None, "layers": None, "reorder": False}
         with pytest.raises(InvalidInputError, match=r"--widths: .* got --supernet"):
             Start(None, str(tmp_path / "net"), nothing | {"widths": "4,8"}).open(None)
-        with pytest.raises(InvalidInputError, match=r"--layers: .* got --config"):
+        with pytest.raises(InvalidInputError, match=r"--layers: .* got --size"):
             Start("tiny", None, nothing | {"layers": 4}).open(None)
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ([], "expected exactly one of --from, --bert, --config and --supernet, got 0"),
+            ([], "expected exactly one of --from, --bert, --size and --supernet, got 0"),
             (["--config", "tiny", "--clip-norm", "0"], "clip_norm must be a finite number above 0"),
             (
                 ["--config", "tiny", "--head-learning-rate", "1e-4", "--head-steps", "0"],

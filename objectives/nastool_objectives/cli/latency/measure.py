@@ -63,7 +63,13 @@ _WORTH_TIMING = 200
 @click.option("--threads", type=count, help="Threads, each on a core of its own. Default: 1.")
 @workload_options
 @click.option("--shapes", type=count, default="300", show_default=True, help="Shapes to measure.")
-@click.option("--anchors", type=count, default="5", show_default=True, help="Anchor shapes.")
+@click.option(
+    "--anchors",
+    type=count,
+    default="5",
+    show_default=True,
+    help="Shapes visited again and again, which show the machine drift.",
+)
 @click.option("--rounds", type=count, default="4", show_default=True, help="Visits of a shape.")
 @click.option("--warmup", type=whole, default=2, show_default=True, help="Passes before timing.")
 @click.option("--repeats", type=count, default="3", show_default=True, help="Passes of a visit.")
@@ -74,7 +80,9 @@ _WORTH_TIMING = 200
     show_default=True,
     help="Shapes of every size, or the few that tell most about all others.",
 )
-@click.option("--seed", type=whole, default=0, show_default=True)
+@click.option(
+    "--seed", type=whole, default=0, show_default=True, help="Of shapes and the order of visits."
+)
 @click.option(
     "--option",
     "settings_texts",

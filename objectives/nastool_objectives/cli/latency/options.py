@@ -39,8 +39,16 @@ def space_option(command: _F) -> _F:
 def workload_options(command: _F) -> _F:
     """Add ``--batch-size`` and ``--sequence-length``."""
     for option in (
-        click.option("--sequence-length", type=count, default="128", show_default=True),
-        click.option("--batch-size", type=count, default="1", show_default=True),
+        click.option(
+            "--sequence-length",
+            type=count,
+            default="128",
+            show_default=True,
+            help="Tokens of an input.",
+        ),
+        click.option(
+            "--batch-size", type=count, default="1", show_default=True, help="Inputs of a pass."
+        ),
     ):
         command = option(command)
     return command

@@ -32,7 +32,7 @@ from nastool_objectives.cli.latency.options import devices_option, space_option
     show_default=True,
     help="Evaluations of each search for a device.",
 )
-@click.option("--seed", type=whole, default=0, show_default=True)
+@click.option("--seed", type=whole, default=0, show_default=True, help="Of the first search.")
 @click.option(
     "--seeds",
     type=count,
