@@ -105,7 +105,8 @@ _PROBE = 20.0
     shell_complete=completion.shapes,
     metavar="SHAPE",
     help="Train this one shape alone, merged as it is deployed: widths such as 240-180-..., "
-    "smallest or largest; with --study also a row of its front, or knee.",
+    "smallest or largest; with --study also a row of its front, knee, or the best within a bound "
+    "such as 'params<=19M'.",
 )
 @click.option(
     "--study",
