@@ -108,7 +108,8 @@ _PROBE = 20.0
     shell_complete=completion.shapes,
     metavar="SHAPE",
     help="Train this one shape alone, merged as it is deployed: widths such as 240-180-..., "
-    "smallest or largest; with --study also a row of its front, or knee.",
+    "smallest or largest; with --study also a row of its front, knee, or the best within a bound "
+    "such as 'params<=19M'.",
 )
 @click.option(
     "--study",
@@ -312,7 +313,7 @@ def pretrain(
     resume: bool,
     dry_run: bool,
     **overrides: Any,
-) -> None:
+) -> float | None:
     """Train a supernet: one set of weights for every shape; or one shape alone (--shape).
 
     Start from a BERT checkpoint (--bert), a decoder checkpoint (--from) or random weights
@@ -454,6 +455,7 @@ def pretrain(
                 say(f"{steps:,} steps fit into {max_time}, by the pace of the first ones")
         elif limit is not None and workers.is_first:
             say(f"--max-time: the run that goes on keeps its {config.steps:,} steps")
+        pace = None
         if saved is None and (dry_run or (limit is None and config.steps >= _WORTH_TIMING)):
             pace = measured_pace(
                 _PROBE,
@@ -471,7 +473,7 @@ def pretrain(
         elif saved is None and workers.is_first and not is_made:
             announce(plan_line(config, tokenised.train.shape[1]), limit)
         if dry_run:
-            return
+            return pace.seconds(config) if pace is not None else limit
         if workers.is_first and shape is None and config.head_steps >= config.steps > 0:
             say(
                 f"All {config.steps} steps are those of the head stage: only the largest net is "
@@ -501,5 +503,6 @@ def pretrain(
             say(f"Stopped after step {result.step}; nothing is lost: add --resume to continue")
         raise click.exceptions.Exit(_INTERRUPTED)
     if not workers.is_first:
-        return
+        return None
     show_made(result, output, is_trained=not is_made)
+    return None
