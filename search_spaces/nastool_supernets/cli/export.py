@@ -46,8 +46,8 @@ _HEADS = ("masked-lm", "causal-lm", "classification", "regression", "question-an
     "--shape",
     shell_complete=completion.shapes,
     metavar="SHAPE",
-    help="Widths such as 240-180-..., the number of a row of the study's front (1 is the first), "
-    "knee, smallest or largest.",
+    help="Widths such as 240-180-..., smallest or largest; of a study also the number of a row "
+    "of its front (1 is the first), knee, or the best within a bound such as 'params<=19M'.",
 )
 @click.option(
     "--supernet",
@@ -234,7 +234,8 @@ def _cut_out(
 
     if shape_text is None:
         raise InvalidInputError(
-            "expected --shape: widths, a row of the study's front, knee, smallest or largest"
+            "expected --shape: widths, smallest or largest; of a study also a row of its "
+            "front, knee or a bound"
         )
     result = None
     if study is not None:

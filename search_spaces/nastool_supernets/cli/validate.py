@@ -83,8 +83,8 @@ _MODES = ("direct", "partial", "scratch")
     shell_complete=completion.shapes,
     metavar="SHAPE",
     multiple=True,
-    help="Widths such as 240-180-..., the number of a row of the study's front (1 is the first), "
-    "knee, smallest or largest; repeatable.",
+    help="Widths such as 240-180-..., smallest or largest, the number of a row of the study's "
+    "front (1 is the first), knee, or the best within a bound such as 'params<=19M'; repeatable.",
 )
 @click.option(
     "--tasks",

@@ -276,6 +276,12 @@ class TestFromAStudy:
         shape = "-".join(map(str, json.loads(run.stdout)["shape"]))
         assert shape in [row["shape"] for row in study]
 
+    def test_the_best_within_a_bound(self, nastool, study):
+        bound = f"params<={study[0]['params']}"
+        run = nastool("export", "mine", "--shape", bound, "--to", "model", "--format", "json")
+        # The least of all is the only one on a front of two costs that grow together.
+        assert "-".join(map(str, json.loads(run.stdout)["shape"])) == study[0]["shape"]
+
     def test_a_row_beyond_the_front(self, nastool, study):
         run = nastool("export", "mine", "--shape", "99", "--to", "model")
         assert run.exit_code == 2
