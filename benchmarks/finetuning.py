@@ -20,13 +20,13 @@ from rich.table import Table
 
 from nastool.cli.output import wide_console
 from nastool_supernets.corpus.tokenizer import load_tokenizer
+from nastool_supernets.family import with_head
 from nastool_supernets.finetuning.data import load_task
 from nastool_supernets.finetuning.encoding import encode
 from nastool_supernets.finetuning.picks import named_shape
 from nastool_supernets.finetuning.tasks import published_tasks, read_task_file
 from nastool_supernets.finetuning.training import fine_tune
 from nastool_supernets.genotypes import row
-from nastool_supernets.heads import with_head
 from nastool_supernets.saved import load_supernet
 
 

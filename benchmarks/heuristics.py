@@ -27,7 +27,7 @@ from nastool.predictors.evaluation import spearman
 from nastool.predictors.importance import PERMUTATION, importances
 from nastool.predictors.tables import read_measurements
 from nastool.space import Genotypes
-from nastool_supershaper.heuristics import published_shapes
+from nastool_supershaper.families import published_shapes
 from nastool_supershaper.space import SuperShaperSpace
 
 TABLE = Path(nastool_supershaper.__file__).parent / "reference/supershaper/perplexity.csv.gz"

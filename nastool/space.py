@@ -391,8 +391,14 @@ class SearchSpace(ABC):
     def draw(self, n: int, rng: np.random.Generator) -> Genotypes:
         """Draw n genotypes independently and uniformly, equivalent ones too, shape (n, d)."""
         shape = n, len(self.genes)
-        drawn: Genotypes = rng.integers(0, self.cardinalities, size=shape, dtype=np.int64)
+        drawn: Genotypes = rng.integers(0, self._most, size=shape, dtype=np.int64)
         return drawn
+
+    @cached_property
+    def _most(self) -> int | NDArray[np.int64]:
+        """Choices of every gene, as one number where all have as many: the same draws, sooner."""
+        sizes = self.cardinalities
+        return int(sizes[0]) if len(sizes) and (sizes == sizes[0]).all() else sizes
 
     def keys(self, genotypes: Genotypes) -> list[Any]:
         """Hashable identity of each row: an int where the space fits in 63 bits, else bytes."""

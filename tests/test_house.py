@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ SHELVES = {
     "nastool": ROOT,
     "nastool_supernets": ROOT / "search_spaces",
     "nastool_supershaper": ROOT / "search_spaces",
+    "nastool_decoder": ROOT / "search_spaces",
     "nastool_objectives": ROOT / "objectives",
 }
 USERS = ("tests", "benchmarks", "examples", "integrations")
@@ -80,3 +82,80 @@ def test_doors_say_what_they_hand_on(module):
     ]
     assert len(bound) == 1
     assert ast.literal_eval(bound[0])
+
+
+MOST_LINES = 500
+"""Of a module: what grows beyond is two rooms."""
+
+
+@pytest.mark.parametrize("package", SHELVES)
+def test_no_module_is_too_long_to_be_read(package):
+    lengths = {
+        module: len(file.read_text(encoding="utf-8").splitlines())
+        for module, file in modules().items()
+        if module.partition(".")[0] == package
+    }
+    assert {module: lines for module, lines in lengths.items() if lines > MOST_LINES} == {}
+
+
+def imports_of(node, module, found):
+    """Modules that a module imports when it runs, also late; not those that only types name."""
+    for inner in ast.iter_child_nodes(node):
+        if isinstance(inner, ast.If) and "TYPE_CHECKING" in ast.unparse(inner.test):
+            continue
+        if isinstance(inner, ast.ImportFrom) and inner.module:
+            for alias in inner.names:
+                whole = f"{inner.module}.{alias.name}"
+                found.add(whole if whole in modules() else inner.module)
+        imports_of(inner, module, found)
+    return (found & modules().keys()) - {module}
+
+
+def test_no_module_leads_back_to_itself():
+    left = {module: imports_of(tree(file), module, set()) for module, file in modules().items()}
+    # Without circles, some module imports none of those that are left.
+    while ready := {module for module, needed in left.items() if not needed & left.keys()}:
+        left = {module: needed for module, needed in left.items() if module not in ready}
+    assert not left, f"in circles, or above one: {sorted(left)}"
+
+
+ONE_PLACE = {
+    "files and folders give way whole": (
+        r"\.rename\(|\bos\.(replace|rename)\(|shutil\.move|\.replace\([^()'\",=]+\)",
+        {"nastool.files.writing"},
+    ),
+    "tables are written as CSV": (r"\bcsv\.(writer|DictWriter)\b", {"nastool.files.tables"}),
+    "libraries are quiet": (
+        r"catch_warnings|logging\.disable\(|logging\.set_verbosity", {"nastool.quiet"}
+    ),
+    "an error of a library is one line": (
+        r"str\(error\).*splitlines\(\)\[0\]", {"nastool.errors"}
+    ),
+    "temporary folders vanish even after a kill": (
+        r"tempfile\.(mk|Temp|Named)", {"nastool.leftovers"}
+    ),
+    "bounds hold up to a violation of 0": (
+        r"violation\([^()]*\) <= 0|violations <= 0", {"nastool.constraint", "nastool.evaluations"}
+    ),
+    "violations are added up": (
+        r"(maximum|max)\(\w*violation|violations?\(?[^\n]*\.sum\(", {"nastool.evaluations"}
+    ),
+    "a front is what falls": (
+        r"minimum\.accumulate",
+        # The best so far, of one run; and limits over a grid of two costs.
+        {"nastool.pareto", "nastool.traces", "nastool.exact.joint_sweep"},
+    ),
+    "a front has every point once": (r"unique\([^\n]*non_dominated", {"nastool.pareto"}),
+}  # fmt: skip
+"""What is done in one way, and the modules where: a second way would be mended only half."""
+
+
+@pytest.mark.parametrize("rule", ONE_PLACE)
+def test_what_is_done_in_one_place(rule):
+    pattern, homes = ONE_PLACE[rule]
+    found = {
+        module
+        for module, file in modules().items()
+        if re.search(pattern, file.read_text(encoding="utf-8"))
+    }
+    assert found == homes

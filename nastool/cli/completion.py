@@ -73,11 +73,9 @@ def _metrics(ctx: click.Context) -> list[str]:
 
 
 def _studies(ctx: click.Context) -> list[str]:
-    from nastool.cli.options import DEFAULT_STORAGE
     from nastool.store import open_store
 
-    url = ctx.params.get("storage") or DEFAULT_STORAGE
-    with open_store(url, create=False) as store:
+    with open_store(ctx.params.get("storage"), create=False) as store:
         return [summary.name for summary in store.list_studies()]
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from nastool.exact.bounding import NO_BETTER, NOTHING, OPEN, switch
-from nastool.exact.joint_sweep import JointTables
 from nastool.exact.kernels import FULL, add_corners, insert, sum_row
+
+if TYPE_CHECKING:
+    from nastool.exact.joint_sweep import JointTables
 
 Int = NDArray[np.int64]
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nastool.choices import Choice
 from nastool.errors import InvalidInputError, MissingDependencyError, one_line
 from nastool.files.reading import is_file, read_json_object, read_table, reading
 from nastool.files.tables import csv_text
-from nastool.predictors.base import Floats
 from nastool.predictors.evidence import Repeats, conditions, groups_of, level, repeats_of
 from nastool.space import Genotypes, SearchSpace
 
@@ -58,8 +58,8 @@ class Measurements:
     genes: tuple[str, ...]
     choices: tuple[tuple[Choice, ...], ...]
     costs: tuple[str, ...]
-    features: Floats
-    targets: Floats
+    features: NDArray[np.float64]
+    targets: NDArray[np.float64]
     dropped: int
     space: str
     fingerprint: str
@@ -67,7 +67,7 @@ class Measurements:
     lines: tuple[tuple[int, ...], ...] = ()
     conditions: Mapping[str, str] = field(default_factory=dict)
     repeats: Repeats | None = None
-    pool: Floats | None = None
+    pool: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -207,7 +207,7 @@ class Observations:
     genes: tuple[str, ...]
     choices: tuple[tuple[Choice, ...], ...]
     genotypes: Genotypes
-    values: Floats
+    values: NDArray[np.float64]
     groups: list[Any]
     conditions: dict[str, str]
     repeats: Repeats
@@ -313,7 +313,7 @@ def read_measurements(
     )
 
 
-def candidates(space: SearchSpace | None, costs: Sequence[str]) -> Floats | None:
+def candidates(space: SearchSpace | None, costs: Sequence[str]) -> NDArray[np.float64] | None:
     """Features of shapes drawn from a space, (n, f); None where it does not declare all costs."""
     if space is None or any(cost not in space.costs for cost in costs):
         return None
@@ -367,7 +367,7 @@ def genotypes_of(cells: Cells, space: SearchSpace) -> Genotypes:
     return space.canonicalize(np.concatenate(rows))
 
 
-def numbers_of(cells: Cells, name: str) -> Floats:
+def numbers_of(cells: Cells, name: str) -> NDArray[np.float64]:
     """A column of numbers, NaN where a cell is empty, shape (n,).
 
     Raises:
@@ -400,7 +400,7 @@ def infer_genes(path: Path, columns: Iterable[str], target: str) -> tuple[str, .
     return complete[0]
 
 
-def _numbers(cells: Cells, name: str, *, missing: bool) -> Floats:
+def _numbers(cells: Cells, name: str, *, missing: bool) -> NDArray[np.float64]:
     numbers = np.empty(len(cells.lines))
     for i, cell in enumerate(cells.columns[name]):
         empty = cell is None or (isinstance(cell, str) and not cell.strip())
@@ -454,7 +454,7 @@ def _indices(
     return genotypes
 
 
-def feature_values(choices: Sequence[Choice]) -> Floats:
+def feature_values(choices: Sequence[Choice]) -> NDArray[np.float64]:
     """What each choice of a gene is to a predictor: its number, else its index."""
     numeric = all(isinstance(choice, (int, float)) for choice in choices)
     return np.array(choices if numeric else range(len(choices)), dtype=np.float64)

@@ -95,7 +95,9 @@ class ParetoSearch(Strategy):
         size = len(genotypes)
         # Places along one objective: with two of them, places along the front.
         order = np.argsort(objectives[:, rng.integers(objectives.shape[1])], kind="stable")
-        places = rng.choice(size, size=n, p=self._weights[order])
+        # What `rng.choice` does with weights, and draws, without what it checks.
+        shares = self._weights[order].cumsum()
+        places = (shares / shares[-1]).searchsorted(rng.random(n), side="right")
         mates = np.clip(places + rng.integers(-_REACH, _REACH + 1, size=n), 0, size - 1)
         first, second = genotypes[order[places]], genotypes[order[mates]]
         crossed = rng.random(n) < self._crossover

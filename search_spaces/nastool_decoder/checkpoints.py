@@ -13,9 +13,8 @@ from transformers.utils import logging
 from nastool.errors import InvalidInputError, one_line
 from nastool.files.reading import is_file, is_folder
 from nastool_decoder.decoder_config import DecoderConfig
-from nastool_decoder.family import Decoder as Family
 from nastool_decoder.modeling import MOST_CHOICES, Decoder, levels
-from nastool_decoder.space import DecoderSpace, spread
+from nastool_decoder.space import ARCHITECTURES, DecoderSpace, spread
 
 _FULL = "full_attention"
 
@@ -144,11 +143,10 @@ def _config(path: str) -> Any:
         )
     with one_line(f"--from: no checkpoint of transformers at {path}", InvalidInputError):
         config: Any = AutoConfig.from_pretrained(path)
-    kinds = Family.architectures
-    if config.model_type not in kinds:
+    if config.model_type not in ARCHITECTURES:
         raise InvalidInputError(
-            f"--from: expected a model of type {', '.join(kinds)}, got {path}, which is of type "
-            f"{config.model_type}"
+            f"--from: expected a model of type {', '.join(ARCHITECTURES)}, got {path}, which is of "
+            f"type {config.model_type}"
         )
     if getattr(config, "quantization_config", None) is not None:
         raise InvalidInputError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from transformers import PretrainedConfig
+from transformers import AutoConfig, PretrainedConfig
 
 
 class DecoderConfig(PretrainedConfig):
@@ -46,3 +46,8 @@ class DecoderConfig(PretrainedConfig):
             setattr(self, name, self.sizes.get(size, 0))
         # The base class takes any keyword.
         super().__init__(**kwargs)
+
+
+def stock_config(checkpoint: Mapping[str, Any], **own: Any) -> Any:
+    """The configuration of a checkpoint, with some values of its own."""
+    return AutoConfig.for_model(**{**checkpoint, **own})

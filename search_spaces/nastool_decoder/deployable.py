@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +12,12 @@ from transformers.cache_utils import DynamicCache
 
 from nastool.deployment import Deployment, Workload
 from nastool.space import Architecture
-from nastool_decoder.modeling import stock_config
+from nastool_decoder.decoder_config import stock_config
 from nastool_decoder.shapes import make, shape_config
-from nastool_decoder.space import DecoderSpace
 from nastool_supernets.deployment.random_weights import fill, random_tensors, random_texts
+
+if TYPE_CHECKING:
+    from nastool_decoder.space import DecoderSpace
 
 
 def deploy(space: DecoderSpace, shape: Architecture, workload: Workload) -> Deployment:

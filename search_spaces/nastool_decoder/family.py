@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from nastool.errors import InvalidInputError
 from nastool.space import Architecture
-from nastool_decoder.space import DecoderSpace, from_config
+from nastool_decoder.space import ARCHITECTURES, DecoderSpace, from_config
 from nastool_supernets.family import Family, Options
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Decoder(Family):
     """A checkpoint of the Llama type whose layers lose heads, channels, or all of them."""
 
     name = "decoder"
-    architectures: ClassVar[tuple[str, ...]] = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
+    architectures = ARCHITECTURES
     """Types of checkpoints, and of the shapes that are cut out of them."""
     shape_type = architectures[0]
     further_types = architectures[1:]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from nastool.errors import InvalidInputError
-from nastool_decoder.decoder_config import DecoderConfig
+from nastool_decoder.decoder_config import DecoderConfig, stock_config
 from nastool_decoder.space import DecoderSpace, from_config
 
 MOST_CHOICES = 36
@@ -30,11 +30,6 @@ def levels(order: Sequence[int], choices: Sequence[int]) -> str:
     for rank, place in enumerate(order):
         found[place] = _DIGITS[sum(rank >= choice for choice in choices)]
     return "".join(found)
-
-
-def stock_config(checkpoint: Mapping[str, Any], **own: Any) -> Any:
-    """The configuration of a checkpoint, with some values of its own."""
-    return AutoConfig.for_model(**{**checkpoint, **own})
 
 
 class Slices:

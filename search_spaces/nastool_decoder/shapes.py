@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
@@ -15,8 +15,11 @@ from nastool.files.reading import read_json_object
 from nastool.quiet import quiet
 from nastool.space import Architecture
 from nastool_decoder.carried.shaped_decoder import MODELS
-from nastool_decoder.modeling import Decoder, Slices, stock_config
-from nastool_decoder.space import DecoderSpace
+from nastool_decoder.decoder_config import stock_config
+
+if TYPE_CHECKING:
+    from nastool_decoder.modeling import Decoder, Slices
+    from nastool_decoder.space import DecoderSpace
 
 _LISTS = ("layer_types", "no_rope_layers")
 """What a configuration says of every layer."""

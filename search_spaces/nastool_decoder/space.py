@@ -24,6 +24,9 @@ from nastool.files.reading import is_file, is_folder, read_json_object
 from nastool.space import Gene, SearchSpace
 from nastool_supernets.sizes import read_sizes, shown
 
+ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
+"""Model types of the checkpoints that supernets are made of."""
+
 SEQUENCE_LENGTH = 128
 """Tokens of the pass that `macs` and `flops` count."""
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
 from nastool.deployment import Deployment, Workload
 from nastool_supernets.deployment.random_weights import fill, random_texts
 from nastool_supershaper.shaped_bert import ShapedBertConfig, ShapedBertModel
-from nastool_supershaper.space import SuperShaperSpace
+
+if TYPE_CHECKING:
+    from nastool_supershaper.space import SuperShaperSpace
 
 
 def deploy(space: SuperShaperSpace, shape: Sequence[int], workload: Workload) -> Deployment:

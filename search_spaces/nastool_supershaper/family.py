@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from nastool.errors import InvalidInputError
 from nastool_supernets.family import Family, Options
+from nastool_supershaper.named import HEADS, SIZES
 from nastool_supershaper.space import SuperShaperSpace, from_config
 
 if TYPE_CHECKING:
@@ -27,24 +28,8 @@ class SuperShaper(Family):
     name = "supershaper"
     shape_type = "shaped_bert"
     starts = ("bert",)
-    sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "tiny": {
-            "hidden_size": 48,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "intermediate_size": 96,
-            "widths": (16, 32, 48),
-        },
-        "small": {
-            "hidden_size": 384,
-            "num_hidden_layers": 6,
-            "num_attention_heads": 12,
-            "intermediate_size": 1536,
-            "widths": (60, 120, 180, 240, 276, 300, 384),
-        },
-        "base": {},
-    }
-    heads = ("masked-lm", "classification", "regression", "question-answering", "encoder")
+    sizes = SIZES
+    heads = HEADS
     code = Path(__file__).parent / "carried" / "shaped_bert.py"
     module = "nastool_supershaper.shaped_bert"
     credit = (

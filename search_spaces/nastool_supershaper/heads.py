@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from nastool.errors import InvalidInputError, one_line
 from nastool.files.reading import read_json_object
-from nastool_supershaper.family import SuperShaper
+from nastool_supershaper.named import HEADS
 from nastool_supershaper.shaped_bert import (
     MODELS,
     ShapedBertConfig,
@@ -39,10 +39,8 @@ def with_head(
         InvalidInputError: An unknown head, fewer than two classes, classes of another head, or
             masked-lm for a model without it.
     """
-    if head not in SuperShaper.heads:
-        raise InvalidInputError(
-            f"the head must be one of {', '.join(SuperShaper.heads)}, got {head!r}"
-        )
+    if head not in HEADS:
+        raise InvalidInputError(f"the head must be one of {', '.join(HEADS)}, got {head!r}")
     if (head == "classification") != bool(labels):
         wanted = "labels" if head == "classification" else "no labels"
         raise InvalidInputError(f"head {head} takes {wanted}, got {len(labels)}")
@@ -98,7 +96,7 @@ def head_of(model: PreTrainedModel) -> str:
         return "encoder"
     raise InvalidInputError(
         f"expected a deployed model with a head, got {type(model).__name__}; "
-        f"heads: {', '.join(SuperShaper.heads)}"
+        f"heads: {', '.join(HEADS)}"
     )
 
 

@@ -20,9 +20,7 @@ from nastool.files.reading import is_file, is_folder, read_json_object
 from nastool.leftovers import shipped_folder
 from nastool.space import Gene, Genotypes, Misfit, SearchSpace
 from nastool_supernets.sizes import read_sizes, shown
-
-PUBLISHED_WIDTHS = (120, 240, 360, 480, 540, 600, 768)
-"""Widths of the paper's space (SuperShaper, section 3.1)."""
+from nastool_supershaper.families import PUBLISHED_WIDTHS, families, published_shapes
 
 SEQUENCE_LENGTH = 128
 """Tokens of the forward pass that `macs` and `flops` count, as in pre-training."""
@@ -155,9 +153,7 @@ class SuperShaperSpace(SearchSpace):
     @cached_property
     def heuristics(self) -> Mapping[str, Genotypes]:
         """The cigar family and the templates; the published shapes where the space holds them."""
-        from nastool_supershaper import heuristics
-
-        return heuristics.families(self)
+        return families(self)
 
     @cached_property
     def misfits(self) -> tuple[Misfit, ...]:
@@ -179,8 +175,6 @@ class SuperShaperSpace(SearchSpace):
         """The perplexities of the paper's table 6, where the space holds its shapes."""
         if metric != "perplexity" or "published" not in self.heuristics:
             return {}
-        from nastool_supershaper.heuristics import published_shapes
-
         values = [s.perplexity for s in published_shapes().values() if s.source == "table 6"]
         source = "the published perplexities (table 6)"
         return {source: (self.heuristics["published"], np.array(values))}

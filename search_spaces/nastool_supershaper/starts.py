@@ -10,9 +10,9 @@ import torch
 from nastool.errors import InvalidInputError
 from nastool.files.reading import read_json_object
 from nastool_supernets.corpus.corpus import Corpus, fixed_masks
-from nastool_supershaper.family import SuperShaper
 from nastool_supershaper.initialization import grow, hidden_importance, reorder_hidden
 from nastool_supershaper.modeling import SuperShaperForMaskedLM
+from nastool_supershaper.named import SIZES
 from nastool_supershaper.supernet_config import SuperShaperConfig
 
 
@@ -85,14 +85,13 @@ def read_sizes(name: str) -> dict[str, Any]:
     Raises:
         InvalidInputError: If it is neither, or names a size that there is not.
     """
-    if name in SuperShaper.sizes:
-        return dict(SuperShaper.sizes[name])
+    if name in SIZES:
+        return dict(SIZES[name])
     try:
         sizes = read_json_object(Path(name))
     except InvalidInputError as error:
         raise InvalidInputError(
-            f"--size: expected {', '.join(SuperShaper.sizes)} or a JSON file of sizes, got "
-            f"{name!r}: {error}"
+            f"--size: expected {', '.join(SIZES)} or a JSON file of sizes, got {name!r}: {error}"
         ) from error
     # The configuration takes any name, as transformers has it: a misspelt one would go unnoticed.
     unknown = sizes.keys() - SuperShaperConfig().to_dict().keys()

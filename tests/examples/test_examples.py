@@ -126,7 +126,7 @@ def test_classify(tmp_path):
     torch = pytest.importorskip("torch")
     tokenizers = pytest.importorskip("tokenizers")
     transformers = pytest.importorskip("transformers")
-    from nastool_supernets.heads import with_head
+    from nastool_supernets.family import with_head
     from nastool_supernets.saved import save_shape
     from nastool_supershaper.shaped_bert import ShapedBertConfig, ShapedBertForMaskedLM
 

@@ -315,6 +315,9 @@ def test_a_checkpoint_of_transformers_becomes_a_smaller_one(llama):
         tmp_path / "run" / "model", trust_remote_code=True
     )
     assert sum(p.numel() for p in model.parameters()) == float(chosen["params"]) <= 3500
+    learning = "Recovery, beside --minutes: 2 steps of the chosen shape and 1 steps of each of 8"
+    assert f"{learning} shapes: " in result.stderr
+    assert not (tmp_path / "run" / ".probe").exists()
     # It ships in the precision of the checkpoint.
     assert model.dtype == torch.bfloat16
     assert "Order before and 1 steps of distillation later" in result.stdout
@@ -328,6 +331,7 @@ def test_a_checkpoint_of_transformers_becomes_a_smaller_one(llama):
     again = CliRunner().invoke(main, [*map(str, run)])
     assert again.stdout.splitlines()[-2:] == result.stdout.splitlines()[-2:]
     assert "most likely tokens" not in again.stderr
+    assert "Recovery, beside" not in again.stderr
     assert "taught by it" in (tmp_path / "run" / "model" / "README.md").read_text()
 
 

@@ -6,16 +6,18 @@ from nastool.errors import InvalidInputError
 from nastool.objective import Direction
 from nastool.problem import CostObjective, Problem
 from nastool.testing import Formula, StrategyConformance, Widths
-from nastool_supershaper.heuristics import (
+from nastool_supershaper.families import (
     TEMPLATES,
-    CigarStrategy,
-    DerivedStrategy,
-    TemplatesStrategy,
     cigar_family,
-    derive_family,
     published_shapes,
     scaled_family,
     templates,
+)
+from nastool_supershaper.heuristics import (
+    CigarStrategy,
+    DerivedStrategy,
+    TemplatesStrategy,
+    derive_family,
 )
 from nastool_supershaper.space import SuperShaperSpace, create
 

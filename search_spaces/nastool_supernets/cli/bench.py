@@ -105,7 +105,8 @@ def bench(
     too.
     """
     with torch_needed():
-        from nastool_supernets.deployment.bench import BASELINES, Plan, measure
+        from nastool_supernets.deployment.bench import Plan, measure
+        from nastool_supernets.deployment.models import BASELINES
     from transformers.utils import logging
 
     from nastool.cli.output import check_page, write_file
@@ -157,7 +158,8 @@ def _found(
     pad: str,
 ) -> list[Candidate]:
     """All forms of the models and of the baselines with their heads."""
-    from nastool_supernets.deployment.bench import candidates, task_of, write_baseline
+    from nastool_supernets.deployment.bench import candidates, write_baseline
+    from nastool_supernets.deployment.models import task_of
 
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
@@ -186,7 +188,7 @@ def _qualities(
     folders: tuple[Path, ...], measured_on: MeasuredOn, tokenizer: str | None
 ) -> dict[Path, Quality]:
     """What the forms of each model are measured by; nothing where that is not wanted."""
-    from nastool_supernets.deployment.bench import load_model
+    from nastool_supernets.deployment.models import load_model
 
     found = {}
     for folder in folders if measured_on else ():

@@ -46,8 +46,8 @@ _HEADS = ("masked-lm", "causal-lm", "classification", "regression", "question-an
     "--shape",
     shell_complete=completion.shapes,
     metavar="SHAPE",
-    help="Widths such as 240-180-..., the number of a row of the study's front (1 is the first), "
-    "knee, smallest or largest.",
+    help="Widths such as 240-180-..., smallest or largest; of a study also the number of a row "
+    "of its front (1 is the first), knee, or the best within a bound such as 'params<=19M'.",
 )
 @click.option(
     "--supernet",
@@ -200,8 +200,8 @@ def export(
 def _opened(folder: Path, licence: str, head: str | None) -> tuple[Any, Any, None]:
     """A deployed model as it lies there, or without its head."""
     from nastool_supernets.deployment.report import Origin
+    from nastool_supernets.family import with_head
     from nastool_supernets.finetuning.scores import read_scores
-    from nastool_supernets.heads import with_head
     from nastool_supernets.saved import load_shape
 
     model = load_shape(folder)
@@ -227,14 +227,15 @@ def _cut_out(
     from nastool.study import load_result
     from nastool_supernets.deployment.checks import merging_difference
     from nastool_supernets.deployment.report import Origin
+    from nastool_supernets.family import with_head
     from nastool_supernets.finetuning.picks import named_shape
     from nastool_supernets.genotypes import row
-    from nastool_supernets.heads import with_head
     from nastool_supernets.saved import load_supernet
 
     if shape_text is None:
         raise InvalidInputError(
-            "expected --shape: widths, a row of the study's front, knee, smallest or largest"
+            "expected --shape: widths, smallest or largest; of a study also a row of its "
+            "front, knee or a bound"
         )
     result = None
     if study is not None:

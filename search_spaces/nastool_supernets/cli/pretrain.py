@@ -28,11 +28,12 @@ from nastool_supernets.cli.supernets import (
     torch_needed,
 )
 from nastool_supernets.cli.texts import named_sources, open_corpus
-from nastool_supernets.cli.training_display import plan_line, step_display
+from nastool_supernets.cli.training_display import plan_line, show_made, step_display
 from nastool_supernets.cli.training_options import (
     configuration,
     distillation,
     kept_lessons,
+    presets_told,
     teaching,
     training_rule,
 )
@@ -51,13 +52,6 @@ _WORTH_TIMING = 200
 
 _PROBE = 20.0
 """Seconds of which some twentieths are spent on measuring the pace, or the time of a few steps."""
-
-
-def _presets() -> str:
-    """What there is, told without importing it."""
-    from nastool.discovery import PRESETS, available
-
-    return "; ".join(f"{each.name} ({each.summary.rstrip('.')})" for each in available(PRESETS))
 
 
 @help_page(
@@ -85,7 +79,10 @@ def _presets() -> str:
             "--head-learning-rate --seed"
         ),
         "Distillation": "--distil --temperature --distil-hidden",
-        "Machine": "--device --dtype --compile --gradient-checkpointing --peak-flops --tracker",
+        "Machine": (
+            "--device --dtype --compile --cuda-graphs --gradient-checkpointing --peak-flops "
+            "--tracker"
+        ),
     },
 )
 @click.command(cls=TrainingCommand)
@@ -111,7 +108,8 @@ def _presets() -> str:
     shell_complete=completion.shapes,
     metavar="SHAPE",
     help="Train this one shape alone, merged as it is deployed: widths such as 240-180-..., "
-    "smallest or largest; with --study also a row of its front, or knee.",
+    "smallest or largest; with --study also a row of its front, knee, or the best within a bound "
+    "such as 'params<=19M'.",
 )
 @click.option(
     "--study",
@@ -160,7 +158,7 @@ def _presets() -> str:
 @click.option(
     "--preset",
     metavar="NAME",
-    help=f"{_presets()}. Default: laptop.",
+    help=f"{presets_told()}. Default: laptop.",
 )
 @click.option(
     "--steps",
@@ -234,6 +232,11 @@ def _presets() -> str:
 )
 @click.option("--dtype", help="auto, float32 or bfloat16. Default: auto.")
 @click.option("--compile/--no-compile", "compiled", default=None, help="Use torch.compile.")
+@click.option(
+    "--cuda-graphs/--no-cuda-graphs",
+    default=None,
+    help="Run a supernet's layers by CUDA graphs: faster where the CPU cannot launch fast enough.",
+)
 @click.option(
     "--gradient-checkpointing",
     is_flag=True,
@@ -310,7 +313,7 @@ def pretrain(
     resume: bool,
     dry_run: bool,
     **overrides: Any,
-) -> None:
+) -> float | None:
     """Train a supernet: one set of weights for every shape; or one shape alone (--shape).
 
     Start from a BERT checkpoint (--bert), a decoder checkpoint (--from) or random weights
@@ -359,12 +362,12 @@ def pretrain(
         if saved is None and overrides["head_steps"] is None:
             # There is no other net to train first.
             overrides["head_steps"] = None if overrides["head_learning_rate"] else 0
-    elif teacher is not None or teacher_cache is not None or distil_hidden is not None:
-        given = {"--teacher": teacher, "--teacher-cache": teacher_cache}
-        option = next((name for name, its in given.items() if its is not None), "--distil-hidden")
+    elif teacher is not None or teacher_cache is not None:
+        option = "--teacher" if teacher is not None else "--teacher-cache"
         raise InvalidInputError(f"{option}: expected --shape beside it")
     else:
         overrides["distillation"] = distillation(distillation_mix, temperature)
+        overrides["distil_hidden"] = distil_hidden
         own_stage = (overrides["head_steps"], overrides["head_learning_rate"])
         if start.is_trained and saved is None and own_stage == (None, None):
             # Its head has been trained.
@@ -452,6 +455,7 @@ def pretrain(
                 say(f"{steps:,} steps fit into {max_time}, by the pace of the first ones")
         elif limit is not None and workers.is_first:
             say(f"--max-time: the run that goes on keeps its {config.steps:,} steps")
+        pace = None
         if saved is None and (dry_run or (limit is None and config.steps >= _WORTH_TIMING)):
             pace = measured_pace(
                 _PROBE,
@@ -469,7 +473,7 @@ def pretrain(
         elif saved is None and workers.is_first and not is_made:
             announce(plan_line(config, tokenised.train.shape[1]), limit)
         if dry_run:
-            return
+            return pace.seconds(config) if pace is not None else limit
         if workers.is_first and shape is None and config.head_steps >= config.steps > 0:
             say(
                 f"All {config.steps} steps are those of the head stage: only the largest net is "
@@ -499,10 +503,6 @@ def pretrain(
             say(f"Stopped after step {result.step}; nothing is lost: add --resume to continue")
         raise click.exceptions.Exit(_INTERRUPTED)
     if not workers.is_first:
-        return
-    if is_made:
-        click.echo(f"Made without any training: {output}")
-        return
-    click.echo(f"Trained {result.step} steps on {result.tokens:,} tokens: {output}")
-    for name, value in result.perplexities.items():
-        click.echo(f"  held-out perplexity, {name}: {value:,.2f}")
+        return None
+    show_made(result, output, is_trained=not is_made)
+    return None

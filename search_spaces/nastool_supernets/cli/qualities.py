@@ -59,7 +59,7 @@ class MeasuredOn:
             InvalidInputError: The model's head cannot be measured on it, or it cannot be read.
         """
         from nastool_supernets.deployment.checks import perplexity_on_text, score_on_examples
-        from nastool_supernets.heads import head_of
+        from nastool_supernets.family import head_of
 
         head = head_of(model)
         if self.text or self.corpus is not None:

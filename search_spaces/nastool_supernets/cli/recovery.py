@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nastool.cli.cost import announce
 from nastool.errors import InvalidInputError
 from nastool.files.reading import is_file, read_text
 from nastool.files.tables import csv_text
@@ -31,12 +32,17 @@ RANKED = 8
 _COLUMNS = ("shape", "perplexity", "recovered_perplexity", "steps")
 
 
-def train(arguments: Sequence[str]) -> None:
-    """Run ``nastool pretrain``, whatever it says going to stderr."""
+def train(arguments: Sequence[str]) -> float | None:
+    """Run ``nastool pretrain``, whatever it says going to stderr.
+
+    Returns:
+        With ``--dry-run`` the seconds that it would take.
+    """
     from nastool_supernets.cli.pretrain import pretrain
 
     with redirect_stdout(sys.stderr):
-        pretrain.main(list(arguments), standalone_mode=False)
+        seconds: float | None = pretrain.main(list(arguments), standalone_mode=False)
+    return seconds
 
 
 @dataclass(frozen=True)
@@ -61,16 +67,55 @@ class Recovery:
         """Let a shape learn, or go on; nothing is done where it has learnt."""
         if is_file(output / "model.safetensors"):
             return
-        arguments = ["--steps", str(steps), "--output", str(output), "--corpus", str(self.corpus)]
-        arguments += ["--supernet", str(self.net), "--shape", shape, "--teacher", str(self.net)]
-        arguments += ["--seed", str(self.seed)]
+        arguments = self._arguments(shape, output, steps)
         if self.lessons is not None:
             arguments += ["--teacher-cache", str(self.lessons)]
-        if self.device is not None:
-            arguments += ["--device", self.device]
         if any((output / "checkpoints").glob("step-*")):
             arguments.append("--resume")
         train(arguments)
+
+    def probe(self, shape: str, scratch: Path, steps: int) -> float:
+        """Seconds that learning takes, by some steps of it that are forgotten.
+
+        Args:
+            shape: Of about the size that will learn.
+            scratch: A folder that is there for that time.
+            steps: Of the learning.
+        """
+        try:
+            return train([*self._arguments(shape, scratch, steps), "--dry-run"]) or 0.0
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def _arguments(self, shape: str, output: Path, steps: int) -> list[str]:
+        arguments = ["--steps", str(steps), "--output", str(output), "--corpus", str(self.corpus)]
+        arguments += ["--supernet", str(self.net), "--shape", shape, "--teacher", str(self.net)]
+        arguments += ["--seed", str(self.seed)]
+        return arguments if self.device is None else [*arguments, "--device", self.device]
+
+
+def announce_recovery(
+    campaign: Campaign, recovery: Recovery, scratch: Path, steps: int, rank_steps: int
+) -> None:
+    """Say what learning will take, on top of the minutes for measuring.
+
+    Args:
+        campaign: Whose shapes learn.
+        recovery: How.
+        scratch: A folder for the time of the probe.
+        steps: Of the chosen shape.
+        rank_steps: Of each of those that are ranked.
+    """
+    import numpy as np
+
+    longest = max(steps, rank_steps)
+    if not longest:
+        return
+    shape = campaign.space.format(np.array(campaign.typical()))
+    seconds = recovery.probe(shape, scratch, longest) * (steps + RANKED * rank_steps) / longest
+    parts = [f"{steps:,} steps of the chosen shape"] if steps else []
+    parts += [f"{rank_steps:,} steps of each of {RANKED} shapes"] if rank_steps else []
+    announce(f"Recovery, beside --minutes: {' and '.join(parts)}", seconds)
 
 
 def rank_recovered(campaign: Campaign, recovery: Recovery, to: Path, steps: int) -> None:

@@ -17,18 +17,25 @@ from nastool.cli import completion
 from nastool.cli.cost import announce, dry_run_option
 from nastool.cli.options import count, plugin_option, whole
 from nastool.cli.pages import help_page
-from nastool.constraint import Constraint, format_quantity, parse_constraint
+from nastool.constraint import Constraint, parse_constraint
 from nastool.errors import InvalidInputError
 from nastool.files.reading import is_file, read_json_object
 from nastool.files.writing import owned, write_whole
-from nastool_supernets.cli.recovery import FOLDER, LESSONS, RANKING, Recovery, rank_recovered, train
+from nastool_supernets.cli.recovery import (
+    FOLDER,
+    LESSONS,
+    RANKING,
+    Recovery,
+    announce_recovery,
+    rank_recovered,
+    train,
+)
 from nastool_supernets.cli.serving import FILE, LATENCIES, Serving
+from nastool_supernets.cli.shrink_export import export_chosen
 from nastool_supernets.cli.shrink_report import show, show_latency, try_line, write_front
 from nastool_supernets.cli.supernets import check_device, move, torch_needed
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
     from nastool.space import SearchSpace
     from nastool_supernets.shrinking.campaign import Campaign, Front, Plan
     from nastool_supernets.supernet import Supernet
@@ -36,6 +43,9 @@ if TYPE_CHECKING:
 _SETTINGS, _PLAN, _FRONT, _TABLE = "shrink.json", "plan.json", "front.csv", "measured.csv"
 _NET, _CORPUS, _MODEL, _RECOVERED = "net", "corpus", "model", "recovered"
 """What a folder holds."""
+
+_SCRATCH = ".probe"
+"""There for a time."""
 
 _OWN = frozenset(
     (
@@ -198,21 +208,25 @@ def shrink(
         spent = time.perf_counter() - began
         campaign, pace = _campaign(net, bounds, to, settings, texts, serving, spent)
         _announce(net, campaign.plan, pace, sequence_length)
+        lessons = to / LESSONS if net.task == "causal-lm" else None
+        recovery = Recovery(folder, to / _CORPUS, lessons, seed, device)
+        if dry_run or not is_file(to / _TABLE):
+            announce_recovery(campaign, recovery, to / _SCRATCH, recover_steps, rank_steps)
         if dry_run:
             return
         minutes_of = {"import": time.perf_counter() - began}
         front = _run(campaign, minutes_of)
         shape = net.space.format(front.genotypes[front.chosen])
         write_front(to / _FRONT, net, front, campaign.costs)
-        lessons = to / LESSONS if net.task == "causal-lm" else None
-        recovery = Recovery(folder, to / _CORPUS, lessons, seed, device)
         model = to / _MODEL
         if not is_file(model / "config.json"):
             began = time.perf_counter()
             if recover_steps:
                 recovery.run(shape, to / _RECOVERED, recover_steps)
                 minutes_of["recovery"] = time.perf_counter() - began
-            _export(net, front, campaign, source, to, serving, recovered=recover_steps > 0)
+            taught = to / _RECOVERED if recover_steps else None
+            named = source if is_file(source / "tokenizer.json") else folder
+            export_chosen(net, front, campaign, source, model, serving, named, taught)
             move(net.model, device)
         show(net, front, campaign, minutes_of)
         show_latency(net, front, serving)
@@ -434,65 +448,3 @@ def _run(campaign: Campaign, minutes_of: dict[str, float]) -> Front:
 
         campaign.told = told
         return campaign.run()
-
-
-def _export(
-    net: Supernet,
-    front: Front,
-    campaign: Campaign,
-    source: Path,
-    to: Path,
-    serving: Serving,
-    *,
-    recovered: bool,
-) -> None:
-    """Write the chosen model as it ships, with a card."""
-    from nastool_supernets.corpus.tokenizer import load_tokenizer
-    from nastool_supernets.deployment.checks import TOLERANCE, merging_difference
-    from nastool_supernets.deployment.export import check_difference, export
-    from nastool_supernets.deployment.report import Metric, Origin
-    from nastool_supernets.finetuning.scores import Evaluation
-    from nastool_supernets.genotypes import row
-    from nastool_supernets.saved import load_shape
-
-    genotype = front.genotypes[front.chosen]
-    move(net.model, "cpu")
-    merging = None
-    evaluations: tuple[Evaluation, ...] = ()
-    if recovered:
-        model: PreTrainedModel = load_shape(to / _RECOVERED)
-    else:
-        model = net.extract(row(genotype))
-        model.eval()
-        merging = merging_difference(net, row(genotype), model)
-        check_difference("the shape and the supernet", merging, TOLERANCE)
-        value = math.exp(front.checked[front.chosen])
-        evaluations = (Evaluation("perplexity", value, "text held out of what it was chosen on"),)
-    metrics = tuple(
-        Metric(
-            name,
-            format_quantity(float(cost.evaluate(genotype[None])[0]), cost.unit),
-            "computed (closed form)",
-        )
-        for name, cost in net.space.costs.items()
-    ) + tuple(
-        Metric(f"latency.{part}", format_quantity(seconds, "s"), f"measured on {serving.where}")
-        for part, seconds in serving.measure(net.space, row(genotype)).items()
-    )
-    bounds = ", ".join(map(str, campaign.bounds))
-    origin = Origin(
-        source=f"cut out of {source.resolve().name} within {bounds}"
-        + (", then taught by it" if recovered else ""),
-        metrics=metrics,
-        evaluations=evaluations,
-    )
-    tokenizer = load_tokenizer(source if is_file(source / "tokenizer.json") else to / _NET)
-    dtype = _precision(source)
-    export(model, tokenizer, to / _MODEL, origin, merging=merging, dtype=dtype)
-
-
-def _precision(source: Path) -> str:
-    """Precision of a checkpoint's weights, as it says; float32 where it is another one."""
-    said = read_json_object(source / "config.json")
-    name = str(said.get("dtype") or said.get("torch_dtype")).rpartition(".")[2]
-    return name if name in ("bfloat16", "float16") else "float32"

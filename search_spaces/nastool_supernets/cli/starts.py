@@ -295,7 +295,9 @@ def shape_of_study(study: str, storage: str, text: str | None) -> str:
     from nastool_supernets.finetuning.picks import named_shape
 
     if text is None:
-        raise InvalidInputError("--study: expected --shape beside it: widths, a row or knee")
+        raise InvalidInputError(
+            "--study: expected --shape beside it: widths, a row, knee or a bound"
+        )
     with open_store(storage, create=False) as store:
         result = load_result(store, study, stored_problem(store.load(study).summary))
     space = result.problem.space

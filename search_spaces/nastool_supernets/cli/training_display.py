@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import click
 
 from nastool.cli.cost import count_of
 
 if TYPE_CHECKING:
     from nastool_supernets.training.config import PretrainingConfig
-    from nastool_supernets.training.report import StepReport
+    from nastool_supernets.training.report import PretrainingResult, StepReport
 
 
 def plan_line(config: PretrainingConfig, length: int) -> str:
@@ -46,3 +49,13 @@ def step_display(steps: int, log_every: int) -> Iterator[Callable[[StepReport], 
                 console.print(f"step {report.step}: held-out perplexity  {values}", soft_wrap=True)
 
         yield show
+
+
+def show_made(result: PretrainingResult, output: Path, *, is_trained: bool) -> None:
+    """Say what a run that is finished has left where."""
+    if not is_trained:
+        click.echo(f"Made without any training: {output}")
+        return
+    click.echo(f"Trained {result.step} steps on {result.tokens:,} tokens: {output}")
+    for name, value in result.perplexities.items():
+        click.echo(f"  held-out perplexity, {name}: {value:,.2f}")

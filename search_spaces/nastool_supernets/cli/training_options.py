@@ -185,3 +185,10 @@ def kept_lessons(
     known = {"teacher": origin["teacher"], "dtype": config.dtype}
     vocabulary = int(net.model.config.vocab_size)
     return KeptLessons(folder, blocks, known, vocabulary, config.distillation.temperature)
+
+
+def presets_told() -> str:
+    """What there is, told without importing it."""
+    from nastool.discovery import PRESETS, available
+
+    return "; ".join(f"{each.name} ({each.summary.rstrip('.')})" for each in available(PRESETS))

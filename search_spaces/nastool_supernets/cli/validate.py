@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from nastool.cli import completion
-from nastool.cli.cost import announce, dry_run_option
+from nastool.cli.cost import dry_run_option
 from nastool.cli.executing import Executing, executor_options
 from nastool.cli.options import count, number, plugin_option, storage_option, whole
 from nastool.cli.pages import help_page
@@ -18,6 +17,13 @@ from nastool.cli.tracking import Tracking, tracker_option
 from nastool.errors import InvalidInputError, NastoolError
 from nastool_supernets.cli.crew import recipe, trainer
 from nastool_supernets.cli.supernets import move, named_supernet, torch_needed
+from nastool_supernets.cli.validation_display import (
+    announce_cell,
+    cell_line,
+    say_plan,
+    say_untrained,
+    send_report,
+)
 from nastool_supernets.cli.validation_inputs import (
     distillation_of,
     further_training,
@@ -31,17 +37,7 @@ from nastool_supernets.cli.validation_inputs import (
     with_starts,
 )
 
-if TYPE_CHECKING:
-    from nastool.results import Result
-    from nastool_supernets.finetuning.cells import Cell
-    from nastool_supernets.finetuning.report import Report
-    from nastool_supernets.finetuning.training import Outcome
-    from nastool_supernets.finetuning.workbench import Workbench
-
 _MODES = ("direct", "partial", "scratch")
-
-_WORTH_TIMING = 2_000
-"""Optimizer steps of which it is worth to say how long they take."""
 
 
 @help_page(
@@ -87,8 +83,8 @@ _WORTH_TIMING = 2_000
     shell_complete=completion.shapes,
     metavar="SHAPE",
     multiple=True,
-    help="Widths such as 240-180-..., the number of a row of the study's front (1 is the first), "
-    "knee, smallest or largest; repeatable.",
+    help="Widths such as 240-180-..., smallest or largest, the number of a row of the study's "
+    "front (1 is the first), knee, or the best within a bound such as 'params<=19M'; repeatable.",
 )
 @click.option(
     "--tasks",
@@ -385,13 +381,13 @@ def validate(
             pretraining,
             options,
             on_other=lambda cell, outcome: click.echo(
-                f"to start or learn from: {_line(cell, outcome)}", err=True
+                f"to start or learn from: {cell_line(cell, outcome)}", err=True
             ),
             trained=trained,
         )
-        _say_untrained(bench, names, known_positions(model.config))
+        say_untrained(bench, names, known_positions(model.config))
         known = cells_of(bench, shapes, names, modes, seeds, taught=distillation is not None)
-        _say_plan(bench, known, pretraining is not None, always=dry_run)
+        say_plan(bench, known, pretraining is not None, always=dry_run)
         if dry_run:
             return
         elsewhere = None
@@ -410,7 +406,7 @@ def validate(
                 known=known,
                 pretrains=pretraining is not None,
                 taught=distillation is not None,
-                on_cell=partial(_announce, tracking),
+                on_cell=partial(announce_cell, tracking),
                 elsewhere=elsewhere,
             )
         report = reports.Report(
@@ -423,95 +419,9 @@ def validate(
             target_perplexity,
         )
         store.annotate(study, "validation", reports.content(report))
-    _send(destination, report, result)
+    send_report(destination, report, result)
     if bench.unkept:
         raise NastoolError(
             f"{len(bench.unkept)} of the models could not be kept, their scores are; the first: "
             f"{bench.unkept[0]}"
         )
-
-
-def _say_untrained(bench: Workbench, names: Sequence[str], known: int) -> None:
-    """Say which tasks have texts longer than all that the supernet was trained on."""
-    lengths = {name: bench.curriculum.task(name).settings.max_length for name in names}
-    if longer := [f"{name} ({length})" for name, length in lengths.items() if length > known]:
-        click.echo(
-            f"Texts of {', '.join(longer)} may be longer than the {known} tokens that the supernet "
-            "was trained on: fine-tuning meets later positions untrained (--max-length)",
-            err=True,
-        )
-
-
-def _say_plan(
-    bench: Workbench, known: Mapping[Cell, Outcome | None], pretrains: bool, *, always: bool
-) -> None:
-    """Say what will be trained and what is kept already, and how long it takes if that is much."""
-    from nastool_supernets.finetuning.cost import seconds_of, steps_of
-    from nastool_supernets.finetuning.subnets import FURTHER
-
-    counts = [
-        _counted(len({getattr(cell, name) for cell in known}), noun)
-        for name, noun in (
-            ("shape", "shape"),
-            ("task", "task"),
-            ("mode", "start"),
-            ("seed", "seed"),
-        )
-    ]
-    left = [cell for cell, outcome in known.items() if outcome is None]
-    others = [other for cell in left for other in bench.needed(cell) if other not in left]
-    others = list(dict.fromkeys(others))
-    what = (
-        f"Fine-tuning {counts[0]} on {counts[1]} from {counts[2]} with {counts[3]}: "
-        f"{_counted(len(known), 'score')}, {len(known) - len(left):,} of them kept already"
-    )
-    if others:
-        what += f", {len(others):,} more models to start or learn from"
-    subnets = dict.fromkeys((cell.shape, cell.mode) for cell in known if cell.mode in FURTHER)
-    further = [one for one in subnets if pretrains and not bench.is_pretrained(*one)]
-    if further:
-        what += f", besides the further training of {_counted(len(further), 'subnet')}"
-    wanted = [*others, *left]
-    worth = always or steps_of(bench, wanted) >= _WORTH_TIMING
-    announce(what, seconds_of(bench, wanted) if worth and wanted else None)
-
-
-def _counted(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
-
-
-def _announce(
-    tracking: Tracking, cell: Any, outcome: Any, known: bool, number: int, total: int
-) -> None:
-    start = "-".join(map(str, [*cell.shape, cell.mode]))
-    tracking.log(
-        cell.seed, {f"{cell.task}/{name}/{start}": value for name, value in outcome.scores.items()}
-    )
-    if not known:
-        click.echo(f"{number}/{total} {_line(cell, outcome)}", err=True)
-
-
-def _line(cell: Any, outcome: Any) -> str:
-    scores = [f"{name} {100 * value:.1f}" for name, value in outcome.scores.items()]
-    chosen = [f"{name.replace('_', ' ')} {value:g}" for name, value in outcome.chosen.items()]
-    shape = "-".join(map(str, cell.shape))
-    return (
-        f"{cell.task}, {cell.mode}, {shape}, seed {cell.seed}: {', '.join(scores)} "
-        f"({', '.join(['epoch ' + format(outcome.epoch, '.3g'), *chosen])}, "
-        f"{outcome.seconds:,.0f} s)"
-    )
-
-
-def _send(destination: Any, report: Report, result: Result) -> None:
-    from nastool_supernets.finetuning import report as reports
-    from nastool_supernets.finetuning.pictures import validation_page
-
-    destination.send(
-        {
-            "table": lambda width: reports.as_table(report, width),
-            "json": lambda: reports.as_json(report),
-            "csv": lambda: reports.as_csv(report),
-        },
-        lambda: validation_page(report, result.problem),
-        result.problem,
-    )

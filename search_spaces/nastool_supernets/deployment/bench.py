@@ -12,7 +12,6 @@ import numpy as np
 import torch
 import transformers
 from numpy.typing import NDArray
-from transformers import PretrainedConfig, PreTrainedModel
 
 from nastool.deployment import Deployment, Workload
 from nastool.devices import Device, timing_of
@@ -22,10 +21,9 @@ from nastool.plugins import load_device
 from nastool_objectives.latency.padding import NONE
 from nastool_supernets.deployment import forms
 from nastool_supernets.deployment.checks import Quality
+from nastool_supernets.deployment.models import BASELINES, load_model, task_of
 from nastool_supernets.deployment.runtimes import FILES, RUNS, Run
 from nastool_supernets.deployment.sizes import bytes_of, forms_in, peak_memory
-from nastool_supernets.family import find_family, is_known
-from nastool_supernets.saved import load_shape
 
 Progress = Callable[[int, int, str], None]
 """Called with the steps done, of all, and what is being done."""
@@ -40,14 +38,6 @@ _DEVICES = {
     "openvino": "openvino",
 }
 """What runs each form."""
-
-_BASELINES: dict[str, tuple[Callable[..., PretrainedConfig], str]] = {
-    "bert-base": (transformers.BertConfig, "Bert"),
-    "distilbert": (transformers.DistilBertConfig, "DistilBert"),
-}
-"""Configuration of each baseline, published sizes by default, and the prefix of its models."""
-
-BASELINES = tuple(_BASELINES)
 
 
 @dataclass(frozen=True)
@@ -143,70 +133,6 @@ class Row:
         """The form for people, with its padding."""
         padded = "" if self.padding == NONE else f", padded to {self.padding}"
         return f"{self.form}{padded}"
-
-
-def load_model(folder: Path) -> PreTrainedModel:
-    """Load a model for measuring: a deployed one, or a BERT or DistilBERT of transformers.
-
-    Args:
-        folder: What `export`, `write_baseline` or `save_pretrained` wrote.
-
-    Raises:
-        InvalidInputError: There is none.
-    """
-    kind = model_class(folder)
-    if is_known(_content(folder).get("model_type")):
-        return load_shape(folder)
-    # transformers, safetensors and torch raise their own types for files that do not fit.
-    with one_line(f"no model can be read from {folder}", InvalidInputError):
-        return kind.from_pretrained(folder, dtype=torch.float32).eval()
-
-
-def model_class(folder: Path) -> type[PreTrainedModel]:
-    """Class of the model in a folder.
-
-    Raises:
-        InvalidInputError: There is no model, or one that is not measured here.
-    """
-    content = _content(folder)
-    try:
-        name = str(content["architectures"][0])
-    except (LookupError, TypeError) as error:
-        raise InvalidInputError(
-            f"expected the folder of a model that 'nastool export' wrote, got {folder}, whose "
-            "config.json names no architecture"
-        ) from error
-    found, type_ = None, content.get("model_type")
-    if is_known(type_) and type_ in (family := find_family(str(type_))).shape_types:
-        found = family.class_named(name)
-    elif any(name.startswith(prefix) for _, prefix in _BASELINES.values()):
-        found = getattr(transformers, name, None)
-    if found is None:
-        raise InvalidInputError(
-            f"expected the folder of a model that 'nastool export' wrote, or of a BERT or "
-            f"DistilBERT, but {folder} holds a {name}"
-        )
-    kind: type[PreTrainedModel] = found
-    return kind
-
-
-def task_of(folder: Path) -> str:
-    """What a model is for, as transformers has it, e.g. ``ForMaskedLM``.
-
-    Raises:
-        InvalidInputError: There is no model, or one that is not measured here.
-    """
-    name = model_class(folder).__name__
-    return name[max(0, *map(name.find, ("For", "Model"))) :]
-
-
-def _content(folder: Path) -> dict[str, Any]:
-    try:
-        return read_json_object(folder / "config.json")
-    except InvalidInputError as error:
-        raise InvalidInputError(
-            f"expected the folder of a model that 'nastool export' wrote, got {folder}: {error}"
-        ) from error
 
 
 def candidates(
@@ -358,10 +284,10 @@ def write_baseline(name: str, like: Path, wanted: Sequence[str], folder: Path) -
         InvalidInputError: An unknown baseline, or one without such a head.
         NastoolError: A form cannot be made.
     """
-    if name not in _BASELINES:
+    if name not in BASELINES:
         raise InvalidInputError(f"a baseline must be one of {', '.join(BASELINES)}, got {name!r}")
     other = read_json_object(like / "config.json")
-    make_config, prefix = _BASELINES[name]
+    make_config, prefix = BASELINES[name]
     config = make_config(num_labels=len(other.get("id2label") or (0, 1)))
     task = task_of(like)
     kind = getattr(transformers, f"{prefix}{task}", None)

@@ -25,11 +25,11 @@ from nastool_supernets.corpus.tasks import TaskName
 from nastool_supernets.deployment.forms import torch_run
 from nastool_supernets.deployment.report import Difference
 from nastool_supernets.deployment.runtimes import Arrays, Run
+from nastool_supernets.family import head_of
 from nastool_supernets.finetuning.data import Example, read_rows, to_examples
 from nastool_supernets.finetuning.encoding import encode_scored
 from nastool_supernets.finetuning.tasks import Files, Kind, Task
 from nastool_supernets.genotypes import Genotype
-from nastool_supernets.heads import head_of
 from nastool_supernets.supernet import Supernet
 
 TOLERANCE = 1e-4

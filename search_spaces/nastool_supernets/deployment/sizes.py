@@ -98,8 +98,8 @@ def _measure(
     if form == "torch":
         import torch
 
-        from nastool_supernets.deployment.bench import load_model, model_class
         from nastool_supernets.deployment.forms import torch_run
+        from nastool_supernets.deployment.models import load_model, model_class
 
         torch.set_num_threads(threads)
         # Its code is imported on first use.

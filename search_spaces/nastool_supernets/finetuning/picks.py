@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from nastool import pareto
+from nastool.constraint import parse_constraint
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.results import Result
 from nastool.space import Genotypes, SearchSpace
@@ -47,7 +50,8 @@ def named_shape(text: str, space: SearchSpace, result: Result | None) -> Genotyp
 
     Args:
         text: Widths such as ``240-180-...``, ``smallest`` or ``largest`` of the space; with a study
-            also ``knee``, or the number of a row of its front or ranking, 1 for the first.
+            also ``knee``, the number of a row of its front or ranking, 1 for the first, or a bound
+            such as ``params<=19M``, for the best row within it.
         space: The space.
         result: Of a study; None where there is none.
 
@@ -57,10 +61,12 @@ def named_shape(text: str, space: SearchSpace, result: Result | None) -> Genotyp
     Raises:
         InvalidInputError: It names none.
     """
+    if result is not None and ("<=" in text or ">=" in text):
+        return _best_within(text, result)
     if text in ("smallest", "largest"):
         return (space.largest if text == "largest" else space.smallest)[None]
     if text.isalpha() and (result is None or text != KNEE):
-        names = "smallest, largest" + ("" if result is None else f", {KNEE}")
+        names = "smallest, largest" + ("" if result is None else f", {KNEE}, a bound on a metric")
         raise InvalidInputError(f"--shape: expected widths or one of {names}, got {text!r}")
     if result is None or not (text == KNEE or text.isdecimal()):
         try:
@@ -75,6 +81,34 @@ def named_shape(text: str, space: SearchSpace, result: Result | None) -> Genotyp
             f"--shape: expected the number of a row from 1 to {len(rows)}, got {text}"
         )
     return rows[[int(text) - 1]]
+
+
+def _best_within(text: str, result: Result) -> Genotypes:
+    """The row of a front or ranking that is best within a bound, by what is not bounded.
+
+    Args:
+        text: The bound, e.g. ``params<=19M``.
+        result: Of a study.
+
+    Raises:
+        InvalidInputError: It is no bound on a metric of the study, or no row is within it.
+    """
+    try:
+        bound = parse_constraint(text)
+        # What a bound must be is the problem's to say.
+        bounded = replace(result.problem, constraints=(*result.problem.constraints, bound))
+    except NastoolError as error:
+        raise InvalidInputError(f"--shape: {error}") from error
+    listed = result.listed()
+    values = result.values(listed.genotypes).get(bound.metric)
+    if values is None:
+        values = bounded.metric(bound.metric).evaluate(listed.genotypes)
+    rows = np.flatnonzero(bound.holds(values))
+    if len(rows) == 0:
+        raise InvalidInputError(f"--shape: no shape of the study's front has {bound}")
+    names = [objective.name for objective in result.problem.objectives]
+    column = next((i for i, name in enumerate(names) if name != bound.metric), 0)
+    return listed.genotypes[rows[[listed.objectives[rows, column].argmin()]]]
 
 
 def reported(result: Result, genotypes: Genotypes, store: Store) -> dict[str, NDArray[np.float64]]:

@@ -23,6 +23,7 @@ from nastool.files.reading import is_folder
 from nastool.files.writing import owned, whole_folder, writing
 from nastool.space import Architecture
 from nastool_supernets.corpus.tokenizer import vocabulary_size
+from nastool_supernets.family import with_head
 from nastool_supernets.finetuning.cells import Cell, Options, shape_name
 from nastool_supernets.finetuning.curriculum import Curriculum
 from nastool_supernets.finetuning.encoding import Encoded, encode
@@ -38,7 +39,6 @@ from nastool_supernets.finetuning.subnets import (
 )
 from nastool_supernets.finetuning.tasks import Task
 from nastool_supernets.finetuning.training import DivergedError, Outcome, fine_tune
-from nastool_supernets.heads import with_head
 from nastool_supernets.measuring.perplexities import model_fingerprint
 from nastool_supernets.runtime.precision import resolve_dtype
 from nastool_supernets.saved import load_shape, save_shape

@@ -406,6 +406,15 @@ class Campaign:
         plain = self._model(before=FIRST).plain()
         return row(self._optimum(plain, self._within(size)).genotypes[0])
 
+    def typical(self) -> Genotype:
+        """A shape of about the size of what will be chosen: the largest uniform one, or any."""
+        uniform = self._uniform()
+        if uniform:
+            cost = self.costs[self.bounds[0].metric]
+            return max(uniform, key=lambda g: float(cost.evaluate(np.array([g]))[0]))
+        nothing = Separable(tuple(np.zeros(size) for size in self.space.cardinalities.tolist()))
+        return row(self._optimum(nothing, self.bounds).genotypes[0])
+
     def spread(self, number: int) -> list[Genotype]:
         """Measured shapes within the bounds: the best, and others up to the middle of them all.
 

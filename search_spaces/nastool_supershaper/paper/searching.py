@@ -16,7 +16,7 @@ from nastool.predictors.evaluation import spearman
 from nastool.problem import Problem
 from nastool.space import Genotypes
 from nastool.study import Study
-from nastool_supershaper.heuristics import published_scratch, published_shapes
+from nastool_supershaper.families import published_scratch, published_shapes
 from nastool_supershaper.paper.items import Item, Status, Value, missing, published, published_notes
 from nastool_supershaper.paper.sources import Floats, Sources
 from nastool_supershaper.paper.training import scratch_values
@@ -269,7 +269,7 @@ def templates(sources: Sources) -> Item:
     if "published" in heuristics:
         names, genotypes = list(printed), heuristics["published"]
     else:
-        from nastool_supershaper.heuristics import TEMPLATES
+        from nastool_supershaper.families import TEMPLATES
 
         names, genotypes = list(TEMPLATES), heuristics["templates"]
     measured = sources.measured_values(genotypes)

@@ -305,7 +305,7 @@ def proxy(sources: Sources) -> Item:
 
 def _printed(sources: Sources) -> list[tuple[Value, ...]]:
     """The ten shapes of which the paper prints both perplexities."""
-    from nastool_supershaper.heuristics import published_scratch, published_shapes
+    from nastool_supershaper.families import published_scratch, published_shapes
 
     del sources
     scratch = published_scratch()

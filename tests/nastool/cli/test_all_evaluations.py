@@ -131,7 +131,8 @@ def test_families_are_listed_whole_with_their_names(nastool, strategy, members, 
 
 def test_metrics_too_dear_for_a_list_are_left_out_of_it():
     from nastool.objective import Provenance
-    from nastool_supershaper.heuristics import TEMPLATES, TemplatesStrategy
+    from nastool_supershaper.families import TEMPLATES
+    from nastool_supershaper.heuristics import TemplatesStrategy
     from nastool_supershaper.space import create
 
     calls = []

@@ -18,7 +18,7 @@ from nastool.errors import (  # noqa: E402
     NastoolError,
 )
 from nastool.plugins import load_device  # noqa: E402
-from nastool_supernets.deployment import bench, sizes  # noqa: E402
+from nastool_supernets.deployment import bench, models, sizes  # noqa: E402
 from nastool_supernets.deployment.runtimes import FILES  # noqa: E402
 from nastool_supershaper.shaped_bert import ShapedBertConfig, ShapedBertModel  # noqa: E402
 
@@ -141,7 +141,7 @@ def test_every_form_of_a_model_is_scored(nastool, exported, tmp_path):
     assert content["facts"]["scored on"].startswith("3 examples of dev.tsv")
     scores = {row["form"]: row["quality"]["accuracy"] for row in content["models"]}
     # What the same file says in plain transformers is what stands beside the form.
-    model = bench.load_model(folder)
+    model = models.load_model(folder)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     rows = [line.split("\t") for line in examples.read_text().splitlines()[1:]]
     right = [
@@ -221,10 +221,10 @@ def test_baselines_get_the_head_and_the_forms(exported, tmp_path, monkeypatch):
         "bert-base": {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2},
         "distilbert": {"dim": 8, "n_layers": 1, "n_heads": 2, "hidden_dim": 12},
     }
-    for name, (config, prefix) in list(bench._BASELINES.items()):
+    for name, (config, prefix) in list(models.BASELINES.items()):
         small = {"vocab_size": 30, "max_position_embeddings": 16, **tiny[name]}
         monkeypatch.setitem(
-            bench._BASELINES,
+            models.BASELINES,
             name,
             (lambda config=config, small=small, **given: config(**small, **given), prefix),
         )
@@ -281,7 +281,7 @@ def test_a_bert_of_ones_own_is_measured_beside(nastool, exported, tmp_path):
     assert run.exit_code == 0, run.stderr
     rows = json.loads(run.stdout)["models"]
     assert [(row["model"], row["form"]) for row in rows][-1] == ("bert", "torch")
-    assert bench.task_of(exported[0]) == bench.task_of(tmp_path / "bert")
+    assert models.task_of(exported[0]) == models.task_of(tmp_path / "bert")
     model = transformers.BertForSequenceClassification.from_pretrained("bert")
     torch.save(model.state_dict(), "bert/pytorch_model.bin")
     (tmp_path / "bert" / "model.safetensors").unlink()

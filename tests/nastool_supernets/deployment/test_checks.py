@@ -17,7 +17,7 @@ from nastool_supernets.deployment import export as exporting  # noqa: E402
 from nastool_supernets.deployment.forms import torch_run, write_openvino  # noqa: E402
 from nastool_supernets.deployment.report import Origin  # noqa: E402
 from nastool_supernets.deployment.runtimes import FILES, onnx_run, openvino_run  # noqa: E402
-from nastool_supernets.heads import with_head  # noqa: E402
+from nastool_supernets.family import with_head  # noqa: E402
 from nastool_supernets.saved import load_shape, load_supernet  # noqa: E402
 
 

@@ -17,7 +17,7 @@ from nastool.errors import InvalidInputError, NastoolError  # noqa: E402
 from nastool_supernets.corpus.tokenizer import load_tokenizer  # noqa: E402
 from nastool_supernets.deployment import export as exporting  # noqa: E402
 from nastool_supernets.deployment import forms  # noqa: E402
-from nastool_supernets.heads import head_of, with_head  # noqa: E402
+from nastool_supernets.family import head_of, with_head  # noqa: E402
 from nastool_supernets.saved import load_shape, load_supernet  # noqa: E402
 from nastool_supershaper.family import SuperShaper  # noqa: E402
 
@@ -275,6 +275,12 @@ class TestFromAStudy:
         run = nastool("export", "mine", "--shape", "knee", "--to", "model", "--format", "json")
         shape = "-".join(map(str, json.loads(run.stdout)["shape"]))
         assert shape in [row["shape"] for row in study]
+
+    def test_the_best_within_a_bound(self, nastool, study):
+        bound = f"params<={study[0]['params']}"
+        run = nastool("export", "mine", "--shape", bound, "--to", "model", "--format", "json")
+        # The least of all is the only one on a front of two costs that grow together.
+        assert "-".join(map(str, json.loads(run.stdout)["shape"])) == study[0]["shape"]
 
     def test_a_row_beyond_the_front(self, nastool, study):
         run = nastool("export", "mine", "--shape", "99", "--to", "model")

@@ -12,8 +12,9 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from nastool_supernets.corpus.tokenizer import load_tokenizer  # noqa: E402
-from nastool_supernets.heads import with_head  # noqa: E402
-from nastool_supernets.saved import load_shape, save_shape  # noqa: E402
+from nastool_supernets.family import with_head  # noqa: E402
+from nastool_supernets.finetuning.similarity import Siamese  # noqa: E402
+from nastool_supernets.saved import load_shape, load_supernet, save_shape  # noqa: E402
 from nastool_supershaper.family import SuperShaper  # noqa: E402
 from nastool_supershaper.shaped_bert import ShapedBertConfig, ShapedBertModel  # noqa: E402
 
@@ -66,8 +67,6 @@ print(json.dumps([found, hidden.tolist(), pipe("we like it")]))
 @pytest.fixture(scope="module")
 def folders(supernet, tmp_path_factory):
     """Two exports, of which the newer one carries code that answers seven."""
-    from nastool_supernets.saved import load_supernet
-
     place = tmp_path_factory.mktemp("exports")
     subnet = load_supernet(supernet).model.extract((8, 8)).eval()
     tokenizer = load_tokenizer(supernet)
@@ -119,6 +118,25 @@ def test_two_versions_in_one_process_each_run_their_own_code(folders, tmp_path):
     torch.testing.assert_close(torch.tensor(hidden), expected, atol=1e-5, rtol=1e-4)
     length = len(piped[0])
     torch.testing.assert_close(torch.tensor(piped[0]), expected[1, :length], atol=1e-5, rtol=1e-4)
+
+
+def test_sentence_transformers_encodes_as_before_export(here, folders, supernet):
+    """The subnet in memory, the exported folder, and what sentence-transformers saves of it."""
+    library = pytest.importorskip("sentence_transformers")
+    texts = ["the film was good", "we like it", "a film", "the film was good and we like it too"]
+    tokenizer = load_tokenizer(supernet)
+    encoder = with_head(load_supernet(supernet).model.extract((8, 8)).eval(), "encoder")
+    inputs = tokenizer(texts, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        before = Siamese(encoder).embed(inputs["input_ids"], inputs["attention_mask"])
+    model = library.SentenceTransformer("encoder", trust_remote_code=True, device="cpu")
+    after = model.encode(texts, convert_to_tensor=True)
+    torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-4)
+    cosines = torch.nn.functional.cosine_similarity(before[:1], before)
+    torch.testing.assert_close(model.similarity(after[:1], after)[0], cosines, atol=1e-4, rtol=0)
+    model.save(str(here / "again"))
+    again = library.SentenceTransformer(str(here / "again"), trust_remote_code=True, device="cpu")
+    assert torch.equal(again.encode(texts, convert_to_tensor=True), after)
 
 
 def test_where_nastool_is_there_a_folder_runs_its_code_only_when_asked(here):

@@ -7,12 +7,12 @@ import pytest
 import torch
 from transformers import TrainingArguments
 
+from nastool_supernets.family import with_head
 from nastool_supernets.finetuning import training
 from nastool_supernets.finetuning.data import load_task
 from nastool_supernets.finetuning.encoding import Encoded, encode
 from nastool_supernets.finetuning.tasks import Files, Kind, Settings, Task, read_task_file
 from nastool_supernets.finetuning.training import distillation_loss
-from nastool_supernets.heads import with_head
 from nastool_supernets.saved import load_supernet
 from nastool_supernets.training.rules import Distillation
 from nastool_supershaper.shaped_bert import ShapedBertConfig, ShapedBertForSequenceClassification

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 from transformers import BertConfig, BertForMaskedLM
 
+import nastool
 from nastool.errors import InvalidInputError
 from nastool_supernets.cli.pretrain import pretrain as pretrain_command
 from nastool_supernets.corpus.corpus import prepare_corpus
@@ -265,6 +266,20 @@ def place(tmp_path_factory):
     return place
 
 
+@pytest.fixture(scope="module")
+def ranked(place):
+    """A store whose study ranks all shapes by parameters, their texts, and the fifth's count."""
+    SuperShaperForMaskedLM.from_bert(str(place / "bert"), widths=(4, 8)).save_pretrained(
+        place / "net"
+    )
+    storage, space = f"sqlite:///{place / 'studies.db'}", f"supershaper:{place / 'net'}"
+    found = nastool.search(
+        space, ["params"], strategy="random", budget=8, store=storage, study="mine"
+    )
+    rows = found.listed().genotypes
+    return storage, found.problem.space.texts(rows), int(found.values(rows)["params"][4])
+
+
 class TestCommand:
     def run(self, place, *arguments):
         options = ["--preset", "smoke", "--corpus", str(place / "corpus"), "--dtype", "float32"]
@@ -308,6 +323,39 @@ class TestCommand:
         self.run(place, "--config", "tiny", "--shape", "smallest", "--output", tmp_path / "one")
         assert load_shape(tmp_path / "one").config.shape == [16, 16]
         assert load_teacher(tmp_path / "one").model.config.shape == [16, 16]
+
+    @pytest.mark.parametrize("named", ["knee", "1", "3", "smallest", "largest", "params>=BOUND"])
+    def test_a_shape_is_named_by_a_study(self, place, ranked, tmp_path, named):
+        """The study ranks all eight shapes by parameters; so its knee is its first row."""
+        storage, texts, bound = ranked
+        shape = {
+            "knee": texts[0],
+            "1": texts[0],
+            "3": texts[2],
+            "smallest": "4-4-4",
+            "largest": "8-8-8",
+            "params>=BOUND": texts[4],
+        }[named]
+        self.run(
+            place, "--bert", place / "bert", "--widths", "4,8", "--steps", "0",
+            "--storage", storage, "--study", "mine", "--output", tmp_path / "one",
+            "--shape", named.replace("BOUND", str(bound)),
+        )  # fmt: skip
+        assert "-".join(map(str, load_shape(tmp_path / "one").config.shape)) == shape
+
+    def test_a_study_without_a_shape_and_a_shape_that_it_has_not(self, place, ranked, tmp_path):
+        start = (place, "--bert", place / "bert", "--widths", "4,8", "--output", tmp_path / "one")
+        study = ("--storage", ranked[0], "--study", "mine")
+        for options, message in (
+            ((), "--study: expected --shape beside it"),
+            (("--shape", "9"), "--shape: expected the number of a row from 1 to 8, got 9"),
+            (("--shape", "params<=1"), "--shape: .*params<=1"),
+            (("--shape", "macs<=1ms"), "--shape: macs<=1ms: .* got a bound in s"),
+            (("--shape", "nearest"), "expected widths or one of smallest, largest, knee"),
+        ):
+            with pytest.raises(InvalidInputError, match=message):
+                self.run(*start, *study, *options)
+        assert not (tmp_path / "one").exists()
 
     def test_a_time_sets_the_steps(self, place, tmp_path):
         result = CliRunner().invoke(
