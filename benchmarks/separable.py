@@ -20,7 +20,7 @@ from nastool.predictors.separable import Separable
 
 
 def terms(n: int, k: int, rng: np.random.Generator, *, rising: bool) -> tuple[np.ndarray, ...]:
-    """Random terms of n genes of k choices: whole costs that rise with the choice, scores that fall."""
+    """Terms of n genes of k choices: whole costs rise with the choice, scores fall."""
     steps = np.sort(rng.random((n, k)), axis=1) * rng.uniform(0.2, 1.0, (n, 1))
     return tuple(np.rint(1e6 * steps) if rising else 0.05 * rng.random((n, k)) - steps)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,12 +27,14 @@ from nastool.cli.options import (
 )
 from nastool.cli.pages import help_page
 from nastool.cli.tracking import Tracking, log_comparison, tracker_option
+from nastool.errors import NastoolError, StoreError
 
 if TYPE_CHECKING:
     from nastool.cli.output import Destination, Formats
     from nastool.comparison import Comparison
     from nastool.contests import Contest
     from nastool.executors import Executor
+    from nastool.objective import Objective
     from nastool.store import Store
 
 _STRATEGIES = ("random", "evolution", "nsga2", "pareto")
@@ -169,7 +173,8 @@ def compare(
 
         check_provable(contest.problem)
     if dry_run:
-        announce(_plan(contest), _probed(contest, jobs, always=True))
+        with _store_of(storage) as store:
+            announce(_plan(contest), _probed(contest, jobs, store, always=True))
         return
     facts = {
         "space": space_text,
@@ -191,24 +196,68 @@ def _plan(contest: Contest) -> str:
     )
 
 
-def _probed(contest: Contest, jobs: int, *, always: bool) -> float | None:
+def _probed(contest: Contest, jobs: int, store: Store | None, *, always: bool) -> float | None:
     """Seconds that all runs take, by a short run of each strategy; None where that is not worth it.
 
-    What is measured takes so long that a few shapes must do.
+    What is measured takes so long that one shape must do, of those that the first run begins with.
     """
     import time
 
     from nastool import Study
 
-    each = _PROBED if all(m.is_cheap for m in contest.problem.reported) else 1
+    problem = contest.problem
+    slow = [metric for metric in problem.reported if not metric.is_cheap]
+    each = 1 if slow else _PROBED
     if not always and _total(contest) < _WORTH_PROBING * each * len(contest.entrants):
         return None
+    if slow:
+        measured = _seconds_a_shape(contest, slow, store)
+        return None if measured is None else measured * _total(contest) / jobs
     seconds = 0.0
     for entrant in contest.entrants:
         began = time.perf_counter()
-        found = len(Study(contest.problem, entrant(contest.problem, 0)).run(each))
+        found = len(Study(problem, entrant(problem, 0)).run(each))
         seconds += (time.perf_counter() - began) / max(found, 1) * contest.evaluations(entrant)
     return seconds * contest.seeds / jobs
+
+
+@contextmanager
+def _store_of(storage: str) -> Iterator[Store | None]:
+    """The store, if it is there."""
+    from nastool.store import open_store
+
+    with ExitStack() as opened:
+        store = None
+        if storage != "none":
+            with suppress(StoreError):
+                store = opened.enter_context(open_store(storage, create=False))
+        yield store
+
+
+def _seconds_a_shape(
+    contest: Contest, metrics: Sequence[Objective], store: Store | None
+) -> float | None:
+    """What measuring a shape takes; its values are kept. None where all are known, or it fails."""
+    import time
+
+    import numpy as np
+
+    from nastool.store.measurements import known_values
+    from nastool.verification import measure
+
+    problem, seconds = contest.problem, 0.0
+    strategy = contest.entrants[0](problem, 0)
+    shapes = problem.space.canonicalize(strategy.ask(max(1, strategy.batch_size)))
+    for metric in metrics:
+        known = known_values(store, problem.space, metric, shapes)
+        unknown = np.flatnonzero(np.isnan(known))[:1]
+        began = time.perf_counter()
+        try:
+            measure(problem.space, metric, shapes[unknown], store)
+        except NastoolError:  # the runs say what is wrong
+            return None
+        seconds += time.perf_counter() - began
+    return seconds
 
 
 def write(destination: Destination, comparison: Comparison, name: str, storage: str) -> None:
@@ -252,7 +301,7 @@ def _run(
     from nastool.store import open_store
 
     if storage == "none":
-        announce(_plan(contest), _probed(contest, jobs, always=False))
+        announce(_plan(contest), _probed(contest, jobs, None, always=False))
         try:
             truth = prove_front(contest, None) if true_front else None
             return beside(_run_here(contest, None, executor), truth)
@@ -262,7 +311,7 @@ def _run(
         contest.check_name(store)
         before = contest.stored(store)
         if sum(before.values()) < _total(contest):
-            announce(_plan(contest), _probed(contest, jobs, always=False))
+            announce(_plan(contest), _probed(contest, jobs, store, always=False))
         try:
             truth = prove_front(contest, store) if true_front else None
             if jobs > 1:

@@ -14,7 +14,6 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from nastool.errors import InvalidInputError
 from nastool.space import Architecture
 from nastool_decoder.modeling import Decoder, Slices
 from nastool_decoder.shapes import cut_out, shape_of
@@ -169,19 +168,26 @@ class DecoderSupernet(Supernet):
     def embed(self, input_ids: Tensor) -> Tensor:
         return self.running.embed(input_ids)
 
-    def _through(self, x: Tensor, genotype: Genotype, mask: Tensor | None = None) -> Tensor:
+    def _through(
+        self,
+        x: Tensor,
+        genotype: Genotype,
+        mask: Tensor | None = None,
+        states: list[Tensor] | None = None,
+    ) -> Tensor:
         rope = self.running.rope(x)
         for index in range(self.model.space.layers):
+            if index > 0 and states is not None:
+                states.append(x)
             x = self.running.layer(index, x, rope, *self.slices(index, genotype), mask)
         return x
 
     def predict(
         self, embedded: Tensor, targets: Targets, genotype: Genotype, *, states: bool = False
     ) -> Prediction:
-        if states:
-            raise InvalidInputError("hidden states are compared of one shape alone, got a supernet")
-        logits = self.running.head(targets.take(self._through(embedded, genotype)))
-        return Prediction(logits, cross_entropies(logits, targets.tokens))
+        kept: list[Tensor] | None = [] if states else None
+        logits = self.running.head(targets.take(self._through(embedded, genotype, states=kept)))
+        return Prediction(logits, cross_entropies(logits, targets.tokens), kept or ())
 
     def logits(self, inputs: Mapping[str, Tensor], genotype: Genotype) -> Tensor:
         x = self.embed(inputs["input_ids"])

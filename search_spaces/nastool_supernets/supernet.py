@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from nastool import notebook
 from nastool.constraint import format_quantity
+from nastool.errors import InvalidInputError
 from nastool.space import Architecture, SearchSpace
 from nastool_supernets.corpus.targets import Targets
 from nastool_supernets.corpus.tasks import TaskName
@@ -20,7 +21,7 @@ from nastool_supernets.genotypes import Genotype, row
 
 
 class Prediction(NamedTuple):
-    """Logits (n, V), cross-entropies (n,) and, if wanted, every layer's states.
+    """Logits (n, V), cross-entropies (n,) and, if wanted, the layers' hidden states.
 
     The n predicted tokens are those of the batch's targets, in reading order.
     """
@@ -82,6 +83,24 @@ class Net(ABC):
     def prepare(self, *, compiled: bool, checkpointing: bool) -> None:
         """Compile the layers, or let them compute activations twice."""
 
+    def capture(self, blocks: int, length: int, dtype: str) -> None:
+        """Let training passes over batches of one size run by CUDA graphs.
+
+        Gradients are then summed where they are: they are set to zero, and never dropped.
+
+        Args:
+            blocks: Blocks of a batch.
+            length: Tokens a block.
+            dtype: ``float32`` or ``bfloat16``.
+
+        Raises:
+            InvalidInputError: If this net has none, or lies on another device.
+        """
+        del blocks, length, dtype
+        raise InvalidInputError(
+            f"cuda_graphs: expected a supernet that has them, got {type(self).__name__}"
+        )
+
     @abstractmethod
     def embed(self, input_ids: Tensor) -> Tensor:
         """Embed tokens, (B, T) to (B, T, D): what all genotypes read."""
@@ -96,7 +115,9 @@ class Net(ABC):
             embedded: From `embed`, (B, T, D).
             targets: What the batch is to predict.
             genotype: Which subnet does; the empty one of one shape alone.
-            states: Whether the hidden states after every layer are wanted, (B, T, h_i) each.
+            states: Whether hidden states are wanted: of one shape those after every layer, (B, T,
+                h_i) each; of a supernet what every layer but the last hands on, whose size is the
+                same for all genotypes.
         """
 
     @abstractmethod
@@ -235,6 +256,16 @@ class SingleShape(Net):
 
     def followed(self) -> dict[str, Genotype]:
         return {"subnet": ()}
+
+
+def check_captures(device: torch.device) -> None:
+    """Check that CUDA graphs can be captured on a device.
+
+    Raises:
+        InvalidInputError: If not.
+    """
+    if device.type != "cuda":
+        raise InvalidInputError(f"cuda_graphs: expected a CUDA device, got {device.type}")
 
 
 def cross_entropies(logits: Tensor, targets: Tensor) -> Tensor:

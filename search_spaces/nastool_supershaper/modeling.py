@@ -22,6 +22,7 @@ from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput
 from nastool_supernets.corpus.targets import Targets
 from nastool_supernets.supernet import cross_entropies
 from nastool_supershaper.bert import load_bert
+from nastool_supershaper.graphs import LayerGraphs
 from nastool_supershaper.shaped_bert import (
     Embeddings,
     MaskedLMHead,
@@ -153,6 +154,7 @@ class SuperShaperModel(SuperShaperPreTrainedModel):
         self.layers = cast("Sequence[SuperShaperLayer]", layers)
         self.gradient_checkpointing = False
         self._run = SuperShaperLayer.__call__
+        self._graphs: LayerGraphs | None = None
         self.post_init()
 
     def compile_layers(self, backend: str = "inductor") -> None:
@@ -169,6 +171,21 @@ class SuperShaperModel(SuperShaperPreTrainedModel):
         limits.recompile_limit = max(limits.recompile_limit, needed)
         # Not dynamic: a graph with the width as a variable would be one slow graph for all.
         self._run = torch.compile(SuperShaperLayer.forward, backend=backend, dynamic=False)
+
+    def capture(self, blocks: int, length: int, dtype: str) -> None:
+        """Let training passes without padding run by CUDA graphs.
+
+        The same up to rounding: bottlenecks are not merged. Batches of other sizes run as ever.
+
+        Args:
+            blocks: Blocks of a batch.
+            length: Tokens of a block.
+            dtype: In which matrix products run, ``float32`` or ``bfloat16``.
+        """
+        if self._graphs is None or self._graphs.key != (blocks, length, dtype):
+            self._graphs = None
+            self._graphs = LayerGraphs(self.layers, self.config.widths, blocks, length, dtype)
+        self._graphs.attach()
 
     def embed(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         """Embed tokens, (B, T) to (B, T, D): what the first layer reads."""
@@ -223,6 +240,7 @@ class SuperShaperModel(SuperShaperPreTrainedModel):
         shape: Sequence[int] | None = None,
         attention_mask: Tensor | None = None,
         positions: Tensor | None = None,
+        states: list[Tensor] | None = None,
     ) -> Tensor:
         """Run all layers of one subnet on embedded tokens, (B, T, D) to (B, T, D).
 
@@ -231,17 +249,26 @@ class SuperShaperModel(SuperShaperPreTrainedModel):
             shape: See `forward`.
             attention_mask: See `forward`.
             positions: See `forward`.
+            states: Gets what every layer but the last hands on, (B, T, D) each, unless None.
 
         Raises:
             InvalidInputError: If the shape is not one of the space.
         """
         shape = self.config.check_shape(shape)
         mask = _key_mask(attention_mask)
+        graphs = self._graphs
+        if graphs is not None and mask is None and graphs.fit(embedded):
+            layer, width = self.layers[-1], shape[-1]
+            x = layer.enter(graphs.run(embedded, shape, states), width)
+            return layer.leave(self._run(layer, x, width, None, positions), width)
         last = len(self.layers) - 1
         x = self.layers[0].enter(embedded, shape[0])
         for index, (layer, width) in enumerate(zip(self.layers, shape, strict=True)):
-            if index > 0:
+            if index > 0 and states is None:
                 x = self._pass_on(index - 1, x, shape[index - 1], width)
+            elif index > 0 and states is not None:
+                states.append(self.layers[index - 1].leave(x, shape[index - 1]))
+                x = layer.enter(states[-1], width)
             wanted = positions if index == last else None
             if self.gradient_checkpointing and self.training:
                 x = checkpoint(self._run, layer, x, width, mask, wanted, use_reentrant=False)
@@ -323,6 +350,7 @@ class SuperShaperForMaskedLM(SuperShaperPreTrainedModel):
         targets: Targets,
         shape: Sequence[int] | None = None,
         attention_mask: Tensor | None = None,
+        states: list[Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Logits (n_masked, V) and cross-entropies (n_masked,) from embedded tokens.
 
@@ -333,8 +361,11 @@ class SuperShaperForMaskedLM(SuperShaperPreTrainedModel):
             targets: What the batch is to predict.
             shape: Hidden size of every layer; None for the largest.
             attention_mask: (B, T), nonzero at real tokens; None without padding.
+            states: See the backbone's `transform`.
         """
-        hidden = self.supershaper.transform(embedded, shape, attention_mask, targets.positions)
+        hidden = self.supershaper.transform(
+            embedded, shape, attention_mask, targets.positions, states
+        )
         return self._score(targets.select(hidden), targets.tokens)
 
     def head_losses(self, hidden: Tensor, labels: Tensor) -> Tensor:

@@ -11,10 +11,16 @@ import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from nastool.errors import InvalidInputError
 from nastool_supernets.corpus.targets import Targets
 from nastool_supernets.genotypes import Genotype
-from nastool_supernets.supernet import Prediction, SingleShape, Stages, Supernet, cross_entropies
+from nastool_supernets.supernet import (
+    Prediction,
+    SingleShape,
+    Stages,
+    Supernet,
+    check_captures,
+    cross_entropies,
+)
 from nastool_supershaper.modeling import SuperShaperForMaskedLM
 from nastool_supershaper.shaped_bert import ShapedBertForMaskedLM
 from nastool_supershaper.space import from_config
@@ -42,15 +48,20 @@ class SuperShaperSupernet(Supernet):
             self.model.supershaper.compile_layers()
         self.model.supershaper.gradient_checkpointing = checkpointing
 
+    def capture(self, blocks: int, length: int, dtype: str) -> None:
+        check_captures(self.model.device)
+        self.model.supershaper.capture(blocks, length, dtype)
+
     def embed(self, input_ids: Tensor) -> Tensor:
         return self.model.supershaper.embed(input_ids)
 
     def predict(
         self, embedded: Tensor, targets: Targets, genotype: Genotype, *, states: bool = False
     ) -> Prediction:
-        if states:
-            raise InvalidInputError("hidden states are compared of one shape alone, got a supernet")
-        return Prediction(*self.model.predict_masked(embedded, targets, self.widths(genotype)))
+        kept: list[Tensor] | None = [] if states else None
+        widths = self.widths(genotype)
+        logits, losses = self.model.predict_masked(embedded, targets, widths, states=kept)
+        return Prediction(logits, losses, kept or ())
 
     def stages(self) -> Stages:
         return _Layers(self)

@@ -87,6 +87,17 @@ def test_whether_this_transformers_builds_layers_that_differ_by_itself(tmp_path)
         assert torch.equal(native(IDS).logits, net.logits(ALL, genotype))
 
 
+def test_hidden_states_of_the_largest_are_those_of_the_checkpoint():
+    from nastool_supernets.corpus.targets import Targets
+
+    net = make_net(checkpoint("llama"), kvs="2", ffns="2")
+    targets = Targets.of(torch.where(IDS > 20, IDS, -100))
+    found = net.predict(net.embed(IDS), targets, tuple(net.space.largest), states=True)
+    expected = checkpoint("llama")(input_ids=IDS, output_hidden_states=True).hidden_states[1:-1]
+    for ours, theirs in zip(found.states, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
 @pytest.mark.parametrize("genotype", ["largest", "smallest", (0, 2, 2, 0)])
 def test_the_next_token_is_timed_as_it_is_served(genotype):
     from nastool.deployment import Workload

@@ -62,8 +62,7 @@ _PROBE = 20.0
     groups={
         "Where it starts": (
             "--bert --from --size --supernet --family --widths --layers --ffn-choices --kv-choices "
-            "--no-skip --order --shape --study --storage "
-            "--teacher --teacher-cache --reorder"
+            "--no-skip --order --shape --study --storage --teacher --teacher-cache --reorder"
         ),
         "Text": (
             "--text --dataset --text-field --streaming --max-tokens --corpus --tokenizer "
@@ -79,7 +78,8 @@ _PROBE = 20.0
             "--head-learning-rate --seed"
         ),
         "Distillation": "--distil --temperature --distil-hidden",
-        "Machine": "--device --dtype --compile --gradient-checkpointing --peak-flops --tracker",
+        "Machine": "--device --dtype --compile --cuda-graphs --gradient-checkpointing --peak-flops "
+        "--tracker",
     },
 )
 @click.command(cls=TrainingCommand)
@@ -224,11 +224,11 @@ _PROBE = 20.0
     is_flag=False,
     flag_value=1.0,
     metavar="[WEIGHT]",
-    help="Weight in the loss of how far hidden states are from the teacher's; 1 where none is "
-    "given. Default: 0.",
+    help="Weight in the loss of how far hidden states are from the teacher's. Default: 0, 1 alone.",
 )
 @click.option("--dtype", help="auto, float32 or bfloat16. Default: auto.")
 @click.option("--compile/--no-compile", "compiled", default=None, help="Use torch.compile.")
+@click.option("--cuda-graphs/--no-cuda-graphs", default=None, help="Launch whole layers at once.")
 @click.option(
     "--gradient-checkpointing",
     is_flag=True,
@@ -354,12 +354,12 @@ def pretrain(
         if saved is None and overrides["head_steps"] is None:
             # There is no other net to train first.
             overrides["head_steps"] = None if overrides["head_learning_rate"] else 0
-    elif teacher is not None or teacher_cache is not None or distil_hidden is not None:
-        given = {"--teacher": teacher, "--teacher-cache": teacher_cache}
-        option = next((name for name, its in given.items() if its is not None), "--distil-hidden")
+    elif teacher is not None or teacher_cache is not None:
+        option = "--teacher" if teacher is not None else "--teacher-cache"
         raise InvalidInputError(f"{option}: expected --shape beside it")
     else:
         overrides["distillation"] = distillation(distillation_mix, temperature)
+        overrides["distil_hidden"] = distil_hidden
         own_stage = (overrides["head_steps"], overrides["head_learning_rate"])
         if start.is_trained and saved is None and own_stage == (None, None):
             # Its head has been trained.

@@ -16,7 +16,7 @@ class Targets:
 
     Args:
         positions: (B, M), each row's positions in reading order, then any others.
-        real: (B, M), True where something is to be predicted; None if everywhere.
+        real: Which of these (B M) in a row are to be predicted, (n,); None if all.
         tokens: What is to be predicted there, in reading order, (n,).
     """
 
@@ -35,12 +35,14 @@ class Targets:
         chosen = labels.gather(1, positions)
         if fewest == most > 0:
             return cls(positions, None, chosen.flatten())
-        real = chosen != IGNORED_LABEL
-        return cls(positions, real, chosen[real])
+        # Indices, not a mask: where these are known, no selection waits for the device.
+        real = (chosen != IGNORED_LABEL).flatten().nonzero().squeeze(1)
+        return cls(positions, real, chosen.flatten()[real])
 
     def select(self, hidden: Tensor) -> Tensor:
         """Take what was computed at the positions, (B, M, D) to (n, D)."""
-        return hidden.flatten(0, 1) if self.real is None else hidden[self.real]
+        flat = hidden.flatten(0, 1)
+        return flat if self.real is None else flat.index_select(0, self.real)
 
     def take(self, hidden: Tensor) -> Tensor:
         """Take the positions of what was computed at all of them, (B, T, D) to (n, D)."""

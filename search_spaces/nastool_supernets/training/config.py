@@ -58,8 +58,8 @@ class PretrainingConfig:
         rule: Which subnets train in a step.
         distillation: What the smaller subnets learn from the largest, or one shape alone from its
             teacher; None for nothing.
-        distil_hidden: Weight in the loss of one shape of how far its hidden states are from its
-            teacher's; 0 for none.
+        distil_hidden: Weight in the loss of how far hidden states are from those of who teaches, in
+            a supernet the largest subnet; 0 for none.
         head_steps: First steps, in which the largest net trains alone so that a new head settles.
         head_learning_rate: Peak learning rate of the head stage, which then has a schedule of its
             own (a fifth of it warm-up, linear decay to zero); that of the other steps begins after
@@ -69,6 +69,7 @@ class PretrainingConfig:
         masking_rate: Fraction of the tokens to predict.
         dtype: ``float32``, ``bfloat16`` (autocast; the weights stay float32), or ``auto``.
         compile: Compile the layers with torch.compile.
+        cuda_graphs: Run the layers by CUDA graphs, which launches narrow ones as fast as they run.
         gradient_checkpointing: Compute activations again in the backward pass, to save memory.
         seed: Seed of order, masks and shapes.
         log_every: Steps between two lines of the log.
@@ -101,6 +102,7 @@ class PretrainingConfig:
     masking_rate: float = 0.15
     dtype: str = "auto"
     compile: bool = False
+    cuda_graphs: bool = False
     gradient_checkpointing: bool = False
     seed: int = 0
     log_every: int = 10
@@ -144,15 +146,19 @@ class PretrainingConfig:
             if not holds:
                 raise InvalidInputError(f"{name} must be {expected}, got {getattr(self, name)!r}")
         is_alone = isinstance(self.rule, OneShape)
-        if self.distillation is not None and not (is_alone or self.rule.trains_largest):
-            raise InvalidInputError(
-                "distillation: expected a rule that trains the largest subnet in every step, got "
-                f"{type(self.rule).__name__}"
-            )
-        if self.distil_hidden and not is_alone:
-            raise InvalidInputError(
-                f"distil_hidden: expected one shape, got rule {type(self.rule).__name__}"
-            )
+        taught = {
+            "distillation": self.distillation is not None,
+            "distil_hidden": self.distil_hidden,
+        }
+        for name, is_taught in taught.items():
+            if is_taught and not (is_alone or self.rule.trains_largest):
+                raise InvalidInputError(
+                    f"{name}: expected a rule that trains the largest subnet in every step, got "
+                    f"{type(self.rule).__name__}"
+                )
+        if self.cuda_graphs and (self.compile or self.gradient_checkpointing):
+            beside = "compile" if self.compile else "gradient_checkpointing"
+            raise InvalidInputError(f"cuda_graphs: expected no {beside} beside it")
         if self.head_learning_rate is not None and self.head_steps == 0:
             raise InvalidInputError("head_learning_rate: expected head_steps of at least 1, got 0")
 

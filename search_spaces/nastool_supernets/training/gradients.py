@@ -12,10 +12,7 @@ from nastool_supernets.runtime.precision import autocast
 from nastool_supernets.training.rules import Distillation, Subnet
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from nastool_supernets.supernet import Net
-    from nastool_supernets.training.shortlists import Shortlist
     from nastool_supernets.training.teaching import Teacher
 
 
@@ -44,7 +41,7 @@ def accumulate_gradients(
         distillation: How the teacher, or else the first subnet, teaches the others; None for not
             at all.
         teacher: A model that teaches all of them.
-        distil_hidden: Weight of how far hidden states are from the teacher's.
+        distil_hidden: Weight of how far hidden states are from those of who teaches.
         workers: The processes that share the batch; afterwards each holds the gradients of all of
             it, whatever was in the gradients before (they have to start from none).
 
@@ -54,7 +51,7 @@ def accumulate_gradients(
     import torch
 
     from nastool_supernets.corpus.targets import Targets
-    from nastool_supernets.training.teaching import divergence
+    from nastool_supernets.training.teaching import Lesson, divergence, mean_distance
 
     model, device = net.model, net.model.device
     # Known to every process without a message: each makes the whole batch alike.
@@ -69,7 +66,6 @@ def accumulate_gradients(
         weight = int((labels[part] != -100).sum()) / n_targets
         targets = Targets.of(wanted)
         lesson = None if teacher is None else teacher.lesson(ids, wanted, dtype)
-        told: Tensor | Shortlist | None = None if lesson is None else lesson.logits
         # All subnets read the same embeddings: their gradients meet there and go on once. A pass
         # of its own through the embeddings, as large as the vocabulary, costs each of them dear.
         embedded = net.embed(ids)
@@ -79,16 +75,19 @@ def accumulate_gradients(
                 found = net.predict(shared, targets, subnet.genotype, states=distil_hidden > 0)
             loss = found.losses.sum() / max(len(found.losses), 1)
             losses[i] += loss.detach() * weight
-            if told is not None and distillation is not None:
-                from_told = divergence(found.logits, told, distillation.temperature)
-                loss = (1 - distillation.mix) * loss + distillation.mix * from_told
-            elif distillation is not None:
-                told = found.logits.detach()
+            if lesson is not None and distillation is not None:
+                told = divergence(found.logits, lesson.logits, distillation.temperature)
+                loss = (1 - distillation.mix) * loss + distillation.mix * told
             loss = loss * weight
-            if teacher is not None and lesson is not None and distil_hidden > 0:
+            if lesson is not None and distil_hidden > 0:
+                if teacher is None:
+                    distance = mean_distance(found.states, lesson.states)
+                else:
+                    distance = teacher.distance(found.states, lesson)
                 # Of all tokens, not of the predicted ones alone.
-                share = len(ids) / len(input_ids)
-                loss = loss + distil_hidden * share * teacher.distance(found.states, lesson)
+                loss = loss + distil_hidden * len(ids) / len(input_ids) * distance
+            elif lesson is None and (distillation is not None or distil_hidden > 0):
+                lesson = Lesson(found.logits.detach(), [state.detach() for state in found.states])
             loss.backward()
             # The graph and the logits go before the next subnet needs the memory.
             del found, loss

@@ -35,6 +35,7 @@ from nastool_supernets.corpus.tokenizer import load_tokenizer, save_tokenizer
 from nastool_supernets.family import family_of
 from nastool_supernets.measuring.perplexities import perplexities
 from nastool_supernets.runtime.parallel import Workers
+from nastool_supernets.runtime.precision import resolve_dtype
 from nastool_supernets.saved import Checkpoint, latest_checkpoint, save_config, save_model
 from nastool_supernets.supernet import Net, SingleShape, Supernet
 from nastool_supernets.training.checkpoints import (
@@ -126,6 +127,10 @@ class Run:
         self.seconds = 0.0
         self.last_perplexities: dict[str, float] = {}
         net.prepare(compiled=config.compile, checkpointing=config.gradient_checkpointing)
+        if config.cuda_graphs:
+            share = workers.share(config.batch_size)
+            size = min(config.micro_batch_size or config.batch_size, share.stop - share.start)
+            net.capture(size, self.sequence_length, resolve_dtype(model.device.type, config.dtype))
 
     @property
     def sequence_length(self) -> int:
@@ -226,7 +231,7 @@ class Run:
         subnets = self._subnets(step)
         rate = set_rates(self.optimizer, config, step)
         self.model.train()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=not config.cuda_graphs)
         losses = accumulate_gradients(
             self.net,
             input_ids,

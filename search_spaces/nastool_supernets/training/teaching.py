@@ -123,11 +123,26 @@ class Teacher:
             states: The student's after every layer, (B, T, h_i) each.
             lesson: The teacher's on the same batch.
         """
-        losses = [
-            F.mse_loss(mapped(state.float()), lesson.states[source - 1].float())
-            for mapped, state, source in zip(self.maps, states, self._sources, strict=True)
-        ]
-        return torch.stack(losses).mean()
+        mapped = [to(state.float()) for to, state in zip(self.maps, states, strict=True)]
+        return mean_distance(mapped, [lesson.states[source - 1] for source in self._sources])
+
+
+def mean_distance(states: Sequence[Tensor], taught: Sequence[Tensor]) -> Tensor:
+    """Mean squared difference of hidden states, over layers, tokens and dimensions.
+
+    Args:
+        states: Those of who learns, (B, T, D) each.
+        taught: Those of who teaches, as many and as large.
+    """
+    losses = [
+        F.mse_loss(_at_least_single(ours), _at_least_single(theirs))
+        for ours, theirs in zip(states, taught, strict=True)
+    ]
+    return torch.stack(losses).mean()
+
+
+def _at_least_single(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def divergence(student: Tensor, teacher: Tensor | Shortlist, temperature: float) -> Tensor:
@@ -140,8 +155,7 @@ def divergence(student: Tensor, teacher: Tensor | Shortlist, temperature: float)
         return shortlist_divergence(student, teacher, temperature)
     size = min(student.shape[-1], teacher.shape[-1])
     soft, target = (
-        F.log_softmax(x[:, :size].to(torch.promote_types(x.dtype, torch.float32)) / temperature, -1)
-        for x in (student, teacher)
+        F.log_softmax(_at_least_single(x[:, :size]) / temperature, -1) for x in (student, teacher)
     )
     total = F.kl_div(soft, target, reduction="sum", log_target=True)
     return total * temperature**2 / max(1, len(student))

@@ -26,7 +26,7 @@ _OTHERS = {
     "perplexity_news.csv.gz": "on held-out news, a text of another kind",
     "second_net.csv.gz": "in a second net",
     "third_net.csv": "in a third net",
-    "fourth_net.csv.gz": "in a fourth net, a better language model",
+    "fifth_net.csv.gz": "in a fifth net, the best language model",
 }
 
 SAME_SIZE = 0.01

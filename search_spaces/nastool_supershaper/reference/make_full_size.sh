@@ -21,9 +21,11 @@
 # The recipe: where START was an MPNet, it is taught to do without its bias (mend.py). Pretrained
 # weights under a new head are lost within 100 steps at a rate of 3e-4, so the head learns first, at
 # 15 times the gentle rate of everything else; then the hidden dimensions are sorted by importance,
-# then comes the sandwich. Weights are kept in 16 bits before anything is measured, and the time says
-# how many steps there are. TRIAL=1 goes through all of it on a CPU in minutes, with a net of the same
-# shapes that is 16 times as narrow, made up where START is not given.
+# then comes the sandwich, in which the largest net teaches the others what it predicts and what its
+# layers hand on: narrow ones are far from trained without. Weights are kept in 16 bits before
+# anything is measured, and the time says how many steps there are. TRIAL=1 goes through all of it
+# on a CPU in minutes, with a net of the same shapes that is 16 times as narrow, made up where START
+# is not given.
 set -euo pipefail
 # The command in hand gets the signal too, and may take a moment to save.
 trap 'exit 130' INT TERM
@@ -38,7 +40,7 @@ fi
 widths=${WIDTHS:-120,240,360,480,540,600,768}
 mend_steps=${MEND_STEPS:-600}
 head_steps=${HEAD_STEPS:-250} head_rate=${HEAD_RATE:-4e-5} rate=${RATE:-1.5e-4} time=${TIME:-360s}
-batch=${BATCH:-256} checkpoint=${CHECKPOINT:-1000} shapes=${SHAPES:-10000} blocks=${BLOCKS:-256}
+batch=${BATCH:-256} sandwich_batch=${SANDWICH_BATCH:-$((${BATCH:-256} / 2))} checkpoint=${CHECKPOINT:-1000} shapes=${SHAPES:-10000} blocks=${BLOCKS:-256}
 measure_time=${MEASURE_TIME:-110s} news_time=${NEWS_TIME:-10s}
 results=${RESULTS:-$here/supershaper} store=sqlite:///$WORK/studies.db
 net=$WORK/net-16
@@ -90,7 +92,13 @@ PYTHON
   python "$here/convert_mpnet.py" "$WORK/mpnet" "$WORK/tokenizer" "$START"
 }
 
-pre# A head of its own for START.
+pretrain() {
+  python -m nastool pretrain --corpus "$WORK/corpus" --resume --batch-size "$batch" \
+    --masking-rate 0.25 --clip-norm 3 --checkpoint-every "$checkpoint" \
+    --evaluate-every "$checkpoint" "$@"
+}
+
+# A head of its own for START.
 begin() {
   local encoder=$START
   if [ -f "$START/relative_bias.safetensors" ]; then
@@ -112,8 +120,12 @@ train() {
     NET=$WORK/head
     set -- --reorder
   fi
+  if python -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; then
+    set -- "$@" --cuda-graphs
+  fi
   pretrain --supernet "$NET" "$@" --rule sandwich --head-steps 0 --learning-rate "$rate" \
-    --bottleneck-rate 2 --seed "${SEED:-2}" --max-time "$time" --output "$WORK/net"
+    --bottleneck-rate 2 --batch-size "$sandwich_batch" --distil 0.5 --distil-hidden 30 \
+    --seed "${SEED:-2}" --max-time "$time" --output "$WORK/net"
   if [ ! -d "$net" ]; then python "$here/halve.py" "$WORK/net" "$net"; fi
   # A copy, for links do not travel; what measures the front looks for held-out text there.
   if [ ! -d "$net/corpus" ]; then cp -r "$WORK/corpus" "$net/corpus"; fi

@@ -31,12 +31,14 @@ class Truth(Objective):
     fingerprint = "truth"
     asked = 0
     limit = None
+    shapes = []  # noqa: RUF012 - of all instances: every one that was ever measured
 
     def __init__(self, space, argument=None):
         self.space = space
 
     def evaluate(self, genotypes):
         Truth.asked += len(genotypes)
+        Truth.shapes += map(tuple, genotypes.tolist())
         if Truth.limit is not None and Truth.asked > Truth.limit:
             raise KeyboardInterrupt
         return truth(self.space, genotypes)

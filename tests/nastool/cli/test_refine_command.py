@@ -34,7 +34,7 @@ def truth(nastool):
     """The measuring objective's class, with a predictor of 60 uniform shapes in folder p."""
     assert nastool("list").exit_code == 0
     cls = find(OBJECTIVES, "measured_predicted").load()
-    cls.asked, cls.limit = 0, None
+    cls.asked, cls.limit, cls.shapes = 0, None, []
     space = load_space("refined")
     shapes = np.unique(space.sample(60, np.random.default_rng(0)), axis=0)
     values = cls(space).evaluate(shapes)
@@ -49,7 +49,7 @@ def truth(nastool):
         "--output", "p",
     )  # fmt: skip
     assert run.exit_code == 0, run.stderr
-    cls.asked = 0
+    cls.asked, cls.shapes = 0, []
     return cls
 
 
@@ -91,6 +91,33 @@ def test_the_same_command_again_measures_nothing_and_says_the_same(nastool, trut
     # One round more goes on where these ended.
     assert search(nastool, "--refine", "3").exit_code == 0
     assert truth.asked <= asked + 17
+
+
+def test_what_any_command_has_measured_no_other_measures_again(nastool, truth):
+    plain = ("search", "--space", "refined", "--objective", "measured_predicted")
+    commands = (
+        (*plain, "--objective", "params", "--strategy", "evolution", "--budget", "60"),
+        ("refine",),
+        ("verify", "mine"),
+        ("compare", *plain[1:], "--strategy", "random", "--strategy", "local", "--budget", "30",
+         "--seeds", "2", "--name", "duel"),
+    )  # fmt: skip
+
+    def run(command):
+        if command == ("refine",):
+            more = ("--objective", "params", "--refine", "1", "--study", "mine")
+            return search(nastool, *more, "--refined", "new")
+        return nastool(*command)
+
+    for command in (*commands, (*commands[-1], "--dry-run"), *commands[::-1]):
+        done = run(command)
+        assert done.exit_code == 0, done.stderr
+        assert len(truth.shapes) == len(set(truth.shapes)), command
+    assert len(truth.shapes) > 100
+    # All that a study measured is there for the others, and for the same one under another name.
+    before = len(truth.shapes)
+    assert run((*commands[0], "--study", "another")).exit_code == 0
+    assert len(truth.shapes) == before
 
 
 def test_a_stop_while_measuring_loses_nothing(nastool, truth):

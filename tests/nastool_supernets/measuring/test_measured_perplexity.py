@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from nastool.cli.main import main
 from nastool.errors import InvalidInputError
 from nastool.plugins import load_objective, load_space
 from nastool.testing import ObjectiveConformance, Widths
@@ -9,6 +11,7 @@ torch = pytest.importorskip("torch")
 
 from nastool_supernets.corpus.text import text_files  # noqa: E402
 from nastool_supernets.corpus.tokenizer import train_tokenizer  # noqa: E402
+from nastool_supernets.measuring import perplexities, tables  # noqa: E402
 from nastool_supernets.saved import save_model  # noqa: E402 - torch must be there
 from nastool_supershaper.modeling import SuperShaperForMaskedLM  # noqa: E402
 from nastool_supershaper.supernet_config import SuperShaperConfig  # noqa: E402
@@ -113,3 +116,33 @@ def test_eight_bits_can_be_searched_by(supernet, text):
 def test_eight_bits_are_another_metric(supernet, text):
     with pytest.raises(InvalidInputError, match=r"int8_perplexity\[SUPERNET\]"):
         measured(supernet, text, dtype="int8")
+
+
+def test_commands_and_studies_measure_no_shape_twice(supernet, text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NASTOOL_STORAGE", raising=False)
+    counted = []
+
+    def counting(net, ids, labels, genotypes, **settings):
+        counted.extend(genotypes)
+        return real(net, ids, labels, genotypes, **settings)
+
+    real = perplexities.perplexities
+    monkeypatch.setattr(perplexities, "perplexities", counting)
+    monkeypatch.setattr(tables, "perplexities", counting)
+    metric = f"measured_perplexity[{supernet},text={text},dtype=float32]"
+    measure = ("measure", str(supernet), "--text", str(text), "--dtype", "float32")
+    search = ("search", "--space", f"supershaper:{supernet}", "--objective", metric)
+    commands = (
+        (*measure, "--shapes", "3", "--output", "a.csv"),
+        (*search, "--strategy", "random", "--budget", "6"),
+        (*measure, "--shapes", "7", "--output", "b.csv"),
+        (*search, "--strategy", "evolution", "--objective", "params", "--budget", "9"),
+    )
+    before = 0
+    for command in (*commands, *commands):
+        run = CliRunner().invoke(main, command, prog_name="nastool")
+        assert run.exit_code == 0, run.output
+        assert before <= len(counted) == len(set(counted)), command
+        before = len(counted)
+    assert before == 9  # all there are

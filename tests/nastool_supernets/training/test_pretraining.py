@@ -665,8 +665,8 @@ class TestCommand:
             (["--config", "tiny", "--max-time", "7m", "--steps", "9"], "--steps or --max-time"),
             (["--config", "tiny", "--teacher", "."], "--teacher: expected --shape beside it"),
             (
-                ["--config", "tiny", "--distil-hidden"],
-                "--distil-hidden: expected --shape beside it",
+                ["--config", "tiny", "--distil-hidden", "--rule", "random"],
+                "distil_hidden: expected a rule that trains the largest subnet",
             ),
             (["--config", "tiny", "--shape", "16-17"], "--shape: "),
             (["--config", "tiny", "--shape", "16"], "--shape: "),

@@ -115,6 +115,31 @@ class TestDistillation:
         for name, parameter in model.named_parameters():
             torch.testing.assert_close(found[name], parameter.grad, rtol=1e-8, atol=1e-12)
 
+    @pytest.mark.parametrize("micro", [None, 4])
+    def test_hidden_states_of_the_largest_teach_the_others(self, micro):
+        model = tiny().double()
+        accumulate_gradients(net_of(model), IDS, LABELS, SUBNETS, micro, distil_hidden=0.7)
+        found = gradients(model)
+        known = torch.from_numpy(LABELS) != -100
+        ids, targets = torch.from_numpy(IDS), torch.from_numpy(LABELS)[known]
+        total, taught = 0, None
+        for subnet in SUBNETS:
+            shape = [WIDTHS[i] for i in subnet.genotype]
+            logits = model(ids, shape=shape).logits[known]
+            total = total + F.cross_entropy(logits, targets)
+            hidden, states = model.supershaper.embed(ids), []
+            for index, width in enumerate(shape[:-1]):
+                hidden = model.supershaper.run_layer(index, hidden, width)
+                states.append(hidden)
+            if taught is None:
+                taught = [state.detach() for state in states]
+            else:
+                pairs = zip(states, taught, strict=True)
+                total = total + 0.7 * sum((a - b).square().mean() for a, b in pairs) / 2
+        total.backward()
+        for name, parameter in model.named_parameters():
+            torch.testing.assert_close(found[name], parameter.grad, rtol=1e-8, atol=1e-12)
+
     @pytest.mark.parametrize("settings", [{"mix": 0}, {"mix": 1.1}, {"temperature": 0}])
     def test_bad_input_is_named(self, settings):
         with pytest.raises(InvalidInputError, match=next(iter(settings))):
