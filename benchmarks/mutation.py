@@ -38,7 +38,7 @@ TESTS = {
     "chain": ("test_chain", "test_problem"),
     "space": ("test_space", "test_conformance_suites"),
     "problem": ("test_problem",),
-    "study": ("test_study",),
+    "study": ("test_study", "test_known"),
     "rounds": ("test_study",),
     "evaluations": ("test_evaluations", "test_problem"),
     "archive": ("test_study",),

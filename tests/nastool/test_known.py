@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from nastool.errors import InvalidInputError
 from nastool.known import Known, find_known, known_table
 from nastool.objective import Kind, Objective, Provenance
 from nastool.problem import CostObjective, Problem
-from nastool.recipes.study_recipe import stored_recipe
+from nastool.recipes.study_recipe import StudyRecipe, stored_recipe
 from nastool.store import open_store
 from nastool.study import Study
 from nastool.testing import Layered, Widths
@@ -172,6 +174,21 @@ def test_known_values_may_be_given_as_they_are():
     result = Study(problem, "random", known=known).run(3)
     assert result.metrics[:2, 0].tolist() == [5.0, 6.0]
     assert len(result) == 5
+    # They were there before the first second.
+    assert result.elapsed[:2].tolist() == [0.0, 0.0]
+
+
+def test_what_is_given_takes_the_place_of_what_a_recipe_knows(tmp_path):
+    (tmp_path / "known.csv").write_text("shape,params\n60-60,1\n60-120,2\n")
+    recipe = StudyRecipe(
+        "supershaper:layers=2,widths=60/120", ("params",), known=str(tmp_path / "known.csv")
+    )
+    given = Known(np.array([[0, 0]]), np.array([[5.0]]), "notes")
+    lengths = [len(Study.of(recipe, known=known).run(1)) for known in (None, given)]
+    assert lengths == [3, 2]
+    recipe = replace(recipe, known="")
+    lengths = [len(Study.of(recipe, known=known).run(1)) for known in (None, given)]
+    assert lengths == [1, 2]
 
 
 def test_one_call_takes_what_is_known(tmp_path):
