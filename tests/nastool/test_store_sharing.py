@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import threading
 import traceback
@@ -219,6 +220,23 @@ def test_a_damaged_old_store_is_migrated_and_says_so(tmp_path):
             store.measurements("space", "o" * 300, np.array([[1, 2]]))
 
 
+def test_behind_a_damaged_measurement_others_of_an_old_store_are_found(tmp_path):
+    path = tmp_path / "a.db"
+    old_store(path)
+    with closing(sqlite3.connect(path)) as connection:
+        ((sql,),) = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'measurements'")
+        columns = [row[1] for row in connection.execute("PRAGMA table_info(measurements)")]
+        changed = ", ".join("x'ff'" if name == "space" else name for name in columns)
+        connection.execute("ALTER TABLE measurements RENAME TO good")
+        connection.execute(sql)
+        connection.execute(f"INSERT INTO measurements SELECT {changed} FROM good")
+        connection.execute("INSERT INTO measurements SELECT * FROM good")
+        connection.execute("DROP TABLE good")
+        connection.commit()
+    with open_store(f"sqlite:///{path}") as store:
+        assert store.measurements("space", "o" * 300, np.array([[1, 2]])) == [0.5]
+
+
 @pytest.fixture
 def locked(monkeypatch):
     """Root may write everywhere: say that nobody may."""
@@ -313,6 +331,14 @@ def test_other_files_are_not_touched(tmp_path, content):
         open_store(f"sqlite:///{tmp_path}")
 
 
+def test_what_only_begins_as_a_database_is_named(tmp_path):
+    path = tmp_path / "a.db"
+    path.write_bytes(b"SQLite format 3\0" + b"x" * 4096)
+    expected = f"a store must be a database of SQLite, {path} is not a database"
+    with pytest.raises(StoreError, match=f"^{re.escape(expected)}$"):
+        open_store(f"sqlite:///{path}")
+
+
 def test_reading_leaves_nothing_beside_a_store(tmp_path):
     url = f"sqlite:///{tmp_path}/a.db"
     open_store(url).close()
@@ -346,6 +372,14 @@ def test_reading_leaves_nothing_beside_a_store(tmp_path):
 def test_what_is_shown_of_an_address(address, shown):
     assert showable(address) == shown
     assert showable(shown) == shown
+
+
+def test_short_secrets_are_hidden_as_words_and_long_ones_anywhere():
+    long = "Zq7w"[: urls._FEW].ljust(urls._FEW, "Z")
+    short = long[:-1]
+    for secret, inside in ((long, "x***y"), (short, f"x{short}y")):
+        said = urls.redacted(f"x{secret}y ({secret})", f"postgresql://nas:{secret}@h/x")
+        assert said == f"{inside} (***)"
 
 
 def test_a_driver_that_quotes_a_password_is_not_repeated():
