@@ -30,9 +30,8 @@ _GROWTH = (1.25, 30, 0.13)
 the number of rows that it rises with, as the more rows there are, the faster it falls. Measured on
 tables of perplexities and latencies (docs/predictors.md)."""
 
-_BEST, _FEW = 0.02, 2
-"""Share of a table's rows that count as those that look best, and how many do at least: more
-dilute them, one alone scatters."""
+_BEST, _FEW = 0.02, 4
+"""Share of a table's rows that count as those that look best, and how many do at least."""
 
 _FEWEST = 20
 """Shapes below which halves say nothing."""
@@ -122,7 +121,7 @@ def flattery(
         size: What is bounded, shape (k,).
         direction: Which way is better.
         levels: Shares of the candidates that the bounds leave.
-        share: Share of those that count as best, two at least; only the very best by default.
+        share: Share of those that count as best, four at least; only the very best by default.
     """
     found = []
     for bound in np.quantile(size, levels):
