@@ -84,18 +84,24 @@ class LayerGraphs:
             and kind == self._dtype
         )
 
-    def run(self, index: int, width: int, hidden: Tensor) -> Tensor:
-        """Run a layer between its bottlenecks, (B, T, D) to (B, T, D).
+    def run(
+        self, embedded: Tensor, shape: Sequence[int], states: list[Tensor] | None = None
+    ) -> Tensor:
+        """Run all layers but the last between their bottlenecks, (B, T, D) to (B, T, D).
 
         What is returned lies in a buffer that the next pass overwrites.
 
         Args:
-            index: Position of the layer, from 0.
-            width: Its width.
-            hidden: What it reads.
+            embedded: What the first layer reads.
+            shape: Width of every layer.
+            states: Gets a copy of what every one of them hands on; None where nobody asks.
         """
-        output: Tensor = _Replay.apply(hidden, self, index, width)
-        return output
+        hidden = embedded
+        for index, width in enumerate(shape[:-1]):
+            hidden = _Replay.apply(hidden, self, index, width)
+            if states is not None:
+                states.append(hidden.clone())
+        return hidden
 
     def replay(self, index: int, width: int, hidden: Tensor) -> Tensor:
         """Run a layer's forward graph."""
