@@ -175,19 +175,17 @@ class SuperShaperModel(SuperShaperPreTrainedModel):
     def capture(self, blocks: int, length: int, dtype: str) -> None:
         """Let training passes without padding run by CUDA graphs.
 
-        They are the same passes up to rounding: bottlenecks are not merged in them. Others, such as
-        those of a smaller batch, run as ever.
+        The same up to rounding: bottlenecks are not merged. Batches of other sizes run as ever.
 
         Args:
             blocks: Blocks of a batch.
             length: Tokens of a block.
             dtype: In which matrix products run, ``float32`` or ``bfloat16``.
         """
-        if self._graphs is not None and self._graphs.key == (blocks, length, dtype):
-            self._graphs.attach()
-            return
-        self._graphs = None
-        self._graphs = LayerGraphs(self.layers, self.config.widths, blocks, length, dtype)
+        if self._graphs is None or self._graphs.key != (blocks, length, dtype):
+            self._graphs = None
+            self._graphs = LayerGraphs(self.layers, self.config, blocks, length, dtype)
+        self._graphs.attach()
 
     def embed(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         """Embed tokens, (B, T) to (B, T, D): what the first layer reads."""
@@ -251,8 +249,7 @@ class SuperShaperModel(SuperShaperPreTrainedModel):
             shape: See `forward`.
             attention_mask: See `forward`.
             positions: See `forward`.
-            states: Gets what every layer but the last hands on, (B, T, D) each; None where nobody
-                asks.
+            states: Gets what every layer but the last hands on, (B, T, D) each, unless None.
 
         Raises:
             InvalidInputError: If the shape is not one of the space.
@@ -261,7 +258,9 @@ class SuperShaperModel(SuperShaperPreTrainedModel):
         mask = _key_mask(attention_mask)
         graphs = self._graphs
         if graphs is not None and mask is None and graphs.fit(embedded):
-            return self._replay(graphs, embedded, shape, positions, states)
+            layer, width = self.layers[-1], shape[-1]
+            x = layer.enter(graphs.run(embedded, shape, states), width)
+            return layer.leave(self._run(layer, x, width, None, positions), width)
         last = len(self.layers) - 1
         x = self.layers[0].enter(embedded, shape[0])
         for index, (layer, width) in enumerate(zip(self.layers, shape, strict=True)):
@@ -276,23 +275,6 @@ class SuperShaperModel(SuperShaperPreTrainedModel):
             else:
                 x = self._run(layer, x, width, mask, wanted)
         return self.layers[-1].leave(x, shape[-1])
-
-    def _replay(
-        self,
-        graphs: LayerGraphs,
-        embedded: Tensor,
-        shape: Sequence[int],
-        positions: Tensor | None,
-        states: list[Tensor] | None,
-    ) -> Tensor:
-        """Run all layers but the last by their graphs; see `transform`."""
-        x, width, layer = embedded, shape[-1], self.layers[-1]
-        for index, size in enumerate(shape[:-1]):
-            x = graphs.run(index, size, x)
-            if states is not None:
-                states.append(x.clone())
-        x = self._run(layer, layer.enter(x, width), width, None, positions)
-        return layer.leave(x, width)
 
     @torch.no_grad()
     def merge_bottlenecks(self) -> list[tuple[Tensor, Tensor]]:

@@ -14,8 +14,8 @@ from nastool.cli.main import main
 
 SCRIPT = Path(nastool_supershaper.__file__).parent / "reference" / "make_full_size.sh"
 PYTHON = """#!/usr/bin/env bash
-printf '%q ' "$@" >>"$CALLS"
-echo >>"$CALLS"
+# Two at once write a line each.
+echo "$(printf '%q ' "$@")" >>"$CALLS"
 case "$1 $2" in
   *mend.py*) mkdir -p "$4" ;;
   *halve.py*) mkdir -p "$3" ;;

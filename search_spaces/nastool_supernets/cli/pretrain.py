@@ -62,8 +62,7 @@ _PROBE = 20.0
     groups={
         "Where it starts": (
             "--bert --from --size --supernet --family --widths --layers --ffn-choices --kv-choices "
-            "--no-skip --order --shape --study --storage "
-            "--teacher --teacher-cache --reorder"
+            "--no-skip --order --shape --study --storage --teacher --teacher-cache --reorder"
         ),
         "Text": (
             "--text --dataset --text-field --streaming --max-tokens --corpus --tokenizer "
@@ -79,10 +78,8 @@ _PROBE = 20.0
             "--head-learning-rate --seed"
         ),
         "Distillation": "--distil --temperature --distil-hidden",
-        "Machine": (
-            "--device --dtype --compile --cuda-graphs --gradient-checkpointing --peak-flops "
-            "--tracker"
-        ),
+        "Machine": "--device --dtype --compile --cuda-graphs --gradient-checkpointing --peak-flops "
+        "--tracker",
     },
 )
 @click.command(cls=TrainingCommand)
@@ -227,16 +224,11 @@ _PROBE = 20.0
     is_flag=False,
     flag_value=1.0,
     metavar="[WEIGHT]",
-    help="Weight in the loss of how far hidden states are from the teacher's; 1 where none is "
-    "given. Default: 0.",
+    help="Weight in the loss of how far hidden states are from the teacher's. Default: 0, 1 alone.",
 )
 @click.option("--dtype", help="auto, float32 or bfloat16. Default: auto.")
 @click.option("--compile/--no-compile", "compiled", default=None, help="Use torch.compile.")
-@click.option(
-    "--cuda-graphs/--no-cuda-graphs",
-    default=None,
-    help="Run a supernet's layers by CUDA graphs: faster where the CPU cannot launch fast enough.",
-)
+@click.option("--cuda-graphs/--no-cuda-graphs", default=None, help="Launch whole layers at once.")
 @click.option(
     "--gradient-checkpointing",
     is_flag=True,
