@@ -39,6 +39,7 @@ TESTS = {
     "space": ("test_space", "test_conformance_suites"),
     "problem": ("test_problem",),
     "study": ("test_study",),
+    "rounds": ("test_study",),
     "evaluations": ("test_evaluations", "test_problem"),
     "archive": ("test_study",),
     "comparison": ("test_comparison",),

@@ -196,10 +196,16 @@ def test_what_rots_is_found():
         check_shell("nastol search")
 
 
-def test_dockerfiles_install_as_the_readme_says():
+def test_dockerfiles_install_as_the_readme_and_the_page_on_installing_say():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "installing.md").read_text(encoding="utf-8")
     for name in ("CPU", "CUDA"):
         (line,) = re.findall(rf"^(pip install .*?) +# {name}\b.*$", readme, re.MULTILINE)
         dockerfile = (ROOT / "docker" / f"{name.lower()}.Dockerfile").read_text(encoding="utf-8")
         (run,) = re.findall(r"^RUN (.*)$", dockerfile, re.MULTILINE)
         assert run.replace(" --no-cache-dir", "") == line
+        assert f"| `{line}` |" in page
+        # What a checkout holds beside what is installed stays out of the image.
+        assert "COPY . .\n" in dockerfile
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert {".git", ".venv*"} <= set(ignored)

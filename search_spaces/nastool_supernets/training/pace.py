@@ -33,7 +33,10 @@ _WARM, _TIMED = 2, 8
 """Steps before timing begins, and steps that are timed."""
 
 _SHARE = 0.05
-"""Share of the time after which no further step is timed."""
+"""Share of the time after which no further step is timed, beyond the second."""
+
+_PART = 8
+"""Of so many blocks of an evaluation one is timed."""
 
 _SPARE = 0.05
 """Share of the time that is left for what varies."""
@@ -204,9 +207,17 @@ def _measure(run: Run, seconds: float, began: float, evaluation: Evaluation | No
         run.config = replace(run.config, head_steps=_MOST)
         head_step = _time_steps(run, began + 2 * seconds * _SHARE)
     run.config = whole
-    once = _timed(run, lambda: None if evaluation is None else run.evaluate(evaluation))
+    evaluated = 0.0 if evaluation is None else _time_evaluation(run, evaluation)
     saved = _timed(run, lambda: _save(run))
-    return Pace(step, head_step, 0.0 if evaluation is None else once, saved)
+    return Pace(step, head_step, evaluated, saved)
+
+
+def _time_evaluation(run: Run, evaluation: Evaluation) -> float:
+    """Seconds an evaluation, from a part of its blocks."""
+    blocks = len(evaluation.input_ids)
+    few = -(-blocks // _PART)
+    part = replace(evaluation, input_ids=evaluation.input_ids[:few], labels=evaluation.labels[:few])
+    return _timed(run, lambda: run.evaluate(part)) * blocks / few
 
 
 def _time_steps(run: Run, end: float) -> float:
@@ -215,9 +226,10 @@ def _time_steps(run: Run, end: float) -> float:
     for number in range(_WARM + _TIMED):
         input_ids, labels = run.batches.batch(number)
         times.append(_timed(run, lambda n=number, x=input_ids, y=labels: run.step(n, x, y)))  # type: ignore[misc]
-        if run.workers.any(len(times) > _WARM and time.monotonic() > end, run.model.device):
+        # Where steps are slow, the first ones must not take all the time there is.
+        if run.workers.any(len(times) >= 2 and time.monotonic() > end, run.model.device):
             break
-    return fmean(times[_WARM:])
+    return fmean(times[min(_WARM, len(times) - 1) :])
 
 
 def _compile_all(run: Run) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,8 +27,9 @@ from nastool_supernets.measuring.perplexities import perplexities
 from nastool_supernets.saved import latest_checkpoint, load_shape
 from nastool_supernets.training.config import PretrainingConfig
 from nastool_supernets.training.gradients import accumulate_gradients
-from nastool_supernets.training.pace import Pace, steps_within
+from nastool_supernets.training.pace import Pace, measured_pace, steps_within
 from nastool_supernets.training.pretraining import pretrain
+from nastool_supernets.training.report import Evaluation
 from nastool_supernets.training.rules import Distillation, OneShape, Subnet
 from nastool_supernets.training.teaching import Teacher, load_teacher
 from nastool_supershaper.modeling import SuperShaperForMaskedLM
@@ -237,6 +239,30 @@ class TestPace:
         assert not list(tmp_path.iterdir())
         torch.manual_seed(3)
         assert torch.equal(drawn, torch.rand(3))
+
+    @pytest.mark.parametrize(("slow", "steps"), [(100.0, 2), (4.0, 4), (0.1, 10)])
+    def test_measuring_takes_little_of_the_time(self, tmp_path, monkeypatch, slow, steps):
+        """By a clock of its own: two slow steps are enough, and an eighth of an evaluation."""
+        clock = SimpleNamespace(now=0.0, steps=0)
+
+        def step(run, number, input_ids, labels):
+            clock.now += slow
+            clock.steps += 1
+
+        def evaluate(run, evaluation):
+            clock.now += len(evaluation.input_ids)
+
+        now = SimpleNamespace(monotonic=lambda: clock.now, perf_counter=lambda: clock.now)
+        monkeypatch.setattr("nastool_supernets.training.pace.time", now)
+        monkeypatch.setattr("nastool_supernets.training.pace.Run.step", step)
+        monkeypatch.setattr("nastool_supernets.training.pace.Run.evaluate", evaluate)
+        evaluation = Evaluation(BLOCKS[:20], BLOCKS[:20])
+        pace = measured_pace(
+            300.0, net_of(supernet()), BLOCKS, MASKING, CONFIG, tmp_path, evaluation=evaluation
+        )
+        assert clock.steps == steps
+        assert pace == Pace(pytest.approx(slow), pytest.approx(slow), 20.0, 0.0)
+        assert clock.now == pytest.approx(steps * slow + 3)
 
     def test_no_time_is_said(self, tmp_path):
         with pytest.raises(InvalidInputError, match="expected time for at least one step"):
