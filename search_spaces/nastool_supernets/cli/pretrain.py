@@ -495,7 +495,6 @@ def pretrain(
         if workers.is_first:
             say(f"Stopped after step {result.step}; nothing is lost: add --resume to continue")
         raise click.exceptions.Exit(_INTERRUPTED)
-    if not workers.is_first:
-        return None
-    show_made(result, output, is_trained=not is_made)
+    if workers.is_first:
+        show_made(result, output, is_trained=not is_made)
     return None
