@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import math
 import shutil
@@ -17,7 +16,7 @@ import click
 
 from nastool.cli.cost import announce
 from nastool.errors import InvalidInputError
-from nastool.files.reading import is_file, read_text
+from nastool.files.reading import is_file, read_table
 from nastool.files.tables import csv_text
 from nastool.files.writing import write_whole
 
@@ -188,7 +187,8 @@ def _read(file: Path, steps: int) -> dict[str, tuple[float, float]]:
     if not is_file(file):
         return {}
     found = {}
-    for line, cells in enumerate(csv.DictReader(io.StringIO(read_text(file))), start=2):
+    for line in read_table(file):
+        cells = line.cells
         try:
             if int(cells["steps"]) == steps:
                 found[cells["shape"]] = (
@@ -196,7 +196,9 @@ def _read(file: Path, steps: int) -> dict[str, tuple[float, float]]:
                     math.log(float(cells[_COLUMNS[2]])),
                 )
         except (KeyError, TypeError, ValueError) as error:
-            raise InvalidInputError(f"{file}, line {line}: no recovered shape: {error}") from error
+            raise InvalidInputError(
+                f"{file}, line {line.line}: no recovered shape: {error}"
+            ) from error
     return found
 
 
