@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+
+import psutil
 
 from nastool.errors import NastoolError
 from nastool.executors import load_executor
@@ -41,14 +42,15 @@ def _started(*commands: list[str]) -> Iterator[None]:
             begun.append(subprocess.Popen([*program, *arguments], start_new_session=True, **quiet))
         yield
     finally:
+        # Some begin groups of their own.
+        left = [one for p in begun for one in psutil.Process(p.pid).children(recursive=True)]
         for process in reversed(begun):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
-        for process in reversed(begun):
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(20)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            process.terminate()
+        psutil.wait_procs(left, 5)
+        for one in [*left, *begun]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+        for process in begun:
             process.wait()
 
 

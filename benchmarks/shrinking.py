@@ -289,9 +289,11 @@ def latencies(
     search: Search, shapes: Sequence[Genotype], threads: int
 ) -> dict[str, list[tuple[float, float]]]:
     """Median and ninetieth percentile of a pass, by part of serving and shape; they take turns."""
-    device = "cuda" if search.net.model.device.type == "cuda" else "cpu"
-    settings = {"threads": threads} if device == "cpu" else {"dtype": "bfloat16"}
-    runner, workload = load_device(device, settings), Workload(1, search.options["length"])
+    device = search.net.model.device
+    on_gpu = device.type == "cuda"
+    name = f"cuda[{device.index or 0}]" if on_gpu else "cpu"
+    runner = load_device(name, {"dtype": "bfloat16"} if on_gpu else {"threads": threads})
+    workload = Workload(1, search.options["length"])
     seen: dict[str, list[list[float]]] = {
         part: [[] for _ in shapes] for part in ("prefill", "decode")
     }

@@ -1,6 +1,7 @@
 """Speed of super pre-training: our sandwich step beside the straightforward one.
 
     python benchmarks/training.py [--device cuda] [--config base] [--batch-size 128] [--compile]
+        [--cuda-graphs]
 
 Three contestants make whole optimizer steps on the same masked batches of random tokens:
 
@@ -21,7 +22,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,7 @@ class Clock:
 @click.option("--rounds", default=5, show_default=True, help="Timed steps of each.")
 @click.option("--dtype", default="auto", show_default=True, help="auto, float32 or bfloat16.")
 @click.option("--compile/--no-compile", "compiled", help="Compile our layers.")
+@click.option("--cuda-graphs/--no-cuda-graphs", help="Run our layers by CUDA graphs.")
 @click.option("--threads", type=int, help="Threads on a CPU. Default: torch's.")
 @click.option("--peak-flops", type=float, help="Of the device, FLOPs/s. Default: measured.")
 @click.option("--output", type=click.Path(path_type=Path), help="JSON file for the numbers.")
@@ -215,6 +217,7 @@ def main(
     rounds: int,
     dtype: str,
     compiled: bool,
+    cuda_graphs: bool,
     threads: int | None,
     peak_flops: float | None,
     output: Path | None,
@@ -233,7 +236,7 @@ def main(
     ours = SuperShaperForMaskedLM(sizes).to(where).train()
     theirs = SlicedBert(sizes).to(where).train()
     theirs.copy_from(ours)
-    settings = PretrainingConfig(dtype=dtype, compile=compiled)
+    settings = PretrainingConfig(dtype=dtype, compile=compiled, cuda_graphs=cuda_graphs)
     net = net_of(ours)
     our_optimizer = build_optimizer(net, settings)
     their_optimizer = torch.optim.AdamW(
@@ -242,13 +245,16 @@ def main(
     if compiled:
         ours.supershaper.compile_layers()
 
+    if cuda_graphs:
+        net.capture(batch_size, length, dtype)
+
     def batch(step: int) -> Batch:
         generator = random_generator(0, 0, step)
         blocks = generator.integers(5, sizes.vocab_size, (batch_size, length))
         return masking.apply(blocks.astype(np.uint32), generator)
 
     def our_step(data: Batch, subnets: list[Subnet]) -> list[float]:
-        our_optimizer.zero_grad(set_to_none=True)
+        our_optimizer.zero_grad(set_to_none=not cuda_graphs)
         losses = accumulate_gradients(net, *data, subnets, dtype=dtype)
         our_optimizer.step()
         return losses
@@ -284,7 +290,9 @@ def main(
             trained = [s.genotype for s in (largest if name == "largest" else subnets)]
             flops[name].append(training_flops(net, trained, batch_size, length, n_masked))
     peak = peak_flops or measure_peak_flops(where, dtype, clock.now)
-    _show(times, flops, peak, batch_size * length, output, device, config, dtype, compiled)
+    facts = {"device": device, "config": config, **asdict(settings)}
+    facts = {name: facts[name] for name in ("device", "config", "dtype", "compile", "cuda_graphs")}
+    _show(times, flops, peak, batch_size * length, output, facts)
 
 
 def _show(
@@ -293,12 +301,10 @@ def _show(
     peak: float,
     tokens: int,
     output: Path | None,
-    device: str,
-    config: str,
-    dtype: str,
-    compiled: bool,
+    facts: dict[str, Any],
 ) -> None:
-    table = Table(title=f"{config} on {device}, {dtype}, {tokens} tokens a step, peak {peak:.3g}")
+    title = ", ".join(f"{name} {value}" for name, value in facts.items())
+    table = Table(title=f"{title}, {tokens} tokens a step, peak {peak:.3g}")
     for column in ("step", "seconds", "tokens/s", "utilisation", "against straightforward"):
         table.add_column(column, justify="left" if column == "step" else "right")
     numbers: dict[str, dict[str, float]] = {}
@@ -320,7 +326,6 @@ def _show(
         )
     Console().print(table)
     if output is not None:
-        facts = {"device": device, "config": config, "dtype": dtype, "compile": compiled}
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(
             json.dumps({**facts, "tokens": tokens, "steps": numbers}, indent=2) + "\n"

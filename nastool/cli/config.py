@@ -94,9 +94,13 @@ def invoke_file(ctx: click.Context, path: Path, arguments: list[str]) -> Any:
     parent = ctx.find_root()
     group: click.Command = parent.command
     parts = said.split() if isinstance(said, str) else []
+    hint = ""
     for part in parts:
-        found = group.get_command(parent, part) if isinstance(group, click.Group) else None
+        if not isinstance(group, click.Group):
+            break
+        found = group.get_command(parent, part)
         if found is None:
+            hint = f"; {nearest(part, group.list_commands(parent))}"
             break
         group = found
         if isinstance(group, click.Group):
@@ -108,7 +112,7 @@ def invoke_file(ctx: click.Context, path: Path, arguments: list[str]) -> Any:
                 return group.invoke(own)
     raise InvalidInputError(
         f"{document.at(COMMAND)}: expected a command that takes a file of options, such as "
-        f"'search' or 'latency measure', got {said!r}"
+        f"'search' or 'latency measure', got {said!r}{hint}"
     )
 
 

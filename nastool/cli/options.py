@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from nastool.cli import completion
+
+if TYPE_CHECKING:
+    from nastool.store import Store
 
 DEFAULT_STORAGE = "sqlite:///nastool.db"
 
@@ -168,6 +172,13 @@ def storage_option(command: _F) -> _F:
         envvar="NASTOOL_STORAGE",
         help="Database the evaluations are kept in; 'none' keeps them in memory.",
     )(command)
+
+
+def opened_storage(storage: str) -> AbstractContextManager[Store | None]:
+    """The store of ``--storage``; None for ``none``."""
+    from nastool.store import open_store
+
+    return nullcontext() if storage == "none" else open_store(storage)
 
 
 def space_option(command: _F) -> _F:

@@ -6,7 +6,6 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from nastool.cli.measuring import Measuring, measuring_names, measuring_options
-from nastool.cli.options import count
+from nastool.cli.options import count, opened_storage
 from nastool.errors import InvalidInputError
 from nastool.files.reading import is_file, read_text
 from nastool.files.writing import write_whole, writing
@@ -78,7 +77,6 @@ class Refining:
         """
         from nastool.cli.progress import ProgressBar
         from nastool.refinement import refine
-        from nastool.store import open_store
 
         measured = {name: objective.fingerprint for name, objective in objectives.items()}
         content = json.dumps([searched, measured, self.shapes, storage], sort_keys=True)
@@ -99,7 +97,7 @@ class Refining:
                 click.echo(f"round {done.number}: {agreement}", err=True)
 
         with (
-            nullcontext() if storage == "none" else open_store(storage) as store,
+            opened_storage(storage) as store,
             ProgressBar("measuring") as progress,
         ):
             return refine(
@@ -124,11 +122,10 @@ class Refining:
     ) -> Mapping[str, Any]:
         """Measure the front of the last search, too; what is found is also kept in the store."""
         from nastool.cli.progress import ProgressBar
-        from nastool.store import open_store
         from nastool.verification import verify
 
         with (
-            nullcontext() if storage == "none" else open_store(storage) as store,
+            opened_storage(storage) as store,
             ProgressBar("measuring") as progress,
         ):
             found = verify(result, objectives, self.shapes, store, executor, progress)

@@ -11,7 +11,7 @@ from typing import Any
 
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError, in_one_line
 from nastool.executors.base import DEATHS_OF_NOTHING, Executor
-from nastool.executors.loading import positive, read_settings
+from nastool.executors.loading import check_reached, positive, read_settings
 
 _LOOK = 2.0
 """Seconds for which the number of workers is believed."""
@@ -52,6 +52,10 @@ class DaskCluster(Executor):
 
     def _open(self) -> Any:
         if self._client is None:
+            import dask
+
+            if self._address is not None:
+                check_reached("dask", self._address, _PATIENCE)
             # It says in many lines what is said here in one, each part with a level of its own.
             for name in [n for n in logging.root.manager.loggerDict if n.startswith("distributed")]:
                 logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -61,10 +65,13 @@ class DaskCluster(Executor):
                 given = {"processes": True, "threads_per_worker": 1}
                 # Its usual port may be another cluster's.
                 given["dashboard_address"] = "127.0.0.1:0"
+            # Of one's own cluster: what died is ours to try again, shape by shape.
+            tries = {"distributed.scheduler.allowed-failures": 0}
             try:
-                self._client = self._distributed.Client(
-                    self._address, timeout=_PATIENCE, set_as_default=False, **given
-                )
+                with dask.config.set(tries if self._address is None else {}):
+                    self._client = self._distributed.Client(
+                        self._address, timeout=_PATIENCE, set_as_default=False, **given
+                    )
             except Exception as error:
                 raise InvalidInputError(
                     f"executor dask: cannot reach {where}: {in_one_line(error)}"

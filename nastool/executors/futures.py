@@ -42,7 +42,8 @@ class Futures(Executor):
 
     def _running(self) -> Pool:
         if self._pool is None:
-            pool: object = self._make()
+            with naming("executor futures", "could not be made", InvalidInputError):
+                pool: object = self._make()
             if not callable(getattr(pool, "submit", None)):
                 raise InvalidInputError(
                     "futures must be given what makes an executor of concurrent.futures, got "
@@ -52,11 +53,12 @@ class Futures(Executor):
         return self._pool  # type: ignore[return-value]  # just made
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
-        try:
-            return self._running().submit(function, *arguments)
-        except BrokenExecutor:
-            self.close()
-            return self._running().submit(function, *arguments)
+        with naming("executor futures", "took no call"):
+            try:
+                return self._running().submit(function, *arguments)
+            except BrokenExecutor:
+                self.close()
+                return self._running().submit(function, *arguments)
 
     def died(self, error: BaseException) -> str:
         return "a worker of the executor died" if isinstance(error, BrokenExecutor) else ""

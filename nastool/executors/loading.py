@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from nastool.discovery import EXECUTORS
-from nastool.errors import InvalidInputError
+from nastool.errors import InvalidInputError, in_one_line
 from nastool.executors.base import Executor
 from nastool.plugins import make_plugin, parse_spec
 
@@ -59,6 +61,39 @@ def read_settings(
         except ValueError as error:
             raise InvalidInputError(f"{what}: {key}={value} cannot be read: {error}") from error
     return found
+
+
+def check_reached(what: str, address: str, patience: float) -> None:
+    """Check that somebody listens at an address, before an engine says in many lines that not.
+
+    Args:
+        what: Names the executor in messages.
+        address: ``HOST:PORT``, which may begin with ``tcp://`` and the like; of other protocols
+            nothing is known here.
+        patience: Seconds in which somebody must listen.
+
+    Raises:
+        InvalidInputError: It has another form, or nobody listens.
+    """
+    scheme, _, rest = address.rpartition("://")
+    if scheme not in ("", "tcp", "tls", "ray"):
+        return
+    host, _, port = rest.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise InvalidInputError(f"executor {what}: expected an address HOST:PORT, got {address!r}")
+    end = time.monotonic() + patience
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), patience).close()
+        except OSError as error:
+            # A scheduler that has just been started may take a moment.
+            if time.monotonic() >= end:
+                raise InvalidInputError(
+                    f"executor {what}: cannot reach {address}: {in_one_line(error)}"
+                ) from error
+            time.sleep(0.2)
+        else:
+            return
 
 
 def positive(text: str) -> int:

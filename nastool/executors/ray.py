@@ -10,10 +10,13 @@ from typing import Any
 
 from nastool.errors import InvalidInputError, MissingDependencyError, in_one_line
 from nastool.executors.base import DEATHS_OF_NOTHING, Executor
-from nastool.executors.loading import positive, read_settings
+from nastool.executors.loading import check_reached, positive, read_settings
 
 _LOOK = 2.0
 """Seconds for which the size of the cluster is believed."""
+
+_PATIENCE = 10.0
+"""Seconds in which a cluster must answer."""
 
 
 class RayCluster(Executor):
@@ -57,6 +60,8 @@ class RayCluster(Executor):
         if self._call is not None:
             return
         if not self._ray.is_initialized():
+            if self._address not in (None, "auto", "local"):
+                check_reached("ray", self._address, _PATIENCE)
             try:
                 self._ray.init(
                     address=self._address or "local",

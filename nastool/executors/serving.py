@@ -169,6 +169,8 @@ def serve(errand: Errand | Arrived, genotypes: Genotypes, timeout: float | None)
         else:
             found = _in_time(errand, genotypes, timeout)
             if found is None:
+                # The thread that is left has the objective to itself: others get another one.
+                _objectives.pop(getattr(errand, "digest", ""), None)
                 return Answer(is_late=True)
             made = found
         return Answer(made.values, made.messages, time.perf_counter() - began)

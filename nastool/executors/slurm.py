@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from nastool.errors import MissingDependencyError, in_one_line
+from nastool.errors import InvalidInputError, MissingDependencyError, in_one_line, naming
 from nastool.executors.base import Executor
 from nastool.executors.loading import positive, read_settings
 
@@ -66,19 +66,23 @@ class Slurm(Executor):
 
     @property
     def workers(self) -> int:
+        self._open()
         return self._jobs
 
     def _open(self) -> Any:
         if self._engine is None:
-            engine = self._submitit.AutoExecutor(folder=self._folder, cluster=self._cluster)
             given = {_RENAMED.get(key, key): value for key, value in self._parameters.items()}
             named = {k if k in _COMMON else f"slurm_{k}": v for k, v in given.items()}
-            engine.update_parameters(**named)
+            with naming("executor slurm", "cannot be used", InvalidInputError):
+                engine = self._submitit.AutoExecutor(folder=self._folder, cluster=self._cluster)
+                engine.update_parameters(**named)
             self._engine = engine
         return self._engine
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
-        job = self._open().submit(function, *arguments)
+        engine = self._open()
+        with naming("executor slurm", "took no job"):
+            job = engine.submit(function, *arguments)
         future: Future[Any] = Future()
         future.set_running_or_notify_cancel()
         with self._lock:

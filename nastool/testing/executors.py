@@ -156,6 +156,17 @@ class ExecutorConformance(ABC):
         assert "d" in messages[3]
         assert self.gather(executor, "", 3)[0] == [0.0, 2.0, 4.0]
 
+    def test_what_takes_too_long_costs_its_shape_only(
+        self, executor: Executor, plugin: Path
+    ) -> None:
+        if not executor.is_elsewhere:
+            pytest.skip("it has no workers, which could be left behind")
+        self.gather(executor, "2:sleep4", 2)
+        executor.timeout = 1.0
+        values, messages = self.gather(executor, "2:sleep4", 8)
+        assert [k for k, value in enumerate(values) if np.isnan(value)] == [2]
+        assert messages == {2: "took longer than 1 s"}
+
     def test_shapes_may_be_added_while_others_are_under_way(
         self, executor: Executor, plugin: Path
     ) -> None:

@@ -9,12 +9,15 @@ added to buffers that stay.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from nastool_supershaper.carried.shaped_bert import ShapedBertLayer
 
 if TYPE_CHECKING:
     from nastool_supershaper.modeling import SuperShaperLayer
@@ -28,7 +31,7 @@ class LayerGraphs:
 
     Args:
         layers: All layers of the supernet.
-        widths: The widths that a layer can take.
+        config: Its sizes.
         blocks: Blocks of a batch.
         length: Tokens of a block.
         dtype: In which matrix products run: ``float32`` or ``bfloat16``.
@@ -37,7 +40,7 @@ class LayerGraphs:
     def __init__(
         self,
         layers: Sequence[SuperShaperLayer],
-        widths: Sequence[int],
+        config: Any,
         blocks: int,
         length: int,
         dtype: str,
@@ -60,8 +63,14 @@ class LayerGraphs:
         for index, layer in enumerate(layers[:-1]):
             # A layer has one width at a time: its graphs share the memory of their activations.
             capture = _Capture(device)
-            for width in widths:
-                passes = _Passes(self, index, layer, width)
+            for width in config.widths:
+                passes = _Passes(
+                    layer,
+                    width,
+                    _sizes(config, width),
+                    (self._states[index], self._states[index + 1]),
+                    (self._gradients[index], self._gradients[index + 1]),
+                )
                 for _ in range(_WARM_UP):
                     capture.warm_up(passes.forward, passes.backward)
                 self._forward[index, width] = capture(passes.forward)
@@ -120,52 +129,96 @@ class LayerGraphs:
         if values.data_ptr() != buffer.data_ptr():
             buffer.copy_(values)
 
-    def pass_of(self, index: int, layer: SuperShaperLayer, width: int) -> Tensor:
-        """Compute a layer's output from what is to be read there."""
-        # Weights that were cast for one pass must not be taken for those of a later one.
-        with (
-            nullcontext()
-            if self._dtype == torch.float32
-            else torch.autocast(self._device, self._dtype, cache_enabled=False)
-        ):
-            return layer.leave(layer(layer.enter(self._states[index], width), width, None), width)
-
-    def hand_on(self, index: int, output: Tensor) -> None:
-        """Put a layer's output where the next one reads it."""
-        with torch.no_grad():
-            self._states[index + 1].copy_(output)
-
-    def add_up(self, index: int, layer: SuperShaperLayer, output: Tensor) -> None:
-        """Add the gradients of a layer's weights, and put those of its input in their place."""
-        weights = list(layer.parameters())
-        first, *others = torch.autograd.grad(
-            output, [self._states[index], *weights], self._gradients[index + 1]
-        )
-        with torch.no_grad():
-            self._gradients[index].copy_(first)
-            for parameter, gradient in zip(weights, others, strict=True):
-                if parameter.grad is not None:
-                    parameter.grad.add_(gradient)
-
 
 class _Passes:
-    """What is captured of a layer at a width."""
+    """What is captured of a layer at a width.
+
+    Its weights are the parts that such a layer reads, in the number format of the products: each is
+    cast once, and its gradient added straight to where it belongs.
+
+    Args:
+        layer: The layer.
+        width: Its width.
+        sizes: The sizes of its weights at that width, by name.
+        states: What it reads, and where it leaves what the next one reads.
+        gradients: Those of both, in the same order.
+    """
 
     def __init__(
-        self, graphs: LayerGraphs, index: int, layer: SuperShaperLayer, width: int
+        self,
+        layer: SuperShaperLayer,
+        width: int,
+        sizes: Mapping[str, Sequence[int]],
+        states: tuple[Tensor, Tensor],
+        gradients: tuple[Tensor, Tensor],
     ) -> None:
-        self._graphs, self._index, self._layer, self._width = graphs, index, layer, width
+        self._between, self._width = _Between(layer), width
+        self._states, self._gradients = states, gradients
+        named = dict(layer.named_parameters())
+        self._parts = {
+            f"layer.{name}": (named[name], tuple(slice(size) for size in sizes[name]))
+            for name in named
+        }
+        self._weights: dict[str, Tensor] = {}
         self._output: Tensor | None = None
 
     def forward(self) -> None:
-        with torch.enable_grad():
-            self._output = self._graphs.pass_of(self._index, self._layer, self._width)
-        self._graphs.hand_on(self._index, self._output)
+        reads, hands_on = self._states
+        with torch.enable_grad(), _products_in(reads):
+            self._weights = {
+                name: weight.detach()[part].to(reads.dtype).requires_grad_()
+                for name, (weight, part) in self._parts.items()
+            }
+            self._output = functional_call(self._between, self._weights, (reads, self._width))
+        with torch.no_grad():
+            hands_on.copy_(self._output)
 
     def backward(self) -> None:
-        output, self._output = self._output, None
-        if output is not None:
-            self._graphs.add_up(self._index, self._layer, output)
+        if self._output is None:
+            return
+        asked = [self._states[0], *self._weights.values()]
+        first, *others = torch.autograd.grad(self._output, asked, self._gradients[1])
+        self._output, self._weights = None, {}
+        with torch.no_grad():
+            self._gradients[0].copy_(first)
+            for (weight, part), gradient in zip(self._parts.values(), others, strict=True):
+                if weight.grad is not None:
+                    weight.grad[part].add_(gradient)
+
+
+class _Between(nn.Module):
+    """A layer between its bottlenecks, (B, T, D) to (B, T, D)."""
+
+    def __init__(self, layer: SuperShaperLayer) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, hidden: Tensor, width: int) -> Tensor:
+        return self.layer.leave(self.layer(self.layer.enter(hidden, width), width, None), width)
+
+
+def _products_in(state: Tensor) -> AbstractContextManager[Any]:
+    """The context in which a training pass runs; nothing that is cast in it outlives a capture."""
+    if state.dtype == torch.float32:
+        return nullcontext()
+    return torch.autocast(state.device.type, state.dtype, cache_enabled=False)
+
+
+def _sizes(config: Any, width: int) -> Mapping[str, Sequence[int]]:
+    """The sizes of a layer's weights at a width, by name."""
+    size = config.hidden_size
+    with torch.device("meta"):
+        layer = ShapedBertLayer(config, size, width)
+        bottlenecks = {
+            "input_bottleneck": nn.Linear(size, width),
+            "output_bottleneck": nn.Linear(width, size),
+        }
+    beside = {
+        f"{name}.{part}": weight.shape
+        for name, bottleneck in bottlenecks.items()
+        for part, weight in bottleneck.named_parameters()
+    }
+    return {name: weight.shape for name, weight in layer.named_parameters()} | beside
 
 
 class _Capture:

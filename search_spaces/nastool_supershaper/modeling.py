@@ -184,7 +184,7 @@ class SuperShaperModel(SuperShaperPreTrainedModel):
         """
         if self._graphs is None or self._graphs.key != (blocks, length, dtype):
             self._graphs = None
-            self._graphs = LayerGraphs(self.layers, self.config.widths, blocks, length, dtype)
+            self._graphs = LayerGraphs(self.layers, self.config, blocks, length, dtype)
         self._graphs.attach()
 
     def embed(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> Tensor:

@@ -92,6 +92,16 @@ def test_passes_add_the_gradients_of_passes_without(monkeypatch, micro):
         torch.testing.assert_close(ours.double(), theirs.double(), rtol=1e-4, atol=1e-6)
 
 
+def test_passes_in_16_bits_are_those_of_autocast_bit_by_bit(monkeypatch):
+    monkeypatch.setattr(graphs, "_Capture", Repeated)
+    model = supernet()
+    expected = gradients(model, None, "bfloat16")
+    model.supershaper.capture(len(IDS), 16, "bfloat16")
+    names = ["losses", *(name for name, _ in model.named_parameters())] * 2
+    for name, ours, theirs in zip(names, gradients(model, None, "bfloat16"), expected, strict=True):
+        assert torch.equal(ours, theirs), name
+
+
 @on_a_gpu
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_gpu_replays_the_gradients_of_passes_without(dtype):

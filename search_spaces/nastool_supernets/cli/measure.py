@@ -15,7 +15,14 @@ import click
 from nastool.cli import completion
 from nastool.cli.cost import announce, dry_run_option
 from nastool.cli.executing import Executing, executor_options
-from nastool.cli.options import count, parse_time, plugin_option, storage_option, whole
+from nastool.cli.options import (
+    count,
+    opened_storage,
+    parse_time,
+    plugin_option,
+    storage_option,
+    whole,
+)
 from nastool.cli.pages import help_page
 from nastool.errors import InvalidInputError
 from nastool_supernets.cli.supernets import move, torch_needed
@@ -133,7 +140,6 @@ def measure(
         from nastool_supernets.saved import load_supernet
     from nastool.cli.progress import ProgressBar
     from nastool.recipes.fidelity import parse_fidelity
-    from nastool.store import open_store
     from nastool_supernets.genotypes import distinct, rows
     from nastool_supernets.measuring import tables
 
@@ -203,7 +209,7 @@ def measure(
     with (
         executing.opened() as executor,
         shared_work(device) as workers,
-        open_store(storage) if workers.is_first and storage != "none" else nullcontext() as store,
+        opened_storage(storage if workers.is_first else "none") as store,
         ProgressBar("measuring") if workers.is_first else nullcontext() as bar,
     ):
 

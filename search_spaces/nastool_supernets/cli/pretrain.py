@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from nastool_supernets.saved import Checkpoint
     from nastool_supernets.supernet import SingleShape
     from nastool_supernets.training.config import PretrainingConfig
+    from nastool_supernets.training.pace import Pace
 
 _RULES = ("sandwich", "random", "largest")
 _SAMPLINGS = ("uniform", "size-aware")
@@ -305,7 +306,7 @@ def pretrain(
     resume: bool,
     dry_run: bool,
     **overrides: Any,
-) -> float | None:
+) -> Pace | None:
     """Train a supernet: one set of weights for every shape; or one shape alone (--shape).
 
     Start from a BERT checkpoint (--bert), a decoder checkpoint (--from) or random weights
@@ -465,7 +466,7 @@ def pretrain(
         elif saved is None and workers.is_first and not is_made:
             announce(plan_line(config, tokenised.train.shape[1]), limit)
         if dry_run:
-            return pace.seconds(config) if pace is not None else limit
+            return pace
         if workers.is_first and shape is None and config.head_steps >= config.steps > 0:
             say(
                 f"All {config.steps} steps are those of the head stage: only the largest net is "
@@ -494,7 +495,6 @@ def pretrain(
         if workers.is_first:
             say(f"Stopped after step {result.step}; nothing is lost: add --resume to continue")
         raise click.exceptions.Exit(_INTERRUPTED)
-    if not workers.is_first:
-        return None
-    show_made(result, output, is_trained=not is_made)
+    if workers.is_first:
+        show_made(result, output, is_trained=not is_made)
     return None

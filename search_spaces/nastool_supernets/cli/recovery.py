@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import math
 import shutil
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout
-from dataclasses import dataclass
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,32 +16,37 @@ import click
 
 from nastool.cli.cost import announce
 from nastool.errors import InvalidInputError
-from nastool.files.reading import is_file, read_text
+from nastool.files.reading import is_file, read_table
 from nastool.files.tables import csv_text
 from nastool.files.writing import write_whole
 
 if TYPE_CHECKING:
     from nastool_supernets.genotypes import Genotype
     from nastool_supernets.shrinking.campaign import Campaign
+    from nastool_supernets.training.pace import Pace
 
 RANKING, FOLDER, LESSONS = "recovery.csv", "ranking", "lessons"
 """What a folder holds of it."""
 
 RANKED = 8
+
+_PROBED = 4
+"""Blocks a step of the probe."""
+
 _COLUMNS = ("shape", "perplexity", "recovered_perplexity", "steps")
 
 
-def train(arguments: Sequence[str]) -> float | None:
+def train(arguments: Sequence[str]) -> Pace | None:
     """Run ``nastool pretrain``, whatever it says going to stderr.
 
     Returns:
-        With ``--dry-run`` the seconds that it would take.
+        With ``--dry-run`` what was measured of its pace.
     """
     from nastool_supernets.cli.pretrain import pretrain
 
     with redirect_stdout(sys.stderr):
-        seconds: float | None = pretrain.main(list(arguments), standalone_mode=False)
-    return seconds
+        pace: Pace | None = pretrain.main(list(arguments), standalone_mode=False)
+    return pace
 
 
 @dataclass(frozen=True)
@@ -82,10 +86,19 @@ class Recovery:
             scratch: A folder that is there for that time.
             steps: Of the learning.
         """
+        from nastool_supernets.cli.training_options import configuration
+
+        config = replace(configuration(None, {"steps": steps}), head_steps=0)
+        # A few blocks say what many take; what is said of them is not what will be done.
+        words = [*self._arguments(shape, scratch, steps), "--batch-size", str(_PROBED), "--dry-run"]
         try:
-            return train([*self._arguments(shape, scratch, steps), "--dry-run"]) or 0.0
+            with redirect_stderr(io.StringIO()):
+                pace = train(words)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+        if pace is None:
+            return 0.0
+        return replace(pace, step=pace.step * config.batch_size / _PROBED).seconds(config)
 
     def _arguments(self, shape: str, output: Path, steps: int) -> list[str]:
         arguments = ["--steps", str(steps), "--output", str(output), "--corpus", str(self.corpus)]
@@ -174,7 +187,8 @@ def _read(file: Path, steps: int) -> dict[str, tuple[float, float]]:
     if not is_file(file):
         return {}
     found = {}
-    for line, cells in enumerate(csv.DictReader(io.StringIO(read_text(file))), start=2):
+    for line in read_table(file):
+        cells = line.cells
         try:
             if int(cells["steps"]) == steps:
                 found[cells["shape"]] = (
@@ -182,7 +196,9 @@ def _read(file: Path, steps: int) -> dict[str, tuple[float, float]]:
                     math.log(float(cells[_COLUMNS[2]])),
                 )
         except (KeyError, TypeError, ValueError) as error:
-            raise InvalidInputError(f"{file}, line {line}: no recovered shape: {error}") from error
+            raise InvalidInputError(
+                f"{file}, line {line.line}: no recovered shape: {error}"
+            ) from error
     return found
 
 

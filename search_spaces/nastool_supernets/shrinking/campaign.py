@@ -6,8 +6,6 @@ moment and started again measures what one that never stopped would have measure
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +21,7 @@ from nastool.constraint import Constraint
 from nastool.errors import InfeasibleError, InvalidInputError
 from nastool.exact.certificate import Certificate
 from nastool.exact.task import Outcome
-from nastool.files.reading import is_file, read_text
+from nastool.files.reading import is_file, read_table
 from nastool.files.tables import csv_text
 from nastool.files.writing import write_whole
 from nastool.predictors.evaluation import Scores, score
@@ -462,13 +460,14 @@ def read_rows(file: Path, space: SearchSpace) -> dict[Genotype, Row]:
     if not is_file(file):
         return {}
     found = {}
-    for line, cells in enumerate(csv.DictReader(io.StringIO(read_text(file))), start=2):
+    for line in read_table(file):
+        cells = line.cells
         try:
             genotype = row(space.parse(cells["shape"])[0])
             numbers = float(cells["predicted"] or "nan"), float(cells["loss"])
             found[genotype] = Row(int(cells["round"]), *numbers)
         except (KeyError, TypeError, ValueError, InvalidInputError) as error:
-            raise InvalidInputError(f"{file}, line {line}: {error}") from error
+            raise InvalidInputError(f"{file}, line {line.line}: {error}") from error
     return found
 
 

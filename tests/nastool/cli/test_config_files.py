@@ -186,6 +186,17 @@ def test_a_file_for_no_command_is_refused(nastool, command):
     assert "a.toml, line 1: command: expected a command that takes a file" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("command", "near"),
+    [("serach", "search"), ("latency measur", "measure"), ("pretrian", "pretrain")],
+)
+def test_a_misspelt_command_of_a_file_has_a_near_one(nastool, command, near):
+    Path("a.toml").write_text(f'command = "{command}"\n')
+    result = nastool("run", "a.toml")
+    assert result.exit_code == 2
+    assert f"got {command!r}; did you mean {near}?" in result.stderr
+
+
 def test_an_output_never_replaces_the_file_it_was_read_from(nastool):
     Path("a.toml").write_text('space = "toy"\nobjective = ["loss"]\noutput = "a.toml"\n')
     result = nastool("search", "--config", "a.toml")

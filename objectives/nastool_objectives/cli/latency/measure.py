@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ import click
 from nastool.cli import completion
 from nastool.cli.cost import announce, dry_run_option
 from nastool.cli.executing import Executing, executor_options
-from nastool.cli.options import count, plugin_option, storage_option, whole
+from nastool.cli.options import count, opened_storage, plugin_option, storage_option, whole
 from nastool.cli.pages import help_page
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.files.writing import owned
@@ -135,7 +134,6 @@ def measure(
     from nastool.deployment import Workload
     from nastool.files.reading import is_file
     from nastool.plugins import load_device, load_space
-    from nastool.store import open_store
     from nastool_objectives.latency.campaign import Plan, run
     from nastool_objectives.latency.elsewhere import DeviceRecipe, Elsewhere
     from nastool_objectives.latency.fitting import check_fit, keep
@@ -195,7 +193,7 @@ def measure(
         announce(_what(card, genotypes, visits), seconds)
         return
     with (
-        nullcontext() if storage == "none" else open_store(storage) as store,
+        opened_storage(storage) as store,
         owned(folder, "campaign", say=lambda line: click.echo(line, err=True)),
     ):
         card = _begin(folder, card)
