@@ -53,7 +53,13 @@ TESTS = {
     "strategies/ranking": ("strategies/test_ranking", "strategies/test_evolution"),
     "strategies/tpe": ("strategies/test_tpe",),
     "strategies/variation": ("strategies/test_variation", "strategies/test_evolution"),
-    "store/*": ("test_store", "test_store_sharing", "test_store_damage", "test_study"),
+    "store/*": (
+        "test_store",
+        "test_store_sharing",
+        "test_store_damage",
+        "test_study",
+        "test_flowing",
+    ),
     "integrations/optuna_export": ("integrations/test_optuna_export",),
 }
 """Modules, and the tests nearest to them."""

@@ -15,7 +15,7 @@ from nastool import flowing
 from nastool.errors import InvalidInputError, StoreError
 from nastool.executors import Serial
 from nastool.objective import Kind, Objective, Provenance
-from nastool.problem import Problem
+from nastool.problem import CostObjective, Problem
 from nastool.store import open_store
 from nastool.store.sharing import NOBODY, new_owner
 from nastool.study import Study
@@ -238,6 +238,25 @@ def test_who_does_not_join_must_wait_for_those_who_share(tmp_path):
         store.delete("shared")
         with pytest.raises(StoreError, match="continued or deleted"), store.turn(key, 5, "x"):
             pass
+
+
+def test_a_lease_is_of_one_study(tmp_path):
+    url = f"sqlite:///{tmp_path}/studies.db"
+    space = Widths()
+    problem = Problem(space, (CostObjective(space.costs["params"], space),))
+    with open_store(url) as store:
+        keys = []
+        for name in ("first", "second"):
+            Study(problem, "random", store, name).run(5, join=True)
+            keys.append(store.load(name).key)
+        # A process of one name in both: what it has of one says nothing of the other.
+        for key in (*keys, keys[0]):
+            with store.turn(key, 5, "elsewhere") as turn:
+                held = {"elsewhere": (space.smallest[None], 60.0)}
+                turn.commit(turn.stored.batch, None, 1.0, "", held)
+            with store.turn(key, 5, "elsewhere") as turn:
+                assert turn.leases == []
+        assert [len(store.leases(key)) for key in keys] == [1, 1]
 
 
 def test_a_process_of_this_machine_that_has_ended_is_known_to_have(tmp_path):
