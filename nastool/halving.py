@@ -44,7 +44,7 @@ def halve(
     store: Store | str,
     search: Searched,
     promote: Promoted,
-    executor: Executor | None = None,
+    executor: Executor | str | None = None,
 ) -> Steps:
     """Search at the first step of a recipe's fidelity, and take what may be on the front on.
 

@@ -38,7 +38,7 @@ def search(
     study: str = "",
     progress: Progress | None = None,
     until: Until | None = None,
-    executor: Executor | None = None,
+    executor: Executor | str | None = None,
     known: Known | str | None = None,
     fidelity: str = "",
 ) -> Result:
@@ -60,7 +60,8 @@ def search(
         progress: Told after every batch.
         until: Asked between batches whether to end before the budget, e.g.
             `nastool.stopping.Patience`.
-        executor: Where objectives run that are not cheap; in this process by default.
+        executor: Where objectives run that are not cheap, or its name, such as ``processes:4``; in
+            this process by default.
         known: What it begins with and need not pay for: a table, a study of the store, or values.
         fidelity: Steps of a setting of one objective, such as ``blocks=16,64,256``: the search is
             on the first, and what may be on the front goes on to the next, see `nastool.halving`;
@@ -113,7 +114,7 @@ def _halved(
     batch_size: int | None,
     progress: Progress | None,
     until: Until | None,
-    executor: Executor | None,
+    executor: Executor | str | None,
 ) -> Result:
     """Search at the first step of the fidelity, take what may be on the front on to the last."""
 

@@ -16,7 +16,7 @@ from nastool.batches import BatchEvaluator
 from nastool.course import Course
 from nastool.errors import InvalidInputError, StoreError
 from nastool.evaluations import Evaluations
-from nastool.executors import MOMENT, Executor, Serial
+from nastool.executors import MOMENT, Executor, Serial, load_executor
 from nastool.flowing import MOMENT_SHARED, Alone, Flow, Shared
 from nastool.interrupt import Interrupt
 from nastool.keeping import Keeper
@@ -76,7 +76,8 @@ class Study:
         seed: Given to a strategy that is made here; else only recorded.
         description: JSON values, kept with the study, from which a command line can build problem
             and strategy again.
-        executor: Where objectives run that are not cheap; in this process by default.
+        executor: Where objectives run that are not cheap, as an executor, or as its name, such as
+            ``processes:4``, which is then closed after every run; in this process by default.
         known: Evaluations that the study begins with, whose strategy is told of them: no budget is
             spent on them. As they are, or as the text of a table or of a study in the store, see
             `nastool.known.find_known`.
@@ -95,7 +96,7 @@ class Study:
         seed: int = 0,
         *,
         description: Mapping[str, Any] | None = None,
-        executor: Executor | None = None,
+        executor: Executor | str | None = None,
         known: Known | str | None = None,
     ) -> None:
         if isinstance(strategy, str):
@@ -123,7 +124,9 @@ class Study:
 
             opened = store if isinstance(store, Store) else open_store(store)
             self._keeper = Keeper(opened)
-        self._opened, self._executor = opened, executor or Serial()
+        self._closes = isinstance(executor, str)
+        made = load_executor(executor) if isinstance(executor, str) else executor
+        self._opened, self._executor = opened, made or Serial()
         if isinstance(known, str):
             known = find_known(known, problem, self._opened)
         self._known = known
@@ -144,7 +147,7 @@ class Study:
         store: Store | str | None = None,
         *,
         problem: Problem | None = None,
-        executor: Executor | None = None,
+        executor: Executor | str | None = None,
         known: Known | None = None,
     ) -> Self:
         """The study that a recipe describes, with what the store already holds of it.
@@ -334,6 +337,8 @@ class Study:
             raise
         finally:
             self._flow = None
+            if self._closes:
+                self._executor.close()
         if flow is not None:
             flow.close(stop_reason)
         self._stop_reason = stop_reason

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -44,8 +45,9 @@ class Measuring:
 
         given: dict[str, str] = {}
         for text in self.texts:
-            metric, equals, objective = text.rpartition("=")
-            given[metric if equals else text] = objective if equals else ""
+            # Either may have brackets with settings in them.
+            match = re.fullmatch(r"((?:\[.*?\]|[^=\[])*)=(.*)", text)
+            given[match[1] if match else text] = match[2] if match else ""
         measured, skipped = measurers(problem, self.settings, given)
         for name, reason in skipped.items():
             click.echo(f"{name} is not measured: {reason}", err=True)

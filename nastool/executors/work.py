@@ -89,6 +89,11 @@ class Work:
         shared_by: int = 1,
         moment: float = MOMENT,
     ) -> None:
+        if not isinstance(executor, Executor):
+            raise InvalidInputError(
+                "an executor must be one (nastool.executors.load_executor makes one from its "
+                f"name), got {executor!r}"
+            )
         self._executor = executor
         self._moment = moment
         self._shared_by = shared_by

@@ -30,6 +30,8 @@ def check_size(name: str, value: int, least: int = 1) -> None:
         value: Its value.
         least: The smallest that makes sense.
     """
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise InvalidInputError(f"{name} must be a whole number, got {value!r}")
     if value < least:
         raise InvalidInputError(f"{name} must be at least {least}, got {value}")
     if value > MOST_AT_ONCE:

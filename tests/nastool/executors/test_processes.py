@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -341,3 +342,35 @@ def test_ctrl_c_to_the_whole_group_keeps_what_is_evaluated(tmp_path):
     reason, count = out.splitlines()[-1].split()
     assert (reason, errors, process.returncode) == ("interrupted", "", 0)
     assert 0 < int(count) < 500
+
+
+def test_a_study_takes_an_executor_by_its_name():
+    problem = Problem(Line(), (Scripted(),))
+    study = Study(problem, "random", executor="processes:1")
+    assert len(study.run(4, 2)) == 4
+    # It can be used again, and is closed after each run.
+    assert len(study.run(6, 2)) == 6
+    assert not study._executor._idle
+    with pytest.raises(InvalidInputError, match="pending must be a whole number, got '3'"):
+        study.run(9, pending="3")
+    with pytest.raises(InvalidInputError, match="unknown executor 'nonsense'"):
+        Study(problem, "random", executor="nonsense")
+    with pytest.raises(InvalidInputError, match=r"an executor must be one .* got 4"):
+        Study(problem, "random", executor=4).run(2, 2)
+
+
+def test_addresses_are_tried_before_an_engine_is():
+    from nastool.executors.loading import check_reached
+
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        port = listening.getsockname()[1]
+        check_reached("dask", f"tcp://127.0.0.1:{port}", 1)
+        check_reached("ray", f"127.0.0.1:{port}", 1)
+    with pytest.raises(InvalidInputError, match=f"executor ray: cannot reach 127.0.0.1:{port}: "):
+        check_reached("ray", f"127.0.0.1:{port}", 0)
+    for wrong in ("nonsense", "tcp://host", "host:x", "host:0", "host:70000", ":80"):
+        with pytest.raises(InvalidInputError, match="expected an address HOST:PORT, got"):
+            check_reached("dask", wrong, 0)
+    check_reached("dask", "ucx://anything", 0)
