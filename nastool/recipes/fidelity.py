@@ -42,6 +42,8 @@ class Fidelity:
         read = sum(n * k for n, k in zip(counts, self.numbers, strict=True))
         saved = 1 - read / max(counts[0] * self.numbers[-1], 1)
         what = "tokens" if self.key == "blocks" else self.key
+        if saved < 0:
+            return f"Shapes by {self.key}: {parts}; {-saved:.0%} more {what} than all at once"
         return f"Shapes by {self.key}: {parts}; {saved:.0%} of the {what} saved"
 
 

@@ -51,6 +51,8 @@ def test_the_front_is_that_of_measuring_all_on_all(seed):
     assert saved > 0.1
     said = parse_fidelity("blocks=16,64,256").said(counts)
     assert said.endswith(f"{counts[2]} on 256; {saved:.0%} of the tokens saved")
+    said = parse_fidelity("blocks=1,2").said([12, 12])
+    assert said == "Shapes by blocks: 12 on 1, 12 on 2; 50% more tokens than all at once"
 
 
 def test_few_shapes_and_values_that_are_none_end_too():
