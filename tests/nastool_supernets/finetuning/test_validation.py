@@ -682,7 +682,7 @@ def test_the_store_knows_what_was_validated(validate, study):
         (("--tasks", "nothing"), "--tasks: unknown task 'nothing'; known: mnli"),
         (
             ("--shape", "largst"),
-            "--shape: expected widths or one of smallest, largest, knee, got 'largst'",
+            "smallest, largest, knee, a bound on a metric, got 'largst'",
         ),
         (("--shape", "4-5"), "--shape: layer_2 must be one of 4, 8, 16, got '5'"),
         (("--pretrain-steps", "5"), "expected --mode partial or scratch"),
