@@ -383,7 +383,7 @@ def pretrain(
                 tokenizer, start.model, output, corpus_folder, saved is not None
             )
         # What cannot be trained is told before hours of tokenising.
-        check_device(device)
+        check_device(device, cuda_graphs=bool(overrides["cuda_graphs"]))
         torch.manual_seed(seed)
         opened, shape = start.open(saved)
         if shape is not None:

@@ -48,19 +48,24 @@ def move(model: torch.nn.Module, device: str | None) -> None:
         model.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
 
 
-def check_device(device: str) -> None:
+def check_device(device: str, *, cuda_graphs: bool = False) -> None:
     """Check that a device is there.
 
     Args:
         device: As torch names it.
+        cuda_graphs: Whether it has to capture CUDA graphs.
 
     Raises:
-        InvalidInputError: If there is no such device.
+        InvalidInputError: If there is no such device, or it captures none.
     """
     import torch
 
+    from nastool_supernets.supernet import check_captures
+
     with _using(device):
         torch.empty(0, device=device)
+    if cuda_graphs:
+        check_captures(torch.device(device))
 
 
 def _using(device: str | None) -> AbstractContextManager[None]:

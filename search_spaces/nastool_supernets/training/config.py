@@ -159,6 +159,8 @@ class PretrainingConfig:
         if self.cuda_graphs and (self.compile or self.gradient_checkpointing):
             beside = "compile" if self.compile else "gradient_checkpointing"
             raise InvalidInputError(f"cuda_graphs: expected no {beside} beside it")
+        if self.cuda_graphs and is_alone:
+            raise InvalidInputError("cuda_graphs: expected a supernet, got one shape alone")
         if self.head_learning_rate is not None and self.head_steps == 0:
             raise InvalidInputError("head_learning_rate: expected head_steps of at least 1, got 0")
 

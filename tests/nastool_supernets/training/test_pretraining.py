@@ -658,6 +658,14 @@ class TestCommand:
             ([], "expected exactly one of --from, --bert, --size and --supernet, got 0"),
             (["--config", "tiny", "--clip-norm", "0"], "clip_norm must be a finite number above 0"),
             (
+                ["--config", "tiny", "--cuda-graphs", "--device", "cpu"],
+                "cuda_graphs: expected a CUDA device, got cpu",
+            ),
+            (
+                ["--config", "tiny", "--cuda-graphs", "--shape", "largest"],
+                "cuda_graphs: expected a supernet, got one shape alone",
+            ),
+            (
                 ["--config", "tiny", "--head-learning-rate", "1e-4", "--head-steps", "0"],
                 "head_steps of",
             ),
