@@ -63,7 +63,8 @@ _PROBE = 20.0
     groups={
         "Where it starts": (
             "--bert --from --size --supernet --family --widths --layers --ffn-choices --kv-choices "
-            "--no-skip --order --shape --study --storage --teacher --teacher-cache --reorder"
+            "--head-choices --no-skip --order --shape --study --storage --teacher "
+            "--teacher-cache --reorder"
         ),
         "Text": (
             "--text --dataset --text-field --streaming --max-tokens --corpus --tokenizer "
@@ -309,7 +310,7 @@ def pretrain(
 ) -> Pace | None:
     """Train a supernet: one set of weights for every shape; or one shape alone (--shape).
 
-    Start from a BERT checkpoint (--bert), a decoder checkpoint (--from) or random weights
+    Start from a BERT checkpoint (--bert), a checkpoint to be sliced (--from) or random weights
     (--size); FAMILY says which architecture where that is not clear. Ctrl-C stops after the step
     and saves; --resume continues as if the run had never stopped. On several devices: torchrun
     --nproc-per-node 8 -m nastool pretrain ...; each process then takes its share of every batch.
