@@ -71,6 +71,7 @@ def training_rule(
         LargestOnly,
         RandomOnly,
         Runs,
+        Sampling,
         Sandwich,
         SizeAware,
         Uniform,
@@ -84,8 +85,12 @@ def training_rule(
     if random_shapes is not None:
         settings["n_random"] = random_shapes
     if sampling is not None:
-        samplings = {"uniform": Uniform, "size-aware": SizeAware, "runs": Runs}
-        settings["sampling"] = samplings[sampling]()
+        drawn: dict[str, Sampling] = {
+            "uniform": Uniform(),
+            "size-aware": SizeAware(),
+            "runs": Runs(),
+        }
+        settings["sampling"] = drawn[sampling]
     if kind is LargestOnly and settings:
         option = "--random-shapes" if random_shapes is not None else "--sampling"
         raise InvalidInputError(f"{option}: expected a rule with random subnets")
