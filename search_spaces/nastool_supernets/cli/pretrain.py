@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from nastool_supernets.training.pace import Pace
 
 _RULES = ("sandwich", "random", "largest")
-_SAMPLINGS = ("uniform", "size-aware")
+_SAMPLINGS = ("uniform", "size-aware", "runs")
 _INTERRUPTED = 130
 
 _WORTH_TIMING = 200
@@ -209,7 +209,7 @@ _PROBE = 20.0
 @click.option(
     "--sampling",
     type=click.Choice(_SAMPLINGS),
-    help="Draw widths evenly, or sizes (size-aware). Default: uniform.",
+    help="Draw widths evenly, sizes (size-aware), or runs of like layers. Default: uniform.",
 )
 @click.option(
     "--distil",

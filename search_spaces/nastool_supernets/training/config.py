@@ -14,6 +14,7 @@ from nastool_supernets.training.rules import (
     LargestOnly,
     OneShape,
     RandomOnly,
+    Runs,
     Sandwich,
     SizeAware,
     TrainingRule,
@@ -215,7 +216,7 @@ class PretrainingConfig:
         values = {name: value for name, value in described.items() if name in names}
         rule = dict(values.get("rule", Sandwich().describe()))
         kinds = {kind.__name__: kind for kind in (Sandwich, RandomOnly, LargestOnly, OneShape)}
-        samplings = {kind.__name__: kind for kind in (Uniform, SizeAware)}
+        samplings = {kind.__name__: kind for kind in (Uniform, SizeAware, Runs)}
         try:
             kind = kinds[rule.pop("name")]
             if "sampling" in rule:
