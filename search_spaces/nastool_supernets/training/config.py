@@ -157,9 +157,8 @@ class PretrainingConfig:
                     f"{name}: expected a rule that trains the largest subnet in every step, got "
                     f"{type(self.rule).__name__}"
                 )
-        if self.cuda_graphs and (self.compile or self.gradient_checkpointing):
-            beside = "compile" if self.compile else "gradient_checkpointing"
-            raise InvalidInputError(f"cuda_graphs: expected no {beside} beside it")
+        if self.cuda_graphs and self.gradient_checkpointing:
+            raise InvalidInputError("cuda_graphs: expected no gradient_checkpointing beside it")
         if self.cuda_graphs and is_alone:
             raise InvalidInputError("cuda_graphs: expected a supernet, got one shape alone")
         if self.head_learning_rate is not None and self.head_steps == 0:
