@@ -17,6 +17,7 @@ SHELVES = {
     "nastool_supernets": "search_spaces",
     "nastool_supershaper": "search_spaces",
     "nastool_decoder": "search_spaces",
+    "nastool_encoder": "search_spaces",
     "nastool_objectives": "objectives",
 }
 

@@ -13,6 +13,7 @@ SHELVES = {
     "nastool_supernets": ROOT / "search_spaces",
     "nastool_supershaper": ROOT / "search_spaces",
     "nastool_decoder": ROOT / "search_spaces",
+    "nastool_encoder": ROOT / "search_spaces",
     "nastool_objectives": ROOT / "objectives",
 }
 USERS = ("tests", "benchmarks", "examples", "integrations")

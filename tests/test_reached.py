@@ -16,6 +16,7 @@ SHELVES = {
     "nastool_supernets": ROOT / "search_spaces",
     "nastool_supershaper": ROOT / "search_spaces",
     "nastool_decoder": ROOT / "search_spaces",
+    "nastool_encoder": ROOT / "search_spaces",
     "nastool_objectives": ROOT / "objectives",
 }
 FRONT_DOORS = ("nastool", "nastool.plugins", "nastool.testing")

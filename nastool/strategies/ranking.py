@@ -41,37 +41,43 @@ def leading(evaluations: Evaluations, n: int) -> NDArray[np.int64]:
     Evolution asks for them after every few children, and few of a population are among them.
     """
     points = evaluations.objectives
-    if points.shape[1] == 2 and len(points) and not evaluations.total_violation.any():
-        return _leading_pairs(points, n)
+    limits = evaluations.violations
+    if points.shape[1] == 2 and len(points) and (not limits.size or (limits <= 0).all()):
+        order = np.lexsort((points[:, 1], points[:, 0]))
+        ordered = points.take(order, axis=0)
+        # A failed one is of no front, and of equal ones all are on a front or none is.
+        same = ordered[1:] == ordered[:-1]
+        if not (same[:, 0] & same[:, 1]).any() and np.isfinite(ordered.sum()):
+            return _leading_pairs(order, ordered, n)
     return np.argsort(ranking(evaluations))
 
 
-def _leading_pairs(points: NDArray[np.float64], n: int) -> NDArray[np.int64]:
-    """The rows of the first fronts of feasible points (p, 2) with at least n of them, in order."""
-    x, y = points.T
-    order = np.lexsort((y, x))
-    x, y = x[order], y[order]
+def _leading_pairs(
+    order: NDArray[np.int64], points: NDArray[np.float64], n: int
+) -> NDArray[np.int64]:
+    """The rows of the first fronts with at least n of them, in the order of `ranking`.
+
+    Args:
+        order: Rows of the points, shape (p,).
+        points: Different ones, by the first number and then by the second, shape (p, 2).
+        n: How many are wanted.
+    """
     found: list[NDArray[np.int64]] = []
     while n > 0 and len(order):
-        kept = new_lows(y)
-        # Of equal points, which stand together, all are on the front or none is.
-        equal = np.flatnonzero((x[1:] == x[:-1]) & (y[1:] == y[:-1])) + 1
-        for row in equal.tolist():
-            kept[row] = kept[row - 1]
-        rows, across, down = order[kept], x[kept], y[kept]
-        crowding = np.full(len(rows), np.inf)
+        kept = new_lows(points[:, 1])
+        rows, across = order[kept], points[kept]
+        crowding = np.empty(len(rows))
+        crowding[:] = np.inf
         if len(rows) > 2:
-            crowding[1:-1] = (across[2:] - across[:-2]) / (across[-1] - across[0] or 1.0)
-            downwards = np.lexsort((rows, down))
-            down = down[downwards]
-            gaps = np.full(len(rows), np.inf)
-            gaps[downwards[1:-1]] = (down[2:] - down[:-2]) / (down[-1] - down[0] or 1.0)
-            crowding += gaps
+            # Along a front one number rises while the other falls.
+            gaps = np.abs(across[2:] - across[:-2]) / np.abs(across[-1] - across[0])
+            crowding[1:-1] = gaps[:, 0] + gaps[:, 1]
         found.append(rows[np.lexsort((rows, -crowding))])
         n -= len(rows)
-        left = ~kept
-        order, x, y = order[left], x[left], y[left]
-    return found[0] if len(found) == 1 else np.concatenate(found)
+        if n > 0:
+            left = ~kept
+            order, points = order[left], points[left]
+    return found[0] if len(found) == 1 else np.concatenate([order[:0], *found])
 
 
 def _crowding(points: NDArray[np.float64], fronts: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -48,17 +48,18 @@ def change_one_gene(
         by_steps: Whether an ordered gene takes a neighbouring choice instead of any other.
     """
     changed = genotypes.copy()
-    free = np.flatnonzero(space.cardinalities > 1)
+    free = space.free
     if not len(free):
         return changed
     rows = np.arange(len(genotypes))
-    columns = free[rng.integers(0, len(free), size=len(rows))]
+    drawn = rng.random((2, len(rows)))
+    columns = free[(drawn[0] * len(free)).astype(np.int64)]
     if by_steps:
         mask = np.zeros(genotypes.shape, dtype=bool)
         mask[rows, columns] = True
         return step_genes(space, genotypes, mask, rng)
     sizes = space.cardinalities[columns]
-    shift = 1 + (rng.random(len(rows)) * (sizes - 1)).astype(np.int64)
+    shift = 1 + (drawn[1] * (sizes - 1)).astype(np.int64)
     changed[rows, columns] = (genotypes[rows, columns] + shift) % sizes
     return changed
 

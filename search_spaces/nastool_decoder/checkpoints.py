@@ -1,132 +1,55 @@
-"""Checkpoints of transformers that supernets start from: which there are, and what they need."""
+"""Decoders that supernets start from: which there are, and what they need."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM
-from transformers.utils import logging
+from transformers import AutoModelForCausalLM
 
-from nastool.errors import InvalidInputError, one_line
-from nastool.files.reading import is_file, is_folder
-from nastool_decoder.decoder_config import DecoderConfig
-from nastool_decoder.modeling import MOST_CHOICES, Decoder, levels
-from nastool_decoder.space import ARCHITECTURES, DecoderSpace, spread
+from nastool.errors import InvalidInputError
+from nastool_decoder.modeling import Decoder
+from nastool_decoder.space import ARCHITECTURES, DecoderSpace
+from nastool_supernets.family import Options
+from nastool_supernets.slicing.checkpoints import (
+    chosen,
+    read_config,
+    read_model,
+    skeleton,
+    supernet_of,
+)
 
 _FULL = "full_attention"
 
-_FORGOTTEN = ("_name_or_path", "dtype", "torch_dtype", "transformers_version", "auto_map")
-"""What a configuration says of the files that it was read from."""
+_WHAT = "causal language model"
 
 
-def from_checkpoint(
-    path: str, ffns: str | None = None, kvs: str | None = None, *, skips: bool = True
-) -> Decoder:
+def from_checkpoint(path: str, choices: Options, *, skips: bool = True) -> Decoder:
     """Make a supernet whose largest subnet is a checkpoint, bit for bit.
 
     Args:
         path: A folder, or a model on the hub.
-        ffns: How many feed-forward sizes a layer can have, or these with commas between; None for
-            eight.
-        kvs: The same for key-value groups.
+        choices: See `SlicedFamily.read`.
         skips: Whether layers can do without attention, without feed-forward block, or without both.
 
     Raises:
         InvalidInputError: There is no such model, or one that cannot be sliced.
     """
     config = _config(path)
-    logging.disable_progress_bar()
-    auto: Any = AutoModelForCausalLM
-    with one_line(f"--from: no causal language model can be read from {path}", InvalidInputError):
-        lm, loading = auto.from_pretrained(
-            path, dtype=torch.float32, attn_implementation="sdpa", output_loading_info=True
-        )
-    for what in ("missing_keys", "mismatched_keys"):
-        if loading.get(what):
-            first = min(map(str, loading[what]))
-            raise InvalidInputError(
-                f"--from: expected the weights of a causal language model in {path}, got none "
-                f"for {first}"
-            )
+    lm: Any = read_model(path, AutoModelForCausalLM, _WHAT)
     sizes = _sizes(config, lm) | {"tied": int(lm.lm_head.weight is lm.model.embed_tokens.weight)}
-    sizes |= _chosen(sizes, ffns, kvs, skips=skips)
-    kept = {k: v for k, v in lm.config.to_dict().items() if k not in _FORGOTTEN}
-    own = {
-        name: [levels(range(sizes[parts]), [size for size in sizes[sorts] if size])]
-        * sizes["layers"]
-        for name, parts, sorts in (("kv_levels", "groups", "kvs"), ("ffn_levels", "ffn", "ffns"))
-    }
-    # What the checkpoint was trained on reaches as far as its positions.
-    trained = sizes["positions"]
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        model = Decoder(
-            DecoderConfig(checkpoint=kept, sizes=sizes, trained_positions=trained, **own)
-        )
-    model.lm = lm
-    return model.eval()
+    sizes |= chosen(DecoderSpace, sizes, choices, skips)
+    return supernet_of(Decoder, lm, sizes)
 
 
-def space_of(
-    path: str, ffns: str | None = None, kvs: str | None = None, *, skips: bool = True
-) -> DecoderSpace:
+def space_of(path: str, choices: Options, *, skips: bool = True) -> DecoderSpace:
     """The space of the supernet that a checkpoint becomes, from its configuration alone.
 
     Args and errors are those of `from_checkpoint`.
     """
     config = _config(path)
-    auto: Any = AutoModelForCausalLM
-    with (
-        one_line(f"--from: no causal language model can be read from {path}", InvalidInputError),
-        torch.random.fork_rng(devices=[]),
-        torch.device("meta"),
-    ):
-        sizes = _sizes(config, auto.from_config(config))
-    return DecoderSpace(**sizes, **_chosen(sizes, ffns, kvs, skips=skips))
-
-
-def _chosen(
-    sizes: Mapping[str, Any], ffns: str | None, kvs: str | None, *, skips: bool
-) -> dict[str, Any]:
-    return {
-        "ffns": choices("--ffn-choices", ffns, sizes["ffn"], skips=skips),
-        "kvs": choices("--kv-choices", kvs, sizes["groups"], skips=skips),
-    }
-
-
-def choices(option: str, text: str | None, most: int, *, skips: bool) -> tuple[int, ...]:
-    """Read how many sizes there are, or which.
-
-    Args:
-        option: What asks for them.
-        text: A number, or sizes with commas between; None for eight.
-        most: The size of the checkpoint, which is always one of them.
-        skips: Whether 0 is one of them, too.
-
-    Raises:
-        InvalidInputError: It is neither, or names a size that there is not.
-    """
-    words = (text or "8").split(",")
-    if not all(word.strip().isdecimal() and len(word) < 10 for word in words):
-        raise InvalidInputError(
-            f"{option}: expected a number, or sizes with commas between, got {text!r:.100}"
-        )
-    numbers = [int(word) for word in words]
-    if len(numbers) == 1:
-        if not 1 <= numbers[0] <= MOST_CHOICES:
-            raise InvalidInputError(
-                f"{option}: expected 1 to {MOST_CHOICES} sizes, got {numbers[0]}"
-            )
-        sizes = set(spread(most, numbers[0]))
-    else:
-        sizes = {*numbers, most} - {0}
-        if max(sizes) > most or len(sizes) > MOST_CHOICES:
-            raise InvalidInputError(
-                f"{option}: expected at most {MOST_CHOICES} sizes of at most {most}, got {text}"
-            )
-    return tuple(sorted({0, *sizes} if skips else sizes))
+    sizes = _sizes(config, skeleton(path, config, AutoModelForCausalLM, _WHAT))
+    return DecoderSpace(**sizes, **chosen(DecoderSpace, sizes, choices, skips))
 
 
 def _config(path: str) -> Any:
@@ -135,24 +58,7 @@ def _config(path: str) -> Any:
     Raises:
         InvalidInputError: There is none.
     """
-    folder = Path(path)
-    if is_folder(folder) and not is_file(folder / "config.json"):
-        raise InvalidInputError(
-            f"--from: expected a checkpoint of transformers, but {folder / 'config.json'} does "
-            "not exist"
-        )
-    with one_line(f"--from: no checkpoint of transformers at {path}", InvalidInputError):
-        config: Any = AutoConfig.from_pretrained(path)
-    if config.model_type not in ARCHITECTURES:
-        raise InvalidInputError(
-            f"--from: expected a model of type {', '.join(ARCHITECTURES)}, got {path}, which is of "
-            f"type {config.model_type}"
-        )
-    if getattr(config, "quantization_config", None) is not None:
-        raise InvalidInputError(
-            f"--from: the weights must be plain numbers, got {path}, which is quantised: give the "
-            "checkpoint that it was made from"
-        )
+    config = read_config(path, ARCHITECTURES)
     if getattr(config, "is_heterogeneous", False) or "per_layer_config" in config.__dict__:
         raise InvalidInputError(
             f"--from: the layers must be alike, got {path}, whose layers differ (per_layer_config)"

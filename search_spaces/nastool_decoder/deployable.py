@@ -12,9 +12,9 @@ from transformers.cache_utils import DynamicCache
 
 from nastool.deployment import Deployment, Workload
 from nastool.space import Architecture
-from nastool_decoder.decoder_config import stock_config
 from nastool_decoder.shapes import make, shape_config
 from nastool_supernets.deployment.random_weights import fill, random_tensors, random_texts
+from nastool_supernets.slicing.config import stock_config
 
 if TYPE_CHECKING:
     from nastool_decoder.space import DecoderSpace

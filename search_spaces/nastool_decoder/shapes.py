@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import transformers
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from nastool.errors import InvalidInputError, one_line
-from nastool.files.reading import read_json_object
 from nastool.quiet import quiet
 from nastool.space import Architecture
 from nastool_decoder.carried.shaped_decoder import MODELS
-from nastool_decoder.decoder_config import stock_config
+from nastool_supernets.slicing import shapes
+from nastool_supernets.slicing.config import stock_config
+from nastool_supernets.slicing.modeling import Kept, Sliced
 
 if TYPE_CHECKING:
-    from nastool_decoder.modeling import Decoder, Slices
     from nastool_decoder.space import DecoderSpace
 
 _LISTS = ("layer_types", "no_rope_layers")
@@ -35,7 +33,7 @@ def shape_config(
         space: Its space.
         shape: Groups and feed-forward size of every layer; layers without both are left out.
     """
-    pairs = [(int(kv), int(ffn)) for kv, ffn in zip(shape[::2], shape[1::2], strict=True)]
+    pairs = shapes.pairs_of(shape)
     kept = [index for index, pair in enumerate(pairs) if any(pair)]
     own: dict[str, Any] = {
         "num_hidden_layers": len(kept),
@@ -83,72 +81,15 @@ def make(config: Any, *, is_uniform: bool) -> PreTrainedModel:
         return shaped
 
 
-def cut_out(
-    model: Decoder, shape: Architecture, slices: Sequence[tuple[Slices | None, Slices | None]]
-) -> PreTrainedModel:
+def cut_out(model: Sliced, shape: Architecture, kept: Sequence[Kept]) -> PreTrainedModel:
     """Cut a shape out of a supernet.
 
     Args:
         model: The supernet's weights.
         shape: Groups and feed-forward size of every layer.
-        slices: What every layer keeps of its heads and of its channels.
+        kept: What every layer keeps of its heads and of its channels.
     """
-    config, is_uniform = shape_config(model.config.checkpoint, model.space, shape)
-    made: Any = make(config, is_uniform=is_uniform)
-    made = made.to(model.device, model.dtype)
-    kept = [index for index, pair in enumerate(slices) if any(part is not None for part in pair)]
-    for name, target in made.named_parameters():
-        place, _, inner = name.removeprefix("model.layers.").partition(".")
-        if name.startswith("model.layers."):
-            index = kept[int(place)]
-            part = slices[index]["mlp." in inner]
-            weight = model.layers[index].get_parameter(inner)
-            source = weight if part is None else part.cut(inner, weight)
-        else:
-            source = model.lm.get_parameter(name)
-        target.data = source.detach().clone()
-    cut: PreTrainedModel = made.requires_grad_(True).train(model.training)
-    return cut
-
-
-def shape_of(model: PreTrainedModel) -> Architecture:
-    """Groups and feed-forward size of every layer of the net that a shape was cut out of.
-
-    Args:
-        model: A shape, or any model of an architecture of ours, which is its own net.
-    """
-    config: Any = model.config
-    if (shape := getattr(config, "shape", None)) is not None:
-        return tuple(shape)
-    return (config.num_key_value_heads, config.intermediate_size) * config.num_hidden_layers
-
-
-def load_shape(folder: Path) -> PreTrainedModel:
-    """Load a shape, or a checkpoint, in float32 and in evaluation mode, by nastool's own code.
-
-    Args:
-        folder: Its folder.
-
-    Raises:
-        InvalidInputError: It is damaged, or no causal language model.
-    """
-    content = read_json_object(folder / "config.json")
-    names = content.get("architectures")
-    name = str(names[0]) if isinstance(names, list) and names else ""
-    kind: Any = MODELS.get(name)
-    if kind is None and name.endswith("ForCausalLM"):
-        kind = getattr(transformers, name, None)
-    if kind is None:
-        raise InvalidInputError(
-            f"{folder}: expected a causal language model, got architectures {names}"
-        )
-    with one_line(f"{folder} holds no model that can be read", InvalidInputError):
-        loaded, loading = kind.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="sdpa", output_loading_info=True
-        )
-    for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if loading.get(what):
-            first = min(map(str, loading[what]))
-            raise InvalidInputError(f"{folder}: the weights have {what.replace('_', ' ')}: {first}")
-    shape: PreTrainedModel = loaded.eval()
-    return shape
+    space = cast("DecoderSpace", model.space)
+    config, is_uniform = shape_config(model.config.checkpoint, space, shape)
+    made = make(config, is_uniform=is_uniform)
+    return shapes.cut_out(model, made, kept, "model.layers.", ("mlp.",))

@@ -35,6 +35,8 @@ class LayerGraphs:
         blocks: Blocks of a batch.
         length: Tokens of a block.
         dtype: In which matrix products run: ``float32`` or ``bfloat16``.
+        backend: What torch.compile makes the kernels by, as it names it, a graph a width for all
+            layers; None for torch's own.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class LayerGraphs:
         blocks: int,
         length: int,
         dtype: str,
+        backend: str | None = None,
     ) -> None:
         weight = layers[0].query.weight
         kind, device = getattr(torch, dtype), weight.device
@@ -59,12 +62,14 @@ class LayerGraphs:
         self.attach()
         self._forward: dict[tuple[int, int], Callable[[], None]] = {}
         self._backward: dict[tuple[int, int], Callable[[], None]] = {}
+        run = _between(layers[0], backend)
         gc.collect()
         for index, layer in enumerate(layers[:-1]):
             # A layer has one width at a time: its graphs share the memory of their activations.
             capture = _Capture(device)
             for width in config.widths:
                 passes = _Passes(
+                    run,
                     layer,
                     width,
                     _sizes(config, width),
@@ -137,6 +142,7 @@ class _Passes:
     cast once, and its gradient added straight to where it belongs.
 
     Args:
+        run: Computes any layer, with the weights that it is given.
         layer: The layer.
         width: Its width.
         sizes: The sizes of its weights at that width, by name.
@@ -146,13 +152,14 @@ class _Passes:
 
     def __init__(
         self,
+        run: Callable[[Mapping[str, Tensor], Tensor, int], Tensor],
         layer: SuperShaperLayer,
         width: int,
         sizes: Mapping[str, Sequence[int]],
         states: tuple[Tensor, Tensor],
         gradients: tuple[Tensor, Tensor],
     ) -> None:
-        self._between, self._width = _Between(layer), width
+        self._run, self._width = run, width
         self._states, self._gradients = states, gradients
         named = dict(layer.named_parameters())
         self._parts = {
@@ -169,7 +176,7 @@ class _Passes:
                 name: weight.detach()[part].to(reads.dtype).requires_grad_()
                 for name, (weight, part) in self._parts.items()
             }
-            self._output = functional_call(self._between, self._weights, (reads, self._width))
+            self._output = self._run(self._weights, reads, self._width)
         with torch.no_grad():
             hands_on.copy_(self._output)
 
@@ -195,6 +202,25 @@ class _Between(nn.Module):
 
     def forward(self, hidden: Tensor, width: int) -> Tensor:
         return self.layer.leave(self.layer(self.layer.enter(hidden, width), width, None), width)
+
+
+def _between(
+    layer: SuperShaperLayer, backend: str | None
+) -> Callable[[Mapping[str, Tensor], Tensor, int], Tensor]:
+    """What computes any layer between its bottlenecks, compiled where a backend is named."""
+    module = _Between(layer)
+
+    def run(weights: Mapping[str, Tensor], hidden: Tensor, width: int) -> Tensor:
+        computed: Tensor = functional_call(module, dict(weights), (hidden, width))
+        return computed
+
+    if backend is None:
+        return run
+    # Not dynamic: a graph with the width as a variable would be one slow graph for all.
+    compiled: Callable[[Mapping[str, Tensor], Tensor, int], Tensor] = torch.compile(
+        run, backend=backend, dynamic=False
+    )
+    return compiled
 
 
 def _products_in(state: Tensor) -> AbstractContextManager[Any]:

@@ -154,26 +154,25 @@ class SuperShaperModel(SuperShaperPreTrainedModel):
         self.layers = cast("Sequence[SuperShaperLayer]", layers)
         self.gradient_checkpointing = False
         self._run = SuperShaperLayer.__call__
-        self._graphs: LayerGraphs | None = None
+        self._backend, self._graphs = cast("str | None", None), cast("LayerGraphs | None", None)
         self.post_init()
 
     def compile_layers(self, backend: str = "inductor") -> None:
         """Compile what the layers of a whole forward pass run: a graph a width, shared by all.
 
-        The last layer of a masked pass has graphs of its own. Batches of other sizes are compiled
-        anew, so that sizes should not change.
+        The last layer of a masked pass has graphs of its own. Batches of other sizes have, too.
 
         Args:
             backend: As torch.compile names it.
         """
         limits = torch._dynamo.config  # noqa: SLF001 - where torch keeps its limit
-        needed = 4 * len(self.config.widths)
-        limits.recompile_limit = max(limits.recompile_limit, needed)
+        limits.recompile_limit = max(limits.recompile_limit, 4 * len(self.config.widths))
         # Not dynamic: a graph with the width as a variable would be one slow graph for all.
+        self._backend = backend
         self._run = torch.compile(SuperShaperLayer.forward, backend=backend, dynamic=False)
 
     def capture(self, blocks: int, length: int, dtype: str) -> None:
-        """Let training passes without padding run by CUDA graphs.
+        """Let training passes without padding run by CUDA graphs, of compiled layers if any.
 
         The same up to rounding: bottlenecks are not merged. Batches of other sizes run as ever.
 
@@ -184,7 +183,8 @@ class SuperShaperModel(SuperShaperPreTrainedModel):
         """
         if self._graphs is None or self._graphs.key != (blocks, length, dtype):
             self._graphs = None
-            self._graphs = LayerGraphs(self.layers, self.config, blocks, length, dtype)
+            sizes = (self.config, blocks, length, dtype)
+            self._graphs = LayerGraphs(self.layers, *sizes, self._backend)
         self._graphs.attach()
 
     def embed(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> Tensor:

@@ -48,12 +48,14 @@ def make_net(model, by="none", **choices):
 
     from nastool_decoder.checkpoints import from_checkpoint
     from nastool_decoder.nets import DecoderSupernet
-    from nastool_decoder.ordering import order
+    from nastool_supernets.slicing.ordering import order
 
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
-        made = from_checkpoint(folder, **choices)
+        made = DecoderSupernet(
+            from_checkpoint(folder, {f"{part}_choices": text for part, text in choices.items()})
+        )
     if by != "none":
         ids = torch.randint(5, 50, (4, 12), generator=torch.Generator().manual_seed(1))
         order(made, ids, ids, by)
-    return DecoderSupernet(made)
+    return made

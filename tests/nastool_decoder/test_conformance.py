@@ -16,7 +16,7 @@ class TestLlama(SupernetConformance):
     tolerance = 1e-5
 
     def make(self):
-        return make_net(checkpoint(self.kind), self.by, ffns="8,16,24")
+        return make_net(checkpoint(self.kind), self.by, ffn="8,16,24")
 
     def reference(self, net):
         return checkpoint(self.kind).double()

@@ -13,16 +13,15 @@ transformers = pytest.importorskip("transformers")
 from nastool.cli.main import main  # noqa: E402
 from nastool.errors import InvalidInputError  # noqa: E402
 from nastool.plugins import load_space  # noqa: E402
-from nastool_decoder.checkpoints import choices, from_checkpoint  # noqa: E402
-from nastool_decoder.modeling import levels  # noqa: E402
-from nastool_decoder.ordering import importances  # noqa: E402
-from nastool_decoder.shapes import load_shape  # noqa: E402
-from nastool_decoder.space import spread  # noqa: E402
+from nastool_decoder.checkpoints import from_checkpoint  # noqa: E402
+from nastool_decoder.family import Decoder  # noqa: E402
 from nastool_supernets.corpus.masked_text import mask_files  # noqa: E402
 from nastool_supernets.corpus.tokenizer import load_tokenizer as tokenizer_of  # noqa: E402
 from nastool_supernets.family import net_of  # noqa: E402
 from nastool_supernets.measuring.perplexities import perplexities  # noqa: E402
 from nastool_supernets.saved import save_model  # noqa: E402
+from nastool_supernets.slicing.choices import levels, read_choices, spread  # noqa: E402
+from nastool_supernets.slicing.ordering import importances  # noqa: E402
 from tests.nastool_decoder.conftest import KINDS, checkpoint, make_net  # noqa: E402
 
 IDS = torch.randint(5, 50, (2, 9), generator=torch.Generator().manual_seed(0))
@@ -33,7 +32,7 @@ GENOTYPES = ((1, 1, 2, 3), (0, 2, 2, 0), (0, 0, 2, 1), (1, 2, 1, 2), (0, 0, 0, 0
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_architecture_ships_in_plain_transformers(kind, tmp_path):
     model = checkpoint(kind)
-    net = make_net(model, "activation", ffns="8,16,24")
+    net = make_net(model, "activation", ffn="8,16,24")
     largest = tuple(net.space.largest.tolist())
     assert torch.equal(net.logits(ALL, largest), model(IDS).logits)
     for number, genotype in enumerate(GENOTYPES):
@@ -44,7 +43,7 @@ def test_any_architecture_ships_in_plain_transformers(kind, tmp_path):
         loaded = transformers.AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
         expected = net.logits(ALL, genotype)
         assert torch.equal(loaded(IDS).logits, expected)
-        assert torch.equal(load_shape(folder)(IDS).logits, expected)
+        assert torch.equal(Decoder().load_shape(folder)(IDS).logits, expected)
         counted = net.space.costs["params"].evaluate(np.array([genotype]))[0]
         assert counted == sum(p.numel() for p in loaded.parameters())
         pairs = {*zip(genotype[::2], genotype[1::2], strict=True)} - {(0, 0)}
@@ -55,7 +54,7 @@ def test_any_architecture_ships_in_plain_transformers(kind, tmp_path):
 
 
 def test_generate_with_a_cache_is_the_sliced_net():
-    net = make_net(checkpoint("llama"), "loss", ffns="8,16,24")
+    net = make_net(checkpoint("llama"), "loss", ffn="8,16,24")
     for genotype in GENOTYPES:
         shape, text = net.extract(genotype), IDS
         made = shape.generate(
@@ -70,7 +69,7 @@ def test_generate_with_a_cache_is_the_sliced_net():
 
 
 def test_whether_this_transformers_builds_layers_that_differ_by_itself(tmp_path):
-    net = make_net(checkpoint("llama"), ffns="8,16,24")
+    net = make_net(checkpoint("llama"), ffn="8,16,24")
     genotype = (2, 1, 2, 3)
     save_model(net.extract(genotype), tmp_path)
     config = transformers.AutoConfig.from_pretrained(tmp_path, trust_remote_code=False)
@@ -90,7 +89,7 @@ def test_whether_this_transformers_builds_layers_that_differ_by_itself(tmp_path)
 def test_hidden_states_of_the_largest_are_those_of_the_checkpoint():
     from nastool_supernets.corpus.targets import Targets
 
-    net = make_net(checkpoint("llama"), kvs="2", ffns="2")
+    net = make_net(checkpoint("llama"), kv="2", ffn="2")
     targets = Targets.of(torch.where(IDS > 20, IDS, -100))
     found = net.predict(net.embed(IDS), targets, tuple(net.space.largest), states=True)
     expected = checkpoint("llama")(input_ids=IDS, output_hidden_states=True).hidden_states[1:-1]
@@ -105,7 +104,7 @@ def test_the_next_token_is_timed_as_it_is_served(genotype):
     from nastool.plugins import load_device
     from nastool_decoder.deployable import Decoding
 
-    space = make_net(checkpoint("llama"), kvs="2", ffns="2").space
+    space = make_net(checkpoint("llama"), kv="2", ffn="2").space
     chosen = getattr(space, genotype) if isinstance(genotype, str) else np.array(genotype)
     deployment = space.deploy(chosen, Workload(2, 7))
     after = deployment.following
@@ -132,7 +131,7 @@ def test_the_next_token_is_timed_as_it_is_served(genotype):
 def test_flops_and_cache_are_those_that_are_counted():
     from torch.utils.flop_counter import FlopCounterMode
 
-    net = make_net(checkpoint("llama", max_position_embeddings=256), ffns="8,16,24")
+    net = make_net(checkpoint("llama", max_position_embeddings=256), ffn="8,16,24")
     ids = torch.randint(5, 50, (1, 128))
     for genotype in (*GENOTYPES, tuple(net.space.largest.tolist())):
         shape = net.extract(genotype)
@@ -159,7 +158,7 @@ def test_slices_keep_what_matters_most():
     model.model.layers[0].mlp.down_proj.weight.data[:, 3] = 0
     model.model.layers[1].self_attn.o_proj.weight.data[:, :16] = 0
     for by in ("activation", "loss"):
-        net = make_net(model, by, ffns="23,24")
+        net = make_net(model, by, ffn="23,24")
         config = net.model.config
         assert config.ffn_levels[0] == "0" * 3 + "1" + "0" * 20
         assert config.kv_levels[1] == "10"
@@ -170,7 +169,7 @@ def test_slices_keep_what_matters_most():
 def test_first_order_importance_is_that_of_autograd():
     net = make_net(checkpoint("llama"))
     labels = IDS.roll(-1, 1)
-    found = importances(net.model, IDS, labels, "loss")["ffn_levels"]
+    found = importances(net, IDS, labels, "loss")["ffn_levels"]
     layer, channel, step = 1, 5, 1e-3
     weight = net.model.layers[layer].mlp.down_proj.weight
     largest = tuple(net.space.largest.tolist())
@@ -192,13 +191,13 @@ def test_choices():
     assert spread(1536, 8) == tuple(range(192, 1537, 192))
     assert spread(3, 8) == (1, 2, 3)
     assert spread(24, 4) == (8, 16, 24) or len(spread(24, 4)) <= 4
-    assert choices("--ffn-choices", "8,16", 24, skips=True) == (0, 8, 16, 24)
-    assert choices("--ffn-choices", None, 24, skips=False)[0] > 0
+    assert read_choices("--ffn-choices", "8,16", 24, skips=True) == (0, 8, 16, 24)
+    assert read_choices("--ffn-choices", None, 24, skips=False)[0] > 0
     assert levels([2, 0, 1], [1, 3]) == "110"
     for text in ("0", "a", "8,25", "99", ""):
         if text:
             with pytest.raises(InvalidInputError, match="--ffn-choices"):
-                choices("--ffn-choices", text, 24, skips=True)
+                read_choices("--ffn-choices", text, 24, skips=True)
 
 
 def test_a_space_is_read_back_from_its_name():
@@ -222,7 +221,7 @@ def test_what_cannot_be_sliced_is_told_in_a_line(change, said, tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | change))
     with pytest.raises(InvalidInputError, match=said) as raised:
-        from_checkpoint(str(tmp_path))
+        from_checkpoint(str(tmp_path), {})
     assert "\n" not in str(raised.value)
 
 
@@ -277,11 +276,11 @@ def test_from_a_checkpoint_to_a_recovered_shape(tmp_path, monkeypatch):
     assert "--distil-hidden: hidden states" in nastool(
         f"{kept} --distil-hidden --shape {first} --output third", 2
     )
-    loaded = load_shape(tmp_path / "recovered")
+    loaded = Decoder().load_shape(tmp_path / "recovered")
     assert type(loaded).__name__ == "ShapedLlamaForCausalLM"
     exported = f"export --supernet net --shape {shape} --to small"
     nastool(exported)
-    assert type(load_shape(tmp_path / "small")).__name__ == "LlamaForCausalLM"
+    assert type(Decoder().load_shape(tmp_path / "small")).__name__ == "LlamaForCausalLM"
     assert "trust_remote_code" not in (tmp_path / "small" / "README.md").read_text()
     # Layers that differ, in half the precision, as they run elsewhere.
     exported = f"export --supernet net --shape {first} --to half --text text.txt --limit 4"
@@ -293,7 +292,7 @@ def test_from_a_checkpoint_to_a_recovered_shape(tmp_path, monkeypatch):
     assert "predicted tokens of text.txt" in report["measured_on"]
     half = transformers.AutoModelForCausalLM.from_pretrained("half", trust_remote_code=True)
     assert half.dtype == torch.bfloat16
-    found = net_of(load_shape(tmp_path / "half"))
+    found = net_of(Decoder().load_shape(tmp_path / "half"))
     ids, labels, _ = mask_files(
         ["text.txt"], tokenizer_of("half"), found.model.config, "half", blocks=4, task="causal-lm"
     )
@@ -308,7 +307,7 @@ def test_from_a_checkpoint_to_a_recovered_shape(tmp_path, monkeypatch):
 def test_a_net_on_the_hub_is_a_space(hub, tmp_path):
     from nastool.publishing import publish
 
-    net = make_net(checkpoint("llama"), ffns="8,16,24")
+    net = make_net(checkpoint("llama"), ffn="8,16,24")
     save_model(net.model, tmp_path)
     publish(tmp_path, "me/decoder")
     assert load_space("decoder[hf://me/decoder]").fingerprint == net.space.fingerprint

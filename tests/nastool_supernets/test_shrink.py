@@ -276,6 +276,37 @@ def test_draws_near_a_shape_change_so_many_genes_and_no_more():
     assert found.values[0] == pytest.approx(form.predict(every[keeps & near]).min())
 
 
+@pytest.mark.parametrize("apart", [True, False])
+def test_costs_that_tell_neighbours_not_apart_are_bounded_as_others_are(apart):
+    from nastool.chain import ChainCost
+    from nastool.predictors.separable import Separable
+    from nastool_supernets.shrinking.blocks import optimum
+    from tests.nastool.exact.test_separable import Blocks
+
+    space = Blocks(6, 4)
+    rng = np.random.default_rng(4)
+    for cost in list(space.costs.values()):
+        # What a layer of two genes has, whatever both of them are.
+        steps = [
+            step + rng.integers(0, 900, step.shape) if i % 2 == 0 or not apart else step
+            for i, step in enumerate(cost.steps)
+        ]
+        space.costs[cost.name] = ChainCost(cost.name, cost.first, tuple(steps))
+    form = Separable(tuple(rng.normal(size=(6, 4))))
+    start = tuple(space.sample(1, rng)[0].tolist())
+    every = space.enumerate()
+    bounds = [parse_constraint("params<=9500"), parse_constraint("cache<=9700")]
+    keeps = [space.costs[b.metric].evaluate(every) <= b.bound for b in bounds]
+    assert 0 < np.sum(keeps[0] & keeps[1]) < np.sum(keeps[0]) < len(every)
+    near = (every != np.array(start)).sum(axis=1) <= 3
+    for wanted, kept in ((bounds[:1], keeps[0]), (bounds, keeps[0] & keeps[1])):
+        for around in (None, (start, 3)):
+            within = kept if around is None else kept & near
+            found = optimum(space, form, wanted, around)
+            assert found.values[0] == pytest.approx(form.predict(every[within]).min())
+            assert found.genotypes[0].tolist() in every[within].tolist()
+
+
 @pytest.fixture
 def llama(tmp_path):
     """A folder with a tiny checkpoint of transformers and a text for it."""

@@ -102,6 +102,27 @@ def test_passes_in_16_bits_are_those_of_autocast_bit_by_bit(monkeypatch):
         assert torch.equal(ours, theirs), name
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+def test_compiled_layers_share_a_graph_a_width(monkeypatch):
+    monkeypatch.setattr(graphs, "_Capture", Repeated)
+    model = supernet()
+    expected = gradients(model)
+    made = []
+
+    def backend(module, inputs):
+        made.append(len(inputs))
+        return module
+
+    model.supershaper.compile_layers(backend)
+    model.supershaper.capture(len(IDS), 16, "float32")
+    # Two layers at each of three widths.
+    assert len(made) == len(WIDTHS)
+    for ours, theirs in zip(gradients(model), expected, strict=True):
+        torch.testing.assert_close(ours.double(), theirs.double(), rtol=1e-4, atol=1e-6)
+    # And the last layer's, which is outside of the graphs.
+    assert len(made) == 2 * len(WIDTHS)
+
+
 @on_a_gpu
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_gpu_replays_the_gradients_of_passes_without(dtype):
@@ -120,5 +141,5 @@ def test_bad_input_is_named():
     alone = net_of(supernet().extract((8, 8, 8)))
     with pytest.raises(InvalidInputError, match="expected a supernet that has them, got Shaped"):
         alone.capture(4, 16, "float32")
-    with pytest.raises(InvalidInputError, match="cuda_graphs: expected no compile beside it"):
-        replace(PretrainingConfig(), cuda_graphs=True, compile=True)
+    with pytest.raises(InvalidInputError, match="cuda_graphs: expected no gradient_checkpointing"):
+        replace(PretrainingConfig(), cuda_graphs=True, gradient_checkpointing=True)

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from nastool_supernets.training.pace import Pace
 
 _RULES = ("sandwich", "random", "largest")
-_SAMPLINGS = ("uniform", "size-aware")
+_SAMPLINGS = ("uniform", "size-aware", "runs")
 _INTERRUPTED = 130
 
 _WORTH_TIMING = 200
@@ -63,7 +63,7 @@ _PROBE = 20.0
     groups={
         "Where it starts": (
             "--bert --from --size --supernet --family --widths --layers --ffn-choices --kv-choices "
-            "--no-skip --order --shape --study --storage --teacher --teacher-cache --reorder"
+            "--head-choices --no-skip --order --shape --study --storage --reorder"
         ),
         "Text": (
             "--text --dataset --text-field --streaming --max-tokens --corpus --tokenizer "
@@ -78,7 +78,7 @@ _PROBE = 20.0
             "--warmup-steps --bottleneck-rate --head-rate --clip-norm --masking-rate --head-steps "
             "--head-learning-rate --seed"
         ),
-        "Distillation": "--distil --temperature --distil-hidden",
+        "Distillation": "--teacher --teacher-cache --distil --temperature --distil-hidden",
         "Machine": "--device --dtype --compile --cuda-graphs --gradient-checkpointing --peak-flops "
         "--tracker",
     },
@@ -208,7 +208,7 @@ _PROBE = 20.0
 @click.option(
     "--sampling",
     type=click.Choice(_SAMPLINGS),
-    help="Draw widths evenly, or sizes (size-aware). Default: uniform.",
+    help="Draw widths evenly, sizes (size-aware), or runs of like layers. Default: uniform.",
 )
 @click.option(
     "--distil",
@@ -309,10 +309,10 @@ def pretrain(
 ) -> Pace | None:
     """Train a supernet: one set of weights for every shape; or one shape alone (--shape).
 
-    Start from a BERT checkpoint (--bert), a decoder checkpoint (--from) or random weights
-    (--size); FAMILY says which architecture where that is not clear. Ctrl-C stops after the step
-    and saves; --resume continues as if the run had never stopped. On several devices: torchrun
-    --nproc-per-node 8 -m nastool pretrain ...; each process then takes its share of every batch.
+    Start from a BERT (--bert), a checkpoint to slice (--from) or random weights (--size); FAMILY
+    says which architecture where that is not clear. Ctrl-C stops after the step and saves; --resume
+    goes on as if it had never stopped. On several devices: torchrun --nproc-per-node 8 -m nastool
+    pretrain ...; each process then takes its share of every batch.
     """
     with torch_needed():
         import torch

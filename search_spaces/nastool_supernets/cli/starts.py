@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from nastool.cli.config import OpenCommand
-from nastool.errors import InvalidInputError
+from nastool.errors import InvalidInputError, one_line
 from nastool.files.reading import is_file, read_json_object
 from nastool_supernets.family import Family, families, find_family
 
@@ -32,22 +32,24 @@ class TrainingCommand(OpenCommand):
 
 
 def family_options() -> list[click.Option]:
-    """The further options of all families.
+    """The further options of all families; one that several have in common is there once.
 
     Raises:
-        InvalidInputError: Two families have the same one.
+        InvalidInputError: Two families mean something else by the same one.
     """
-    owners: dict[str, str] = {}
+    owners: dict[str, tuple[str, click.Option]] = {}
     options: list[click.Option] = []
     for family in families():
         for option in family.options():
-            for flag in option.opts:
-                if (other := owners.setdefault(flag, family.name)) != family.name:
+            known = [owners.setdefault(flag, (family.name, option)) for flag in option.opts]
+            for flag, (other, first) in zip(option.opts, known, strict=True):
+                if first.to_info_dict() != option.to_info_dict():
                     raise InvalidInputError(
                         f"option {flag} must be of one family of supernets, got {other} and "
                         f"{family.name}"
                     )
-            options.append(option)
+            if all(first is option for _, first in known):
+                options.append(option)
     return options
 
 
@@ -96,9 +98,10 @@ class Start:
             InvalidInputError: Nothing says which, or what does is contradicted.
         """
         family = self._family(saved)
+        own = {option.name for option in family.options()}
         for other in families():
             for option in other.options():
-                if other.name != family.name and _is_given(self.options.get(str(option.name))):
+                if option.name not in own and _is_given(self.options.get(str(option.name))):
                     raise InvalidInputError(
                         f"{option.opts[0]}: expected a {other.name} net, got {family.name}"
                     )
@@ -117,9 +120,9 @@ class Start:
         if self.family_name is not None:
             return find_family(self.family_name)
         known = families()
-        for family in known:
-            if any(self.options.get(name) is not None for name in family.starts):
-                return family
+        starting = [f for f in known if any(self.options.get(name) for name in f.starts)]
+        if starting:
+            return starting[0] if len(starting) == 1 else _of_type(starting, str(self.model))
         having = [family for family in known if self.size in family.sizes]
         # A file of sizes may be of any family that starts from random weights.
         having = having or [family for family in known if family.sizes] or [*known]
@@ -259,6 +262,25 @@ class Start:
                     f"{option.opts[0]}: the run trains one shape, which has none"
                 )
         return load_shape(saved.path)
+
+
+def _of_type(families_of: list[Family], model: str) -> Family:
+    """Which of the families that start alike a model is of, by the type that it says.
+
+    Raises:
+        InvalidInputError: None, or there is no such model.
+    """
+    from transformers import PretrainedConfig
+
+    with one_line(f"no checkpoint of transformers at {model}", InvalidInputError):
+        kind = PretrainedConfig.get_config_dict(model)[0].get("model_type")
+    for family in families_of:
+        if kind in family.shape_types:
+            return family
+    known = ", ".join(kind for family in families_of for kind in family.shape_types)
+    raise InvalidInputError(
+        f"expected a model of type {known}, got {model}, which is of type {kind}"
+    )
 
 
 def _is_given(value: object) -> bool:

@@ -65,11 +65,13 @@ def training_rule(
         preset: Name of the preset, whose kind of rule holds where none is named.
         name: sandwich, random or largest.
         random_shapes: Random subnets a step.
-        sampling: uniform or size-aware.
+        sampling: uniform, size-aware or runs.
     """
     from nastool_supernets.training.rules import (
         LargestOnly,
         RandomOnly,
+        Runs,
+        Sampling,
         Sandwich,
         SizeAware,
         Uniform,
@@ -83,7 +85,12 @@ def training_rule(
     if random_shapes is not None:
         settings["n_random"] = random_shapes
     if sampling is not None:
-        settings["sampling"] = SizeAware() if sampling == "size-aware" else Uniform()
+        drawn: dict[str, Sampling] = {
+            "uniform": Uniform(),
+            "size-aware": SizeAware(),
+            "runs": Runs(),
+        }
+        settings["sampling"] = drawn[sampling]
     if kind is LargestOnly and settings:
         option = "--random-shapes" if random_shapes is not None else "--sampling"
         raise InvalidInputError(f"{option}: expected a rule with random subnets")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -23,13 +23,13 @@ from nastool.constraint import Constraint, limits
 from nastool.errors import InfeasibleError, InvalidInputError
 from nastool.exact.chains import integer_chain
 from nastool.exact.dynamic import solve_chain
-from nastool.exact.forms import separable_cost
 from nastool.exact.separable import SeparableTask, Sum, solve_separable
 from nastool.exact.task import Bound, Outcome
 from nastool.predictors.additive import AdditiveScores
 from nastool.predictors.separable import Separable
 from nastool.space import Genotypes, SearchSpace
 from nastool_supernets.genotypes import Genotype
+from nastool_supernets.shrinking.together import Together
 
 Floats = NDArray[np.float64]
 
@@ -280,7 +280,7 @@ def check_bounds(
 
     Raises:
         InvalidInputError: One is on something that the space does not count, or they do not add up
-            gene by gene.
+            over a few genes at a time.
     """
     costs = space.costs if costs is None else costs
     for bound in bounds:
@@ -298,7 +298,7 @@ def check_bounds(
         if isinstance(cost, ConditionalCost):
             raise InvalidInputError(f"--max: {bound.metric} of {space.name} must be one chain")
     names = list(dict.fromkeys(bound.metric for bound in bounds))
-    if len(names) > 1 and any(_separable(costs, name) is None for name in names):
+    if len(names) > 1 and Together.of(space, [_chain(costs, name) for name in names]) is None:
         raise InvalidInputError(
             f"--max: expected one bound, for costs of {space.name} do not add up gene by gene, got "
             f"{', '.join(names)}"
@@ -323,9 +323,8 @@ def check_feasible(
     optimum(space, nothing, bounds, costs=costs)
 
 
-def _separable(costs: Costs, name: str) -> Separable | None:
-    cost = costs[name]
-    return None if isinstance(cost, ConditionalCost) else separable_cost(cost)
+def _chain(costs: Costs, name: str) -> ChainCost:
+    return cast("ChainCost", costs[name])  # checked before
 
 
 def optimum(
@@ -341,7 +340,8 @@ def optimum(
         space: Searched.
         function: The loss.
         bounds: On costs.
-        near: A shape, and how many of its genes may differ; for costs that add up gene by gene.
+        near: A shape, and how many of its genes may differ; for costs that add up over a few genes
+            at a time.
         costs: By name; those of the space by default.
 
     Raises:
@@ -350,36 +350,40 @@ def optimum(
     """
     costs = space.costs if costs is None else costs
     check_bounds(space, bounds, costs)
-    sums = [] if near is None else [_different(space, *near)]
-    for name in dict.fromkeys(bound.metric for bound in bounds):
-        cost, (lower, upper) = _separable(costs, name), limits(bounds, name)
-        if cost is None:
-            outcome = _chained(space, function, costs[name], upper)
-            break
-        sums.append(Sum(cost, lower=lower, upper=upper))
+    names = list(dict.fromkeys(bound.metric for bound in bounds))
+    together = Together.of(space, [_chain(costs, name) for name in names])
+    if together is None:
+        (name,) = names
+        outcome = _chained(space, function, _chain(costs, name), limits(bounds, name)[1])
     else:
-        outcome = solve_separable(SeparableTask(Sum(function), tuple(sums)))
+        sums = []
+        if near is not None:
+            sums.append(Sum(together.separable(_different(space, near[0])), upper=near[1]))
+        for name in names:
+            lower, upper = limits(bounds, name)
+            sums.append(Sum(together.chain(_chain(costs, name)), lower=lower, upper=upper))
+        task = SeparableTask(Sum(together.separable(function)), tuple(sums))
+        outcome = solve_separable(task)
+        outcome = replace(outcome, genotypes=together.apart(outcome.genotypes))
     if not len(outcome.genotypes):
         said = ", ".join(map(str, bounds))
         raise InfeasibleError(f"no shape of {space.name} keeps {said}")
     return outcome
 
 
-def _different(space: SearchSpace, genotype: Genotype, most: int) -> Sum:
-    """How many genes differ from a shape, at most so many."""
+def _different(space: SearchSpace, genotype: Genotype) -> Separable:
+    """How many genes differ from a shape."""
     sizes = space.cardinalities.tolist()
-    terms = tuple(
-        (np.arange(size) != own).astype(np.float64)
-        for size, own in zip(sizes, genotype, strict=True)
+    return Separable(
+        tuple(
+            (np.arange(size) != own).astype(np.float64)
+            for size, own in zip(sizes, genotype, strict=True)
+        )
     )
-    return Sum(Separable(terms), upper=most)
 
 
-def _chained(
-    space: SearchSpace, function: Separable, bounded: ChainCost | ConditionalCost, upper: float
-) -> Outcome:
+def _chained(space: SearchSpace, function: Separable, cost: ChainCost, upper: float) -> Outcome:
     """The optimum where the one cost that is bounded is a sum of terms in neighbouring genes."""
-    cost = cast("ChainCost", bounded)
     first, *others = function.terms
     before = space.cardinalities.tolist()
     steps = tuple(np.tile(t, (k, 1)) for t, k in zip(others, before, strict=False))

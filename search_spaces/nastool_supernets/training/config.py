@@ -14,6 +14,7 @@ from nastool_supernets.training.rules import (
     LargestOnly,
     OneShape,
     RandomOnly,
+    Runs,
     Sandwich,
     SizeAware,
     TrainingRule,
@@ -156,9 +157,8 @@ class PretrainingConfig:
                     f"{name}: expected a rule that trains the largest subnet in every step, got "
                     f"{type(self.rule).__name__}"
                 )
-        if self.cuda_graphs and (self.compile or self.gradient_checkpointing):
-            beside = "compile" if self.compile else "gradient_checkpointing"
-            raise InvalidInputError(f"cuda_graphs: expected no {beside} beside it")
+        if self.cuda_graphs and self.gradient_checkpointing:
+            raise InvalidInputError("cuda_graphs: expected no gradient_checkpointing beside it")
         if self.cuda_graphs and is_alone:
             raise InvalidInputError("cuda_graphs: expected a supernet, got one shape alone")
         if self.head_learning_rate is not None and self.head_steps == 0:
@@ -215,7 +215,7 @@ class PretrainingConfig:
         values = {name: value for name, value in described.items() if name in names}
         rule = dict(values.get("rule", Sandwich().describe()))
         kinds = {kind.__name__: kind for kind in (Sandwich, RandomOnly, LargestOnly, OneShape)}
-        samplings = {kind.__name__: kind for kind in (Uniform, SizeAware)}
+        samplings = {kind.__name__: kind for kind in (Uniform, SizeAware, Runs)}
         try:
             kind = kinds[rule.pop("name")]
             if "sampling" in rule:

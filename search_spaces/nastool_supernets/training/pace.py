@@ -252,7 +252,7 @@ def _compile_all(run: Run) -> None:
             config.dtype,
             workers=run.workers,
         )
-        run.optimizer.zero_grad(set_to_none=True)
+        run.optimizer.zero_grad(set_to_none=not config.cuda_graphs)
 
 
 def _save(run: Run) -> None:

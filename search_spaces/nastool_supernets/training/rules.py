@@ -71,6 +71,27 @@ class SizeAware(Sampling):
         return tuple(genotype)
 
 
+@dataclass(frozen=True)
+class Runs(Sampling):
+    """Neighbours in depth alike as often as not: uniform and blockwise shapes beside mixed ones.
+
+    Independent draws all but never give these, and fronts are made of them. How likely a gene
+    repeats the one before it with the same choices is drawn uniformly for each genotype; else it is
+    drawn uniformly itself. So every choice of every gene is as frequent as in uniform draws.
+    """
+
+    def draw(self, space: SearchSpace, generator: np.random.Generator) -> Genotype:
+        repeats = generator.random(len(space.genes)) < generator.random()
+        fresh = row(space.sample(1, generator)[0])
+        last: dict[tuple[Any, ...], int] = {}
+        genotype = []
+        for gene, repeat, index in zip(space.genes, repeats, fresh, strict=True):
+            choices = tuple(gene.choices)
+            genotype.append(last.get(choices, index) if repeat else index)
+            last[choices] = genotype[-1]
+        return tuple(genotype)
+
+
 def _sizes(space: SearchSpace, index: int) -> tuple[float, ...]:
     """Sizes of a gene's choices, ascending where the space has them so."""
     gene = space.genes[index]

@@ -15,6 +15,7 @@
 #        all-mpnet-base-v2, or bert-base-uncased.
 # NET    in place of START: a supernet whose weights were kept before, that goes on with a schedule of
 #        its own (SEED=3 for other batches than those it knows), so that short runs add up.
+#        RANDOM_SHAPES and SAMPLING say which subnets train beside the largest and the smallest.
 # TASKS  a task file of `nastool validate`, or a folder with one: tasks.toml. Without it the phase
 #        validate is left out.
 #
@@ -124,6 +125,7 @@ train() {
     set -- "$@" --cuda-graphs
   fi
   pretrain --supernet "$NET" "$@" --rule sandwich --head-steps 0 --learning-rate "$rate" \
+    --random-shapes "${RANDOM_SHAPES:-1}" --sampling "${SAMPLING:-uniform}" \
     --bottleneck-rate 2 --batch-size "$sandwich_batch" --distil 0.5 --distil-hidden 30 \
     --seed "${SEED:-2}" --max-time "$time" --output "$WORK/net"
   if [ ! -d "$net" ]; then python "$here/halve.py" "$WORK/net" "$net"; fi

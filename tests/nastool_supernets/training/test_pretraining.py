@@ -525,7 +525,7 @@ class TestCommand:
             "--dtype",
             "float32",
             "--sampling",
-            "size-aware",
+            "runs",
             "--distil",
             "0.5",
             "--temperature",
@@ -543,7 +543,7 @@ class TestCommand:
         assert load_supernet(output).model.config.widths == [16, 32, 48]
         config = latest_checkpoint(Path(output, "checkpoints")).state["config"]
         assert config["distillation"] == {"mix": 0.5, "temperature": 2.0}
-        assert config["rule"]["sampling"] == {"name": "SizeAware"}
+        assert config["rule"]["sampling"] == {"name": "Runs"}
         assert config["masking_rate"] == 0.3
         again = CliRunner().invoke(pretrain_command, arguments)
         assert isinstance(again.exception, InvalidInputError)

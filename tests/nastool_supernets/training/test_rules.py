@@ -10,6 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from nastool.errors import InvalidInputError
+from nastool.space import Gene, SearchSpace
 from nastool_supernets.corpus.masking import Masking
 from nastool_supernets.corpus.tasks import random_generator
 from nastool_supernets.family import net_of
@@ -17,6 +18,7 @@ from nastool_supernets.training.gradients import accumulate_gradients
 from nastool_supernets.training.rules import (
     Distillation,
     RandomOnly,
+    Runs,
     Sandwich,
     SizeAware,
     Subnet,
@@ -87,6 +89,43 @@ class TestSizeAware:
             assert [s.genotype for s in drawn] == [
                 SizeAware().draw(space(3), generator) for _ in range(2)
             ]
+
+
+class TestRuns:
+    def test_each_layer_is_even_and_neighbours_are_alike_as_often_as_not(self):
+        generator = np.random.default_rng(0)
+        drawn = np.array([Runs().draw(space(12), generator) for _ in range(4000)])
+        n = len(WIDTHS)
+        for layer in drawn.T:
+            assert np.bincount(layer, minlength=n) / 4000 == pytest.approx([1 / n] * n, abs=0.04)
+        # A repeat has probability p, uniform in [0, 1]; a fresh draw is equal in 1 / n.
+        alike = (drawn[:, 1:] == drawn[:, :-1]).mean(1)
+        assert alike.mean() == pytest.approx(1 / 2 + 1 / (2 * n), abs=0.02)
+        # All 11 by repeats: the mean of p^11 is 1 / 12; independent draws give n^-11.
+        assert (alike == 1).mean() == pytest.approx(
+            np.mean([(p + (1 - p) / n) ** 11 for p in np.linspace(0, 1, 2001)]), abs=0.02
+        )
+
+    def test_genes_repeat_those_of_their_own_kind(self):
+        class Two(SearchSpace):
+            genes = tuple(
+                Gene(f"{name}_{i}", choices)
+                for i in range(3)
+                for name, choices in (("heads", (1, 2)), ("ffn", (8, 16, 32, 64)))
+            )
+
+        generator, two = np.random.default_rng(1), Two()
+        drawn = np.array([Runs().draw(two, generator) for _ in range(2000)])
+        assert set(drawn[:, 1::2].flat) == {0, 1, 2, 3}
+        alike = drawn[:, 2:] == drawn[:, :-2]
+        assert alike[:, ::2].mean() == pytest.approx(1 / 2 + 1 / 4, abs=0.03)
+        assert alike[:, 1::2].mean() == pytest.approx(1 / 2 + 1 / 8, abs=0.03)
+
+    def test_deterministic_and_rules_draw_by_it(self):
+        for rule in (Sandwich(2, Runs()), RandomOnly(2, Runs())):
+            drawn = rule.subnets(space(3), np.random.default_rng(1))[-2:]
+            generator = np.random.default_rng(1)
+            assert [s.genotype for s in drawn] == [Runs().draw(space(3), generator) for _ in "ab"]
 
 
 class TestDistillation:

@@ -1,7 +1,7 @@
-"""Which heads and channels matter most on a text: what smaller subnets keep.
+"""Which pieces of layers matter most on a text: what smaller subnets keep.
 
-Both are seen where they enter the residual stream: a channel by its input of the feed-forward
-block's last projection, a key-value group by its heads' inputs of attention's.
+They are seen where they enter the residual stream: a channel by its input of the feed-forward
+block's last projection, heads by their inputs of attention's.
 """
 
 from __future__ import annotations
@@ -14,52 +14,54 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nastool_decoder.modeling import Decoder, levels
-from nastool_decoder.nets import DecoderSupernet
+from nastool_supernets.slicing.choices import levels
+from nastool_supernets.slicing.nets import SlicedSupernet
 
 _BATCH = 8
 """Blocks at a time."""
 
 
-def order(model: Decoder, input_ids: Tensor, labels: Tensor, by: str) -> None:
+def order(net: SlicedSupernet, input_ids: Tensor, labels: Tensor, by: str) -> None:
     """Let smaller subnets keep what matters most; no weight is changed, nor the largest subnet.
 
     Args:
-        model: Whose levels are set.
+        net: Whose levels are set.
         input_ids: Text, (n, T).
         labels: What is to be predicted of it, -100 where nothing is, (n, T).
-        by: ``activation``, the size of what a part adds; ``loss``, how the loss changes without it,
-            to first order; or ``none``, as it is.
+        by: ``activation``, the size of what a part adds; or ``loss``, how the loss changes without
+            it, to first order.
     """
-    space = model.space
-    parts = {"kv_levels": (space.groups, space.kvs), "ffn_levels": (space.ffn, space.ffns)}
-    for name, found in importances(model, input_ids, labels, by).items():
-        number, sizes = parts[name]
-        # Heads of a group are kept together.
-        scores = found.reshape(space.layers, number, -1).sum(-1)
+    space = net.model.space
+    found = importances(net, input_ids, labels, by)
+    written = {}
+    for part in space.parts:
+        # Inputs of a piece are kept together.
+        scores = found[part.levels].reshape(space.layers, getattr(space, part.most), -1).sum(-1)
         ranked = scores.argsort(dim=1, descending=True, stable=True).tolist()
-        setattr(model.config, name, [levels(row, [s for s in sizes if s]) for row in ranked])
-    model.forgotten()
+        sizes = [size for size in space.of(part) if size]
+        written[part.levels] = [levels(row, sizes) for row in ranked]
+    net.model.keep(written)
 
 
-def importances(model: Decoder, input_ids: Tensor, labels: Tensor, by: str) -> dict[str, Tensor]:
+def importances(
+    net: SlicedSupernet, input_ids: Tensor, labels: Tensor, by: str
+) -> dict[str, Tensor]:
     """How much every input of the projections into the residual stream matters.
 
     Args:
-        model: A supernet.
+        net: A supernet.
         input_ids: Text, (n, T).
         labels: What is to be predicted of it, -100 where nothing is, (n, T).
         by: ``activation`` or ``loss``.
 
     Returns:
-        Of attention (``kv_levels``) and of the feed-forward block (``ffn_levels``), each of shape
-        (layers, inputs).
+        By the levels' name of each part, of shape (layers, inputs).
     """
+    model = net.model
+    pairs = [model.ends(layer) for layer in model.layers]
     ends: dict[str, list[Any]] = {
-        "kv_levels": [layer.self_attn.o_proj for layer in model.layers],
-        "ffn_levels": [layer.mlp.down_proj for layer in model.layers],
+        part.levels: [pair[place] for pair in pairs] for place, part in enumerate(model.space.parts)
     }
-    net = DecoderSupernet(model)
     largest = tuple(net.space.largest.tolist())
     sums = {
         name: [torch.zeros(end.in_features, dtype=torch.float64) for end in of_layers]

@@ -1,0 +1,1 @@
+"""Code that exported folders carry along."""

@@ -1,0 +1,99 @@
+"""Shapes of a sliced checkpoint as they ship: cutting them out, and reading their folders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import PreTrainedModel
+
+from nastool.errors import InvalidInputError, one_line
+from nastool.files.reading import read_json_object
+from nastool.space import Architecture
+from nastool_supernets.slicing.modeling import Kept, Sliced
+
+
+def pairs_of(shape: Sequence[Any]) -> list[tuple[int, int]]:
+    """Sizes of attention and of the feed-forward block of every layer."""
+    return [(int(a), int(b)) for a, b in zip(shape[::2], shape[1::2], strict=True)]
+
+
+def cut_out(
+    model: Sliced, made: PreTrainedModel, kept: Sequence[Kept], layers: str, feed: Sequence[str]
+) -> PreTrainedModel:
+    """Give a shape the weights that it keeps.
+
+    Args:
+        model: The supernet's weights.
+        made: The shape, with any weights, on any device.
+        kept: What every layer keeps.
+        layers: What names of parameters in layers begin with.
+        feed: What names in the feed-forward block begin with, within a layer.
+    """
+    target: Any = made
+    target = target.to(model.device, model.dtype)
+    indices = [index for index, pair in enumerate(kept) if pair != (None, None)]
+    for name, parameter in target.named_parameters():
+        if name.startswith(layers):
+            place, _, inner = name.removeprefix(layers).partition(".")
+            index = indices[int(place)]
+            part = kept[index][inner.startswith(tuple(feed))]
+            weight = model.layers[index].get_parameter(inner)
+            source = weight if part is None else part.cut(inner, weight)
+        else:
+            source = model.lm.get_parameter(name)
+        parameter.data = source.detach().clone()
+    cut: PreTrainedModel = target.requires_grad_(True).train(model.training)
+    return cut
+
+
+def shape_of(model: PreTrainedModel, whole: tuple[str, str]) -> Architecture:
+    """Sizes of the parts of every layer of the net that a shape was cut out of.
+
+    Args:
+        model: A shape, or any model of an architecture of ours, which is its own net.
+        whole: What its configuration calls the sizes of a layer.
+    """
+    config: Any = model.config
+    if (shape := getattr(config, "shape", None)) is not None:
+        return tuple(shape)
+    return tuple(getattr(config, name) for name in whole) * int(config.num_hidden_layers)
+
+
+def load_shape(
+    folder: Path, carried: Mapping[str, Any], ends: Sequence[str], what: str
+) -> PreTrainedModel:
+    """Load a shape, or a checkpoint, in float32 and in evaluation mode, by nastool's own code.
+
+    Args:
+        folder: Its folder.
+        carried: Classes of shapes whose layers differ, by name.
+        ends: What names of the classes of transformers end with.
+        what: What it is, for messages.
+
+    Raises:
+        InvalidInputError: It is damaged, or no such model.
+    """
+    content = read_json_object(folder / "config.json")
+    names = content.get("architectures")
+    name = str(names[0]) if isinstance(names, list) and names else ""
+    kind: Any = carried.get(name)
+    if kind is None and name.endswith(tuple(ends)):
+        kind = getattr(transformers, name, None)
+    if kind is None:
+        raise InvalidInputError(f"{folder}: expected a {what}, got architectures {names}")
+    with one_line(f"{folder} holds no model that can be read", InvalidInputError):
+        loaded, loading = kind.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation="sdpa", output_loading_info=True
+        )
+    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if loading.get(problem):
+            first = min(map(str, loading[problem]))
+            raise InvalidInputError(
+                f"{folder}: the weights have {problem.replace('_', ' ')}: {first}"
+            )
+    shape: PreTrainedModel = loaded.eval()
+    return shape
