@@ -239,11 +239,6 @@ class SearchSpace(ABC):
         return np.flatnonzero(self.cardinalities > 1)
 
     @cached_property
-    def is_ordered(self) -> NDArray[np.bool_]:
-        """Whether neighbouring choices of a gene are similar, shape (d,)."""
-        return np.array([gene.ordered for gene in self.genes])
-
-    @cached_property
     def _unsigned_cardinalities(self) -> NDArray[np.uint64]:
         return self.cardinalities.astype(np.uint64)
 
@@ -410,12 +405,6 @@ class SearchSpace(ABC):
         """Choices of every gene, as one number where all have as many: the same draws, sooner."""
         sizes = self.cardinalities
         return int(sizes[0]) if len(sizes) and (sizes == sizes[0]).all() else sizes
-
-    @cached_property
-    def most_others(self) -> int | NDArray[np.int64]:
-        """Choices beside a gene's own, at least 1: one number where all genes have as many."""
-        others: int | NDArray[np.int64] = np.maximum(self._most - 1, 1)
-        return others
 
     def keys(self, genotypes: Genotypes) -> list[Any]:
         """Hashable identity of each row: an int where the space fits in 63 bits, else bytes."""

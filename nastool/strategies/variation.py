@@ -51,7 +51,11 @@ def _draw_steps(
     Draws are made for every gene, the rest for the few that change.
     """
     shape = n, len(space.genes)
-    return rng.integers(0, 2, size=shape), rng.integers(0, space.most_others, size=shape)
+    others = np.maximum(space.cardinalities - 1, 1)
+    # One number for all genes makes the same draws, sooner.
+    most = int(others[0]) if (others == others[0]).all() else others
+    ups = rng.integers(0, 2, size=shape)
+    return ups, rng.integers(0, most, size=shape)
 
 
 def _stepped(
@@ -67,10 +71,11 @@ def _stepped(
     # At an end there is one neighbour only.
     stepped = np.where((stepped < 0) | (stepped >= sizes), old - up, stepped)
     stepped = np.minimum(np.maximum(stepped, 0), sizes - 1)
-    if space.is_ordered.all():
-        return stepped
-    jumped = np.where(sizes > 1, (old + others + 1) % sizes, old)
-    return np.where(space.is_ordered[columns], stepped, jumped)
+    ordered = np.array([gene.ordered for gene in space.genes])
+    if not ordered.all():
+        jumped = np.where(sizes > 1, (old + others + 1) % sizes, old)
+        stepped = np.where(ordered[columns], stepped, jumped)
+    return stepped
 
 
 def change_one_gene(
