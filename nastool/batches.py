@@ -42,6 +42,10 @@ class BatchEvaluator:
         self._problem = archive.problem
         self._store = store
         self._executor = executor
+        reported = archive.problem.reported
+        self._cheap = [objective.is_cheap for objective in reported]
+        # The slow ones last: where they are cut short, their first rows are complete.
+        self._order = sorted(range(len(reported)), key=lambda column: not self._cheap[column])
         self._promising: set[int] = set()
 
     def evaluate(
@@ -64,27 +68,27 @@ class BatchEvaluator:
             NastoolError: An objective raised one, or failed for all architectures so far.
         """
         reported = self._problem.reported
-        values = np.full((len(genotypes), len(reported)), np.nan)
-        if known is not None:
-            values[:] = known
+        values = np.empty((len(genotypes), len(reported)))
+        values[:] = np.nan if known is None else known
+        missing: slice | NDArray[np.int64] = slice(None)
         ready = [0] * len(reported)
         failures: list[tuple[int, Failure]] = []
-        # The slow ones last: where they are cut short, their first rows are complete.
-        order = sorted(range(len(reported)), key=lambda column: not reported[column].is_cheap)
         with contextlib.suppress(KeyboardInterrupt), interrupt.cutting_short():
-            for column in order:
+            for column in self._order:
                 objective = reported[column]
-                if objective.is_cheap:
-                    missing = np.arange(len(genotypes))
+                if self._cheap[column]:
                     if known is not None:
                         missing = np.flatnonzero(np.isnan(values[:, column]))
-                    made = self._problem.compute(objective, genotypes[missing])
+                    given = genotypes[missing]
+                    made = self._problem.compute(objective, given)
                     values[missing, column] = made.values
-                    failures += self._failed(objective, genotypes[missing], made.messages, missing)
+                    if made.messages:
+                        rows = np.arange(len(genotypes))[missing]
+                        failures += self._failed(objective, given, made.messages, rows)
                     ready[column] = len(genotypes)
                 else:
-                    rows = self._measure(objective, genotypes, values[:, column], failures)
-                    for count in rows:
+                    counts = self._measure(objective, genotypes, values[:, column], failures)
+                    for count in counts:
                         ready[column] = count
                 self._check_hope(column, values[:, column], failures)
         done = min(ready)

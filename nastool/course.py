@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nastool.archive import Archive
 from nastool.errors import InvalidInputError, naming
-from nastool.evaluations import Evaluations
 from nastool.objective import read_only
 from nastool.results import Failure
 from nastool.space import Genotypes
@@ -61,24 +61,22 @@ class Course:
         with naming(f"space {space.name}"):
             return space.canonicalize(read_only(genotypes))
 
-    def tell(self, evaluations: Evaluations) -> None:
-        """Tell the strategy, which must not change what it is told.
+    def tell(self, rows: NDArray[np.int64] | slice) -> None:
+        """Tell the strategy of rows of the archive; it must not change what it is told.
 
         Raises:
             NastoolError: It raised.
         """
-        told = Evaluations(
-            read_only(evaluations.genotypes),
-            read_only(evaluations.objectives),
-            read_only(evaluations.violations),
-        )
+        told = self.archive.evaluations(rows)
+        for array in (told.genotypes, told.objectives, told.violations):
+            array.flags.writeable = False
         with naming(f"strategy {self._name}"):
             self.strategy.tell(told)
 
     def tell_new(self) -> None:
         """Tell the strategy of every row of the archive that it does not know."""
         if self.told < len(self.archive):
-            self.tell(self.archive.evaluations(slice(self.told, len(self.archive))))
+            self.tell(slice(self.told, len(self.archive)))
             self.told = len(self.archive)
 
     def news(self, genotypes: Genotypes, under_way: set[Any]) -> tuple[list[Any], Genotypes]:
@@ -97,7 +95,7 @@ class Course:
         if not new and len(genotypes):
             known = sorted({key for key in keys if key not in under_way}, key=keys.index)
             if known:
-                self.tell(self.archive.evaluations(self.archive.rows(known)))
+                self.tell(self.archive.rows(known))
         return [keys[position] for position in new], genotypes[new]
 
     def state(self, left: Genotypes) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from types import TracebackType
 
 
 class NastoolError(Exception):
@@ -30,10 +31,9 @@ class WriteError(NastoolError):
     """A file cannot be written, e.g. on a full disk; what was there before is still there."""
 
 
-@contextmanager
 def naming(
     what: str, verb: str = "failed", kind: type[NastoolError] = NastoolError
-) -> Iterator[None]:
+) -> AbstractContextManager[None]:
     """Within this block, what foreign code raises is one line that names it.
 
     ``sys.exit()`` counts as failing, too: a plugin does not decide when nastool ends. Ctrl-C does.
@@ -46,12 +46,28 @@ def naming(
     Raises:
         NastoolError: The block raised something else; that is the cause, with its traceback.
     """
-    try:
-        yield
-    except (NastoolError, KeyboardInterrupt, GeneratorExit):
-        raise
-    except BaseException as error:
-        raise kind(f"{what} {verb}: {in_one_line(error)}") from error
+    return _Naming(what, verb, kind)
+
+
+class _Naming(AbstractContextManager[None]):
+    """What `naming` returns; a class, for it is entered several times in every batch."""
+
+    def __init__(self, what: str, verb: str, kind: type[NastoolError]) -> None:
+        self._what, self._verb, self._kind = what, verb, kind
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        passed = NastoolError, KeyboardInterrupt, GeneratorExit
+        if error is not None and not isinstance(error, passed):
+            text = f"{self._what} {self._verb}: {in_one_line(error)}"
+            raise self._kind(text) from error
 
 
 @contextmanager

@@ -30,8 +30,10 @@ class Evaluations:
     violations: NDArray[np.float64]
 
     def __post_init__(self) -> None:
-        arrays = (self.genotypes, self.objectives, self.violations)
-        if any(a.ndim != 2 for a in arrays) or len({len(a) for a in arrays}) != 1:
+        genotypes, objectives, violations = self.genotypes, self.objectives, self.violations
+        fit = genotypes.ndim == objectives.ndim == violations.ndim == 2
+        if not fit or not len(genotypes) == len(objectives) == len(violations):
+            arrays = genotypes, objectives, violations
             raise InvalidInputError(
                 "evaluations must be two-dimensional arrays of one length, got shapes "
                 + ", ".join(str(a.shape) for a in arrays)

@@ -164,9 +164,9 @@ class Interrupt:
             raise KeyboardInterrupt
 
     @contextlib.contextmanager
-    def cutting_short(self, cut: bool = True) -> Iterator[None]:
-        """Within this block a signal raises KeyboardInterrupt at once, where it may be cut."""
-        self._cutting = cut
+    def cutting_short(self) -> Iterator[None]:
+        """Within this block a signal raises KeyboardInterrupt at once."""
+        self._cutting = True
         try:
             yield
         finally:

@@ -287,7 +287,7 @@ def checked_values(objective: Objective, values: object, n: int) -> NDArray[np.f
             f"got {array.dtype} of shape {array.shape}"
         )
     finite = np.isfinite(array)
-    if finite.all():
+    if np.logical_and.reduce(finite):
         return array.astype(np.float64, copy=False)
     return np.where(finite, array, np.nan).astype(np.float64)
 

@@ -87,8 +87,9 @@ def front(points: ArrayLike) -> Points:
 
 def new_lows(values: NDArray[Any]) -> NDArray[np.bool_]:
     """Which values are less than all before them, shape (n,); the first one is."""
-    mask = np.ones(len(values), dtype=bool)
-    mask[1:] = values[1:] < np.minimum.accumulate(values)[:-1]
+    mask = np.empty(len(values), dtype=bool)
+    mask[:1] = True
+    np.less(values[1:], np.minimum.accumulate(values)[:-1], out=mask[1:])
     return mask
 
 

@@ -225,7 +225,7 @@ class Problem:
         Raises:
             NastoolError: It raised one, or failed for whatever it was asked so far.
         """
-        memory = self._memories.get(metric.name)
+        memory = self._memories.get(metric.name) if self._memories else None
         if memory is None or memory.metric is not metric:
             return evaluate(metric, genotypes)
         canonical = self.space.canonicalize(genotypes)
@@ -328,8 +328,10 @@ class Problem:
             genotypes: Shape (n, d).
             values: Every reported metric in its natural sign and base unit, shape (n, r).
         """
-        names = [metric.name for metric in self.reported]
-        columns = dict(zip(names, values.T, strict=True))
+        columns = {}
+        if self.constraints:
+            names = [metric.name for metric in self.reported]
+            columns = dict(zip(names, values.T, strict=True))
         return Evaluations(
             genotypes,
             values[:, : len(self.objectives)] * self.signs,

@@ -55,18 +55,21 @@ class Rounds:
         if course.stale >= STALE_LIMIT:
             return "stalled"
         if course.told < known:
-            course.tell(archive.evaluations(slice(course.told, known)))
+            course.tell(slice(course.told, known))
             course.told = known
         if self._pending is None:
             if course.told >= self._size:
                 return "exhausted"
-            try:
-                with interrupt.cutting_short(strategy.can_be_interrupted):
-                    proposals = course.ask(batch_size)
-            except KeyboardInterrupt:
-                if not interrupt.requested or not strategy.can_be_interrupted:
-                    raise
-                return "interrupted"
+            if not strategy.can_be_interrupted:
+                proposals = course.ask(batch_size)
+            else:
+                try:
+                    with interrupt.cutting_short():
+                        proposals = course.ask(batch_size)
+                except KeyboardInterrupt:
+                    if not interrupt.requested:
+                        raise
+                    return "interrupted"
             if len(proposals) == 0:
                 return "exhausted"
             self._pending = proposals, course.problem.space.keys(proposals)
@@ -75,23 +78,25 @@ class Rounds:
         begin = len(archive)
         if len(new):
             chosen = new[: budget - begin]
-            values, failures = self._evaluator.evaluate(proposals[chosen], interrupt)
+            asked, names = proposals, keys
+            if len(chosen) < len(keys):
+                asked, names = proposals[chosen], [keys[k] for k in chosen.tolist()]
+            values, failures = self._evaluator.evaluate(asked, interrupt)
             course.failures += failures
-            done = chosen[: len(values)]
-            elapsed = time.perf_counter() - zero
-            archive.append([keys[k] for k in done.tolist()], proposals[done], values, elapsed)
-            if len(done) < len(chosen):
+            done = len(values)
+            archive.append(names[:done], asked[:done], values, time.perf_counter() - zero)
+            if done < len(chosen):
                 return "interrupted"
-            if len(chosen) < len(new):
+            if done < len(new):
                 return "budget"
         if len(new) == len(keys):
             told = len(archive)
-            course.tell(archive.evaluations(slice(begin, told)))
+            course.tell(slice(begin, told))
         else:
             # After a kill the archive is ahead of the strategy: what it has not seen is new to it.
             rows = archive.rows(keys)
             told = max(course.told, int(rows.max()) + 1)
-            course.tell(archive.evaluations(rows))
+            course.tell(rows)
         self._pending = None
         course.stale = 0 if told > course.told else course.stale + 1
         course.told = told
@@ -111,5 +116,5 @@ class Rounds:
         # Of what the archive is ahead of it after a kill, the strategy will be told in its turn.
         told = rows[rows < course.told]
         if len(told):
-            course.tell(archive.evaluations(told))
+            course.tell(told)
         return "interrupted" if len(rows) < len(failed) else ""

@@ -234,6 +234,11 @@ class SearchSpace(ABC):
         return self.cardinalities - 1
 
     @cached_property
+    def free(self) -> NDArray[np.int64]:
+        """Places of the genes with more than one choice, shape (k,)."""
+        return np.flatnonzero(self.cardinalities > 1)
+
+    @cached_property
     def _unsigned_cardinalities(self) -> NDArray[np.uint64]:
         return self.cardinalities.astype(np.uint64)
 
@@ -302,7 +307,8 @@ class SearchSpace(ABC):
             raise InvalidInputError(f"genotypes must be integers, got {array.dtype}")
         array = array.astype(np.int64, copy=False)
         # As unsigned numbers negative ones are larger than any index.
-        if (array.view(np.uint64) >= self._unsigned_cardinalities).any():
+        above = array.view(np.uint64) >= self._unsigned_cardinalities
+        if np.logical_or.reduce(above, axis=None):
             row, column = np.argwhere((array < 0) | (array >= self.cardinalities))[0]
             raise InvalidInputError(
                 f"gene {self.genes[column].name!r} must be an index below "

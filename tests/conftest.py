@@ -1,6 +1,7 @@
 """Every test runs offline, on few threads, and without the plugin files of other tests."""
 
 import base64
+import gc
 import hashlib
 import http.server
 import json
@@ -24,6 +25,12 @@ for library in ("OMP", "MKL", "OPENBLAS"):
 # A shell that starts tests in the background lets them ignore Ctrl-C, for which some tests wait.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish():
+    """Keep what was imported out of every collection of garbage: training asks for many."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -348,8 +348,10 @@ class GridEnsemble:
             Shape (n,): exactly what `TreeEnsemble.predict` gives for the choices' values.
         """
         keys = (genotypes @ self._strides).astype(np.intp)
-        total = np.empty(len(genotypes))
         step = max(1, _CHUNK_CELLS // max(self.n_words, 1))
+        if len(genotypes) <= step:
+            return self._predict(keys)
+        total = np.empty(len(genotypes))
         for start in range(0, len(genotypes), step):
             chunk = slice(start, start + step)
             total[chunk] = self._predict(keys[chunk])

@@ -30,8 +30,11 @@ _PAPER = "paper"
 _AT_ONCE = 2
 """One in how many members is replaced by a batch under aging; the paper had more workers."""
 
-_AGING = 2
+_AGING = 3
 """Revision of regularized evolution, raised when the same seed begins to draw something else."""
+
+_SPARE = 4
+"""A child in so many is bred to spare: one batch of children is cheaper than two smaller ones."""
 
 
 class Evolution(Strategy):
@@ -156,7 +159,8 @@ class Evolution(Strategy):
             drawn = self._seen.sample_unseen(self.problem, min(n, missing), self.rng)
             if len(drawn):
                 return drawn
-        return self._seen.breed_unseen(self.problem, self._breed, max(n, 0), self.rng)
+        spare = n // _SPARE if self._aging else 0
+        return self._seen.breed_unseen(self.problem, self._breed, max(n, 0), self.rng, spare)
 
     def _breed(self, n: int) -> Genotypes:
         crossed = round(self._crossover * n)

@@ -25,6 +25,8 @@ _ROUNDS = 32
 def canonical(problem: Problem, evaluations: Evaluations) -> Evaluations:
     """The same evaluations with their genotypes validated and canonicalised."""
     genotypes = problem.space.canonicalize(problem.space.validate(evaluations.genotypes))
+    if genotypes is evaluations.genotypes:
+        return evaluations
     return Evaluations(genotypes, evaluations.objectives, evaluations.violations)
 
 
@@ -88,16 +90,14 @@ class Seen:
 
     def _new(self, keys: list[Any], taken: set[Any]) -> list[int]:
         """Where keys come first that are neither seen nor taken; they are taken then."""
-        seen, begin = self._keys, len(taken)
-        if seen.isdisjoint(keys) and taken.isdisjoint(keys):
-            taken.update(keys)
-            if len(taken) == begin + len(keys):
-                return list(range(len(keys)))
-            taken.difference_update(keys)
+        fresh = set(keys).difference(self._keys, taken)
+        taken |= fresh
+        if len(fresh) == len(keys):
+            return list(range(len(keys)))
         rows = []
         for row, key in enumerate(keys):
-            if key not in seen and key not in taken:
-                taken.add(key)
+            if key in fresh:
+                fresh.remove(key)
                 rows.append(row)
         return rows
 
@@ -108,13 +108,14 @@ class Seen:
     def _known(self, keys: list[Any]) -> NDArray[np.bool_]:
         return np.fromiter(map(self._keys.__contains__, keys), dtype=bool, count=len(keys))
 
-    def add(self, genotypes: Genotypes) -> NDArray[np.bool_]:
-        """Remember canonical genotypes (n, d); returns which were new, shape (n,)."""
+    def add(self, genotypes: Genotypes) -> list[int]:
+        """Remember canonical genotypes (n, d); returns the rows of those that were new."""
         keys = self._space.keys(genotypes)
-        mask = self._novel(keys)
+        rows = self._new(keys, set())
         self._keys.update(keys)
-        self._batches.append(genotypes[mask].astype(self._narrow))
-        return mask
+        new = genotypes if len(rows) == len(keys) else genotypes[rows]
+        self._batches.append(new.astype(self._narrow))
+        return rows
 
     def unlearned(self, evaluations: Evaluations, held: Evaluations) -> Evaluations:
         """Remember evaluations with canonical genotypes; what is left is to be learned from.
@@ -126,12 +127,11 @@ class Seen:
             evaluations: What is told.
             held: What the strategy still has of what it was told before.
         """
-        new = self.add(evaluations.genotypes)
-        if not new.all():
-            known = Seen(self._space)
-            known.add(held.genotypes)
-            new = known.novel(evaluations.genotypes)
-        return evaluations.take(new)
+        if len(self.add(evaluations.genotypes)) == len(evaluations):
+            return evaluations
+        known = Seen(self._space)
+        known.add(held.genotypes)
+        return evaluations.take(known.novel(evaluations.genotypes))
 
     @property
     def genotypes(self) -> Genotypes:
@@ -182,6 +182,7 @@ class Seen:
         breed: Callable[[int], Genotypes],
         n: int,
         rng: np.random.Generator,
+        spare: int = 0,
         rounds: int = 20,
     ) -> Genotypes:
         """Breed up to n distinct, unseen, admissible children, in bounded time.
@@ -191,6 +192,7 @@ class Seen:
             breed: Called with a number k, returns k children (k, d) in random order.
             n: How many are wanted.
             rng: Source of the uniform draws that fill up what breeding did not yield.
+            spare: How many more are bred at first, for those that are of no use.
             rounds: How often children that break a constraint or are known are bred again.
 
         Returns:
@@ -201,7 +203,7 @@ class Seen:
         found = bred = idle = 0
         for _ in range(rounds):
             # As many as the share that was of use so far suggests, within reason.
-            wanted = (n - found) * (bred + n) // (found + n // 8 + 1) if bred else n
+            wanted = (n - found) * (bred + n) // (found + n // 8 + 1) if bred else n + spare
             children = problem.space.canonicalize(breed(min(wanted, 4 * n)))
             bred += len(children)
             if problem.hard_constraints:

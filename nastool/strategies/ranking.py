@@ -40,38 +40,45 @@ def leading(evaluations: Evaluations, n: int) -> NDArray[np.int64]:
 
     Evolution asks for them after every few children, and few of a population are among them.
     """
-    points = evaluations.objectives
-    if points.shape[1] == 2 and len(points) and not evaluations.total_violation.any():
+    points, limits = evaluations.objectives, evaluations.violations
+    fits = points.shape[1] == 2 and len(points) and (not limits.size or (limits <= 0).all())
+    # A failed one is of no front.
+    if fits and np.isfinite(points.sum()):
         return _leading_pairs(points, n)
     return np.argsort(ranking(evaluations))
 
 
 def _leading_pairs(points: NDArray[np.float64], n: int) -> NDArray[np.int64]:
-    """The rows of the first fronts of feasible points (p, 2) with at least n of them, in order."""
-    x, y = points.T
-    order = np.lexsort((y, x))
-    x, y = x[order], y[order]
+    """The rows of the first fronts of finite points (p, 2) with at least n of them, in order."""
+    order = np.lexsort((points[:, 1], points[:, 0]))
+    ordered = points.take(order, axis=0)
+    # Equal points stand together, and all of them are on a front or none is.
+    again = np.zeros(len(order), dtype=bool)
+    np.logical_and.reduce(ordered[1:] == ordered[:-1], axis=1, out=again[1:])
     found: list[NDArray[np.int64]] = []
     while n > 0 and len(order):
-        kept = new_lows(y)
-        # Of equal points, which stand together, all are on the front or none is.
-        equal = np.flatnonzero((x[1:] == x[:-1]) & (y[1:] == y[:-1])) + 1
-        for row in equal.tolist():
+        kept = new_lows(ordered[:, 1])
+        equal = again.nonzero()[0].tolist()
+        for row in equal:
             kept[row] = kept[row - 1]
-        rows, across, down = order[kept], x[kept], y[kept]
-        crowding = np.full(len(rows), np.inf)
-        if len(rows) > 2:
-            crowding[1:-1] = (across[2:] - across[:-2]) / (across[-1] - across[0] or 1.0)
-            downwards = np.lexsort((rows, down))
-            down = down[downwards]
-            gaps = np.full(len(rows), np.inf)
-            gaps[downwards[1:-1]] = (down[2:] - down[:-2]) / (down[-1] - down[0] or 1.0)
-            crowding += gaps
+        rows = order[kept]
+        if equal:
+            rows = np.sort(rows)
+            crowding = _crowding(points[rows], np.zeros(len(rows), dtype=np.int64))
+        else:
+            crowding = np.empty(len(rows))
+            crowding[:] = np.inf
+            if len(rows) > 2:
+                # Along a front one number rises while the other falls.
+                across = ordered[kept]
+                gaps = np.abs(across[2:] - across[:-2]) / np.abs(across[-1] - across[0])
+                crowding[1:-1] = gaps[:, 0] + gaps[:, 1]
         found.append(rows[np.lexsort((rows, -crowding))])
         n -= len(rows)
-        left = ~kept
-        order, x, y = order[left], x[left], y[left]
-    return found[0] if len(found) == 1 else np.concatenate(found)
+        if n > 0:
+            left = ~kept
+            order, ordered, again = order[left], ordered[left], again[left]
+    return found[0] if len(found) == 1 else np.concatenate([order[:0], *found])
 
 
 def _crowding(points: NDArray[np.float64], fronts: NDArray[np.int64]) -> NDArray[np.float64]:

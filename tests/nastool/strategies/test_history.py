@@ -138,3 +138,21 @@ def test_more_are_bred_the_fewer_are_of_use(useful, expected):
     found = seen.breed_unseen(problem, breed, 8, np.random.default_rng(0))
     assert len(np.unique(found, axis=0)) == 8
     assert rounds == expected
+
+
+def test_children_to_spare_save_a_round():
+    """Of ten children two are known: with two more at first, what is wanted is there at once."""
+    problem = rare(40)
+    seen = Seen(problem.space)
+    known = np.zeros((1, 10), dtype=np.int64)
+    seen.add(known)
+    rounds = []
+
+    def breed(k):
+        rounds.append(k)
+        new = np.eye(10, dtype=np.int64)[: k - 2] * len(rounds)
+        return np.concatenate([known, known, new])
+
+    found = seen.breed_unseen(problem, breed, 8, np.random.default_rng(0), spare=2)
+    assert rounds == [10]
+    assert found.tolist() == np.eye(10, dtype=np.int64)[:8].tolist()

@@ -197,7 +197,7 @@ def test_random_draws_evenly_and_never_twice():
 def test_states_of_an_earlier_revision_are_refused_in_one_line():
     strategy = Evolution(single(), 0)
     old = {key: value for key, value in strategy.state_dict().items() if key != "revision"}
-    with pytest.raises(InvalidInputError, match="must be of revision 2, got 1"):
+    with pytest.raises(InvalidInputError, match="must be of revision 3, got 1"):
         strategy.load_state_dict(old)
     elitist = Evolution(single(), 0, selection="elitist")
     assert "revision" not in elitist.state_dict()

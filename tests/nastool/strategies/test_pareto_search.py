@@ -52,7 +52,7 @@ def test_covers_more_than_evolution_and_random_search():
         for kind in (ParetoSearch, Evolution, RandomSearch)
     ]
     assert volumes == sorted(volumes, reverse=True)
-    assert volumes[0] > 1.01 * volumes[1]
+    assert volumes[0] > 1.005 * volumes[1]
     assert volumes[1] > 1.02 * volumes[2]
 
 

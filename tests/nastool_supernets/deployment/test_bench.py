@@ -333,9 +333,8 @@ def test_padded_layers_are_run_and_not_counted(exported):
 def test_what_padding_holds_is_weighed(tmp_path):
     config = ShapedBertConfig((12,) * 12, vocab_size=30, hidden_size=12, intermediate_size=4096)
     ShapedBertModel(config).save_pretrained(tmp_path)
-    plain, padded = (
-        sizes.peak_memory(tmp_path, "torch", Workload(1, 8), padding=pad) for pad in ("none", "64")
-    )
-    if plain is not None and padded is not None:
-        # Of 12 to 64 wide, 4096 more inside: 12 layers x 2 products x 52 x 4 KiB x 4 B.
-        assert padded - plain > 10e6
+    padded = sizes.peak_memory(tmp_path, "torch", Workload(1, 8), padding="64")
+    if padded is not None:
+        # Of 12 to 64 wide, 4096 inside: 12 layers x 2 products x 64 x 4 KiB x 4 B, and what
+        # passes take. Unpadded it is 18 MB.
+        assert padded > 30e6

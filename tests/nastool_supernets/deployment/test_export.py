@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -21,32 +20,6 @@ from nastool_supernets.family import head_of, with_head  # noqa: E402
 from nastool_supernets.saved import load_shape, load_supernet  # noqa: E402
 from nastool_supershaper.family import SuperShaper  # noqa: E402
 
-# Loads the folders that it is given where nastool cannot be imported, and writes the logits.
-STRANGER = """
-import json, sys
-
-class Blocked:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0].startswith("nastool"):
-            raise ImportError(f"{name} is blocked")
-
-sys.meta_path.insert(0, Blocked())
-import torch
-import transformers
-
-names = ("MaskedLM", "SequenceClassification", "QuestionAnswering")
-out = {}
-for name, folder in zip(names, sys.argv[1:], strict=True):
-    auto = getattr(transformers, f"AutoModelFor{name}")
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
-    model = auto.from_pretrained(folder, trust_remote_code=True).eval()
-    inputs = tokenizer("we like it", "not this film", return_tensors="pt")
-    with torch.inference_mode():
-        output = model(**inputs)
-    out[name] = [sorted(inputs), [value.tolist() for value in output.values()]]
-print(json.dumps(out))
-"""
-
 
 @pytest.fixture
 def export(nastool, supernet):
@@ -54,28 +27,6 @@ def export(nastool, supernet):
         return nastool("export", "--supernet", supernet, "--shape", shape, "--to", to, *arguments)
 
     return run
-
-
-def test_a_folder_loads_where_nastool_is_not_installed(export, exported, tmp_path):
-    assert export(to="lm").exit_code == 0
-    assert export("--head", "question-answering", to="qa").exit_code == 0
-    folders = ["lm", str(exported[0]), "qa"]
-    done = subprocess.run(
-        [sys.executable, "-c", STRANGER, *folders],
-        env={**os.environ, "HF_HOME": str(tmp_path / "cache")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    for folder, (taken, outputs) in zip(folders, found.values(), strict=True):
-        assert taken == ["attention_mask", "input_ids", "token_type_ids"]
-        inputs = load_tokenizer(folder)("we like it", "not this film", return_tensors="pt")
-        with torch.inference_mode():
-            expected = load_shape(Path(folder))(**inputs)
-        for got, wanted in zip(outputs, expected.values(), strict=True):
-            torch.testing.assert_close(torch.tensor(got), wanted, atol=1e-5, rtol=1e-4)
 
 
 def test_auto_classes_load_it_with_the_plugin(export, supernet):

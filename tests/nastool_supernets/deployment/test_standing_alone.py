@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from nastool.cli.main import main  # noqa: E402
 from nastool_supernets.corpus.tokenizer import load_tokenizer  # noqa: E402
 from nastool_supernets.family import with_head  # noqa: E402
 from nastool_supernets.finetuning.similarity import Siamese  # noqa: E402
@@ -27,7 +29,8 @@ def _after(self, *args, **inputs):
 ShapedBertForMaskedLM.forward = _after
 """
 
-# Where nastool cannot be imported: two versions in turn and in threads, and embeddings.
+# Where nastool cannot be imported: two versions in turn and in threads, embeddings, and folders of
+# each head.
 STRANGER = """
 import json, sys
 from concurrent.futures import ThreadPoolExecutor
@@ -61,6 +64,18 @@ with torch.inference_mode():
     hidden = model(**inputs)[0]
 pipe = transformers.pipeline("feature-extraction", model="encoder", trust_remote_code=True)
 print(json.dumps([found, hidden.tolist(), pipe("we like it")]))
+
+names = ("MaskedLM", "SequenceClassification", "QuestionAnswering")
+out = []
+for name, folder in zip(names, sys.argv[1:], strict=True):
+    auto = getattr(transformers, f"AutoModelFor{name}")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+    model = auto.from_pretrained(folder, trust_remote_code=True).eval()
+    inputs = tokenizer("we like it", "not this film", return_tensors="pt")
+    with torch.inference_mode():
+        output = model(**inputs)
+    out.append([sorted(inputs), [value.tolist() for value in output.values()]])
+print(json.dumps(out))
 """
 
 
@@ -80,6 +95,18 @@ def folders(supernet, tmp_path_factory):
     return place
 
 
+@pytest.fixture(scope="module")
+def heads(supernet, exported, tmp_path_factory):
+    """Folders that the command exported, one of each head."""
+    place = tmp_path_factory.mktemp("heads")
+    command = ("export", "--supernet", supernet, "--shape", "16-8", "--to")
+    for name, more in (("lm", ()), ("qa", ("--head", "question-answering"))):
+        words = [*map(str, (*command, place / name)), *more]
+        run = CliRunner().invoke(main, words, prog_name="nastool")
+        assert run.exit_code == 0, run.stderr
+    return [str(folder) for folder in (place / "lm", exported[0], place / "qa")]
+
+
 @pytest.fixture
 def here(folders, tmp_path, monkeypatch):
     """In the folder of exports, with a place of its own for code that is trusted."""
@@ -97,18 +124,28 @@ def runs_later(folder, **options):
         return bool((model(torch.ones(1, 4, dtype=torch.long)).logits == 7).all())
 
 
-def test_two_versions_in_one_process_each_run_their_own_code(folders, tmp_path):
+@pytest.fixture(scope="module")
+def stranger(folders, heads, tmp_path_factory):
+    """What a process says in which nastool cannot be imported, line by line."""
     done = subprocess.run(
-        [sys.executable, "-c", STRANGER],
+        [sys.executable, "-c", STRANGER, *heads],
         cwd=folders,
-        env={**os.environ, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"},
+        env={
+            **os.environ,
+            "HF_HOME": str(tmp_path_factory.mktemp("cache")),
+            "HF_HUB_OFFLINE": "1",
+        },
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    found, hidden, piped = json.loads(done.stdout.splitlines()[-1])
+    return [json.loads(line) for line in done.stdout.splitlines()[-2:]]
+
+
+def test_two_versions_in_one_process_each_run_their_own_code(folders, stranger):
+    found, hidden, piped = stranger[0]
     assert found == [*[False, True] * 2, *[True, False] * 2, True]
     inputs = load_tokenizer(folders / "encoder")(
         ["the film was good", "we like it"], padding=True, return_tensors="pt"
@@ -118,6 +155,16 @@ def test_two_versions_in_one_process_each_run_their_own_code(folders, tmp_path):
     torch.testing.assert_close(torch.tensor(hidden), expected, atol=1e-5, rtol=1e-4)
     length = len(piped[0])
     torch.testing.assert_close(torch.tensor(piped[0]), expected[1, :length], atol=1e-5, rtol=1e-4)
+
+
+def test_a_folder_loads_where_nastool_is_not_installed(heads, stranger):
+    for folder, (taken, outputs) in zip(heads, stranger[1], strict=True):
+        assert taken == ["attention_mask", "input_ids", "token_type_ids"]
+        inputs = load_tokenizer(folder)("we like it", "not this film", return_tensors="pt")
+        with torch.inference_mode():
+            expected = load_shape(Path(folder))(**inputs)
+        for got, wanted in zip(outputs, expected.values(), strict=True):
+            torch.testing.assert_close(torch.tensor(got), wanted, atol=1e-5, rtol=1e-4)
 
 
 def test_sentence_transformers_encodes_as_before_export(here, folders, supernet):

@@ -43,13 +43,23 @@ def nastool(tmp_path, monkeypatch):
     return lambda *arguments: CliRunner().invoke(main, arguments, prog_name="nastool")
 
 
-@pytest.fixture
-def study(nastool, supernet):
-    """All nine shapes of the supernet, measured."""
+@pytest.fixture(scope="session")
+def searched(supernet, tmp_path_factory):
+    """A store of a study of all nine shapes of the supernet, measured."""
+    file = tmp_path_factory.mktemp("searched") / "nastool.db"
     objectives = ("--objective", f"measured_perplexity:{supernet}", "--objective", "params")
     space = ("--space", f"supershaper:{supernet}", "--strategy", "random", "--budget", "9")
-    run = nastool("search", *space, *objectives, "--study", "mine")
+    kept = ("--storage", f"sqlite:///{file}", "--study", "mine")
+    run = CliRunner().invoke(main, ["search", *space, *objectives, *kept], prog_name="nastool")
     assert run.exit_code == 0, run.output
+    return file
+
+
+@pytest.fixture
+def study(nastool, searched, tmp_path):
+    """A copy of its own of the study of all nine shapes."""
+    for file in searched.parent.glob(f"{searched.name}*"):  # with its journals
+        shutil.copyfile(file, tmp_path / file.name)
     return "mine"
 
 
