@@ -64,10 +64,9 @@ class _Naming(AbstractContextManager[None]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        passed = NastoolError, KeyboardInterrupt, GeneratorExit
-        if error is not None and not isinstance(error, passed):
-            text = f"{self._what} {self._verb}: {in_one_line(error)}"
-            raise self._kind(text) from error
+        if error is None or isinstance(error, (NastoolError, KeyboardInterrupt, GeneratorExit)):
+            return
+        raise self._kind(f"{self._what} {self._verb}: {in_one_line(error)}") from error
 
 
 @contextmanager

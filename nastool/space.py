@@ -240,7 +240,7 @@ class SearchSpace(ABC):
 
     @cached_property
     def _unsigned_cardinalities(self) -> NDArray[np.uint64]:
-        return self.cardinalities.astype(np.uint64)
+        return np.asarray(self._most).astype(np.uint64)
 
     @cached_property
     def size(self) -> int:

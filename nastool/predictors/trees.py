@@ -300,7 +300,9 @@ class GridEnsemble:
         table[self._bits // width, self._bits % width] = ensemble.value[self._leaves]
         self._values = table.ravel()
         self._ones = np.ones(self.n_words)
-        self._starts = (np.arange(self.n_words) * (width + 1)).astype(np.intp)
+        starts = np.arange(self.n_words) * (width + 1)
+        # Small numbers are added sooner; every position is below the length of the values.
+        self._starts = starts.astype(np.min_scalar_type(len(self._values)))
 
     def _masks(self, ensemble: TreeEnsemble, feature: int, values: NDArray[np.float32]) -> Words:
         """Leaves that each choice of one feature leaves reachable, shape (choices, words)."""
@@ -363,7 +365,7 @@ class GridEnsemble:
             left &= table.take(keys[:, group], axis=0)
         # One bit at most is left: the ones below it count its position, 64 where there is none.
         left -= self._word(1)
-        position = np.add(np.bitwise_count(left), self._starts, dtype=np.intp)
+        position = (np.bitwise_count(left) + self._starts).astype(np.intp)
         # Every partial sum is exact, so the order in which BLAS adds does not matter.
         total: NDArray[np.float64] = self._values.take(position) @ self._ones
         return total + self.offset

@@ -19,8 +19,7 @@ from nastool.strategies.history import Seen, canonical, nothing, pack, unpack
 from nastool.strategies.ranking import front, ranking
 from nastool.strategies.variation import (
     choose_genes,
-    resample_genes,
-    step_genes,
+    step_or_resample,
     uniform_crossover,
 )
 
@@ -98,17 +97,14 @@ class ParetoSearch(Strategy):
         # What `rng.choice` does with weights, and draws, without what it checks.
         shares = self._weights[order].cumsum()
         places = (shares / shares[-1]).searchsorted(rng.random(n), side="right")
-        mates = np.clip(places + rng.integers(-_REACH, _REACH + 1, size=n), 0, size - 1)
+        mates = places + rng.integers(-_REACH, _REACH + 1, size=n)
+        mates = np.minimum(np.maximum(mates, 0), size - 1)
         first, second = genotypes[order[places]], genotypes[order[mates]]
         crossed = rng.random(n) < self._crossover
-        children = np.where(crossed[:, None], uniform_crossover(first, second, rng), first)
+        children = uniform_crossover(first, second, rng, crossed)
         # Once the surroundings of the front are known, rounds reach further and further.
         mask = choose_genes(n, children.shape[1], np.where(crossed, 0, 1) + further, rng)
-        return np.where(
-            rng.random((n, 1)) < self._jump,
-            resample_genes(space, children, mask, rng),
-            step_genes(space, children, mask, rng),
-        )
+        return step_or_resample(space, children, mask, rng.random(n) < self._jump, rng)
 
     def tell(self, evaluations: Evaluations) -> None:
         told = canonical(self.problem, evaluations)

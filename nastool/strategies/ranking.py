@@ -40,43 +40,44 @@ def leading(evaluations: Evaluations, n: int) -> NDArray[np.int64]:
 
     Evolution asks for them after every few children, and few of a population are among them.
     """
-    points = evaluations.objectives
-    limits = evaluations.violations
-    if points.shape[1] == 2 and len(points) and (not limits.size or (limits <= 0).all()):
-        order = np.lexsort((points[:, 1], points[:, 0]))
-        ordered = points.take(order, axis=0)
-        # A failed one is of no front, and of equal ones all are on a front or none is.
-        same = ordered[1:] == ordered[:-1]
-        if not (same[:, 0] & same[:, 1]).any() and np.isfinite(ordered.sum()):
-            return _leading_pairs(order, ordered, n)
+    points, limits = evaluations.objectives, evaluations.violations
+    fits = points.shape[1] == 2 and len(points) and (not limits.size or (limits <= 0).all())
+    # A failed one is of no front.
+    if fits and np.isfinite(points.sum()):
+        return _leading_pairs(points, n)
     return np.argsort(ranking(evaluations))
 
 
-def _leading_pairs(
-    order: NDArray[np.int64], points: NDArray[np.float64], n: int
-) -> NDArray[np.int64]:
-    """The rows of the first fronts with at least n of them, in the order of `ranking`.
-
-    Args:
-        order: Rows of the points, shape (p,).
-        points: Different ones, by the first number and then by the second, shape (p, 2).
-        n: How many are wanted.
-    """
+def _leading_pairs(points: NDArray[np.float64], n: int) -> NDArray[np.int64]:
+    """The rows of the first fronts of finite points (p, 2) with at least n of them, in order."""
+    order = np.lexsort((points[:, 1], points[:, 0]))
+    ordered = points.take(order, axis=0)
+    # Equal points stand together, and all of them are on a front or none is.
+    again = np.zeros(len(order), dtype=bool)
+    np.logical_and.reduce(ordered[1:] == ordered[:-1], axis=1, out=again[1:])
     found: list[NDArray[np.int64]] = []
     while n > 0 and len(order):
-        kept = new_lows(points[:, 1])
-        rows, across = order[kept], points[kept]
-        crowding = np.empty(len(rows))
-        crowding[:] = np.inf
-        if len(rows) > 2:
-            # Along a front one number rises while the other falls.
-            gaps = np.abs(across[2:] - across[:-2]) / np.abs(across[-1] - across[0])
-            crowding[1:-1] = gaps[:, 0] + gaps[:, 1]
+        kept = new_lows(ordered[:, 1])
+        equal = again.nonzero()[0].tolist()
+        for row in equal:
+            kept[row] = kept[row - 1]
+        rows = order[kept]
+        if equal:
+            rows = np.sort(rows)
+            crowding = _crowding(points[rows], np.zeros(len(rows), dtype=np.int64))
+        else:
+            crowding = np.empty(len(rows))
+            crowding[:] = np.inf
+            if len(rows) > 2:
+                # Along a front one number rises while the other falls.
+                across = ordered[kept]
+                gaps = np.abs(across[2:] - across[:-2]) / np.abs(across[-1] - across[0])
+                crowding[1:-1] = gaps[:, 0] + gaps[:, 1]
         found.append(rows[np.lexsort((rows, -crowding))])
         n -= len(rows)
         if n > 0:
             left = ~kept
-            order, points = order[left], points[left]
+            order, ordered, again = order[left], ordered[left], again[left]
     return found[0] if len(found) == 1 else np.concatenate([order[:0], *found])
 
 

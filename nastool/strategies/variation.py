@@ -19,21 +19,63 @@ def step_genes(
     space: SearchSpace, genotypes: Genotypes, mask: NDArray[np.bool_], rng: np.random.Generator
 ) -> Genotypes:
     """Change the masked genes (n, d): an ordered one by a step, another to any other choice."""
-    ups = rng.integers(0, 2, size=genotypes.shape)
-    shifts = rng.integers(0, np.maximum(space.cardinalities - 1, 1), size=genotypes.shape)
-    # Draws are made for every gene, the rest for the few that change.
-    rows, columns = np.nonzero(mask)
-    sizes, old = space.cardinalities[columns], genotypes[rows, columns]
-    up = ups[rows, columns] * 2 - 1
+    ups, others = _draw_steps(space, len(genotypes), rng)
+    changed = genotypes.copy()
+    genes = np.nonzero(mask)
+    changed[genes] = _stepped(space, genotypes[genes], genes[1], ups[genes], others[genes])
+    return changed
+
+
+def step_or_resample(
+    space: SearchSpace,
+    genotypes: Genotypes,
+    mask: NDArray[np.bool_],
+    resampled: NDArray[np.bool_],
+    rng: np.random.Generator,
+) -> Genotypes:
+    """Change the masked genes (n, d): as `resample_genes` in some rows (n,), else `step_genes`."""
+    drawn = space.draw(len(genotypes), rng)
+    ups, others = _draw_steps(space, len(genotypes), rng)
+    changed = genotypes.copy()
+    genes = np.nonzero(mask)
+    stepped = _stepped(space, genotypes[genes], genes[1], ups[genes], others[genes])
+    changed[genes] = np.where(resampled[genes[0]], drawn[genes], stepped)
+    return changed
+
+
+def _draw_steps(
+    space: SearchSpace, n: int, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For every gene of n genotypes whether to step up (0 or 1), and which other choice it takes.
+
+    Draws are made for every gene, the rest for the few that change.
+    """
+    shape = n, len(space.genes)
+    others = np.maximum(space.cardinalities - 1, 1)
+    # One number for all genes makes the same draws, sooner.
+    most = int(others[0]) if (others == others[0]).all() else others
+    ups = rng.integers(0, 2, size=shape)
+    return ups, rng.integers(0, most, size=shape)
+
+
+def _stepped(
+    space: SearchSpace,
+    old: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    ups: NDArray[np.int64],
+    others: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Choices of some genes after a step, all of shape (k,): by place, choice, gene and draws."""
+    sizes, up = space.cardinalities[columns], ups * 2 - 1
     stepped = old + up
     # At an end there is one neighbour only.
     stepped = np.where((stepped < 0) | (stepped >= sizes), old - up, stepped)
-    stepped = np.clip(stepped, 0, sizes - 1)
-    jumped = np.where(sizes > 1, (old + shifts[rows, columns] + 1) % sizes, old)
+    stepped = np.minimum(np.maximum(stepped, 0), sizes - 1)
     ordered = np.array([gene.ordered for gene in space.genes])
-    changed = genotypes.copy()
-    changed[rows, columns] = np.where(ordered[columns], stepped, jumped)
-    return changed
+    if not ordered.all():
+        jumped = np.where(sizes > 1, (old + others + 1) % sizes, old)
+        stepped = np.where(ordered[columns], stepped, jumped)
+    return stepped
 
 
 def change_one_gene(
@@ -70,7 +112,7 @@ def choose_genes(
     """Mark counts[i] distinct genes, drawn uniformly, in row i; shape (n, d)."""
     drawn = rng.random((n, d))
     mask = np.zeros((n, d), dtype=bool)
-    one = counts == 1
+    one = np.flatnonzero(counts == 1)
     mask[one, drawn[one].argmin(axis=1)] = True
     more = counts > 1
     if more.any():
@@ -78,6 +120,21 @@ def choose_genes(
     return mask
 
 
-def uniform_crossover(first: Genotypes, second: Genotypes, rng: np.random.Generator) -> Genotypes:
-    """Take each gene from either parent (n, d) with equal probability."""
-    return np.where(rng.random(first.shape) < 0.5, first, second)
+def uniform_crossover(
+    first: Genotypes,
+    second: Genotypes,
+    rng: np.random.Generator,
+    crossed: NDArray[np.bool_] | None = None,
+) -> Genotypes:
+    """Take each gene from either parent (n, d) with equal probability.
+
+    Args:
+        first: Shape (n, d).
+        second: Shape (n, d).
+        rng: Draws which.
+        crossed: Rows that have two parents, shape (n,); the others are the first. All by default.
+    """
+    from_first = rng.random(first.shape) < 0.5
+    if crossed is not None:
+        from_first |= ~crossed[:, None]
+    return np.where(from_first, first, second)

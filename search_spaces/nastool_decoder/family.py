@@ -47,6 +47,15 @@ class Decoder(SlicedFamily):
 
         return MODELS
 
+    def stock(self) -> Mapping[str, Any]:
+        import transformers
+
+        from nastool_decoder.carried.shaped_decoder import ARCHITECTURES
+
+        # Older releases of transformers lack some.
+        names = [f"{name}ForCausalLM" for name in ARCHITECTURES]
+        return {n: getattr(transformers, n) for n in names if hasattr(transformers, n)}
+
     def head_of(self, model: PreTrainedModel) -> str:
         if not type(model).__name__.endswith("ForCausalLM"):
             raise InvalidInputError(f"expected a causal language model, got {type(model).__name__}")
@@ -60,7 +69,7 @@ class Decoder(SlicedFamily):
     def load_shape(self, folder: Path) -> PreTrainedModel:
         from nastool_supernets.slicing.shapes import load_shape
 
-        return load_shape(folder, self.carried(), ("ForCausalLM",), "causal language model")
+        return load_shape(folder, {**self.stock(), **self.carried()}, "causal language model")
 
     def read(self, source: str, choices: Options, *, skips: bool) -> DecoderModel:
         from nastool_decoder.checkpoints import from_checkpoint

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nastool.errors import InvalidInputError
 from nastool.space import Architecture
 from nastool_encoder.space import ARCHITECTURES, EncoderSpace
 from nastool_supernets.family import Options
+from nastool_supernets.heads import ENDS, HEADS, head_named, put_head
 from nastool_supernets.slicing.family import SlicedFamily
 
 if TYPE_CHECKING:
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from nastool_encoder.modeling import Encoder as EncoderModel
     from nastool_supernets.slicing.nets import SlicedShape, SlicedSupernet
 
+_FURTHER = ("ForTokenClassification", "ForMultipleChoice", "ForNextSentencePrediction")
+"""What names of models end with that are timed, and have none of the heads."""
+
+_UNUSED = ("bert.pooler.", "cls.seq_relationship.", "bert.embeddings.position_ids")
+"""Weights that checkpoints have beside those of masked language modelling."""
+
 
 class Encoder(SlicedFamily):
     """A checkpoint of the BERT type whose layers lose heads, channels, or all of them."""
@@ -25,7 +31,7 @@ class Encoder(SlicedFamily):
     name = "encoder"
     space_class = EncoderSpace
     shape_type = ARCHITECTURES[0]
-    heads = ("masked-lm",)
+    heads = HEADS
     code = Path(__file__).parent / "carried" / "sliced_bert.py"
 
     @property
@@ -44,10 +50,23 @@ class Encoder(SlicedFamily):
 
         return MODELS
 
+    def stock(self) -> Mapping[str, Any]:
+        import transformers
+
+        return {f"Bert{end}": getattr(transformers, f"Bert{end}") for end in (*ENDS, *_FURTHER)}
+
     def head_of(self, model: PreTrainedModel) -> str:
-        if not type(model).__name__.endswith("ForMaskedLM"):
-            raise InvalidInputError(f"expected a masked language model, got {type(model).__name__}")
-        return "masked-lm"
+        return head_named(model, [*self.stock().values(), *self.carried().values()])
+
+    def with_head(
+        self, start: PreTrainedModel, head: str, labels: Sequence[str], seed: int
+    ) -> PreTrainedModel:
+        carried = self.carried()
+        kinds, begin = self.stock(), "Bert"
+        if type(start) in carried.values():
+            kinds, begin = carried, "SlicedBert"
+        by_end = {name.removeprefix(begin): kind for name, kind in kinds.items()}
+        return put_head(start, head, labels, seed, by_end)
 
     def shape_of(self, model: PreTrainedModel) -> Architecture:
         from nastool_supernets.slicing.shapes import shape_of
@@ -57,7 +76,10 @@ class Encoder(SlicedFamily):
     def load_shape(self, folder: Path) -> PreTrainedModel:
         from nastool_supernets.slicing.shapes import load_shape
 
-        return load_shape(folder, self.carried(), ("ForMaskedLM",), "masked language model")
+        kinds = {**self.stock(), **self.carried()}
+        # What it was pre-trained with beside: the next sentence, which nothing of ours predicts.
+        kinds["BertForPreTraining"] = kinds["BertForMaskedLM"]
+        return load_shape(folder, kinds, "BERT", _UNUSED)
 
     def read(self, source: str, choices: Options, *, skips: bool) -> EncoderModel:
         from nastool_encoder.checkpoints import from_checkpoint

@@ -10,7 +10,8 @@ import click
 
 from nastool.errors import InvalidInputError
 from nastool_supernets.family import Family, Options
-from nastool_supershaper.named import HEADS, SIZES
+from nastool_supernets.heads import HEADS, head_named, put_head
+from nastool_supershaper.named import SIZES
 from nastool_supershaper.space import SuperShaperSpace, from_config
 
 if TYPE_CHECKING:
@@ -61,16 +62,17 @@ class SuperShaper(Family):
         )
 
     def head_of(self, model: PreTrainedModel) -> str:
-        from nastool_supershaper.heads import head_of
+        from nastool_supershaper.shaped_bert import MODELS
 
-        return head_of(model)
+        return head_named(model, MODELS.values())
 
     def with_head(
         self, start: PreTrainedModel, head: str, labels: Sequence[str], seed: int
     ) -> PreTrainedModel:
-        from nastool_supershaper.heads import with_head
+        from nastool_supershaper.shaped_bert import MODELS
 
-        return with_head(start, head, labels, seed)
+        kinds = {name.removeprefix("ShapedBert"): kind for name, kind in MODELS.items()}
+        return put_head(start, head, labels, seed, kinds)
 
     def about(self, shape: str) -> tuple[str, str]:
         layers = shape.count("-") + 1
@@ -80,7 +82,7 @@ class SuperShaper(Family):
         )
 
     def load_shape(self, folder: Path) -> PreTrainedModel:
-        from nastool_supershaper.heads import load_shape
+        from nastool_supershaper.shapes import load_shape
 
         return load_shape(folder)
 

@@ -1,4 +1,4 @@
-"""Sizes and heads that people name."""
+"""Sizes that people name."""
 
 from __future__ import annotations
 
@@ -23,6 +23,3 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
     "base": {},
 }
 """Sizes of supernets with random weights; what is not named is as in BERT-base."""
-
-HEADS = ("masked-lm", "classification", "regression", "question-answering", "encoder")
-"""Heads of a shape."""

@@ -168,6 +168,51 @@ def test_an_encoder_without_a_head_is_refused(tmp_path):
         from_checkpoint(str(tmp_path), {})
 
 
+@pytest.mark.parametrize("genotype", [STOCK[0], OTHERS[1]])
+@pytest.mark.parametrize(
+    ("head", "labels", "width"),
+    [
+        ("classification", ("no", "maybe", "yes"), 3),
+        ("regression", (), 1),
+        ("question-answering", (), 2),
+        ("encoder", (), 32),
+    ],
+)
+def test_shapes_take_the_heads_of_tasks(net, genotype, head, labels, width, tmp_path):
+    family = Encoder()
+    start = net.extract(genotype)
+    made, again, other = (family.with_head(start, head, labels, seed) for seed in (0, 0, 1))
+    assert family.head_of(made) == head
+    assert family.shape_of(made) == net.architecture(genotype)
+    save_model(made, tmp_path)
+    name = type(made).__name__.removeprefix("Sliced").removeprefix("Bert")
+    auto = getattr(transformers, f"Auto{name}" if name == "Model" else f"AutoModel{name}")
+    plain = auto.from_pretrained(tmp_path, trust_remote_code=True)
+    outputs = [model(**PADDED)[0] for model in (made, again, plain, family.load_shape(tmp_path))]
+    for output in outputs[1:]:
+        torch.testing.assert_close(output, outputs[0])
+    assert outputs[0].shape[-1] == (width if head != "question-answering" else 9)
+    hidden = start.bert(**PADDED).last_hidden_state
+    assert torch.equal(made.base_model(**PADDED).last_hidden_state, hidden)
+    if head != "encoder":
+        assert not torch.equal(other(**PADDED)[0], outputs[0])
+        with pytest.raises(InvalidInputError, match="predicts words"):
+            net_of(made)
+    with pytest.raises(InvalidInputError, match="masked-lm head"):
+        family.with_head(made, "masked-lm", (), 0)
+
+
+def test_a_checkpoint_with_more_than_its_head_is_read(tmp_path):
+    config = checkpoint().config
+    torch.manual_seed(1)
+    both = transformers.BertForPreTraining(config).eval()
+    both.save_pretrained(tmp_path)
+    expected = both(**PADDED).prediction_logits
+    assert torch.equal(Encoder().load_shape(tmp_path)(**PADDED).logits, expected)
+    largest = from_checkpoint(str(tmp_path), {})
+    assert torch.equal(largest.lm(**PADDED).logits, expected)
+
+
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory):
     """Text, a checkpoint with its tokenizer, and the command line."""

@@ -8,13 +8,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nastool.chain import ChainCost
 from nastool.predictors.separable import Separable
 from nastool.space import Genotypes, SearchSpace
-
-Floats = NDArray[np.float64]
 
 _MOST = 4_096
 """Choices of genes together, beyond which a chain is solved as a chain."""

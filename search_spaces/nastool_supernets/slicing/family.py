@@ -61,6 +61,10 @@ class SlicedFamily(Family):
     def carried(self) -> Mapping[str, Any]:
         """Classes of shapes that carry their code, by name."""
 
+    @abstractmethod
+    def stock(self) -> Mapping[str, Any]:
+        """Classes of shapes that transformers has itself, by name."""
+
     # ----------------------------------------------------------------------------------------------
     # Its nets, and shapes as they ship
 
@@ -71,16 +75,18 @@ class SlicedFamily(Family):
         supernet, shape = self.net_classes()
         if isinstance(model, self.model_class):
             return supernet(cast("Sliced", model))
-        self.head_of(model)
+        if (head := self.head_of(model)) != self.heads[0]:
+            raise InvalidInputError(
+                f"expected a supernet, or one shape that predicts words, got one with the head "
+                f"{head}"
+            )
         return shape(model, self.shape_of(model))
 
     def code_of(self, model: PreTrainedModel) -> Path | None:
         return self.code if type(model) in self.carried().values() else None
 
     def class_named(self, name: str) -> Any:
-        import transformers
-
-        return self.carried().get(name) or getattr(transformers, name, None)
+        return {**self.stock(), **self.carried()}.get(name)
 
     def about(self, shape: str) -> tuple[str, str]:
         pairs = shape.split("-")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from transformers import PreTrainedModel
 
 from nastool.errors import InvalidInputError, one_line
@@ -64,36 +63,33 @@ def shape_of(model: PreTrainedModel, whole: tuple[str, str]) -> Architecture:
 
 
 def load_shape(
-    folder: Path, carried: Mapping[str, Any], ends: Sequence[str], what: str
+    folder: Path, kinds: Mapping[str, Any], what: str, unused: Sequence[str] = ()
 ) -> PreTrainedModel:
     """Load a shape, or a checkpoint, in float32 and in evaluation mode, by nastool's own code.
 
     Args:
         folder: Its folder.
-        carried: Classes of shapes whose layers differ, by name.
-        ends: What names of the classes of transformers end with.
+        kinds: Classes by the names that configurations have for them.
         what: What it is, for messages.
+        unused: What names of weights begin with that checkpoints may have beside those of a model.
 
     Raises:
         InvalidInputError: It is damaged, or no such model.
     """
     content = read_json_object(folder / "config.json")
     names = content.get("architectures")
-    name = str(names[0]) if isinstance(names, list) and names else ""
-    kind: Any = carried.get(name)
-    if kind is None and name.endswith(tuple(ends)):
-        kind = getattr(transformers, name, None)
+    kind: Any = kinds.get(str(names[0])) if isinstance(names, list) and names else None
     if kind is None:
         raise InvalidInputError(f"{folder}: expected a {what}, got architectures {names}")
-    with one_line(f"{folder} holds no model that can be read", InvalidInputError):
+    with one_line(f"no model can be read from {folder}", InvalidInputError):
         loaded, loading = kind.from_pretrained(
             folder, dtype=torch.float32, attn_implementation="sdpa", output_loading_info=True
         )
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if loading.get(problem):
-            first = min(map(str, loading[problem]))
+        beside = tuple(unused) if problem == "unexpected_keys" else ()
+        if left := [n for n in map(str, loading.get(problem) or ()) if not n.startswith(beside)]:
             raise InvalidInputError(
-                f"{folder}: the weights have {problem.replace('_', ' ')}: {first}"
+                f"{folder}: the weights have {problem.replace('_', ' ')}: {min(left)}"
             )
     shape: PreTrainedModel = loaded.eval()
     return shape
