@@ -3,10 +3,11 @@
     python benchmarks/intervals.py [TABLE.csv:COLUMN ...] [--models xgboost,linear] [--repeats 8]
 
 Part of a table is fitted on; the rest says the truth. Coverage is that of 90% intervals, over all,
-by fifth of the predicted values, and over the shapes that have at most the median size. Optimism
-is by which share the best predictions under bounds on the size are worse in truth, and what was
-told of it; in nine draws of ten the truth is at most the last column. The tables that ship are read
-where none is named. Prints Markdown.
+by fifth of the predicted values, and over the shapes that have at most the median size; in brackets
+is the standard error in units of the last digit, of the mean over draws (all shapes of one draw
+depend on the same few errors, so that draws count). Optimism is by which share the best predictions
+under bounds on the size are worse in truth, and what was told of it; in nine draws of ten the truth
+is at most the last column. The tables that ship are read where none is named. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import xgboost
+from numpy.typing import ArrayLike
 
 import nastool_supershaper
 from nastool.objective import Direction
@@ -89,11 +91,20 @@ def judged(path: Path, column: str, model: str, rows: int, repeats: int) -> str:
         small.append(hit[size <= np.median(size)].mean())
         told.append(np.nan if fitted.optimism is None else fitted.optimism)
         true.append(flattery(values, targets, size))
-    by_fifth = " ".join(f"{share:.2f}" for share in np.mean(fifths, axis=0))
+    by_fifth = " ".join(share_of(shares, 2) for shares in np.transpose(fifths))
     return (
-        f"{np.mean(over_all):.3f} | {by_fifth} | {np.mean(small):.3f} | {np.mean(told):.1%} "
+        f"{share_of(over_all, 3)} | {by_fifth} | {share_of(small, 3)} | {np.mean(told):.1%} "
         f"| {np.mean(true):.1%} | {np.quantile(true, 0.9):.1%}"
     )
+
+
+def share_of(shares: ArrayLike, digits: int) -> str:
+    """Mean of the shares of draws, and its standard error in units of the last digit."""
+    values = np.asarray(shares, dtype=np.float64)
+    if len(values) < 2:
+        return f"{values.mean():.{digits}f}"
+    error = values.std(ddof=1) / np.sqrt(len(values))
+    return f"{values.mean():.{digits}f}({error * 10**digits:.0f})"
 
 
 if __name__ == "__main__":

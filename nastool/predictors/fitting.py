@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool.errors import InvalidInputError
+from nastool.errors import InvalidInputError, MissingDependencyError
 from nastool.files.reading import is_file
 from nastool.objective import Direction, RankAgreement
 from nastool.predictors.base import Card, Floats, Predictor, create_predictor, load_predictor
 from nastool.predictors.conformal import fit_widths
 from nastool.predictors.evaluation import folds, holdout, rank_agreement
 from nastool.predictors.evidence import same_measurement
-from nastool.predictors.optimism import estimate_optimism
+from nastool.predictors.optimism import Second, estimate_optimism
 from nastool.predictors.outliers import named, outliers
 from nastool.predictors.region import Region
 from nastool.predictors.selection import (
@@ -55,6 +55,9 @@ _REPEATS = 3
 
 _LARGE = 2_000
 """Shapes from which on fewer folds give as good errors."""
+
+_FLEXIBLE = "xgboost"
+"""Kind that judges what other kinds take for best: it follows what no formula foresees."""
 
 _SCARCE = 10
 """Shapes below which scores say little."""
@@ -211,7 +214,7 @@ def fit_table(
     result = over_all = held_out(make, data.features, data.targets, genes, fraction, seed)
     if fraction:
         # Of all shapes, so that intervals are those of the predictor that is kept.
-        k = 2 * _FOLDS if len(data) < _LARGE // 2 else _FOLDS if len(data) < _LARGE else 3
+        k = _folds_of(len(data))
         predictions = cross_validate(make, data.features, data.targets, genes, k, seed)
         over_all = on_held_out(data.targets, predictions)
         result = replace(result, interval=over_all.interval, widths=over_all.widths)
@@ -232,10 +235,30 @@ def fit_table(
         direction,
         seed,
         over_all.predictions,
+        None if sources else _second(make(), data, seed),
     )
     predictor = make()
     predictor.fit(data.features, data.targets, genes=genes)
     return Fitted(predictor, data, result, tuple(ranking), optimism, (*notes, *left_out))
+
+
+def _folds_of(n: int) -> int:
+    return 2 * _FOLDS if n < _LARGE // 2 else _FOLDS if n < _LARGE else 3
+
+
+def _second(predictor: Predictor, data: Measurements, seed: int) -> Second | None:
+    """A flexible model of a table beside another kind; None where it cannot be fitted."""
+    if predictor.kind == _FLEXIBLE:
+        return None
+    make, genes = makers()[_FLEXIBLE], len(data.genes)
+    k = min(_FOLDS, _folds_of(len(data)))
+    try:
+        unseen = cross_validate(make, data.features, data.targets, genes, k, seed)
+    except MissingDependencyError:
+        return None
+    fitted = make()
+    fitted.fit(data.features, data.targets, genes=genes)
+    return Second(fitted, unseen)
 
 
 def _looked_through(data: Measurements, keep: bool) -> tuple[Measurements, tuple[str, ...]]:

@@ -3,12 +3,14 @@
 A search takes the shapes whose errors happen to flatter them most (Smith and Winkler 2006). Half
 of a table says which shapes look best, the other half, which knows nothing of the errors of the
 first, what they are worth. Where the model does not fit, both halves are wrong alike: so what the
-rows are worth that look best to a model without them is looked at, too.
+rows are worth that look best to a model without them is looked at, too, and so is what a second
+model of the same rows, a more flexible one, thinks of the shapes that the first one takes for best.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,6 +39,19 @@ _FEWEST = 20
 """Shapes below which halves say nothing."""
 
 
+@dataclass(frozen=True, eq=False)
+class Second:
+    """A second model of the same rows, to judge what the first one takes for best.
+
+    Args:
+        predictor: Fitted on all rows.
+        unseen: What is predicted of each row by one fitted alike without it, shape (n,).
+    """
+
+    predictor: Predictor
+    unseen: Floats
+
+
 def estimate_optimism(
     make: Callable[[], Predictor],
     features: Floats,
@@ -46,6 +61,7 @@ def estimate_optimism(
     direction: Direction = Direction.MINIMIZE,
     seed: int = 0,
     unseen: Floats | None = None,
+    second: Second | None = None,
 ) -> float | None:
     """Estimate how much the best predictions flatter.
 
@@ -59,6 +75,7 @@ def estimate_optimism(
         direction: Which way is better.
         seed: Fixes the halves.
         unseen: What is predicted of each row without it, shape (n,), where that is known.
+        second: Another model that errs otherwise, where there is one and `unseen` is known.
 
     Returns:
         Share of the predicted value, at least 0; None where the table is too small, or has values
@@ -84,7 +101,25 @@ def estimate_optimism(
     if unseen is not None:
         size = trade(features[:, :genes], unseen, direction)
         estimate = max(estimate, flattery(unseen, targets, size, direction, share=_BEST))
+        if second is not None:
+            whole = make()
+            whole.fit(features, targets, genes=genes)
+            best = whole.predict(pool).mean
+            other = second.predictor.predict(pool).mean
+            apart = flattery(best, other, trade(pool[:, :genes], best, direction), direction)
+            estimate = max(estimate, _believed(targets, unseen, second.unseen) * apart)
     return max(0.0, estimate) if np.isfinite(estimate) else None
+
+
+def _believed(targets: Floats, first: Floats, second: Floats) -> float:
+    """Which part of what two models differ by is an error of the first one, from 0 to 1.
+
+    The slope of its errors over the differences, on rows that neither had seen, all (n,): a second
+    model that errs more, as trees do of a sum of products, is not believed.
+    """
+    apart = second - first
+    scale = float(apart @ apart)
+    return float(np.clip(apart @ (targets - first) / scale, 0.0, 1.0)) if scale > 0 else 0.0
 
 
 def trade(genes: Floats, values: Floats, direction: Direction) -> Floats:

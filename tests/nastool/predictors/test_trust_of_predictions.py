@@ -1,3 +1,4 @@
+import sys
 from dataclasses import asdict, replace
 from functools import partial
 
@@ -8,9 +9,11 @@ from nastool.errors import InvalidInputError
 from nastool.objective import Direction, Kind, Objective, Provenance
 from nastool.predictors.base import Card, create_predictor
 from nastool.predictors.conformal import Widths, fit_widths
-from nastool.predictors.optimism import estimate_optimism, flattery, trade
+from nastool.predictors.fitting import fit_table
+from nastool.predictors.optimism import Second, estimate_optimism, flattery, trade
 from nastool.predictors.region import Region
 from nastool.predictors.selection import cross_validate
+from nastool.predictors.tables import read_measurements
 from nastool.trust import trust
 
 
@@ -108,16 +111,22 @@ def test_optimism_is_told_within_a_factor_and_falls_with_the_rows():
     assert few[0] > 2 * many[0]
 
 
+def uneven(direction):
+    """Values of shapes: genes that count for more are best alone, but worse the more they differ
+    from the others, which a model of each gene by itself does not know."""
+
+    def truth(rows):
+        apart = np.abs(np.diff(rows, axis=1)).sum(axis=1)
+        return 120 - direction.sign * (rows @ np.array([3.0, 1, 3, 1, 3, 1]) - apart)
+
+    return truth
+
+
 @pytest.mark.parametrize("direction", Direction)
 def test_a_model_that_does_not_fit_flatters_though_its_halves_agree(direction):
     rng = np.random.default_rng(0)
     features, pool = (rng.integers(1, 8, (n, 6)).astype(float) for n in (600, 2000))
-
-    def truth(rows):
-        # Genes that count for more are best alone, but worse the more they differ from the others.
-        uneven = np.abs(np.diff(rows, axis=1)).sum(axis=1)
-        return 120 - direction.sign * (rows @ np.array([3.0, 1, 3, 1, 3, 1]) - uneven)
-
+    truth = uneven(direction)
     targets, make = truth(features) + rng.normal(0, 1, 600), partial(create_predictor, "additive")
     unseen = cross_validate(make, features, targets, 6, 5, 0)
     told = estimate_optimism(make, features, targets, 6, pool, direction, 0, unseen)
@@ -230,3 +239,50 @@ def test_targets_of_any_size_are_ranked_as_well(kind, change):
 def test_targets_that_rounding_would_rank_are_refused(targets):
     with pytest.raises(InvalidInputError, match="first ten digits"):
         create_predictor("linear").fit(np.arange(60.0).reshape(30, 2), targets * 1.0)
+
+
+@pytest.mark.parametrize("direction", Direction)
+def test_a_second_model_sees_what_the_first_one_cannot(direction):
+    """And is believed as far as its own errors allow."""
+    rng = np.random.default_rng(1)
+    features, pool = (rng.integers(1, 8, (n, 6)).astype(float) for n in (150, 2000))
+    truth = uneven(direction)
+    targets = truth(features) + rng.normal(0, 1, 150)
+    make, flexible = (partial(create_predictor, kind) for kind in ("additive", "pairwise"))
+    alone, seen = (cross_validate(m, features, targets, 6, 5, 0) for m in (make, flexible))
+    own, other = make(), flexible()
+    for predictor in (own, other):
+        predictor.fit(features, targets, genes=6)
+    told, without, misled = (
+        estimate_optimism(make, features, targets, 6, pool, direction, 0, alone, second)
+        for second in (
+            Second(other, seen),
+            None,
+            Second(other, alone + direction.sign * rng.normal(0, 1, 150) * targets.std()),
+        )
+    )
+    values = own.predict(pool).mean
+    true = flattery(values, truth(pool), trade(pool, values, direction), direction)
+    assert without < 0.8 * true
+    assert without < told
+    assert abs(told - true) < abs(without - true) / 2
+    assert abs(misled - without) < (told - without) / 2
+
+
+def test_fitting_asks_trees_where_there_are_any_and_another_kind_is_fitted(tmp_path, monkeypatch):
+    pytest.importorskip("xgboost")
+    rng = np.random.default_rng(2)
+    shapes = np.unique(rng.integers(1, 8, (150, 6)), axis=0)
+    # The best genes are bad together, which no model of each gene by itself knows.
+    together = (shapes[:, 0] > 4) == (shapes[:, 5] > 4)
+    values = 160 - shapes @ np.array([6, 1, 1, 1, 1, 6]) + 20 * together
+    values = values + rng.normal(0, 1, len(shapes))
+    lines = [",".join(map(str, [*s, v])) for s, v in zip(shapes, values, strict=True)]
+    names = ",".join(f"layer_{i}" for i in range(1, 7))
+    (tmp_path / "t.csv").write_text("\n".join([f"{names},y", *lines]))
+    pool = rng.integers(1, 8, (1000, 6)).astype(float)
+    data = replace(read_measurements(tmp_path / "t.csv", "y"), pool=pool)
+    asked = fit_table(data, "additive").optimism
+    monkeypatch.setitem(sys.modules, "xgboost", None)
+    alone = fit_table(data, "additive").optimism
+    assert 0 < alone < asked
