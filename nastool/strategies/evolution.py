@@ -200,8 +200,8 @@ class Evolution(Strategy):
             return
         # Copies of the best would fill the places of the survivors.
         merged = merged.take(Seen(self.problem.space).novel(merged.genotypes))
-        survivors = np.argsort(ranking(merged))[: self._survivors]
-        self._population = merged.take(survivors)
+        best = leading(merged, self._survivors)[: self._survivors]
+        self._population = merged.take(best)
 
     def state_dict(self) -> State:
         return {
