@@ -11,11 +11,18 @@ from nastool.errors import InvalidInputError
 from nastool.objective import Direction
 from nastool.plugins import load_objective
 from nastool.predictors import load_predictor
+from nastool.predictors.boosted_trees import BoostedTrees
 from nastool.problem import Problem
 from nastool.testing import Widths
 
 WIDTHS = (60, 120, 180)
 RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def _few_trees(monkeypatch):
+    """Forty trees instead of three hundred: what is tested here is the command."""
+    monkeypatch.setattr(BoostedTrees.__init__, "__defaults__", (40, 4, 0.3, 0))
 
 
 def rows(n=250, seed=0):
