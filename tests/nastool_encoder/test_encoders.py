@@ -258,6 +258,13 @@ def test_from_a_checkpoint_to_a_recovered_shape(begun, tmp_path, monkeypatch):
     assert "trust_remote_code" not in card
     stock = transformers.AutoModelForMaskedLM.from_pretrained(out / "small")
     assert type(stock) is transformers.BertForMaskedLM
+    (out / "other").mkdir()
+    refused = nastool(f"pretrain --from {out}/other {READ} --steps 0 --output {out}/no", 2)
+    assert "--from: expected a checkpoint of transformers, but" in refused
+    (out / "other" / "config.json").write_text('{"model_type": "gpt2"}')
+    refused = nastool(f"pretrain --from {out}/other {READ} --steps 0 --output {out}/no", 2)
+    assert "--from: expected a model of type bert, llama, " in refused
+    assert "which is of type gpt2" in refused
     refused = nastool(f"pretrain decoder --from hf {READ} --steps 0 --output {out}/no", 2)
     assert "which is of type bert" in refused
     refused = nastool(f"pretrain --from hf {READ} --kv-choices 2 --output {out}/no", 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -11,7 +11,7 @@ import click
 
 from nastool.cli.config import OpenCommand
 from nastool.errors import InvalidInputError, one_line
-from nastool.files.reading import is_file, read_json_object
+from nastool.files.reading import is_file, is_folder, read_json_object
 from nastool_supernets.family import Family, families, find_family
 
 if TYPE_CHECKING:
@@ -120,9 +120,12 @@ class Start:
         if self.family_name is not None:
             return find_family(self.family_name)
         known = families()
-        starting = [f for f in known if any(self.options.get(name) for name in f.starts)]
-        if starting:
-            return starting[0] if len(starting) == 1 else _of_type(starting, str(self.model))
+        for name in dict.fromkeys(name for family in known for name in family.starts):
+            if (model := self.options.get(name)) is not None:
+                candidates = [family for family in known if name in family.starts]
+                if len(candidates) == 1:
+                    return candidates[0]
+                return _of_type(candidates, name, str(model))
         having = [family for family in known if self.size in family.sizes]
         # A file of sizes may be of any family that starts from random weights.
         having = having or [family for family in known if family.sizes] or [*known]
@@ -264,22 +267,32 @@ class Start:
         return load_shape(saved.path)
 
 
-def _of_type(families_of: list[Family], model: str) -> Family:
+def _of_type(candidates: Sequence[Family], start: str, model: str) -> Family:
     """Which of the families that start alike a model is of, by the type that it says.
+
+    Args:
+        candidates: The families.
+        start: The option that names the model.
+        model: A folder, or a model on the hub.
 
     Raises:
         InvalidInputError: None, or there is no such model.
     """
     from transformers import PretrainedConfig
 
-    with one_line(f"no checkpoint of transformers at {model}", InvalidInputError):
+    if is_folder(Path(model)) and not is_file(Path(model) / "config.json"):
+        raise InvalidInputError(
+            f"--{start}: expected a checkpoint of transformers, but {Path(model) / 'config.json'} "
+            "does not exist"
+        )
+    with one_line(f"--{start}: no checkpoint of transformers at {model}", InvalidInputError):
         kind = PretrainedConfig.get_config_dict(model)[0].get("model_type")
-    for family in families_of:
+    for family in candidates:
         if kind in family.shape_types:
             return family
-    known = ", ".join(kind for family in families_of for kind in family.shape_types)
+    known = ", ".join(kind for family in candidates for kind in family.shape_types)
     raise InvalidInputError(
-        f"expected a model of type {known}, got {model}, which is of type {kind}"
+        f"--{start}: expected a model of type {known}, got {model}, which is of type {kind}"
     )
 
 

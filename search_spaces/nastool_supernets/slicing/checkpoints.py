@@ -12,6 +12,7 @@ from transformers.utils import logging
 
 from nastool.errors import InvalidInputError, one_line
 from nastool.files.reading import is_file, is_folder
+from nastool.quiet import quiet
 from nastool_supernets.slicing.choices import levels, read_choices
 from nastool_supernets.slicing.modeling import Sliced
 from nastool_supernets.slicing.space import SlicedSpace
@@ -65,7 +66,11 @@ def read_model(path: str, auto: Any, what: str) -> PreTrainedModel:
         InvalidInputError: There is no such model, or some of its weights are missing.
     """
     logging.disable_progress_bar()
-    with one_line(f"--from: no {what} can be read from {path}", InvalidInputError):
+    # What is missing is said below.
+    with (
+        quiet("transformers"),
+        one_line(f"--from: no {what} can be read from {path}", InvalidInputError),
+    ):
         lm, loading = auto.from_pretrained(
             path, dtype=torch.float32, attn_implementation="sdpa", output_loading_info=True
         )
