@@ -228,6 +228,30 @@ def test_blocks_teach_their_own_factors():
         optimum(space, taught.form(), [parse_constraint("params<=1MB")])
 
 
+def test_shapes_that_tell_no_genes_apart_leave_something_to_draw():
+    from nastool_supernets.shrinking.blocks import BlockModel, one_block_changes, optimum
+    from tests.nastool.exact.test_separable import Blocks
+
+    space = Blocks(12, 4)
+    rng = np.random.default_rng(4)
+    effects = np.sort(rng.gamma(1, 0.1, (12, 4)), axis=1)[:, ::-1]
+    effects -= effects[:, -1:]
+
+    def losses(genotypes, factor):
+        return 3 + factor * effects[np.arange(12), genotypes].sum(axis=1)
+
+    changed, assembled = one_block_changes(space), space.sample(24, rng)
+    # One factor explains all that was assembled.
+    model = BlockModel.fit(space, changed, losses(changed, 1.0), assembled, losses(assembled, 1.5))
+    new = space.sample(50, rng)
+    np.testing.assert_allclose(model.form().predict(new), losses(new, 1.5), rtol=1e-3)
+    bound = [parse_constraint(f"params<={np.median(space.costs['params'].evaluate(new))}")]
+    best = optimum(space, model.form(), bound).genotypes[0]
+    drawn = [optimum(space, model.form(rng, 16.0), bound).genotypes[0] for _ in range(20)]
+    assert len({row.tobytes() for row in drawn}) > 10
+    assert len({int(place) for row in drawn for place in np.flatnonzero(row != best)}) > 6
+
+
 def test_what_a_search_would_pick_of_noisy_scores_is_not_believed():
     from nastool_supernets.shrinking.blocks import BlockModel, one_block_changes
     from tests.nastool.exact.test_separable import Blocks

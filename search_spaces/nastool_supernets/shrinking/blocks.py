@@ -9,7 +9,6 @@ Draws from what is left open propose what is worth measuring.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
@@ -89,8 +88,8 @@ class BlockModel:
         scores: What each choice of each gene adds alone, as it was measured; 0 for the largest.
         full: Loss of the largest shape.
         mean: Of the coefficients of `_columns`, (p,).
-        spread: Columns whose products with normal numbers are what the coefficients may be off by,
-            (p, p).
+        spread: Columns whose products with normal numbers are what the coefficients may be off by
+            where genes differ, (p, p).
         scale: Price of leaving out a block, about.
     """
 
@@ -139,22 +138,28 @@ class BlockModel:
         # Large losses are further off; those about nothing not by nothing.
         size = np.abs(above) + (float(np.median(np.abs(above))) if len(above) else 0.0) + 1e-12
         few = len(assembled) < _FEW
-        best = (-math.inf, np.empty(0), np.empty((0, 0)))
-        for apart in _APART[-1:] if not len(assembled) else _APART[:1] if few else _APART:
-            for noise in _NOISES:
-                fitted = _posterior(columns, above, _widths(space, apart), noise * size)
-                best = max(best, fitted, key=lambda found: found[0])
-        return cls(space, scores, full, best[1], best[2], scale)
+        found = {
+            apart: max(
+                (_posterior(columns, above, _widths(space, apart), n * size) for n in _NOISES),
+                key=lambda fitted: fitted[0],
+            )
+            for apart in (_APART if len(assembled) else _APART[-1:])
+        }
+        best = max((found[0.0],) if few and len(assembled) else found.values(), key=lambda f: f[0])
+        # Genes that nothing told apart yet may still differ, or draws would all be the mean again.
+        free = max((its for apart, its in found.items() if apart), key=lambda fitted: fitted[0])
+        return cls(space, scores, full, best[1], free[2], scale)
 
-    def form(self, rng: np.random.Generator | None = None) -> Separable:
+    def form(self, rng: np.random.Generator | None = None, reach: float = 1.0) -> Separable:
         """The loss as a sum of terms of single genes.
 
         Args:
             rng: Draws one of the sums that what was measured leaves open; None for their mean.
+            reach: How much farther from the mean than what is left open.
         """
         weights = self.mean
         if rng is not None:
-            weights = weights + self.spread @ rng.normal(size=len(weights))
+            weights = weights + reach * (self.spread @ rng.normal(size=len(weights)))
         genes, kinds = len(self.scores), kinds_of(self.space)
         factors = weights[0] + weights[-2 * genes : -genes]
         prices = weights[1 : -2 * genes][kinds] + weights[-genes:]

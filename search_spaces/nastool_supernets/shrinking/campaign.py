@@ -60,6 +60,9 @@ _CHUNK = 12
 _MISSES = 40
 """Draws in a row without a new shape after which a round is left smaller."""
 
+_SAME = 8
+"""Draws in a row without a new shape after which they reach twice as far."""
+
 _MOVES = (2, 4, 8)
 """Genes that may differ from the best known shape near which draws are."""
 
@@ -279,7 +282,9 @@ class Campaign:
             near = self._best_known(size, earlier) if attempt % 4 >= 2 else None
             # Far enough for a trade, not so far that what was learnt elsewhere says little.
             moves = None if near is None else (near, int(rng.choice(_MOVES)))
-            genotype = self._best(model, size, rng, moves)
+            # What is known all too well proposes the same again and again.
+            reach = 2.0 ** (misses // _SAME)
+            genotype = self._best(model, size, rng, moves, reach)
             attempt, misses = attempt + 1, misses + 1
             if genotype not in earlier and genotype not in chosen:
                 chosen.append(genotype)
@@ -292,8 +297,10 @@ class Campaign:
         size: float,
         rng: np.random.Generator | None,
         near: tuple[Genotype, int] | None = None,
+        reach: float = 1.0,
     ) -> Genotype:
-        return row(self._optimum(model.form(rng), self._within(size), near).genotypes[0])
+        form = model.form(rng, reach)
+        return row(self._optimum(form, self._within(size), near).genotypes[0])
 
     def _best_known(self, size: float, earlier: Collection[Genotype]) -> Genotype | None:
         """The best shape of earlier rounds that keeps the bounds of a size."""
