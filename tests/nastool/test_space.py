@@ -1,3 +1,5 @@
+import hashlib
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -5,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nastool.branches import Branch
 from nastool.errors import InvalidInputError
 from nastool.space import Gene, SearchSpace, check_space
 
@@ -280,6 +283,18 @@ def test_the_fingerprint_changes_with_the_content():
     ]
     assert len({space.fingerprint for space in variants}) == len(variants)
     assert Space(TOY.genes).fingerprint == TOY.fingerprint
+
+
+def test_branches_count_in_a_fingerprint_and_nothing_in_their_place():
+    # Stores, predictors and campaigns hold these digests: they are what they were.
+    content = [TOY.name, [[gene.name, list(gene.choices), gene.ordered] for gene in TOY.genes]]
+    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+    assert TOY.fingerprint == digest
+
+    class Branching(Space):
+        branches = (Branch({0: 0}, (1,)), Branch({0: 1}), Branch({0: 2}))
+
+    assert Branching(TOY.genes).fingerprint != digest
 
 
 def test_the_first_index_that_is_none_is_named():
