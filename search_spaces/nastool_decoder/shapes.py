@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-import torch
 import transformers
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
@@ -70,15 +69,10 @@ def shape_config(
 
 
 def make(config: Any, *, is_uniform: bool) -> PreTrainedModel:
-    """Make a shape with random weights, without touching anybody's random numbers."""
-    with torch.random.fork_rng(devices=[]):
-        if is_uniform:
-            auto: Any = AutoModelForCausalLM
-            stock: PreTrainedModel = auto.from_config(config, attn_implementation="sdpa")
-            return stock
-        kinds: Any = transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING
-        shaped: PreTrainedModel = MODELS[f"Shaped{kinds[type(config)].__name__}"](config)
-        return shaped
+    """Make a shape with random weights: of transformers where it is uniform."""
+    kinds: Any = transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING
+    own = None if is_uniform else MODELS[f"Shaped{kinds[type(config)].__name__}"]
+    return shapes.make(config, AutoModelForCausalLM, own)
 
 
 def cut_out(model: Sliced, shape: Architecture, kept: Sequence[Kept]) -> PreTrainedModel:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-import torch
 from transformers import AutoModelForMaskedLM, PreTrainedModel
 
 from nastool.space import Architecture
@@ -45,14 +44,9 @@ def shape_config(
 
 
 def make(config: Any, *, is_stock: bool) -> PreTrainedModel:
-    """Make a shape with random weights, without touching anybody's random numbers."""
-    with torch.random.fork_rng(devices=[]):
-        if is_stock:
-            auto: Any = AutoModelForMaskedLM
-            stock: PreTrainedModel = auto.from_config(config, attn_implementation="sdpa")
-            return stock
-        sliced: PreTrainedModel = MODELS["SlicedBertForMaskedLM"](config)
-        return sliced
+    """Make a shape with random weights: of transformers where it has one."""
+    own = None if is_stock else MODELS["SlicedBertForMaskedLM"]
+    return shapes.make(config, AutoModelForMaskedLM, own)
 
 
 def cut_out(model: Sliced, shape: Architecture, kept: Sequence[Kept]) -> PreTrainedModel:

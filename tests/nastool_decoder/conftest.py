@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.sliced import apart, net_of_checkpoint
+
 SIZES = {
     "vocab_size": 50,
     "hidden_size": 32,
@@ -35,27 +37,12 @@ def checkpoint(kind, **sizes):
     config = getattr(transformers, f"{name}Config")(**{**SIZES, **own, **sizes})
     torch.manual_seed(0)
     model = getattr(transformers, f"{name}ForCausalLM")(config).eval()
-    for parameter in model.parameters():
-        parameter.data.add_(torch.randn(parameter.shape) * 0.1)
-    return model
+    return apart(model)
 
 
 def make_net(model, by="none", **choices):
     """The supernet of a checkpoint, as `from_checkpoint` makes it of a folder."""
-    import tempfile
-
-    import torch
-
     from nastool_decoder.checkpoints import from_checkpoint
     from nastool_decoder.nets import DecoderSupernet
-    from nastool_supernets.slicing.ordering import order
 
-    with tempfile.TemporaryDirectory() as folder:
-        model.save_pretrained(folder)
-        made = DecoderSupernet(
-            from_checkpoint(folder, {f"{part}_choices": text for part, text in choices.items()})
-        )
-    if by != "none":
-        ids = torch.randint(5, 50, (4, 12), generator=torch.Generator().manual_seed(1))
-        order(made, ids, ids, by)
-    return made
+    return net_of_checkpoint(model, from_checkpoint, DecoderSupernet, by, lambda ids: ids, choices)

@@ -20,6 +20,23 @@ def pairs_of(shape: Sequence[Any]) -> list[tuple[int, int]]:
     return [(int(a), int(b)) for a, b in zip(shape[::2], shape[1::2], strict=True)]
 
 
+def make(config: Any, auto: Any, carried: Any = None) -> PreTrainedModel:
+    """Make a shape with random weights, without touching anybody's random numbers.
+
+    Args:
+        config: Its configuration.
+        auto: Makes what transformers has a model for.
+        carried: Class of a model that transformers does not have, in place of `auto`.
+    """
+    with torch.random.fork_rng(devices=[]):
+        made: PreTrainedModel = (
+            auto.from_config(config, attn_implementation="sdpa")
+            if carried is None
+            else carried(config)
+        )
+    return made
+
+
 def cut_out(
     model: Sliced, made: PreTrainedModel, kept: Sequence[Kept], layers: str, feed: Sequence[str]
 ) -> PreTrainedModel:
