@@ -213,8 +213,8 @@ def metric_name(name: str, argument: str | None) -> str:
     """
     if not argument:
         return name
-    whole, dot, part = name.rpartition(".")
-    return f"{whole}[{argument}].{part}" if dot else f"{name}[{argument}]"
+    whole, _, part = name.rpartition(".")
+    return f"{whole}[{argument}].{part}" if whole and part else f"{name}[{argument}]"
 
 
 def parse_bound(text: str, sense: Sense) -> Constraint:

@@ -17,7 +17,12 @@ from nastool.constraint import (
 )
 from nastool.errors import InvalidInputError
 
-METRICS = st.from_regex(r"[A-Za-z_][\w.-]{0,8}(\[[^\[\]]{1,8}\])?", fullmatch=True)
+# Names as they are kept: what measures a part has its argument before the part.
+METRICS = st.from_regex(
+    r"[A-Za-z_][\w.-]{0,8}|[A-Za-z_][\w-]{0,8}\[[^\[\]]{1,8}\]"
+    r"|[A-Za-z_][\w.-]{0,8}\[[^\[\]]{1,8}\]\.\w{1,8}",
+    fullmatch=True,
+)
 UNITS = st.sampled_from(["", "s", "B", "J"])
 BOUNDS = st.floats(min_value=-1e15, max_value=1e15, allow_nan=False).filter(
     lambda bound: bound == 0 or abs(bound) > 1e-12
@@ -126,6 +131,8 @@ def test_malformed_bounds(text):
 
 
 @given(metric=METRICS, sense=st.sampled_from(["<=", ">="]), bound=BOUNDS, unit=UNITS)
+@example(metric="A.[0]", sense="<=", bound=0.0, unit="")
+@example(metric="A[0].decode", sense="<=", bound=0.0, unit="s")
 @example(metric="params", sense="<=", bound=66_123_456.0, unit="")
 @example(metric="latency", sense="<=", bound=0.0213, unit="s")
 @example(metric="params", sense="<=", bound=66_100_000.0, unit="")
@@ -139,6 +146,12 @@ def test_text_is_read_back(metric, sense, bound, unit):
     assert (again.metric, again.sense) == (metric, sense)
     assert again.unit == unit
     assert again.bound == bound
+
+
+def test_an_argument_stands_before_the_part_that_is_measured():
+    expected = Constraint("latency[x].decode", "<=", 0.02, "s")
+    for text in ("latency[x].decode<=20ms", "latency.decode[x]<=20ms", "latency.decode:x<=20ms"):
+        assert parse_constraint(text) == expected
 
 
 def test_numbers_of_numpy_are_written_as_numbers():
