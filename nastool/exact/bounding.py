@@ -7,9 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Int = NDArray[np.int64]
-
-HUGE = 1 << 58
-"""In the padding of tables that a least value is taken of."""
+Whole = NDArray[np.signedinteger]
 
 NOTHING, NO_BETTER, OPEN = 0, 1, 2
 """Under a prefix: no genotype is allowed; none improves on what is known; one may."""
@@ -90,7 +88,8 @@ def least_sum(
     fixed: Int,
     sizes: Int,
     ramps: Int,
-    effects: Int,
+    effects: NDArray[np.int32],
+    shift: int,
     choices: Int,
     here: Int,
     there: Int,
@@ -102,7 +101,8 @@ def least_sum(
         fixed: Whether each gene is fixed.
         sizes: Number of choices of each gene.
         ramps: Slope times axis cost between each gene and the one before, (d, k, padded k).
-        effects: Additive part of the open genes, (d, padded k); large in the padding.
+        effects: Additive part of the open genes without its last bits, (d, padded k).
+        shift: How many bits.
         choices: Of the fixed genes.
         here: Scratch, (padded k,).
         there: Likewise.
@@ -129,11 +129,11 @@ def least_sum(
                 for c in range(lanes):
                     there[c] = min(there[c], value + ramp[c])
         for c in range(lanes):
-            here[c] = there[c] + own[c]
+            here[c] = there[c] + (int(own[c]) << shift)
         if gene + 1 == len(fixed):
             # The array's own method takes seconds to compile.
             least = here[0]
-            for c in range(1, lanes):
+            for c in range(1, sizes[gene]):
                 least = min(least, here[c])
             total += least
         elif fixed[gene + 1]:
@@ -147,16 +147,31 @@ def least_sum(
 
 
 @numba.njit(cache=True, nogil=True)
-def switch(known: Int, state: Int, first: int, effects: Int, width: int, total: Int) -> None:
+def look_ahead(
+    ahead: NDArray[np.int32], state: NDArray[np.int32], total: NDArray[np.int32]
+) -> None:
+    """Bounds of all that may follow a prefix: the sums over its trees' states."""
+    total[:] = 0
+    for t in range(len(state)):
+        row = ahead[state[t]]
+        for c in range(len(total)):
+            total[c] += row[c]
+
+
+@numba.njit(cache=True, nogil=True)
+def switch(
+    known: Whole, state: Whole, first: int, effects: Whole, width: int, total: Whole
+) -> None:
     """Keep the sum of the trees' additive parts up to date, tree by tree where one changed."""
     for t in range(len(state)):
         if known[t] == state[t]:
             continue
         new = effects[(state[t] - first) * width :]
-        for i in range(width):
-            total[i] += new[i]
-        if known[t] >= 0:
+        if known[t] < 0:
+            for i in range(width):
+                total[i] += new[i]
+        else:
             old = effects[(known[t] - first) * width :]
             for i in range(width):
-                total[i] -= old[i]
+                total[i] += new[i] - old[i]
         known[t] = state[t]

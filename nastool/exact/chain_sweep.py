@@ -134,15 +134,17 @@ class ChainSweep:
             None where no constraint allows anything under them.
         """
         tables, level_of_units = self._plan.tables, prefixes.shape[1]
+        layers = self._plan.states.layers
         state = np.broadcast_to(tables.roots, (len(prefixes), len(tables.roots)))
         choices = np.zeros((len(prefixes), len(self._task.function.cardinalities)), np.int64)
         fixed = set()
         for level, gene in enumerate(tables.outer[:level_of_units].tolist()):
-            state = tables.following[state, prefixes[:, level, None]]
+            state = layers[level].following[state, prefixes[:, level, None]]
             choices[:, gene] = prefixes[:, level]
             fixed.add(gene)
         least = np.broadcast_to(
-            tables.bounds[state, 0].sum(axis=1)[:, None], (len(prefixes), len(tables.slopes))
+            layers[level_of_units].bounds[state].sum(axis=1)[:, None],
+            (len(prefixes), len(tables.slopes)),
         ).copy()
         low, high = np.zeros((2, len(prefixes), len(self._task.bounds)), np.int64)
         for row, bound in enumerate(self._task.bounds):

@@ -41,7 +41,7 @@ _NOTHING = np.zeros(0, np.int64), np.zeros(0, np.int64)
 
 
 class JointTables(NamedTuple):
-    """What the compiled sweep reads; see `nastool.exact.plan.Tables` for what has the same name."""
+    """What the compiled sweep reads; `nastool.exact.tables.Tables` says what has a name there."""
 
     outer: Int
     sizes: Int

@@ -6,13 +6,26 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool.exact.bounding import HUGE, NO_BETTER, OPEN, least_sum, look_up, own_cost, switch
-from nastool.exact.plan import Tables
+from nastool.exact.bounding import (
+    NO_BETTER,
+    OPEN,
+    Whole,
+    least_sum,
+    look_ahead,
+    look_up,
+    own_cost,
+    switch,
+)
+from nastool.exact.tables import MOST, Tables
 
 Int = NDArray[np.int64]
+Short = NDArray[np.int32]
 
 FULL = 1
 """Status of a sweep whose front outgrew its buffer."""
+
+_ASK = -2
+"""In place of a number of points: a value must be known exactly."""
 
 
 @numba.njit(cache=True, nogil=True)
@@ -20,10 +33,10 @@ def add_corners(
     begin: Int,
     cells: NDArray[np.int32],
     rows: NDArray[np.int32],
-    corners: Int,
+    corners: Whole,
     state: int,
     sign: int,
-    table: Int,
+    table: Whole,
 ) -> None:
     """Add a restricted tree to the differences, or take it away."""
     lanes = table.shape[1]
@@ -60,7 +73,7 @@ def _cell_costs(
 
 
 @numba.njit(cache=True, nogil=True)
-def sum_row(difference: Int, third: Int, second: Int, value: Int) -> None:
+def sum_row(difference: Whole, third: Whole, second: Whole, value: Whole) -> None:
     """One more row of the prefix sum: along the last axis, the second, the first."""
     for v in range(len(value)):
         a = third[v] + difference[v]
@@ -71,16 +84,38 @@ def sum_row(difference: Int, third: Int, second: Int, value: Int) -> None:
 
 
 @numba.njit(cache=True, nogil=True)
-def _any_below(value: Int, gain: Int, goal: int) -> bool:
-    signs = 0
+def _any_below(value: Short, gain: Short, goal: int) -> bool:
+    signs = np.int32(0)
     for v in range(len(value)):
-        signs |= value[v] + gain[v] - goal
-    return signs < 0
+        signs |= np.int32(value[v] + gain[v] - goal)
+    return bool(signs < 0)
 
 
 @numba.njit(cache=True, nogil=True)
-def insert(front: Int, size: int, cost: int, value: int, shape: int) -> int:
-    """Let a point compete with a front sorted by cost; returns the new size, -1 if it is full."""
+def _sum_exactly(tables: Tables, state: Short, values: Int) -> None:
+    """Values of all shapes of a block, bit by bit.
+
+    Args:
+        tables: Of the plan.
+        state: Of each tree, counted from the first before a block.
+        values: Filled, shape (cells, lanes).
+    """
+    values[:] = 0
+    for t in range(len(state)):
+        add_corners(tables.begin, tables.cells, tables.rows, tables.corners, state[t], 1, values)
+    stride = len(values)
+    for axis in range(3):
+        extent = tables.extents[axis]
+        stride //= extent
+        for cell in range(stride, len(values)):
+            if cell // stride % extent:
+                for v in range(values.shape[1]):
+                    values[cell, v] += values[cell - stride, v]
+
+
+@numba.njit(cache=True, nogil=True)
+def _place(front: Int, size: int, cost: int, value: int) -> int:
+    """Where a point belongs on a front sorted by cost, -1 if another one is as good."""
     low, high = 0, size
     while low < high:
         middle = (low + high) >> 1
@@ -88,8 +123,14 @@ def insert(front: Int, size: int, cost: int, value: int, shape: int) -> int:
             low = middle + 1
         else:
             high = middle
-    at = low
-    if at > 0 and front[at - 1, 1] <= value:
+    return -1 if low > 0 and front[low - 1, 1] <= value else low
+
+
+@numba.njit(cache=True, nogil=True)
+def insert(front: Int, size: int, cost: int, value: int, shape: int) -> int:
+    """Let a point compete with a front sorted by cost; returns the new size, -1 if it is full."""
+    at = _place(front, size, cost, value)
+    if at < 0:
         return size
     if size == len(front):
         return -1
@@ -115,8 +156,8 @@ def insert(front: Int, size: int, cost: int, value: int, shape: int) -> int:
 
 @numba.njit(cache=True, nogil=True)
 def _improve(
-    value: Int,
-    gain: Int,
+    value: Short,
+    gain: Short,
     goal: int,
     n: int,
     base: Int,
@@ -127,12 +168,15 @@ def _improve(
     number: int,
     front: Int,
     size: int,
+    shift: int,
+    exact: Int,
+    is_exact: bool,
 ) -> int:
     """Compare the genotypes of a row with the front one by one.
 
     Args:
-        value: Of each lane.
-        gain: Slope times axis cost of each lane.
+        value: Of each lane, without its last bits; rounded down.
+        gain: Slope times axis cost of each lane, likewise.
         goal: What their sum must stay below.
         n: Lanes without padding.
         base: Costs of the row, shape (costs,).
@@ -143,6 +187,13 @@ def _improve(
         number: Of the first lane's genotype.
         front: Sorted points.
         size: How many.
+        shift: How many bits.
+        exact: Values with all bits.
+        is_exact: Whether they are there.
+
+    Returns:
+        The new number of points; -1 if they do not fit, `_ASK` if a value may be one of
+        them and is not known exactly.
     """
     for v in range(n):
         if value[v] + gain[v] >= goal:
@@ -154,9 +205,12 @@ def _improve(
                 allowed = False
         if allowed:
             axis = base[0] + lane_costs[0, v] if is_front else 0
-            size = insert(front, size, axis, value[v], number + v)
-            if size < 0:
-                return size
+            if is_exact:
+                size = insert(front, size, axis, exact[v], number + v)
+                if size < 0:
+                    return size
+            elif _place(front, size, axis, int(value[v]) << shift) >= 0:
+                return _ASK
     return size
 
 
@@ -196,42 +250,37 @@ def sweep(
         A status, and how many points the front has.
     """
     outer, sizes, below = tables.outer, tables.sizes, tables.below
-    following, bounds = tables.following, tables.bounds
-    slopes = tables.slopes
+    following, slopes = tables.following, tables.slopes
     levels, trees, n_costs, d = len(outer), len(tables.roots), len(lower), len(tables.all_sizes)
-    lanes, padded = tables.corners.shape[1], tables.ramps.shape[3]
+    lanes, padded, shift = tables.corners.shape[1], tables.ramps.shape[3], tables.shift
     e1, e2, e3 = tables.extents[0], tables.extents[1], tables.extents[2]
     cells = e1 * e2 * e3
     counts[:] = 0
 
     choices = np.full(d, -1, np.int64)
-    state = np.empty((levels + 1, trees), np.int64)
+    state = np.empty((levels + 1, trees), np.int32)
     cost = np.zeros((levels + 1, n_costs), np.int64)
     number = np.zeros(levels + 1, np.int64)
     for t in range(trees):
         state[0, t] = tables.roots[t]
 
-    # Bounds: what the sums of additive parts were made for, and the tables of the programming.
-    known = np.full((levels + 1, trees), -1, np.int64)
-    additive = np.zeros((levels + 1, d * padded), np.int64)
-    for i in range(levels + 1):
-        for position in range(d):
-            gene = tables.open_genes[i, position]
-            if gene >= 0:
-                additive[
-                    i, position * padded + tables.all_sizes[gene] : (position + 1) * padded
-                ] = HUGE
+    # Bounds: of each choice that may follow, what the sums of additive parts were made for, and
+    # the tables of the programming.
+    coming = np.zeros((levels + 1, tables.ahead.shape[1]), np.int32)
+    known = np.full((levels + 1, trees), -1, np.int32)
+    additive = np.zeros((levels + 1, d * padded), np.int32)
     range_ = np.zeros(2, np.int64)
     here = np.zeros(padded, np.int64)
     there = np.zeros(padded, np.int64)
     guess = 0
 
     # The block: differences, and running sums along the three axes.
-    shown = np.full(trees, -1, np.int64)
-    table = np.zeros((cells, lanes), np.int64)
-    sum1 = np.zeros((e2 * e3, lanes), np.int64)
-    sum2 = np.zeros((e3, lanes), np.int64)
-    sum3 = np.zeros(lanes, np.int64)
+    shown = np.full(trees, -1, np.int32)
+    table = np.zeros((cells, lanes), np.int32)
+    sum1 = np.zeros((e2 * e3, lanes), np.int32)
+    sum2 = np.zeros((e3, lanes), np.int32)
+    sum3 = np.zeros(lanes, np.int32)
+    exact = np.zeros((cells, lanes), np.int64)
     cell_cost = np.zeros((n_costs, cells), np.int64)
     left_column = right_column = -1
     for i in range(len(tables.inner)):
@@ -251,10 +300,12 @@ def sweep(
     while level >= 0:
         if level < levels:
             gene = outer[level]
-            if level < unit_level:
-                choice = given[level] if choices[gene] < 0 else sizes[level]
+            if choices[gene] < 0:
+                choice = given[level] if level < unit_level else 0
+                if level + 1 >= unit_level:
+                    look_ahead(tables.ahead, state[level], coming[level])
             else:
-                choice = choices[gene] + 1
+                choice = sizes[level] if level < unit_level else choices[gene] + 1
             if choice >= sizes[level]:
                 choices[gene] = -1
                 level -= 1
@@ -265,14 +316,8 @@ def sweep(
                 cost[level + 1, row] = cost[level, row] + own_cost(
                     tables.first[row], tables.steps[row], choices, gene
                 )
-            # Of the type of the sums, or what is called with them is compiled once more.
-            bound = residue = tables.roots[0] * 0
-            for t in range(trees):
-                now = following[state[level, t], choice]
-                state[level + 1, t] = now
-                bound += bounds[now, 0]
-                residue += bounds[now, 1]
             level += 1
+            verdict = OPEN
             if level >= unit_level:
                 verdict = look_up(
                     tables.segments[level],
@@ -282,14 +327,17 @@ def sweep(
                     slopes,
                     choices,
                     cost[level],
-                    bound,
+                    int(coming[level - 1, choice]) << shift,
                     lower,
                     upper,
                     width,
                     targets,
                     range_,
                 )
-                if verdict == OPEN and tables.first_effect[level] >= 0:
+            if verdict == OPEN:
+                for t in range(trees):
+                    state[level, t] = following[state[level - 1, t], choice]
+                if level >= unit_level and tables.first_effect[level] >= 0:
                     switch(
                         known[level],
                         state[level],
@@ -298,6 +346,7 @@ def sweep(
                         (d - level) * padded,
                         additive[level],
                     )
+                    residue = int(coming[level - 1, len(coming[0]) // 2 + choice]) << shift
                     own = additive[level].reshape(d, padded)
                     verdict = NO_BETTER
                     # Where the last prefix was open, the next one often is too.
@@ -315,6 +364,7 @@ def sweep(
                                 tables.all_sizes,
                                 tables.ramps[window],
                                 own,
+                                shift,
                                 choices,
                                 here,
                                 there,
@@ -324,23 +374,24 @@ def sweep(
                             verdict = OPEN
                             guess = window
                             break
-                if verdict != OPEN:
-                    counts[verdict] += below[level]
-                    level -= 1
-                    continue
+            if verdict != OPEN:
+                counts[verdict] += below[level]
+                level -= 1
+                continue
             if level < levels:
                 continue
 
         # A block: every genotype that begins with this prefix of all outer genes.
         first_state = tables.first_state[levels]
+        is_exact = False
         for t in range(trees):
             now = state[levels, t] - first_state
             if shown[t] != now:
                 if shown[t] >= 0:
                     add_corners(
-                        tables.begin, tables.cells, tables.rows, tables.corners, shown[t], -1, table
+                        tables.begin, tables.cells, tables.rows, tables.coarse, shown[t], -1, table
                     )
-                add_corners(tables.begin, tables.cells, tables.rows, tables.corners, now, 1, table)
+                add_corners(tables.begin, tables.cells, tables.rows, tables.coarse, now, 1, table)
                 shown[t] = now
         for row in range(n_costs):
             _cell_costs(
@@ -373,23 +424,34 @@ def sweep(
                     if low <= high:
                         first = low >> width
                         window = (first + (high >> width)) >> 1
-                        goal = row_targets[first, window] - slopes[window] * base
+                        # A sum below the goal is below it without its last bits, too.
+                        goal = (row_targets[first, window] - slopes[window] * base - 1) >> shift
+                        goal = max(min(goal + 1, MOST), 1 - MOST)
                         gain = tables.lane_gain[window, left, right]
                         if _any_below(value, gain, goal):
-                            size = _improve(
-                                value,
-                                gain,
-                                goal,
-                                tables.n_lanes,
-                                cell_cost[:, cell],
-                                tables.lane_costs[:, left, right],
-                                lower,
-                                upper,
-                                is_front,
-                                (number[levels] * cells + cell) * tables.n_lanes,
-                                front,
-                                size,
-                            )
+                            while True:
+                                found = _improve(
+                                    value,
+                                    gain,
+                                    goal,
+                                    tables.n_lanes,
+                                    cell_cost[:, cell],
+                                    tables.lane_costs[:, left, right],
+                                    lower,
+                                    upper,
+                                    is_front,
+                                    (number[levels] * cells + cell) * tables.n_lanes,
+                                    front,
+                                    size,
+                                    shift,
+                                    exact[cell],
+                                    is_exact,
+                                )
+                                if found != _ASK:
+                                    break
+                                _sum_exactly(tables, shown, exact)
+                                is_exact = True
+                            size = found
                             if size < 0:
                                 return FULL, 0
                     cell += 1

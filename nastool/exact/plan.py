@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from nastool.errors import InvalidInputError
 from nastool.exact.boxes import BoxSum
 from nastool.exact.chains import Int, IntegerChain, least, segments
 from nastool.exact.states import States, build_states, contains
+from nastool.exact.tables import MOST, Tables
 from nastool.pareto import staircase
 
 AXES = 3
@@ -29,6 +30,9 @@ _AXIS_CHOICES = 8
 _LANES = 64
 _LANE_MULTIPLE = 4
 """Lanes are padded to whole vector registers."""
+
+_ENTRIES = 1 << 16
+"""Pairs of a state and a leaf whose corners are worked on at once."""
 
 WINDOWS = 32
 """Intervals of the axis cost, each with a slope of its own in the bounds."""
@@ -104,51 +108,6 @@ def lowest(points: Int) -> Int:
     return np.ascontiguousarray(points[staircase(*points.T)])
 
 
-class Tables(NamedTuple):
-    """What the compiled sweep reads; every array is int64 unless said otherwise.
-
-    Genes are numbered as in the chain, outer genes by level.
-    """
-
-    outer: Int  # (levels,) gene of each level
-    sizes: Int  # (levels,) its number of choices
-    all_sizes: Int  # (d,) number of choices of every gene
-    below: Int  # (levels + 1,) genotypes under a prefix of that length
-    roots: NDArray[np.int32]  # (trees,)
-    following: NDArray[np.int32]  # states of all levels, (states, largest k)
-    first_state: Int  # (levels + 1,) where the states of each level begin
-    bounds: Int  # (states, 2): by the additive part of the whole tree, and by its own
-    effects: Int  # (states, open genes, padded k) of all levels, one after the other
-    first_effect: Int  # (levels + 1,) where those of each level begin; -1 where it has none
-    open_genes: Int  # (levels + 1, d): in ascending order, then -1
-    fixed: Int  # (levels + 1, d): whether the gene is fixed
-    ramps: (
-        Int  # (windows, d, k, padded k): slope * axis cost of genes i - 1 and i, [0, 0] of gene 0
-    )
-    first: Int  # (costs, largest k)
-    steps: Int  # (costs, d, largest k, largest k): between gene i - 1 and i
-    segments: Int  # (levels + 1, most, 4): left gene, right gene, k_right, offset; -1 ends
-    gain: Int  # (entries, windows): least of additive part + slope * axis cost
-    low: Int  # (entries, costs)
-    high: Int  # (entries, costs)
-    slopes: Int  # (windows,)
-    begin: Int  # (states of the last level + 1,) where each list of corners begins
-    cells: NDArray[np.int32]  # (corners,)
-    rows: NDArray[np.int32]  # (corners,)
-    corners: Int  # (rows, lanes)
-    extents: Int  # (AXES,)
-    inner: Int  # (inner genes,)
-    cell_choices: Int  # (cells, inner genes)
-    cell_costs: Int  # (costs, cells): terms between inner genes, and of the first gene
-    left: int  # gene before the lanes, -1 if none
-    right: int  # gene after the lanes, -1 if none
-    lane_costs: Int  # (costs, k_left, k_right, lanes)
-    lane_gain: Int  # (windows, k_left, k_right, lanes): slope * axis cost; NEVER in the padding
-    lane_low: Int  # (k_left, k_right): least axis cost of the lanes
-    lane_high: Int  # (k_left, k_right)
-    n_lanes: int
-
-
 @dataclass(frozen=True, eq=False)
 class Plan:
     """A search, ready to run.
@@ -202,35 +161,56 @@ def make_plan(
         **_block_tables(layout, costs, cardinalities, slopes),
         **corner_tables(function, layout, states, memory),
     }
+    fields |= _short_tables(function, costs[0], fields)
     return Plan(layout, states, Tables(**fields), width)
+
+
+def _short_tables(function: BoxSum, axis: IntegerChain, fields: dict[str, Any]) -> dict[str, Any]:
+    """What is added up most, without the last bits: rounded down, it bounds from below.
+
+    Args:
+        function: What is minimised.
+        axis: The first cost.
+        fields: The other tables.
+    """
+    bounds, effects, gain = fields.pop("bounds"), fields["effects"], fields["lane_gain"]
+    parts = (function.values, bounds, effects)
+    largest = max(int(np.abs(part).max(initial=0)) for part in parts) * function.n_trees
+    largest += int(fields["slopes"].max()) * axis.magnitude
+    shift = max(0, largest.bit_length() - MOST.bit_length() + 2)
+    following = fields["following"]
+    padded = padded_length(following.shape[1])
+    ahead = np.zeros((len(following), 2, padded), np.int32)
+    for level, k in enumerate(fields["sizes"].tolist()):
+        rows = slice(*fields["first_state"][level : level + 2].tolist())
+        ahead[rows, :, :k] = (bounds[following[rows, :k]] >> shift).transpose(0, 2, 1)
+    return {
+        "shift": shift,
+        "ahead": ahead.reshape(len(following), 2 * padded),
+        "effects": (effects >> shift).astype(np.int32),
+        "coarse": (fields["corners"] >> shift).astype(np.int32),
+        "lane_gain": np.minimum(gain >> shift, MOST - 1).astype(np.int32),
+    }
 
 
 def gene_importance(function: BoxSum) -> list[float]:
     """How much each gene moves the function: the sum over trees of what it moves each."""
-    total = np.zeros(len(function.cardinalities))
-    for means in _tree_means(function):
-        total += [np.ptp(of_gene) for of_gene in means]
-    return total.tolist()
+    return [float(np.ptp(means, axis=0).sum()) for means in _tree_means(function)]
 
 
 def main_effects(function: BoxSum) -> list[NDArray[np.float64]]:
     """Mean of the function in quanta for each choice of each gene."""
-    total = [np.zeros(k) for k in function.cardinalities.tolist()]
-    for means in _tree_means(function):
-        for gene, of_gene in enumerate(means):
-            total[gene] += of_gene
-    return total
+    return [means.sum(axis=1) for means in _tree_means(function)]
 
 
-def _tree_means(function: BoxSum) -> Iterator[list[NDArray[np.float64]]]:
-    """For each tree its mean for each choice of each gene."""
-    genes = range(len(function.cardinalities))
-    for tree in range(function.n_trees):
-        span = slice(int(function.starts[tree]), int(function.starts[tree + 1]))
-        inside = [contains(function, gene, span) for gene in genes]
-        shares = np.stack([here.mean(axis=0) for here in inside])
-        worth = shares.prod(axis=0) * function.values[span]
-        yield [here @ (worth / shares[gene]) for gene, here in enumerate(inside)]
+def _tree_means(function: BoxSum) -> Iterator[NDArray[np.float64]]:
+    """For each gene the mean of each tree for each of its choices, shape (k, trees)."""
+    genes, leaves = range(len(function.cardinalities)), slice(0, function.n_leaves)
+    shares = np.stack([contains(function, gene, leaves).mean(axis=0) for gene in genes])
+    worth = shares.prod(axis=0) * function.values
+    for gene in genes:
+        of_leaf = contains(function, gene, leaves) * (worth / shares[gene])
+        yield np.add.reduceat(of_leaf, function.starts[:-1], axis=1)
 
 
 def _choose_slopes(axis: IntegerChain, unary: Sequence[Int], width: int, windows: int) -> Int:
@@ -411,24 +391,25 @@ def corner_tables(
     lane_choices = _joint_choices([int(sizes[gene]) for gene in layout.lanes])
     padded = padded_length(len(lane_choices))
     counts, cells, tables, used = [np.zeros(1, np.int64)], [], [], 0
-    for tree, alive in enumerate(states.leaves):
-        span = slice(int(function.starts[tree]), int(function.starts[tree + 1]))
-        differences = _differences(function, layout, span)
-        pattern = np.ones((alive.shape[1], padded), dtype=bool)
+    for begin, end in _reachable_groups(states):
+        leaves = slice(int(function.starts[begin]), int(function.starts[end]))
+        differences = _differences(function, layout, leaves)
+        n = differences.shape[1]
+        pattern = np.ones((len(differences), padded), dtype=bool)
         pattern[:, len(lane_choices) :] = False
         for column, gene in enumerate(layout.lanes):
-            here = contains(function, gene, span)[lane_choices[:, column]]
+            here = contains(function, gene, leaves)[lane_choices[:, column]]
             pattern[:, : len(lane_choices)] &= here.T
-        worth = pattern * function.values[span, None]
+        worth = pattern * function.values[leaves, None]
         # One entry a corner of a reachable leaf; then those of one cell are added up.
         leaf_of, cell_of = np.nonzero(differences)
-        per_leaf = np.bincount(leaf_of, minlength=alive.shape[1])
-        state, leaf = np.nonzero(alive)
+        per_leaf = np.bincount(leaf_of, minlength=len(differences))
+        first_corner = np.cumsum(per_leaf) - per_leaf
+        state, leaf, n_states = _reachable(states, begin, end)
         repeats = per_leaf[leaf]
-        begin = np.cumsum(per_leaf) - per_leaf
         within = np.arange(repeats.sum()) - np.repeat(np.cumsum(repeats) - repeats, repeats)
-        corner = np.repeat(begin[leaf], repeats) + within
-        key = np.repeat(state, repeats) * differences.shape[1] + cell_of[corner]
+        corner = np.repeat(first_corner[leaf], repeats) + within
+        key = np.repeat(state, repeats) * n + cell_of[corner]
         order = np.argsort(key, kind="stable")
         key, corner = key[order], corner[order]
         first = np.flatnonzero(np.append(True, key[1:] != key[:-1]))
@@ -436,14 +417,14 @@ def corner_tables(
         rows = np.add.reduceat(weighted, first, axis=0)
         kept = rows.any(axis=1)
         key, rows = key[first][kept], rows[kept]
-        counts.append(np.bincount(key // differences.shape[1], minlength=len(alive)))
-        cells.append((key % differences.shape[1]).astype(np.int32))
+        counts.append(np.bincount(key // n, minlength=n_states))
+        cells.append((key % n).astype(np.int32))
         tables.append(rows)
         used += rows.nbytes
         if used > memory:
             raise InvalidInputError(
                 f"exact search may take {memory / 2**30:.3g} GiB for the corners of the trees' "
-                f"boxes, which tree {tree + 1} of {function.n_trees} exceeds already: "
+                f"boxes, which the first {end} of {function.n_trees} trees exceed already: "
                 "fit fewer or shallower trees, or allow more memory"
             )
     rows, index = _distinct_rows([np.zeros((0, padded), np.int64), *tables])
@@ -453,6 +434,32 @@ def corner_tables(
         "rows": index.astype(np.int32),
         "corners": rows,
     }
+
+
+def _reachable_groups(states: States) -> Iterator[tuple[int, int]]:
+    """First tree of each group that is worked on at once, and the one behind its last."""
+    begin = entries = 0
+    for tree, alive in enumerate(states.leaves):
+        if begin < tree and entries + alive.size > _ENTRIES:
+            yield begin, tree
+            begin, entries = tree, 0
+        entries += alive.size
+    if states.leaves:
+        yield begin, len(states.leaves)
+
+
+def _reachable(states: States, begin: int, end: int) -> tuple[Int, Int, int]:
+    """State and leaf of each pair of which one reaches the other, and how many states there are.
+
+    Both are counted from the first of tree `begin`.
+    """
+    parts, n_states, n_leaves = [], 0, 0
+    for alive in states.leaves[begin:end]:
+        state, leaf = np.nonzero(alive)
+        parts.append((state + n_states, leaf + n_leaves))
+        n_states, n_leaves = n_states + alive.shape[0], n_leaves + alive.shape[1]
+    state, leaf = map(np.concatenate, zip(*parts, strict=True))
+    return state, leaf, n_states
 
 
 def _differences(function: BoxSum, layout: Layout, span: slice) -> Int:
@@ -470,7 +477,13 @@ def _differences(function: BoxSum, layout: Layout, span: slice) -> Int:
 
 
 def _distinct_rows(tables: Sequence[Int]) -> tuple[Int, Int]:
-    rows = np.ascontiguousarray(np.concatenate(tables))
-    keys = rows.view(np.dtype((np.void, rows.shape[1] * 8))).ravel()
-    _, first, index = np.unique(keys, return_index=True, return_inverse=True)
-    return rows[first], index.reshape(-1)
+    """The different rows, and for each row which of them it is."""
+    rows = np.concatenate(tables)
+    # Equal rows have equal keys; should others have the same, a row may be there twice.
+    factors = np.random.default_rng(0).integers(1, 1 << 62, size=rows.shape[1])
+    order = np.argsort(rows @ factors, kind="stable")
+    rows = rows[order]
+    new = np.append(len(rows) > 0, (rows[1:] != rows[:-1]).any(axis=1))[: len(rows)]
+    index = np.empty(len(rows), np.int64)
+    index[order] = np.cumsum(new) - 1
+    return np.ascontiguousarray(rows[new]), index

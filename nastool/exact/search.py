@@ -37,7 +37,13 @@ _SURFACE_UNITS = 2000
 """The same for a front of three, of which every unit keeps whatever may be on it."""
 
 _WAVE = 8
-"""Units that start from the same front; fixed, so that counts do not depend on the machine."""
+"""Units that start from the same front at first; fixed, so that counts do not depend on the
+machine. Later as many do as are done: bounds are soon good, and threads seldom wait."""
+
+_LARGEST_WAVE = 32
+
+_WAVES = 16
+"""No wave is a larger part of all units than one of so many: Ctrl-C waits for its end."""
 
 _CAPACITY = 1 << 12
 
@@ -229,7 +235,8 @@ class ExactSearch:
     def _wave(self, pool: ThreadPoolExecutor) -> None:
         """Some more units, all starting from the same front."""
         run, begin = self._run, time.perf_counter()
-        units = self._order[~run.done[self._order]][:_WAVE]
+        size = max(_WAVE, min(int(run.done.sum()), _LARGEST_WAVE, len(run.done) // _WAVES))
+        units = self._order[~run.done[self._order]][:size]
         targets = self._sweep.targets(run.front, self._prune)
         results = []
         if not self._compiled:
@@ -342,8 +349,17 @@ class ExactSearch:
             raise InvalidInputError(f"{file}: expected a state of an exact search") from error
         if str(stored["fingerprint"]) != self.task.fingerprint:
             raise InvalidInputError(f"{file} must belong to this search, it belongs to another one")
+        # Numbers of genotypes and units follow the order of genes, which other versions may choose
+        # otherwise.
+        known = stored["front"]
+        totals = self._sweep.evaluate(self._decode(known[:, 2]))[1]
+        if not np.array_equal(totals[:, 1], known[:, 1]):
+            raise InvalidInputError(
+                f"{file} must be of this version of nastool, it is of one that numbers "
+                "architectures otherwise: begin anew"
+            )
         self._run = _Progressing(
-            self._merge([self._run.front, stored["front"]]),
+            self._merge([self._run.front, known]),
             stored["done"],
             stored["counts"],
             float(stored["seconds"]),

@@ -116,7 +116,7 @@ def build_states(
             bounds = np.where(alive, open_value[tree], NEVER).min(axis=1)
             own = (
                 np.empty((len(alive), 0, additive.shape[1]), np.int64),
-                np.empty(len(alive), np.int64),
+                np.zeros(len(alive), np.int64),
             )
             if _COARSE <= level <= depth:
                 own = additive_part(group, tree, alive, sorted(order[level:]))

@@ -26,7 +26,7 @@ _OTHERS = {
     "perplexity_news.csv.gz": "on held-out news, a text of another kind",
     "second_net.csv.gz": "in a second net",
     "third_net.csv": "in a third net",
-    "sixth_net.csv.gz": "in a sixth net, the best language model",
+    "seventh_net.csv.gz": "in a seventh net, the best language model",
 }
 
 SAME_SIZE = 0.01

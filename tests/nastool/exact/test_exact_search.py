@@ -2,6 +2,7 @@
 
 import io
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -123,6 +124,31 @@ def test_boxes_are_the_trees(seed, negate):
     )
     states = plan.build_states(function, rng.permutation(len(sizes)).tolist(), len(sizes) // 2)
     np.testing.assert_array_equal(states.evaluate(genotypes), function.evaluate(genotypes))
+
+
+@settings(PROPERTY, max_examples=25)
+@given(st.integers(0, 2**32), st.booleans())
+def test_values_count_to_their_last_bit(seed, is_front):
+    """Compared without them first, sums that differ in the last bits alone are told apart."""
+    rng, sizes, grid, trees, cost = random_instance(seed, largest=1)
+    last_bits = rng.integers(0, 8, len(trees.value)) * 2.0**-46
+    function = from_trees(replace(trees, value=trees.value.round() + last_bits), grid)
+    everything = every(sizes)
+    sums, costs = function.evaluate(everything), cost.evaluate(everything)
+    limit = float(np.median(costs))
+    outcome = ExactSearch(
+        Task(function, (Bound(integer_chain(cost), upper=limit),), is_front)
+    ).run()
+    expected = front_of(costs[costs <= limit], function.to_float(sums[costs <= limit]))
+    if not is_front:
+        expected = expected[expected[:, 1].argmin()][None]
+    np.testing.assert_array_equal(outcome.values, expected[:, 1])
+    assert (outcome.costs <= limit).all()
+    if is_front:
+        np.testing.assert_array_equal(outcome.costs, expected[:, 0])
+    certificate = outcome.certificate
+    counts = certificate.excluded, certificate.pruned, certificate.evaluated
+    assert sum(counts) == certificate.size == len(everything)
 
 
 @PROPERTY
@@ -274,6 +300,20 @@ def test_interrupted_and_resumed_equals_one_run(tmp_path):
     other = Task(task.function, task.bounds)
     with pytest.raises(InvalidInputError, match="another one"):
         ExactSearch(other).run(checkpoint=file)
+
+
+def test_a_checkpoint_of_another_numbering_is_refused(tmp_path):
+    _, grid, trees, cost = wide_instance(6)
+    task = Task(from_trees(trees, grid), (Bound(integer_chain(cost)),), is_front=True)
+    file = tmp_path / "state.npz"
+    ExactSearch(task, threads=1).run(checkpoint=file, should_stop=lambda: True)
+    with np.load(file) as stored:
+        arrays = dict(stored)
+    # As where the genes were in another order: the numbers are those of other genotypes.
+    arrays["front"][:, 2] = arrays["front"][::-1, 2]
+    np.savez(file, **arrays)
+    with pytest.raises(InvalidInputError, match="numbers architectures otherwise"):
+        ExactSearch(task, threads=1).run(checkpoint=file)
 
 
 def test_bad_checkpoints_are_one_clear_line(tmp_path):
