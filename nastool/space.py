@@ -456,12 +456,8 @@ class SearchSpace(ABC):
         Raises:
             InvalidInputError: A choice is unknown or the number of choices is wrong.
         """
-        words = (
-            check_text("an architecture", text)
-            .replace(",", " ")
-            .replace("-", "-" if self._dashed else " ")
-            .split()
-        )
+        spaced = check_text("an architecture", text).replace(",", " ")
+        words = spaced.replace("-", "-" if self._dashed else " ").split()
         if len(words) != len(self.genes):
             raise InvalidInputError(
                 f"an architecture of {self.name} must have {len(self.genes)} choices, "
