@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.evaluations import Evaluations
-from nastool.pareto import fast_non_dominated_rank, new_lows, non_dominated
+from nastool.pareto import by_both, fast_non_dominated_rank, new_lows, non_dominated
 
 
 def ranking(evaluations: Evaluations) -> NDArray[np.int64]:
@@ -52,10 +52,7 @@ def leading(evaluations: Evaluations, n: int) -> NDArray[np.int64]:
 
 def _leading_pairs(points: NDArray[np.float64], n: int) -> NDArray[np.int64]:
     """The rows of the first fronts of finite points (p, 2) with at least n of them, in order."""
-    # Complex numbers are ordered by their real parts, and equal ones of these by the imaginary.
-    pairs = np.ascontiguousarray(points).view(np.complex128)[:, 0]
-    order = pairs.argsort(kind="stable")
-    ordered = pairs.take(order)
+    order, ordered = by_both(points)
     found: list[NDArray[np.int64]] = []
     while n > 0 and len(order):
         kept = new_lows(ordered.imag)
