@@ -87,7 +87,7 @@ class Seen:
 
     def _new(self, keys: list[Any], taken: set[Any]) -> NDArray[np.int64]:
         """Where keys come first that are neither seen nor taken; all of them are taken then."""
-        taken |= self._keys.intersection(set(keys))
+        taken |= self._keys.intersection(keys)
         return _first(keys, taken)
 
     def known(self, genotypes: Genotypes) -> NDArray[np.bool_]:
