@@ -243,7 +243,7 @@ def main(
         theirs.parameters(), lr=settings.learning_rate, eps=settings.eps, weight_decay=0.01
     )
     if compiled:
-        ours.supershaper.compile_layers()
+        ours.compile_layers()
 
     if cuda_graphs:
         net.capture(batch_size, length, dtype)

@@ -90,7 +90,8 @@ class BatchEvaluator:
                     counts = self._measure(objective, genotypes, values[:, column], failures)
                     for count in counts:
                         ready[column] = count
-                self._check_hope(column, values[:, column], failures)
+                if column not in self._promising:
+                    self._check_hope(column, values[:, column], failures)
         done = min(ready)
         # Whoever was evaluated first: what is said of a batch must not depend on the machines.
         failures.sort(key=lambda failure: failure[0])
@@ -172,7 +173,7 @@ class BatchEvaluator:
     ) -> None:
         """Refuse to spend a whole budget on an objective that always fails."""
         count = len(self._archive) + len(values)
-        if column in self._promising or count < _HOPELESS:
+        if count < _HOPELESS:
             return
         if np.isfinite(values).any() or np.isfinite(self._archive.values[:, column]).any():
             self._promising.add(column)

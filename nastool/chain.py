@@ -103,14 +103,14 @@ class ChainCost:
     def evaluate(self, genotypes: NDArray[np.int64]) -> NDArray[np.float64]:
         """Cost of each genotype, (n, d) to (n,); integer terms are summed exactly."""
         strides, tables = self._runs
-        keys = (genotypes @ strides).astype(np.intp)
+        keys = genotypes @ strides
         total = tables[0].take(keys[:, 0])
         for run, table in enumerate(tables[1:], start=1):
             total = total + table.take(keys[:, run])
         return total.astype(np.float64, copy=False)
 
     @cached_property
-    def _runs(self) -> tuple[NDArray[np.float64], tuple[NDArray[np.number], ...]]:
+    def _runs(self) -> tuple[NDArray[np.int64], tuple[NDArray[np.number], ...]]:
         """What turns genotypes into places of a few tables, and the tables: a look-up each.
 
         A table holds the sum of the terms of some genes in a row, of which it shares the last
@@ -129,8 +129,7 @@ class ChainCost:
             else:
                 strides.append({gene - 1: sizes[gene], gene: 1})
                 tables.append(step.ravel())
-        # Small integers are exact in float64, and float products go through BLAS.
-        columns = np.zeros((len(sizes), len(tables)))
+        columns = np.zeros((len(sizes), len(tables)), dtype=np.int64)
         for run, of_run in enumerate(strides):
             columns[list(of_run), run] = list(of_run.values())
         return columns, tuple(tables)

@@ -69,7 +69,7 @@ class Course:
         """
         told = self.archive.evaluations(rows)
         for array in (told.genotypes, told.objectives, told.violations):
-            array.flags.writeable = False
+            array.setflags(write=False)
         with naming(f"strategy {self._name}"):
             self.strategy.tell(told)
 

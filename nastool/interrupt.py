@@ -139,7 +139,7 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.requested = False
-        self._cutting = False
+        self.is_cutting = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -160,14 +160,27 @@ class Interrupt:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         del number, frame
         again, self.requested = self.requested, True
-        if again or self._cutting:
+        if again or self.is_cutting:
             raise KeyboardInterrupt
 
-    @contextlib.contextmanager
-    def cutting_short(self) -> Iterator[None]:
+    def cutting_short(self) -> contextlib.AbstractContextManager[None]:
         """Within this block a signal raises KeyboardInterrupt at once."""
-        self._cutting = True
-        try:
-            yield
-        finally:
-            self._cutting = False
+        return _Cutting(self)
+
+
+class _Cutting(contextlib.AbstractContextManager[None]):
+    """What `Interrupt.cutting_short` returns; a class, for it is entered in every batch."""
+
+    def __init__(self, interrupt: Interrupt) -> None:
+        self._interrupt = interrupt
+
+    def __enter__(self) -> None:
+        self._interrupt.is_cutting = True
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._interrupt.is_cutting = False

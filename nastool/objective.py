@@ -264,8 +264,10 @@ def evaluate(objective: Objective, genotypes: Genotypes) -> Evaluated:
 
 def read_only(array: NDArray[Any]) -> NDArray[Any]:
     """The same array for code that is to look, not to change it."""
+    if not array.flags.writeable:
+        return array
     view = array.view()
-    view.flags.writeable = False
+    view.setflags(write=False)
     return view
 
 
@@ -287,7 +289,7 @@ def checked_values(objective: Objective, values: object, n: int) -> NDArray[np.f
             f"got {array.dtype} of shape {array.shape}"
         )
     finite = np.isfinite(array)
-    if np.logical_and.reduce(finite):
+    if np.count_nonzero(finite) == n:
         return array.astype(np.float64, copy=False)
     return np.where(finite, array, np.nan).astype(np.float64)
 

@@ -308,7 +308,7 @@ class SearchSpace(ABC):
         array = array.astype(np.int64, copy=False)
         # As unsigned numbers negative ones are larger than any index.
         above = array.view(np.uint64) >= self._unsigned_cardinalities
-        if np.logical_or.reduce(above, axis=None):
+        if np.count_nonzero(above):
             row, column = np.argwhere((array < 0) | (array >= self.cardinalities))[0]
             raise InvalidInputError(
                 f"gene {self.genes[column].name!r} must be an index below "

@@ -152,7 +152,8 @@ class Stream(BatchEvaluator):
             [failure for row in rows for failure in row.failures],
         )
         for column in self._works:
-            self._check_hope(column, values[:, column], list(enumerate(found.failures)))
+            if column not in self._promising:
+                self._check_hope(column, values[:, column], list(enumerate(found.failures)))
         return found
 
     def _note(self, column: int, chunk: Chunk) -> None:

@@ -299,7 +299,8 @@ class Study:
             self.note(ASYNCHRONOUS, "several processes" if join else f"{pending} under way")
         batch_size = self._begin(batch_size, join)
         keeper, begin = self._keeper, time.perf_counter()
-        budget += self.known
+        known = self.known
+        budget += known
         strategy = self.description["strategy"]
         _LOG.info("%s by %s: %d of %d", self.problem.summary, strategy, len(self._archive), budget)
         offset = self._seconds
@@ -319,15 +320,13 @@ class Study:
                     elif flow is not None:
                         stop_reason = flow.step(budget, interrupt, zero)
                     else:
-                        stop_reason = self._rounds.step(
-                            budget, batch_size, self.known, interrupt, zero
-                        )
+                        stop_reason = self._rounds.step(budget, batch_size, known, interrupt, zero)
                     self._seconds = offset + time.perf_counter() - begin
                     if stop_reason or (keeper is not None and keeper.is_due):
                         self._commit(stop_reason)
                     _LOG.debug("%d of %d evaluations", len(self._archive), budget)
                     if progress is not None:
-                        progress(len(self._archive) - self.known, budget - self.known)
+                        progress(len(self._archive) - known, budget - known)
         except BaseException:
             # Whatever it was is more important than a second error about the store.
             with contextlib.suppress(StoreError):

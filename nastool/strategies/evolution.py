@@ -164,7 +164,7 @@ class Evolution(Strategy):
 
     def _breed(self, n: int) -> Genotypes:
         crossed = round(self._crossover * n)
-        parents = self._population.genotypes[self._choose_parents(n + crossed)]
+        parents = self._population.genotypes.take(self._choose_parents(n + crossed), axis=0)
         if not crossed:
             return self._mutate(parents)
         mutants, first, second = np.split(parents, [n - crossed, n])
@@ -185,10 +185,10 @@ class Evolution(Strategy):
         if not self._aging:
             return self.rng.integers(0, size, size=n)
         places = tournament(size, min(self._tournament_size, size), n, self.rng)
-        wanted = int(places.max(initial=-1)) + 1
+        wanted = max(places.tolist(), default=-1) + 1
         if wanted > len(self._best):
             self._best = leading(self._population, wanted)
-        return self._best[places]
+        return self._best.take(places)
 
     def tell(self, evaluations: Evaluations) -> None:
         told = canonical(self.problem, evaluations)

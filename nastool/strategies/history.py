@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -81,41 +81,26 @@ class Seen:
 
     def novel(self, genotypes: Genotypes) -> NDArray[np.bool_]:
         """Which canonical genotypes (n, d) are neither seen nor earlier in the batch, (n,)."""
-        return self._novel(self._space.keys(genotypes))
-
-    def _novel(self, keys: list[Any]) -> NDArray[np.bool_]:
-        mask = np.zeros(len(keys), dtype=bool)
-        mask[self._new(keys, set())] = True
+        mask = np.zeros(len(genotypes), dtype=bool)
+        mask[self._new(self._space.keys(genotypes), set())] = True
         return mask
 
-    def _new(self, keys: list[Any], taken: set[Any]) -> list[int]:
-        """Where keys come first that are neither seen nor taken; they are taken then."""
-        fresh = set(keys).difference(self._keys, taken)
-        taken |= fresh
-        if len(fresh) == len(keys):
-            return list(range(len(keys)))
-        rows = []
-        for row, key in enumerate(keys):
-            if key in fresh:
-                fresh.remove(key)
-                rows.append(row)
-        return rows
+    def _new(self, keys: list[Any], taken: set[Any]) -> NDArray[np.int64]:
+        """Where keys come first that are neither seen nor taken; all of them are taken then."""
+        taken |= self._keys.intersection(set(keys))
+        return _first(keys, taken)
 
     def known(self, genotypes: Genotypes) -> NDArray[np.bool_]:
         """Which canonical genotypes (n, d) are seen, shape (n,)."""
-        return self._known(self._space.keys(genotypes))
-
-    def _known(self, keys: list[Any]) -> NDArray[np.bool_]:
+        keys = self._space.keys(genotypes)
         return np.fromiter(map(self._keys.__contains__, keys), dtype=bool, count=len(keys))
 
-    def add(self, genotypes: Genotypes) -> list[int]:
-        """Remember canonical genotypes (n, d); returns the rows of those that were new."""
-        keys = self._space.keys(genotypes)
-        rows = self._new(keys, set())
-        self._keys.update(keys)
-        new = genotypes if len(rows) == len(keys) else genotypes[rows]
-        self._batches.append(new.astype(self._narrow))
-        return rows
+    def add(self, genotypes: Genotypes) -> int:
+        """Remember canonical genotypes (n, d); returns how many were new."""
+        before = len(self._keys)
+        self._keys.update(self._space.keys(genotypes))
+        self._batches.append(genotypes.astype(self._narrow))
+        return len(self._keys) - before
 
     def unlearned(self, evaluations: Evaluations, held: Evaluations) -> Evaluations:
         """Remember evaluations with canonical genotypes; what is left is to be learned from.
@@ -127,7 +112,7 @@ class Seen:
             evaluations: What is told.
             held: What the strategy still has of what it was told before.
         """
-        if len(self.add(evaluations.genotypes)) == len(evaluations):
+        if self.add(evaluations.genotypes) == len(evaluations):
             return evaluations
         known = Seen(self._space)
         known.add(held.genotypes)
@@ -135,10 +120,14 @@ class Seen:
 
     @property
     def genotypes(self) -> Genotypes:
-        """All that were seen, in order, shape (n, d)."""
+        """All that were seen, in the order of when first, shape (n, d)."""
         if not self._batches:
             return np.empty((0, len(self._space.genes)), dtype=np.int64)
-        return np.concatenate(self._batches).astype(np.int64)
+        found = np.concatenate(self._batches).astype(np.int64)
+        if len(found) > len(self._keys):
+            found = found[_first(self._space.keys(found), set())]
+            self._batches = [found.astype(self._narrow)]
+        return found
 
     def state(self) -> NDArray[np.integer[Any]]:
         """Everything, as an array."""
@@ -209,8 +198,8 @@ class Seen:
             if problem.hard_constraints:
                 children = children[problem.admissible(children)]
             new = self._new(self._space.keys(children), taken)
-            idle = 0 if new else idle + 1
-            parts.append(children[new[: n - found]])
+            idle = 0 if len(new) else idle + 1
+            parts.append(children.take(new[: n - found], axis=0))
             found += len(parts[-1])
             if found >= n:
                 return parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -224,3 +213,13 @@ class Seen:
         everything = problem.space.canonicalize(everything[problem.admissible(everything)])
         unseen = everything[self.novel(everything)]
         return unseen[rng.permutation(len(unseen))[:n]]
+
+
+def _first(keys: Sequence[Any], taken: set[Any]) -> NDArray[np.int64]:
+    """Where keys come first that are not taken, ascending; they are taken then."""
+    rows = []
+    for row, key in enumerate(keys):
+        if key not in taken:
+            taken.add(key)
+            rows.append(row)
+    return np.array(rows, dtype=np.int64)

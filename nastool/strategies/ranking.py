@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from nastool.evaluations import Evaluations
-from nastool.pareto import fast_non_dominated_rank, new_lows, non_dominated
+from nastool.pareto import by_both, fast_non_dominated_rank, new_lows, non_dominated
 
 
 def ranking(evaluations: Evaluations) -> NDArray[np.int64]:
@@ -43,41 +45,38 @@ def leading(evaluations: Evaluations, n: int) -> NDArray[np.int64]:
     points, limits = evaluations.objectives, evaluations.violations
     fits = points.shape[1] == 2 and len(points) and (not limits.size or (limits <= 0).all())
     # A failed one is of no front.
-    if fits and np.isfinite(points.sum()):
+    if fits and math.isfinite(np.add.reduce(points, axis=None)):
         return _leading_pairs(points, n)
     return np.argsort(ranking(evaluations))
 
 
 def _leading_pairs(points: NDArray[np.float64], n: int) -> NDArray[np.int64]:
     """The rows of the first fronts of finite points (p, 2) with at least n of them, in order."""
-    order = np.lexsort((points[:, 1], points[:, 0]))
-    ordered = points.take(order, axis=0)
-    # Equal points stand together, and all of them are on a front or none is.
-    again = np.zeros(len(order), dtype=bool)
-    np.logical_and.reduce(ordered[1:] == ordered[:-1], axis=1, out=again[1:])
+    order, ordered = by_both(points)
     found: list[NDArray[np.int64]] = []
     while n > 0 and len(order):
-        kept = new_lows(ordered[:, 1])
-        equal = again.nonzero()[0].tolist()
+        kept = new_lows(ordered.imag)
+        # Equal points stand together, and all of them are on a front or none is.
+        equal = (ordered[1:] == ordered[:-1]).nonzero()[0].tolist()
         for row in equal:
-            kept[row] = kept[row - 1]
+            kept[row + 1] = kept[row]
         rows = order[kept]
         if equal:
             rows = np.sort(rows)
-            crowding = _crowding(points[rows], np.zeros(len(rows), dtype=np.int64))
+            lonely = -_crowding(points[rows], np.zeros(len(rows), dtype=np.int64))
         else:
-            crowding = np.empty(len(rows))
-            crowding[:] = np.inf
+            lonely = np.empty(len(rows))
+            lonely[:] = -np.inf
             if len(rows) > 2:
                 # Along a front one number rises while the other falls.
                 across = ordered[kept]
-                gaps = np.abs(across[2:] - across[:-2]) / np.abs(across[-1] - across[0])
-                crowding[1:-1] = gaps[:, 0] + gaps[:, 1]
-        found.append(rows[np.lexsort((rows, -crowding))])
+                gaps, extent = across[2:] - across[:-2], across[0] - across[-1]
+                lonely[1:-1] = gaps.real / extent.real + gaps.imag / extent.imag
+        found.append(rows[np.lexsort((rows, lonely))])
         n -= len(rows)
         if n > 0:
             left = ~kept
-            order, ordered, again = order[left], ordered[left], again[left]
+            order, ordered = order[left], ordered[left]
     return found[0] if len(found) == 1 else np.concatenate([order[:0], *found])
 
 

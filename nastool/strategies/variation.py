@@ -89,20 +89,20 @@ def change_one_gene(
         rng: Draws genes and choices.
         by_steps: Whether an ordered gene takes a neighbouring choice instead of any other.
     """
-    changed = genotypes.copy()
     free = space.free
     if not len(free):
-        return changed
-    rows = np.arange(len(genotypes))
-    drawn = rng.random((2, len(rows)))
-    columns = free[(drawn[0] * len(free)).astype(np.int64)]
+        return genotypes.copy()
+    drawn = rng.random((2, len(genotypes)))
+    columns = free.take((drawn[0] * len(free)).astype(np.int64))
+    places = np.arange(0, genotypes.size, genotypes.shape[1]) + columns
     if by_steps:
         mask = np.zeros(genotypes.shape, dtype=bool)
-        mask[rows, columns] = True
+        mask.put(places, True)
         return step_genes(space, genotypes, mask, rng)
-    sizes = space.cardinalities[columns]
+    sizes = space.cardinalities.take(columns)
     shift = 1 + (drawn[1] * (sizes - 1)).astype(np.int64)
-    changed[rows, columns] = (genotypes[rows, columns] + shift) % sizes
+    changed = genotypes.copy()
+    changed.put(places, (genotypes.take(places) + shift) % sizes)
     return changed
 
 
@@ -111,13 +111,13 @@ def choose_genes(
 ) -> NDArray[np.bool_]:
     """Mark counts[i] distinct genes, drawn uniformly, in row i; shape (n, d)."""
     drawn = rng.random((n, d))
-    mask = np.zeros((n, d), dtype=bool)
-    one = np.flatnonzero(counts == 1)
-    mask[one, drawn[one].argmin(axis=1)] = True
-    more = counts > 1
-    if more.any():
-        mask[more] = drawn[more].argsort(axis=1).argsort(axis=1) < counts[more, None]
-    return mask
+    if counts.max(initial=0) <= 1:
+        last = drawn.min(axis=1)
+    else:
+        last = np.sort(drawn, axis=1)[np.arange(n), np.clip(counts, 1, d) - 1]
+    marked: NDArray[np.bool_] = drawn <= last[:, None]
+    marked[counts == 0] = False
+    return marked
 
 
 def uniform_crossover(

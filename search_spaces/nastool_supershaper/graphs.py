@@ -58,8 +58,13 @@ class LayerGraphs:
             torch.zeros(self._shape, dtype=kind, device=device).requires_grad_() for _ in layers
         ]
         self._gradients = [torch.zeros_like(state) for state in self._states]
-        self._sums = [(p, torch.zeros_like(p)) for layer in layers[:-1] for p in layer.parameters()]
+        captured = [p for layer in layers[:-1] for p in layer.parameters()]
+        self._sums = [(p, torch.zeros_like(p)) for p in captured]
         self.attach()
+        # Cast all at once before every pass: layer by layer, it would be hundreds of small kernels.
+        self._weights = [p.detach() for p in captured]
+        self._cast = [w.to(kind) for w in self._weights]
+        cast: dict[Tensor, Tensor] = dict(zip(captured, self._cast, strict=True))
         self._forward: dict[tuple[int, int], Callable[[], None]] = {}
         self._backward: dict[tuple[int, int], Callable[[], None]] = {}
         run = _between(layers[0], backend)
@@ -71,6 +76,7 @@ class LayerGraphs:
                 passes = _Passes(
                     run,
                     layer,
+                    cast,
                     width,
                     _sizes(config, width),
                     (self._states[index], self._states[index + 1]),
@@ -110,6 +116,8 @@ class LayerGraphs:
             shape: Width of every layer.
             states: Gets a copy of what every one of them hands on; None where nobody asks.
         """
+        if self._dtype != torch.float32:
+            torch._foreach_copy_(self._cast, self._weights)
         hidden = embedded
         for index, width in enumerate(shape[:-1]):
             hidden = _Replay.apply(hidden, self, index, width)
@@ -138,12 +146,13 @@ class LayerGraphs:
 class _Passes:
     """What is captured of a layer at a width.
 
-    Its weights are the parts that such a layer reads, in the number format of the products: each is
-    cast once, and its gradient added straight to where it belongs.
+    Its weights are the parts that such a layer reads, in the number format of the products, and
+    their gradients are added straight to where they belong.
 
     Args:
         run: Computes any layer, with the weights that it is given.
         layer: The layer.
+        cast: Its weights in that format.
         width: Its width.
         sizes: The sizes of its weights at that width, by name.
         states: What it reads, and where it leaves what the next one reads.
@@ -154,6 +163,7 @@ class _Passes:
         self,
         run: Callable[[Mapping[str, Tensor], Tensor, int], Tensor],
         layer: SuperShaperLayer,
+        cast: Mapping[Tensor, Tensor],
         width: int,
         sizes: Mapping[str, Sequence[int]],
         states: tuple[Tensor, Tensor],
@@ -163,8 +173,8 @@ class _Passes:
         self._states, self._gradients = states, gradients
         named = dict(layer.named_parameters())
         self._parts = {
-            f"layer.{name}": (named[name], tuple(slice(size) for size in sizes[name]))
-            for name in named
+            f"layer.{name}": (weight, tuple(slice(size) for size in sizes[name]), cast[weight])
+            for name, weight in named.items()
         }
         self._weights: dict[str, Tensor] = {}
         self._output: Tensor | None = None
@@ -173,8 +183,8 @@ class _Passes:
         reads, hands_on = self._states
         with torch.enable_grad(), _products_in(reads):
             self._weights = {
-                name: weight.detach()[part].to(reads.dtype).requires_grad_()
-                for name, (weight, part) in self._parts.items()
+                name: weight[part].detach().requires_grad_()
+                for name, (_, part, weight) in self._parts.items()
             }
             self._output = self._run(self._weights, reads, self._width)
         with torch.no_grad():
@@ -188,7 +198,7 @@ class _Passes:
         self._output, self._weights = None, {}
         with torch.no_grad():
             self._gradients[0].copy_(first)
-            for (weight, part), gradient in zip(self._parts.values(), others, strict=True):
+            for (weight, part, _), gradient in zip(self._parts.values(), others, strict=True):
                 if weight.grad is not None:
                     weight.grad[part].add_(gradient)
 

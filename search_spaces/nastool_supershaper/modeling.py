@@ -7,7 +7,6 @@ takes the leading rows and columns of every matrix and the leading entries of ev
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, cast
@@ -20,9 +19,9 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput
 
 from nastool_supernets.corpus.targets import Targets
-from nastool_supernets.supernet import cross_entropies
 from nastool_supershaper.bert import load_bert
 from nastool_supershaper.graphs import LayerGraphs
+from nastool_supershaper.scoring import score
 from nastool_supershaper.shaped_bert import (
     Embeddings,
     MaskedLMHead,
@@ -30,9 +29,6 @@ from nastool_supershaper.shaped_bert import (
     ShapedBertForMaskedLM,
 )
 from nastool_supershaper.supernet_config import SuperShaperConfig
-
-_ALIGNED = 64
-"""What the vocabulary is filled up to where products run in 16 bits."""
 
 
 class Bottleneck(nn.Linear):
@@ -313,7 +309,17 @@ class SuperShaperForMaskedLM(SuperShaperPreTrainedModel):
         super().__init__(config)
         self.supershaper = SuperShaperModel(config)
         self.head = MaskedLMHead(config)
+        self._scores = score
         self.post_init()
+
+    def compile_layers(self, backend: str = "inductor") -> None:
+        """Compile what training passes run: the layers, and the scores of the vocabulary.
+
+        Args:
+            backend: As torch.compile names it.
+        """
+        self.supershaper.compile_layers(backend)
+        self._scores = torch.compile(score, backend=backend, dynamic=False)
 
     def forward(
         self,
@@ -378,18 +384,11 @@ class SuperShaperForMaskedLM(SuperShaperPreTrainedModel):
 
     def _score(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (n, V) and cross-entropies (n,) of final hidden states (n, D)."""
-        size, kind = self.config.vocab_size, hidden.device.type
-        missing = -size % _ALIGNED
-        if not missing or not torch.is_autocast_enabled(kind):
-            logits = self._logits(hidden)
-            return logits, cross_entropies(logits, targets)
-        # Fast matrix products in 16 bits take rows in multiples of 8, which few vocabularies are.
-        # Words that score minus infinity add nothing to any sum, and get no gradient.
-        dtype = torch.get_autocast_dtype(kind)
-        words = F.pad(self.supershaper.embeddings.words.weight.to(dtype), (0, 0, 0, missing))
-        bias = F.pad(self.head.bias.to(dtype), (0, missing), value=-math.inf)
-        logits = F.linear(self.head.features(hidden), words, bias)
-        return logits[:, :size], cross_entropies(logits, targets)
+        kind = hidden.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+        # Batches of other sizes, which evaluations have, would be compiled each.
+        run = self._scores if torch.is_grad_enabled() else score
+        return run(self.head, self.supershaper.embeddings.words.weight, hidden, targets, dtype)
 
     def _predict_masked(
         self,

@@ -45,7 +45,7 @@ class SuperShaperSupernet(Supernet):
 
     def prepare(self, *, compiled: bool, checkpointing: bool) -> None:
         if compiled:
-            self.model.supershaper.compile_layers()
+            self.model.compile_layers()
         self.model.supershaper.gradient_checkpointing = checkpointing
 
     def capture(self, blocks: int, length: int, dtype: str) -> None:

@@ -289,7 +289,7 @@ def test_a_vocabulary_filled_up_for_16_bits_changes_no_score(supernet, batch, mo
         return output.logits, output.loss, supernet.supershaper.embeddings.words.weight.grad.clone()
 
     filled = computed()
-    monkeypatch.setattr("nastool_supershaper.modeling._ALIGNED", 1)
+    monkeypatch.setattr("nastool_supershaper.scoring._ALIGNED", 1)
     plain = computed()
     assert filled[0].shape == ((batch[3] != -100).sum(), supernet.config.vocab_size)
     for actual, expected in zip(filled, plain, strict=True):

@@ -10,6 +10,13 @@ from torch import Tensor
 from nastool_supernets.corpus.tasks import IGNORED_LABEL
 
 
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """What lies in the host's memory on a device, without waiting for what that has to do."""
+    if device.type == "cuda":
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
+
+
 @dataclass(frozen=True)
 class Targets:
     """Where a batch is to be predicted, as every row's list of positions.
@@ -31,13 +38,19 @@ class Targets:
         counts = wanted.sum(1)
         fewest, most = torch.stack([counts.min(), counts.max()]).tolist()
         # Kernels dislike empty inputs: a batch without targets computes one and drops it.
+        if fewest == most > 0:
+            positions = wanted.nonzero()[:, 1].view(-1, most)
+            return cls(positions, None, labels.gather(1, positions).flatten())
         positions = (~wanted).byte().argsort(dim=1, stable=True)[:, : max(most, 1)]
         chosen = labels.gather(1, positions)
-        if fewest == most > 0:
-            return cls(positions, None, chosen.flatten())
         # Indices, not a mask: where these are known, no selection waits for the device.
         real = (chosen != IGNORED_LABEL).flatten().nonzero().squeeze(1)
         return cls(positions, real, chosen.flatten()[real])
+
+    def to(self, device: torch.device) -> Targets:
+        """The same on a device."""
+        real = None if self.real is None else sent(self.real, device)
+        return Targets(sent(self.positions, device), real, sent(self.tokens, device))
 
     def select(self, hidden: Tensor) -> Tensor:
         """Take what was computed at the positions, (B, M, D) to (n, D)."""

@@ -27,6 +27,7 @@ def accumulate_gradients(
     distillation: Distillation | None = None,
     teacher: Teacher | None = None,
     distil_hidden: float = 0.0,
+    compiled: bool = False,
     workers: Workers = ALONE,
 ) -> list[float]:
     """Add the gradients of every subnet's mean loss on one batch to the weights' gradients.
@@ -42,6 +43,7 @@ def accumulate_gradients(
             at all.
         teacher: A model that teaches all of them.
         distil_hidden: Weight of how far hidden states are from those of who teaches.
+        compiled: Whether to compile how far students are from who teaches.
         workers: The processes that share the batch; afterwards each holds the gradients of all of
             it, whatever was in the gradients before (they have to start from none).
 
@@ -50,7 +52,7 @@ def accumulate_gradients(
     """
     import torch
 
-    from nastool_supernets.corpus.targets import Targets
+    from nastool_supernets.corpus.targets import Targets, sent
     from nastool_supernets.training.teaching import Lesson, divergence, mean_distance
 
     model, device = net.model, net.model.device
@@ -61,11 +63,12 @@ def accumulate_gradients(
     losses = torch.zeros(len(subnets), dtype=torch.float64, device=device)
     for start in range(mine.start, mine.stop, size):
         part = slice(start, min(start + size, mine.stop))
-        ids = torch.as_tensor(input_ids[part], device=device)
-        wanted = torch.as_tensor(labels[part], device=device)
+        ids = sent(torch.as_tensor(input_ids[part]), device)
+        wanted = torch.as_tensor(labels[part])
         weight = int((labels[part] != -100).sum()) / n_targets
-        targets = Targets.of(wanted)
-        lesson = None if teacher is None else teacher.lesson(ids, wanted, dtype)
+        # On the host: a device would first have to end all that it was given before.
+        targets = Targets.of(wanted).to(device)
+        lesson = None if teacher is None else teacher.lesson(ids, sent(wanted, device), dtype)
         # All subnets read the same embeddings: their gradients meet there and go on once. A pass
         # of its own through the embeddings, as large as the vocabulary, costs each of them dear.
         embedded = net.embed(ids)
@@ -76,12 +79,14 @@ def accumulate_gradients(
             loss = found.losses.sum() / max(len(found.losses), 1)
             losses[i] += loss.detach() * weight
             if lesson is not None and distillation is not None:
-                told = divergence(found.logits, lesson.logits, distillation.temperature)
+                told = divergence(
+                    found.logits, lesson.logits, distillation.temperature, compiled=compiled
+                )
                 loss = (1 - distillation.mix) * loss + distillation.mix * told
             loss = loss * weight
             if lesson is not None and distil_hidden > 0:
                 if teacher is None:
-                    distance = mean_distance(found.states, lesson.states)
+                    distance = mean_distance(found.states, lesson.states, compiled=compiled)
                 else:
                     distance = teacher.distance(found.states, lesson)
                 # Of all tokens, not of the predicted ones alone.

@@ -242,6 +242,7 @@ class Run:
             distillation=config.distillation,
             teacher=self._teacher,
             distil_hidden=config.distil_hidden,
+            compiled=config.compile,
             workers=self.workers,
         )
         for subnet, loss in zip(subnets, losses, strict=True):

@@ -8,6 +8,7 @@ of what is saved as the model, takes the student's there.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -27,7 +28,7 @@ from nastool_supernets.supernet import SingleShape
 from nastool_supernets.training.shortlists import KeptLessons, Shortlist, shortlist_divergence
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -127,13 +128,21 @@ class Teacher:
         return mean_distance(mapped, [lesson.states[source - 1] for source in self._sources])
 
 
-def mean_distance(states: Sequence[Tensor], taught: Sequence[Tensor]) -> Tensor:
+def mean_distance(
+    states: Sequence[Tensor], taught: Sequence[Tensor], *, compiled: bool = False
+) -> Tensor:
     """Mean squared difference of hidden states, over layers, tokens and dimensions.
 
     Args:
         states: Those of who learns, (B, T, D) each.
         taught: Those of who teaches, as many and as large.
+        compiled: Whether torch compiles it.
     """
+    run = _compiled(_mean_distance) if compiled else _mean_distance
+    return run(list(states), list(taught))
+
+
+def _mean_distance(states: list[Tensor], taught: list[Tensor]) -> Tensor:
     losses = [
         F.mse_loss(_at_least_single(ours), _at_least_single(theirs))
         for ours, theirs in zip(states, taught, strict=True)
@@ -145,20 +154,40 @@ def _at_least_single(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def divergence(student: Tensor, teacher: Tensor | Shortlist, temperature: float) -> Tensor:
+def divergence(
+    student: Tensor, teacher: Tensor | Shortlist, temperature: float, *, compiled: bool = False
+) -> Tensor:
     """Mean KL(teacher || student) of softened predictions, (n_masked, V) each, times T squared.
 
     The square keeps the gradients as large as those of the cross-entropy (Hinton et al., 2015). Of
     vocabularies that are padded to different sizes, what both have counts.
+
+    Args:
+        student: Logits of who learns.
+        teacher: Logits of who teaches, or the most likely tokens of them.
+        temperature: Divides the logits of both.
+        compiled: Whether torch compiles it, for whole logits.
     """
     if isinstance(teacher, Shortlist):
         return shortlist_divergence(student, teacher, temperature)
+    run = _compiled(_divergence) if compiled else _divergence
+    return run(student, teacher, temperature)
+
+
+def _divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     size = min(student.shape[-1], teacher.shape[-1])
     soft, target = (
         F.log_softmax(_at_least_single(x[:, :size]) / temperature, -1) for x in (student, teacher)
     )
     total = F.kl_div(soft, target, reduction="sum", log_target=True)
     return total * temperature**2 / max(1, len(student))
+
+
+@cache
+def _compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A function compiled: one pass over what eager kernels read and write several times."""
+    compiled: Callable[..., Tensor] = torch.compile(function, dynamic=False)
+    return compiled
 
 
 @dataclass(frozen=True)

@@ -156,3 +156,19 @@ def test_children_to_spare_save_a_round():
     found = seen.breed_unseen(problem, breed, 8, np.random.default_rng(0), spare=2)
     assert rounds == [10]
     assert found.tolist() == np.eye(10, dtype=np.int64)[:8].tolist()
+
+
+def test_what_is_told_again_is_kept_once_and_in_order():
+    seen = Seen(Widths(layers=3))
+    rows = np.array([[3, 0, 1], [0, 0, 2], [3, 0, 1], [4, 4, 4]])
+    assert seen.add(rows[:2]) == 2
+    assert seen.add(rows) == 1
+    assert seen.add(rows[1:]) == 0
+    assert len(seen) == 3
+    for _ in range(2):
+        assert seen.genotypes.tolist() == [[3, 0, 1], [0, 0, 2], [4, 4, 4]]
+    assert seen.add(np.array([[1, 1, 1], [3, 0, 1]])) == 1
+    again = Seen(Widths(layers=3))
+    again.restore(seen.state())
+    assert again.genotypes.tolist() == [[3, 0, 1], [0, 0, 2], [4, 4, 4], [1, 1, 1]]
+    assert again.novel(np.array([[2, 2, 2], [4, 4, 4], [2, 2, 2]])).tolist() == [True, False, False]

@@ -14,6 +14,7 @@ from nastool.space import Gene, SearchSpace
 from nastool_supernets.corpus.masking import Masking
 from nastool_supernets.corpus.tasks import random_generator
 from nastool_supernets.family import net_of
+from nastool_supernets.training import teaching
 from nastool_supernets.training.gradients import accumulate_gradients
 from nastool_supernets.training.rules import (
     Distillation,
@@ -183,6 +184,22 @@ class TestDistillation:
     def test_bad_input_is_named(self, settings):
         with pytest.raises(InvalidInputError, match=next(iter(settings))):
             Distillation(**settings)
+
+
+def test_lessons_are_compiled_where_layers_are(monkeypatch):
+    plain, model = tiny().train(), tiny().train()
+    made = []
+    # In place of torch.compile, which takes a minute.
+    monkeypatch.setattr(teaching, "_compiled", lambda f: made.append(f.__name__) or f)
+    rules = {"distillation": Distillation(0.3, 2.0), "distil_hidden": 0.7}
+    expected = accumulate_gradients(net_of(plain), IDS, LABELS, SUBNETS, **rules)
+    assert made == []
+    assert accumulate_gradients(net_of(model), IDS, LABELS, SUBNETS, compiled=True, **rules) == (
+        expected
+    )
+    assert made == ["_divergence", "_mean_distance"] * (len(SUBNETS) - 1)
+    for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(ours.grad, theirs.grad)
 
 
 # The compiler itself looks at gradients of tensors that are no leaves.
