@@ -197,7 +197,7 @@ class Seen:
             children = problem.space.canonicalize(breed(min(wanted, 4 * n)))
             bred += len(children)
             if problem.hard_constraints:
-                children = children[problem.admissible(children)]
+                children = children.take(problem.admissible(children).nonzero()[0], axis=0)
             new = self._new(self._space.keys(children), taken)
             idle = 0 if len(new) else idle + 1
             parts.append(children.take(new[: n - found], axis=0))

@@ -41,7 +41,8 @@ def leading(evaluations: Evaluations, n: int) -> NDArray[np.int64]:
     Evolution asks for them after every few children, and few of a population are among them.
     """
     points, limits = evaluations.objectives, evaluations.violations
-    fits = points.shape[1] == 2 and len(points) and (not limits.size or (limits <= 0).all())
+    satisfied = not limits.size or np.count_nonzero(limits <= 0) == limits.size
+    fits = points.shape[1] == 2 and len(points) and satisfied
     if fits:
         order, ordered = by_both(points)
         # Failed ones, which are of no front, would come last; of them only no number is itself.
