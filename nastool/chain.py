@@ -103,7 +103,7 @@ class ChainCost:
     def evaluate(self, genotypes: NDArray[np.int64]) -> NDArray[np.float64]:
         """Cost of each genotype, (n, d) to (n,); integer terms are summed exactly."""
         strides, tables = self._runs
-        keys = genotypes @ strides
+        keys: NDArray[np.int64] = genotypes.dot(strides)
         total = tables[0].take(keys[:, 0])
         for run, table in enumerate(tables[1:], start=1):
             total = total + table.take(keys[:, run])

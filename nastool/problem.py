@@ -173,6 +173,11 @@ class Problem:
         return np.array([o.direction.sign for o in self.objectives], dtype=np.float64)
 
     @cached_property
+    def _maximised(self) -> list[int]:
+        """Columns of the objectives of which more is better."""
+        return np.flatnonzero(self.signs < 0).tolist()
+
+    @cached_property
     def fingerprint(self) -> str:
         """Hex digest of everything that determines the values."""
         content = [
@@ -332,8 +337,9 @@ class Problem:
         if self.constraints:
             names = [metric.name for metric in self.reported]
             columns = dict(zip(names, values.T, strict=True))
+        minimised = values[:, : len(self.objectives)].astype(np.float64)
+        if self._maximised:
+            minimised[:, self._maximised] *= -1
         return Evaluations(
-            genotypes,
-            values[:, : len(self.objectives)] * self.signs,
-            violations(self.constraints, columns, len(genotypes)),
+            genotypes, minimised, violations(self.constraints, columns, len(genotypes))
         )

@@ -18,6 +18,7 @@ from click.core import ParameterSource
 
 from nastool.cli.options import PLUGIN_FILES, WholeNumber, load_plugin
 from nastool.errors import InvalidInputError, nearest
+from nastool.numbers import is_number, is_whole
 
 if TYPE_CHECKING:
     from nastool.files.documents import Document
@@ -319,16 +320,15 @@ def _scalar(document: Document, key: str, param: click.Parameter, value: Any) ->
     """One value of the type that a parameter takes; texts are read as on the command line."""
     if isinstance(value, str):
         return value
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if isinstance(param.type, (WholeNumber, click.types.IntParamType)):
-        if is_number and isinstance(value, int):
+        if is_whole(value):
             return value
         raise _wrong(document, (key,), "a whole number", value)
     if isinstance(param.type, click.types.FloatParamType):
-        if is_number:
+        if is_number(value):
             return value
         raise _wrong(document, (key,), "a number", value)
-    if is_number and _NUMBERS.search(param.metavar or ""):
+    if is_number(value) and _NUMBERS.search(param.metavar or ""):
         return str(value)
     raise _wrong(document, (key,), "a text", value)
 
