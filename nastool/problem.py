@@ -11,7 +11,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool.branches import Budget, ConditionalCost, Cost, budget
+from nastool.branches import ConditionalCost, Cost, budget
+from nastool.chain import CostBudget
 from nastool.constraint import Constraint, format_quantity, limits, violations
 from nastool.errors import InfeasibleError, InvalidInputError, nearest
 from nastool.evaluations import Evaluations
@@ -189,7 +190,7 @@ class Problem:
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
     @cached_property
-    def _budgets(self) -> tuple[Budget, ...]:
+    def _budgets(self) -> tuple[CostBudget, ...]:
         """One budget per constrained chain cost, the most restrictive first."""
         budgets = []
         for name in dict.fromkeys(c.metric for c in self.hard_constraints):
