@@ -41,6 +41,8 @@ _UNTAKEN = {"--config", "--dump-config", "--help", "--verbose", "--quiet"}
 _MANY = 6
 """Options from which on a command takes them from a file, too."""
 
+_QUOTED = re.compile(r"'([^']+)'")
+
 _NUMBERS = re.compile(r"\b(N|SHAPE)\b")
 """In the metavar of an option whose texts may be numbers."""
 
@@ -212,8 +214,8 @@ def _dumping(callback: Callable[..., Any]) -> Callable[..., Any]:
             try:
                 return callback(*arguments, **options)
             except InvalidInputError as error:
-                if place := _place(ctx, text := str(error)):
-                    raise InvalidInputError(f"{place}:{text.partition(':')[2]}") from error
+                if (text := _placed(ctx, str(error))) != str(error):
+                    raise InvalidInputError(text) from error
                 raise
         click.echo(_dumped(ctx), nl=False)
         return None
@@ -221,17 +223,28 @@ def _dumping(callback: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _place(ctx: click.Context, text: str) -> str:
-    """The place in a file that a message about an option is about; empty where there is none.
+def _placed(ctx: click.Context, text: str) -> str:
+    """A message about an option that a file gave, which names the place there; others as they are.
 
-    What a command finds wrong in an option that a file gave, it says as if it were typed.
+    What a command finds wrong in an option, it says as if it were typed: it begins with the option,
+    or quotes what stands in one of them.
     """
-    option = text.partition(":")[0]
+    head, _, rest = text.partition(":")
+    option = head.partition(" ")[0] if head.startswith("-") else head
+    quoted = "" if option.startswith("-") else "|".join(map(re.escape, _QUOTED.findall(text)))
+    found = []
     for param in ctx.command.get_params(ctx):
         name = str(param.name)
-        if option in param.opts and ctx.get_parameter_source(name) is ParameterSource.DEFAULT_MAP:
-            return str(ctx.meta.get(_PLACES, {}).get(name, ""))
-    return ""
+        place = ctx.meta.get(_PLACES, {}).get(name)
+        if place is None or ctx.get_parameter_source(name) is not ParameterSource.DEFAULT_MAP:
+            continue
+        if option in param.opts or place.endswith(f": {option}"):
+            return f"{place}:{rest}"
+        given = (ctx.default_map or {})[name]
+        texts = str(given) if isinstance(given, str | list) else ""
+        if quoted and re.search(rf"(?<!\w)({quoted})(?!\w)", texts):
+            found.append(place)
+    return f"{found[0]}: {text}" if len(found) == 1 else text
 
 
 def _command_name(ctx: click.Context) -> str:
