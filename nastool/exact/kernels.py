@@ -16,7 +16,7 @@ from nastool.exact.bounding import (
     own_cost,
     switch,
 )
-from nastool.exact.tables import MOST, Tables
+from nastool.exact.tables import MOST, Scratch, Tables
 
 Int = NDArray[np.int64]
 Short = NDArray[np.int32]
@@ -233,6 +233,7 @@ def _improve(
 @numba.njit(cache=True, nogil=True)
 def sweep(
     tables: Tables,
+    scratch: Scratch,
     unit: int,
     unit_level: int,
     is_front: bool,
@@ -249,6 +250,7 @@ def sweep(
 
     Args:
         tables: Of the plan.
+        scratch: As `make_scratch` makes it.
         unit: Number of the prefix, of `unit_level` genes.
         unit_level: Its length.
         is_front: Whether cheaper shapes are wanted too, not only better ones.
@@ -268,36 +270,21 @@ def sweep(
     outer, sizes, below = tables.outer, tables.sizes, tables.below
     following, slopes = tables.following, tables.slopes
     levels, trees, n_costs, d = len(outer), len(tables.roots), len(lower), len(tables.all_sizes)
-    lanes, padded, shift = tables.corners.shape[1], tables.ramps.shape[3], tables.shift
+    padded, shift = tables.ramps.shape[3], tables.shift
     e1, e2, e3 = tables.extents[0], tables.extents[1], tables.extents[2]
     cells = e1 * e2 * e3
     counts[:] = 0
 
-    choices = np.full(d, -1, np.int64)
-    state = np.empty((levels + 1, trees), np.int32)
-    cost = np.zeros((levels + 1, n_costs), np.int64)
-    number = np.zeros(levels + 1, np.int64)
+    choices, state, cost, number = scratch.choices, scratch.state, scratch.cost, scratch.number
+    coming, known, additive = scratch.coming, scratch.known, scratch.additive
+    here, there, range_ = scratch.here, scratch.there, scratch.windows
+    shown, table, exact = scratch.shown, scratch.table, scratch.exact
+    sum1, sum2, sum3 = scratch.sum1, scratch.sum2, scratch.sum3
+    cell_cost, given = scratch.cell_cost, scratch.given
     for t in range(trees):
         state[0, t] = tables.roots[t]
-
-    # Bounds: of each choice that may follow, what the sums of additive parts were made for, and
-    # the tables of the programming.
-    coming = np.zeros((levels + 1, tables.ahead.shape[1]), np.int32)
-    known = np.full((levels + 1, trees), -1, np.int32)
-    additive = np.zeros((levels + 1, d * padded), np.int32)
-    range_ = np.zeros(2, np.int64)
-    here = np.zeros(padded, np.int64)
-    there = np.zeros(padded, np.int64)
     guess = 0
 
-    # The block: differences, and running sums along the three axes.
-    shown = np.full(trees, -1, np.int64)
-    table = np.zeros((cells, lanes), np.int32)
-    sum1 = np.zeros((e2 * e3, lanes), np.int32)
-    sum2 = np.zeros((e3, lanes), np.int32)
-    sum3 = np.zeros(lanes, np.int32)
-    exact = np.zeros(lanes, np.int64)
-    cell_cost = np.zeros((n_costs, cells), np.int64)
     left_column = right_column = -1
     for i in range(len(tables.inner)):
         if tables.inner[i] == tables.left:
@@ -305,7 +292,6 @@ def sweep(
         if tables.inner[i] == tables.right:
             right_column = i
 
-    given = np.zeros(levels + 1, np.int64)
     rest = unit
     for i in range(unit_level - 1, -1, -1):
         given[i] = rest % sizes[i]
@@ -349,6 +335,7 @@ def sweep(
                     width,
                     targets,
                     range_,
+                    scratch.entries,
                 )
             if verdict == OPEN:
                 for t in range(trees):
@@ -363,7 +350,7 @@ def sweep(
                         additive[level],
                     )
                     residue = int(coming[level - 1, len(coming[0]) // 2 + choice]) << shift
-                    own = additive[level].reshape(d, padded)
+                    own = scratch.by_gene[level]
                     verdict = NO_BETTER
                     # Where the last prefix was open, the next one often is too.
                     guess = min(max(guess, range_[0]), range_[1])
