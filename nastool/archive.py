@@ -90,8 +90,9 @@ class Archive:
         self._genotypes[begin:end] = genotypes
         self._values[begin:end] = values
         self._elapsed[begin:end] = elapsed
+        rows = self._rows
         for row, key in enumerate(keys, begin):
-            self._rows[key] = row
+            rows[key] = row
         self._length = end
 
     def replace(self, rows: NDArray[np.int64], values: NDArray[np.float64]) -> None:

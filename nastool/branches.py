@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nastool.chain import ChainBudget, ChainCost, Count
+from nastool.chain import ChainBudget, ChainCost, CostBudget, Count
 from nastool.errors import InfeasibleError, InvalidInputError
 
 Int = NDArray[np.int64]
@@ -212,7 +212,7 @@ Cost = ChainCost | ConditionalCost
 """An exact cost of a space."""
 
 
-class ConditionalBudget:
+class ConditionalBudget(CostBudget):
     """The architectures whose conditional cost lies within bounds.
 
     Args:
@@ -241,28 +241,12 @@ class ConditionalBudget:
         if not self._budgets:
             raise self._infeasible()
 
-    def _infeasible(self) -> InfeasibleError:
-        smallest, largest = self.cost.minimum[0], self.cost.maximum[0]
-        return InfeasibleError(
-            f"no architecture has {self.cost.name} between {self.lower:,.10g} and "
-            f"{self.upper:,.10g}: the range of the space is {smallest:,.10g} to {largest:,.10g}"
-        )
-
     @cached_property
     def count(self) -> Count:
-        """Number of architectures within the bounds."""
         counts = [budget.count for budget in self._budgets.values()]
         return Count(sum(c.low for c in counts), sum(c.high for c in counts))
 
     def sample(self, n: int, rng: np.random.Generator) -> Int:
-        """Draw n architectures uniformly and independently from those within the bounds.
-
-        Returns:
-            Canonical genotypes of shape (n, d).
-
-        Raises:
-            InfeasibleError: The bounds are so narrow that rounding hides what lies within.
-        """
         branches = list(self._budgets)
         # What a branch is drawn by may exceed the bounds by rounding: such draws are repeated
         # with their branch, or branches with much of it would be drawn too often.
@@ -283,11 +267,6 @@ class ConditionalBudget:
             found.append(drawn)
             missing -= len(drawn)
         raise self._infeasible()
-
-    def contains(self, genotypes: Int) -> NDArray[np.bool_]:
-        """Which genotypes (n, d) lie within the bounds, shape (n,)."""
-        costs = self.cost.evaluate(genotypes)
-        return (costs >= self.lower) & (costs <= self.upper)
 
 
 @dataclass(frozen=True)
@@ -313,10 +292,7 @@ class _Everything:
         return rng.integers(0, sizes, size=(n, len(sizes)), dtype=np.int64)
 
 
-Budget = ChainBudget | ConditionalBudget
-
-
-def budget(cost: Cost, upper: float = math.inf, lower: float = -math.inf) -> Budget:
+def budget(cost: Cost, upper: float = math.inf, lower: float = -math.inf) -> CostBudget:
     """The architectures whose cost lies within bounds.
 
     Raises:

@@ -9,8 +9,10 @@ dynamic programming, without ever rejecting a candidate.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,7 +105,7 @@ class ChainCost:
     def evaluate(self, genotypes: NDArray[np.int64]) -> NDArray[np.float64]:
         """Cost of each genotype, (n, d) to (n,); integer terms are summed exactly."""
         strides, tables = self._runs
-        keys = genotypes @ strides
+        keys: NDArray[np.int64] = genotypes.dot(strides)
         total = tables[0].take(keys[:, 0])
         for run, table in enumerate(tables[1:], start=1):
             total = total + table.take(keys[:, run])
@@ -175,7 +177,44 @@ class Count:
         return f"between {self.low:.4g} and {self.high:.4g}"
 
 
-class ChainBudget:
+class CostBudget(ABC):
+    """The architectures whose cost lies within bounds."""
+
+    cost: Any
+    """Has a name, extremes, and says what genotypes cost."""
+    upper: float
+    lower: float
+
+    @property
+    @abstractmethod
+    def count(self) -> Count:
+        """Number of architectures within the bounds."""
+
+    @abstractmethod
+    def sample(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Draw n architectures uniformly and independently from those within the bounds.
+
+        Returns:
+            Canonical genotypes of shape (n, d).
+
+        Raises:
+            InfeasibleError: The bounds are so narrow that rounding hides what lies within.
+        """
+
+    def contains(self, genotypes: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which genotypes (n, d) lie within the bounds, shape (n,)."""
+        costs: NDArray[np.float64] = self.cost.evaluate(genotypes)
+        return (costs >= self.lower) & (costs <= self.upper)
+
+    def _infeasible(self) -> InfeasibleError:
+        smallest, largest = self.cost.minimum[0], self.cost.maximum[0]
+        return InfeasibleError(
+            f"no architecture has {self.cost.name} between {self.lower:,.10g} and "
+            f"{self.upper:,.10g}: the range of the space is {smallest:,.10g} to {largest:,.10g}"
+        )
+
+
+class ChainBudget(CostBudget):
     """The architectures whose chain cost lies within bounds.
 
     Args:
@@ -212,30 +251,14 @@ class ChainBudget:
         if self._method.count.high == 0:
             raise self._infeasible()
 
-    def _infeasible(self) -> InfeasibleError:
-        smallest, largest = self.cost.minimum[0], self.cost.maximum[0]
-        return InfeasibleError(
-            f"no architecture has {self.cost.name} between {self.lower:,.10g} and "
-            f"{self.upper:,.10g}: the range of the space is {smallest:,.10g} to {largest:,.10g}"
-        )
-
     @property
     def count(self) -> Count:
-        """Number of architectures within the bounds."""
         if self.lower <= self.cost.minimum[0] and self.cost.maximum[0] <= self.upper:
             size = math.prod(self.cost.cardinalities)
             return Count(size, size)
         return self._method.count
 
     def sample(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Draw n architectures uniformly and independently from those within the bounds.
-
-        Returns:
-            Genotypes of shape (n, d).
-
-        Raises:
-            InfeasibleError: The bounds are so narrow that rounding hides what lies within.
-        """
         if self._method.is_exact:
             return self._method.draw(n, rng)
         # What is drawn from exceeds the bounds by rounding only, so few draws are repeated.
@@ -258,11 +281,6 @@ class ChainBudget:
     def draw(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Draw uniformly from a set that may exceed the bounds by rounding, shape (n, d)."""
         return self._method.draw(n, rng)
-
-    def contains(self, genotypes: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which genotypes (n, d) lie within the bounds, shape (n,)."""
-        costs = self.cost.evaluate(genotypes)
-        return (costs >= self.lower) & (costs <= self.upper)
 
 
 class _Halves:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nastool.errors import InvalidInputError
+from nastool.numbers import is_whole
 
 Choice = int | float | str
 
@@ -56,7 +57,7 @@ def whole(what: str, value: object, least: int = 0) -> int:
         InvalidInputError: It is no whole number, or a smaller one.
     """
     number = plain(value)
-    if isinstance(number, bool) or not isinstance(number, int):
+    if not is_whole(number):
         raise InvalidInputError(f"{what} must be a whole number, got {value!r:.80}")
     if number < least:
         raise InvalidInputError(f"{what} must be at least {least}, got {number}")

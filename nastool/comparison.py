@@ -460,7 +460,6 @@ def load_comparison(
     name: str,
     problem: Problem,
     *,
-    true_front: Values | None = None,
     bounds: Sequence[Constraint] = (),
 ) -> Comparison:
     """Reopen a stored comparison: the seeds with which every strategy has finished.
@@ -469,7 +468,6 @@ def load_comparison(
         store: Where it is kept.
         name: Its name.
         problem: The one it was made for.
-        true_front: As for `Comparison`.
         bounds: As for `Comparison`.
 
     Raises:
@@ -491,4 +489,4 @@ def load_comparison(
         for strategy, by_seed in runs.items()
     }
     budget = max(len(result) for made in results.values() for result in made)
-    return Comparison(problem, results, tuple(seeds), budget, true_front, tuple(bounds))
+    return Comparison(problem, results, tuple(seeds), budget, bounds=tuple(bounds))

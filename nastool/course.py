@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from nastool.archive import Archive
 from nastool.errors import InvalidInputError, naming
+from nastool.numbers import is_whole
 from nastool.objective import read_only
 from nastool.results import Failure
 from nastool.space import Genotypes
@@ -114,8 +115,8 @@ class Course:
             InvalidInputError: It is something else.
         """
         told, stale = state.get("told"), state.get("stale")
-        counts = [n for n in (told, stale) if isinstance(n, int) and not isinstance(n, bool)]
-        if len(counts) < 2 or min(counts) < 0 or counts[0] > len(self.archive):
+        counts = [n for n in (told, stale) if is_whole(n, 0)]
+        if len(counts) < 2 or counts[0] > len(self.archive):
             raise InvalidInputError("it must say how much the strategy was told")
         try:
             self.strategy.load_state_dict(state["strategy"])

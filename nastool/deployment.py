@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nastool.errors import InvalidInputError
+from nastool.numbers import is_whole
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Workload:
     def __post_init__(self) -> None:
         values: dict[str, object] = asdict(self)
         for name, value in values.items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if not is_whole(value, 1):
                 text = name.replace("_", " ")
                 raise InvalidInputError(f"the {text} must be an integer >= 1, got {value!r}")
 

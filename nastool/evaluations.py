@@ -75,12 +75,18 @@ class Evaluations:
         return Evaluations(self.genotypes[rows], self.objectives[rows], self.violations[rows])
 
     @staticmethod
-    def concatenate(batches: Sequence[Evaluations]) -> Evaluations:
-        """Join at least one batch along the first axis."""
+    def concatenate(batches: Sequence[Evaluations], last: int | None = None) -> Evaluations:
+        """Join at least one batch along the first axis.
+
+        Args:
+            batches: In order.
+            last: How many of the last rows to keep, at least 1; all by default.
+        """
+        rows = slice(None if last is None else -last, None)
         return Evaluations(
-            np.concatenate([b.genotypes for b in batches]),
-            np.concatenate([b.objectives for b in batches]),
-            np.concatenate([b.violations for b in batches]),
+            np.concatenate([b.genotypes for b in batches])[rows],
+            np.concatenate([b.objectives for b in batches])[rows],
+            np.concatenate([b.violations for b in batches])[rows],
         )
 
 

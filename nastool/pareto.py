@@ -125,15 +125,29 @@ def least_up_to(at: NDArray[Any], x: NDArray[Any], y: NDArray[np.float64]) -> ND
 
 
 def _non_dominated_2d(points: Points) -> NDArray[np.bool_]:
-    order = np.lexsort((points[:, 1], points[:, 0]))
-    x, y = points[order, 0], points[order, 1]
+    order, pairs = by_both(points)
     # In this order only an earlier point can dominate, and it does unless it is higher in y.
-    kept = new_lows(y)
-    first = np.append(True, (x[1:] != x[:-1]) | (y[1:] != y[:-1]))
-    kept = kept[first][np.cumsum(first) - 1]
+    kept = new_lows(pairs.imag)
+    again = pairs[1:] == pairs[:-1]
+    if again.any():
+        # Equal points stand together, and all of them are kept or none is.
+        first = np.append(True, ~again)
+        kept = kept[first][np.cumsum(first) - 1]
     mask = np.empty(len(points), dtype=bool)
     mask[order] = kept
     return mask
+
+
+def by_both(points: Points) -> tuple[NDArray[np.int64], NDArray[np.complex128]]:
+    """Rows of points (n, 2) by the first objective, equal ones by the second, then as they are.
+
+    Returns:
+        The rows, and the points in their order, the second objective as the imaginary part: so
+        numpy sorts and compares both at once.
+    """
+    pairs = np.ascontiguousarray(points).view(np.complex128)[:, 0]
+    order = pairs.argsort(kind="stable")
+    return order, pairs.take(order)
 
 
 def _non_dominated_blocked(points: Points) -> NDArray[np.bool_]:
@@ -232,18 +246,17 @@ def _rank_fronts(points: Points) -> NDArray[np.int64]:
 
 def _rank_pairs(points: Points) -> NDArray[np.int64]:
     """The front of each point (n, 2), shape (n,)."""
-    order = np.lexsort((points[:, 1], points[:, 0]))
+    order, pairs = by_both(points)
     # In this order a front dominates a point exactly if its lowest y so far does not exceed the
     # point's, and these lowest values increase from front to front.
     lowest: list[float] = []
     found: list[int] = []
-    rank, before = 0, [np.nan, np.nan]
-    for point in points[order].tolist():
-        if point != before:
-            y = point[1]
-            rank = bisect_right(lowest, y)
-            lowest[rank : rank + 1] = [y]
-            before = point
+    rank, before = 0, complex(np.nan)
+    for pair in pairs.tolist():
+        if pair != before:
+            rank = bisect_right(lowest, pair.imag)
+            lowest[rank : rank + 1] = [pair.imag]
+            before = pair
         found.append(rank)
     ranks = np.empty(len(points), dtype=np.int64)
     ranks[order] = found

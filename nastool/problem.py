@@ -11,7 +11,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool.branches import Budget, ConditionalCost, Cost, budget
+from nastool.branches import ConditionalCost, Cost, budget
+from nastool.chain import CostBudget
 from nastool.choices import listed
 from nastool.constraint import Constraint, format_quantity, limits, violations
 from nastool.errors import InfeasibleError, InvalidInputError, nearest
@@ -178,6 +179,11 @@ class Problem:
         return np.array([o.direction.sign for o in self.objectives], dtype=np.float64)
 
     @cached_property
+    def _maximised(self) -> list[int]:
+        """Columns of the objectives of which more is better."""
+        return np.flatnonzero(self.signs < 0).tolist()
+
+    @cached_property
     def fingerprint(self) -> str:
         """Hex digest of everything that determines the values."""
         content = [
@@ -189,7 +195,7 @@ class Problem:
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
     @cached_property
-    def _budgets(self) -> tuple[Budget, ...]:
+    def _budgets(self) -> tuple[CostBudget, ...]:
         """One budget per constrained chain cost, the most restrictive first."""
         budgets = []
         for name in dict.fromkeys(c.metric for c in self.hard_constraints):
@@ -337,8 +343,9 @@ class Problem:
         if self.constraints:
             names = [metric.name for metric in self.reported]
             columns = dict(zip(names, values.T, strict=True))
+        minimised = values[:, : len(self.objectives)].astype(np.float64)
+        if self._maximised:
+            minimised[:, self._maximised] *= -1
         return Evaluations(
-            genotypes,
-            values[:, : len(self.objectives)] * self.signs,
-            violations(self.constraints, columns, len(genotypes)),
+            genotypes, minimised, violations(self.constraints, columns, len(genotypes))
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from nastool.archive import Archive
 from nastool.course import Course
 from nastool.errors import InvalidInputError, StoreError
 from nastool.known import Known
+from nastool.numbers import is_whole
 from nastool.problem import Problem
 from nastool.results import STOP_MESSAGES, Failure, StopReason, describe_metrics
 from nastool.strategies.base import Strategy
@@ -166,7 +167,7 @@ def restore(course: Course, stored: StoredStudy) -> None:
 def stored_batch_size(summary: StudySummary) -> int:
     """How many genotypes a stored study's strategy is asked for at a time."""
     size = summary.identity.get("batch_size")
-    if not _is_count(size) or size < 1:
+    if not is_whole(size, 1):
         raise summary.damaged("batch_size", "be a number of at least 1", size)
     return size
 
@@ -193,7 +194,7 @@ def check_course(summary: StudySummary) -> dict[str, Any]:
             found[key] = summary.text(key)
     if KNOWN in said:
         known = said[KNOWN] if isinstance(said[KNOWN], dict) else {}
-        if not _is_count(known.get("evaluations")):
+        if not is_whole(known.get("evaluations"), 0):
             raise summary.damaged(KNOWN, "count evaluations", said[KNOWN])
         found[KNOWN] = known
     return found
@@ -219,7 +220,3 @@ def check_named(summary: StudySummary, problem: Problem) -> None:
             problem.space.validate(np.array([genotype for _, genotype in named]))
     except (InvalidInputError, TypeError, ValueError) as error:
         raise summary.damaged("named", "hold names and genotypes", named) from error
-
-
-def _is_count(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

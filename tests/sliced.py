@@ -12,8 +12,8 @@ def apart(model):
     return model
 
 
-def net_of_checkpoint(model, from_checkpoint, net_class, by, labels_of, choices):
-    """The supernet of a checkpoint, as `from_checkpoint` makes it of a folder, in an order."""
+def net_of_checkpoint(model, checkpoints, net_class, by, labels_of, choices):
+    """The supernet of a checkpoint, as its family makes it of a folder, in an order."""
     import torch
 
     from nastool_supernets.slicing.ordering import order
@@ -21,7 +21,9 @@ def net_of_checkpoint(model, from_checkpoint, net_class, by, labels_of, choices)
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         made = net_class(
-            from_checkpoint(folder, {f"{part}_choices": text for part, text in choices.items()})
+            checkpoints.supernet(
+                folder, {f"{part}_choices": text for part, text in choices.items()}
+            )
         )
     if by != "none":
         ids = torch.randint(5, 50, (4, 12), generator=torch.Generator().manual_seed(1))

@@ -18,6 +18,7 @@ from click.core import ParameterSource
 
 from nastool.cli.options import PLUGIN_FILES, WholeNumber, load_plugin
 from nastool.errors import InvalidInputError, nearest
+from nastool.numbers import is_number, is_whole
 
 if TYPE_CHECKING:
     from nastool.files.documents import Document
@@ -40,6 +41,8 @@ _UNTAKEN = {"--config", "--dump-config", "--help", "--verbose", "--quiet"}
 
 _MANY = 6
 """Options from which on a command takes them from a file, too."""
+
+_QUOTED = re.compile(r"'([^']+)'")
 
 _NUMBERS = re.compile(r"\b(N|SHAPE)\b")
 """In the metavar of an option whose texts may be numbers."""
@@ -218,8 +221,8 @@ def _dumping(callback: Callable[..., Any]) -> Callable[..., Any]:
             try:
                 return callback(*arguments, **options)
             except InvalidInputError as error:
-                if place := _place(ctx, text := str(error)):
-                    raise InvalidInputError(f"{place}:{text.partition(':')[2]}") from error
+                if (text := _placed(ctx, str(error))) != str(error):
+                    raise InvalidInputError(text) from error
                 raise
         click.echo(_dumped(ctx), nl=False)
         return None
@@ -227,17 +230,28 @@ def _dumping(callback: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _place(ctx: click.Context, text: str) -> str:
-    """The place in a file that a message about an option is about; empty where there is none.
+def _placed(ctx: click.Context, text: str) -> str:
+    """A message about an option that a file gave, which names the place there; others as they are.
 
-    What a command finds wrong in an option that a file gave, it says as if it were typed.
+    What a command finds wrong in an option, it says as if it were typed: it begins with the option,
+    or quotes what stands in one of them.
     """
-    option = text.partition(":")[0]
+    head, _, rest = text.partition(":")
+    option = head.partition(" ")[0] if head.startswith("-") else head
+    quoted = "" if option.startswith("-") else "|".join(map(re.escape, _QUOTED.findall(text)))
+    found = []
     for param in ctx.command.get_params(ctx):
         name = str(param.name)
-        if option in param.opts and ctx.get_parameter_source(name) is ParameterSource.DEFAULT_MAP:
-            return str(ctx.meta.get(_PLACES, {}).get(name, ""))
-    return ""
+        place = ctx.meta.get(_PLACES, {}).get(name)
+        if place is None or ctx.get_parameter_source(name) is not ParameterSource.DEFAULT_MAP:
+            continue
+        if option in param.opts or place.endswith(f": {option}"):
+            return f"{place}:{rest}"
+        given = (ctx.default_map or {})[name]
+        texts = str(given) if isinstance(given, str | list) else ""
+        if quoted and re.search(rf"(?<!\w)({quoted})(?!\w)", texts):
+            found.append(place)
+    return f"{found[0]}: {text}" if len(found) == 1 else text
 
 
 def _command_name(ctx: click.Context) -> str:
@@ -342,16 +356,15 @@ def _scalar(document: Document, key: str, param: click.Parameter, value: Any) ->
     """One value of the type that a parameter takes; texts are read as on the command line."""
     if isinstance(value, str):
         return value
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if isinstance(param.type, (WholeNumber, click.types.IntParamType)):
-        if is_number and isinstance(value, int):
+        if is_whole(value):
             return value
         raise _wrong(document, (key,), "a whole number", value)
     if isinstance(param.type, click.types.FloatParamType):
-        if is_number:
+        if is_number(value):
             return value
         raise _wrong(document, (key,), "a number", value)
-    if is_number and _NUMBERS.search(param.metavar or ""):
+    if is_number(value) and _NUMBERS.search(param.metavar or ""):
         return str(value)
     raise _wrong(document, (key,), "a text", value)
 

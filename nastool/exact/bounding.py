@@ -42,10 +42,13 @@ def look_up(
     width: int,
     targets: Int,
     range_: Int,
+    entries: Int,
 ) -> int:
-    """Judge a prefix by tables; leaves in `range_` the windows where it may improve."""
+    """Judge a prefix by tables; leaves in `range_` the windows where it may improve.
+
+    `entries` is scratch.
+    """
     n = 0
-    entries = np.empty(len(segments), np.int64)
     for s in range(len(segments)):
         if segments[s, 3] < 0:
             break

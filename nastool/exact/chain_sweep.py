@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from nastool.chain import ChainCost
 from nastool.exact.chains import Int, IntegerChain
 from nastool.exact.plan import INFINITE, Plan, lowest, make_plan
+from nastool.exact.tables import make_scratch
 from nastool.exact.task import Task
 from nastool.space import Genotypes
 
@@ -70,6 +71,7 @@ class ChainSweep:
         """
         return self._sweep(
             self._plan.tables,
+            make_scratch(self._plan.tables),
             unit,
             level,
             self._task.is_front,

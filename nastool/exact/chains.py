@@ -64,24 +64,19 @@ class IntegerChain:
         return (totals + self.shift).astype(np.float64) * self.quantum
 
 
-def integer_chain(cost: ChainCost, sign: int = 1) -> IntegerChain:
-    """Express a chain in whole numbers, from 0 upwards.
-
-    Args:
-        cost: The chain.
-        sign: -1 turns it round, for costs to be maximised.
-    """
+def integer_chain(cost: ChainCost) -> IntegerChain:
+    """Express a chain in whole numbers, from 0 upwards."""
     quantum = 1.0
     if cost.tolerance:
         magnitude = sum(float(np.abs(terms).max()) for terms in cost.terms)
         quantum = math.ldexp(1.0, math.frexp(magnitude)[1] - _TOTAL_BITS)
     terms = [
-        sign * np.round(np.asarray(term) / quantum).astype(np.int64)
+        np.round(np.asarray(term) / quantum).astype(np.int64)
         if quantum != 1.0
-        else sign * np.asarray(term, dtype=np.int64)
+        else np.asarray(term, dtype=np.int64)
         for term in cost.terms
     ]
-    chain = IntegerChain(terms[0], tuple(terms[1:]), quantum * sign)
+    chain = IntegerChain(terms[0], tuple(terms[1:]), quantum)
     low = chain.ends[0]
     return replace(chain, first=chain.first - low, shift=low)
 

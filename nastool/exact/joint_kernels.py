@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.exact.bounding import NO_BETTER, NOTHING, OPEN, switch
-from nastool.exact.kernels import FULL, add_corners, insert, sum_row
+from nastool.exact.kernels import FULL, exchange_corners, insert, sum_row
 
 if TYPE_CHECKING:
     from nastool.exact.joint_sweep import JointTables
@@ -370,18 +370,14 @@ def sweep(
             for t in range(tables.trees[k], tables.trees[k + 1]):
                 now = state[levels, t] - first_state
                 if shown[t] != now:
-                    if shown[t] >= 0:
-                        add_corners(
-                            tables.begin,
-                            tables.cells,
-                            tables.rows,
-                            tables.corners,
-                            shown[t],
-                            -1,
-                            table[k],
-                        )
-                    add_corners(
-                        tables.begin, tables.cells, tables.rows, tables.corners, now, 1, table[k]
+                    exchange_corners(
+                        tables.begin,
+                        tables.cells,
+                        tables.rows,
+                        tables.corners,
+                        shown[t],
+                        now,
+                        table[k],
                     )
                     shown[t] = now
         sum1[:] = 0

@@ -16,7 +16,7 @@ from nastool.exact.bounding import (
     own_cost,
     switch,
 )
-from nastool.exact.tables import MOST, Tables
+from nastool.exact.tables import MOST, Scratch, Tables
 
 Int = NDArray[np.int64]
 Short = NDArray[np.int32]
@@ -29,26 +29,28 @@ _ASK = -2
 
 
 @numba.njit(cache=True, nogil=True)
-def add_corners(
+def exchange_corners(
     begin: Int,
-    cells: NDArray[np.int32],
-    rows: NDArray[np.int32],
+    cells: Short,
+    rows: Short,
     corners: Whole,
-    state: int,
-    sign: int,
+    old: int,
+    new: int,
     table: Whole,
 ) -> None:
-    """Add a restricted tree to the differences, or take it away."""
+    """Take a restricted tree off the differences (-1: none) and add another one."""
     lanes = table.shape[1]
-    for corner in range(begin[state], begin[state + 1]):
-        target = table[cells[corner]]
-        source = corners[rows[corner]]
-        if sign > 0:
-            for v in range(lanes):
-                target[v] += source[v]
-        else:
+    if old >= 0:
+        for corner in range(begin[old], begin[old + 1]):
+            target = table[cells[corner]]
+            source = corners[rows[corner]]
             for v in range(lanes):
                 target[v] -= source[v]
+    for corner in range(begin[new], begin[new + 1]):
+        target = table[cells[corner]]
+        source = corners[rows[corner]]
+        for v in range(lanes):
+            target[v] += source[v]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -92,25 +94,39 @@ def _any_below(value: Short, gain: Short, goal: int) -> bool:
 
 
 @numba.njit(cache=True, nogil=True)
-def _sum_exactly(tables: Tables, state: Short, values: Int) -> None:
-    """Values of all shapes of a block, bit by bit.
+def _sum_exactly(
+    begin: Int,
+    cells: Short,
+    rows: Short,
+    corners: Int,
+    state: Int,
+    extents: Int,
+    cell: int,
+    values: Int,
+) -> None:
+    """Values of one row of a block, bit by bit: the sum of the corners in front of it.
 
     Args:
-        tables: Of the plan.
+        begin: See `Tables`, as the other arrays of corners.
+        cells: Likewise.
+        rows: Likewise.
+        corners: Likewise.
         state: Of each tree, counted from the first before a block.
-        values: Filled, shape (cells, lanes).
+        extents: Of the three axes.
+        cell: Number of the row.
+        values: Filled, shape (lanes,).
     """
     values[:] = 0
     for t in range(len(state)):
-        add_corners(tables.begin, tables.cells, tables.rows, tables.corners, state[t], 1, values)
-    stride = len(values)
-    for axis in range(3):
-        extent = tables.extents[axis]
-        stride //= extent
-        for cell in range(stride, len(values)):
-            if cell // stride % extent:
-                for v in range(values.shape[1]):
-                    values[cell, v] += values[cell - stride, v]
+        for corner in range(begin[state[t]], begin[state[t] + 1]):
+            at, here, in_front = cells[corner], cell, True
+            for axis in range(2, -1, -1):
+                in_front &= at % extents[axis] <= here % extents[axis]
+                at, here = at // extents[axis], here // extents[axis]
+            if in_front:
+                row = corners[rows[corner]]
+                for v in range(len(values)):
+                    values[v] += row[v]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -188,7 +204,7 @@ def _improve(
         front: Sorted points.
         size: How many.
         shift: How many bits.
-        exact: Values with all bits.
+        exact: The lanes' values with all bits.
         is_exact: Whether they are there.
 
     Returns:
@@ -217,6 +233,7 @@ def _improve(
 @numba.njit(cache=True, nogil=True)
 def sweep(
     tables: Tables,
+    scratch: Scratch,
     unit: int,
     unit_level: int,
     is_front: bool,
@@ -233,6 +250,7 @@ def sweep(
 
     Args:
         tables: Of the plan.
+        scratch: As `make_scratch` makes it.
         unit: Number of the prefix, of `unit_level` genes.
         unit_level: Its length.
         is_front: Whether cheaper shapes are wanted too, not only better ones.
@@ -252,36 +270,21 @@ def sweep(
     outer, sizes, below = tables.outer, tables.sizes, tables.below
     following, slopes = tables.following, tables.slopes
     levels, trees, n_costs, d = len(outer), len(tables.roots), len(lower), len(tables.all_sizes)
-    lanes, padded, shift = tables.corners.shape[1], tables.ramps.shape[3], tables.shift
+    padded, shift = tables.ramps.shape[3], tables.shift
     e1, e2, e3 = tables.extents[0], tables.extents[1], tables.extents[2]
     cells = e1 * e2 * e3
     counts[:] = 0
 
-    choices = np.full(d, -1, np.int64)
-    state = np.empty((levels + 1, trees), np.int32)
-    cost = np.zeros((levels + 1, n_costs), np.int64)
-    number = np.zeros(levels + 1, np.int64)
+    choices, state, cost, number = scratch.choices, scratch.state, scratch.cost, scratch.number
+    coming, known, additive = scratch.coming, scratch.known, scratch.additive
+    here, there, range_ = scratch.here, scratch.there, scratch.windows
+    shown, table, exact = scratch.shown, scratch.table, scratch.exact
+    sum1, sum2, sum3 = scratch.sum1, scratch.sum2, scratch.sum3
+    cell_cost, given = scratch.cell_cost, scratch.given
     for t in range(trees):
         state[0, t] = tables.roots[t]
-
-    # Bounds: of each choice that may follow, what the sums of additive parts were made for, and
-    # the tables of the programming.
-    coming = np.zeros((levels + 1, tables.ahead.shape[1]), np.int32)
-    known = np.full((levels + 1, trees), -1, np.int32)
-    additive = np.zeros((levels + 1, d * padded), np.int32)
-    range_ = np.zeros(2, np.int64)
-    here = np.zeros(padded, np.int64)
-    there = np.zeros(padded, np.int64)
     guess = 0
 
-    # The block: differences, and running sums along the three axes.
-    shown = np.full(trees, -1, np.int32)
-    table = np.zeros((cells, lanes), np.int32)
-    sum1 = np.zeros((e2 * e3, lanes), np.int32)
-    sum2 = np.zeros((e3, lanes), np.int32)
-    sum3 = np.zeros(lanes, np.int32)
-    exact = np.zeros((cells, lanes), np.int64)
-    cell_cost = np.zeros((n_costs, cells), np.int64)
     left_column = right_column = -1
     for i in range(len(tables.inner)):
         if tables.inner[i] == tables.left:
@@ -289,7 +292,6 @@ def sweep(
         if tables.inner[i] == tables.right:
             right_column = i
 
-    given = np.zeros(levels + 1, np.int64)
     rest = unit
     for i in range(unit_level - 1, -1, -1):
         given[i] = rest % sizes[i]
@@ -333,6 +335,7 @@ def sweep(
                     width,
                     targets,
                     range_,
+                    scratch.entries,
                 )
             if verdict == OPEN:
                 for t in range(trees):
@@ -347,7 +350,7 @@ def sweep(
                         additive[level],
                     )
                     residue = int(coming[level - 1, len(coming[0]) // 2 + choice]) << shift
-                    own = additive[level].reshape(d, padded)
+                    own = scratch.by_gene[level]
                     verdict = NO_BETTER
                     # Where the last prefix was open, the next one often is too.
                     guess = min(max(guess, range_[0]), range_[1])
@@ -383,15 +386,18 @@ def sweep(
 
         # A block: every genotype that begins with this prefix of all outer genes.
         first_state = tables.first_state[levels]
-        is_exact = False
         for t in range(trees):
             now = state[levels, t] - first_state
             if shown[t] != now:
-                if shown[t] >= 0:
-                    add_corners(
-                        tables.begin, tables.cells, tables.rows, tables.coarse, shown[t], -1, table
-                    )
-                add_corners(tables.begin, tables.cells, tables.rows, tables.coarse, now, 1, table)
+                exchange_corners(
+                    tables.begin,
+                    tables.cells,
+                    tables.rows,
+                    tables.coarse,
+                    shown[t],
+                    now,
+                    table,
+                )
                 shown[t] = now
         for row in range(n_costs):
             _cell_costs(
@@ -406,13 +412,14 @@ def sweep(
         left = choices[tables.left] if tables.left >= 0 and left_column < 0 else 0
         right = choices[tables.right] if tables.right >= 0 and right_column < 0 else 0
         sum1[:] = 0
-        cell = 0
-        for _ in range(e1):
+        for i1 in range(e1):
             sum2[:] = 0
             for i2 in range(e2):
                 sum3[:] = 0
                 for i3 in range(e3):
                     value = sum1[i2 * e3 + i3]
+                    # Counted up from 0, it would be of another type the first time.
+                    cell = (i1 * e2 + i2) * e3 + i3
                     sum_row(table[cell], sum3, sum2[i3], value)
                     if left_column >= 0:
                         left = tables.cell_choices[cell, left_column]
@@ -429,7 +436,7 @@ def sweep(
                         goal = max(min(goal + 1, MOST), 1 - MOST)
                         gain = tables.lane_gain[window, left, right]
                         if _any_below(value, gain, goal):
-                            while True:
+                            for is_exact in range(2):
                                 found = _improve(
                                     value,
                                     gain,
@@ -444,17 +451,24 @@ def sweep(
                                     front,
                                     size,
                                     shift,
-                                    exact[cell],
-                                    is_exact,
+                                    exact,
+                                    is_exact > 0,
                                 )
                                 if found != _ASK:
                                     break
-                                _sum_exactly(tables, shown, exact)
-                                is_exact = True
+                                _sum_exactly(
+                                    tables.begin,
+                                    tables.cells,
+                                    tables.rows,
+                                    tables.corners,
+                                    shown,
+                                    tables.extents,
+                                    cell,
+                                    exact,
+                                )
                             size = found
                             if size < 0:
                                 return FULL, 0
-                    cell += 1
         counts[OPEN] += below[levels]
         level -= 1
     return 0, size

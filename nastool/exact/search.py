@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -37,20 +38,14 @@ _SURFACE_UNITS = 2000
 """The same for a front of three, of which every unit keeps whatever may be on it."""
 
 _WAVE = 8
-"""Units that start from the same front at first; fixed, so that counts do not depend on the
-machine. Later as many do as are done: bounds are soon good, and threads seldom wait."""
-
-_LARGEST_WAVE = 32
-
-_WAVES = 16
-"""No wave is a larger part of all units than one of so many: Ctrl-C waits for its end."""
+"""Units that start from the same front; fixed, so that counts do not depend on the machine."""
 
 _CAPACITY = 1 << 12
 
 _NEIGHBOUR_ROUNDS = 8
 
 _STORED = ("fingerprint", "front", "done", "counts", "seconds")
-"""Arrays of a checkpoint."""
+"""Arrays of a checkpoint; one of before the last but one wave's front was kept has no `earlier`."""
 
 
 class Sweep(Protocol):
@@ -72,12 +67,39 @@ class Sweep(Protocol):
 
 @dataclass
 class _Progressing:
-    """What changes while a search runs."""
+    """What changes while a search runs.
+
+    Args:
+        front: Points known.
+        earlier: Those before the last wave: the next one starts from them, so that it can begin
+            while the last one is at work.
+        done: Whether each unit is accounted for.
+        counts: Genotypes not allowed, pruned and evaluated.
+        seconds: By the clock.
+    """
 
     front: Int
+    earlier: Int
     done: NDArray[np.bool_]
     counts: Int = field(default_factory=lambda: np.zeros(3, np.int64))
     seconds: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class _Wave:
+    """Units at work.
+
+    Args:
+        units: Their numbers.
+        results: Counts and points of the first ones, which are done.
+        jobs: The others, in order.
+        begin: When they began, by the performance counter.
+    """
+
+    units: Int
+    results: list[tuple[Int, Int]]
+    jobs: list[Future[tuple[Int, Int]]]
+    begin: float
 
 
 class ExactSearch:
@@ -123,9 +145,10 @@ class ExactSearch:
         n_units = math.prod(self._unit_sizes)
         self._columns = 4 if self._is_surface else 3
         none = np.empty((0, self._columns), np.int64)
-        self._run = _Progressing(none, np.zeros(n_units, dtype=bool))
+        self._run = _Progressing(none, none, np.zeros(n_units, dtype=bool))
         self._order = np.random.default_rng(0).permutation(n_units)
         self._compiled = False
+        self._ended = 0.0
 
     @property
     def nbytes(self) -> int:
@@ -136,17 +159,16 @@ class ExactSearch:
         """Begin with known genotypes (n, d), improved gene by gene, so that bounds bite."""
         known = np.concatenate([genotypes, self._cheapest()])
         self._consider(known)
-        if self._is_surface:
-            # So many points have more neighbours than a good part of the sweep.
-            return
         tried = np.empty(0, np.int64)
-        for _ in range(_NEIGHBOUR_ROUNDS):
+        # So many points as a front of three has have more neighbours than a good part of the sweep.
+        for _ in range(0 if self._is_surface else _NEIGHBOUR_ROUNDS):
             fresh = self._run.front[:, 2]
             fresh = fresh[~np.isin(fresh, tried)]
             if len(fresh) == 0:
-                return
+                break
             tried = np.append(tried, fresh)
             self._consider(self._neighbours(self._decode(fresh)))
+        self._run.earlier = self._run.front
 
     def run(
         self,
@@ -179,16 +201,24 @@ class ExactSearch:
                 self._load(checkpoint)
         if not len(self._run.front):
             self.start_from(np.empty((0, len(self.task.function.cardinalities)), np.int64))
-        stopped = False
+        stopped, waves = False, deque[_Wave]()
         with ThreadPoolExecutor(self._threads) as pool:
-            while not stopped and not self._run.done.all():
+            while True:
                 try:
-                    self._wave(pool)
+                    # Two at a time: threads that find nothing left of one go on with the next.
+                    while not stopped and len(waves) < 2:
+                        begun = self._begin(pool, waves)
+                        if begun is None:
+                            break
+                        waves.append(begun)
+                    if not waves:
+                        break
+                    self._end(waves.popleft())
                     if checkpoint is not None:
                         self._save(checkpoint)
                     if progress is not None:
                         progress(self.certificate(with_gap=False))
-                    stopped = should_stop()
+                    stopped = stopped or should_stop()
                 except KeyboardInterrupt:
                     stopped = True
         if checkpoint is not None:
@@ -232,20 +262,30 @@ class ExactSearch:
             done=float(run.done.mean()),
         )
 
-    def _wave(self, pool: ThreadPoolExecutor) -> None:
-        """Some more units, all starting from the same front."""
-        run, begin = self._run, time.perf_counter()
-        size = max(_WAVE, min(int(run.done.sum()), _LARGEST_WAVE, len(run.done) // _WAVES))
-        units = self._order[~run.done[self._order]][:size]
-        targets = self._sweep.targets(run.front, self._prune)
+    def _begin(self, pool: ThreadPoolExecutor, at_work: Sequence[_Wave]) -> _Wave | None:
+        """Some more units, all starting from the front before the last wave; None where none is."""
+        run = self._run
+        open_ = ~run.done
+        for wave in at_work:
+            open_[wave.units] = False
+        units = self._order[open_[self._order]][:_WAVE]
+        if not len(units):
+            return None
+        front, begin = run.front if at_work else run.earlier, time.perf_counter()
+        targets = self._sweep.targets(front, self._prune)
         results = []
         if not self._compiled:
             # The first unit in this thread: a signal can end the compiling of what it runs.
-            results.append(self._unit(int(units[0]), targets))
+            results.append(self._unit(int(units[0]), targets, front))
             self._compiled = True
-        jobs = [pool.submit(self._unit, int(unit), targets) for unit in units[len(results) :]]
-        interrupted = False
-        for job in jobs:
+        rest = units[len(results) :].tolist()
+        jobs = [pool.submit(self._unit, unit, targets, front) for unit in rest]
+        return _Wave(units, results, jobs, begin)
+
+    def _end(self, wave: _Wave) -> None:
+        """Wait for a wave and let what it found compete."""
+        run, results, interrupted = self._run, list(wave.results), False
+        for job in wave.jobs:
             while True:
                 try:
                     results.append(job.result())
@@ -254,25 +294,28 @@ class ExactSearch:
                     interrupted = True
         for counts, _ in results:
             run.counts += counts
+        run.earlier = run.front
         run.front = self._merge([run.front, *(front for _, front in results)])
-        run.done[units] = True
-        run.seconds += time.perf_counter() - begin
+        run.done[wave.units] = True
+        now = time.perf_counter()
+        run.seconds += now - max(wave.begin, self._ended)
+        self._ended = now
         if interrupted:
             raise KeyboardInterrupt
 
-    def _unit(self, unit: int, targets: tuple[Int, ...]) -> tuple[Int, Int]:
+    def _unit(self, unit: int, targets: tuple[Int, ...], front: Int) -> tuple[Int, Int]:
         counts = np.zeros(3, dtype=np.int64)
         # What may be on a front of three is noted, not merged: a unit's own is enough.
-        known = self._run.front[: 0 if self._is_surface else None]
+        known = front[: 0 if self._is_surface else None]
         capacity = max(_CAPACITY, 2 * len(known))
         while True:
-            front = np.empty((capacity, self._columns), dtype=np.int64)
-            front[: len(known)] = known
+            found = np.empty((capacity, self._columns), dtype=np.int64)
+            found[: len(known)] = known
             full, size = self._sweep.cover(
-                unit, self._unit_level, targets, front, len(known), counts
+                unit, self._unit_level, targets, found, len(known), counts
             )
             if not full:
-                return counts, front[:size].copy()
+                return counts, found[:size].copy()
             capacity *= 4
 
     def _open_bounds(self, best: int) -> tuple[int, int]:
@@ -336,6 +379,7 @@ class ExactSearch:
                 opened,
                 fingerprint=np.array(self.task.fingerprint),
                 front=run.front,
+                earlier=run.earlier,
                 done=run.done,
                 counts=run.counts,
                 seconds=np.array(run.seconds),
@@ -345,6 +389,7 @@ class ExactSearch:
         try:
             with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
                 stored: dict[str, Any] = {name: arrays[name] for name in _STORED}
+                stored["earlier"] = arrays["earlier" if "earlier" in arrays else "front"]
         except (OSError, ValueError, EOFError, KeyError, TypeError, BadZipFile) as error:
             raise InvalidInputError(f"{file}: expected a state of an exact search") from error
         if str(stored["fingerprint"]) != self.task.fingerprint:
@@ -360,6 +405,7 @@ class ExactSearch:
             )
         self._run = _Progressing(
             self._merge([self._run.front, known]),
+            self._merge([self._run.front, stored["earlier"]]),
             stored["done"],
             stored["counts"],
             float(stored["seconds"]),

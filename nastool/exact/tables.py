@@ -63,3 +63,62 @@ class Tables(NamedTuple):
     lane_low: Int  # (k_left, k_right): least axis cost of the lanes
     lane_high: Int  # (k_left, k_right)
     n_lanes: int
+
+
+class Scratch(NamedTuple):
+    """What the compiled sweep writes to; every array is int64 unless said otherwise.
+
+    Made outside of it, as each kind of array that is made inside takes a quarter of a second to
+    compile.
+    """
+
+    choices: Int  # (d,) of each gene, -1 where it is open
+    given: Int  # (levels + 1,) choices of the prefix
+    state: NDArray[np.int32]  # (levels + 1, trees)
+    cost: Int  # (levels + 1, costs) of the fixed genes
+    number: Int  # (levels + 1,) of the prefix
+    coming: NDArray[np.int32]  # (levels + 1, 2 * padded k): bounds for each choice to follow
+    known: NDArray[np.int32]  # (levels + 1, trees): the states that `additive` is made for
+    additive: NDArray[np.int32]  # (levels + 1, d * padded k): sums of additive parts
+    by_gene: NDArray[np.int32]  # the same as (levels + 1, d, padded k)
+    windows: Int  # (2,) the first and the last that may hold an improvement
+    entries: Int  # (segments,) of the tables of bounds
+    here: Int  # (padded k,) of the dynamic programming
+    there: Int  # (padded k,)
+    shown: Int  # (trees,) the states that `table` is made for
+    table: NDArray[np.int32]  # (cells, lanes): differences
+    sum1: NDArray[np.int32]  # (cells of the last two axes, lanes)
+    sum2: NDArray[np.int32]  # (cells of the last axis, lanes)
+    sum3: NDArray[np.int32]  # (lanes,)
+    exact: Int  # (lanes,)
+    cell_cost: Int  # (costs, cells)
+
+
+def make_scratch(tables: Tables) -> Scratch:
+    """Room for one sweep at a time."""
+    levels, d, trees = len(tables.outer), len(tables.all_sizes), len(tables.roots)
+    costs, (cells, lanes) = len(tables.first), (len(tables.cell_choices), tables.corners.shape[1])
+    padded, last = tables.ramps.shape[3], int(tables.extents[2])
+    additive = np.zeros((levels + 1, d * padded), np.int32)
+    return Scratch(
+        choices=np.full(d, -1),
+        given=np.zeros(levels + 1, np.int64),
+        state=np.zeros((levels + 1, trees), np.int32),
+        cost=np.zeros((levels + 1, costs), np.int64),
+        number=np.zeros(levels + 1, np.int64),
+        coming=np.zeros((levels + 1, tables.ahead.shape[1]), np.int32),
+        known=np.full((levels + 1, trees), -1, np.int32),
+        additive=additive,
+        by_gene=additive.reshape(levels + 1, d, padded),
+        windows=np.zeros(2, np.int64),
+        entries=np.zeros(tables.segments.shape[1], np.int64),
+        here=np.zeros(padded, np.int64),
+        there=np.zeros(padded, np.int64),
+        shown=np.full(trees, -1),
+        table=np.zeros((cells, lanes), np.int32),
+        sum1=np.zeros((cells // int(tables.extents[0]), lanes), np.int32),
+        sum2=np.zeros((last, lanes), np.int32),
+        sum3=np.zeros(lanes, np.int32),
+        exact=np.zeros(lanes, np.int64),
+        cell_cost=np.zeros((costs, cells), np.int64),
+    )

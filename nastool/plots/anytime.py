@@ -98,12 +98,11 @@ def anytime_data(
     )
 
 
-def draw_anytime(data: AnytimeData, title: str = "") -> go.Figure:
+def draw_anytime(data: AnytimeData) -> go.Figure:
     """Draw the figure; hypervolume as the share that is missing, so that the last percent shows.
 
     Args:
         data: From `anytime_data`.
-        title: Heading; by default what the figure shows.
 
     Raises:
         MissingDependencyError: plotly is not installed.
@@ -165,7 +164,7 @@ def draw_anytime(data: AnytimeData, title: str = "") -> go.Figure:
         subtitle += f"; less is better, and what is below {_FLOOR:.3%} is drawn there"
     figure.update_layout(
         title={
-            "text": title or f"{data.heading[:1].upper()}{data.heading[1:]} over {data.axis}",
+            "text": f"{data.heading[:1].upper()}{data.heading[1:]} over {data.axis}",
             "subtitle": {"text": subtitle},
         },
         xaxis={

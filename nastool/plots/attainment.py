@@ -109,12 +109,11 @@ def _staircase(first: Values, second: Values, worst: float) -> Boundary:
     )
 
 
-def draw_attainment(data: AttainmentData, title: str = "Attainment surfaces") -> go.Figure:
+def draw_attainment(data: AttainmentData) -> go.Figure:
     """Draw the figure.
 
     Args:
         data: From `attainment_data`.
-        title: Heading.
 
     Raises:
         MissingDependencyError: plotly is not installed.
@@ -148,7 +147,7 @@ def draw_attainment(data: AttainmentData, title: str = "Attainment surfaces") ->
         )
     figure.update_layout(
         title={
-            "text": title,
+            "text": "Attainment surfaces",
             "subtitle": {
                 "text": f"What half of the {data.seeds} runs of a strategy reach (line), and what "
                 f"{LEVELS[0]:.0%} to {LEVELS[2]:.0%} of them do (band)"

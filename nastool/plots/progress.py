@@ -113,12 +113,11 @@ def gains(result: Result) -> tuple[Gain, ...]:
     return tuple(found)
 
 
-def draw_gain(gain: Gain, colour: str = PALETTE[0]) -> go.Figure:
+def draw_gain(gain: Gain) -> go.Figure:
     """A number of a run over its evaluations; it stays until something better is found.
 
     Args:
         gain: From `gains`.
-        colour: Of the line.
 
     Raises:
         MissingDependencyError: plotly is not installed.
@@ -131,7 +130,7 @@ def draw_gain(gain: Gain, colour: str = PALETTE[0]) -> go.Figure:
         x=gain.x.tolist(),
         y=gain.values.tolist(),
         mode="lines",
-        line={"shape": "hv", "color": colour, "width": 2},
+        line={"shape": "hv", "color": PALETTE[0], "width": 2},
         hovertemplate=f"after %{{x:.4~s}} evaluations<br><b>{hover}</b><extra></extra>",
         showlegend=False,
     )

@@ -95,10 +95,8 @@ class Widths:
         return cls(tuple(map(float, content["values"])), tuple(map(float, content["halves"])))
 
 
-def fit_widths(
-    predictions: Floats, residuals: Floats, share: float = COVERAGE, repeats: int = 1
-) -> Widths | None:
-    """Half-widths that hold a share of new measurements, wherever they are predicted.
+def fit_widths(predictions: Floats, residuals: Floats, repeats: int = 1) -> Widths | None:
+    """Half-widths that hold 90% of new measurements, wherever they are predicted.
 
     A parabola through the logarithms of errors and predictions says how they grow, at either end
     too; the quantile of the errors relative to it, over shapes predicted alike, keeps the promise
@@ -107,7 +105,6 @@ def fit_widths(
     Args:
         predictions: Of shapes not fitted on, shape (n,).
         residuals: Their errors, shape (n,).
-        share: Of new measurements that the intervals are to hold.
         repeats: How often each shape is among them, predicted by others each time.
 
     Returns:
@@ -116,7 +113,7 @@ def fit_widths(
     order = np.argsort(predictions, kind="stable")
     ordered, errors = predictions[order], np.abs(residuals)[order]
     n = len(ordered)
-    if half_width(errors[::repeats], share) is None:
+    if half_width(errors[::repeats]) is None:
         return None
     scale = _scale(ordered, errors, repeats)
     near = min(n, max(_FEWEST * repeats, round(_NEAR * n)))
@@ -124,16 +121,16 @@ def fit_widths(
     for place in np.linspace(0, n - 1, min(_KNOTS, n)).round().astype(int):
         start = min(max(place - near // 2, 0), n - near)
         alike = slice(start, start + near)
-        half = _quantile(errors[alike] / scale[alike], share, repeats)
+        half = _quantile(errors[alike] / scale[alike], repeats)
         found[float(ordered[place])] = float(half * scale[place])
     return Widths(tuple(found), tuple(found.values()))
 
 
-def _quantile(errors: Floats, share: float, repeats: int) -> float:
-    """What a share of new errors is below: between two ranks, as the next rank holds too many."""
+def _quantile(errors: Floats, repeats: int) -> float:
+    """What 90% of new errors are below: between two ranks, as the next rank holds too many."""
     n = len(errors)
     # As in `half_width` the new shape, as often as the others, counts among the held-out ones.
-    place = min((n + repeats) * share, n) - 1
+    place = min((n + repeats) * COVERAGE, n) - 1
     return float(np.interp(place, np.arange(n), np.sort(errors)))
 
 

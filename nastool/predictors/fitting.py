@@ -327,9 +327,7 @@ def _recalibrating(
     return BlindMaker(without)
 
 
-def refit(
-    predictor: Predictor, table: Measurements | None, measured: Measurements, seed: int = 0
-) -> Fitted:
+def refit(predictor: Predictor, table: Measurements | None, measured: Measurements) -> Fitted:
     """Teach a predictor shapes that were measured since.
 
     It is fitted again, on its table and the new shapes; where the table is not known or not of the
@@ -340,7 +338,6 @@ def refit(
         predictor: Fitted.
         table: What it was fitted on, of the same quantity, or None.
         measured: The new shapes; a shape that is in the table too counts with its new value.
-        seed: Fixes the splits.
 
     Raises:
         InvalidInputError: Fewer than three new shapes.
@@ -361,7 +358,7 @@ def refit(
         return made
 
     predictions: Floats = np.empty(n)
-    for inside, rest in folds(n, min(_FOLDS, n), seed):
+    for inside, rest in folds(n, min(_FOLDS, n), seed=0):
         predictions[rest] = fitted(inside).predict(measured.features[rest]).mean
     data = measured if known is None else known.joined(measured)
     return Fitted(fitted(slice(None)), data, on_held_out(measured.targets, predictions))

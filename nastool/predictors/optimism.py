@@ -9,7 +9,7 @@ model of the same rows, a more flexible one, thinks of the shapes that the first
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -145,7 +145,6 @@ def flattery(
     truth: Floats,
     size: Floats,
     direction: Direction = Direction.MINIMIZE,
-    levels: Sequence[float] = _LEVELS,
     share: float | None = None,
 ) -> float:
     """By which share the best predictions under bounds on the size are worse in truth.
@@ -155,11 +154,10 @@ def flattery(
         truth: What they are worth, shape (k,).
         size: What is bounded, shape (k,).
         direction: Which way is better.
-        levels: Shares of the candidates that the bounds leave.
         share: Share of those that count as best, four at least; only the very best by default.
     """
     found = []
-    for bound in np.quantile(size, levels):
+    for bound in np.quantile(size, _LEVELS):
         allowed = np.flatnonzero(size <= bound)
         count = 1 if share is None else max(_FEW, int(share * len(allowed)))
         best = allowed[np.argsort(direction.sign * predicted[allowed], kind="stable")[:count]]

@@ -31,6 +31,9 @@ from nastool.predictors.ridge import Ridge, fit_ridge
 
 SOURCES = "sources.json"
 
+_NOISE = 0.1
+"""Standard deviation of a measurement, relative to the effect of a physical sum."""
+
 
 class Recalibrated(Predictor):
     """What other predictors say, rescaled, plus what the new measurements add to it.
@@ -98,7 +101,6 @@ def most_informative(
     *,
     genes: int | None = None,
     measured: Floats | None = None,
-    noise: float = 0.1,
 ) -> NDArray[np.int64]:
     """Which shapes to measure next: those that lower the pool's mean variance most.
 
@@ -110,7 +112,6 @@ def most_informative(
         n: Number of shapes wanted.
         genes: How many leading columns are genes; all by default.
         measured: Features of shapes measured already, shape (k, f).
-        noise: Standard deviation of a measurement, relative to the effect of a physical sum.
 
     Returns:
         Rows of the pool in the order to measure them, shape (n,).
@@ -128,16 +129,16 @@ def most_informative(
     if measured is not None:
         rows = (np.concatenate(linear_design(known, measured), axis=1) - center) * scale
         for row in rows:
-            covariance = _observe(covariance, row, noise)
+            covariance = _observe(covariance, row)
     second_moment = columns.T @ columns
     chosen: list[int] = []
     for _ in range(n):
         spread = columns @ covariance
         variance = (spread * columns).sum(axis=1)
-        gain = ((spread @ second_moment) * spread).sum(axis=1) / (noise**2 + variance)
+        gain = ((spread @ second_moment) * spread).sum(axis=1) / (_NOISE**2 + variance)
         gain[chosen] = -np.inf
         chosen.append(int(gain.argmax()))
-        covariance = _observe(covariance, columns[chosen[-1]], noise)
+        covariance = _observe(covariance, columns[chosen[-1]])
     return np.array(chosen, dtype=np.int64)
 
 
@@ -150,8 +151,8 @@ def _scaled(coarse: Floats, fine: Floats) -> tuple[Floats, Floats, Floats]:
     return (columns - center) * scale, center, scale
 
 
-def _observe(covariance: Floats, row: Floats, noise: float) -> Floats:
+def _observe(covariance: Floats, row: Floats) -> Floats:
     """Covariance of the weights after one more measurement."""
     moved = covariance @ row
-    result: Floats = covariance - np.outer(moved, moved) / (noise**2 + row @ moved)
+    result: Floats = covariance - np.outer(moved, moved) / (_NOISE**2 + row @ moved)
     return result

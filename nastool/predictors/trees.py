@@ -337,7 +337,7 @@ class GridEnsemble:
             else:
                 self._tables.append(mask)
             strides[gene, len(self._tables) - 1] = 1
-        self._strides = strides[:, : len(self._tables)]
+        self._strides = np.ascontiguousarray(strides[:, : len(self._tables)])
 
     def predict(self, genotypes: NDArray[np.int64]) -> NDArray[np.float64]:
         """Predict choice indices.
@@ -348,7 +348,7 @@ class GridEnsemble:
         Returns:
             Shape (n,): exactly what `TreeEnsemble.predict` gives for the choices' values.
         """
-        keys = genotypes @ self._strides
+        keys = genotypes.dot(self._strides)
         step = max(1, _CHUNK_CELLS // max(self.n_words, 1))
         if len(genotypes) <= step:
             return self._predict(keys)

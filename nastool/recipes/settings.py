@@ -12,6 +12,7 @@ from nastool.choices import plain
 from nastool.constraint import parse_quantity
 from nastool.discovery import GROUPS, Plugin
 from nastool.errors import InvalidInputError, nearest
+from nastool.numbers import is_number
 
 _SEQUENCES = (Sequence, tuple, list)
 """What holds several texts, of which one can be given as such."""
@@ -147,7 +148,7 @@ def _from_value(value: Any, hint: Any, where: str) -> Any:
     simple = {bool, int, float, str, type(None)}
     if not simple.issuperset(alternatives) or type(value) in alternatives:
         return value
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if is_number(value):
         if int in alternatives and float(value).is_integer():
             return int(value)
         if float in alternatives:

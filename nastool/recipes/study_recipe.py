@@ -22,6 +22,7 @@ from nastool.files.documents import (
     read_document,
     toml_text,
 )
+from nastool.numbers import is_number, is_whole
 from nastool.plugins import load_strategy, parse_spec
 from nastool.problem import Problem
 from nastool.recipes.fidelity import at_step, parse_fidelity
@@ -393,7 +394,7 @@ def _field(document: Document, key: str, name: str, value: Any) -> Any:
             return None
         least = 0 if name == "seed" else 1
         number = parse_whole(value, least) if isinstance(value, str) else plain(value)
-        if not isinstance(number, int) or isinstance(number, bool) or number < least:
+        if not is_whole(number, least):
             raise _wrong(document, key, f"a whole number of at least {least}", value)
         return number
     if name in ("options", "predictors"):
@@ -435,7 +436,7 @@ def _bounds(document: Document, key: str, value: Any, sense: Sense) -> list[Cons
 def _bound(document: Document, keys: tuple[str, ...], value: Any, sense: Sense) -> Constraint:
     """A bound from its value under a metric, or from a whole ``METRIC=NUMBER``."""
     value = plain(value)
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+    if not isinstance(value, str) and not is_number(value):
         raise _wrong(document, keys, "a number, such as 66M", value)
     try:
         return parse_bound("=".join([*keys[1:], str(value)]), sense)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.errors import StoreError
+from nastool.numbers import is_whole
 from nastool.space import Genotypes
 from nastool.store import rows
 from nastool.store.encoding import decode_state, unpack_array
@@ -72,7 +73,7 @@ class StudySummary:
             StoreError: There is something else.
         """
         said = self.description.get(key)
-        if not isinstance(said, int) or isinstance(said, bool):
+        if not is_whole(said):
             raise self.damaged(key, "be a whole number", said)
         return said
 

@@ -193,11 +193,12 @@ class Evolution(Strategy):
     def tell(self, evaluations: Evaluations) -> None:
         told = canonical(self.problem, evaluations)
         self._seen.add(told.genotypes)
-        merged = Evaluations.concatenate([self._population, told])
+        both = self._population, told
         if self._aging:
-            self._population = merged.take(slice(-self._population_size, None))
+            self._population = Evaluations.concatenate(both, last=self._population_size)
             self._best = self._best[:0]
             return
+        merged = Evaluations.concatenate(both)
         # Copies of the best would fill the places of the survivors.
         merged = merged.take(Seen(self.problem.space).novel(merged.genotypes))
         best = leading(merged, self._survivors)[: self._survivors]

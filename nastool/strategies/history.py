@@ -15,6 +15,9 @@ from nastool.space import Genotypes, SearchSpace
 _ENUMERABLE = 2**18
 """Spaces up to this size are enumerated once drawing finds nothing new."""
 
+_BROODS = 20
+"""How often children that break a constraint or are known are bred again."""
+
 _IDLE = 4
 """Rounds of breeding in which nothing new may come before uniform draws take over."""
 
@@ -172,7 +175,6 @@ class Seen:
         n: int,
         rng: np.random.Generator,
         spare: int = 0,
-        rounds: int = 20,
     ) -> Genotypes:
         """Breed up to n distinct, unseen, admissible children, in bounded time.
 
@@ -182,7 +184,6 @@ class Seen:
             n: How many are wanted.
             rng: Source of the uniform draws that fill up what breeding did not yield.
             spare: How many more are bred at first, for those that are of no use.
-            rounds: How often children that break a constraint or are known are bred again.
 
         Returns:
             Canonical genotypes of shape (k, d); k < n only where `sample_unseen` returns fewer.
@@ -190,13 +191,13 @@ class Seen:
         parts: list[Genotypes] = []
         taken: set[Any] = set()
         found = bred = idle = 0
-        for _ in range(rounds):
+        for _ in range(_BROODS):
             # As many as the share that was of use so far suggests, within reason.
             wanted = (n - found) * (bred + n) // (found + n // 8 + 1) if bred else n + spare
             children = problem.space.canonicalize(breed(min(wanted, 4 * n)))
             bred += len(children)
             if problem.hard_constraints:
-                children = children[problem.admissible(children)]
+                children = children.take(problem.admissible(children).nonzero()[0], axis=0)
             new = self._new(self._space.keys(children), taken)
             idle = 0 if len(new) else idle + 1
             parts.append(children.take(new[: n - found], axis=0))

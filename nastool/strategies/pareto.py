@@ -72,6 +72,7 @@ class ParetoSearch(Strategy):
         self._seen = Seen(problem.space)
         self._parents = nothing(problem)
         self._weights = np.empty(0)
+        self._ordered: dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
 
     @property
     def parents(self) -> Evaluations:
@@ -90,21 +91,29 @@ class ParetoSearch(Strategy):
 
     def _breed(self, n: int, further: int) -> Genotypes:
         rng, space = self.rng, self.problem.space
-        genotypes, objectives = self._parents.genotypes, self._parents.objectives
-        size = len(genotypes)
-        # Places along one objective: with two of them, places along the front.
-        order = np.argsort(objectives[:, rng.integers(objectives.shape[1])], kind="stable")
+        genotypes = self._parents.genotypes
+        order, shares = self._along(int(rng.integers(len(self.problem.objectives))))
         # What `rng.choice` does with weights, and draws, without what it checks.
-        shares = self._weights[order].cumsum()
-        places = (shares / shares[-1]).searchsorted(rng.random(n), side="right")
+        places = shares.searchsorted(rng.random(n), side="right")
         mates = places + rng.integers(-_REACH, _REACH + 1, size=n)
-        mates = np.minimum(np.maximum(mates, 0), size - 1)
-        first, second = genotypes[order[places]], genotypes[order[mates]]
+        mates = np.minimum(np.maximum(mates, 0), len(genotypes) - 1)
+        first, second = (genotypes.take(order.take(p), axis=0) for p in (places, mates))
         crossed = rng.random(n) < self._crossover
         children = uniform_crossover(first, second, rng, crossed)
         # Once the surroundings of the front are known, rounds reach further and further.
         mask = choose_genes(n, children.shape[1], np.where(crossed, 0, 1) + further, rng)
         return step_or_resample(space, children, mask, rng.random(n) < self._jump, rng)
+
+    def _along(self, objective: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """The parents' rows by one objective, and the shares of weight up to each of them.
+
+        With two objectives these are places along the front.
+        """
+        if objective not in self._ordered:
+            order = np.argsort(self._parents.objectives[:, objective], kind="stable")
+            shares = self._weights[order].cumsum()
+            self._ordered[objective] = order, shares / shares[-1]
+        return self._ordered[objective]
 
     def tell(self, evaluations: Evaluations) -> None:
         told = canonical(self.problem, evaluations)
@@ -120,6 +129,7 @@ class ParetoSearch(Strategy):
         self._weights = np.full(len(best), _SPREAD / max(len(best), 1))
         self._weights[best] += _contributions(self._parents.objectives[best])
         self._weights /= self._weights.sum()
+        self._ordered.clear()
 
     def state_dict(self) -> State:
         return {
@@ -134,6 +144,7 @@ class ParetoSearch(Strategy):
         self._seen.restore(state["seen"])
         self._parents = unpack(state["parents"])
         self._weights = np.array(state["weights"], dtype=np.float64)
+        self._ordered.clear()
 
 
 def _contributions(objectives: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
 from nastool.evaluations import Evaluations
-from nastool.pareto import fast_non_dominated_rank, new_lows, non_dominated
+from nastool.pareto import by_both, fast_non_dominated_rank, new_lows, non_dominated
 
 
 def ranking(evaluations: Evaluations) -> NDArray[np.int64]:
@@ -43,19 +41,30 @@ def leading(evaluations: Evaluations, n: int) -> NDArray[np.int64]:
     Evolution asks for them after every few children, and few of a population are among them.
     """
     points, limits = evaluations.objectives, evaluations.violations
-    fits = points.shape[1] == 2 and len(points) and (not limits.size or (limits <= 0).all())
-    # A failed one is of no front.
-    if fits and math.isfinite(np.add.reduce(points, axis=None)):
-        return _leading_pairs(points, n)
+    satisfied = not limits.size or np.count_nonzero(limits <= 0) == limits.size
+    fits = points.shape[1] == 2 and len(points) and satisfied
+    if fits:
+        order, ordered = by_both(points)
+        # Failed ones, which are of no front, would come last; of them only no number is itself.
+        if (last := ordered[-1]) == last:
+            return _leading_pairs(points, n, order, ordered)
     return np.argsort(ranking(evaluations))
 
 
-def _leading_pairs(points: NDArray[np.float64], n: int) -> NDArray[np.int64]:
-    """The rows of the first fronts of finite points (p, 2) with at least n of them, in order."""
-    # Complex numbers are ordered by their real parts, and equal ones of these by the imaginary.
-    pairs = np.ascontiguousarray(points).view(np.complex128)[:, 0]
-    order = pairs.argsort(kind="stable")
-    ordered = pairs.take(order)
+def _leading_pairs(
+    points: NDArray[np.float64],
+    n: int,
+    order: NDArray[np.int64],
+    ordered: NDArray[np.complex128],
+) -> NDArray[np.int64]:
+    """The rows of the first fronts of points (p, 2) with at least n of them, in order.
+
+    Args:
+        points: Without NaN.
+        n: How many are wanted.
+        order: Their rows, see `nastool.pareto.by_both`.
+        ordered: Themselves.
+    """
     found: list[NDArray[np.int64]] = []
     while n > 0 and len(order):
         kept = new_lows(ordered.imag)

@@ -111,13 +111,13 @@ def choose_genes(
 ) -> NDArray[np.bool_]:
     """Mark counts[i] distinct genes, drawn uniformly, in row i; shape (n, d)."""
     drawn = rng.random((n, d))
-    mask = np.zeros((n, d), dtype=bool)
-    one = np.flatnonzero(counts == 1)
-    mask[one, drawn[one].argmin(axis=1)] = True
-    more = counts > 1
-    if more.any():
-        mask[more] = drawn[more].argsort(axis=1).argsort(axis=1) < counts[more, None]
-    return mask
+    if counts.max(initial=0) <= 1:
+        last = drawn.min(axis=1)
+    else:
+        last = np.sort(drawn, axis=1)[np.arange(n), np.clip(counts, 1, d) - 1]
+    marked: NDArray[np.bool_] = drawn <= last[:, None]
+    marked[counts == 0] = False
+    return marked
 
 
 def uniform_crossover(

@@ -63,8 +63,8 @@ class SupernetConformance(ABC):
         rows = space.canonicalize(np.array([*ends, *near, *drawn]))
         return list(dict.fromkeys(tuple(row) for row in rows.tolist()))
 
-    def _blocks(self, net: Any, blocks: int = _BLOCKS, seed: int = 0) -> Any:
-        generator = np.random.default_rng(seed)
+    def _blocks(self, net: Any, blocks: int = _BLOCKS) -> Any:
+        generator = np.random.default_rng(0)
         return generator.integers(5, net.model.config.vocab_size, (blocks, _LENGTH))
 
     def _task(self, net: Any) -> Any:

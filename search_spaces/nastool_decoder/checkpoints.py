@@ -9,47 +9,10 @@ from transformers import AutoModelForCausalLM
 
 from nastool.errors import InvalidInputError
 from nastool_decoder.modeling import Decoder
-from nastool_decoder.space import ARCHITECTURES, DecoderSpace
-from nastool_supernets.family import Options
-from nastool_supernets.slicing.checkpoints import (
-    chosen,
-    read_config,
-    read_model,
-    skeleton,
-    supernet_of,
-)
+from nastool_decoder.space import ARCHITECTURES
+from nastool_supernets.slicing.checkpoints import Checkpoints, read_config
 
 _FULL = "full_attention"
-
-_WHAT = "causal language model"
-
-
-def from_checkpoint(path: str, choices: Options, *, skips: bool = True) -> Decoder:
-    """Make a supernet whose largest subnet is a checkpoint, bit for bit.
-
-    Args:
-        path: A folder, or a model on the hub.
-        choices: See `SlicedFamily.read`.
-        skips: Whether layers can do without attention, without feed-forward block, or without both.
-
-    Raises:
-        InvalidInputError: There is no such model, or one that cannot be sliced.
-    """
-    config = _config(path)
-    lm: Any = read_model(path, AutoModelForCausalLM, _WHAT)
-    sizes = _sizes(config, lm) | {"tied": int(lm.lm_head.weight is lm.model.embed_tokens.weight)}
-    sizes |= chosen(DecoderSpace, sizes, choices, skips)
-    return supernet_of(Decoder, lm, sizes)
-
-
-def space_of(path: str, choices: Options, *, skips: bool = True) -> DecoderSpace:
-    """The space of the supernet that a checkpoint becomes, from its configuration alone.
-
-    Args and errors are those of `from_checkpoint`.
-    """
-    config = _config(path)
-    sizes = _sizes(config, skeleton(path, config, AutoModelForCausalLM, _WHAT))
-    return DecoderSpace(**sizes, **chosen(DecoderSpace, sizes, choices, skips))
 
 
 def _config(path: str) -> Any:
@@ -79,12 +42,12 @@ def _config(path: str) -> Any:
     return config
 
 
-def _sizes(config: Any, lm: Any) -> dict[str, Any]:
-    """Sizes of a space but for its choices, as the modules have them."""
+def _sizes(config: Any, lm: Any) -> tuple[dict[str, int], tuple[int, int]]:
+    """See `Checkpoints`: all sizes are as the modules have them."""
     layer = lm.model.layers[0]
     attention, feed = layer.self_attn, layer.mlp
     size = int(attention.head_dim)
-    return {
+    sizes = {
         "layers": len(lm.model.layers),
         "hidden": int(config.hidden_size),
         "heads": attention.q_proj.out_features // size,
@@ -93,9 +56,12 @@ def _sizes(config: Any, lm: Any) -> dict[str, Any]:
         "ffn": int(feed.gate_proj.out_features),
         "vocabulary": int(config.vocab_size),
         "positions": int(config.max_position_embeddings),
-        "tied": int(bool(config.tie_word_embeddings)),
         "qkv_bias": int(attention.q_proj.bias is not None),
         "out_bias": int(attention.o_proj.bias is not None),
         "ffn_bias": int(feed.gate_proj.bias is not None),
         "qk_norm": int(hasattr(attention, "q_norm")),
     }
+    return sizes, (sizes["groups"], sizes["ffn"])
+
+
+CHECKPOINTS = Checkpoints("causal language model", Decoder, AutoModelForCausalLM, _config, _sizes)

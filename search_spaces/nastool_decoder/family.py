@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from nastool.errors import InvalidInputError
 from nastool.space import Architecture
 from nastool_decoder.space import ARCHITECTURES, DecoderSpace
-from nastool_supernets.family import Options
 from nastool_supernets.slicing.family import SlicedFamily
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from nastool_decoder.modeling import Decoder as DecoderModel
+    from nastool_supernets.slicing.checkpoints import Checkpoints
     from nastool_supernets.slicing.nets import SlicedShape, SlicedSupernet
 
 
@@ -71,12 +71,7 @@ class Decoder(SlicedFamily):
 
         return load_shape(folder, {**self.stock(), **self.carried()}, "causal language model")
 
-    def read(self, source: str, choices: Options, *, skips: bool) -> DecoderModel:
-        from nastool_decoder.checkpoints import from_checkpoint
+    def checkpoints(self) -> Checkpoints:
+        from nastool_decoder.checkpoints import CHECKPOINTS
 
-        return from_checkpoint(source, choices, skips=skips)
-
-    def space_of(self, source: str, choices: Options, *, skips: bool) -> DecoderSpace:
-        from nastool_decoder.checkpoints import space_of
-
-        return space_of(source, choices, skips=skips)
+        return CHECKPOINTS

@@ -8,51 +8,8 @@ from transformers import AutoModelForMaskedLM
 
 from nastool.errors import InvalidInputError
 from nastool_encoder.modeling import Encoder
-from nastool_encoder.space import ARCHITECTURES, EncoderSpace
-from nastool_supernets.family import Options
-from nastool_supernets.slicing.checkpoints import (
-    chosen,
-    read_config,
-    read_model,
-    skeleton,
-    supernet_of,
-)
-
-_WHAT = "masked language model"
-
-
-def from_checkpoint(path: str, choices: Options, *, skips: bool = True) -> Encoder:
-    """Make a supernet whose largest subnet is a checkpoint, bit for bit.
-
-    Args:
-        path: A folder, or a model on the hub.
-        choices: See `SlicedFamily.read`.
-        skips: Whether layers can do without attention, without feed-forward block, or without both.
-
-    Raises:
-        InvalidInputError: There is no such model, or one that cannot be sliced.
-    """
-    config = _config(path)
-    lm: Any = read_model(path, AutoModelForMaskedLM, _WHAT)
-    words = lm.base_model.embeddings.word_embeddings.weight
-    sizes = _sizes(config) | {"tied": int(lm.cls.predictions.decoder.weight is words)}
-    return supernet_of(Encoder, lm, sizes | _chosen(sizes, choices, skips=skips))
-
-
-def space_of(path: str, choices: Options, *, skips: bool = True) -> EncoderSpace:
-    """The space of the supernet that a checkpoint becomes, from its configuration alone.
-
-    Args and errors are those of `from_checkpoint`.
-    """
-    config = _config(path)
-    skeleton(path, config, AutoModelForMaskedLM, _WHAT)  # it must describe a model
-    sizes = _sizes(config)
-    return EncoderSpace(**sizes, **_chosen(sizes, choices, skips=skips))
-
-
-def _chosen(sizes: dict[str, Any], choices: Options, *, skips: bool) -> dict[str, Any]:
-    most = sizes | {"all_heads": sizes["hidden"] // sizes["head_dim"]}
-    return chosen(EncoderSpace, most, choices, skips)
+from nastool_encoder.space import ARCHITECTURES
+from nastool_supernets.slicing.checkpoints import Checkpoints, read_config
 
 
 def _config(path: str) -> Any:
@@ -73,15 +30,20 @@ def _config(path: str) -> Any:
     return config
 
 
-def _sizes(config: Any) -> dict[str, Any]:
-    """Sizes of a space but for its choices."""
-    return {
+def _sizes(config: Any, lm: Any) -> tuple[dict[str, int], tuple[int, int]]:
+    """See `Checkpoints`."""
+    del lm
+    heads = int(config.num_attention_heads)
+    sizes = {
         "layers": int(config.num_hidden_layers),
         "hidden": int(config.hidden_size),
-        "head_dim": int(config.hidden_size) // int(config.num_attention_heads),
+        "head_dim": int(config.hidden_size) // heads,
         "ffn": int(config.intermediate_size),
         "vocabulary": int(config.vocab_size),
         "positions": int(config.max_position_embeddings),
         "segments": int(config.type_vocab_size),
-        "tied": int(bool(config.tie_word_embeddings)),
     }
+    return sizes, (heads, sizes["ffn"])
+
+
+CHECKPOINTS = Checkpoints("masked language model", Encoder, AutoModelForMaskedLM, _config, _sizes)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from nastool.space import Architecture
 from nastool_encoder.space import ARCHITECTURES, EncoderSpace
-from nastool_supernets.family import Options
 from nastool_supernets.heads import ENDS, HEADS, head_named, put_head
 from nastool_supernets.slicing.family import SlicedFamily
 
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from nastool_encoder.modeling import Encoder as EncoderModel
+    from nastool_supernets.slicing.checkpoints import Checkpoints
     from nastool_supernets.slicing.nets import SlicedShape, SlicedSupernet
 
 _FURTHER = ("ForTokenClassification", "ForMultipleChoice", "ForNextSentencePrediction")
@@ -81,12 +81,7 @@ class Encoder(SlicedFamily):
         kinds["BertForPreTraining"] = kinds["BertForMaskedLM"]
         return load_shape(folder, kinds, "BERT", _UNUSED)
 
-    def read(self, source: str, choices: Options, *, skips: bool) -> EncoderModel:
-        from nastool_encoder.checkpoints import from_checkpoint
+    def checkpoints(self) -> Checkpoints:
+        from nastool_encoder.checkpoints import CHECKPOINTS
 
-        return from_checkpoint(source, choices, skips=skips)
-
-    def space_of(self, source: str, choices: Options, *, skips: bool) -> EncoderSpace:
-        from nastool_encoder.checkpoints import space_of
-
-        return space_of(source, choices, skips=skips)
+        return CHECKPOINTS

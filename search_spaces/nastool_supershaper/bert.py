@@ -18,6 +18,7 @@ from transformers import BertConfig, PretrainedConfig, PreTrainedModel
 
 from nastool.errors import InvalidInputError, first_line, one_line
 from nastool.files.reading import is_file, is_folder, read_json_object, reading
+from nastool.numbers import is_whole
 
 _log = logging.getLogger(__name__)
 
@@ -194,7 +195,7 @@ def _check_settings(settings: Mapping[str, Any], config: PretrainedConfig) -> No
             )
     for name in _SIZES:
         size = getattr(config, name)
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        if not is_whole(size, 1):
             raise InvalidInputError(f"{name} must be a positive whole number, got {size!r}")
     if not 0 < config.layer_norm_eps < math.inf:
         raise InvalidInputError(f"layer_norm_eps must be positive, got {config.layer_norm_eps}")

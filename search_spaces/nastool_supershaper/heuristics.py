@@ -89,7 +89,7 @@ class DerivedFamily:
         return "\n".join(lines)
 
 
-def derive_family(space: SuperShaperSpace, objective: Objective, seed: int = 0) -> DerivedFamily:
+def derive_family(space: SuperShaperSpace, objective: Objective) -> DerivedFamily:
     """Turn an objective, such as a fitted predictor, into a heuristic.
 
     A layer's effect is the objective averaged over random shapes with that layer at each width
@@ -100,12 +100,11 @@ def derive_family(space: SuperShaperSpace, objective: Objective, seed: int = 0) 
     Args:
         space: Any size.
         objective: Cheap; better in either direction.
-        seed: Fixes the random shapes.
 
     Raises:
         InvalidInputError: Values that are not finite.
     """
-    effects = _effects(space, objective, seed)
+    effects = _effects(space, objective)
     spread = np.ptp(effects, axis=1)
     total = spread.sum()
     importances = spread / total if total > 0 else np.full(space.layers, 1 / space.layers)
@@ -206,10 +205,10 @@ class DerivedStrategy(FamilyStrategy):
         return derive_family(space, self.problem.objectives[0]).genotypes
 
 
-def _effects(space: SuperShaperSpace, objective: Objective, seed: int) -> NDArray[np.float64]:
+def _effects(space: SuperShaperSpace, objective: Objective) -> NDArray[np.float64]:
     """Mean of the minimised objective with each layer at each width, (layers, widths)."""
     layers, widths = space.layers, len(space.widths)
-    background = space.sample(_BACKGROUND, np.random.default_rng(seed))
+    background = space.sample(_BACKGROUND, np.random.default_rng(0))
     batch = np.tile(background, (layers, widths, 1, 1))
     for layer in range(layers):
         batch[layer, :, :, layer] = np.arange(widths)[:, None]

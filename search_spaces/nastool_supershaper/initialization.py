@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 import torch
 from torch import Tensor, nn
 
 from nastool.errors import InvalidInputError
 from nastool_supershaper.modeling import SuperShaperForMaskedLM, SuperShaperLayer
 from nastool_supershaper.supernet_config import SuperShaperConfig
-
-GrowthMode = Literal["identity", "copy"]
 
 
 def hidden_importance(
@@ -97,28 +93,22 @@ def _permute(module: nn.Module, rows: Tensor | None = None, columns: Tensor | No
 
 
 @torch.no_grad()
-def grow(
-    model: SuperShaperForMaskedLM, num_layers: int, mode: GrowthMode = "identity"
-) -> SuperShaperForMaskedLM:
+def grow(model: SuperShaperForMaskedLM, num_layers: int) -> SuperShaperForMaskedLM:
     """Make a deeper supernet out of a shallower one; each layer is followed by its new ones.
 
-    In mode "copy" a new layer is a copy of the layer before it, and the function changes. In mode
-    "identity" it is a copy that starts without effect: at full width the deeper supernet computes
-    what the shallower one does.
+    A new layer is a copy of the layer before it that starts without effect: at full width the
+    deeper supernet computes what the shallower one does.
 
     Args:
         model: The supernet to grow; it stays as it is.
         num_layers: Layers of the new supernet, spread as evenly as they can be.
-        mode: How a new layer starts.
 
     Raises:
-        InvalidInputError: If the depth shrinks or the mode is unknown.
+        InvalidInputError: If the depth shrinks.
     """
     depth = model.config.num_hidden_layers
     if num_layers < depth:
         raise InvalidInputError(f"num_layers: expected at least {depth}, got {num_layers}")
-    if mode not in get_args(GrowthMode):
-        raise InvalidInputError(f"mode: expected 'identity' or 'copy', got {mode!r}")
 
     sizes = model.config.to_dict() | {"num_hidden_layers": num_layers}
     deeper = SuperShaperForMaskedLM(SuperShaperConfig(**sizes)).train(model.training)
@@ -129,8 +119,7 @@ def grow(
     for index, layer in enumerate(deeper.supershaper.layers):
         source = index * depth // num_layers
         layer.load_state_dict(model.supershaper.layers[source].state_dict())
-        is_new = index > 0 and source == (index - 1) * depth // num_layers
-        if is_new and mode == "identity":
+        if index > 0 and source == (index - 1) * depth // num_layers:
             _start_without_effect(layer, previous)
         previous = layer
     return deeper

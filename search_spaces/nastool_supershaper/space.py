@@ -18,6 +18,7 @@ from nastool.errors import InvalidInputError, MissingDependencyError
 from nastool.files.hub import fetched
 from nastool.files.reading import is_file, is_folder, read_json_object
 from nastool.leftovers import shipped_folder
+from nastool.numbers import is_whole
 from nastool.space import Gene, Genotypes, Misfit, SearchSpace
 from nastool_supernets.sizes import read_sizes, shown
 from nastool_supershaper.families import PUBLISHED_WIDTHS, families, published_shapes
@@ -77,7 +78,7 @@ class SuperShaperSpace(SearchSpace):
     def __post_init__(self) -> None:
         for field, most in _MOST.items():
             value = getattr(self, field)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if not is_whole(value, 1):
                 raise InvalidInputError(f"{field} must be a positive integer, got {shown(value)}")
             if value > most:
                 raise InvalidInputError(f"{field} must be at most {most:,}, got {shown(value)}")
@@ -86,7 +87,7 @@ class SuperShaperSpace(SearchSpace):
             raise InvalidInputError(
                 f"widths must be at most {_MOST_WIDTHS} sizes, got {len(widths):,}"
             )
-        numbers = [w for w in widths if isinstance(w, int) and not isinstance(w, bool)]
+        numbers = [w for w in widths if is_whole(w)]
         if (
             not widths
             or len(numbers) < len(widths)

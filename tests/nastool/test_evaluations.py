@@ -43,6 +43,14 @@ def test_concatenate_keeps_the_order():
     np.testing.assert_array_equal(joined.violations, BATCH.violations)
 
 
+@pytest.mark.parametrize(("last", "kept"), [(1, [4]), (3, [2, 3, 4]), (9, [0, 1, 2, 3, 4])])
+def test_concatenate_keeps_the_last_rows(last, kept):
+    joined = Evaluations.concatenate([BATCH.take(slice(0, 2)), BATCH.take(slice(2, 5))], last)
+    np.testing.assert_array_equal(joined.genotypes, BATCH.genotypes[kept])
+    np.testing.assert_array_equal(joined.objectives, BATCH.objectives[kept])
+    np.testing.assert_array_equal(joined.violations, BATCH.violations[kept])
+
+
 @pytest.mark.parametrize(
     ("genotypes", "objectives", "violations"),
     [

@@ -110,6 +110,18 @@ def test_what_killed_processes_had_is_evaluated_by_the_others(url, tmp_path):
     assert len(asked(log)) <= 60 + 2
 
 
+def test_who_joins_comes_when_another_one_has_begun(tmp_path):
+    url, log = f"sqlite:///{tmp_path}/studies.db", tmp_path / "log"
+    late = study(url, log, "random")
+    begun = study(url, log, "random").run(20, 5)
+    result = late.run(20, join=True)
+    np.testing.assert_array_equal(result.evaluations.genotypes, begun.evaluations.genotypes)
+    assert len(asked(log)) == 20
+    # Where nobody has begun, a study that cannot be made is said to be one.
+    with pytest.raises(InvalidInputError, match="a study's name must have 1 to"):
+        Study(Problem(Widths(), (Counted(log),)), "random", url, "x" * 999).run(20, join=True)
+
+
 def test_a_process_that_is_not_heard_of_any_more_loses_what_it_had(tmp_path, monkeypatch):
     url, log = f"sqlite:///{tmp_path}/studies.db", tmp_path / "log"
     monkeypatch.setattr(flowing, "LEASE_SECONDS", 0.4)

@@ -87,6 +87,15 @@ def test_values_are_reported_in_natural_signs_and_minimised_inside():
     np.testing.assert_array_equal(evaluations.feasible, toy.admissible(EVERY))
 
 
+def test_minimised_values_are_floats_of_their_own():
+    toy = problem(objectives=(Fake(), Fake("quality", direction=Direction.MAXIMIZE)))
+    values = np.array([[3, 5], [0, 7]])
+    found = toy.evaluations(EVERY[:2], values).objectives
+    assert found.tolist() == [[3.0, -5.0], [0.0, -7.0]]
+    assert found.dtype == np.float64
+    assert values.tolist() == [[3, 5], [0, 7]]
+
+
 def test_the_evaluator_runs_each_metric_once():
     toy = problem("params<=50", "params>=5", "score<=20")
     seen = []

@@ -28,7 +28,7 @@ from nastool.objective import Direction, Kind, Objective, Provenance
 from nastool.problem import Problem
 from nastool.results import failed_note
 from nastool.space import Gene, SearchSpace
-from nastool.store import open_store
+from nastool.store import Store, open_store
 from nastool.strategies.base import Strategy
 from nastool.study import Study, load_result
 
@@ -653,6 +653,22 @@ def test_a_retry_beside_another_process_is_refused(tmp_path):
         stale.run(40, retry_failed=True)
     with open_store(url) as store:
         assert len(load_result(store, "a", problem)) == 60
+
+
+def test_what_is_stored_is_not_written_again(tmp_path, monkeypatch):
+    written, commit = [], Store.commit
+
+    def noted(store, key, first, batch, *arguments, **options):
+        written.append((first, len(batch.genotypes)))
+        return commit(store, key, first, batch, *arguments, **options)
+
+    monkeypatch.setattr(Store, "commit", noted)
+    for budget in (40, 100):
+        Study(make_problem(), Uniform, f"sqlite:///{tmp_path}/a.db", "a").run(budget)
+    assert sum(count for _, count in written) == 100
+    assert all(
+        first == sum(count for _, count in written[:k]) for k, (first, _) in enumerate(written)
+    )
 
 
 # What counts as failed

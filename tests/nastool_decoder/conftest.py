@@ -41,8 +41,8 @@ def checkpoint(kind, **sizes):
 
 
 def make_net(model, by="none", **choices):
-    """The supernet of a checkpoint, as `from_checkpoint` makes it of a folder."""
-    from nastool_decoder.checkpoints import from_checkpoint
+    """The supernet of a checkpoint, as its family makes it of a folder."""
+    from nastool_decoder.checkpoints import CHECKPOINTS
     from nastool_decoder.nets import DecoderSupernet
 
-    return net_of_checkpoint(model, from_checkpoint, DecoderSupernet, by, lambda ids: ids, choices)
+    return net_of_checkpoint(model, CHECKPOINTS, DecoderSupernet, by, lambda ids: ids, choices)

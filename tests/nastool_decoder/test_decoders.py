@@ -13,7 +13,7 @@ transformers = pytest.importorskip("transformers")
 from nastool.cli.main import main  # noqa: E402
 from nastool.errors import InvalidInputError  # noqa: E402
 from nastool.plugins import load_space  # noqa: E402
-from nastool_decoder.checkpoints import from_checkpoint  # noqa: E402
+from nastool_decoder.checkpoints import CHECKPOINTS  # noqa: E402
 from nastool_decoder.family import Decoder  # noqa: E402
 from nastool_supernets.corpus.masked_text import mask_files  # noqa: E402
 from nastool_supernets.corpus.tokenizer import load_tokenizer as tokenizer_of  # noqa: E402
@@ -221,7 +221,7 @@ def test_what_cannot_be_sliced_is_told_in_a_line(change, said, tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | change))
     with pytest.raises(InvalidInputError, match=said) as raised:
-        from_checkpoint(str(tmp_path), {})
+        CHECKPOINTS.supernet(str(tmp_path), {})
     assert "\n" not in str(raised.value)
 
 

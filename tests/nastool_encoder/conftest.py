@@ -25,15 +25,15 @@ def checkpoint(**own):
 
 
 def make_net(model, by="none", **choices):
-    """The supernet of a checkpoint, as `from_checkpoint` makes it of a folder."""
+    """The supernet of a checkpoint, as its family makes it of a folder."""
     import torch
 
-    from nastool_encoder.checkpoints import from_checkpoint
+    from nastool_encoder.checkpoints import CHECKPOINTS
     from nastool_encoder.nets import EncoderSupernet
 
     return net_of_checkpoint(
         model,
-        from_checkpoint,
+        CHECKPOINTS,
         EncoderSupernet,
         by,
         lambda ids: torch.where(ids > 20, ids, -100),

@@ -12,7 +12,7 @@ transformers = pytest.importorskip("transformers")
 from nastool.cli.main import main  # noqa: E402
 from nastool.errors import InvalidInputError  # noqa: E402
 from nastool.plugins import load_space  # noqa: E402
-from nastool_encoder.checkpoints import from_checkpoint, space_of  # noqa: E402
+from nastool_encoder.checkpoints import CHECKPOINTS  # noqa: E402
 from nastool_encoder.family import Encoder  # noqa: E402
 from nastool_supernets.family import net_of  # noqa: E402
 from nastool_supernets.saved import save_model  # noqa: E402
@@ -140,7 +140,7 @@ def test_a_space_is_read_back_from_its_name(net, tmp_path):
     save_model(net.model, tmp_path)
     assert load_space(f"encoder[{tmp_path}]") == net.space
     checkpoint().save_pretrained(tmp_path / "hf")
-    assert space_of(str(tmp_path / "hf"), {"ffn_choices": "8,16,24"}) == net.space
+    assert CHECKPOINTS.space(str(tmp_path / "hf"), {"ffn_choices": "8,16,24"}) == net.space
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_what_cannot_be_sliced_is_told_in_a_line(change, said, tmp_path):
     checkpoint().save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | change))
-    for read in (from_checkpoint, space_of):
+    for read in (CHECKPOINTS.supernet, CHECKPOINTS.space):
         with pytest.raises(InvalidInputError, match=said) as raised:
             read(str(tmp_path), {})
         assert "\n" not in str(raised.value)
@@ -165,7 +165,7 @@ def test_what_cannot_be_sliced_is_told_in_a_line(change, said, tmp_path):
 def test_an_encoder_without_a_head_is_refused(tmp_path):
     checkpoint().bert.save_pretrained(tmp_path)
     with pytest.raises(InvalidInputError, match=r"weights of a masked language model in .*cls\."):
-        from_checkpoint(str(tmp_path), {})
+        CHECKPOINTS.supernet(str(tmp_path), {})
 
 
 @pytest.mark.parametrize("genotype", [STOCK[0], OTHERS[1]])
@@ -209,7 +209,7 @@ def test_a_checkpoint_with_more_than_its_head_is_read(tmp_path):
     both.save_pretrained(tmp_path)
     expected = both(**PADDED).prediction_logits
     assert torch.equal(Encoder().load_shape(tmp_path)(**PADDED).logits, expected)
-    largest = from_checkpoint(str(tmp_path), {})
+    largest = CHECKPOINTS.supernet(str(tmp_path), {})
     assert torch.equal(largest.lm(**PADDED).logits, expected)
 
 

@@ -13,8 +13,7 @@ from nastool_supernets.training.config import PretrainingConfig
 from nastool_supernets.training.gradients import accumulate_gradients
 from nastool_supernets.training.rules import Distillation, Subnet
 from nastool_supershaper import graphs
-from nastool_supershaper.modeling import SuperShaperForMaskedLM
-from nastool_supershaper.supernet_config import SuperShaperConfig
+from tests.supershaped import tiny_net
 
 WIDTHS = (8, 16, 32)
 MASKING = Masking(mask_id=4, special_ids=(0, 1, 2, 3, 4), vocab_size=60)
@@ -29,18 +28,7 @@ on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUD
 
 
 def supernet(device="cpu"):
-    torch.manual_seed(0)
-    config = SuperShaperConfig(
-        vocab_size=60,
-        hidden_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        intermediate_size=24,
-        max_position_embeddings=16,
-        widths=WIDTHS,
-        initializer_range=0.3,
-    )
-    return SuperShaperForMaskedLM(config).to(device).train()
+    return tiny_net(hidden_size=32, num_hidden_layers=3, widths=WIDTHS).to(device).train()
 
 
 def gradients(model, micro=None, dtype="float32"):

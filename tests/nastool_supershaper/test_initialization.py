@@ -93,7 +93,7 @@ def test_bad_importance_is_refused(supernet, importance):
 @pytest.mark.parametrize("num_layers", [4, 6, 7, 9])
 def test_growing_with_identities_keeps_the_function(supernet, batch, num_layers):
     before = supernet(batch[0]).logits
-    deeper = grow(supernet, num_layers, "identity")
+    deeper = grow(supernet, num_layers)
     assert deeper.config.num_hidden_layers == len(deeper.supershaper.layers) == num_layers
     assert_close(deeper(batch[0]).logits, before, 1e-5)
     assert torch.equal(supernet(batch[0]).logits, before)
@@ -121,14 +121,6 @@ def test_a_new_layer_sees_what_the_old_one_would(supernet, batch):
     assert_close(new.intermediate(state), old.intermediate(x), 1e-5)
 
 
-def test_growing_by_copies(supernet):
-    deeper = grow(supernet, 6, "copy")
-    for index, layer in enumerate(deeper.supershaper.layers):
-        source = supernet.supershaper.layers[index // 2].state_dict()
-        assert all(torch.equal(value, source[name]) for name, value in layer.state_dict().items())
-    assert torch.equal(deeper.head.bias, supernet.head.bias)
-
-
 def test_growing_by_nothing_changes_nothing(supernet, batch):
     same = grow(supernet, 3)
     assert torch.equal(same(batch[0]).logits, supernet(batch[0]).logits)
@@ -143,13 +135,6 @@ def test_new_layers_can_learn(supernet, batch):
         assert projection.weight.grad.abs().max() > 1e-8
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((2, "copy"), "at least 3"),
-        ((6, "mirror"), "'identity' or 'copy'"),
-    ],
-)
-def test_bad_growth_is_refused(supernet, arguments, message):
-    with pytest.raises(InvalidInputError, match=message):
-        grow(supernet, *arguments)
+def test_a_net_does_not_grow_shallower(supernet):
+    with pytest.raises(InvalidInputError, match="at least 3"):
+        grow(supernet, 2)

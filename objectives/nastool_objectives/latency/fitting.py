@@ -35,6 +35,9 @@ from nastool_objectives.latency.registry import (
 from nastool_objectives.latency.repeatability import NoiseGate
 from nastool_objectives.latency.tables import LatencyTable
 
+_SEED = 0
+"""Fixes the splits."""
+
 PARAMS = "params"
 """The cost that latency predictors also see, as published (SuperShaper, section 3.3)."""
 
@@ -187,7 +190,6 @@ def fit_device(
     kind: str | None = None,
     *,
     sources: Sequence[Path] = (),
-    seed: int = 0,
     force: bool = False,
 ) -> tuple[Fitted, Card]:
     """Fit the predictor of a device and write it into its folder.
@@ -199,7 +201,6 @@ def fit_device(
         space: The space.
         kind: Kind of predictor; ``auto``, the default, compares all by cross-validation.
         sources: Folders of known devices to recalibrate instead.
-        seed: Fixes the splits.
         force: Whether to let a noisy table, or a predictor that does not rank, through, marked as
             such.
 
@@ -222,12 +223,12 @@ def fit_device(
     require_quiet(device)
     data = read_measurements(folder / TABLE, LATENCY.column, space, _costs(space))
     tables = check_sources(data, [source / PREDICTOR for source in sources], cards)
-    fitted = fit_table(data, kind or "auto", sources=known, tables=tables, seed=seed)
+    fitted = fit_table(data, kind or "auto", sources=known, tables=tables, seed=_SEED)
     device = _judge_unrepeated(device, fitted.held_out, force=force)
     if device.verdict == "refused" and not (folder / PREDICTOR).is_dir():
         write_card(folder, device)
     require_quiet(device)
-    source = _source(device, seed)
+    source = _source(device)
     if cards:
         source["recalibrated from"] = [card.metric for card in cards]
     card = fitted.card(device.metric, LATENCY.unit, source)
@@ -236,7 +237,7 @@ def fit_device(
     return fitted, card
 
 
-def fit_others(folder: Path, space: SearchSpace, *, seed: int = 0) -> dict[Quantity, Card | str]:
+def fit_others(folder: Path, space: SearchSpace) -> dict[Quantity, Card | str]:
     """Fit what else a device was measured by, such as energy, beside its latency.
 
     The kind is that of the latency's predictor: what suits a device's times suits what else its
@@ -245,7 +246,6 @@ def fit_others(folder: Path, space: SearchSpace, *, seed: int = 0) -> dict[Quant
     Args:
         folder: Of a device whose latency has a predictor.
         space: The space.
-        seed: Fixes the splits.
 
     Returns:
         The card of each quantity that the table has, or why it cannot be predicted.
@@ -260,7 +260,7 @@ def fit_others(folder: Path, space: SearchSpace, *, seed: int = 0) -> dict[Quant
             continue
         try:
             data = read_measurements(folder / TABLE, quantity.column, space, _costs(space))
-            fitted = fit_table(data, kind, seed=seed)
+            fitted = fit_table(data, kind, seed=_SEED)
         except InvalidInputError as error:
             # Such as a peak that is the same for all shapes.
             found[quantity] = str(error)
@@ -273,13 +273,13 @@ def fit_others(folder: Path, space: SearchSpace, *, seed: int = 0) -> dict[Quant
                 f"got {scores.spearman:.3f}"
             )
             continue
-        card = fitted.card(quantity.metric(device.name), quantity.unit, _source(device, seed))
+        card = fitted.card(quantity.metric(device.name), quantity.unit, _source(device))
         save_predictor(folder / quantity.folder, fitted.predictor, card, data)
         found[quantity] = card
     return found
 
 
-def _source(device: DeviceCard, seed: int) -> dict[str, Any]:
+def _source(device: DeviceCard) -> dict[str, Any]:
     """What the card of a predictor says of the device."""
     return {
         "device": device.name,
@@ -287,7 +287,7 @@ def _source(device: DeviceCard, seed: int) -> dict[str, Any]:
         "facts": dict(device.facts),
         "workload": device.load,
         "noise": device.note,
-        "seed": seed,
+        "seed": _SEED,
     }
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from nastool.errors import InvalidInputError, nearest
 from nastool.files.reading import is_file, is_folder, read_text
+from nastool.numbers import is_number, is_whole
 
 
 class Kind(StrEnum):
@@ -345,6 +346,6 @@ def _setting(key: str, value: object) -> Any:
             raise InvalidInputError(f"{key} must be true or false, got {value!r}")
         return value
     whole = key not in ("learning_rate", "weight_decay")
-    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+    if not (is_whole if whole else is_number)(value):
         raise InvalidInputError(f"{key} must be a {'whole ' if whole else ''}number, got {value!r}")
     return value

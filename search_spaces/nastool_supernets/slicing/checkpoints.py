@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from transformers import AutoConfig, PreTrainedModel
@@ -13,6 +14,7 @@ from transformers.utils import logging
 from nastool.errors import InvalidInputError, one_line
 from nastool.files.reading import is_file, is_folder
 from nastool.quiet import quiet
+from nastool_supernets.family import Options
 from nastool_supernets.slicing.choices import levels, read_choices
 from nastool_supernets.slicing.modeling import Sliced
 from nastool_supernets.slicing.space import SlicedSpace
@@ -54,79 +56,89 @@ def read_config(path: str, architectures: Sequence[str]) -> Any:
     return config
 
 
-def read_model(path: str, auto: Any, what: str) -> PreTrainedModel:
-    """Read a checkpoint with all its weights, in single precision.
+@dataclass(frozen=True)
+class Checkpoints(Generic[Net]):
+    """Checkpoints of one family, of which its supernets are made.
 
     Args:
-        path: A folder, or a model on the hub.
-        auto: What makes a model of its configuration.
-        what: What it is, for messages.
-
-    Raises:
-        InvalidInputError: There is no such model, or some of its weights are missing.
+        what: What they are, for messages.
+        kind: Class of the supernets.
+        auto: What makes a model of a configuration.
+        config: Reads the configuration of a checkpoint, and refuses what cannot be sliced.
+        sizes: Sizes of a space but for its choices, and those of the parts of a whole layer, by
+            the configuration and the modules.
     """
-    logging.disable_progress_bar()
-    # What is missing is said below.
-    with (
-        quiet("transformers"),
-        one_line(f"--from: no {what} can be read from {path}", InvalidInputError),
-    ):
-        lm, loading = auto.from_pretrained(
-            path, dtype=torch.float32, attn_implementation="sdpa", output_loading_info=True
-        )
-    for problem in ("missing_keys", "mismatched_keys"):
-        if loading.get(problem):
-            first = min(map(str, loading[problem]))
-            raise InvalidInputError(
-                f"--from: expected the weights of a {what} in {path}, got none for {first}"
+
+    what: str
+    kind: type[Net]
+    auto: Any
+    config: Callable[[str], Any]
+    sizes: Callable[[Any, Any], tuple[dict[str, int], tuple[int, int]]]
+
+    def supernet(self, path: str, choices: Options, *, skips: bool = True) -> Net:
+        """Make a supernet whose largest subnet is a checkpoint, bit for bit.
+
+        Args:
+            path: A folder, or a model on the hub.
+            choices: For each part how many sizes it can have, or these with commas between, by
+                the name of its option; None for eight.
+            skips: Whether layers can do without a part, or without both.
+
+        Raises:
+            InvalidInputError: There is no such model, or one that cannot be sliced.
+        """
+        config = self.config(path)
+        lm = self._read(path)
+        tied = lm.get_output_embeddings().weight is lm.get_input_embeddings().weight
+        return _supernet_of(self.kind, lm, self._chosen(config, lm, choices, skips, tied))
+
+    def space(self, path: str, choices: Options, *, skips: bool = True) -> SlicedSpace:
+        """The space of what `supernet` would make, by its configuration alone; see there."""
+        config = self.config(path)
+        with (
+            one_line(self._unread(path), InvalidInputError),
+            torch.random.fork_rng(devices=[]),
+            torch.device("meta"),
+        ):
+            lm = self.auto.from_config(config)
+        sizes = self._chosen(config, lm, choices, skips, config.tie_word_embeddings)
+        return self.kind.space_class(**sizes)
+
+    def _chosen(
+        self, config: Any, lm: Any, choices: Options, skips: bool, tied: bool
+    ) -> dict[str, Any]:
+        """All sizes of the space."""
+        sizes, whole = self.sizes(config, lm)
+        return {
+            **sizes,
+            "tied": int(bool(tied)),
+            **{
+                part.choices: read_choices(part.flag, choices.get(part.option), most, skips=skips)
+                for part, most in zip(self.kind.space_class.parts, whole, strict=True)
+            },
+        }
+
+    def _read(self, path: str) -> Any:
+        """A checkpoint with all its weights, in single precision."""
+        logging.disable_progress_bar()
+        # What is missing is said below.
+        with quiet("transformers"), one_line(self._unread(path), InvalidInputError):
+            lm, loading = self.auto.from_pretrained(
+                path, dtype=torch.float32, attn_implementation="sdpa", output_loading_info=True
             )
-    model: PreTrainedModel = lm
-    return model
+        for problem in ("missing_keys", "mismatched_keys"):
+            if loading.get(problem):
+                first = min(map(str, loading[problem]))
+                raise InvalidInputError(
+                    f"--from: expected the weights of a {self.what} in {path}, got none for {first}"
+                )
+        return lm
+
+    def _unread(self, path: str) -> str:
+        return f"--from: no {self.what} can be read from {path}"
 
 
-def skeleton(path: str, config: Any, auto: Any, what: str) -> Any:
-    """The modules of a checkpoint without its weights, by its configuration.
-
-    Args:
-        path: Where it is from.
-        config: From `read_config`.
-        auto: What makes a model of it.
-        what: What it is, for messages.
-
-    Raises:
-        InvalidInputError: No model is made of it.
-    """
-    with (
-        one_line(f"--from: no {what} can be read from {path}", InvalidInputError),
-        torch.random.fork_rng(devices=[]),
-        torch.device("meta"),
-    ):
-        return auto.from_config(config)
-
-
-def chosen(
-    space: type[SlicedSpace], most: Mapping[str, int], given: Mapping[str, str | None], skips: bool
-) -> dict[str, Any]:
-    """The sizes that parts can take.
-
-    Args:
-        space: Whose parts.
-        most: Sizes of whole layers by the name that parts have for them.
-        given: What options say, by the parts' options; see `read_choices`.
-        skips: Whether parts can do without.
-
-    Raises:
-        InvalidInputError: There are no such sizes.
-    """
-    return {
-        part.choices: read_choices(
-            part.flag, given.get(part.option), int(most[part.most]), skips=skips
-        )
-        for part in space.parts
-    }
-
-
-def supernet_of(kind: type[Net], lm: PreTrainedModel, sizes: Mapping[str, Any]) -> Net:
+def _supernet_of(kind: type[Net], lm: PreTrainedModel, sizes: Mapping[str, Any]) -> Net:
     """Make the supernet of a checkpoint, whose smaller subnets keep what comes first.
 
     Args:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
     from nastool_supernets.corpus.corpus import Corpus
+    from nastool_supernets.slicing.checkpoints import Checkpoints
     from nastool_supernets.slicing.modeling import Sliced
     from nastool_supernets.slicing.nets import SlicedShape, SlicedSupernet
     from nastool_supernets.supernet import Net
@@ -36,22 +37,8 @@ class SlicedFamily(Family):
     starts_trained = True
 
     @abstractmethod
-    def read(self, source: str, choices: Options, *, skips: bool) -> Sliced:
-        """Make a supernet whose largest subnet is a checkpoint, bit for bit.
-
-        Args:
-            source: A folder, or a model on the hub.
-            choices: For each part how many sizes it can have, or these with commas between, by
-                the name of its option; None for eight.
-            skips: Whether layers can do without a part, or without both.
-
-        Raises:
-            InvalidInputError: There is no such model, or one that cannot be sliced.
-        """
-
-    @abstractmethod
-    def space_of(self, source: str, choices: Options, *, skips: bool) -> SlicedSpace:
-        """The space of what `read` would make, by its configuration alone; see there."""
+    def checkpoints(self) -> Checkpoints:
+        """What its supernets are made of."""
 
     @abstractmethod
     def net_classes(self) -> tuple[type[SlicedSupernet], type[SlicedShape]]:
@@ -138,10 +125,10 @@ class SlicedFamily(Family):
         )
 
     def begin(self, options: Options) -> PreTrainedModel:
-        return self.read(options["from"], options, skips=not options["no_skip"])
+        return self.checkpoints().supernet(options["from"], options, skips=not options["no_skip"])
 
     def space_before(self, options: Options) -> SlicedSpace:
-        return self.space_of(options["from"], options, skips=not options["no_skip"])
+        return self.checkpoints().space(options["from"], options, skips=not options["no_skip"])
 
     def changed(self, model: PreTrainedModel, options: Options) -> PreTrainedModel:
         for name in (*(part.option for part in self.space_class.parts), "no_skip"):

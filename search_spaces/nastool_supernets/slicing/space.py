@@ -18,6 +18,7 @@ from nastool.deployment import Deployment, Workload
 from nastool.errors import InvalidInputError, MissingDependencyError
 from nastool.files.hub import fetched
 from nastool.files.reading import is_file, is_folder, read_json_object
+from nastool.numbers import is_whole
 from nastool.space import Architecture, Gene, SearchSpace
 from nastool_supernets.sizes import read_sizes, shown
 
@@ -98,7 +99,7 @@ class SlicedSpace(SearchSpace):
             least = 1 if size.default is MISSING else size.default
             flag, many = size.name in self.flags, size.name == "layers"
             most = 1 if flag else _MOST_LAYERS if many else _MOST
-            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            if not is_whole(value, least) or value > most:
                 raise InvalidInputError(
                     f"{size.name} must be a whole number from {least} to {most:,}, "
                     f"got {shown(value)}"
@@ -290,7 +291,7 @@ class SlicedSpace(SearchSpace):
 
 
 def _checked(name: str, choices: Sequence[object], most: int) -> tuple[int, ...]:
-    numbers = [n for n in choices if isinstance(n, int) and not isinstance(n, bool)]
+    numbers = [n for n in choices if is_whole(n)]
     if (
         not 1 <= len(choices) <= _MOST_CHOICES
         or len(numbers) < len(choices)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 WINDOWS = 150
 """Points of a curve of losses at most: each is a mean, for single steps are noise."""
 
+_TITLE = "Super pre-training"
 _COLOURS = {"largest": "#3b82f6", "smallest": "#ef4444", "random": "#10b981"}
 _OTHER_COLOURS = (
     "#f97316", "#a855f7", "#eab308", "#06b6d4", "#ec4899", "#64748b", "#84cc16", "#b45309",
@@ -214,17 +215,16 @@ def draw_perplexities(data: TrajectoriesData) -> go.Figure:
     return draw_curves(data.perplexities, "Held-out perplexity", "perplexity", logarithmic=True)
 
 
-def trajectories_page(data: TrajectoriesData, title: str = "Super pre-training") -> str:
+def trajectories_page(data: TrajectoriesData) -> str:
     """Both figures as one self-contained HTML page.
 
     Args:
         data: From `read_trajectories`.
-        title: Heading.
 
     Raises:
         MissingDependencyError: plotly is not installed.
     """
-    return document(Head(title), trajectories_sections(data))
+    return document(Head(_TITLE), trajectories_sections(data))
 
 
 def trajectories_sections(data: TrajectoriesData) -> tuple[Section, ...]:
@@ -260,12 +260,11 @@ def trajectories_sections(data: TrajectoriesData) -> tuple[Section, ...]:
     return (*panels, Table("ends", columns, rows, "Where the curves end"))
 
 
-def draw_trajectories(data: TrajectoriesData, title: str = "Super pre-training") -> go.Figure:
+def draw_trajectories(data: TrajectoriesData) -> go.Figure:
     """Both figures as one picture: training loss on the left, held-out perplexity on the right.
 
     Args:
         data: From `read_trajectories`.
-        title: Heading.
 
     Raises:
         MissingDependencyError: plotly is not installed.
@@ -283,5 +282,5 @@ def draw_trajectories(data: TrajectoriesData, title: str = "Super pre-training")
             figure.add_trace(trace, row=1, col=column)
         figure.update_xaxes(part.layout.xaxis, col=column)
         figure.update_yaxes(part.layout.yaxis, col=column)
-    figure.update_layout(title={"text": title}, template=TEMPLATE, hovermode="closest")
+    figure.update_layout(title={"text": _TITLE}, template=TEMPLATE, hovermode="closest")
     return figure

@@ -295,3 +295,28 @@ def test_blank_names_are_refused(nastool, tmp_path, arguments, name):
     assert result.exit_code == 2
     assert f"expected a name that is not blank, got {name!r}" in result.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('space = "nope"', "space: unknown search space 'nope'"),
+        ('space = "supershaper[nope]"', "space: supershaper: expected a preset"),
+        ('objectives = ["params", "nope"]', "objectives: unknown metric 'nope'"),
+        ('strategy = "nope"', "strategy: unknown strategy 'nope'"),
+        ("options = {nope = 1}", "options: strategy evolution has no setting 'nope'"),
+        ("max = {nope = 1}", "max: unknown metric 'nope'"),
+        ('executor = "nope"', "executor: unknown executor 'nope'"),
+        ('command = "compare"\nstrategies = ["nope"]', "strategies: unknown strategy 'nope'"),
+    ],
+)
+def test_what_a_file_names_and_nobody_knows_is_said_of_its_line(nastool, line, said):
+    space = "" if line.startswith("space") else 'space = "supershaper"\n'
+    Path("a.toml").write_text(f"budget = 10\n{space}{line}\n")
+    result = nastool("run", "a.toml", "--storage", "none")
+    assert result.exit_code == 2
+    number = len(f"{space}{line}".splitlines()) + 1
+    assert result.stderr.startswith(f"Error: a.toml, line {number}: {said}")
+    # What the file does not say is nothing of its.
+    result = nastool("run", "a.toml", "--storage", "none", "--space", "elsewhere")
+    assert "Error: unknown search space 'elsewhere'" in result.stderr

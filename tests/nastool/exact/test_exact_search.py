@@ -302,6 +302,20 @@ def test_interrupted_and_resumed_equals_one_run(tmp_path):
         ExactSearch(other).run(checkpoint=file)
 
 
+def test_a_checkpoint_without_the_earlier_front_is_gone_on_with(tmp_path):
+    _, grid, trees, cost = wide_instance(6)
+    task = Task(from_trees(trees, grid), (Bound(integer_chain(cost)),), is_front=True)
+    file = tmp_path / "state.npz"
+    ExactSearch(task, threads=1).run(checkpoint=file, should_stop=lambda: True)
+    with np.load(file) as stored:
+        arrays = dict(stored)
+    del arrays["earlier"]
+    np.savez(file, **arrays)
+    resumed, whole = ExactSearch(task).run(checkpoint=file), ExactSearch(task).run()
+    np.testing.assert_array_equal(resumed.genotypes, whole.genotypes)
+    assert resumed.certificate.covered == whole.certificate.size
+
+
 def test_a_checkpoint_of_another_numbering_is_refused(tmp_path):
     _, grid, trees, cost = wide_instance(6)
     task = Task(from_trees(trees, grid), (Bound(integer_chain(cost)),), is_front=True)
@@ -351,7 +365,7 @@ def test_a_checkpoint_that_cannot_be_written_is_one_clear_line(tmp_path, monkeyp
 
 
 def test_ctrl_c_keeps_what_is_proven():
-    _, grid, trees, cost = wide_instance(5)
+    _, grid, trees, cost = wide_instance(6)
     task = Task(from_trees(trees, grid), (Bound(integer_chain(cost)),), is_front=True)
     search_ = ExactSearch(task, threads=1)
     told = []

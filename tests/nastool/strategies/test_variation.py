@@ -64,6 +64,15 @@ def test_as_many_genes_are_chosen_as_asked_for():
     np.testing.assert_allclose(mask[counts == 1].mean(axis=0), np.full(4, 0.25), atol=0.03)
 
 
+@pytest.mark.parametrize("most", [1, 3, 9])
+def test_the_genes_with_the_smallest_draws_are_chosen_up_to_all(most):
+    counts = np.random.default_rng(1).integers(0, most + 1, size=200)
+    drawn = np.random.default_rng(0).random((200, 5))
+    expected = drawn.argsort(axis=1).argsort(axis=1) < counts[:, None]
+    found = choose_genes(200, 5, counts, np.random.default_rng(0))
+    assert np.array_equal(found, expected)
+
+
 def test_crossover_takes_half_of_each_parent():
     ones = uniform_crossover(np.ones((N, 3)), np.zeros((N, 3)), np.random.default_rng(0))
     np.testing.assert_allclose(ones.mean(axis=0), np.full(3, 0.5), atol=0.02)

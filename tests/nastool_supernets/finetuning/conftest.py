@@ -2,14 +2,12 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
 from nastool_supernets.corpus.corpus import prepare_corpus
 from nastool_supernets.corpus.text import text_files
 from nastool_supernets.corpus.tokenizer import train_tokenizer
 from nastool_supernets.saved import save_model
-from nastool_supershaper.modeling import SuperShaperForMaskedLM
-from nastool_supershaper.supernet_config import SuperShaperConfig
+from tests.supershaped import tiny_net
 
 GOOD, BAD = ("splendid", "lovely", "bright"), ("dreadful", "awful", "dull")
 THINGS = ("film", "book", "song", "tale", "play")
@@ -31,18 +29,8 @@ def supernet(tmp_path_factory):
     tokenizer = train_tokenizer(sources, 120)
     folder = root / "net"
     folder.mkdir()
-    torch.manual_seed(0)
-    config = SuperShaperConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=24,
-        max_position_embeddings=64,
-        widths=(4, 8, 16),
-        initializer_range=0.2,
-    )
-    save_model(SuperShaperForMaskedLM(config), folder)
+    sizes = {"vocab_size": len(tokenizer), "max_position_embeddings": 64}
+    save_model(tiny_net(**sizes, initializer_range=0.2), folder)
     tokenizer.save_pretrained(folder)
     prepare_corpus(sources, tokenizer, folder / "corpus", sequence_length=32, held_out=0.2)
     return folder

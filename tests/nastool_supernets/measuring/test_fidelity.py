@@ -10,6 +10,7 @@ from nastool import pareto
 from nastool.errors import InvalidInputError
 from nastool.recipes.fidelity import parse_fidelity
 from nastool_supernets.measuring.fidelity import halve
+from tests.supershaped import tiny_net
 
 BLOCKS = (16, 64, 256)
 
@@ -199,12 +200,10 @@ def test_steps_that_mean_nothing_are_refused(tmp_path, monkeypatch, options, sai
 @pytest.fixture(scope="module")
 def toy_net(tmp_path_factory):
     """A net of random weights with 343 shapes, and a text."""
-    torch = pytest.importorskip("torch")
+    pytest.importorskip("torch")
     from nastool_supernets.corpus.text import text_files
     from nastool_supernets.corpus.tokenizer import train_tokenizer
     from nastool_supernets.saved import save_model
-    from nastool_supershaper.modeling import SuperShaperForMaskedLM
-    from nastool_supershaper.supernet_config import SuperShaperConfig
 
     folder = tmp_path_factory.mktemp("fidelity")
     text = folder / "words.txt"
@@ -212,19 +211,14 @@ def toy_net(tmp_path_factory):
     words = [f"word{i}" for i in range(40)]
     text.write_text("".join(" ".join(rng.choice(words, 60)) + ".\n\n" for _ in range(40)))
     tokenizer = train_tokenizer(text_files([text]), 200)
-    torch.manual_seed(0)
-    config = SuperShaperConfig(
+    model = tiny_net(
         vocab_size=len(tokenizer),
-        hidden_size=16,
         num_hidden_layers=3,
-        num_attention_heads=2,
-        intermediate_size=24,
         max_position_embeddings=64,
         widths=(2, 4, 6, 8, 10, 12, 16),
-        initializer_range=0.3,
     )
     net = folder / "net"
     net.mkdir()
-    save_model(SuperShaperForMaskedLM(config), net)
+    save_model(model, net)
     tokenizer.save_pretrained(net)
     return net, text

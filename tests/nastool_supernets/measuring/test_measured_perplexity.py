@@ -13,8 +13,7 @@ from nastool_supernets.corpus.text import text_files  # noqa: E402
 from nastool_supernets.corpus.tokenizer import train_tokenizer  # noqa: E402
 from nastool_supernets.measuring import perplexities, tables  # noqa: E402
 from nastool_supernets.saved import save_model  # noqa: E402 - torch must be there
-from nastool_supershaper.modeling import SuperShaperForMaskedLM  # noqa: E402
-from nastool_supershaper.supernet_config import SuperShaperConfig  # noqa: E402
+from tests.supershaped import tiny_net  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -31,18 +30,7 @@ def text(tmp_path_factory):
 def supernet(text, tmp_path_factory):
     folder = tmp_path_factory.mktemp("supernet")
     tokenizer = train_tokenizer(text_files([text]), 200)
-    torch.manual_seed(0)
-    config = SuperShaperConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=24,
-        max_position_embeddings=128,
-        widths=(4, 8, 16),
-        initializer_range=0.3,
-    )
-    save_model(SuperShaperForMaskedLM(config), folder)
+    save_model(tiny_net(vocab_size=len(tokenizer), max_position_embeddings=128), folder)
     tokenizer.save_pretrained(folder)
     return folder
 

@@ -38,6 +38,7 @@ from nastool_supernets.saved import load_supernet, save_model
 from nastool_supershaper.modeling import SuperShaperForMaskedLM
 from nastool_supershaper.space import SuperShaperSpace
 from nastool_supershaper.supernet_config import SuperShaperConfig
+from tests.supershaped import tiny_net
 
 WIDTHS = (4, 8, 16)
 MASKING = Masking(mask_id=4, special_ids=(0, 1, 2, 3, 4), vocab_size=60)
@@ -46,19 +47,7 @@ IDS, LABELS = apply_fixed(BLOCKS, MASKING)
 
 
 def tiny(vocabulary=60):
-    torch.manual_seed(0)
-    return SuperShaperForMaskedLM(
-        SuperShaperConfig(
-            vocab_size=vocabulary,
-            hidden_size=16,
-            num_hidden_layers=3,
-            num_attention_heads=2,
-            intermediate_size=24,
-            max_position_embeddings=128,
-            widths=WIDTHS,
-            initializer_range=0.3,
-        )
-    )
+    return tiny_net(vocab_size=vocabulary, num_hidden_layers=3, max_position_embeddings=128)
 
 
 MODEL = tiny()

@@ -33,7 +33,7 @@ from nastool_supernets.training.report import Evaluation
 from nastool_supernets.training.rules import Distillation, OneShape, Subnet
 from nastool_supernets.training.teaching import Teacher, load_teacher
 from nastool_supershaper.modeling import SuperShaperForMaskedLM
-from nastool_supershaper.supernet_config import SuperShaperConfig
+from tests.supershaped import tiny_net
 
 MASKING = Masking(mask_id=4, special_ids=(0, 1, 2, 3, 4), vocab_size=60)
 BLOCKS = random_generator(0, 9, 0).integers(5, 60, (50, 16)).astype(np.uint16)
@@ -54,19 +54,7 @@ TAUGHT = replace(CONFIG, distillation=Distillation(0.3, 2.0), distil_hidden=0.7)
 
 
 def supernet(seed=0, vocabulary=60):
-    torch.manual_seed(seed)
-    return SuperShaperForMaskedLM(
-        SuperShaperConfig(
-            vocab_size=vocabulary,
-            hidden_size=16,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=24,
-            max_position_embeddings=16,
-            widths=(4, 8, 16),
-            initializer_range=0.3,
-        )
-    )
+    return tiny_net(seed, vocab_size=vocabulary)
 
 
 def bert(layers=3, size=8, vocabulary=60):

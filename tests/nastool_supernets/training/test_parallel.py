@@ -31,12 +31,13 @@ from nastool_supernets.cli.pretrain import pretrain as pretrain_command
 from nastool_supernets.runtime.parallel import ALONE, joined_workers
 from nastool_supernets.training.rules import Distillation
 from nastool_supernets.training.report import (Evaluation)
-from test_pretraining import BLOCKS, CONFIG, MASKING, TestGradients, tiny, train
+from tests.supershaped import tiny_net
+from test_pretraining import BLOCKS, CONFIG, MASKING, TestGradients, train
 
 folder = Path({folder!r})
 
 def work(name, workers):
-    model = tiny(seed=workers.rank)
+    model = tiny_net(seed=workers.rank)
     workers.follow_first(list(model.parameters()))
     ids, labels = MASKING.apply(BLOCKS[:7], random_generator(0, 0, 0))
     subnets = list(TestGradients.SUBNETS)
@@ -47,7 +48,7 @@ def work(name, workers):
     save_file(gradients, folder / f"{{name}}-{{workers.rank}}.gradients")
     config = replace(CONFIG, micro_batch_size=1, gradient_checkpointing=True)
     options = {{"workers": workers, "trackers": [], "evaluation": Evaluation(ids, labels)}}
-    model, result = train(folder / name, config, tiny(seed=workers.rank), **options)
+    model, result = train(folder / name, config, tiny_net(seed=workers.rank), **options)
     (folder / f"{{name}}-{{workers.rank}}.json").write_text(json.dumps(result.perplexities))
     weights = {{n: p.detach() for n, p in model.named_parameters()}}
     save_file(weights, folder / f"{{name}}-{{workers.rank}}.weights")
@@ -61,7 +62,7 @@ def work(name, workers):
 
 def stopped(name, workers):
     stop = lambda report: report.step == 5 and os.kill(os.getpid(), signal.SIGINT)
-    _, result = train(folder / name, CONFIG, tiny(), workers=workers, trackers=[], on_step=stop)
+    _, result = train(folder / name, CONFIG, tiny_net(), workers=workers, trackers=[], on_step=stop)
     assert (result.step, result.finished) == (5, False)
 
 child = os.fork()
@@ -72,11 +73,11 @@ with joined_workers("cpu") as workers:
     if workers.is_first:
         stopped("one-then-two", ALONE)
     workers.wait()
-    train(folder / "one-then-two", CONFIG, tiny(seed=9), workers=workers, trackers=[])
+    train(folder / "one-then-two", CONFIG, tiny_net(seed=9), workers=workers, trackers=[])
 if child == 0:
     os._exit(0)
 status = os.waitpid(child, 0)[1]
-train(folder / "two-then-one", CONFIG, tiny(seed=9), trackers=[])
+train(folder / "two-then-one", CONFIG, tiny_net(seed=9), trackers=[])
 work("one", ALONE)
 sys.exit(status)
 """

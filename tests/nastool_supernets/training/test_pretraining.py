@@ -48,7 +48,7 @@ from nastool_supernets.training.rules import (
 from nastool_supershaper.modeling import SuperShaperForMaskedLM
 from nastool_supershaper.space import SuperShaperSpace
 from nastool_supershaper.starts import read_sizes
-from nastool_supershaper.supernet_config import SuperShaperConfig
+from tests.supershaped import tiny_net
 
 MASKING = Masking(mask_id=4, special_ids=(0, 1, 2, 3, 4), vocab_size=60)
 BLOCKS = random_generator(0, 9, 0).integers(5, 60, (50, 16)).astype(np.uint16)
@@ -67,28 +67,12 @@ CONFIG = PretrainingConfig(
 KILLED_CONFIG = replace(CONFIG, steps=60, checkpoint_every=1, evaluate_every=0)
 
 
-def tiny(seed=0):
-    torch.manual_seed(seed)
-    return SuperShaperForMaskedLM(
-        SuperShaperConfig(
-            vocab_size=60,
-            hidden_size=16,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=24,
-            max_position_embeddings=16,
-            widths=(4, 8, 16),
-            initializer_range=0.3,
-        )
-    )
-
-
 def space(layers):
     return SuperShaperSpace(layers=layers, widths=(4, 8, 16), heads=2)
 
 
 def train(folder, config=CONFIG, model=None, **options):
-    model = model or tiny()
+    model = model or tiny_net()
     return model, pretrain(net_of(model), BLOCKS, MASKING, config, folder, **options)
 
 
@@ -160,7 +144,7 @@ class TestGradients:
 
     @pytest.mark.parametrize("micro", [None, 3])
     def test_sandwich_is_the_sum_of_separate_gradients(self, micro):
-        model = tiny()
+        model = tiny_net()
         ids, labels = MASKING.apply(BLOCKS[:8], random_generator(0, 0, 0))
         expected = {}
         for subnet in self.SUBNETS:
@@ -177,7 +161,7 @@ class TestGradients:
             torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-4, atol=1e-6)
 
     def test_losses_are_means_over_the_whole_batch(self):
-        model = tiny()
+        model = tiny_net()
         ids, labels = MASKING.apply(BLOCKS[:8], random_generator(0, 0, 0))
         losses = accumulate_gradients(net_of(model), ids, labels, list(self.SUBNETS), 3)
         for subnet, loss in zip(self.SUBNETS, losses, strict=True):
@@ -191,7 +175,7 @@ class TestOptimizer:
     def test_one_step_is_adamw_on_the_summed_gradients(self, tmp_path):
         config = replace(CONFIG, steps=1, warmup_steps=0, head_steps=0)
         model, _ = train(tmp_path, config)
-        reference = tiny()
+        reference = tiny_net()
         batch = Batches(BLOCKS, MASKING, 4, 0).batch(0)
         subnets = Sandwich().subnets(space(2), random_generator(0, 2, 0))
         accumulate_gradients(net_of(reference), *batch, subnets)
@@ -206,7 +190,7 @@ class TestOptimizer:
             )
 
     def test_groups(self):
-        model = tiny()
+        model = tiny_net()
         config = replace(CONFIG, head_rate=3.0, bottleneck_rate=2.0)
         names = {p: n for n, p in model.named_parameters()}
         seen = {}
@@ -243,7 +227,7 @@ class TestRun:
             checkpoint_every=150,
         )
         result = pretrain(
-            net_of(tiny()),
+            net_of(tiny_net()),
             blocks,
             MASKING,
             config,
@@ -285,9 +269,11 @@ class TestRun:
         with pytest.raises(InvalidInputError, match=r"learning_rate=0.001, got 0.5"):
             train(tmp_path, replace(CONFIG, steps=3, learning_rate=0.5))
         with pytest.raises(InvalidInputError, match="other text"):
-            pretrain(net_of(tiny()), BLOCKS[1:], MASKING, replace(CONFIG, steps=3), tmp_path)
+            pretrain(net_of(tiny_net()), BLOCKS[1:], MASKING, replace(CONFIG, steps=3), tmp_path)
         with pytest.raises(InvalidInputError, match="at most 16 tokens long, got 17"):
-            pretrain(net_of(tiny()), np.ones((4, 17), np.uint16), MASKING, CONFIG, tmp_path / "b")
+            pretrain(
+                net_of(tiny_net()), np.ones((4, 17), np.uint16), MASKING, CONFIG, tmp_path / "b"
+            )
         with pytest.raises(InvalidInputError, match="neither"):
             load_supernet(tmp_path / "nothing")
 
@@ -309,7 +295,7 @@ class TestResume:
         _, result = train(tmp_path, on_step=interrupt)
         assert not result.finished
         assert result.step == stop
-        _, result = train(tmp_path, model=tiny(seed=1))
+        _, result = train(tmp_path, model=tiny_net(seed=1))
         assert result.finished
         assert_same_run(whole, tmp_path)
 
@@ -323,7 +309,7 @@ class TestResume:
         (newest / "model.safetensors").write_bytes(content)
         assert latest_checkpoint(tmp_path / "checkpoints").state["step"] == 3
         assert "model.safetensors does not match its checksum" in caplog.text
-        train(tmp_path, model=tiny(seed=1))
+        train(tmp_path, model=tiny_net(seed=1))
         assert_same_run(whole, tmp_path)
 
     def test_nothing_to_go_on_from_is_said_and_nothing_overwritten(self, tmp_path):
@@ -364,7 +350,7 @@ class TestResume:
         assert all(torch.equal(loaded[name], weights) for name, weights in saved.items())
 
     def test_diverged_loss_stops_and_keeps_the_good_checkpoint(self, tmp_path):
-        model = tiny()
+        model = tiny_net()
 
         def spoil(report):
             if report.step == 4:
@@ -378,7 +364,7 @@ class TestResume:
         assert torch.isfinite(load_file(checkpoint.path / "model.safetensors")["head.bias"]).all()
 
     def test_weights_that_are_not_finite_are_not_saved(self, tmp_path):
-        model = tiny()
+        model = tiny_net()
 
         def spoil(report):
             if report.step == 6:
@@ -415,12 +401,12 @@ class TestResume:
             train(tmp_path, on_step=spoil)
         log.rmdir()
         (tmp_path / "log.old").rename(log)
-        train(tmp_path, model=tiny(seed=1))
+        train(tmp_path, model=tiny_net(seed=1))
         assert_same_run(whole, tmp_path)
 
     def test_full_disk_keeps_the_earlier_checkpoint(self, tmp_path, monkeypatch):
         train(tmp_path, replace(CONFIG, steps=3))
-        model = tiny()
+        model = tiny_net()
 
         def full(path):
             raise OSError(28, "No space left on device")
@@ -640,7 +626,7 @@ class TestCommand:
 
     def test_sizes_that_would_do_nothing_are_refused(self, tmp_path):
         path = tmp_path / "sizes.json"
-        tiny().config.save_pretrained(tmp_path)
+        tiny_net().config.save_pretrained(tmp_path)
         assert read_sizes(str(tmp_path / "config.json"))["widths"] == [4, 8, 16]
         path.write_text('{"num_layers": 6}')
         with pytest.raises(InvalidInputError, match=r"sizes.json has unknown sizes num_layers"):

@@ -25,9 +25,8 @@ from nastool_supernets.training.rules import (
     Subnet,
 )
 from nastool_supernets.training.utilisation import measure_peak_flops, training_flops
-from nastool_supershaper.modeling import SuperShaperForMaskedLM
 from nastool_supershaper.space import SuperShaperSpace
-from nastool_supershaper.supernet_config import SuperShaperConfig
+from tests.supershaped import tiny_net
 
 WIDTHS = (4, 6, 8, 10, 12, 14, 16)
 MASKING = Masking(mask_id=4, special_ids=(0, 1, 2, 3, 4), vocab_size=60)
@@ -38,19 +37,7 @@ SUBNETS = [Subnet("largest", (6,) * 3), Subnet("smallest", (0,) * 3), Subnet("ra
 
 
 def tiny(widths=WIDTHS):
-    torch.manual_seed(0)
-    return SuperShaperForMaskedLM(
-        SuperShaperConfig(
-            vocab_size=60,
-            hidden_size=widths[-1],
-            num_hidden_layers=3,
-            num_attention_heads=2,
-            intermediate_size=24,
-            max_position_embeddings=16,
-            widths=widths,
-            initializer_range=0.3,
-        )
-    )
+    return tiny_net(hidden_size=widths[-1], num_hidden_layers=3, widths=widths)
 
 
 def space(layers, widths=WIDTHS):

@@ -36,8 +36,7 @@ from nastool_supernets.training.presets import laptop
 from nastool_supernets.training.presets import preset as preset_of
 from nastool_supernets.training.pretraining import pretrain
 from nastool_supernets.training.rules import Distillation, RandomOnly, SizeAware
-from nastool_supershaper.modeling import SuperShaperForMaskedLM
-from nastool_supershaper.supernet_config import SuperShaperConfig
+from tests.supershaped import tiny_net
 
 MASKING = Masking(mask_id=4, special_ids=(0, 1, 2, 3, 4), vocab_size=60)
 BLOCKS = random_generator(0, 9, 0).integers(5, 60, (50, 16)).astype(np.uint16)
@@ -47,17 +46,7 @@ CONFIG = PretrainingConfig(
 
 
 def tiny(**sizes):
-    torch.manual_seed(0)
-    usual = {
-        "vocab_size": 60,
-        "hidden_size": 16,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 24,
-        "max_position_embeddings": 32,
-        "widths": (4, 8, 16),
-    }
-    return SuperShaperForMaskedLM(SuperShaperConfig(**usual | sizes))
+    return tiny_net(**{"max_position_embeddings": 32, "initializer_range": 0.02, **sizes})
 
 
 def train(folder, config=CONFIG, model=None, blocks=BLOCKS, **options):

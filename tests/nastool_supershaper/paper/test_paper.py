@@ -15,6 +15,7 @@ from nastool_supershaper.paper.pages import MAKERS, make_items, paper_page
 from nastool_supershaper.paper.searching import limits
 from nastool_supershaper.paper.sources import find_sources
 from nastool_supershaper.paper.training import _banded, correlation
+from tests.supershaped import tiny_net
 
 WIDTHS = (120, 240, 360, 480, 540, 600, 768)
 QUICK = ("2", "3b", "3c", "6", "9", "table1", "table4", "table5", "table6", "table8")
@@ -176,7 +177,7 @@ def test_shapes_trained_from_scratch_stand_beside_their_slices(full, tmp_path):
 
 
 def test_the_ledger_knows_slices_that_no_table_has(tmp_path):
-    torch = pytest.importorskip("torch")
+    pytest.importorskip("torch")
     from nastool.plugins import load_objective
     from nastool.store import open_store
     from nastool.store.measurements import keep_values
@@ -184,20 +185,12 @@ def test_the_ledger_knows_slices_that_no_table_has(tmp_path):
     from nastool_supernets.corpus.text import text_files
     from nastool_supernets.corpus.tokenizer import train_tokenizer
     from nastool_supernets.saved import save_model
-    from nastool_supershaper.modeling import SuperShaperForMaskedLM
-    from nastool_supershaper.supernet_config import SuperShaperConfig
 
     text, net = tmp_path / "text.txt", tmp_path / "net"
     text.write_text("\n\n".join("a bad film and a good book" for _ in range(40)))
     tokenizer = train_tokenizer(text_files([text]), 60)
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = SuperShaperConfig(
-        **sizes, vocab_size=len(tokenizer), intermediate_size=8, widths=(4, 8, 16),
-        max_position_embeddings=16,
-    )  # fmt: skip
     net.mkdir()
-    save_model(SuperShaperForMaskedLM(config), net)
+    save_model(tiny_net(vocab_size=len(tokenizer)), net)
     tokenizer.save_pretrained(net)
     prepare_corpus(text_files([text]), tokenizer, net / "corpus", sequence_length=8, held_out=0.2)
     storage = f"sqlite:///{tmp_path / 'kept.db'}"
