@@ -12,9 +12,9 @@ from nastool_supernets.corpus.tasks import IGNORED_LABEL
 
 def sent(values: Tensor, device: torch.device) -> Tensor:
     """What lies in the host's memory on a device, without waiting for what that has to do."""
-    if device.type == "cuda":
-        values = values.pin_memory()
-    return values.to(device, non_blocking=True)
+    if device.type != "cuda":
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)
