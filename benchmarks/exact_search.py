@@ -25,6 +25,7 @@ from collections.abc import Callable
 import numpy as np
 
 from nastool import load_objective
+from nastool.arrays import Floats
 from nastool.constraint import Constraint
 from nastool.exact.boxes import BoxSum, from_trees
 from nastool.exact.certificate import Certificate
@@ -32,7 +33,7 @@ from nastool.exact.forms import make_form, predictor_boxes
 from nastool.exact.prove import prove
 from nastool.exact.search import ExactSearch
 from nastool.objective import Kind, Objective, Provenance
-from nastool.predictors.base import Floats, Predictor, load_predictor
+from nastool.predictors.base import Predictor, load_predictor
 from nastool.predictors.boosted_trees import BoostedTrees
 from nastool.problem import CostObjective, Problem
 from nastool.space import Genotypes

@@ -15,10 +15,10 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 import nastool_supershaper
 from nastool import Objective, Problem, load_objective, load_space
+from nastool.arrays import Floats
 from nastool.cli.tables import bars
 from nastool.constraint import format_quantity, parse_quantity
 from nastool.exact.prove import prove
@@ -31,8 +31,6 @@ from nastool_supershaper.families import published_shapes
 from nastool_supershaper.space import SuperShaperSpace
 
 TABLE = Path(nastool_supershaper.__file__).parent / "reference/supershaper/perplexity.csv.gz"
-
-Floats = NDArray[np.float64]
 
 
 class Reference:

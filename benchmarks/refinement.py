@@ -15,10 +15,10 @@ from pathlib import Path
 
 import click
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from nastool.arrays import Floats
 from nastool.constraint import parse_constraint
 from nastool.predicted import PredictedObjective
 from nastool.predictors import save_predictor
@@ -31,8 +31,6 @@ from nastool.results import Result
 from nastool.space import Genotypes
 from nastool.strategies.evolution import Evolution
 from nastool.study import Study
-
-Floats = NDArray[np.float64]
 
 
 class Bench:

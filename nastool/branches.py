@@ -17,10 +17,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nastool.arrays import Int
 from nastool.chain import ChainBudget, ChainCost, CostBudget, Count
 from nastool.errors import InfeasibleError, InvalidInputError
-
-Int = NDArray[np.int64]
 
 _ROUNDS = 1000
 """Rounds of drawing after which bounds count as too narrow for the resolution."""

@@ -11,20 +11,14 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 
 from nastool import pareto
+from nastool.arrays import Floats
 from nastool.errors import InvalidInputError
 from nastool.executors import Executor
 from nastool.objective import Objective
 from nastool.problem import Problem
 from nastool.results import Result
 from nastool.space import Genotypes
-from nastool.verification import (
-    Agreement,
-    Floats,
-    Progress,
-    agreement,
-    check_measured,
-    measure,
-)
+from nastool.verification import Agreement, Progress, agreement, check_measured, measure
 
 if TYPE_CHECKING:
     from nastool.store import Store

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nastool.arrays import Floats
 from nastool.constraint import format_quantity
 from nastool.objective import Kind, Objective
 from nastool.space import Genotypes
-
-Floats = NDArray[np.float64]
 
 COVERAGE = 0.9
 """Share of new measurements that the intervals of predicted values are to hold."""

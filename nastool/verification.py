@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool import pareto
+from nastool.arrays import Floats
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.executors import Executor, Serial, evaluated
 from nastool.objective import Direction, Kind, Objective
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 """Called with the number of shapes measured so far and of all."""
 
-Floats = NDArray[np.float64]
 
 _FEW = 3
 """Shapes below which a rank correlation means nothing."""

@@ -6,7 +6,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-Int = NDArray[np.int64]
+from nastool.arrays import Int
+
 Whole = NDArray[np.signedinteger]
 
 NOTHING, NO_BETTER, OPEN = 0, 1, 2

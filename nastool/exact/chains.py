@@ -10,9 +10,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from nastool.arrays import Int
 from nastool.chain import ChainCost
-
-Int = NDArray[np.int64]
 
 _TOTAL_BITS = 40
 """Precision of costs that are no whole numbers."""

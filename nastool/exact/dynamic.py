@@ -8,10 +8,11 @@ import time
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nastool.arrays import Int
 from nastool.errors import InvalidInputError
 from nastool.exact.boxes import BoxSum, from_tables
 from nastool.exact.certificate import Certificate
-from nastool.exact.chains import Int, IntegerChain, least, segments
+from nastool.exact.chains import IntegerChain, least, segments
 from nastool.exact.task import Bound, Outcome
 from nastool.pareto import staircase
 

@@ -8,13 +8,12 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from nastool.arrays import Int
 from nastool.exact.bounding import NO_BETTER, NOTHING, OPEN, switch
 from nastool.exact.kernels import FULL, exchange_corners, insert, sum_row
 
 if TYPE_CHECKING:
     from nastool.exact.joint_sweep import JointTables
-
-Int = NDArray[np.int64]
 
 
 @numba.njit(cache=True, nogil=True)

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nastool.arrays import Int
 from nastool.exact.boxes import BoxSum
-from nastool.exact.chains import Int
 from nastool.exact.plan import (
     INFINITE,
     WINDOWS,

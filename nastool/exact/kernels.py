@@ -6,6 +6,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from nastool.arrays import Int
 from nastool.exact.bounding import (
     NO_BETTER,
     OPEN,
@@ -18,7 +19,6 @@ from nastool.exact.bounding import (
 )
 from nastool.exact.tables import MOST, Scratch, Tables
 
-Int = NDArray[np.int64]
 Short = NDArray[np.int32]
 
 FULL = 1

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nastool.arrays import Int
 from nastool.errors import InvalidInputError
 from nastool.exact.boxes import BoxSum
-from nastool.exact.chains import Int, IntegerChain, least, segments
+from nastool.exact.chains import IntegerChain, least, segments
 from nastool.exact.states import States, build_states, contains
 from nastool.exact.tables import MOST, Tables
 from nastool.pareto import staircase

@@ -16,10 +16,10 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from nastool.arrays import Int
 from nastool.errors import InvalidInputError, MissingDependencyError
 from nastool.exact.certificate import Certificate
 from nastool.exact.chain_sweep import ChainSweep
-from nastool.exact.chains import Int
 from nastool.exact.joint_sweep import JointSweep
 from nastool.exact.plan import INFINITE, Layout
 from nastool.exact.task import JointTask, Outcome, Task, on_front

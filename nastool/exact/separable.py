@@ -13,17 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from nastool.arrays import Floats, Int
 from nastool.errors import InvalidInputError, MissingDependencyError
 from nastool.exact.certificate import Certificate
 from nastool.exact.task import Outcome
 from nastool.pareto import new_lows, staircase
 from nastool.predictors.separable import Separable
 from nastool.space import Genotypes
-
-Int = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 _BITS = 40
 """Precision of sums that are no whole numbers: what bounds are off by is far less than a unit."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool.exact.chains import Int
+from nastool.arrays import Int
 
 MOST = 1 << 30
 """Sums without their last bits are smaller: twice as many as of int64 are added up at once."""

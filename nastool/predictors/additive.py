@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from nastool.arrays import Floats
 from nastool.errors import InvalidInputError
-from nastool.predictors.base import Floats, Prediction, Predictor, check_training_data
+from nastool.predictors.base import Prediction, Predictor, check_training_data
 from nastool.predictors.linear import Known, known_values
 from nastool.predictors.ridge import fit_ridge
 from nastool.predictors.separable import Separable

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from zipfile import BadZipFile
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nastool import notebook
+from nastool.arrays import Floats
 from nastool.choices import Choice
 from nastool.constraint import format_quantity
 from nastool.discovery import PREDICTORS, available, find
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from nastool.predictors.separable import Separable
     from nastool.predictors.tables import Measurements
 
-Floats = NDArray[np.float64]
 
 CARD = "card.json"
 

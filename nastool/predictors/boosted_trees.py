@@ -10,15 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from nastool.arrays import Floats
 from nastool.errors import InvalidInputError, MissingDependencyError
 from nastool.files.reading import read_json_object
-from nastool.predictors.base import (
-    Floats,
-    Prediction,
-    Predictor,
-    check_training_data,
-    standard,
-)
+from nastool.predictors.base import Prediction, Predictor, check_training_data, standard
 from nastool.predictors.trees import GridEnsemble, TreeEnsemble
 
 MODEL = "model.json"

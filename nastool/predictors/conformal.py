@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from nastool.arrays import Floats
 from nastool.errors import InvalidInputError
-from nastool.predictors.region import Floats
 from nastool.trust import COVERAGE
 
 _KNOTS = 25

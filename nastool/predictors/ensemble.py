@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from nastool.arrays import Floats
 from nastool.errors import InvalidInputError, MissingDependencyError
 from nastool.files.reading import read_json_object
 from nastool.predictors.base import (
-    Floats,
     Prediction,
     Predictor,
     check_training_data,

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nastool.arrays import Floats
 from nastool.errors import InvalidInputError
-
-Floats = NDArray[np.float64]
 
 _GROSS = 8.0
 """Ratio of repeats of one shape from which on they are no repeats of one measurement."""

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nastool.arrays import Floats
 from nastool.errors import InvalidInputError, MissingDependencyError
 from nastool.files.reading import is_file
 from nastool.objective import Direction, RankAgreement
-from nastool.predictors.base import Card, Floats, Predictor, create_predictor, load_predictor
+from nastool.predictors.base import Card, Predictor, create_predictor, load_predictor
 from nastool.predictors.conformal import fit_widths
 from nastool.predictors.evaluation import folds, holdout, rank_agreement
 from nastool.predictors.evidence import same_measurement

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from nastool.arrays import Floats
 from nastool.errors import InvalidInputError, MissingDependencyError
-from nastool.predictors.base import Floats, Prediction, Predictor, check_training_data
+from nastool.predictors.base import Prediction, Predictor, check_training_data
 from nastool.predictors.linear import MODEL, physical
 from nastool.quiet import quiet
 

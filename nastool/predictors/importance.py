@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nastool.predictors.base import Floats, Predictor
+from nastool.arrays import Floats
+from nastool.predictors.base import Predictor
 from nastool.predictors.boosted_trees import BoostedTrees
 from nastool.predictors.evaluation import holdout
 from nastool.predictors.selection import Maker

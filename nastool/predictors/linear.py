@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nastool.arrays import Floats
 from nastool.chain import ChainCost
 from nastool.errors import InvalidInputError
-from nastool.predictors.base import Floats, GridForm, Prediction, Predictor, check_training_data
+from nastool.predictors.base import GridForm, Prediction, Predictor, check_training_data
 from nastool.predictors.ridge import Ridge, fit_ridge
 
 MODEL = "model.npz"

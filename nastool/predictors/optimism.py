@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nastool.arrays import Floats
 from nastool.objective import Direction
-from nastool.predictors.region import Floats
 
 if TYPE_CHECKING:
     from nastool.predictors.base import Predictor

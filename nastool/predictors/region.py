@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nastool.arrays import Floats
 from nastool.errors import InvalidInputError
-
-Floats = NDArray[np.float64]
 
 _TOTAL = "sum of the genes"
 """Name of the range of that sum: shapes may lie far out though each of their choices was seen."""

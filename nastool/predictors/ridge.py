@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nastool.predictors.base import Floats, standard
+from nastool.arrays import Floats
+from nastool.predictors.base import standard
 
 _PENALTIES = 10.0 ** np.arange(-8.0, 2.5, 0.5)
 """Candidate penalties, in units of the number of rows."""

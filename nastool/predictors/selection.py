@@ -8,8 +8,9 @@ from functools import partial
 
 import numpy as np
 
+from nastool.arrays import Floats
 from nastool.errors import InvalidInputError, MissingDependencyError
-from nastool.predictors.base import Floats, Predictor, create_predictor, known_predictors
+from nastool.predictors.base import Predictor, create_predictor, known_predictors
 from nastool.predictors.conformal import Widths, fit_widths, half_width
 from nastool.predictors.evaluation import Scores, folds, holdout, score
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from nastool.arrays import Floats
 
 
 @dataclass(frozen=True, eq=False)

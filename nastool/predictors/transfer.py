@@ -9,15 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from nastool.arrays import Floats
 from nastool.errors import InvalidInputError
 from nastool.files.reading import read_json
-from nastool.predictors.base import (
-    Floats,
-    Prediction,
-    Predictor,
-    check_training_data,
-    create_predictor,
-)
+from nastool.predictors.base import Prediction, Predictor, check_training_data, create_predictor
 from nastool.predictors.linear import (
     MODEL,
     RATIOS,

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from nastool.arrays import Floats
 from nastool.errors import InvalidInputError
 from nastool.objective import Objective
 from nastool.space import Genotypes, SearchSpace
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from nastool.store.base import Store
     from nastool.store.database import Database
 
-Floats = NDArray[np.float64]
 
 KEYS_PER_QUERY = 500
 """Bound on the parameters of one query; SQLite takes at most 999 in old builds."""

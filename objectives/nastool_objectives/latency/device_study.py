@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from nastool.arrays import Floats
 from nastool.errors import InvalidInputError
 from nastool.indicators import median_interval
 from nastool.objective import Objective
@@ -32,8 +32,6 @@ from nastool_objectives.latency.fitting import PARAMS
 from nastool_objectives.latency.quantities import LATENCY
 from nastool_objectives.latency.registry import TABLE
 from nastool_objectives.latency.sampling import spread
-
-Floats = NDArray[np.float64]
 
 PARAMETERS = "under parameter limits"
 LATENCIES = "under latency limits"

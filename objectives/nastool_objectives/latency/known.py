@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nastool.arrays import Floats
 from nastool.errors import InvalidInputError
 from nastool.files.reading import is_file, read_json_object
 from nastool.files.writing import write_whole
@@ -28,8 +29,6 @@ KNOWN = "known.json"
 
 WITNESSES = 20
 """Known architectures that are visited all the same."""
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from nastool.arrays import Floats
 from nastool.deployment import Workload
 from nastool.devices import Device, timing_of
 from nastool.errors import NastoolError
@@ -26,8 +26,6 @@ from nastool_objectives.latency.quantities import (
     instrument,
 )
 from nastool_objectives.latency.tables import LatencyTable
-
-Floats = NDArray[np.float64]
 
 
 def keep_campaign(

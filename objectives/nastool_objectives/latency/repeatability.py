@@ -8,12 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from nastool.arrays import Floats
 from nastool.errors import InvalidInputError
 from nastool.predictors.evaluation import spearman
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

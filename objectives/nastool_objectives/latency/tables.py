@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nastool.arrays import Floats
 from nastool.devices import Timing
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.files.tables import csv_text
@@ -25,8 +26,6 @@ UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 _REPEATED = 10
 """Shapes measured again from which on their repeats say how noisy a table is."""
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

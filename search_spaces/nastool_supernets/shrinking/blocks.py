@@ -16,6 +16,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from nastool.arrays import Floats
 from nastool.branches import ConditionalCost
 from nastool.chain import ChainCost
 from nastool.constraint import Constraint, limits
@@ -29,8 +30,6 @@ from nastool.predictors.separable import Separable
 from nastool.space import Genotypes, SearchSpace
 from nastool_supernets.genotypes import Genotype
 from nastool_supernets.shrinking.together import Together
-
-Floats = NDArray[np.float64]
 
 _FEW = 8
 """Assembled shapes below which genes are not told apart."""

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
+from nastool.arrays import Floats
 from nastool.chain import ChainCost
 from nastool.deployment import Workload
 from nastool.devices import Device, timing_of
@@ -26,7 +26,6 @@ from nastool_supernets.shrinking.blocks import kinds_of
 LATENCIES = ("latency", "latency.prefill", "latency.decode")
 """Metrics; the first two are one: the pass over a text."""
 
-Floats = NDArray[np.float64]
 Told = Callable[[int, int], None]
 
 _ROUNDS, _WARMUP, _REPEATS = 3, 1, 3

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nastool.arrays import Floats
 from nastool.constraint import Constraint
 from nastool.errors import NastoolError
 from nastool.objective import Objective
@@ -18,7 +19,7 @@ from nastool.space import Genotypes
 from nastool.study import Study
 from nastool_supershaper.families import published_scratch, published_shapes
 from nastool_supershaper.paper.items import Item, Status, Value, missing, published, published_notes
-from nastool_supershaper.paper.sources import Floats, Sources
+from nastool_supershaper.paper.sources import Sources
 from nastool_supershaper.paper.training import scratch_values
 
 EVOLUTION = "evolution:paper"

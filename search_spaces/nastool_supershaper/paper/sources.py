@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from nastool.arrays import Floats
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.files.reading import is_file, is_folder, read_json_object, reading
 from nastool.objective import evaluate
@@ -24,7 +24,6 @@ from nastool_supershaper.space import SuperShaperSpace
 if TYPE_CHECKING:
     from nastool_objectives.latency.device_study import DeviceStudy
 
-Floats = NDArray[np.float64]
 
 PERPLEXITY = "perplexity"
 

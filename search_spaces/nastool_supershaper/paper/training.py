@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from nastool.arrays import Floats
 from nastool.errors import InvalidInputError
 from nastool.files.reading import is_file, read_json_object
 from nastool.plots.axes import TEMPLATE, plotly
@@ -18,7 +19,7 @@ from nastool.plots.page import Panel
 from nastool.predictors.evaluation import spearman
 from nastool_supernets.training.config import RANDOM_START
 from nastool_supershaper.paper.items import Item, Status, Value, missing, published, published_notes
-from nastool_supershaper.paper.sources import Floats, Sources
+from nastool_supershaper.paper.sources import Sources
 
 _RESAMPLES = 1_000
 """Draws of a bootstrap interval."""
