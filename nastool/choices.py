@@ -1,14 +1,15 @@
-"""Names and choices of genes, as they are given and as they are kept."""
+"""Names, choices and numbers, as they are given and as they are kept."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from nastool.errors import InvalidInputError
+from nastool.numbers import is_whole
 
 Choice = int | float | str
 
@@ -23,12 +24,55 @@ def check_name(what: str, name: object) -> None:
         what: Whose it is; begins the message.
         name: To be checked.
     """
-    if not isinstance(name, str):
-        raise InvalidInputError(f"{what} must be a text, got {type(name).__name__}")
+    name = check_text(what, name)
     if not name or name != name.strip() or not name.isprintable():
         raise InvalidInputError(
             f"{what} must have characters that can be seen and no blanks around them, got {name!r}"
         )
+
+
+def check_text(what: str, text: object) -> str:
+    """Raise InvalidInputError unless it is a text; `what` it is begins the message."""
+    if not isinstance(text, str):
+        raise InvalidInputError(f"{what} must be a text, got {type(text).__name__} {text!r:.80}")
+    return text
+
+
+def plain(value: Any) -> Any:
+    """A value of NumPy's as Python's own, which JSON and databases take; any other as it is."""
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        return value.item()
+    return value
+
+
+def whole(what: str, value: object, least: int = 0) -> int:
+    """A whole number of Python's or NumPy's as Python's own.
+
+    Args:
+        what: Begins the message.
+        value: To be checked.
+        least: The smallest that makes sense.
+
+    Raises:
+        InvalidInputError: It is no whole number, or a smaller one.
+    """
+    number = plain(value)
+    if not is_whole(number):
+        raise InvalidInputError(f"{what} must be a whole number, got {value!r:.80}")
+    if number < least:
+        raise InvalidInputError(f"{what} must be at least {least}, got {number}")
+    return number
+
+
+def listed(what: str, given: object) -> tuple[Any, ...]:
+    """Several things as a tuple; a text is one thing, not as many as it has letters.
+
+    Raises:
+        InvalidInputError: It is one thing; `what` begins the message.
+    """
+    if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
+        raise InvalidInputError(f"{what} must be a list, got {type(given).__name__} {given!r:.80}")
+    return tuple(given)
 
 
 def members(choices: object, what: str) -> Sequence[Any]:
@@ -48,8 +92,7 @@ def members(choices: object, what: str) -> Sequence[Any]:
 
 def plain_choice(choice: object, what: str) -> Choice:
     """A choice as Python's own int, float or str: it is hashed, written to JSON and read back."""
-    if isinstance(choice, np.generic) or (isinstance(choice, np.ndarray) and choice.ndim == 0):
-        choice = choice.item()
+    choice = plain(choice)
     if isinstance(choice, str):
         return str.__str__(choice)
     if isinstance(choice, (bool, int)):

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nastool import pareto
+from nastool.choices import listed, whole
 from nastool.constraint import Constraint
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.executors import Executor
@@ -359,6 +360,7 @@ def compare(
             a blank name, or one under which the store keeps something else.
         KeyboardInterrupt: Ctrl-C; what was evaluated is kept in the store.
     """
+    seeds = tuple(whole("a seed", seed) for seed in listed("seeds", seeds))
     if not strategies or not seeds or len(set(seeds)) != len(seeds):
         raise InvalidInputError(
             "a comparison must have at least one strategy and distinct seeds, got "

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from nastool.choices import check_text
 from nastool.errors import InvalidInputError
 
 Sense = Literal["<=", ">="]
@@ -136,7 +137,7 @@ def limits(constraints: Sequence[Constraint], metric: str) -> tuple[float, float
 
 
 def parse_quantity(text: str) -> Quantity:
-    """Read ``66M``, ``1.5e6``, ``20ms`` or ``250MB``.
+    """Read ``66M``, ``1.5e6``, ``66_000_000``, ``20ms`` or ``250MB``.
 
     Raises:
         InvalidInputError: Not a finite number, or an unknown unit.
@@ -149,7 +150,8 @@ def parse_quantity(text: str) -> Quantity:
 
 def _read(text: str) -> Quantity:
     """What `parse_quantity` reads, or a value that is not finite."""
-    match = _QUANTITY.fullmatch(text.strip().replace(_GREEK_MU, _MICRO_SIGN))
+    digits = re.sub(r"(?<=\d)_(?=\d)", "", text.strip())
+    match = _QUANTITY.fullmatch(digits.replace(_GREEK_MU, _MICRO_SIGN))
     if match is None:
         return Quantity(math.nan, "")
     number, suffix = match.groups()
@@ -193,7 +195,7 @@ def parse_constraint(text: str) -> Constraint:
     Raises:
         InvalidInputError: The text has another form, or an unknown unit.
     """
-    match = _CONSTRAINT.fullmatch(text)
+    match = _CONSTRAINT.fullmatch(check_text("a constraint", text))
     if match is None:
         raise InvalidInputError(f"expected METRIC<=NUMBER or METRIC>=NUMBER, got {text!r:.200}")
     quantity = parse_quantity(match["bound"])

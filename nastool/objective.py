@@ -282,7 +282,13 @@ def checked_values(objective: Objective, values: object, n: int) -> NDArray[np.f
     Raises:
         InvalidInputError: The values are not n real numbers.
     """
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except Exception as error:  # a tensor with a gradient, on a GPU, of a type that numpy lacks
+        raise InvalidInputError(
+            f"objective {objective.name} must return {n} real numbers of shape ({n},), got "
+            f"{type(values).__name__}: {in_one_line(error)}"
+        ) from error
     if array.shape != (n,) or array.dtype.kind not in "biuf":
         raise InvalidInputError(
             f"objective {objective.name} must return {n} real numbers of shape ({n},), "

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from nastool import discovery
+from nastool.choices import check_text
 from nastool.constraint import metric_name
 from nastool.devices import Device
 from nastool.discovery import (
@@ -60,7 +61,7 @@ def parse_spec(text: str) -> Spec:
     Raises:
         InvalidInputError: The text has another form.
     """
-    match = _SPEC.fullmatch(text.strip())
+    match = _SPEC.fullmatch(check_text("a name", text).strip())
     if match is None:
         raise InvalidInputError(
             f"expected NAME, NAME[ARGUMENT] or NAME:ARGUMENT, got {text!r:.200}"

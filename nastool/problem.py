@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from nastool.branches import ConditionalCost, Cost, budget
 from nastool.chain import CostBudget
+from nastool.choices import listed
 from nastool.constraint import Constraint, format_quantity, limits, violations
 from nastool.errors import InfeasibleError, InvalidInputError, nearest
 from nastool.evaluations import Evaluations
@@ -111,9 +112,8 @@ class Problem:
         return f"{names} on {self.space.name}" + (f" under {bounds}" if bounds else "")
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "objectives", tuple(self.objectives))
-        object.__setattr__(self, "constraints", tuple(self.constraints))
-        object.__setattr__(self, "metrics", tuple(self.metrics))
+        for part in ("objectives", "constraints", "metrics"):
+            object.__setattr__(self, part, listed(part, getattr(self, part)))
         check_space(self.space)
         for objective in (*self.objectives, *self.metrics):
             check_objective(objective)
@@ -123,6 +123,11 @@ class Problem:
         if len(set(names)) != len(names):
             raise InvalidInputError(f"objectives must have distinct names, got {', '.join(names)}")
         for constraint in self.constraints:
+            if not isinstance(constraint, Constraint):
+                raise InvalidInputError(
+                    "a constraint must be a Constraint, which parse_constraint makes of a text, "
+                    f"got {type(constraint).__name__} {constraint!r:.80}"
+                )
             metric = self.metric(constraint.metric)
             if constraint.unit and constraint.unit != metric.unit:
                 raise InvalidInputError(

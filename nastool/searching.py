@@ -6,14 +6,15 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nastool.choices import listed
 from nastool.constraint import Constraint
 from nastool.errors import InvalidInputError
 from nastool.halving import halve
-from nastool.objective import Objective
+from nastool.objective import Objective, check_objective
 from nastool.recipes.problems import default_objectives, make_problem
 from nastool.recipes.study_recipe import StudyRecipe
 from nastool.results import Result
-from nastool.space import SearchSpace
+from nastool.space import SearchSpace, check_space
 from nastool.study import Progress, StrategyFactory, Study, Until
 
 if TYPE_CHECKING:
@@ -71,12 +72,12 @@ def search(
         InvalidInputError: Something is unknown, or the parts do not fit together.
         NastoolError: Every architecture so far failed, or the strategy raised.
     """
-    wanted = tuple(objectives) or default_objectives(space)
+    wanted = listed("objectives", objectives) or default_objectives(space)
     recipe = StudyRecipe.from_dict(
         {
-            "space": space if isinstance(space, str) else space.name,
-            "objectives": [one if isinstance(one, str) else one.name for one in wanted],
-            "constraints": list(constraints),
+            "space": space if isinstance(space, str) else check_space(space).name,
+            "objectives": [o if isinstance(o, str) else check_objective(o).name for o in wanted],
+            "constraints": listed("constraints", constraints),
             "max": max or {},
             "min": min or {},
             "strategy": strategy if isinstance(strategy, str) else "its own",

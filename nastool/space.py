@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from nastool.attributes import attribute
 from nastool.branches import Branch, Branching, Cost
 from nastool.chain import Count
-from nastool.choices import Choice, check_name, members, plain_choice
+from nastool.choices import Choice, check_name, check_text, members, plain_choice
 from nastool.deployment import Deployment, Workload
 from nastool.errors import InvalidInputError, naming
 
@@ -428,14 +428,13 @@ class SearchSpace(ABC):
         Returns:
             Choices joined by dashes, by commas where a choice has a dash of its own.
         """
-        return self._separator.join(map(str, self.decode(genotype[None])[0]))
+        return self._separator.join(map(str, self.decode([genotype])[0]))
 
     def texts(self, genotypes: Genotypes) -> list[str]:
         """What `format` makes of each row (n, d): how tables, files and messages name a shape."""
         if type(self).format is not SearchSpace.format:
             return [self.format(genotype) for genotype in genotypes]
-        separator = self._separator
-        return [separator.join(map(str, choices)) for choices in self.decode(genotypes)]
+        return [self._separator.join(map(str, choices)) for choices in self.decode(genotypes)]
 
     @cached_property
     def _separator(self) -> str:
@@ -457,7 +456,8 @@ class SearchSpace(ABC):
         Raises:
             InvalidInputError: A choice is unknown or the number of choices is wrong.
         """
-        words = text.replace(",", " ").replace("-", "-" if self._dashed else " ").split()
+        spaced = check_text("an architecture", text).replace(",", " ")
+        words = spaced.replace("-", "-" if self._dashed else " ").split()
         if len(words) != len(self.genes):
             raise InvalidInputError(
                 f"an architecture of {self.name} must have {len(self.genes)} choices, "

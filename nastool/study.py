@@ -13,6 +13,7 @@ import numpy as np
 
 from nastool.archive import Archive
 from nastool.batches import BatchEvaluator
+from nastool.choices import check_name, whole
 from nastool.course import Course
 from nastool.errors import InvalidInputError, StoreError
 from nastool.evaluations import Evaluations
@@ -99,6 +100,7 @@ class Study:
         executor: Executor | str | None = None,
         known: Known | str | None = None,
     ) -> None:
+        seed = whole("a seed", seed)
         if isinstance(strategy, str):
             description = {"strategy": strategy, **(description or {})}
             strategy = load_strategy(strategy, problem, seed)
@@ -136,9 +138,11 @@ class Study:
         self._rounds = Rounds(self._course, evaluator)
         if self._keeper is not None:
             self._identity = identify(problem, self.strategy, seed, self.description, known)
-            stored = self._keeper.store.find(name) if name else None
+            stored = self._keeper.store.find(name) if isinstance(name, str) and name else None
             if stored is not None:
                 self._restore(stored, self._keeper)
+            elif name:
+                check_name("a study's name", name)
 
     @classmethod
     def of(
@@ -289,8 +293,9 @@ class Study:
             NastoolError: Every architecture so far failed, or the strategy raised.
             StoreError: The store cannot be written.
         """
-        if budget < 1:
-            raise InvalidInputError(f"a budget must be at least 1 evaluation, got {budget}")
+        budget = whole("a budget", budget, 1)
+        if until is not None and not callable(until):
+            raise InvalidInputError(f"until must be a function of the study, got {until!r:.80}")
         if pending is not None:
             check_size("pending", pending)
         if join:
@@ -412,6 +417,7 @@ class Study:
 
     def _settle_batch_size(self, batch_size: int | None) -> int:
         if batch_size is not None:
+            batch_size = whole("batch_size", batch_size, 1)
             check_size("batch_size", batch_size)
         if self._batch_size is None:
             self._batch_size = batch_size or max(1, self.strategy.batch_size)

@@ -31,7 +31,8 @@ CONFIG_FILES = "nastool.config_files"
 
 _RUN = "nastool.run"
 _PLACES = "nastool.places"
-"""Where ``nastool run`` leaves its file in a context's ``meta``."""
+_DOCUMENTS = "nastool.documents"
+"""Where a context's ``meta`` keeps the file of ``nastool run``, and whatever was read."""
 
 _DUMP = "nastool.dump_config"
 
@@ -90,9 +91,7 @@ def invoke_file(ctx: click.Context, path: Path, arguments: list[str]) -> Any:
     Raises:
         InvalidInputError: It cannot be read, or names no command that takes a file.
     """
-    from nastool.files.documents import read_document
-
-    document = read_document(path)
+    document = _document(ctx, path)
     said = document.content.get(COMMAND, "search")
     parent = ctx.find_root()
     group: click.Command = parent.command
@@ -119,6 +118,16 @@ def invoke_file(ctx: click.Context, path: Path, arguments: list[str]) -> Any:
     )
 
 
+def _document(ctx: click.Context, path: Path) -> Document:
+    """A file of options, read once however often it is looked at: a pipe gives it only once."""
+    documents: dict[Path, Document] = ctx.meta.setdefault(_DOCUMENTS, {})
+    if path not in documents:
+        from nastool.files.documents import read_document
+
+        documents[path] = read_document(path)
+    return documents[path]
+
+
 class OpenCommand(click.Command):
     """A command that plugins give further options, also those of files that are named with it."""
 
@@ -140,8 +149,6 @@ def _plugins_named(ctx: click.Context, arguments: list[str]) -> Iterator[Path]:
 
     What is wrong with the latter is said where they are read.
     """
-    from nastool.files.documents import read_document
-
     documents = [ctx.meta[_RUN]] if _RUN in ctx.meta else []
     words = iter(arguments)
     for word in words:
@@ -154,7 +161,7 @@ def _plugins_named(ctx: click.Context, arguments: list[str]) -> Iterator[Path]:
                 documents.append(Path(value))
     for path in documents:
         with suppress(InvalidInputError):
-            content = read_document(path).content
+            content = _document(ctx, path).content
             for key in ("plugin", "plugins"):
                 named = content.get(key, [])
                 yield from map(Path, [named] if isinstance(named, str) else named)
@@ -271,11 +278,16 @@ def _key(param: click.Parameter) -> str:
 
 
 def _keys(ctx: click.Context, own: click.Parameter | None) -> dict[str, click.Parameter]:
-    """Every name that a file may use; of what may be given more than once the plural, too."""
+    """Every name that a file may use; of what may be given more than once the plural, too.
+
+    What a recipe calls by another name than the option may be called so as well.
+    """
+    from nastool.recipes.study_recipe import FIELDS
+
     found = {_key(param): param for param in _taken(ctx)}
     if own is not None:
         found["config"] = own
-    plural = {}
+    plural = {FIELDS[name]: param for name, param in found.items() if name in FIELDS}
     for name, param in found.items():
         if isinstance(param, click.Option) and param.multiple:
             plural[re.sub("y$", "ie", name) + "s"] = param
@@ -284,12 +296,13 @@ def _keys(ctx: click.Context, own: click.Parameter | None) -> dict[str, click.Pa
 
 def _read(ctx: click.Context, path: Path, own: click.Parameter | None) -> dict[str, Any]:
     """What a file gives, by the names of parameters, as ``Context.default_map`` takes it."""
-    from nastool.files.documents import read_document
-
-    document = read_document(path)
+    document = _document(ctx, path)
     known, name = _keys(ctx, own), _command_name(ctx)
+    heading = _heading(document, name)
     content: dict[str, Any] = {}
     for key, value in document.content.items():
+        if key in heading:
+            continue
         if key == COMMAND:
             if value != name:
                 raise InvalidInputError(f"{document.at(key)}: expected {name!r}, got {value!r}")
@@ -303,6 +316,16 @@ def _read(ctx: click.Context, path: Path, own: click.Parameter | None) -> dict[s
         content[str(param.name)] = _value(ctx, document, key, param, value)
         ctx.meta.setdefault(_PLACES, {})[str(param.name)] = document.at(key)
     return content
+
+
+def _heading(document: Document, command: str) -> frozenset[str]:
+    """Keys of a recipe in JSON that say what it is; a recipe is a file for a search, too."""
+    if command != "search" or "schema" not in document.content:
+        return frozenset()
+    from nastool.recipes.study_recipe import check_schema
+
+    check_schema(document)
+    return frozenset({"schema", "version"})
 
 
 def _value(

@@ -8,6 +8,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nastool.choices import plain
 from nastool.constraint import parse_quantity
 from nastool.discovery import GROUPS, Plugin
 from nastool.errors import InvalidInputError, nearest
@@ -99,7 +100,7 @@ def typed_settings(
         settings[key] = (
             _from_text(value, hint, named)
             if isinstance(value, str)
-            else _from_value(value, hint if key in hints else Any, named)
+            else _from_value(plain(value), hint if key in hints else Any, named)
         )
     return settings
 

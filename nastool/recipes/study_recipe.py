@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from nastool.choices import plain
 from nastool.constraint import Constraint, Sense, parse_bound, parse_constraint, parse_whole
 from nastool.discovery import STRATEGIES, find, load_file
 from nastool.errors import InvalidInputError, StoreError, nearest
@@ -33,7 +34,7 @@ from nastool.strategies.halving import Halving
 if TYPE_CHECKING:
     from nastool.store import StudySummary
 
-_ALSO = {
+FIELDS = {
     "objective": "objectives",
     "constraint": "constraints",
     "option": "options",
@@ -353,13 +354,10 @@ def _checked(document: Document) -> dict[str, Any]:
         if key == "version" and "schema" in document.content:
             continue
         if key == "schema":
-            if value != f"nastool/{SCHEMA}":
-                raise InvalidInputError(
-                    f"{document.at(key)}: expected nastool/{SCHEMA}, got {value!r}"
-                )
+            check_schema(document)
             continue
         name = key.replace("-", "_")
-        name = _ALSO.get(name, name)
+        name = FIELDS.get(name, name)
         if name in _BOUNDS:
             bounds += _bounds(document, key, value, _BOUNDS[name])
             continue
@@ -377,6 +375,12 @@ def _checked(document: Document) -> dict[str, Any]:
     return found
 
 
+def check_schema(document: Document) -> None:
+    """Raise InvalidInputError where a document says that it is something else than a recipe."""
+    if (said := document.content["schema"]) != f"nastool/{SCHEMA}":
+        raise InvalidInputError(f"{document.at('schema')}: expected nastool/{SCHEMA}, got {said!r}")
+
+
 def _field(document: Document, key: str, name: str, value: Any) -> Any:
     """A value as the recipe keeps it."""
     if name in ("space", "strategy", "study", "known", "fidelity"):
@@ -389,7 +393,7 @@ def _field(document: Document, key: str, name: str, value: Any) -> Any:
         if name == "batch_size" and value is None:
             return None
         least = 0 if name == "seed" else 1
-        number = parse_whole(value, least) if isinstance(value, str) else value
+        number = parse_whole(value, least) if isinstance(value, str) else plain(value)
         if not is_whole(number, least):
             raise _wrong(document, key, f"a whole number of at least {least}", value)
         return number
@@ -398,7 +402,7 @@ def _field(document: Document, key: str, name: str, value: Any) -> Any:
             raise _wrong(document, key, "a table", value)
         if name == "predictors" and not all(isinstance(path, str) for path in value.values()):
             raise _wrong(document, key, "a folder for each metric", value)
-        return dict(value)
+        return {k: plain(v) for k, v in value.items()}
     if isinstance(value, (str, Mapping)) or not isinstance(value, Sequence):
         raise _wrong(document, key, "a list of texts", value)
     if name == "constraints":
@@ -431,6 +435,7 @@ def _bounds(document: Document, key: str, value: Any, sense: Sense) -> list[Cons
 
 def _bound(document: Document, keys: tuple[str, ...], value: Any, sense: Sense) -> Constraint:
     """A bound from its value under a metric, or from a whole ``METRIC=NUMBER``."""
+    value = plain(value)
     if not isinstance(value, str) and not is_number(value):
         raise _wrong(document, keys, "a number, such as 66M", value)
     try:

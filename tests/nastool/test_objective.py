@@ -103,6 +103,13 @@ def test_a_property_that_raises_is_one_line():
         check_objective(Broken())
 
 
+class Tensor:
+    """What refuses to be an array, as tensors do that have a gradient or lie on a GPU."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("use detach() first")
+
+
 def leave(genotypes):
     sys.exit("done")
 
@@ -119,6 +126,8 @@ def fail(genotypes):
         (lambda g: None, "objective f must return 1 real numbers"),
         (lambda g: g[:0], "objective f must return 1 real numbers"),
         (lambda g: np.array(["a"] * len(g)), "objective f must return 1 real numbers"),
+        (lambda g: Tensor(), "got Tensor: RuntimeError: use detach() first"),
+        (lambda g: [Tensor()] * len(g), "got list: RuntimeError: use detach() first"),
         (lambda g: np.full(len(g), np.nan), None),
         (lambda g: np.full(len(g), np.inf), None),
     ],

@@ -201,6 +201,9 @@ def test_fewer_draws_are_enough_where_said(monkeypatch):
     [
         ({"objectives": ()}, "at least one objective"),
         ({"objectives": (Fake(), Fake())}, "distinct names, got score, score"),
+        ({"objectives": Fake()}, "objectives must be a list, got Fake"),
+        ({"constraints": "score<=1"}, "constraints must be a list, got str 'score<=1'"),
+        ({"constraints": ["score<=1"]}, "a constraint must be a Constraint"),
         ({"objectives": (Fake(), Fake("shape"))}, "must not be shape, .* or name, .* got shape"),
         (
             {

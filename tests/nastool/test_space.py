@@ -203,6 +203,7 @@ def test_text_of_an_architecture():
         ("768-2-240-1", "3 choices, got 4"),
         ("", "3 choices, got 0"),
         ("768-2-241", "width must be one of 120, 240, 768, got '241'"),
+        ([768, 2, 240], "must be a text, got list"),
     ],
 )
 def test_parse_says_what_is_wrong(text, message):

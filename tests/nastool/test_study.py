@@ -769,6 +769,32 @@ def test_bad_arguments_are_refused(tmp_path):
         Study(make_problem(), lambda problem, seed: object())
     with pytest.raises(InvalidInputError, match="JSON values only"):
         Study(make_problem(), Uniform, description={"a": object()})
+    with pytest.raises(InvalidInputError, match=r"a budget must be a whole number, got '1k'"):
+        study.run("1k")
+    with pytest.raises(InvalidInputError, match="until must be a function"):
+        study.run(1, until=3)
+    for seed in (None, 1.5, "1", True, -1):
+        with pytest.raises(InvalidInputError, match="a seed must be"):
+            Study(make_problem(), Uniform, seed=seed)
+
+
+def test_numbers_of_numpy_are_taken_as_pythons_own(tmp_path):
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+    plain = Study(make_problem(), Uniform, url, "plain", 3).run(30, 10)
+    with open_store(url) as store:
+        study = Study(make_problem(), Uniform, store, "mine", np.int64(3))
+        result = study.run(np.int32(30), np.uint8(10))
+        assert store.load("mine").summary.identity == store.load("plain").summary.identity
+    assert type(study.seed) is int
+    assert np.array_equal(result.evaluations.genotypes, plain.evaluations.genotypes)
+
+
+@pytest.mark.parametrize("name", [" mine", "a\nb", "a\x1b[31m", "\t", 3])
+def test_a_new_study_is_kept_under_a_name_that_can_be_read(tmp_path, name):
+    store = open_store(f"sqlite:///{tmp_path / 'a.db'}")
+    with pytest.raises(InvalidInputError, match="a study's name must"):
+        Study(make_problem(), Uniform, store, name)
+    assert not store.names()
 
 
 # Results

@@ -1,3 +1,4 @@
+import os
 import tomllib
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from click.testing import CliRunner
 from nastool.cli.config import configurable
 from nastool.cli.main import main
 from nastool.cli.options import count, number
+from nastool.recipes.study_recipe import StudyRecipe
 
 PLUGIN = str(Path(__file__).with_name("toy_plugin.py"))
 
@@ -140,13 +142,38 @@ def test_of_two_files_the_later_one_wins(nastool):
     assert (read["seed"], read["budget"]) == (2, 2000)
 
 
-def test_the_recipe_of_a_study_runs(search, nastool):
-    first = search("--max", "params=6M", "--option", "population_size=20")
+@pytest.mark.parametrize(("form", "file"), [("table", "r.toml"), ("json", "r.json")])
+def test_the_recipe_of_a_study_runs(search, nastool, form, file):
+    Path("known.csv").write_text(search("--seed", "7", "--format", "csv").stdout)
+    first = search("--max", "params=6M", "--option", "population_size=20", "--from", "known.csv")
     name = next(line.split()[1] for line in first.stdout.splitlines() if line.startswith("study"))
-    Path("r.toml").write_text(nastool("show", name, "--recipe").stdout)
-    again = CliRunner().invoke(main, ["run", "r.toml"])
+    Path(file).write_text(nastool("show", name, "--recipe", "--format", form).stdout)
+    again = CliRunner().invoke(main, ["run", file])
     assert again.exit_code == 0, again.output
     assert "holds these 300 evaluations already; nothing was evaluated" in again.stderr
+    recipe = StudyRecipe.from_file(file)
+    assert (recipe.known, recipe.budget) == ("known.csv", 300)
+
+
+def test_json_of_another_schema_is_no_file_of_options(nastool):
+    for schema, command in (("front", "search"), ("recipe", "sweep")):
+        Path("a.json").write_text(f'{{"command": "{command}",\n"schema": "nastool/{schema}"}}')
+        result = CliRunner().invoke(main, ["run", "a.json"])
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+        assert "a.json, line 2: schema: " in result.stderr
+
+
+@pytest.mark.parametrize("words", [["run"], ["search", "--config"]])
+def test_a_pipe_gives_options_as_a_file_does(nastool, words):
+    text = dumped(nastool, "search", "--plugin", PLUGIN, "--space", "toy", "--budget", "30")
+    end, begin = os.pipe()
+    os.write(begin, text.encode())
+    os.close(begin)
+    Path("pipe.toml").symlink_to(f"/dev/fd/{end}")
+    result = CliRunner().invoke(main, [*words, "pipe.toml", "--format", "csv"])
+    os.close(end)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("shape,")
 
 
 @pytest.mark.parametrize(

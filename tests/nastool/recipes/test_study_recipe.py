@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -252,3 +253,32 @@ def test_the_json_of_a_recipe_holds_to_its_schema(checked_json):
     foreign = json.dumps({**content, "schema": "nastool/front"})
     with pytest.raises(InvalidInputError, match="schema: expected nastool/recipe, got"):
         StudyRecipe.from_json(foreign)
+
+
+def test_numbers_of_numpy_are_taken_as_pythons_own():
+    given = {"budget": np.int64(30), "seed": np.uint8(3), "batch_size": np.int32(10)}
+    options = {"initial": np.int64(5), "jump": np.float64(0.5)}
+    recipe = StudyRecipe("supershaper", strategy="pareto", options=options, **given)
+    plain = {"budget": 30, "seed": 3, "batch_size": 10, "options": {"initial": 5, "jump": 0.5}}
+    assert recipe == StudyRecipe("supershaper", strategy="pareto", **plain)
+    assert (
+        StudyRecipe.from_json(recipe.to_json()) == recipe == StudyRecipe.from_toml(recipe.to_toml())
+    )
+    bounds = {"max": {"params": np.float32(66_000_000)}, "min": {"params": np.int64(40_000_000)}}
+    bounded = StudyRecipe.from_dict({"space": "supershaper", **bounds})
+    assert list(map(str, bounded.constraints)) == ["params<=66M", "params>=40M"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"objectives": "params"}, "objectives must be a list, got str 'params'"),
+        ({"constraints": "params<=66M"}, "constraints must be a list, got str 'params<=66M'"),
+        ({"objectives": [len]}, "an objective must derive from nastool.objective.Objective"),
+        ({"space": 3}, "a search space must derive from nastool.space.SearchSpace, got int"),
+        ({"constraints": [3]}, "constraints: expected a list of texts, got a whole number"),
+    ],
+)
+def test_what_a_search_in_one_call_cannot_take_is_one_line(given, message):
+    with pytest.raises(InvalidInputError, match=re.escape(message)):
+        nastool.search(**{"space": "supershaper", "objectives": ["params"], **given}, budget=5)
