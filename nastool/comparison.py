@@ -99,7 +99,12 @@ class Comparison:
 
     @cached_property
     def reference_front(self) -> Values:
-        """The true front, or the front of all runs together; minimised, shape (r, m)."""
+        """The true front, or the front of all runs together; minimised, shape (r, m).
+
+        Raises:
+            InvalidInputError: The true front has another shape.
+            NastoolError: No run found anything feasible.
+        """
         m = len(self.problem.objectives)
         if self.true_front is not None:
             front = np.asarray(self.true_front, dtype=np.float64)
@@ -229,6 +234,9 @@ class Comparison:
             indicator: Its name.
             axis: Evaluations, or seconds of the study.
             points: Number of places, at most; spaced geometrically.
+
+        Raises:
+            InvalidInputError: An unknown axis or indicator.
         """
         runs = [run for results in self.results.values() for run in results]
         if axis == "evaluations":

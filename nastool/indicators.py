@@ -149,6 +149,9 @@ def median_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[Values
 
     Returns:
         Lower and upper end, each of shape (...), and the probability.
+
+    Raises:
+        InvalidInputError: No value, or another confidence.
     """
     array = np.asarray(values, dtype=np.float64)
     if not 0 < confidence < 1:

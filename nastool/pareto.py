@@ -198,6 +198,9 @@ def fast_non_dominated_rank(
 
     Returns:
         Shape (n,), the first front being 0.
+
+    Raises:
+        InvalidInputError: Another shape of either.
     """
     array = _points(points)
     total = np.zeros(len(array)) if violations is None else np.asarray(violations, dtype=float)
@@ -396,7 +399,10 @@ def knee(points: ArrayLike) -> int:
     With each objective scaled to [0, 1] over the front this is the smallest sum of objectives.
 
     Args:
-        points: Shape (n, m) with at least one point without NaN.
+        points: Shape (n, m).
+
+    Raises:
+        InvalidInputError: No point without NaN.
     """
     array = _points(points)
     rows = np.flatnonzero(non_dominated(array))

@@ -165,7 +165,11 @@ class Result:
         return notebook.shown(title, facts, *parts)
 
     def first(self, n: int) -> Result:
-        """What was known after n evaluations; the result itself where there are no more."""
+        """What was known after n evaluations; the result itself where there are no more.
+
+        Raises:
+            InvalidInputError: n is below 1.
+        """
         if n < 1:
             raise InvalidInputError(f"a result must keep at least 1 evaluation, got {n}")
         if len(self) <= n:

@@ -171,7 +171,17 @@ def standard(targets: Floats) -> tuple[Floats, float, float]:
 def check_training_data(
     features: Floats, targets: Floats, genes: int | None
 ) -> tuple[Floats, Floats, int]:
-    """Validate what a predictor is fitted on; return it as float64 with the number of genes."""
+    """Validate what a predictor is fitted on; return it as float64 with the number of genes.
+
+    Args:
+        features: Shape (n, f), the columns of genes first.
+        targets: Shape (n,), n >= 2.
+        genes: How many leading columns are genes; None for all.
+
+    Raises:
+        InvalidInputError: Other shapes, what is not finite, or targets of which hardly a digit
+            differs.
+    """
     features = np.asarray(features, dtype=np.float64)
     targets = np.asarray(targets, dtype=np.float64)
     if features.ndim != 2 or targets.shape != features.shape[:1] or len(targets) < 2:

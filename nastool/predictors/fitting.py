@@ -453,7 +453,11 @@ def _shared(data: Measurements, other: Measurements) -> NDArray[np.bool_]:
 
 
 def table_of(folder: Path, card: Card) -> Measurements | None:
-    """What the predictor in a folder was fitted on; None where nothing is kept beside it."""
+    """What the predictor in a folder was fitted on; None where nothing is kept beside it.
+
+    Raises:
+        InvalidInputError: The table has other columns than the card, or cells that are none of it.
+    """
     if not is_file(folder / TABLE):
         return None
     cells = read_cells(folder / TABLE)

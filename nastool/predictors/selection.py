@@ -123,6 +123,9 @@ def cross_validate(
 
     Returns:
         Shape (n,).
+
+    Raises:
+        InvalidInputError: Fewer than three shapes.
     """
     predictions = np.empty(len(targets))
     if len(targets) < 3:

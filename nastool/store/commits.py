@@ -6,10 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from nastool.space import Genotypes
+from nastool.arrays import narrow
 from nastool.store import rows
 from nastool.store.encoding import encode_state, pack_array
 from nastool.store.records import Batch
@@ -50,7 +47,7 @@ def write(
         row = {
             "study": key,
             "first": begin,
-            "genotypes": pack_array(compact(batch.genotypes)),
+            "genotypes": pack_array(narrow(batch.genotypes)),
             "values": pack_array(batch.values),
             "elapsed": pack_array(batch.elapsed),
             "failures": json.dumps(list(batch.failures)),
@@ -70,8 +67,3 @@ def write(
     row = rows.signed(studies, new)
     connection.execute(update(studies).where(studies.c.id == key).values(row))
     return int(new["commits"])
-
-
-def compact(genotypes: Genotypes) -> NDArray[Any]:
-    """Genotypes in the smallest integer type that holds them."""
-    return genotypes.astype(np.min_scalar_type(int(genotypes.max(initial=0))))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nastool.arrays import narrow
 from nastool.errors import StoreError
 from nastool.space import Genotypes
 from nastool.store import commits, rows
@@ -88,7 +89,7 @@ class Turn:
                     "study": key,
                     "owner": owner,
                     "expires": now + lease_s,
-                    "genotypes": pack_array(commits.compact(genotypes)),
+                    "genotypes": pack_array(narrow(genotypes)),
                 }
                 self.connection.execute(insert(leases).values(rows.signed(leases, row)))
         return commits.write(

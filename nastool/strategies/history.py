@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nastool.arrays import narrow
 from nastool.evaluations import Evaluations
 from nastool.problem import Problem
 from nastool.space import Genotypes, SearchSpace
@@ -36,7 +37,7 @@ def canonical(problem: Problem, evaluations: Evaluations) -> Evaluations:
 def pack(evaluations: Evaluations) -> dict[str, Any]:
     """Evaluations as part of a state."""
     return {
-        "genotypes": _narrow(evaluations.genotypes),
+        "genotypes": narrow(evaluations.genotypes),
         "objectives": evaluations.objectives.copy(),
         "violations": evaluations.violations.copy(),
     }
@@ -58,11 +59,6 @@ def nothing(problem: Problem) -> Evaluations:
         np.empty((0, len(problem.objectives))),
         np.empty((0, len(problem.constraints))),
     )
-
-
-def _narrow(genotypes: Genotypes) -> NDArray[np.integer[Any]]:
-    """A copy in the smallest type that holds every index: states are written once a batch."""
-    return genotypes.astype(np.min_scalar_type(int(genotypes.max(initial=0))))
 
 
 class Seen:
@@ -134,7 +130,7 @@ class Seen:
 
     def state(self) -> NDArray[np.integer[Any]]:
         """Everything, as an array."""
-        return _narrow(self.genotypes)
+        return narrow(self.genotypes)
 
     def restore(self, state: NDArray[np.integer[Any]]) -> None:
         """Replace the contents by what `state` returned."""

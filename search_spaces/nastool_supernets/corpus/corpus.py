@@ -197,6 +197,9 @@ def fixed_masks(
 
     Returns:
         Input ids and labels, (n, length).
+
+    Raises:
+        InvalidInputError: Fewer blocks than one.
     """
     blocks = corpus.train if part == "train" else corpus.held_out
     if n_blocks is not None and n_blocks < 1:

@@ -154,6 +154,10 @@ class HubDataset:
             share: Which share of them, from 0; of a streamed data set the files are shared, where
                 their number allows it.
             shares: Number of disjoint shares that make up the whole.
+
+        Raises:
+            InvalidInputError: It cannot be read, or has no such column.
+            MissingDependencyError: datasets is not installed.
         """
         try:
             import datasets

@@ -272,21 +272,18 @@ def _parts(effects: Sequence[Floats], genotypes: Genotypes) -> Floats:
 Costs = Mapping[str, ChainCost | ConditionalCost]
 
 
-def check_bounds(
-    space: SearchSpace, bounds: Sequence[Constraint], costs: Costs | None = None
-) -> None:
+def check_bounds(space: SearchSpace, bounds: Sequence[Constraint], costs: Costs) -> None:
     """Check that the optimum within bounds can be proven.
 
     Args:
         space: Searched.
         bounds: On costs.
-        costs: By name; those of the space by default.
+        costs: By name.
 
     Raises:
         InvalidInputError: One is on something that the space does not count, or they do not add up
             over a few genes at a time.
     """
-    costs = space.costs if costs is None else costs
     for bound in bounds:
         cost = costs.get(bound.metric)
         if cost is None:
@@ -309,15 +306,13 @@ def check_bounds(
         )
 
 
-def check_feasible(
-    space: SearchSpace, bounds: Sequence[Constraint], costs: Costs | None = None
-) -> None:
+def check_feasible(space: SearchSpace, bounds: Sequence[Constraint], costs: Costs) -> None:
     """Check that a shape lies within bounds.
 
     Args:
         space: Searched.
         bounds: On costs.
-        costs: By name; those of the space by default.
+        costs: By name.
 
     Raises:
         InvalidInputError: See `check_bounds`.
