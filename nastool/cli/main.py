@@ -20,6 +20,9 @@ from nastool.discovery import COMMANDS, available, find
 from nastool.errors import InvalidInputError, NastoolError, first_line, nearest
 from nastool.interrupt import INTERRUPTED, signals_interrupt, unraised_interrupts
 
+_LONGEST = 1_000
+"""Characters of a word in a message: what was pasted by mistake must not bury what is wrong."""
+
 
 class _OneLineError(click.ClickException):
     """What every expected error becomes: one line on stderr, exit code 2."""
@@ -27,7 +30,12 @@ class _OneLineError(click.ClickException):
     exit_code = 2
 
     def format_message(self) -> str:
-        return " ".join(self.message.split())
+        return " ".join(map(_shortened, self.message.split()))
+
+
+def _shortened(word: str) -> str:
+    """A word of a message, without its middle where it is longer than any name or path."""
+    return word if len(word) <= _LONGEST else f"{word[:100]}...{word[-100:]}"
 
 
 class _Interrupted(click.ClickException):

@@ -190,3 +190,14 @@ def test_a_mistake_is_answered_in_one_line(command, folder, monkeypatch):
     assert result.output == f"Error: {MISTAKES[command]}\n"
     assert result.exit_code == 2
     assert kept(folder) == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--space", "{}"], ["--space", "supershaper", "--max", "{}=1"], ["--{}"], ["--budget", "{}"]],
+)
+def test_what_was_pasted_by_mistake_does_not_bury_what_is_wrong(words):
+    result = CliRunner().invoke(main, ["search", *(w.format("p" * 100_000) for w in words)])
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "pppp...pppp" in result.stderr
+    assert len(result.stderr) < 1_000
