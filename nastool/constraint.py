@@ -252,7 +252,7 @@ def format_quantity(value: float, unit: str = "") -> str:
         unit: ``s``, ``B``, ``J`` or empty; any other is appended as it is.
     """
     if not math.isfinite(value) or value == 0:
-        return f"{value:g}{unit}"
+        return f"{value + 0.0:g}{unit}"  # no zero is negative
     if unit not in _BASE_UNITS:
         return f"{format_quantity(value)} {unit}"
     if unit == "s":
@@ -262,7 +262,7 @@ def format_quantity(value: float, unit: str = "") -> str:
     elif unit == "J":
         steps = [("J", 1.0), ("mJ", 1e-3)]
     else:
-        steps = [("G", 1e9), ("M", 1e6), ("k", 1e4), ("", 0.0)]
+        steps = [("G", 1e9), ("M", 1e6), ("k", 9999.5), ("", 0.0)]
     for suffix, factor in steps:
         if abs(value) >= factor:
             scale = {"k": 1e3, "": 1.0}.get(suffix, factor)

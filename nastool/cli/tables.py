@@ -163,23 +163,29 @@ def bars(problem: Problem, genotypes: Genotypes) -> list[str]:
 def formatted(values: NDArray[np.float64], unit: str) -> list[str]:
     """A column of values for people, with as many decimals in each row where prefixes agree.
 
-    The largest value has four digits, or more where others could not be told apart.
+    The largest value has four digits, or more where others could not be told apart; numbers that
+    are all whole stay so.
 
     Args:
         values: Shape (n,), in the base unit.
         unit: The base unit.
     """
+    values = values + 0.0  # no zero is negative
     texts = [format_quantity(value, unit) for value in values.tolist()]
     parts = [_NUMBER.fullmatch(text) for text in texts]
-    numbers = [float(part[1]) for part in parts if part]
-    suffixes = {part[2] for part in parts if part}
-    if len(numbers) < len(texts) or len(suffixes) != 1 or 0 in numbers:
+    # A zero has the digits and the prefix of the others.
+    sizes = {k: abs(float(part[1])) for k, part in enumerate(parts) if part and values[k]}
+    suffixes = {part[2] for k, part in enumerate(parts) if part and k in sizes}
+    if None in parts or len(suffixes) != 1:
+        return texts
+    first, size = next(iter(sizes.items()))
+    scale = 10.0 ** round(math.log10(abs(values[first]) / size))
+    if scale == 1 and (values == np.rint(values)).all():
         return texts
     fewest, most = (
         max(0, 3 - math.floor(math.log10(end)))
-        for end in (max(map(abs, numbers)), min(map(abs, numbers)))
+        for end in (max(sizes.values()), min(sizes.values()))
     )
-    scale = 10.0 ** round(math.log10(values[0] / numbers[0]))
     suffix = suffixes.pop()
     column: list[str] = []
     for decimals in range(fewest, most + 1):
