@@ -179,6 +179,10 @@ class Parameters(SearchSpace):
             terms in neighbouring parameters.
     """
 
+    name = "parameters"
+    genes: tuple[Gene, ...]
+    costs: Mapping[str, ChainCost]
+
     def __init__(
         self,
         distributions: Mapping[str, BaseDistribution],
@@ -187,7 +191,7 @@ class Parameters(SearchSpace):
     ) -> None:
         self.distributions = dict(distributions)
         self._points = [_values(name, d, points) for name, d in self.distributions.items()]
-        self._genes = tuple(
+        self.genes = tuple(
             Gene(
                 name,
                 tuple(range(len(values))),
@@ -197,19 +201,7 @@ class Parameters(SearchSpace):
                 self.distributions.items(), self._points, strict=True
             )
         )
-        self._costs = {budget.name: self._split(budget) for budget in budgets}
-
-    @property
-    def name(self) -> str:
-        return "parameters"
-
-    @property
-    def genes(self) -> tuple[Gene, ...]:
-        return self._genes
-
-    @property
-    def costs(self) -> Mapping[str, ChainCost]:
-        return self._costs
+        self.costs = {budget.name: self._split(budget) for budget in budgets}
 
     @cached_property
     def _tables(self) -> list[dict[int, Any]]:
@@ -224,7 +216,7 @@ class Parameters(SearchSpace):
     @property
     def is_whole(self) -> bool:
         """Whether every value of every parameter is a choice, or a budget rules out the others."""
-        return bool(self._costs) or not any(isinstance(v, _Grid) for v in self._points)
+        return bool(self.costs) or not any(isinstance(v, _Grid) for v in self._points)
 
     def params(self, genotype: Sequence[int]) -> dict[str, Any]:
         """Values of the parameters.

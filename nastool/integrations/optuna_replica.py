@@ -286,25 +286,14 @@ class _Told(Objective):
         direction: Which way is better.
     """
 
+    name: str
+    direction: Direction
+    fingerprint: str
+    provenance = Provenance(Kind.MEASURED, "an objective function of Optuna's")
+
     def __init__(self, name: str, direction: Direction) -> None:
-        self._name = name
-        self._direction = direction
-
-    @property
-    def name(self) -> str:
-        return self._name
-
-    @property
-    def direction(self) -> Direction:
-        return self._direction
-
-    @property
-    def provenance(self) -> Provenance:
-        return Provenance(Kind.MEASURED, "an objective function of Optuna's")
-
-    @property
-    def fingerprint(self) -> str:
-        return f"optuna {self._name} {self._direction.value}"
+        self.name, self.direction = name, direction
+        self.fingerprint = f"optuna {name} {direction.value}"
 
     def evaluate(self, genotypes: Genotypes) -> NDArray[np.float64]:
         raise InvalidInputError(

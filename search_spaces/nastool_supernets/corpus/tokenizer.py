@@ -135,16 +135,29 @@ def train_tokenizer(
     import tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=lowercase)
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = tokenizers.decoders.WordPiece()
-    trainer = tokenizers.trainers.WordPieceTrainer(
-        vocab_size=vocab_size, special_tokens=list(SPECIAL_TOKENS), show_progress=False
-    )
-    documents = (text for source in sources for text in source.documents())
-    texts = (piece for document in documents for piece in pieces(document))
-    tokenizer.train_from_iterator((_LONG_WORD.sub(r"\g<0> ", text) for text in texts), trainer)
+    def trained(size: int, first: Sequence[str]) -> tokenizers.Tokenizer:
+        documents = (text for source in sources for text in source.documents())
+        texts = (piece for document in documents for piece in pieces(document))
+        tokenizer = made({})
+        trainer = tokenizers.trainers.WordPieceTrainer(
+            vocab_size=size, special_tokens=list(first), show_progress=False
+        )
+        tokenizer.train_from_iterator((_LONG_WORD.sub(r"\g<0> ", text) for text in texts), trainer)
+        return tokenizer
+
+    def made(vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
+        model = tokenizers.models.WordPiece(vocabulary, unk_token="[UNK]")
+        tokenizer = tokenizers.Tokenizer(model)
+        tokenizer.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=lowercase)
+        tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+        tokenizer.decoder = tokenizers.decoders.WordPiece()
+        return tokenizer
+
+    # The trainer numbers the characters within words in the order of a hash table, another one in
+    # every process, and equally frequent pairs go by number. Named first, they have an order.
+    within = sorted(t for t in trained(0, ()).get_vocab() if t.startswith("##"))
+    tokenizer = made(trained(vocab_size, (*SPECIAL_TOKENS, *within)).get_vocab())
+    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
     tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",

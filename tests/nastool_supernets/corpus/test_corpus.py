@@ -18,7 +18,12 @@ from nastool_supernets.corpus.corpus import load_corpus, prepare_corpus
 from nastool_supernets.corpus.masking import Masking
 from nastool_supernets.corpus.tasks import IGNORED_LABEL, Batches, apply_fixed, random_generator
 from nastool_supernets.corpus.text import HubDataset, TextFile, text_files
-from nastool_supernets.corpus.tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
+from nastool_supernets.corpus.tokenizer import (
+    SPECIAL_TOKENS,
+    load_tokenizer,
+    save_tokenizer,
+    train_tokenizer,
+)
 from nastool_supernets.runtime.parallel import Workers
 
 WORDS = [f"{a}{b}" for a in "bcdfgklm" for b in ("a", "en", "ilt", "orp")]
@@ -37,6 +42,22 @@ def tokenizer(tmp_path_factory):
     path = tmp_path_factory.mktemp("text") / "words.jsonl"
     write_documents(path, 100)
     return train_tokenizer([TextFile(path)], 200)
+
+
+def test_training_a_tokenizer_twice_makes_the_same(tmp_path):
+    # As good as random, so that many pairs are equally frequent.
+    letters = np.random.default_rng(0).choice(list("abcdefgh"), (200, 6))
+    path = tmp_path / "words.txt"
+    path.write_text("\n".join("".join(word) for word in letters))
+    first, second = (train_tokenizer([TextFile(path)], 80) for _ in range(2))
+    vocabulary = first.get_vocab()
+    assert second.get_vocab() == vocabulary
+    by_id = sorted(vocabulary, key=vocabulary.get)
+    assert by_id[:5] == list(SPECIAL_TOKENS)
+    assert by_id[5:21] == [*(f"##{letter}" for letter in "abcdefgh"), *"abcdefgh"]
+    assert sorted(vocabulary.values()) == list(range(80))
+    assert first.all_special_tokens == second.all_special_tokens
+    assert set(first.all_special_tokens) == set(SPECIAL_TOKENS)
 
 
 def body(blocks):
