@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from nastool.errors import InvalidInputError
+from nastool.errors import InvalidInputError, in_one_line
 from nastool.numbers import is_whole
 
 Choice = int | float | str
@@ -43,6 +44,24 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
         return value.item()
     return value
+
+
+def as_array(what: str, given: object) -> NDArray[Any]:
+    """What somebody gives as numbers, as an array of NumPy's.
+
+    Args:
+        what: Begins the message.
+        given: An array, rows of numbers, tensors.
+
+    Raises:
+        InvalidInputError: It is none: rows of several lengths, or tensors that have a gradient, lie
+            on a GPU, or are of a type that NumPy lacks.
+    """
+    try:
+        return np.asarray(given)
+    except Exception as error:  # what a library's own types raise is of any kind
+        said = f"got {type(given).__name__}: {in_one_line(error)}"
+        raise InvalidInputError(f"{what}, {said}") from error
 
 
 def whole(what: str, value: object, least: int = 0) -> int:

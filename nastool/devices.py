@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from nastool import notebook
 from nastool.attributes import attribute
+from nastool.choices import as_array
 from nastool.deployment import Deployment
 from nastool.errors import InvalidInputError, NastoolError, naming
 
@@ -52,11 +53,13 @@ class Timing:
 
 
 def _durations(values: Any) -> NDArray[np.float64]:
-    seconds = np.asarray(values, dtype=np.float64)
-    if seconds.ndim != 1 or not len(seconds):
-        raise InvalidInputError(
-            f"a timing needs durations of shape (k,), k >= 1, got shape {seconds.shape}"
-        )
+    rule = "a timing needs durations of shape (k,), k >= 1"
+    given = as_array(rule, values)
+    if given.ndim != 1 or not len(given):
+        raise InvalidInputError(f"{rule}, got shape {given.shape}")
+    if given.dtype.kind not in "iuf":
+        raise InvalidInputError(f"durations must be numbers, got {given.dtype}")
+    seconds: NDArray[np.float64] = given.astype(np.float64, copy=False)
     if not (np.isfinite(seconds).all() and (seconds > 0).all()):
         raise InvalidInputError(
             f"durations must be positive and finite, got {seconds.min():g}..{seconds.max():g}"

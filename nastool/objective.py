@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.attributes import attribute
-from nastool.choices import check_name
+from nastool.choices import as_array, check_name
 from nastool.errors import InvalidInputError, NastoolError, in_one_line, naming
 from nastool.space import Genotypes
 
@@ -282,18 +282,10 @@ def checked_values(objective: Objective, values: object, n: int) -> NDArray[np.f
     Raises:
         InvalidInputError: The values are not n real numbers.
     """
-    try:
-        array = np.asarray(values)
-    except Exception as error:  # a tensor with a gradient, on a GPU, of a type that numpy lacks
-        raise InvalidInputError(
-            f"objective {objective.name} must return {n} real numbers of shape ({n},), got "
-            f"{type(values).__name__}: {in_one_line(error)}"
-        ) from error
+    rule = f"objective {objective.name} must return {n} real numbers of shape ({n},)"
+    array = as_array(rule, values)
     if array.shape != (n,) or array.dtype.kind not in "biuf":
-        raise InvalidInputError(
-            f"objective {objective.name} must return {n} real numbers of shape ({n},), "
-            f"got {array.dtype} of shape {array.shape}"
-        )
+        raise InvalidInputError(f"{rule}, got {array.dtype} of shape {array.shape}")
     finite = np.isfinite(array)
     if np.count_nonzero(finite) == n:
         return array.astype(np.float64, copy=False)

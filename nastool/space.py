@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from nastool.attributes import attribute
 from nastool.branches import Branch, Branching, Cost
 from nastool.chain import Count
-from nastool.choices import Choice, check_name, check_text, members, plain_choice
+from nastool.choices import Choice, as_array, check_name, check_text, members, plain_choice
 from nastool.deployment import Deployment, Workload
 from nastool.errors import InvalidInputError, naming
 
@@ -294,10 +294,7 @@ class SearchSpace(ABC):
         Raises:
             InvalidInputError: Wrong shape or dtype, or an index out of range.
         """
-        try:
-            array = np.asarray(genotypes)
-        except ValueError as error:
-            raise InvalidInputError(f"genotypes must be rows of one length: {error}") from error
+        array = as_array("genotypes must be rows of one length", genotypes)
         if array.ndim != 2 or array.shape[1] != len(self.genes):
             raise InvalidInputError(
                 f"genotypes of {self.name} must have shape (n, {len(self.genes)}), "

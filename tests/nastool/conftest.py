@@ -18,6 +18,13 @@ MISSING = re.compile(r"(?:needs |No module named '|could not import ')([a-z_]+)"
 EXTRAS = ("numba", "optuna", "pandas", "pyarrow", "pymoo", "scipy", "sklearn", "xgboost")
 
 
+class Tensor:
+    """What refuses to be an array, as tensors do that have a gradient or lie on a GPU."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("use detach() first")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     """Leave out what fails because of an extra that is not installed, and says so."""

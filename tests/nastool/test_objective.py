@@ -10,6 +10,7 @@ from nastool.errors import InvalidInputError, NastoolError
 from nastool.objective import Direction, Kind, Objective, Provenance, check_objective, evaluate
 from nastool.problem import Problem
 from nastool.testing import Formula, Widths
+from tests.nastool.conftest import Tensor
 
 SOURCE = Provenance(Kind.COMPUTED, "closed form")
 
@@ -101,13 +102,6 @@ def test_a_property_that_raises_is_one_line():
 
     with pytest.raises(NastoolError, match="objective Broken failed: ZeroDivisionError: no unit"):
         check_objective(Broken())
-
-
-class Tensor:
-    """What refuses to be an array, as tensors do that have a gradient or lie on a GPU."""
-
-    def __array__(self, dtype=None, copy=None):
-        raise RuntimeError("use detach() first")
 
 
 def leave(genotypes):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from nastool.branches import Branch
 from nastool.errors import InvalidInputError
 from nastool.space import Gene, SearchSpace, check_space
+from tests.nastool.conftest import Tensor
 
 
 class Space(SearchSpace):
@@ -232,6 +233,7 @@ def test_encode_refuses_a_wrong_length():
         ([0, 1, 2], r"shape \(n, 3\), got \(3,\)"),
         ([[0, 1]], r"got \(1, 2\)"),
         ([[0, 1], [0]], "one length"),
+        (Tensor(), "must be rows of one length, got Tensor: RuntimeError: use detach"),
         ([[0.0, 1.0, 2.0]], "integers"),
         ([[True, False, True]], "integers"),
         ([[0, 2, 0]], "'depth' must be an index below 2, got 2"),

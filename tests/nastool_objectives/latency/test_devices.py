@@ -370,7 +370,7 @@ class TestCommand:
         assert device.measure(small(), 0, 1).seconds[0] >= 1e-3
 
 
-@pytest.mark.parametrize("seconds", [[], [0.0], [np.nan], [-1.0], [[1.0]]])
+@pytest.mark.parametrize("seconds", [[], [0.0], [np.nan], [-1.0], [[1.0]], ["1"], [None], [True]])
 def test_durations_that_are_none_are_rejected(seconds):
     with pytest.raises(InvalidInputError):
         Timing(np.array(seconds))
