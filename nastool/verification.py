@@ -327,6 +327,11 @@ def front_digest(result: Result) -> str:
     return hashlib.sha256("\n".join(keys).encode()).hexdigest()[:16]
 
 
+def holds(result: Result, stored: Mapping[str, Any] | None) -> bool:
+    """Whether a stored verification is one of the front that a result has."""
+    return stored is not None and stored["digest"] == front_digest(result)
+
+
 def verification_status(result: Result, stored: Mapping[str, Any] | None) -> str:
     """What an output says about its front; empty where nothing on it is predicted.
 
@@ -339,7 +344,7 @@ def verification_status(result: Result, stored: Mapping[str, Any] | None) -> str
         return ""
     if stored is None:
         return f"not verified: {' and '.join(names)} predicted, not measured"
-    if stored["digest"] != front_digest(result):
+    if not holds(result, stored):
         return "not verified: the front has changed since it was verified"
     agreements = [Agreement(**content) for content in stored["metrics"]]
     known = {agreement.metric for agreement in agreements}

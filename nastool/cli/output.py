@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -116,7 +116,7 @@ class Destination:
             verification: What the store knows of measurements of its front.
             clouds: Further points for the figure of the front.
         """
-        from nastool.verification import verification_status
+        from nastool.verification import holds, verification_status
 
         if status := verification_status(result, verification):
             facts = {**facts, "verified": status}
@@ -128,6 +128,8 @@ class Destination:
             if limit is None and self.format == "table" and several and not result.named:
                 limit = TABLE_ROWS
             view = front_view(result, limit, facts, corrected=self.corrected)
+        if holds(result, verification):
+            view = replace(view, verification=verification)
         formats: Formats = {
             "json": lambda: as_json(view),
             "csv": lambda: as_csv(view),

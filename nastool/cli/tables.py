@@ -46,6 +46,7 @@ class FrontView:
         facts: What else to say about the study, by label.
         everything: Whether these are evaluations of any worth, with all that is known of them.
         corrected: Whether to show what predicted values become that allow for how they flatter.
+        verification: What was measured of this front, as JSON values; for JSON.
     """
 
     result: Result
@@ -54,6 +55,7 @@ class FrontView:
     facts: Mapping[str, str | int]
     everything: bool = False
     corrected: bool = False
+    verification: Mapping[str, Any] | None = None
 
     @property
     def chosen(self) -> Genotypes | None:
@@ -137,7 +139,8 @@ def as_json(view: FrontView) -> str:
     """The rows, what their numbers are, and the facts."""
     content = json.loads(view.result.to_json(view.chosen, everything=view.everything))
     head = {key: content.pop(key) for key in ("schema", "version", "study")}
-    return json.dumps({**head, **view.facts, "total": view.total, **content}, indent=2)
+    facts = {**view.facts, "verification": view.verification, "total": view.total}
+    return json.dumps({**head, **facts, **content}, indent=2)
 
 
 def as_csv(view: FrontView) -> str:

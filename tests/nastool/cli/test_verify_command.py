@@ -44,9 +44,13 @@ def test_a_front_says_whether_it_is_verified(nastool):
     assert "Spearman 1.000, median difference 10.0%" in run.stdout
     assert "a slow formula" in run.stdout
     assert shown(nastool).startswith("verified on ")
+    numbers = json.loads(nastool("show", "mine", "--format", "json").stdout)["verification"]
+    assert (numbers["metrics"][0]["metric"], numbers["shapes"]) == ("gap", numbers["front"])
+    assert numbers["metrics"][0]["spearman"] == pytest.approx(1.0)
     # Going on with the same budget finds the same front, and says so.
     assert "verified on " in search(nastool).stdout
     assert "not verified: the front has changed" in search(nastool, budget=600).stdout
+    assert json.loads(nastool("show", "mine", "--format", "json").stdout)["verification"] is None
 
 
 def test_the_numbers_are_those_of_both_objectives(nastool, checked_json):
