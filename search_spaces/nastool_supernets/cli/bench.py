@@ -136,7 +136,7 @@ def bench(
         **found[0].device.facts,
         "threads": threads,
         **workload.as_dict(),
-        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
     facts = {key: value for key, value in facts.items() if key not in ("runtime", "compiled")}
     if qualities:
