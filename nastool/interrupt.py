@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Self, cast
 
 _ENDING = tuple(
@@ -149,12 +149,7 @@ class Interrupt:
                     self._before[number] = signal.signal(number, self._handle)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         reset_handlers(self._before)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -177,10 +172,5 @@ class _Cutting(contextlib.AbstractContextManager[None]):
     def __enter__(self) -> None:
         self._interrupt.is_cutting = True
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._interrupt.is_cutting = False

@@ -14,6 +14,7 @@ from nastool.files.writing import filled
 from nastool_supernets.corpus.text import Source, pieces
 
 if TYPE_CHECKING:
+    import tokenizers
     from transformers import PreTrainedTokenizerFast
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -135,28 +136,12 @@ def train_tokenizer(
     import tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    def trained(size: int, first: Sequence[str]) -> tokenizers.Tokenizer:
-        documents = (text for source in sources for text in source.documents())
-        texts = (piece for document in documents for piece in pieces(document))
-        tokenizer = made({})
-        trainer = tokenizers.trainers.WordPieceTrainer(
-            vocab_size=size, special_tokens=list(first), show_progress=False
-        )
-        tokenizer.train_from_iterator((_LONG_WORD.sub(r"\g<0> ", text) for text in texts), trainer)
-        return tokenizer
-
-    def made(vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
-        model = tokenizers.models.WordPiece(vocabulary, unk_token="[UNK]")
-        tokenizer = tokenizers.Tokenizer(model)
-        tokenizer.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=lowercase)
-        tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
-        tokenizer.decoder = tokenizers.decoders.WordPiece()
-        return tokenizer
-
     # The trainer numbers the characters within words in the order of a hash table, another one in
     # every process, and equally frequent pairs go by number. Named first, they have an order.
-    within = sorted(t for t in trained(0, ()).get_vocab() if t.startswith("##"))
-    tokenizer = made(trained(vocab_size, (*SPECIAL_TOKENS, *within)).get_vocab())
+    characters = _learnt_words(sources, lowercase, 0, ())
+    within = sorted(word for word in characters if word.startswith("##"))
+    words = _learnt_words(sources, lowercase, vocab_size, (*SPECIAL_TOKENS, *within))
+    tokenizer = _word_pieces(words, lowercase)
     tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
     tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
@@ -171,3 +156,30 @@ def train_tokenizer(
         sep_token="[SEP]",
         mask_token="[MASK]",
     )
+
+
+def _word_pieces(words: dict[str, int], lowercase: bool) -> tokenizers.Tokenizer:
+    """A tokenizer like BERT's with these words by number, without special tokens."""
+    import tokenizers
+
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordPiece(words, unk_token="[UNK]"))
+    tokenizer.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=lowercase)
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = tokenizers.decoders.WordPiece()
+    return tokenizer
+
+
+def _learnt_words(
+    sources: Sequence[Source], lowercase: bool, size: int, first: Sequence[str]
+) -> dict[str, int]:
+    """What one pass over the text learns: at least all characters, after the words named first."""
+    import tokenizers
+
+    documents = (text for source in sources for text in source.documents())
+    texts = (piece for document in documents for piece in pieces(document))
+    tokenizer = _word_pieces({}, lowercase)
+    trainer = tokenizers.trainers.WordPieceTrainer(
+        vocab_size=size, special_tokens=list(first), show_progress=False
+    )
+    tokenizer.train_from_iterator((_LONG_WORD.sub(r"\g<0> ", text) for text in texts), trainer)
+    return tokenizer.get_vocab()

@@ -302,13 +302,17 @@ def test_interrupted_and_resumed_equals_one_run(tmp_path):
         ExactSearch(other).run(checkpoint=file)
 
 
-def test_a_checkpoint_without_the_earlier_front_is_gone_on_with(tmp_path):
+def begun(file):
+    """A search that was stopped after its first units, and what it kept."""
     _, grid, trees, cost = wide_instance(6)
     task = Task(from_trees(trees, grid), (Bound(integer_chain(cost)),), is_front=True)
-    file = tmp_path / "state.npz"
     ExactSearch(task, threads=1).run(checkpoint=file, should_stop=lambda: True)
     with np.load(file) as stored:
-        arrays = dict(stored)
+        return task, file, dict(stored)
+
+
+def test_a_checkpoint_without_the_earlier_front_is_gone_on_with(tmp_path):
+    task, file, arrays = begun(tmp_path / "state.npz")
     del arrays["earlier"]
     np.savez(file, **arrays)
     resumed, whole = ExactSearch(task).run(checkpoint=file), ExactSearch(task).run()
@@ -317,12 +321,7 @@ def test_a_checkpoint_without_the_earlier_front_is_gone_on_with(tmp_path):
 
 
 def test_a_checkpoint_of_another_numbering_is_refused(tmp_path):
-    _, grid, trees, cost = wide_instance(6)
-    task = Task(from_trees(trees, grid), (Bound(integer_chain(cost)),), is_front=True)
-    file = tmp_path / "state.npz"
-    ExactSearch(task, threads=1).run(checkpoint=file, should_stop=lambda: True)
-    with np.load(file) as stored:
-        arrays = dict(stored)
+    task, file, arrays = begun(tmp_path / "state.npz")
     # As where the genes were in another order: the numbers are those of other genotypes.
     arrays["front"][:, 2] = arrays["front"][::-1, 2]
     np.savez(file, **arrays)
