@@ -127,13 +127,13 @@ ONE_PLACE = {
     ),
     "tables are written as CSV": (r"\bcsv\.(writer|DictWriter)\b", {"nastool.files.tables"}),
     "libraries are quiet": (
-        r"catch_warnings|logging\.disable\(|logging\.set_verbosity", {"nastool.quiet"}
+        r"catch_warnings|logging\.disable\(|logging\.set_verbosity", {"nastool.runtime.quiet"}
     ),
     "an error of a library is one line": (
         r"str\(error\).*splitlines\(\)\[0\]", {"nastool.errors"}
     ),
     "temporary folders vanish even after a kill": (
-        r"tempfile\.(mk|Temp|Named)", {"nastool.leftovers"}
+        r"tempfile\.(mk|Temp|Named)", {"nastool.runtime.leftovers"}
     ),
     "bounds hold up to a violation of 0": (
         r"violation\([^()]*\) <= 0|violations <= 0", {"nastool.constraint", "nastool.evaluations"}
@@ -144,9 +144,9 @@ ONE_PLACE = {
     "a front is what falls": (
         r"minimum\.accumulate",
         # The best so far, of one run; and limits over a grid of two costs.
-        {"nastool.pareto", "nastool.traces", "nastool.exact.joint_sweep"},
+        {"nastool.pareto.dominance", "nastool.comparison.traces", "nastool.exact.joint_sweep"},
     ),
-    "a front has every point once": (r"unique\([^\n]*non_dominated", {"nastool.pareto"}),
+    "a front has every point once": (r"unique\([^\n]*non_dominated", {"nastool.pareto.dominance"}),
 }  # fmt: skip
 """What is done in one way, and the modules where: a second way would be mended only half."""
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nastool.arrays import Floats
-from nastool.deployment import Workload
-from nastool.devices import Device, timing_of
+from nastool.devices import Device, Workload, timing_of
 from nastool.errors import NastoolError
 from nastool.space import Genotypes, SearchSpace
 from nastool.store import Store
