@@ -120,6 +120,19 @@ def test_no_module_leads_back_to_itself():
     assert not left, f"in circles, or above one: {sorted(left)}"
 
 
+@pytest.mark.parametrize("package", ["nastool", "nastool_supernets"])
+def test_the_map_names_every_room(package):
+    rooms = {
+        f"{entry.name}/" if entry.is_dir() else entry.name
+        for entry in (SHELVES[package] / package).iterdir()
+        if not entry.name.startswith("_") and (entry.is_dir() or entry.suffix == ".py")
+    }
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    section = page.split(f"## Rooms of `{package}`")[1].split("\n## ")[0]
+    cells = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    assert set(re.findall(r"`([^`]+)`", "".join(cells))) == rooms
+
+
 ONE_PLACE = {
     "files and folders give way whole": (
         r"\.rename\(|\bos\.(replace|rename)\(|shutil\.move|\.replace\([^()'\",=]+\)",

@@ -242,7 +242,7 @@ def _seconds_a_shape(
 
     import numpy as np
 
-    from nastool.store.measurements import known_values
+    from nastool.store.ledger import known_values
     from nastool.verification.verification import measure
 
     problem, seconds = contest.problem, 0.0

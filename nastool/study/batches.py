@@ -122,7 +122,7 @@ class BatchEvaluator:
     ) -> Iterator[int]:
         """Fill in values (n,) of a slow objective, yielding how many first rows are known."""
         if self._store is not None:
-            from nastool.store.measurements import known_values
+            from nastool.store.ledger import known_values
 
             known = known_values(self._store, self._problem.space, objective, genotypes)
             values[:] = np.where(np.isnan(values), known, values)
@@ -161,7 +161,7 @@ class BatchEvaluator:
     ) -> None:
         """Keep what has come, in whatever order it came."""
         if self._store is not None and unsaved:
-            from nastool.store.measurements import keep_values
+            from nastool.store.ledger import keep_values
 
             rows = np.concatenate(unsaved)
             space = self._problem.space

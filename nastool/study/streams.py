@@ -126,7 +126,7 @@ class Stream(BatchEvaluator):
     def _known(self, metric: Objective, genotypes: Genotypes) -> NDArray[np.float64]:
         if self._store is None:
             return np.full(len(genotypes), np.nan)
-        from nastool.store.measurements import known_values
+        from nastool.store.ledger import known_values
 
         return known_values(self._store, self._problem.space, metric, genotypes)
 

@@ -22,7 +22,7 @@ from nastool.predictors.trust import trust
 from nastool.problem import Problem
 from nastool.results import Result
 from nastool.space import Genotypes, SearchSpace
-from nastool.store.measurements import keep_values, known_values
+from nastool.store.ledger import keep_values, known_values
 
 if TYPE_CHECKING:
     from nastool.store import Store

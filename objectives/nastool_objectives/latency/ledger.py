@@ -13,7 +13,7 @@ from nastool.devices import Device, Workload, timing_of
 from nastool.errors import NastoolError
 from nastool.space import Genotypes, SearchSpace
 from nastool.store import Store
-from nastool.store.measurements import quantity_of
+from nastool.store.ledger import quantity_of
 from nastool_objectives.latency.campaign import Plan, Visit, latencies_of
 from nastool_objectives.latency.known import WITNESSES, Known
 from nastool_objectives.latency.quantities import (
