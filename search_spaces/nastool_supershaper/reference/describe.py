@@ -24,7 +24,8 @@ from nastool_supershaper.families import published_shapes
 _TABLE = "perplexity.csv.gz"
 _OTHERS = {
     "perplexity_news.csv.gz": "on held-out news, a text of another kind",
-    "second_net.csv.gz": "in a second net",
+    "first_net.csv.gz": "in the first of its two nets",
+    "second_net.csv.gz": "in the second",
     "third_net.csv": "in a third net",
     "seventh_net.csv.gz": "in a seventh net, the best language model",
 }
