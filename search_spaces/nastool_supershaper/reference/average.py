@@ -2,8 +2,8 @@
 
     python average.py SPACE TABLE TABLE ... --output TABLE
 
-That is exp of the mean loss of nets that were trained apart, on the same masked tokens. What one run
-has by chance the others have not, as with several seeds.
+That is exp of the mean loss of nets that were trained apart, on the same masked tokens. What one
+run has by chance the others have not, as with several seeds.
 """
 
 from __future__ import annotations
@@ -34,12 +34,10 @@ def main(space_name: str, tables: tuple[Path, ...], output: Path) -> None:
     space = load_space(space_name)
     cards = [read_json_object(_card(table)) for table in tables]
     for name in ALIKE:
-        if len({json.dumps(card.get(name)) for card in cards}) > 1:
+        said = [f"{card.get(name)!r} of {table}" for table, card in zip(tables, cards, strict=True)]
+        if any(card.get(name) != cards[0].get(name) for card in cards):
             raise InvalidInputError(
-                f"nets must be measured alike to be averaged, but {name} differs: "
-                + ", ".join(
-                    f"{card.get(name)!r} of {t}" for t, card in zip(tables, cards, strict=True)
-                )
+                f"nets must be measured alike, but {name} is not: {', '.join(said)}"
             )
     values = [read_table(table, space) for table in tables]
     shapes = set.intersection(*map(set, values))
