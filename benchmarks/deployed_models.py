@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel
 
-from nastool.deployment import Deployment, Workload
+from nastool.devices import Deployment, Workload
 from nastool.plugins import load_device, load_space
 from nastool_objectives.latency import system
 

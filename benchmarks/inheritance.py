@@ -28,9 +28,8 @@ from rich.progress import track
 from rich.table import Table
 from scipy.stats import kendalltau, spearmanr
 
-from nastool.chain import ChainBudget
 from nastool.cli.output import wide_console
-from nastool.space import Architecture
+from nastool.space import Architecture, ChainBudget
 from nastool_supernets.corpus.corpus import Corpus, fixed_masks, load_corpus
 from nastool_supernets.family import net_of
 from nastool_supernets.measuring.perplexities import perplexities

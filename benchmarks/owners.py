@@ -210,8 +210,7 @@ def _contents(folder: Path) -> dict[str, bytes]:
 
 def campaigns(folder: Path, rounds: int, rng: random.Random) -> Count:
     """The same campaign, twice at once, on a device that answers at once."""
-    from nastool.deployment import Workload
-    from nastool.devices import Device, Timing
+    from nastool.devices import Device, Timing, Workload
     from nastool.plugins import load_space
     from nastool_objectives.latency.campaign import Plan, run
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel
 
-from nastool.deployment import Deployment, Workload
+from nastool.devices import Deployment, Workload
 from nastool.plugins import load_space
 from nastool_objectives.latency import system
 from nastool_objectives.latency.export import export_onnx, quantise

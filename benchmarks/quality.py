@@ -25,11 +25,11 @@ from nastool import open_store, parse_constraint
 from nastool.cli.progress import ProgressBar
 from nastool.cli.truth import beside, prove_front
 from nastool.comparison import Comparison
-from nastool.contest_workers import run_in_processes
-from nastool.contests import Contest
+from nastool.comparison.contests import Contest
+from nastool.comparison.workers import run_in_processes
 from nastool.files.tables import csv_text
 from nastool.files.writing import write_whole
-from nastool.indicators import Summary
+from nastool.pareto.indicators import Summary
 
 STRATEGIES = (
     "random",

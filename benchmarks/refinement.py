@@ -26,11 +26,11 @@ from nastool.predictors.fitting import fit_table
 from nastool.predictors.tables import Measurements
 from nastool.problem import Problem
 from nastool.recipes.problems import make_problem
-from nastool.refinement import refine
 from nastool.results import Result
 from nastool.space import Genotypes
 from nastool.strategies.evolution import Evolution
 from nastool.study import Study
+from nastool.verification import refine
 
 
 class Bench:

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from exact_search import Predicted, fitted
 
+from nastool.comparison.contests import parse_entrant
 from nastool.constraint import Constraint
-from nastool.contests import parse_entrant
 from nastool.exact.prove import prove
 from nastool.exact.regret import front_regret
 from nastool.plugins import load_objective

@@ -31,9 +31,9 @@ from numpy.typing import NDArray
 
 from nastool import Problem, Study, load_objective, load_space, load_strategy
 from nastool.errors import NastoolError
-from nastool.indicators import holm, p_value
 from nastool.integrations.optuna import NastoolSampler
 from nastool.objective import Kind, Objective, Provenance
+from nastool.pareto.indicators import holm, p_value
 
 Shapes = NDArray[np.int64]
 

@@ -28,12 +28,12 @@ from typing import Any
 import numpy as np
 from store_contention import _postgresql, _sqlite
 
-from nastool.keeping import Keeper
 from nastool.objective import Kind, Objective, Provenance
 from nastool.problem import Problem
 from nastool.store import open_store
-from nastool.store.measurements import known_values
+from nastool.store.ledger import known_values
 from nastool.study import Study, load_result
+from nastool.study.keeping import Keeper
 from nastool.testing import Layered
 
 

@@ -30,8 +30,7 @@ from nastool import pareto
 from nastool.cli.cost import duration
 from nastool.cli.progress import ProgressBar
 from nastool.constraint import Constraint
-from nastool.deployment import Workload
-from nastool.devices import timing_of
+from nastool.devices import Workload, timing_of
 from nastool.files.reading import is_file, read_json_object
 from nastool.files.writing import owned, write_whole
 from nastool.plugins import load_device

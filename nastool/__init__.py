@@ -9,7 +9,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nastool.chain import ChainBudget, ChainCost
     from nastool.constraint import Constraint, parse_constraint
     from nastool.errors import (
         InfeasibleError,
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
     from nastool.problem import CostObjective, Problem
     from nastool.recipes.study_recipe import StudyRecipe
     from nastool.results import Result
-    from nastool.searching import search
-    from nastool.space import Gene, SearchSpace
+    from nastool.searching.search import search
+    from nastool.space import ChainBudget, ChainCost, Gene, SearchSpace
     from nastool.store.base import Store, open_store
     from nastool.strategies.base import Strategy
     from nastool.study import Study
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "nastool.chain": ("ChainBudget", "ChainCost"),
     "nastool.constraint": ("Constraint", "parse_constraint"),
     "nastool.errors": (
         "InfeasibleError",
@@ -50,8 +48,8 @@ _HOMES = {
     "nastool.problem": ("CostObjective", "Problem"),
     "nastool.recipes.study_recipe": ("StudyRecipe",),
     "nastool.results": ("Result",),
-    "nastool.searching": ("search",),
-    "nastool.space": ("Gene", "SearchSpace"),
+    "nastool.searching.search": ("search",),
+    "nastool.space": ("ChainBudget", "ChainCost", "Gene", "SearchSpace"),
     "nastool.store.base": ("Store", "open_store"),
     "nastool.strategies.base": ("Strategy",),
     "nastool.study": ("Study",),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 
-from nastool.interrupt import INTERRUPTED, leave, set_handlers
+from nastool.runtime.interrupt import INTERRUPTED, leave, set_handlers
 
 
 def run() -> None:

@@ -23,7 +23,7 @@ from typing import TypeVar
 
 from nastool.errors import InvalidInputError, naming, nearest
 from nastool.files.reading import is_file, reading
-from nastool.quiet import quiet
+from nastool.runtime.quiet import quiet
 
 SEARCH_SPACES = "nastool.search_spaces"
 OBJECTIVES = "nastool.objectives"

@@ -120,6 +120,19 @@ def test_no_module_leads_back_to_itself():
     assert not left, f"in circles, or above one: {sorted(left)}"
 
 
+@pytest.mark.parametrize("package", ["nastool", "nastool_supernets"])
+def test_the_map_names_every_room(package):
+    rooms = {
+        f"{entry.name}/" if entry.is_dir() else entry.name
+        for entry in (SHELVES[package] / package).iterdir()
+        if not entry.name.startswith("_") and (entry.is_dir() or entry.suffix == ".py")
+    }
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    section = page.split(f"## Rooms of `{package}`")[1].split("\n## ")[0]
+    cells = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    assert set(re.findall(r"`([^`]+)`", "".join(cells))) == rooms
+
+
 ONE_PLACE = {
     "files and folders give way whole": (
         r"\.rename\(|\bos\.(replace|rename)\(|shutil\.move|\.replace\([^()'\",=]+\)",
@@ -127,13 +140,13 @@ ONE_PLACE = {
     ),
     "tables are written as CSV": (r"\bcsv\.(writer|DictWriter)\b", {"nastool.files.tables"}),
     "libraries are quiet": (
-        r"catch_warnings|logging\.disable\(|logging\.set_verbosity", {"nastool.quiet"}
+        r"catch_warnings|logging\.disable\(|logging\.set_verbosity", {"nastool.runtime.quiet"}
     ),
     "an error of a library is one line": (
         r"str\(error\).*splitlines\(\)\[0\]", {"nastool.errors"}
     ),
     "temporary folders vanish even after a kill": (
-        r"tempfile\.(mk|Temp|Named)", {"nastool.leftovers"}
+        r"tempfile\.(mk|Temp|Named)", {"nastool.runtime.leftovers"}
     ),
     "bounds hold up to a violation of 0": (
         r"violation\([^()]*\) <= 0|violations <= 0", {"nastool.constraint", "nastool.evaluations"}
@@ -144,9 +157,9 @@ ONE_PLACE = {
     "a front is what falls": (
         r"minimum\.accumulate",
         # The best so far, of one run; and limits over a grid of two costs.
-        {"nastool.pareto", "nastool.traces", "nastool.exact.joint_sweep"},
+        {"nastool.pareto.dominance", "nastool.comparison.traces", "nastool.exact.joint_sweep"},
     ),
-    "a front has every point once": (r"unique\([^\n]*non_dominated", {"nastool.pareto"}),
+    "a front has every point once": (r"unique\([^\n]*non_dominated", {"nastool.pareto.dominance"}),
 }  # fmt: skip
 """What is done in one way, and the modules where: a second way would be mended only half."""
 

@@ -32,7 +32,7 @@ from nastool.errors import NastoolError, StoreError
 if TYPE_CHECKING:
     from nastool.cli.output import Destination, Formats
     from nastool.comparison import Comparison
-    from nastool.contests import Contest
+    from nastool.comparison.contests import Contest
     from nastool.executors import Executor
     from nastool.objective import Objective
     from nastool.store import Store
@@ -144,10 +144,10 @@ def compare(
 ) -> None:
     """Compare strategies over several seeds."""
     from nastool.cli.output import Destination
-    from nastool.contests import Contest, parse_limit
+    from nastool.comparison.contests import Contest, parse_limit
     from nastool.errors import InvalidInputError
     from nastool.recipes.problems import default_objectives
-    from nastool.stopping import Ending
+    from nastool.study import Ending
 
     destination = Destination(output_format, None, output, plot, everything)
     if jobs > 1 and storage == "none":
@@ -242,8 +242,8 @@ def _seconds_a_shape(
 
     import numpy as np
 
-    from nastool.store.measurements import known_values
-    from nastool.verification import measure
+    from nastool.store.ledger import known_values
+    from nastool.verification.verification import measure
 
     problem, seconds = contest.problem, 0.0
     strategy = contest.entrants[0](problem, 0)
@@ -364,7 +364,7 @@ def _run_here(contest: Contest, store: Store | None, executor: Executor | None) 
 
 def _run_in_processes(contest: Contest, storage: str, jobs: int) -> None:
     from nastool.cli.progress import ProgressBar
-    from nastool.contest_workers import run_in_processes
+    from nastool.comparison.workers import run_in_processes
 
     total = _total(contest)
     with ProgressBar(f"comparing, {jobs} runs at a time") as bar:

@@ -50,7 +50,7 @@ class Executing:
 
 def how_it_went(description: Mapping[str, Any]) -> dict[str, str]:
     """What to say of how a study went, from its description: where it began, and by which order."""
-    from nastool.reopening import ASYNCHRONOUS, HALVED, KNOWN
+    from nastool.study.reopening import ASYNCHRONOUS, HALVED, KNOWN
 
     said = {}
     if KNOWN in description:

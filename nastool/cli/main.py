@@ -18,7 +18,7 @@ from nastool.cli.streams import BROKEN_PIPE, OUTPUT, give_up_output, standard_st
 # Not nastool.plugins: the help page should not wait for numpy.
 from nastool.discovery import COMMANDS, available, find
 from nastool.errors import InvalidInputError, NastoolError, first_line, nearest
-from nastool.interrupt import INTERRUPTED, signals_interrupt, unraised_interrupts
+from nastool.runtime.interrupt import INTERRUPTED, signals_interrupt, unraised_interrupts
 
 _LONGEST = 1_000
 """Characters of a word in a message: what was pasted by mistake must not bury what is wrong."""

@@ -41,7 +41,7 @@ class Measuring:
             InvalidInputError: Nothing is predicted, nothing can be measured, a text is wrong, or
                 nothing that measures has a setting.
         """
-        from nastool.measurers import measurers
+        from nastool.verification.measurers import measurers
 
         given: dict[str, str] = {}
         for text in self.texts:

@@ -116,7 +116,7 @@ class Destination:
             verification: What the store knows of measurements of its front.
             clouds: Further points for the figure of the front.
         """
-        from nastool.verification import holds, verification_status
+        from nastool.verification.verification import holds, verification_status
 
         if status := verification_status(result, verification):
             facts = {**facts, "verified": status}

@@ -8,16 +8,15 @@ import click
 
 from nastool.cli.progress import ProgressBar
 from nastool.cli.tracking import Tracking
-from nastool.comparison import runs_of
+from nastool.comparison.comparison import runs_of
 from nastool.errors import InvalidInputError
 from nastool.executors import Executor
 from nastool.problem import Problem
 from nastool.recipes.study_recipe import StudyRecipe
 from nastool.results import Result
-from nastool.stopping import NO_END, Ending
 from nastool.store import open_store
 from nastool.store.urls import showable
-from nastool.study import Study
+from nastool.study import NO_END, Ending, Study
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from nastool.exact.certificate import Certificate
     from nastool.problem import Problem
     from nastool.results import Result
-    from nastool.stopping import Proven
     from nastool.strategies.base import Strategy
     from nastool.strategies.exact import Exact
+    from nastool.study import Proven
 
 _STEPS = 1000
 
@@ -73,7 +73,7 @@ def proven_best(problem: Problem) -> Proven:
     """
     from nastool.cli.progress import ProgressBar
     from nastool.errors import InvalidInputError
-    from nastool.stopping import Proven
+    from nastool.study import Proven
 
     with ProgressBar("proving") as bar:
         try:

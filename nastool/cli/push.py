@@ -24,6 +24,6 @@ def push(what: str, repository: str, private: bool, storage: str) -> None:
     WHAT is the folder of a predictor, a supernet, a shape or a device, or the name of a study.
     hf://USER/NAME then names it wherever a folder, or a store (--storage), may be named.
     """
-    from nastool.publishing import publish
+    from nastool.integrations.publishing import publish
 
     click.echo(publish(what, repository, private=private, store=storage))

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from nastool.executors import Executor
     from nastool.objective import Objective
     from nastool.problem import Problem
-    from nastool.refinement import Refinement, Round, Search
     from nastool.results import Result
+    from nastool.verification.refinement import Refinement, Round, Search
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -76,7 +76,7 @@ class Refining:
             InvalidInputError: The folder keeps the predictors of another search.
         """
         from nastool.cli.progress import ProgressBar
-        from nastool.refinement import refine
+        from nastool.verification import refine
 
         measured = {name: objective.fingerprint for name, objective in objectives.items()}
         content = json.dumps([searched, measured, self.shapes, storage], sort_keys=True)

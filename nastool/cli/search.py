@@ -157,9 +157,8 @@ def search(
     from nastool.cli.proofs import cut_short, is_proven, prove_first, proven_best
     from nastool.recipes.settings import read_pairs
     from nastool.recipes.study_recipe import StudyRecipe
-    from nastool.stopping import Ending
     from nastool.store.urls import showable
-    from nastool.study import Study
+    from nastool.study import Ending, Study
 
     destination = Destination(output_format, limit, output, plot, everything, corrected=corrected)
     recipe = StudyRecipe(
@@ -260,7 +259,7 @@ def _check_halvable(
 def _halved(plan: Plan) -> tuple[Study, Result]:
     """Search at the first step of the fidelity, take what may be on the front on to the last."""
     from nastool.cli.progress import ProgressBar
-    from nastool.halving import halve
+    from nastool.searching.halving import halve
 
     def search(recipe: StudyRecipe) -> tuple[Study, Result]:
         first = replace(plan, recipe=recipe)

@@ -58,7 +58,7 @@ def show(
     STUDY is a name that 'nastool studies' lists.
     """
     from nastool.cli.output import Destination
-    from nastool.comparison import runs_of
+    from nastool.comparison.comparison import runs_of
     from nastool.errors import InvalidInputError
     from nastool.recipes.study_recipe import stored_problem
     from nastool.store import open_store

@@ -17,10 +17,9 @@ from nastool.cli.pages import help_page
 from nastool.files.documents import json_document
 
 if TYPE_CHECKING:
-    from nastool.chain import Count
     from nastool.constraint import Constraint
     from nastool.problem import Problem
-    from nastool.space import SearchSpace
+    from nastool.space import Count, SearchSpace
 
 _DRAWS = 200_000
 """Draws that estimate how many shapes meet bounds on several costs at once."""
@@ -87,11 +86,10 @@ def count_feasible(space: SearchSpace, constraints: tuple[Constraint, ...]) -> F
     """
     import numpy as np
 
-    from nastool.branches import budget
-    from nastool.chain import Count
     from nastool.constraint import limits
     from nastool.errors import InvalidInputError
     from nastool.problem import CostObjective, Problem
+    from nastool.space import Count, budget
 
     for constraint in constraints:
         if constraint.metric not in space.costs:
@@ -129,8 +127,8 @@ def _by_forms(space: SearchSpace, problem: Problem) -> Feasible:
     """
     import numpy as np
 
-    from nastool.chain import Count
     from nastool.errors import InvalidInputError
+    from nastool.space import Count
 
     if not space.count.is_exact:
         raise InvalidInputError(

@@ -101,8 +101,8 @@ def sweep(
     from nastool.recipes.problems import default_objectives
     from nastool.recipes.settings import read_pairs
     from nastool.recipes.study_recipe import StudyRecipe
-    from nastool.stopping import Ending
-    from nastool.sweeps import Sweep, read_limits
+    from nastool.searching.sweeps import Sweep, read_limits
+    from nastool.study import Ending
 
     destination = Destination(output_format, None, output, plot)
     destination.check_cloud(cloud)

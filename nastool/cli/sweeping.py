@@ -21,9 +21,9 @@ from nastool.files.tables import csv_of, json_record
 from nastool.plots.front import Cloud
 from nastool.recipes.study_recipe import StudyRecipe
 from nastool.results import Result, describe_metrics
-from nastool.stopping import NO_END, Ending
+from nastool.searching.sweeps import Found, Sweep, check_found, columns, worth_of
 from nastool.store.urls import showable
-from nastool.sweeps import Found, Sweep, check_found, columns, worth_of
+from nastool.study import NO_END, Ending
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

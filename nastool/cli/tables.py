@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from nastool import pareto
 from nastool.constraint import format_quantity
 from nastool.errors import NastoolError
+from nastool.predictors.trust import Trust, rounded
 from nastool.problem import Problem
 from nastool.results import STOP_MESSAGES, Result, failed_note
 from nastool.space import Genotypes
-from nastool.trust import Trust, rounded
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -7,7 +7,7 @@ import click
 from nastool.cli import completion
 from nastool.cli.options import Name, count, plugin_option, storage_option
 from nastool.cli.pages import help_page
-from nastool.quiet import quiet
+from nastool.runtime.quiet import quiet
 
 
 @help_page(

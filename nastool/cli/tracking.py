@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from nastool.errors import one_line
-from nastool.trackers import TRACKERS
+from nastool.integrations.trackers import TRACKERS
 
 if TYPE_CHECKING:
     from nastool.comparison import Comparison
+    from nastool.integrations.trackers import Tracker
     from nastool.study import Progress, Study
-    from nastool.trackers import Tracker
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -58,7 +58,7 @@ class Tracking:
             yield
             return
         from nastool.files.writing import writing
-        from nastool.trackers import open_trackers
+        from nastool.integrations.trackers import open_trackers
 
         folder = _FOLDER / name.replace("/", "-")
         with writing(folder):

@@ -9,7 +9,7 @@ from nastool.comparison import Comparison
 from nastool.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from nastool.contests import Contest
+    from nastool.comparison.contests import Contest
     from nastool.problem import Problem
     from nastool.results import Result
     from nastool.store import Store

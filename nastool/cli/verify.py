@@ -73,7 +73,7 @@ def _print(found: Verification, study: str) -> None:
 
     from nastool.cli.output import print_whole
     from nastool.constraint import format_quantity
-    from nastool.trust import trust
+    from nastool.predictors.trust import trust
 
     problem = found.result.problem
     values = found.result.values(found.genotypes)

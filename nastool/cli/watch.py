@@ -92,7 +92,7 @@ def _look(what: str, storage: str) -> Callable[[], Watched]:
         InvalidInputError: There is neither, or nobody knows what lies in the folder.
         StoreError: The store cannot be read.
     """
-    from nastool.comparison import runs_of
+    from nastool.comparison.comparison import runs_of
     from nastool.errors import InvalidInputError, StoreError
     from nastool.files.reading import is_folder
     from nastool.plots.progress import watched_study

@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.arrays import Int
-from nastool.chain import ChainCost
 from nastool.exact.chains import IntegerChain
 from nastool.exact.plan import INFINITE, Plan, lowest, make_plan
 from nastool.exact.tables import make_scratch
 from nastool.exact.task import Task
-from nastool.space import Genotypes
+from nastool.space import ChainCost, Genotypes
 
 
 class ChainSweep:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.arrays import Int
-from nastool.chain import ChainCost
+from nastool.space import ChainCost
 
 _TOTAL_BITS = 40
 """Precision of costs that are no whole numbers."""

@@ -11,8 +11,6 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool.branches import Branching, ConditionalCost
-from nastool.chain import ChainCost
 from nastool.constraint import Constraint, limits
 from nastool.errors import InvalidInputError
 from nastool.exact.boxes import BoxSum, add, from_tables, from_trees, restrict
@@ -27,7 +25,7 @@ from nastool.predictors.ensemble import Ensemble
 from nastool.predictors.linear import Additive
 from nastool.predictors.separable import Separable
 from nastool.problem import CostObjective, Problem
-from nastool.space import Genotypes, SearchSpace
+from nastool.space import Branching, ChainCost, ConditionalCost, Genotypes, SearchSpace
 
 Predict = Callable[[Genotypes], NDArray[np.float64]]
 Evaluate = Callable[[Genotypes], NDArray[Any]]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numba
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +9,7 @@ from numpy.typing import NDArray
 from nastool.arrays import Int
 from nastool.exact.bounding import NO_BETTER, NOTHING, OPEN, switch
 from nastool.exact.kernels import FULL, exchange_corners, insert, sum_row
-
-if TYPE_CHECKING:
-    from nastool.exact.joint_sweep import JointTables
+from nastool.exact.tables import JointTables
 
 
 @numba.njit(cache=True, nogil=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from nastool.exact.plan import (
     padded_length,
 )
 from nastool.exact.states import build_states
+from nastool.exact.tables import JointTables
 from nastool.exact.task import JointTask
 from nastool.space import Genotypes
 
@@ -38,36 +39,6 @@ ANYTHING = 1 << 62
 """Larger than any weighted sum."""
 
 _NOTHING = np.zeros(0, np.int64), np.zeros(0, np.int64)
-
-
-class JointTables(NamedTuple):
-    """What the compiled sweep reads; `nastool.exact.tables.Tables` says what has a name there."""
-
-    outer: Int
-    sizes: Int
-    all_sizes: Int
-    below: Int
-    roots: NDArray[np.int32]
-    following: NDArray[np.int32]
-    first_state: Int
-    bounds: Int
-    effects: Int
-    first_effect: Int
-    open_genes: Int
-    begin: Int
-    cells: NDArray[np.int32]
-    rows: NDArray[np.int32]
-    corners: Int
-    extents: Int
-    n_lanes: int
-    padded: int  # largest number of choices, up to whole vector registers
-    trees: Int  # (functions + 1,) where the trees of each function begin
-    uppers: Int  # (functions,)
-    weights: Int  # (windows, 2): of the first two functions
-    others: Int  # (windows, 2): of the third and the second function
-    base: int  # below every value of the second function that is allowed
-    width: int  # of a window of the second function, as a power of two
-    step: int  # of an interval of `stairs`, as a power of two
 
 
 class JointSweep:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from nastool.branches import Branching
 from nastool.constraint import Constraint
 from nastool.exact.certificate import Certificate
 from nastool.exact.dynamic import solve_chain
@@ -19,7 +18,7 @@ from nastool.exact.search import MEMORY, ExactSearch, Progress
 from nastool.exact.separable import SeparableTask, solve_separable
 from nastool.exact.task import ChainTask, Outcome, Task, on_front
 from nastool.problem import Problem
-from nastool.space import Genotypes
+from nastool.space import Branching, Genotypes
 
 
 @dataclass(frozen=True, eq=False)

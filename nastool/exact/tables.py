@@ -1,4 +1,4 @@
-"""What the compiled sweep over one box sum and chain costs looks up."""
+"""What the compiled sweeps look up: over one box sum and chain costs, over several box sums."""
 
 from __future__ import annotations
 
@@ -122,3 +122,33 @@ def make_scratch(tables: Tables) -> Scratch:
         exact=np.zeros(lanes, np.int64),
         cell_cost=np.zeros((costs, cells), np.int64),
     )
+
+
+class JointTables(NamedTuple):
+    """What the compiled joint sweep reads; `Tables` says what has a name there."""
+
+    outer: Int
+    sizes: Int
+    all_sizes: Int
+    below: Int
+    roots: NDArray[np.int32]
+    following: NDArray[np.int32]
+    first_state: Int
+    bounds: Int
+    effects: Int
+    first_effect: Int
+    open_genes: Int
+    begin: Int
+    cells: NDArray[np.int32]
+    rows: NDArray[np.int32]
+    corners: Int
+    extents: Int
+    n_lanes: int
+    padded: int  # largest number of choices, up to whole vector registers
+    trees: Int  # (functions + 1,) where the trees of each function begin
+    uppers: Int  # (functions,)
+    weights: Int  # (windows, 2): of the first two functions
+    others: Int  # (windows, 2): of the third and the second function
+    base: int  # below every value of the second function that is allowed
+    width: int  # of a window of the second function, as a power of two
+    step: int  # of an interval of `stairs`, as a power of two

@@ -13,7 +13,7 @@ from typing import Any
 
 from nastool.errors import InvalidInputError
 from nastool.executors.base import Executor, at_least_one
-from nastool.leftovers import workers_begin
+from nastool.runtime.leftovers import workers_begin
 
 _LOOK = 0.5
 """Seconds between two looks of a worker whether its parent is there."""

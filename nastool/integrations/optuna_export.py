@@ -20,8 +20,8 @@ from nastool.errors import InvalidInputError, NastoolError, first_line
 from nastool.files.reading import is_file
 from nastool.integrations.optuna_tables import Tables
 from nastool.problem import Problem
-from nastool.quiet import quiet
 from nastool.results import Result
+from nastool.runtime.quiet import quiet
 from nastool.space import Gene
 from nastool.store import urls
 

@@ -18,10 +18,9 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from nastool.chain import ChainCost
 from nastool.constraint import Constraint
 from nastool.errors import InvalidInputError
-from nastool.space import Gene, SearchSpace
+from nastool.space import ChainCost, Gene, SearchSpace
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial

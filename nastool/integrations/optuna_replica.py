@@ -14,15 +14,14 @@ import optuna
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 
-from nastool.chain import ChainBudget
 from nastool.constraint import Constraint
 from nastool.errors import InvalidInputError
 from nastool.evaluations import Evaluations, summed
 from nastool.integrations.optuna_parameters import Parameters
 from nastool.objective import Direction, Kind, Objective, Provenance
 from nastool.problem import Problem
-from nastool.quiet import quiet
-from nastool.space import Genotypes
+from nastool.runtime.quiet import quiet
+from nastool.space import ChainBudget, Genotypes
 from nastool.store.encoding import decode_state, encode_state
 from nastool.strategies.base import Strategy
 

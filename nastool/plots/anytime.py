@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nastool.comparison import Comparison
-from nastool.indicators import Axis, Values, median_interval
+from nastool.pareto.indicators import Axis, Values, median_interval
 from nastool.plots.axes import TEMPLATE, plotly
 from nastool.plots.front import PALETTE, translucent
 from nastool.plots.standings import CONFIDENCE, basis, label, spoken_interval

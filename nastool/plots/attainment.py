@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nastool.comparison import Comparison
-from nastool.indicators import Values
+from nastool.pareto.indicators import Values
 from nastool.plots.axes import TEMPLATE, Axis, axis_of, plotly, sources
 from nastool.plots.front import PALETTE, translucent
 

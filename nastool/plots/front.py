@@ -21,9 +21,9 @@ from nastool.plots.axes import (
     plotly,
     sources,
 )
+from nastool.predictors.trust import Trust, is_predicted, trust
 from nastool.problem import Problem
 from nastool.space import Genotypes
-from nastool.trust import Trust, is_predicted, trust
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.comparison import Comparison
-from nastool.indicators import Values
+from nastool.pareto.indicators import Values
 from nastool.plots.axes import TEMPLATE, Axis, axis_of, plotly
 from nastool.plots.front import PALETTE, front_data
 from nastool.plots.objectives import objectives_panels
@@ -19,7 +19,7 @@ from nastool.plots.page import Cell, Head, Member, Panel, Section, Table, Text, 
 from nastool.plots.report import front_panel, head_of, members, members_table, shapes_panel
 from nastool.results import STOP_MESSAGES, Result
 from nastool.space import Genotypes, SearchSpace
-from nastool.stopping import last_gain
+from nastool.study import last_gain
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -15,9 +15,9 @@ from nastool.plots.front import Cloud, FrontData, Outcome, draw_front, front_dat
 from nastool.plots.objectives import objectives_panels
 from nastool.plots.page import Cell, Head, Member, Panel, Section, Table, document
 from nastool.plots.shapes import draw_shapes, shapes_data
+from nastool.predictors.trust import Trust, is_predicted, trust
 from nastool.problem import Problem
 from nastool.space import Genotypes
-from nastool.trust import Trust, is_predicted, trust
 
 TABLE_ROWS = 500
 """Rows of the table for each study; a longer front is thinned evenly."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from nastool.comparison import Comparison
 from nastool.constraint import format_quantity
-from nastool.indicators import Indicator, PairTest, Summary, median_interval
+from nastool.pareto.indicators import Indicator, PairTest, Summary, median_interval
 from nastool.results import Result
 
 CONFIDENCE = 0.95

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from nastool.arrays import Floats
 from nastool.errors import InvalidInputError
-from nastool.trust import COVERAGE
+from nastool.predictors.trust import COVERAGE
 
 _KNOTS = 25
 """Predicted values, at most, at which a half-width is known; between them it is interpolated."""

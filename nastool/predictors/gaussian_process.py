@@ -11,7 +11,7 @@ from nastool.arrays import Floats
 from nastool.errors import InvalidInputError, MissingDependencyError
 from nastool.predictors.base import Prediction, Predictor, check_training_data
 from nastool.predictors.linear import MODEL, physical
-from nastool.quiet import quiet
+from nastool.runtime.quiet import quiet
 
 
 @dataclass(frozen=True, eq=False)

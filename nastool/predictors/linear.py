@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nastool.arrays import Floats
-from nastool.chain import ChainCost
 from nastool.errors import InvalidInputError
 from nastool.predictors.base import GridForm, Prediction, Predictor, check_training_data
 from nastool.predictors.ridge import Ridge, fit_ridge
+from nastool.space import ChainCost
 
 MODEL = "model.npz"
 

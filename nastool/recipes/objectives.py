@@ -11,9 +11,9 @@ from typing import Any
 from nastool.discovery import load_file, loaded_files
 from nastool.errors import InvalidInputError
 from nastool.files.reading import is_file, is_folder, read_text
-from nastool.leftovers import kept_folder
 from nastool.objective import Objective
 from nastool.plugins import load_objective, load_space, made_from
+from nastool.runtime.leftovers import kept_folder
 from nastool.space import SearchSpace
 
 

@@ -70,7 +70,8 @@ class StudyRecipe:
         plugins: Python files that register what is named here.
         known: Table or study whose evaluations the study begins with; nothing where empty.
         fidelity: Steps of an objective's setting, such as ``blocks=16,64,256``: what is searched on
-            the first, and may be on the front, is evaluated on the next; see `nastool.halving`.
+            the first, and may be on the front, is evaluated on the next, as in
+            `nastool.searching.halving`.
 
     Raises:
         InvalidInputError: A value of the wrong type, or a malformed bound.

@@ -9,7 +9,7 @@ from typing import Any
 
 from nastool.errors import InvalidInputError, MissingDependencyError, nearest
 from nastool.problem import Problem
-from nastool.quiet import quiet
+from nastool.runtime.quiet import quiet
 from nastool.strategies.trials import TrialStrategy
 
 SAMPLERS = ("TPESampler", "GPSampler", "RandomSampler")

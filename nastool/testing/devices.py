@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from nastool.deployment import Deployment
-from nastool.devices import Device, Timing
+from nastool.devices import Deployment, Device, Timing
 from nastool.testing.surroundings import global_generators_kept
 
 _PAUSE, _LONGEST_PAUSE = 0.02, 1.0

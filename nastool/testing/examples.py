@@ -8,12 +8,10 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool.branches import Branch, ConditionalCost
-from nastool.chain import ChainCost
 from nastool.constraint import Constraint
 from nastool.objective import Direction, Kind, Objective, Provenance
 from nastool.problem import Problem
-from nastool.space import Gene, Genotypes, SearchSpace
+from nastool.space import Branch, ChainCost, ConditionalCost, Gene, Genotypes, SearchSpace
 
 
 class Widths(SearchSpace):

@@ -13,9 +13,9 @@ import pytest
 from nastool.arrays import Floats
 from nastool.choices import check_name
 from nastool.errors import InvalidInputError
-from nastool.leftovers import temporary_folder
 from nastool.objective import read_only
 from nastool.predictors.base import CARD, Prediction, Predictor
+from nastool.runtime.leftovers import temporary_folder
 from nastool.testing.surroundings import global_generators_kept
 
 _WIDTHS = np.array([1.0, 2.0, 3.0, 5.0, 8.0])

@@ -12,14 +12,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from nastool.branches import budget
-from nastool.chain import ChainCost
 from nastool.choices import check_name
 from nastool.constraint import Constraint
 from nastool.errors import InvalidInputError
 from nastool.objective import read_only
 from nastool.problem import CostObjective, Problem
-from nastool.space import Genotypes, SearchSpace, check_space
+from nastool.space import ChainCost, Genotypes, SearchSpace, budget, check_space
 from nastool.testing.surroundings import check_fingerprint_elsewhere, global_generators_kept
 
 _DRAWS = 4_000

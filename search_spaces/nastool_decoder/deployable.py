@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache
 
-from nastool.deployment import Deployment, Workload
+from nastool.devices import Deployment, Workload
 from nastool.space import Architecture
 from nastool_decoder.shapes import make, shape_config
 from nastool_supernets.deployment.random_weights import fill, random_tensors, random_texts

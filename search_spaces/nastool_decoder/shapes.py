@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import transformers
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from nastool.quiet import quiet
+from nastool.runtime.quiet import quiet
 from nastool.space import Architecture
 from nastool_decoder.carried.shaped_decoder import MODELS
 from nastool_supernets.slicing import shapes

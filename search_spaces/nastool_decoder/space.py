@@ -14,10 +14,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool.chain import ChainCost
-from nastool.deployment import Deployment, Workload
+from nastool.devices import Deployment, Workload
 from nastool.errors import InvalidInputError
-from nastool.space import Architecture
+from nastool.space import Architecture, ChainCost
 from nastool_supernets.slicing.space import FFN, SEQUENCE_LENGTH, Part, SlicedSpace
 
 ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3", "smollm3")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from nastool.deployment import Deployment, Workload
+from nastool.devices import Deployment, Workload
 from nastool.space import Architecture
 from nastool_encoder.shapes import make, shape_config
 from nastool_supernets.deployment.random_weights import fill, random_texts

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from nastool.deployment import Deployment, Workload
+from nastool.devices import Deployment, Workload
 from nastool_supernets.deployment.random_weights import fill, random_texts
 from nastool_supershaper.shaped_bert import ShapedBertConfig, ShapedBertModel
 

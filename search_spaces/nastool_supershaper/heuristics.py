@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool.chain import ChainCost
 from nastool.constraint import format_quantity
 from nastool.errors import InvalidInputError
 from nastool.evaluations import Evaluations
 from nastool.objective import Objective
 from nastool.problem import Problem
-from nastool.space import Genotypes
+from nastool.space import ChainCost, Genotypes
 from nastool.strategies.base import State, Strategy
 from nastool_supershaper.families import (
     TEMPLATES,

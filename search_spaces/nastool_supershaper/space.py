@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool.chain import ChainCost
-from nastool.deployment import Deployment, Workload
+from nastool.devices import Deployment, Workload
 from nastool.errors import InvalidInputError, MissingDependencyError
 from nastool.files.hub import fetched
 from nastool.files.reading import is_file, is_folder, read_json_object
-from nastool.leftovers import shipped_folder
 from nastool.numbers import is_whole
-from nastool.space import Gene, Genotypes, Misfit, SearchSpace
+from nastool.runtime.leftovers import shipped_folder
+from nastool.space import ChainCost, Gene, Genotypes, Misfit, SearchSpace
 from nastool_supernets.sizes import read_sizes, shown
 from nastool_supershaper.families import PUBLISHED_WIDTHS, families, published_shapes
 

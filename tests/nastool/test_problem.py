@@ -5,12 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nastool.chain import ChainCost
 from nastool.constraint import Constraint, parse_constraint
 from nastool.errors import InfeasibleError, InvalidInputError, NastoolError
 from nastool.objective import Direction, Kind, Objective, Provenance, RankAgreement
 from nastool.problem import CostObjective, Problem
-from nastool.space import Gene, SearchSpace
+from nastool.space import ChainCost, Gene, SearchSpace
 from nastool.testing import Formula, Mixed
 
 WIDTHS = (1, 2, 4, 8)
@@ -319,7 +318,7 @@ def test_not_all_that_is_drawn_is_looked_at():
 
 
 def test_what_is_remembered_is_bounded(monkeypatch):
-    monkeypatch.setattr("nastool.memory._CAPACITY", 64)
+    monkeypatch.setattr("nastool.problem._CAPACITY", 64)
     counting = Counting("odd")
     toy = problem("odd<=9", metrics=(counting,))
     expected = Fake("odd").evaluate(EVERY) <= 9

@@ -9,13 +9,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from nastool.chain import ChainCost
-from nastool.deployment import Deployment, Workload
-from nastool.devices import Device, Timing
+from nastool.devices import Deployment, Device, Timing, Workload
 from nastool.errors import InvalidInputError
 from nastool.evaluations import Evaluations
 from nastool.objective import Kind, Objective, Provenance
 from nastool.predictors.base import Prediction, Predictor, check_training_data
+from nastool.space import ChainCost
 from nastool.strategies.base import Strategy
 from nastool.strategies.evolution import Evolution
 from nastool.strategies.random import RandomSearch

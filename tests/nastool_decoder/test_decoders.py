@@ -99,8 +99,7 @@ def test_hidden_states_of_the_largest_are_those_of_the_checkpoint():
 
 @pytest.mark.parametrize("genotype", ["largest", "smallest", (0, 2, 2, 0)])
 def test_the_next_token_is_timed_as_it_is_served(genotype):
-    from nastool.deployment import Workload
-    from nastool.devices import timing_of
+    from nastool.devices import Workload, timing_of
     from nastool.plugins import load_device
     from nastool_decoder.deployable import Decoding
 
@@ -305,7 +304,7 @@ def test_from_a_checkpoint_to_a_recovered_shape(tmp_path, monkeypatch):
 
 
 def test_a_net_on_the_hub_is_a_space(hub, tmp_path):
-    from nastool.publishing import publish
+    from nastool.integrations.publishing import publish
 
     net = make_net(checkpoint("llama"), ffn="8,16,24")
     save_model(net.model, tmp_path)

@@ -122,8 +122,7 @@ def test_flops_are_those_that_are_counted(net):
 
 @pytest.mark.parametrize("genotype", [(4, 3, 4, 3), (0, 2, 4, 0), (0, 0, 0, 0)])
 def test_a_shape_is_timed_without_its_head(net, genotype):
-    from nastool.deployment import Workload
-    from nastool.devices import timing_of
+    from nastool.devices import Workload, timing_of
     from nastool.plugins import load_device
 
     deployment = net.space.deploy(np.array(genotype), Workload(2, 7))

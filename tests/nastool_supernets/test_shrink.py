@@ -302,8 +302,8 @@ def test_draws_near_a_shape_change_so_many_genes_and_no_more():
 
 @pytest.mark.parametrize("apart", [True, False])
 def test_costs_that_tell_neighbours_not_apart_are_bounded_as_others_are(apart):
-    from nastool.chain import ChainCost
     from nastool.predictors.separable import Separable
+    from nastool.space import ChainCost
     from nastool_supernets.shrinking.blocks import optimum
     from tests.nastool.exact.test_separable import Blocks
 

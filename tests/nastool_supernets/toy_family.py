@@ -7,10 +7,9 @@ import numpy as np
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from nastool.chain import ChainCost
 from nastool.files.reading import read_json_object
 from nastool.plugins import register_space
-from nastool.space import Gene, SearchSpace
+from nastool.space import ChainCost, Gene, SearchSpace
 from nastool_supernets.family import Family, register_family
 from nastool_supernets.supernet import Prediction, Stages, Supernet, cross_entropies
 

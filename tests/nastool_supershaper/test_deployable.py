@@ -3,7 +3,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from nastool.deployment import Workload
+from nastool.devices import Workload
 from nastool.errors import InvalidInputError
 from nastool.testing import Widths
 from nastool_supershaper.space import create

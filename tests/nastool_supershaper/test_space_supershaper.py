@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nastool import load_objective
-from nastool.chain import ChainBudget
 from nastool.cli.main import main
 from nastool.errors import InvalidInputError
+from nastool.space import ChainBudget
 from nastool.testing import SearchSpaceConformance
 from nastool_supershaper.families import published_shapes
 from nastool_supershaper.space import (

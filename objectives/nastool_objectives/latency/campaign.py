@@ -16,8 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool.deployment import Workload
-from nastool.devices import Device, Timing, timing_of
+from nastool.devices import Device, Timing, Workload, timing_of
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
 from nastool.files.reading import is_file, read_table, read_text
 from nastool.files.tables import csv_text

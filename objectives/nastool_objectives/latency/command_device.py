@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool.deployment import Deployment
-from nastool.devices import Device, Timing
+from nastool.devices import Deployment, Device, Timing
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.files.reading import reading
-from nastool.leftovers import started, temporary_folder
+from nastool.runtime.leftovers import started, temporary_folder
 from nastool_objectives.latency.export import export_onnx, export_torchscript
 
 _FORMATS = {"onnx": export_onnx, "torchscript": export_torchscript}

@@ -14,9 +14,9 @@ import numpy as np
 
 from nastool.arrays import Floats
 from nastool.errors import InvalidInputError
-from nastool.indicators import median_interval
 from nastool.objective import Objective
 from nastool.pareto import least_up_to
+from nastool.pareto.indicators import median_interval
 from nastool.predicted import PredictedObjective
 from nastool.predictors.boosted_trees import BoostedTrees
 from nastool.predictors.evaluation import holdout, score

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.attributes import attribute
-from nastool.deployment import Deployment, Workload
-from nastool.devices import Device, Timing, timing_of
+from nastool.devices import Deployment, Device, Timing, Workload, timing_of
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
 from nastool.executors import Executor, called
 from nastool.plugins import load_device, load_space

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from nastool.deployment import Deployment
+from nastool.devices import Deployment
 from nastool.errors import MissingDependencyError, one_line
-from nastool.quiet import quiet
+from nastool.runtime.quiet import quiet
 from nastool_objectives.latency.torch_devices import require_torch
 
 OPSET = 18

@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from nastool.arrays import Floats
-from nastool.deployment import Workload
-from nastool.devices import Device, timing_of
+from nastool.devices import Device, Workload, timing_of
 from nastool.errors import NastoolError
 from nastool.space import Genotypes, SearchSpace
 from nastool.store import Store
-from nastool.store.measurements import quantity_of
+from nastool.store.ledger import quantity_of
 from nastool_objectives.latency.campaign import Plan, Visit, latencies_of
 from nastool_objectives.latency.known import WITNESSES, Known
 from nastool_objectives.latency.quantities import (

@@ -18,7 +18,7 @@ from nastool.files.reading import read_text
 from nastool.objective import Kind, Objective, Provenance
 from nastool.predicted import PredictedObjective
 from nastool.space import Genotypes, SearchSpace
-from nastool.store.measurements import quantity_of
+from nastool.store.ledger import quantity_of
 from nastool_objectives.latency.fitting import require_quiet
 from nastool_objectives.latency.padding import NONE
 from nastool_objectives.latency.quantities import (

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from nastool.deployment import Deployment
-from nastool.devices import Device, Timing
+from nastool.devices import Deployment, Device, Timing
 from nastool.errors import InvalidInputError, MissingDependencyError, one_line
-from nastool.leftovers import temporary_folder
+from nastool.runtime.leftovers import temporary_folder
 from nastool_objectives.latency import system
 from nastool_objectives.latency.export import export_onnx, quantise
 from nastool_objectives.latency.padding import (

@@ -7,7 +7,7 @@ from dataclasses import replace
 from statistics import median
 from typing import Any
 
-from nastool.deployment import Deployment
+from nastool.devices import Deployment
 from nastool.errors import InvalidInputError
 
 NONE = "none"

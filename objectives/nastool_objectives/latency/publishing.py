@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nastool.files.reading import is_file
-from nastool.publishing import Publication, files_of
+from nastool.integrations.publishing import Publication, files_of
 from nastool_objectives.latency.registry import CARD, read_card
 
 

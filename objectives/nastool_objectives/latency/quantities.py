@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from nastool.constraint import metric_name
-from nastool.deployment import Workload
-from nastool.devices import Timing
+from nastool.devices import Timing, Workload
 
 _INCIDENTAL = ("system", "python")
 """Facts that an update changes, and measurements hardly."""

@@ -18,12 +18,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from nastool.deployment import Workload
+from nastool.devices import Workload
 from nastool.errors import InvalidInputError, nearest
 from nastool.files.hub import fetched, is_on_hub
 from nastool.files.reading import is_file, is_folder, parse_json, read_text, reading
 from nastool.files.writing import write_whole, writing
-from nastool.leftovers import shipped_folder
+from nastool.runtime.leftovers import shipped_folder
 from nastool_objectives.latency.repeatability import NoiseGate, Repeatability
 
 CARD = "device.json"

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from nastool.deployment import Deployment
-from nastool.devices import Device, Timing
+from nastool.devices import Deployment, Device, Timing
 from nastool.errors import InvalidInputError, MissingDependencyError, one_line
 from nastool_objectives.latency import system
 from nastool_objectives.latency.nvml import Gpu, energy_of

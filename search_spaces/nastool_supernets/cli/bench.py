@@ -13,12 +13,12 @@ from nastool.cli.pages import help_page
 from nastool.errors import InvalidInputError
 from nastool.files.documents import json_document
 from nastool.files.tables import csv_text
-from nastool.leftovers import temporary_folder
+from nastool.runtime.leftovers import temporary_folder
 from nastool_supernets.cli.qualities import MeasuredOn, measured_on_options, tokenizer_beside
 from nastool_supernets.cli.supernets import torch_needed
 
 if TYPE_CHECKING:
-    from nastool.deployment import Workload
+    from nastool.devices import Workload
     from nastool_supernets.deployment.bench import Candidate, Row
     from nastool_supernets.deployment.checks import Quality
 
@@ -111,7 +111,7 @@ def bench(
 
     from nastool.cli.output import check_page, write_file
     from nastool.cli.progress import ProgressBar
-    from nastool.deployment import Workload
+    from nastool.devices import Workload
     from nastool_supernets.deployment.pictures import bench_page
 
     check_page(plot)

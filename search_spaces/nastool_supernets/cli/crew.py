@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from nastool.errors import InvalidInputError
 from nastool.executors import Executor, called
-from nastool.leftovers import kept_folder
 from nastool.recipes.objectives import enter, plugin_contents
+from nastool.runtime.leftovers import kept_folder
 from nastool_supernets.cli.supernets import move
 from nastool_supernets.cli.validation_inputs import trained_models
 

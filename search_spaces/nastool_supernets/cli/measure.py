@@ -293,7 +293,7 @@ def _halved(
     import numpy as np
 
     from nastool.executors import Serial, evaluated
-    from nastool.store.measurements import keep_values, known_values
+    from nastool.store.ledger import keep_values, known_values
     from nastool_supernets.measuring import tables
     from nastool_supernets.measuring.fidelity import halve
 

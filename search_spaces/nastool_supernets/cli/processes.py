@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 import click
 
 from nastool.errors import NastoolError
-from nastool.quiet import quiet
+from nastool.runtime.quiet import quiet
 from nastool_supernets.runtime.parallel import LeftAloneError, Workers, joined_workers
 
 _FAILED, _INTERRUPTED = 2, 130

@@ -17,10 +17,8 @@ from nastool.files.reading import is_file, read_json_object
 from nastool.files.writing import write_whole
 
 if TYPE_CHECKING:
-    from nastool.chain import ChainCost
-    from nastool.deployment import Workload
-    from nastool.devices import Device
-    from nastool.space import SearchSpace
+    from nastool.devices import Device, Workload
+    from nastool.space import ChainCost, SearchSpace
     from nastool_supernets.genotypes import Genotype
     from nastool_supernets.shrinking.serving import Served
 
@@ -116,7 +114,7 @@ class Serving:
 
     def workload(self, space: SearchSpace) -> Workload:
         """What shapes are given."""
-        from nastool.deployment import Workload
+        from nastool.devices import Workload
 
         del space
         return Workload(self.settings["batch_size"], self.settings["context"])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError
 from nastool.files.reading import is_file, read_json_object
-from nastool.leftovers import temporary_folder
+from nastool.runtime.leftovers import temporary_folder
 from nastool_supernets.corpus.corpus import Corpus, fixed_masks, load_corpus, prepare_corpus
 from nastool_supernets.corpus.tasks import TaskName
 from nastool_supernets.corpus.text import text_files

@@ -13,8 +13,7 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
-from nastool.deployment import Deployment, Workload
-from nastool.devices import Device, timing_of
+from nastool.devices import Deployment, Device, Workload, timing_of
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError, one_line
 from nastool.files.reading import read_json_object
 from nastool.plugins import load_device

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool.leftovers import temporary_folder
 from nastool.objective import Provenance
+from nastool.runtime.leftovers import temporary_folder
 from nastool.space import SearchSpace
 from nastool_supernets.genotypes import Genotype
 from nastool_supernets.measuring.objective import MeasuredPerplexity, of_folder

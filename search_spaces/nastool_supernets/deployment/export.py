@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from nastool.deployment import Workload
+from nastool.devices import Workload
 from nastool.errors import NastoolError
 from nastool.files.writing import whole_folder, write_whole
 from nastool_objectives.latency.padding import MULTIPLES, NONE

@@ -11,12 +11,11 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from nastool.deployment import Deployment, Workload
-from nastool.devices import timing_of
+from nastool.devices import Deployment, Workload, timing_of
 from nastool.errors import one_line
 from nastool.files.writing import writing
 from nastool.plugins import load_device
-from nastool.quiet import quiet
+from nastool.runtime.quiet import quiet
 from nastool_objectives.latency.export import export_onnx, output_names, quantise
 from nastool_objectives.latency.padding import AUTO, NONE
 from nastool_supernets.deployment.runtimes import FILES, Arrays, Run, library

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nastool.errors import InvalidInputError
 from nastool.files.reading import is_file, is_folder, read_json_object
-from nastool.publishing import Publication, files_of
+from nastool.integrations.publishing import Publication, files_of
 from nastool_supernets.family import find_family, is_known
 
 _RUN = ("checkpoints", "corpus", "logs")

@@ -9,7 +9,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from nastool.deployment import Workload
+from nastool.devices import Workload
 from nastool.errors import InvalidInputError
 
 _ALIGNMENT = 64

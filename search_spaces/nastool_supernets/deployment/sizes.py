@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from nastool.deployment import Workload
+from nastool.devices import Workload
 from nastool.errors import NastoolError
 from nastool.files.reading import read_json_object
-from nastool.leftovers import started
+from nastool.runtime.leftovers import started
 from nastool_objectives.latency.padding import MULTIPLES, NONE
 
 _FILES = {

@@ -13,7 +13,7 @@ from nastool.errors import InvalidInputError, NastoolError
 from nastool.results import Result
 from nastool.space import Genotypes, SearchSpace
 from nastool.store import Store
-from nastool.verification import measure
+from nastool.verification.verification import measure
 
 KNEE = "knee"
 

@@ -23,8 +23,8 @@ from transformers import (
 )
 
 from nastool.errors import NastoolError
-from nastool.leftovers import temporary_folder
-from nastool.quiet import quiet
+from nastool.runtime.leftovers import temporary_folder
+from nastool.runtime.quiet import quiet
 from nastool_supernets.finetuning.encoding import Encoded
 from nastool_supernets.finetuning.similarity import PairCollator, Siamese
 from nastool_supernets.finetuning.tasks import METRICS, Kind, Settings, Task

@@ -23,7 +23,7 @@ from nastool.files.reading import read_table as read_rows
 from nastool.files.writing import whole_file, write_whole
 from nastool.space import SearchSpace
 from nastool.store import Store
-from nastool.store.measurements import keep_values, known_values
+from nastool.store.ledger import keep_values, known_values
 from nastool_supernets.corpus.corpus import PATIENCE
 from nastool_supernets.corpus.masked_text import check_length
 from nastool_supernets.corpus.tasks import IGNORED_LABEL

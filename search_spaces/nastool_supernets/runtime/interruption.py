@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from nastool.interrupt import reset_handlers, set_handlers
+from nastool.runtime.interrupt import reset_handlers, set_handlers
 
 
 @contextmanager

@@ -17,8 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.arrays import Floats
-from nastool.branches import ConditionalCost
-from nastool.chain import ChainCost
 from nastool.constraint import Constraint, limits
 from nastool.errors import InfeasibleError, InvalidInputError
 from nastool.exact.chains import integer_chain
@@ -27,7 +25,7 @@ from nastool.exact.separable import SeparableTask, Sum, solve_separable
 from nastool.exact.task import Bound, Outcome
 from nastool.predictors.additive import AdditiveScores
 from nastool.predictors.separable import Separable
-from nastool.space import Genotypes, SearchSpace
+from nastool.space import ChainCost, ConditionalCost, Genotypes, SearchSpace
 from nastool_supernets.genotypes import Genotype
 from nastool_supernets.shrinking.together import Together
 

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool import pareto
-from nastool.chain import ChainCost
 from nastool.constraint import Constraint
 from nastool.errors import InfeasibleError, InvalidInputError
 from nastool.exact.certificate import Certificate
@@ -26,7 +25,7 @@ from nastool.files.tables import csv_text
 from nastool.files.writing import write_whole
 from nastool.predictors.evaluation import Scores, score
 from nastool.predictors.separable import Separable
-from nastool.space import Genotypes, SearchSpace
+from nastool.space import ChainCost, Genotypes, SearchSpace
 from nastool_supernets.genotypes import Genotype, row, rows
 from nastool_supernets.measuring.perplexities import perplexities, share_prefixes
 from nastool_supernets.shrinking.blocks import (

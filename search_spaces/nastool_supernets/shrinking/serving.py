@@ -16,11 +16,9 @@ from itertools import pairwise
 import numpy as np
 
 from nastool.arrays import Floats
-from nastool.chain import ChainCost
-from nastool.deployment import Workload
-from nastool.devices import Device, timing_of
+from nastool.devices import Device, Workload, timing_of
 from nastool.errors import InvalidInputError
-from nastool.space import Genotypes, SearchSpace
+from nastool.space import ChainCost, Genotypes, SearchSpace
 from nastool_supernets.shrinking.blocks import kinds_of
 
 LATENCIES = ("latency", "latency.prefill", "latency.decode")

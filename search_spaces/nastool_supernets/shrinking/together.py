@@ -9,9 +9,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from nastool.chain import ChainCost
 from nastool.predictors.separable import Separable
-from nastool.space import Genotypes, SearchSpace
+from nastool.space import ChainCost, Genotypes, SearchSpace
 
 _MOST = 4_096
 """Choices of genes together, beyond which a chain is solved as a chain."""

@@ -13,7 +13,7 @@ from transformers.utils import logging
 
 from nastool.errors import InvalidInputError, one_line
 from nastool.files.reading import is_file, is_folder
-from nastool.quiet import quiet
+from nastool.runtime.quiet import quiet
 from nastool_supernets.family import Options
 from nastool_supernets.slicing.choices import levels, read_choices
 from nastool_supernets.slicing.modeling import Sliced

@@ -13,13 +13,12 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool.chain import ChainCost
-from nastool.deployment import Deployment, Workload
+from nastool.devices import Deployment, Workload
 from nastool.errors import InvalidInputError, MissingDependencyError
 from nastool.files.hub import fetched
 from nastool.files.reading import is_file, is_folder, read_json_object
 from nastool.numbers import is_whole
-from nastool.space import Architecture, Gene, SearchSpace
+from nastool.space import Architecture, ChainCost, Gene, SearchSpace
 from nastool_supernets.sizes import read_sizes, shown
 
 SEQUENCE_LENGTH = 128

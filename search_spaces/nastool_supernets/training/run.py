@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from nastool.errors import InvalidInputError, NastoolError, WriteError, first_line
 from nastool.files.reading import read_json_object
 from nastool.files.writing import write_whole, writing
-from nastool.trackers import Tracker, open_trackers
+from nastool.integrations.trackers import Tracker, open_trackers
 from nastool_supernets.corpus.identity import (
     describe_blocks,
     describe_net,

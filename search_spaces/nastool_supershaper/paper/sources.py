@@ -221,7 +221,7 @@ def _ledger_values(
     """What the ledger knows of slices (n, L) of a supernet, on the text that it held out."""
     from nastool.plugins import load_objective
     from nastool.store import open_store
-    from nastool.store.measurements import known_values
+    from nastool.store.ledger import known_values
 
     try:
         objective = load_objective(f"measured_{PERPLEXITY}:{net}", space)

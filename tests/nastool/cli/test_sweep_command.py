@@ -10,7 +10,7 @@ import pytest
 from nastool.errors import InvalidInputError
 from nastool.plugins import load_objective, load_space
 from nastool.problem import CostObjective
-from nastool.sweeps import read_limits
+from nastool.searching.sweeps import read_limits
 
 
 @pytest.fixture

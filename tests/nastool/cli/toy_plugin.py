@@ -5,10 +5,9 @@ import sys
 
 import numpy as np
 
-from nastool.chain import ChainCost
 from nastool.objective import Direction, Kind, Objective, Provenance
 from nastool.plugins import register_objective, register_space, register_strategy
-from nastool.space import Gene, SearchSpace
+from nastool.space import ChainCost, Gene, SearchSpace
 from nastool.strategies.random import RandomSearch
 
 WIDTHS = (8, 16, 32, 64)

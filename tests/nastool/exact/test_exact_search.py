@@ -9,7 +9,6 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from nastool.chain import ChainCost
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
 from nastool.exact import levels, plan, search
 from nastool.exact.boxes import from_trees
@@ -18,6 +17,7 @@ from nastool.exact.search import ExactSearch
 from nastool.exact.task import Bound, Task
 from nastool.files import writing
 from nastool.predictors.trees import TreeEnsemble
+from nastool.space import ChainCost
 
 
 def random_trees(rng, grid, trees, depth, values):

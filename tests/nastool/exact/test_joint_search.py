@@ -8,7 +8,6 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from nastool import pareto
-from nastool.chain import ChainCost
 from nastool.constraint import Constraint
 from nastool.errors import InvalidInputError
 from nastool.exact import joint_sweep, plan, search
@@ -18,6 +17,7 @@ from nastool.exact.search import ExactSearch
 from nastool.exact.task import JointTask
 from nastool.objective import Direction
 from nastool.problem import CostObjective, Problem
+from nastool.space import ChainCost
 from nastool.testing import Formula, Widths
 
 

@@ -9,7 +9,6 @@ import pytest
 from click.testing import CliRunner
 
 from nastool import pareto
-from nastool.chain import ChainCost
 from nastool.cli.main import main
 from nastool.constraint import Constraint
 from nastool.discovery import load_file
@@ -23,6 +22,7 @@ from nastool.exact.task import Bound
 from nastool.plugins import load_objective, load_space
 from nastool.predictors.base import create_predictor
 from nastool.problem import CostObjective, Problem
+from nastool.space import ChainCost
 from nastool.strategies.exact import Exact
 from nastool.study import Study
 from nastool.testing import Widths

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from nastool import pareto
-from nastool.chain import ChainCost
 from nastool.constraint import Constraint
 from nastool.errors import InvalidInputError
 from nastool.exact.forms import make_form, predictor_boxes, separable_cost
@@ -14,7 +13,7 @@ from nastool.objective import Direction, Kind, Objective, Provenance
 from nastool.predictors.additive import AdditiveScores
 from nastool.predictors.separable import Separable
 from nastool.problem import CostObjective, Problem
-from nastool.space import Gene, SearchSpace
+from nastool.space import ChainCost, Gene, SearchSpace
 
 
 class Blocks(SearchSpace):

@@ -3,11 +3,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from nastool.chain import ChainCost
 from nastool.constraint import parse_constraint
 from nastool.objective import Direction, Kind, Provenance
 from nastool.problem import CostObjective, Problem
-from nastool.space import Gene, SearchSpace
+from nastool.space import ChainCost, Gene, SearchSpace
 from nastool.strategies.random import RandomSearch
 from nastool.study import Study
 from nastool.testing import Formula

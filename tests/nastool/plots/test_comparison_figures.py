@@ -6,7 +6,7 @@ import pytest
 
 from nastool.comparison import compare
 from nastool.errors import InvalidInputError
-from nastool.indicators import Indicator, PairTest, p_value
+from nastool.pareto.indicators import Indicator, PairTest, p_value
 from nastool.plots.anytime import anytime_data, draw_anytime
 from nastool.plots.attainment import attainment_data, draw_attainment
 from nastool.plots.comparison import comparison_page, pooled

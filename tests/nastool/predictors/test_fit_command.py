@@ -327,8 +327,7 @@ def test_costs_are_those_of_what_is_recalibrated(tmp_path):
 
 def test_a_space_names_the_genes_and_their_choices(tmp_path, monkeypatch):
     import nastool.plugins
-    from nastool.chain import ChainCost
-    from nastool.space import Gene, SearchSpace
+    from nastool.space import ChainCost, Gene, SearchSpace
 
     widths = (*WIDTHS, 240)
 

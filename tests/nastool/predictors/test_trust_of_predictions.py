@@ -14,7 +14,7 @@ from nastool.predictors.optimism import Second, estimate_optimism, flattery, tra
 from nastool.predictors.region import Region
 from nastool.predictors.selection import cross_validate
 from nastool.predictors.tables import read_measurements
-from nastool.trust import trust
+from nastool.predictors.trust import trust
 
 
 @pytest.mark.parametrize("n", [30, 100, 300, 1000])

@@ -11,13 +11,13 @@ from nastool.constraint import Constraint
 from nastool.discovery import load_file
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.files.documents import parse_document, toml_text
-from nastool.measurers import measurers
 from nastool.plugins import load_objective, load_space
 from nastool.recipes.study_recipe import StudyRecipe, shared_recipe
+from nastool.searching.sweeps import Sweep, read_limits
 from nastool.store import open_store
 from nastool.strategies.random import RandomSearch
 from nastool.study import Study
-from nastool.sweeps import Sweep, read_limits
+from nastool.verification.measurers import measurers
 
 PLUGIN = Path(__file__).parents[1] / "cli" / "toy_plugin.py"
 

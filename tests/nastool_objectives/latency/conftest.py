@@ -7,8 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from nastool.cli.main import main
-from nastool.deployment import Deployment, Workload
-from nastool.devices import Device, Timing
+from nastool.devices import Deployment, Device, Timing, Workload
 from nastool.discovery import load_file
 from nastool.errors import NastoolError
 from nastool.testing import Widths

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nastool.deployment import Deployment
-from nastool.devices import Device, Timing
+from nastool.devices import Deployment, Device, Timing
 from nastool.plugins import register_device, register_objective, register_space
 from nastool.testing import Formula, Widths
 

@@ -66,7 +66,7 @@ def by_first(genotypes):
 
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory):
-    from nastool.deployment import Workload
+    from nastool.devices import Workload
 
     root = tmp_path_factory.mktemp("devices")
     return {

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nastool.deployment import Deployment, Workload
-from nastool.devices import Timing
+from nastool.devices import Deployment, Timing, Workload
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.plugins import load_device
 from nastool.testing import DeviceConformance

@@ -4,7 +4,7 @@ import pytest
 from nastool.devices import Device, Timing
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
 from nastool.executors import Serial, evaluated
-from nastool.verification import measure
+from nastool.verification.verification import measure
 from nastool_objectives.latency.objective import Measured
 from nastool_objectives.latency.registry import DeviceCard
 

@@ -10,8 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from nastool.deployment import Deployment, Workload  # noqa: E402
-from nastool.devices import Device, Timing  # noqa: E402
+from nastool.devices import Deployment, Device, Timing, Workload  # noqa: E402  # noqa: E402
 from nastool.errors import (  # noqa: E402
     InvalidInputError,
     MissingDependencyError,

@@ -180,7 +180,7 @@ def test_the_ledger_knows_slices_that_no_table_has(tmp_path):
     pytest.importorskip("torch")
     from nastool.plugins import load_objective
     from nastool.store import open_store
-    from nastool.store.measurements import keep_values
+    from nastool.store.ledger import keep_values
     from nastool_supernets.corpus.corpus import prepare_corpus
     from nastool_supernets.corpus.text import text_files
     from nastool_supernets.corpus.tokenizer import train_tokenizer

@@ -27,8 +27,7 @@ from nastool_objectives.cli.latency.options import (
 from nastool_objectives.cli.latency.output import echo_table, fit_and_echo
 
 if TYPE_CHECKING:
-    from nastool.deployment import Workload
-    from nastool.devices import Device
+    from nastool.devices import Device, Workload
     from nastool.space import Genotypes, SearchSpace
     from nastool_objectives.latency.campaign import Plan
     from nastool_objectives.latency.registry import DeviceCard
@@ -131,7 +130,7 @@ def measure(
     device of an --executor is another machine's, where the executor has its one worker.
     """
     from nastool.cli.progress import ProgressBar
-    from nastool.deployment import Workload
+    from nastool.devices import Workload
     from nastool.files.reading import is_file
     from nastool.plugins import load_device, load_space
     from nastool_objectives.latency.campaign import Plan, run

@@ -1,0 +1,1 @@
+"""Searches in one call: one, one on little first, one for each limit."""
