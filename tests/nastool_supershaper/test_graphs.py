@@ -46,7 +46,7 @@ def gradients(model, micro=None, dtype="float32", rules=RULES):
     found = []
     for _ in range(2):
         losses = accumulate_gradients(net_of(model), IDS, LABELS, subnets, micro, dtype, **rules)
-        found += [torch.tensor(losses), *(p.grad.clone() for p in model.parameters())]
+        found += [losses, *(p.grad.clone() for p in model.parameters())]
         for parameter in model.parameters():
             parameter.grad.zero_()
     return found
