@@ -101,7 +101,7 @@ class Constraint:
 
     def holds(self, values: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Which values (n,) are within the bound; NaN is not."""
-        return values <= self.bound if self.sense == "<=" else values >= self.bound
+        return self.violation(values) <= 0
 
     def __str__(self) -> str:
         # Few digits where they say it all, every digit where they do not: `parse_constraint`
