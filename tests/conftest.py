@@ -7,11 +7,13 @@ import http.server
 import json
 import os
 import signal
+import sqlite3
 import sys
 import threading
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 
 import nastool
 
@@ -31,6 +33,22 @@ def pytest_collection_finish():
     """Keep what was imported out of every collection of garbage: training asks for many."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_waiting_for_the_disk():
+    """What tests write survives a kill, and need not survive a loss of power."""
+
+    def careless(connection, *_):
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA synchronous = OFF")
+
+    # Not where it connects: there a store says how careful it is.
+    sqlalchemy.event.listen(sqlalchemy.Engine, "checkout", careless)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+    sqlalchemy.event.remove(sqlalchemy.Engine, "checkout", careless)
 
 
 @pytest.fixture(autouse=True, scope="module")
