@@ -138,9 +138,7 @@ def test_a_script_needs_no_guard(tmp_path):
 
 def test_an_objective_that_a_worker_cannot_import_is_named(monkeypatch):
     monkeypatch.setattr(Scripted, "__module__", "nowhere_to_be_found")
-    monkeypatch.setitem(
-        sys.modules, "nowhere_to_be_found", sys.modules["tests.nastool.executors.scripted"]
-    )
+    monkeypatch.setitem(sys.modules, "nowhere_to_be_found", scripted)
     with Processes(1) as pool, pytest.raises(InvalidInputError, match="module that they can"):
         gather(pool, Scripted(), [1])
 
