@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from importlib.metadata import EntryPoint
+from importlib.metadata import Distribution, EntryPoint
 from pathlib import Path
 from typing import TypeVar
 
@@ -186,9 +186,13 @@ def _nastool() -> str:
     return f"nastool {sys.modules['nastool'].__version__}"
 
 
+_declared = cache(importlib.metadata.entry_points)
+"""Entry points of all groups: to find them, every distribution is looked at."""
+
+
 def _entry_points(group: str) -> Iterator[EntryPoint]:
     try:
-        yield from importlib.metadata.entry_points(group=group)
+        yield from _declared().select(group=group)
         return
     except Exception:  # noqa: BLE001  # a package's own files are damaged: those of the others count
         distributions = list(importlib.metadata.distributions())
@@ -202,9 +206,16 @@ def _entry_points(group: str) -> Iterator[EntryPoint]:
 
 def _origin(point: EntryPoint) -> str:
     try:
-        return f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+        return _named(point.dist) if point.dist else point.value
     except Exception:  # noqa: BLE001  # a distribution without metadata
         return point.value
+
+
+@cache
+def _named(distribution: Distribution) -> str:
+    # Its metadata holds its whole description, and is parsed whenever it is asked for.
+    metadata = distribution.metadata
+    return f"{metadata['Name']} {metadata['Version']}"
 
 
 _registered: dict[tuple[str, str, str], Plugin] = {}

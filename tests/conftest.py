@@ -7,11 +7,13 @@ import http.server
 import json
 import os
 import signal
+import sqlite3
 import sys
 import threading
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 
 import nastool
 
@@ -33,6 +35,22 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _no_waiting_for_the_disk():
+    """What tests write survives a kill, and need not survive a loss of power."""
+
+    def careless(connection, *_):
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA synchronous = OFF")
+
+    # Not where it connects: there a store says how careful it is.
+    sqlalchemy.event.listen(sqlalchemy.Engine, "checkout", careless)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+    sqlalchemy.event.remove(sqlalchemy.Engine, "checkout", careless)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _no_plugin_files():
     """Forget what a file of tests loaded with `--plugin`: names of different files would clash."""
@@ -44,6 +62,16 @@ def _no_plugin_files():
         del sys.modules[name]
         for key in [key for key in discovery._registered if key[2] == name]:
             del discovery._registered[key]
+
+
+@pytest.fixture(scope="module")
+def few_trees():
+    """Forty trees instead of three hundred, where what is tested is not how well trees predict."""
+    from nastool.predictors.boosted_trees import BoostedTrees
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(BoostedTrees.__init__, "__defaults__", (40, 4, 0.3, 0))
+        yield
 
 
 @pytest.fixture

@@ -3,19 +3,11 @@
 import ast
 import functools
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-SHELVES = {
-    "nastool": ROOT,
-    "nastool_supernets": ROOT / "search_spaces",
-    "nastool_supershaper": ROOT / "search_spaces",
-    "nastool_decoder": ROOT / "search_spaces",
-    "nastool_encoder": ROOT / "search_spaces",
-    "nastool_objectives": ROOT / "objectives",
-}
+from tests.sources import ROOT, SHELVES, modules, parsed, trees
+
 USERS = ("tests", "benchmarks", "examples", "integrations")
 DOORS = {
     "nastool.integrations.optuna",  # what users of Optuna import, and they only
@@ -25,25 +17,10 @@ DOORS = {
 
 
 @functools.cache
-def modules():
-    found = {}
-    for package, shelf in SHELVES.items():
-        for file in sorted((shelf / package).rglob("*.py")):
-            name = ".".join(file.relative_to(shelf).with_suffix("").parts)
-            found[name.removesuffix(".__init__")] = file
-    return found
-
-
-@functools.cache
-def tree(file):
-    return ast.parse(file.read_text(encoding="utf-8"))
-
-
-@functools.cache
 def defined(module):
     """Names that a module binds at its top level otherwise than by importing them."""
     names = set()
-    for node in ast.walk(tree(modules()[module])):
+    for node in ast.walk(trees()[module]):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names.add(node.name)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
@@ -56,10 +33,10 @@ def is_door(module):
 
 
 def test_no_module_hands_on_the_names_of_another():
-    users = [file for folder in USERS for file in (ROOT / folder).rglob("*.py")]
     found = []
-    for file in [*modules().values(), *users]:
-        for node in ast.walk(tree(file)):
+
+    def look(file, tree):
+        for node in ast.walk(tree):
             if not isinstance(node, ast.ImportFrom) or node.module not in modules():
                 continue
             if is_door(node.module):
@@ -70,6 +47,12 @@ def test_no_module_hands_on_the_names_of_another():
                 for name in names
                 if f"{node.module}.{name}" not in modules()
             )
+
+    for module, file in modules().items():
+        look(file, trees()[module])
+    for folder in USERS:
+        for file in (ROOT / folder).rglob("*.py"):
+            look(file, parsed(file))
     assert not found, "\n".join(found)
 
 
@@ -77,7 +60,7 @@ def test_no_module_hands_on_the_names_of_another():
 def test_doors_say_what_they_hand_on(module):
     bound = [
         node.value
-        for node in tree(modules()[module]).body
+        for node in trees()[module].body
         if isinstance(node, ast.Assign)
         and [getattr(target, "id", "") for target in node.targets] == ["__all__"]
     ]
@@ -99,8 +82,14 @@ def test_no_module_is_too_long_to_be_read(package):
     assert {module: lines for module, lines in lengths.items() if lines > MOST_LINES} == {}
 
 
-def imports_of(node, module, found):
+def imports_of(module):
     """Modules that a module imports when it runs, also late; not those that only types name."""
+    found = set()
+    collect_imports(trees()[module], found)
+    return (found & modules().keys()) - {module}
+
+
+def collect_imports(node, found):
     for inner in ast.iter_child_nodes(node):
         if isinstance(inner, ast.If) and "TYPE_CHECKING" in ast.unparse(inner.test):
             continue
@@ -108,12 +97,11 @@ def imports_of(node, module, found):
             for alias in inner.names:
                 whole = f"{inner.module}.{alias.name}"
                 found.add(whole if whole in modules() else inner.module)
-        imports_of(inner, module, found)
-    return (found & modules().keys()) - {module}
+        collect_imports(inner, found)
 
 
 def test_no_module_leads_back_to_itself():
-    left = {module: imports_of(tree(file), module, set()) for module, file in modules().items()}
+    left = {module: imports_of(module) for module in modules()}
     # Without circles, some module imports none of those that are left.
     while ready := {module for module, needed in left.items() if not needed & left.keys()}:
         left = {module: needed for module, needed in left.items() if module not in ready}

@@ -8,17 +8,9 @@ import ast
 import functools
 import re
 import tomllib
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-SHELVES = {
-    "nastool": ROOT,
-    "nastool_supernets": ROOT / "search_spaces",
-    "nastool_supershaper": ROOT / "search_spaces",
-    "nastool_decoder": ROOT / "search_spaces",
-    "nastool_encoder": ROOT / "search_spaces",
-    "nastool_objectives": ROOT / "objectives",
-}
+from tests.sources import ROOT, trees
+
 FRONT_DOORS = ("nastool", "nastool.plugins", "nastool.testing")
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 OVERRIDES = {
@@ -26,16 +18,6 @@ OVERRIDES = {
     "format_commands", "emit", "infer_relative_search_space", "sample_relative", "after_trial",
     "on_evaluate", "compute_loss",
 }  # fmt: skip
-
-
-@functools.cache
-def trees():
-    found = {}
-    for package, shelf in SHELVES.items():
-        for file in sorted((shelf / package).rglob("*.py")):
-            name = ".".join(file.relative_to(shelf).with_suffix("").parts)
-            found[name.removesuffix(".__init__")] = ast.parse(file.read_text(encoding="utf-8"))
-    return found
 
 
 @functools.cache

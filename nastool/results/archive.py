@@ -90,9 +90,7 @@ class Archive:
         self._genotypes[begin:end] = genotypes
         self._values[begin:end] = values
         self._elapsed[begin:end] = elapsed
-        rows = self._rows
-        for row, key in enumerate(keys, begin):
-            rows[key] = row
+        self._rows.update(zip(keys, range(begin, end), strict=True))
         self._length = end
 
     def replace(self, rows: NDArray[np.int64], values: NDArray[np.float64]) -> None:

@@ -144,8 +144,8 @@ def scaled_family(
     widths = np.array(space.widths, dtype=np.float64)
     base = widths[reference]
     # Between two scales at which some layer hits the grid, nothing changes.
-    hits = np.unique(np.divide.outer(widths, base))
-    scales = np.unique(np.concatenate([[hits[0] / 2], hits, (hits[1:] + hits[:-1]) / 2]))
+    hits = np.sort(np.divide.outer(widths, base), axis=None)
+    scales = np.sort(np.concatenate([[hits[0] / 2], hits, (hits[1:] + hits[:-1]) / 2]))
     scaled = scales[:, None] * base
     down = np.searchsorted(widths, scaled * (1 + _TOLERANCE), side="right") - 1
     up = np.searchsorted(widths, scaled * (1 - _TOLERANCE), side="left")

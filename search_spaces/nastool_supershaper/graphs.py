@@ -77,14 +77,18 @@ class LayerGraphs:
         self.attach()
         self._forward: dict[tuple[int, int], Callable[[], None]] = {}
         self._backward: dict[tuple[int, int], Callable[[], None]] = {}
-        run = _running(layers[0], backend)
+        run, add = _running(layers[0]), _add
+        if backend is not None:
+            # Not dynamic: a graph with the width as a variable would be one slow graph for all.
+            run = torch.compile(run, backend=backend, dynamic=False)
+            add = torch.compile(add, backend=backend, dynamic=False)
         gc.collect()
         for index, named in enumerate(weights):
             # A layer has one width at a time: its graphs share the memory of their activations.
             capture = _Capture(device)
             for width in config.widths:
                 cut = {n: [x[sizes[width][n]] for x in own[p]] for n, p in named.items()}
-                passes = _Passes(run, cut, width, self._places(index, width))
+                passes = _Passes(run, add, cut, width, self._places(index, width))
                 for _ in range(_WARM_UP):
                     capture.warm_up(passes.forward, passes.backward)
                 self._forward[index, width] = capture(passes.forward)
@@ -264,6 +268,7 @@ class _Passes:
 
     Args:
         run: Computes any layer, with the weights that it is given.
+        add: Adds gradients to the parts of others.
         parts: By name the parts of its weights that such a layer reads, in the number format of
             the products, and where their gradients are added.
         width: Its width.
@@ -273,11 +278,12 @@ class _Passes:
     def __init__(
         self,
         run: Callable[[Mapping[str, Tensor], Tensor, int], Tensor],
+        add: Callable[[list[Tensor], list[Tensor]], None],
         parts: Mapping[str, Sequence[Tensor]],
         width: int,
         places: Sequence[Tensor],
     ) -> None:
-        self._run, self._parts, self._width = run, parts, width
+        self._run, self._add, self._parts, self._width = run, add, parts, width
         reads, self._made, *self._gradients = places
         self._reads = reads.requires_grad_()
         self._weights: dict[str, Tensor] = {}
@@ -300,26 +306,22 @@ class _Passes:
         self._output, self._weights = None, {}
         with torch.no_grad():
             self._gradients[0].copy_(first)
-            for (_, total), gradient in zip(self._parts.values(), others, strict=True):
-                total.add_(gradient)
+            self._add([total for _, total in self._parts.values()], others)
 
 
-def _running(
-    layer: SuperShaperLayer, backend: str | None
-) -> Callable[[Mapping[str, Tensor], Tensor, int], Tensor]:
-    """What computes any layer with weights that it is given; compiled if a backend is named."""
+def _running(layer: SuperShaperLayer) -> Callable[[Mapping[str, Tensor], Tensor, int], Tensor]:
+    """What computes any layer, with weights that it is given."""
 
     def run(weights: Mapping[str, Tensor], x: Tensor, width: int) -> Tensor:
         computed: Tensor = functional_call(layer, dict(weights), (x, width, None))
         return computed
 
-    if backend is None:
-        return run
-    # Not dynamic: a graph with the width as a variable would be one slow graph for all.
-    compiled: Callable[[Mapping[str, Tensor], Tensor, int], Tensor] = torch.compile(
-        run, backend=backend, dynamic=False
-    )
-    return compiled
+    return run
+
+
+def _add(totals: list[Tensor], gradients: list[Tensor]) -> None:
+    """Add gradients to parts of weights' gradients; compiled, all by a few kernels."""
+    torch._foreach_add_(totals, gradients)
 
 
 def _products_in(state: Tensor) -> AbstractContextManager[Any]:

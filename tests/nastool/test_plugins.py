@@ -95,6 +95,13 @@ def a_problem():
     return Problem(widths, (CostObjective(widths.costs["params"], widths),))
 
 
+def test_what_is_installed_is_looked_through_once_for_all_groups():
+    discovery._declared.cache_clear()
+    for group in GROUPS:
+        available(group)
+    assert discovery._declared.cache_info().misses == 1
+
+
 @pytest.mark.parametrize(
     ("text", "spec"),
     [

@@ -155,12 +155,12 @@ def test_compiled_layers_share_a_graph_a_width(monkeypatch):
 
     model.compile_layers(backend)
     model.supershaper.capture(len(IDS), 16, "float32")
-    # Three layers at each of three widths.
-    assert len(made) == len(WIDTHS)
+    # Three layers at each of three widths: each width's, and the addition of its gradients.
+    assert len(made) == 2 * len(WIDTHS)
     for ours, theirs in zip(gradients(model), expected, strict=True):
         torch.testing.assert_close(ours.double(), theirs.double(), rtol=1e-4, atol=1e-6)
     # And the last layer's, which is outside of the graphs, and the scores of the vocabulary.
-    assert len(made) == 2 * len(WIDTHS) + 1
+    assert len(made) == 3 * len(WIDTHS) + 1
 
 
 @on_a_gpu
