@@ -12,6 +12,7 @@ import sys
 import threading
 from pathlib import Path
 
+import hypothesis
 import pytest
 import sqlalchemy
 
@@ -24,6 +25,11 @@ os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 for library in ("OMP", "MKL", "OPENBLAS"):
     os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+# No test asserts a time, nor does hypothesis for it.
+hypothesis.settings.register_profile(
+    "tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("tests")
 # A shell that starts tests in the background lets them ignore Ctrl-C, for which some tests wait.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

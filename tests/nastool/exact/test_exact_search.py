@@ -104,7 +104,6 @@ def as_floats(sizes, grid, genotypes):
 
 
 PROPERTY = settings(
-    deadline=None,
     max_examples=60,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

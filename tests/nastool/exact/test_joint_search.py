@@ -34,7 +34,6 @@ def small_parts(monkeypatch):
 
 
 PROPERTY = settings(
-    deadline=None,
     max_examples=60,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

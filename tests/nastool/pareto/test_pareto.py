@@ -25,7 +25,7 @@ def brute_force_mask(points):
 
 
 @given(point_sets)
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_non_dominated_equals_brute_force(points):
     np.testing.assert_array_equal(pareto.non_dominated(points), brute_force_mask(points))
 
@@ -65,7 +65,6 @@ def test_many_points_of_two_objectives():
 
 
 @given(point_sets)
-@settings(deadline=None)
 def test_ranks_equal_repeated_peeling(points):
     expected = np.full(len(points), -1)
     left, rank = np.arange(len(points)), 0
@@ -119,7 +118,7 @@ def test_crowding_of_equally_spaced_points():
 
 
 @given(point_sets, st.integers(1, 7))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_hypervolume_equals_counted_unit_cubes(points, corner):
     m = points.shape[1]
     cells = np.stack(np.meshgrid(*[np.arange(corner)] * m, indexing="ij"), -1).reshape(-1, m)
@@ -185,7 +184,6 @@ def test_igd_plus_equals_pymoo(m):
 
 
 @given(point_sets.filter(len))
-@settings(deadline=None)
 def test_indicators_are_zero_on_the_front_itself_and_shift_with_it(points):
     front = points[pareto.non_dominated(points)]
     assert pareto.igd_plus(points, front) == 0

@@ -16,7 +16,7 @@ stats = pytest.importorskip("scipy.stats")
 
 
 @given(seed=st.integers(0, 10_000), n=st.integers(3, 60), levels=st.integers(2, 40))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_scores_equal_those_of_the_libraries(seed, n, levels):
     rng = np.random.default_rng(seed)
     targets = rng.integers(0, levels, n).astype(float)

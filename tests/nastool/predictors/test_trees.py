@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nastool.errors import InvalidInputError
@@ -40,7 +40,7 @@ def close(ours, theirs):
     missing=st.sampled_from([0.0, 0.2]),
     policy=st.sampled_from(["depthwise", "lossguide"]),
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 def test_walk_and_grid_equal_xgboost(seed, genes, choices, trees, depth, missing, policy):
     rng = np.random.default_rng(seed)
     grid = [np.sort(rng.normal(0, 100, choices)) for _ in range(genes)]

@@ -102,7 +102,7 @@ def test_draws_are_uniform(method, kind, monkeypatch, uniformity):
 
 
 @given(seed=st.integers(0, 2**32 - 1), low=st.floats(0, 1), high=st.floats(0, 1))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_both_methods_agree_on_any_window(seed, low, high):
     cost = random_cost(seed, (3, 2, 4, 3))
     smallest, largest = cost.minimum[0], cost.maximum[0]

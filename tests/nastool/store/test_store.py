@@ -11,7 +11,7 @@ import threading
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
@@ -60,7 +60,6 @@ ELEMENTS = ["<f8", "<f4", "<i8", "<i4", "|i1", "|u1", "<u2", "|b1", ">i4"]
 
 
 @given(st.data(), st.sampled_from(ELEMENTS))
-@settings(deadline=None)
 def test_arrays_come_back_as_they_were(data, dtype):
     array = data.draw(arrays(dtype, array_shapes(min_dims=0, max_dims=3, min_side=0)))
     back = unpack_array(pack_array(array))
@@ -135,7 +134,6 @@ json_values = st.recursive(
 
 
 @given(st.dictionaries(st.text(max_size=5).filter(lambda key: key != "$array"), json_values))
-@settings(deadline=None)
 def test_states_come_back_as_they_were(state):
     assert decode_state(encode_state(state)) == state
 

@@ -165,7 +165,6 @@ def test_a_damaged_row_is_not_written_over(tmp_path, kept):
     st.floats() | st.integers(-(2**62), 2**62) | st.text(max_size=5) | st.binary(max_size=5),
     st.floats() | st.integers(-(2**62), 2**62) | st.text(max_size=5) | st.binary(max_size=5),
 )
-@settings(deadline=None)
 def test_rows_of_different_content_have_different_digests(a, b):
     def digest(value):
         row = {"space": "s", "objective": "o", "genotype": value, "value": 1.0}
@@ -175,7 +174,7 @@ def test_rows_of_different_content_have_different_digests(a, b):
 
 
 @given(st.floats(allow_nan=False))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_every_number_comes_back_under_its_digest(value):
     with open_store("sqlite://") as store:
         store.add_measurements("s", "o", np.array([[0]]), np.array([value]))

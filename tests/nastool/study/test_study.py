@@ -215,7 +215,7 @@ def test_progress_is_told_after_every_batch():
     st.integers(1, 12),
     st.sampled_from([Uniform, Climber]),
 )
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_split_budgets_equal_one_run(tmp_path_factory, parts, batch_size, kind):
     problem = make_problem()
     whole = Study(problem, kind, seed=5).run(sum(parts), batch_size)

@@ -369,7 +369,7 @@ def _occurs(text, name):
 
 
 class TestMasks:
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(
         seed=st.integers(0, 2**32),
         n=st.integers(1, 5),
@@ -420,7 +420,7 @@ class TestMasks:
 
 
 class TestBatches:
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     @given(n=st.integers(1, 40), batch=st.integers(1, 50), seed=st.integers(0, 2**32))
     def test_every_epoch_takes_every_block_once(self, n, batch, seed):
         blocks = np.arange(5, 5 + n * 8, dtype=np.uint16).reshape(n, 8)

@@ -65,7 +65,7 @@ def shape_of(genotype):
 
 
 class TestPerplexities:
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=15)
     @given(shapes=GENOTYPES)
     def test_shared_prefixes_give_exactly_the_numbers_of_one_at_a_time(self, shapes):
         together = perplexities(NET, IDS, LABELS, shapes, batch_size=4)
