@@ -28,8 +28,8 @@ from nastool.pareto.indicators import (
     Values,
     attained,
     holm,
-    median_interval,
     p_value,
+    summary,
 )
 from nastool.problem import Problem
 from nastool.results import Result
@@ -218,14 +218,10 @@ class Comparison:
             confidence: Of the interval, where there are enough seeds for it.
         """
         chosen = self.indicator(indicator)
-        rows = []
-        for strategy, values in self.scores(indicator, evaluations).items():
-            low, high, held = median_interval(values, confidence)
-            middle = float(np.median(values))
-            rows.append(Summary(strategy, chosen, values, middle, float(low), float(high), held))
-        sign = -1.0 if chosen.higher_is_better else 1.0
+        scores = self.scores(indicator, evaluations).items()
+        rows = [summary(strategy, chosen, values, confidence) for strategy, values in scores]
         # What found nothing (NaN) comes last.
-        return sorted(rows, key=lambda row: (np.isnan(row.median), sign * row.median))
+        return sorted(rows, key=lambda row: float(chosen.losses(np.array(row.median))))
 
     def curve(self, indicator: str, axis: Axis = "evaluations", points: int = 40) -> Curve:
         """How an indicator develops over the runs.
@@ -270,10 +266,9 @@ class Comparison:
             paired: Wilcoxon's signed-rank test, where a seed means the same to both strategies,
                 instead of Mann and Whitney's.
         """
-        sign = -1.0 if self.indicator(indicator).higher_is_better else 1.0
-        # What found nothing is worse than anything found.
+        losses = self.indicator(indicator).losses
         scores = {
-            strategy: np.where(np.isnan(values), np.inf, sign * values)
+            strategy: losses(values)
             for strategy, values in self.scores(indicator, evaluations).items()
         }
         pairs = list(itertools.combinations(scores, 2))

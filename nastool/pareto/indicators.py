@@ -35,6 +35,10 @@ class Indicator:
     objective: int | None = None
     under: Constraint | None = None
 
+    def losses(self, values: Values) -> Values:
+        """Values where less is better; what found nothing (NaN) is worse than anything found."""
+        return np.where(np.isnan(values), np.inf, -values if self.higher_is_better else values)
+
 
 @dataclass(frozen=True, eq=False)
 class Summary:
@@ -44,9 +48,9 @@ class Summary:
         strategy: Its name.
         indicator: What was summarised.
         values: One a seed, shape (s,).
-        median: Their median.
-        low: Lower end of the interval.
-        high: Upper end of the interval.
+        median: Their median; NaN where half of them found nothing.
+        low: Lower end of the interval; NaN where that found nothing.
+        high: Upper end of the interval, likewise.
         coverage: Probability with which such an interval holds the median of all seeds.
     """
 
@@ -170,6 +174,23 @@ def median_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[Values
     missing = np.isnan(array).any(axis=0)
     low, high = (np.where(missing, np.nan, ordered[row]) for row in (depth, n - 1 - depth))
     return low, high, max(0.0, 1 - 2 * below)
+
+
+def summary(strategy: str, indicator: Indicator, values: Values, confidence: float) -> Summary:
+    """Summarise an indicator over seeds, of which those that found nothing count as the worst.
+
+    Args:
+        strategy: Its name.
+        indicator: What it is.
+        values: One a seed, shape (s,).
+        confidence: Of the interval, where there are enough seeds for it.
+    """
+    losses = indicator.losses(values)
+    best, worst, held = median_interval(losses, confidence)
+    found = np.array([np.median(losses), best, worst])
+    found[np.isinf(found)] = np.nan
+    middle, low, high = (-found[[0, 2, 1]] if indicator.higher_is_better else found).tolist()
+    return Summary(strategy, indicator, values, middle, low, high, held)
 
 
 def holm(p_values: ArrayLike) -> Values:

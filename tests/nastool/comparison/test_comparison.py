@@ -12,7 +12,7 @@ from nastool.comparison.comparison import Comparison, compare, load_comparison, 
 from nastool.constraint import parse_constraint
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.objective import Direction
-from nastool.pareto.indicators import attained, holm, median_interval, p_value
+from nastool.pareto.indicators import Indicator, attained, holm, median_interval, p_value, summary
 from nastool.problem import Problem
 from nastool.store import open_store
 from nastool.strategies.base import Strategy
@@ -355,6 +355,23 @@ def test_an_interval_with_a_missing_value_is_missing():
     low, high, _ = median_interval([[1.0, np.nan], [2.0, 3.0]])
     assert (low[0], high[0]) == (1.0, 2.0)
     assert np.isnan([low[1], high[1]]).all()
+
+
+@pytest.mark.parametrize(
+    ("indicator", "values", "expected"),
+    [
+        ("best cost", [3, np.nan, 1, 2, np.nan], (3, 1, np.nan)),
+        ("best cost", [np.nan, 1, np.nan, 2, np.nan], (np.nan, 1, np.nan)),
+        ("best cost", [2, np.nan, 1, np.nan], (np.nan, 1, np.nan)),
+        ("hypervolume", [0.5, 0.25, 1, 0, 0.75], (0.5, 0, 1)),
+        ("hypervolume", [0.5, np.nan, 1, np.nan, 0.75], (0.5, np.nan, 1)),
+        ("hypervolume", [np.nan, np.nan, 1, 0.5], (np.nan, np.nan, 1)),
+    ],
+)
+def test_runs_that_found_nothing_count_as_the_worst_in_a_median(indicator, values, expected):
+    chosen = Indicator(indicator, higher_is_better=indicator == "hypervolume")
+    row = summary("one", chosen, np.array(values, dtype=np.float64), 0.95)
+    assert (row.median, row.low, row.high) == pytest.approx(expected, nan_ok=True)
 
 
 def test_p_values_are_uniform_enough_without_a_difference():
