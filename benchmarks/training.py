@@ -42,7 +42,7 @@ from nastool_supernets.family import net_of
 from nastool_supernets.runtime.precision import autocast, resolve_dtype
 from nastool_supernets.training.config import PretrainingConfig
 from nastool_supernets.training.gradients import accumulate_gradients
-from nastool_supernets.training.optimizer import build_optimizer
+from nastool_supernets.training.optimizer import build_optimizer, update
 from nastool_supernets.training.rules import LargestOnly, Sandwich, Subnet
 from nastool_supernets.training.utilisation import measure_peak_flops, training_flops
 from nastool_supershaper.modeling import SuperShaperForMaskedLM
@@ -256,8 +256,7 @@ def main(
     def our_step(data: Batch, subnets: list[Subnet]) -> list[float]:
         our_optimizer.zero_grad(set_to_none=not cuda_graphs)
         losses = accumulate_gradients(net, *data, subnets, dtype=dtype)
-        our_optimizer.step()
-        return losses
+        return update(our_optimizer, None, losses)
 
     def their_step(data: Batch, subnets: list[Subnet]) -> list[float]:
         ids, labels = (torch.from_numpy(x).to(where) for x in data)

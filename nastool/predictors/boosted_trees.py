@@ -71,7 +71,10 @@ class BoostedTrees(Predictor):
         # Trees are grown in float32: around 0 and of spread 1, all its digits tell shapes apart.
         centred, middle, size = standard(targets)
         data = xgboost.DMatrix(features, centred, nthread=1)
-        booster = xgboost.train(settings, data, num_boost_round=self.trees)
+        # `xgboost.train` grows the same trees, but asks its callbacks after each of them.
+        booster = xgboost.Booster(settings, [data])
+        for tree in range(self.trees):
+            booster.update(data, tree)
         self._become(bytes(booster.save_raw("json")), middle, size)
 
     def predict(self, features: Floats) -> Prediction:

@@ -220,9 +220,11 @@ def fit_table(
         over_all = on_held_out(data.targets, predictions)
         result = replace(result, interval=over_all.interval, widths=over_all.widths)
     if len(data) < _REPEATED:
-        splits = [
+        # Without a part held out the first split is made already: the same folds of the same seed.
+        splits = [] if fraction else [over_all.predictions]
+        splits += [
             cross_validate(make, data.features, data.targets, genes, 2 * _FOLDS, seed + split)
-            for split in range(_REPEATS)
+            for split in range(len(splits), _REPEATS)
         ]
         errors = np.concatenate([predictions - data.targets for predictions in splits])
         widths = fit_widths(np.concatenate(splits), errors, repeats=_REPEATS)

@@ -151,8 +151,7 @@ def _fit(
         if not robust or n < _ROBUST_FROM or limit == 0.0:
             break
         drawn_in = without + np.clip(errors, -limit, limit)
-        settled = np.allclose(drawn_in, pseudo, rtol=0.0, atol=1e-3 * limit)
-        if settled:
+        if np.abs(drawn_in - pseudo).max() <= 1e-3 * limit:
             break
         pseudo = drawn_in
 

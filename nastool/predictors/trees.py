@@ -185,6 +185,17 @@ class TreeEnsemble:
                 return tuple(found)
             found.append(np.stack([self.left[inner], self.right[inner]], axis=1).ravel())
 
+    @cached_property
+    def _walked(self) -> tuple[NDArray[np.intp], NDArray[np.int32], NDArray[np.int32]]:
+        """Tested features and children of all nodes; from a leaf one comes to it again."""
+        leaf = self.feature < 0
+        here = np.arange(len(leaf), dtype=np.int32)
+        return (
+            np.maximum(self.feature, 0).astype(np.intp),
+            np.where(leaf, here, self.left),
+            np.where(leaf, here, self.right),
+        )
+
     def leaves(self, features: ArrayLike) -> NDArray[np.int32]:
         """The leaf that each row ends in, tree by tree.
 
@@ -195,15 +206,15 @@ class TreeEnsemble:
             Node indices, shape (n, trees).
         """
         rows = self._check(features)
+        complete = not np.isnan(rows).any()
+        feature, left, right = self._walked
         nodes = np.broadcast_to(self.roots, (len(rows), self.n_trees)).copy()
         for _ in self.levels[1:]:
-            feature = self.feature[nodes]
-            tested = np.take_along_axis(rows, np.maximum(feature, 0), axis=1)
-            to_left = np.where(
-                np.isnan(tested), self.default_left[nodes], tested < self.threshold[nodes]
-            )
-            following = np.where(to_left, self.left[nodes], self.right[nodes])
-            nodes = np.where(feature < 0, nodes, following)
+            tested = np.take_along_axis(rows, feature[nodes], axis=1)
+            to_left = tested < self.threshold[nodes]
+            if not complete:
+                to_left = np.where(np.isnan(tested), self.default_left[nodes], to_left)
+            nodes = np.where(to_left, left[nodes], right[nodes])
         return nodes
 
     def predict(self, features: ArrayLike) -> NDArray[np.float64]:

@@ -170,7 +170,7 @@ class SuperShaperModel(SuperShaperPreTrainedModel):
     def capture(self, blocks: int, length: int, dtype: str) -> None:
         """Let training passes without padding run by CUDA graphs, of compiled layers if any.
 
-        The same up to rounding: bottlenecks are not merged. Batches of other sizes run as ever.
+        The same up to rounding. Batches of other sizes run as ever.
 
         Args:
             blocks: Blocks of a batch.
@@ -252,14 +252,12 @@ class SuperShaperModel(SuperShaperPreTrainedModel):
         """
         shape = self.config.check_shape(shape)
         mask = _key_mask(attention_mask)
-        graphs = self._graphs
-        if graphs is not None and mask is None and graphs.fit(embedded):
-            layer, width = self.layers[-1], shape[-1]
-            x = layer.enter(graphs.run(embedded, shape, states), width)
-            return layer.leave(self._run(layer, x, width, None, positions), width)
         last = len(self.layers) - 1
-        x = self.layers[0].enter(embedded, shape[0])
-        for index, (layer, width) in enumerate(zip(self.layers, shape, strict=True)):
+        x, first = self.layers[0].enter(embedded, shape[0]), 0
+        if self._graphs is not None and mask is None and self._graphs.fit(embedded):
+            x, first = self._graphs.run(x, shape, states), last
+        for index in range(first, last + 1):
+            layer, width = self.layers[index], shape[index]
             if index > 0 and states is None:
                 x = self._pass_on(index - 1, x, shape[index - 1], width)
             elif index > 0 and states is not None:

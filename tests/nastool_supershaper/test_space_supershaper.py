@@ -270,18 +270,16 @@ def test_what_ships_for_the_papers_space_orders_shapes_like_the_paper():
     perplexity = load_objective("perplexity", space)
     source = perplexity.provenance
     assert source.proxy == ""
-    published, news, second, third, seventh = source.agreements
+    published, news, third, seventh = source.agreements
     assert published.published
     assert published.n == 10
-    assert published.spearman == pytest.approx(0.891, abs=0.005)
+    assert published.spearman == pytest.approx(0.927, abs=0.005)
     assert (news.source, news.n) == ("news text", 1280)
     assert news.spearman > 0.97
-    assert (second.source, second.n) == ("a second net", 4674)
-    assert second.spearman == pytest.approx(0.982, abs=0.001)
     assert (third.source, third.n) == ("a third net", 12)
-    assert third.spearman > 0.8
+    assert third.spearman > 0.9
     assert (seventh.source, seventh.n) == ("a seventh net, the best language model", 2827)
-    assert seventh.spearman == pytest.approx(0.808, abs=0.005)
+    assert seventh.spearman == pytest.approx(0.81, abs=0.005)
     # The paper's finding: a cigar beats the templates of its size.
     named = space.heuristics
     small = named["cigar"][np.abs(space.costs["params"].evaluate(named["cigar"]) - 61e6) < 1e6]

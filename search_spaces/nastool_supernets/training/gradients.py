@@ -12,6 +12,8 @@ from nastool_supernets.runtime.precision import autocast
 from nastool_supernets.training.rules import Distillation, Subnet
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from nastool_supernets.supernet import Net
     from nastool_supernets.training.teaching import Teacher
 
@@ -29,7 +31,7 @@ def accumulate_gradients(
     distil_hidden: float = 0.0,
     compiled: bool = False,
     workers: Workers = ALONE,
-) -> list[float]:
+) -> Tensor:
     """Add the gradients of every subnet's mean loss on one batch to the weights' gradients.
 
     Args:
@@ -48,7 +50,8 @@ def accumulate_gradients(
             it, whatever was in the gradients before (they have to start from none).
 
     Returns:
-        Mean cross-entropy of every subnet over the predicted tokens of the whole batch.
+        Mean cross-entropy of every subnet over the predicted tokens of the whole batch, (n,); on
+        the device, which may not have computed them yet.
     """
     import torch
 
@@ -99,4 +102,4 @@ def accumulate_gradients(
         embedded.backward(shared.grad)
     trained = [*model.parameters(), *(teacher.maps.parameters() if teacher is not None else ())]
     workers.add_up([losses, *(p.grad for p in trained if p.grad is not None)])
-    return losses.tolist()
+    return losses

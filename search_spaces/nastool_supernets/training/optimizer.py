@@ -8,7 +8,7 @@ from nastool_supernets.training.config import PretrainingConfig
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
+    from torch import Tensor, nn
 
     from nastool_supernets.supernet import Net
 
@@ -64,15 +64,25 @@ def set_rates(optimizer: torch.optim.Optimizer, config: PretrainingConfig, step:
     return rate
 
 
-def clip(optimizer: torch.optim.Optimizer, norm: float | None) -> None:
-    """Shorten the gradients of all parameters together to a norm, where they are longer.
+def update(optimizer: torch.optim.Optimizer, norm: float | None, losses: Tensor) -> list[float]:
+    """Make a step by the gradients, and return the losses.
+
+    A step whose losses are not all finite changes no weight and no moment. The device sees to that
+    itself: the host, which would wait for the losses, has given it the whole step by then.
 
     Args:
         optimizer: Whose parameters; on several processes all hold the same gradients.
-        norm: The largest norm; None leaves them.
+        norm: Gradients of all parameters together that are longer are shortened to it; None leaves
+            them.
+        losses: Those of the step, (n,), on its device.
     """
     import torch
 
     if norm is not None:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         torch.nn.utils.clip_grad_norm_(parameters, norm)
+    # What a fused optimizer reads, as gradient scalers set it.
+    vars(optimizer)["found_inf"] = (~losses.isfinite().all()).float()
+    optimizer.step()
+    found: list[float] = losses.tolist()
+    return found

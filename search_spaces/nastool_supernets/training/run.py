@@ -46,7 +46,7 @@ from nastool_supernets.training.checkpoints import (
 from nastool_supernets.training.config import PretrainingConfig
 from nastool_supernets.training.gradients import accumulate_gradients
 from nastool_supernets.training.log import TrainingLog
-from nastool_supernets.training.optimizer import build_optimizer, clip, set_rates
+from nastool_supernets.training.optimizer import build_optimizer, set_rates, update
 from nastool_supernets.training.report import (
     Evaluation,
     StepReport,
@@ -232,7 +232,7 @@ class Run:
         rate = set_rates(self.optimizer, config, step)
         self.model.train()
         self.optimizer.zero_grad(set_to_none=not config.cuda_graphs)
-        losses = accumulate_gradients(
+        summed = accumulate_gradients(
             self.net,
             input_ids,
             labels,
@@ -245,14 +245,6 @@ class Run:
             compiled=config.compile,
             workers=self.workers,
         )
-        for subnet, loss in zip(subnets, losses, strict=True):
-            if not math.isfinite(loss):
-                raise NastoolError(
-                    f"the loss became {loss} in step {step + 1} ({subnet.role} subnet): lower the "
-                    f"learning rate or use float32; {self._what_is_kept()}"
-                )
-        clip(self.optimizer, config.clip_norm)
-        self.optimizer.step()
         self._flops = training_flops(
             self.net,
             [subnet.genotype for subnet in subnets],
@@ -260,6 +252,13 @@ class Run:
             input_ids.shape[1],
             int((labels != IGNORED_LABEL).sum()),
         )
+        losses = update(self.optimizer, config.clip_norm, summed)
+        for subnet, loss in zip(subnets, losses, strict=True):
+            if not math.isfinite(loss):
+                raise NastoolError(
+                    f"the loss became {loss} in step {step + 1} ({subnet.role} subnet): lower the "
+                    f"learning rate or use float32; {self._what_is_kept()}"
+                )
         found = (
             SubnetLoss(subnet.role, self.net.architecture(subnet.genotype), loss)
             for subnet, loss in zip(subnets, losses, strict=True)

@@ -19,7 +19,7 @@ from nastool import SearchSpace, load_objective, load_space
 from nastool.predictors.evaluation import spearman
 from nastool_supernets.genotypes import row
 from nastool_supernets.measuring.tables import read_table
-from nastool_supershaper.families import published_shapes
+from nastool_supershaper.families import published_scratch, published_shapes
 
 _TABLE = "perplexity.csv.gz"
 _OTHERS = {
@@ -89,14 +89,21 @@ def _describe_published(space: SearchSpace, folder: Path) -> None:
     if "published" not in families:
         return
     genotypes = families["published"]
-    known = [s.perplexity for s in published_shapes().values() if s.source == "table 6"]
+    names = [n for n, shape in published_shapes().items() if shape.source == "table 6"]
+    alone = published_scratch()
+    published = {
+        "the published perplexities": [published_shapes()[name].perplexity for name in names],
+        "those published of the same trained alone": [alone[name] for name in names],
+    }
     predicted = load_objective(f"perplexity[{folder / 'perplexity'}]", space).evaluate(genotypes)
-    table = read_table(folder / _TABLE, space)
-    measured = [table.get(row(genotype), np.nan) for genotype in genotypes]
-    click.echo(
-        f"- the {len(known)} shapes of the paper's table 6, rank correlation with the published "
-        f"perplexities: predicted {_rank(known, predicted)}, measured {_rank(known, measured)}"
-    )
+    orders = {"predicted": predicted}
+    for name in (_TABLE, *_OTHERS):
+        if (folder / name).exists():
+            table = read_table(folder / name, space)
+            orders[name] = np.array([table.get(row(shape), np.nan) for shape in genotypes])
+    for source, values in published.items():
+        found = ", ".join(f"{name} {_rank(values, order)}" for name, order in orders.items())
+        click.echo(f"- the {len(names)} shapes of table 6, rank correlation with {source}: {found}")
 
 
 def _rank(a: object, b: object) -> str:

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from nastool.cli.main import main
-from nastool.discovery import OBJECTIVES, find
+from nastool.discovery import OBJECTIVES, find, load_file
 from nastool.plugins import load_space
 from nastool.verification import Agreement
 
@@ -29,27 +29,32 @@ def nastool(tmp_path, monkeypatch):
     return run
 
 
-@pytest.fixture
-def truth(nastool):
-    """The measuring objective's class, with a predictor of 60 uniform shapes in folder p."""
-    assert nastool("list").exit_code == 0
-    cls = find(OBJECTIVES, "measured_predicted").load()
-    cls.asked, cls.limit, cls.shapes = 0, None, []
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """Folder of a predictor of 60 uniform shapes."""
+    load_file(PLUGIN)
+    folder = tmp_path_factory.mktemp("fitted")
     space = load_space("refined")
     shapes = np.unique(space.sample(60, np.random.default_rng(0)), axis=0)
-    values = cls(space).evaluate(shapes)
+    values = find(OBJECTIVES, "measured_predicted").load()(space).evaluate(shapes)
     rows = [
         ",".join(map(str, [*architecture, value]))
         for architecture, value in zip(space.decode(shapes), values.tolist(), strict=True)
     ]
     header = ",".join([*(gene.name for gene in space.genes), "loss"])
-    Path("t.csv").write_text("\n".join([header, *rows]) + "\n")
-    run = nastool(
-        "fit", "t.csv", "--space", "refined", "--target", "loss", "--model", "linear",
-        "--output", "p",
-    )  # fmt: skip
+    (folder / "t.csv").write_text("\n".join([header, *rows]) + "\n")
+    fit = ["fit", str(folder / "t.csv"), "--space", "refined", "--target", "loss"]
+    run = CliRunner().invoke(main, [*fit, "--model", "linear", "--output", str(folder / "p")])
     assert run.exit_code == 0, run.stderr
-    cls.asked, cls.shapes = 0, []
+    return folder / "p"
+
+
+@pytest.fixture
+def truth(nastool, fitted):
+    """The measuring objective's class, with the predictor in folder p."""
+    shutil.copytree(fitted, "p")
+    cls = find(OBJECTIVES, "measured_predicted").load()
+    cls.asked, cls.limit, cls.shapes = 0, None, []
     return cls
 
 

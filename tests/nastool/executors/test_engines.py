@@ -36,7 +36,7 @@ class TestFutures(ExecutorConformance):
         return Futures(two_processes)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # idle workers look around all the time
 def dask_scheduler():
     distributed = pytest.importorskip("distributed")
     import dask

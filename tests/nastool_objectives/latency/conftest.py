@@ -1,3 +1,4 @@
+import shutil
 import zlib
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from click.testing import CliRunner
 
 from nastool.cli.main import main
 from nastool.devices import Deployment, Device, Timing, Workload
+from nastool.discovery import load_file
 from nastool.errors import NastoolError
 from nastool.testing import Widths
 
@@ -65,15 +67,48 @@ def workload():
     return Workload(batch_size=2)
 
 
-@pytest.fixture
-def nastool(tmp_path, monkeypatch):
-    """Runs the command line in an empty folder with a registry of its own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("NASTOOL_DEVICES", str(tmp_path / "devices"))
+def command_line(folder, monkeypatch):
+    """Runs the command line in a folder, with a registry of its own there."""
+    load_file(PLUGIN)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("NASTOOL_DEVICES", str(folder / "devices"))
     monkeypatch.delenv("NASTOOL_STORAGE", raising=False)
     monkeypatch.setenv("COLUMNS", "200")
 
     def run(*arguments):
         return CliRunner().invoke(main, ["--plugin", PLUGIN, *arguments], prog_name="nastool")
+
+    return run
+
+
+@pytest.fixture
+def nastool(tmp_path, monkeypatch):
+    """Runs the command line in an empty folder."""
+    return command_line(tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def kept_run(tmp_path_factory):
+    """Runs a command once, and gives its folder and result to every test that asks for it."""
+    kept = {}
+
+    def run(*arguments):
+        if arguments not in kept:
+            folder = tmp_path_factory.mktemp("kept")
+            with pytest.MonkeyPatch.context() as monkeypatch:
+                kept[arguments] = folder, command_line(folder, monkeypatch)(*arguments)
+        return kept[arguments]
+
+    return run
+
+
+@pytest.fixture
+def begun(nastool, kept_run, tmp_path):
+    """Puts into the test's empty folder what a command makes there, as if it had just run."""
+
+    def run(*arguments):
+        folder, result = kept_run(*arguments)
+        shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+        return result
 
     return run

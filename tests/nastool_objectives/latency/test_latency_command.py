@@ -22,9 +22,9 @@ MEASURE = (*CAMPAIGN, "--model", "linear")
 
 
 @pytest.fixture
-def device(nastool):
+def device(begun):
     """A quiet device called toy."""
-    run = nastool(*MEASURE, "--name", "toy")
+    run = begun(*MEASURE, "--name", "toy")
     assert run.exit_code == 0, run.stderr
     return run
 
@@ -120,7 +120,6 @@ def test_a_noisy_device_is_no_objective_unless_forced(nastool, tmp_path):
 
 
 def test_two_runs_that_disagree_are_refused(nastool, tmp_path):
-    nastool("list")  # loads the plugin
     first, second = (table(tmp_path / f"{k}.csv", 0.8, k) for k in (1, 2))
     run = nastool("latency", "compare", first, second, "--space", "runnable")
     assert run.exit_code == 2
@@ -132,7 +131,6 @@ def test_two_runs_that_disagree_are_refused(nastool, tmp_path):
 
 
 def test_a_single_run_that_nothing_can_rank_is_refused(nastool, tmp_path):
-    nastool("list")
     words = ("--space", "runnable", "--unit", "s", "--model", "linear")
     noise = table(tmp_path / "noise.csv", 5.0, 1)
     run = nastool("latency", "import", noise, "--device", "cloud", *words)
@@ -142,7 +140,6 @@ def test_a_single_run_that_nothing_can_rank_is_refused(nastool, tmp_path):
 
 
 def test_two_runs_that_agree_become_a_device(nastool, tmp_path):
-    nastool("list")
     first, second = (table(tmp_path / f"{k}.csv", 0.003, k) for k in (1, 2))
     assert nastool("latency", "compare", first, second, "--space", "runnable").exit_code == 0
     words = ("--space", "runnable", "--unit", "ms", "--model", "linear", "--batch-size", "128")
@@ -156,7 +153,6 @@ def test_two_runs_that_agree_become_a_device(nastool, tmp_path):
 
 
 def test_a_single_run_says_that_its_noise_is_not_known(nastool, tmp_path):
-    nastool("list")
     words = ("--space", "runnable", "--unit", "s", "--model", "linear")
     path = table(tmp_path / "a.csv", 0.003, 1)
     assert nastool("latency", "import", path, "--device", "cloud", *words).exit_code == 0
@@ -183,7 +179,6 @@ IMPORT = ("latency", "import", "--space", "runnable", "--unit", "s", "--device",
 @pytest.fixture
 def single(nastool, tmp_path):
     """A table measured once, in which the linear model cannot rank and the pairwise one can."""
-    nastool("list")  # loads the plugin
     space = load_space("runnable")
     genotypes = np.unique(space.sample(400, np.random.default_rng(0)), axis=0)[:120]
     # A Latin square of the first two widths: neither of them says anything alone.
@@ -216,7 +211,6 @@ def test_a_better_predictor_or_force_undoes_a_refusal(nastool, tmp_path, single)
 
 
 def test_a_new_table_leaves_no_predictor_of_the_old_one(nastool, tmp_path):
-    nastool("list")  # loads the plugin
     predictor = tmp_path / "devices" / "cloud" / "predictor"
     first, second = (table(tmp_path / f"{k}.csv", 0.001, k) for k in (1, 2))
     assert nastool(*IMPORT, first, "--model", "linear").exit_code == 0

@@ -10,9 +10,9 @@ from nastool.plugins import load_objective, load_space
 from nastool_objectives.latency.registry import read_card
 
 
-def campaign(nastool, *arguments, device="metered", rounds="3", space="runnable:3"):
+def campaign(run, *arguments, device="metered", rounds="3", space="runnable:3"):
     """A campaign that visits every shape of the space, 125."""
-    result = nastool(
+    result = run(
         "latency", "measure", "--device", device, "--space", space, "--shapes", "120",
         "--rounds", rounds, "--model", "linear", "--name", "toy", *arguments,
     )  # fmt: skip
@@ -34,14 +34,8 @@ def searched(nastool, *objectives):
     return json.loads(result.stdout)
 
 
-@pytest.fixture
-def nastool(nastool, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return nastool
-
-
-def test_energy_and_memory_are_objectives_of_a_device(nastool):
-    said = campaign(nastool).stdout
+def test_energy_and_memory_are_objectives_of_a_device(begun, nastool):
+    said = campaign(begun).stdout
     assert "use it as --objective 'latency[toy]' or 'energy[toy]' or 'memory[toy]'" in said
     found = searched(nastool, "badness", "energy[toy]", "memory[toy]")
     units = {metric["name"]: metric["unit"] for metric in found["metrics"]}
@@ -62,8 +56,8 @@ def test_energy_and_memory_are_objectives_of_a_device(nastool):
     assert best["memory[toy]"] <= 30e6
 
 
-def test_reading_a_text_and_the_next_token_are_latencies_of_their_own(nastool):
-    said = campaign(nastool, space="served:3").stdout
+def test_reading_a_text_and_the_next_token_are_latencies_of_their_own(begun, nastool):
+    said = campaign(begun, space="served:3").stdout
     assert "or 'latency[toy].decode'" in said
     space = load_space("served:3")
     rows = space.sample(20, np.random.default_rng(0))
@@ -90,8 +84,8 @@ def test_reading_a_text_and_the_next_token_are_latencies_of_their_own(nastool):
     assert visits() == before
 
 
-def test_a_device_that_never_served_has_no_latency_of_the_next_token(nastool):
-    campaign(nastool)
+def test_a_device_that_never_served_has_no_latency_of_the_next_token(begun, nastool):
+    campaign(begun)
     for name in ("latency[toy].prefill", "latency[toy].decode", "measured_latency[toy].decode"):
         refused = nastool("search", "--space", "runnable:3", "--objective", name)
         assert refused.exit_code == 2
@@ -100,8 +94,8 @@ def test_a_device_that_never_served_has_no_latency_of_the_next_token(nastool):
     assert "latency.decode needs a device: latency[DEVICE].decode" in refused.stderr
 
 
-def test_what_a_campaign_measured_is_measured_by_nothing_else(nastool):
-    campaign(nastool)
+def test_what_a_campaign_measured_is_measured_by_nothing_else(begun, nastool):
+    campaign(begun)
     before = visits()
     searched(nastool, "badness", "latency[toy]")
     verified = nastool("verify", "mine")
@@ -115,8 +109,8 @@ def test_what_a_campaign_measured_is_measured_by_nothing_else(nastool):
     assert visits() == before
 
 
-def test_fewer_visits_than_asked_for_do_not_do(nastool):
-    campaign(nastool, rounds="2")
+def test_fewer_visits_than_asked_for_do_not_do(begun, nastool):
+    campaign(begun, rounds="2")
     before = visits()
     result = nastool(
         "search", "--space", "runnable:3", "--objective", "measured_latency[toy]", "--budget", "10",
@@ -126,21 +120,21 @@ def test_fewer_visits_than_asked_for_do_not_do(nastool):
     assert before < visits() <= before + 30
 
 
-def test_a_campaign_without_a_storage_keeps_nothing(nastool):
-    campaign(nastool, "--storage", "none")
+def test_a_campaign_without_a_storage_keeps_nothing(begun):
+    campaign(begun, "--storage", "none")
     assert not Path("nastool.db").exists()
 
 
-def test_what_a_device_does_not_tell_apart_is_no_objective(nastool):
-    said = campaign(nastool, device="metered:flat").stdout
+def test_what_a_device_does_not_tell_apart_is_no_objective(begun, nastool):
+    said = campaign(begun, device="metered:flat").stdout
     assert "memory is not predicted: a table must hold at least 3 shapes of different" in said
     refused = nastool("search", "--space", "runnable:3", "--objective", "memory[toy]")
     assert refused.exit_code == 2
     assert "device 'toy' has no predictor of memory" in refused.stderr
 
 
-def test_a_counter_that_does_not_move_is_no_energy_of_nothing(nastool):
-    said = campaign(nastool, device="metered:coarse").stdout
+def test_a_counter_that_does_not_move_is_no_energy_of_nothing(begun, nastool):
+    said = campaign(begun, device="metered:coarse").stdout
     assert "energy" not in said
     table = next(Path().rglob("table.csv")).read_text()
     assert "energy_J" not in table.partition("\n")[0]
@@ -151,8 +145,8 @@ def test_a_counter_that_does_not_move_is_no_energy_of_nothing(nastool):
     assert "does not say the energy of a pass" in result.stderr
 
 
-def test_a_table_of_another_campaign_leaves_no_predictor_of_this_one(nastool):
-    campaign(nastool, "--storage", "none")
+def test_a_table_of_another_campaign_leaves_no_predictor_of_this_one(begun, nastool):
+    campaign(begun, "--storage", "none")
     folder = next(Path().rglob("device.json")).parent
     assert read_card(folder).verdict == "passed"
     assert (folder / "energy").is_dir()

@@ -1,6 +1,7 @@
 """The sandwich adds up gradients, and a run that was stopped ends as one that was not."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -34,7 +35,7 @@ from nastool_supernets.saved import latest_checkpoint, load_supernet
 from nastool_supernets.training import checkpoints, pretraining, run
 from nastool_supernets.training.config import PretrainingConfig
 from nastool_supernets.training.gradients import accumulate_gradients
-from nastool_supernets.training.optimizer import build_optimizer
+from nastool_supernets.training.optimizer import build_optimizer, update
 from nastool_supernets.training.pretraining import pretrain
 from nastool_supernets.training.report import Evaluation
 from nastool_supernets.training.rules import (
@@ -164,7 +165,7 @@ class TestGradients:
         model = tiny_net()
         ids, labels = MASKING.apply(BLOCKS[:8], random_generator(0, 0, 0))
         losses = accumulate_gradients(net_of(model), ids, labels, list(self.SUBNETS), 3)
-        for subnet, loss in zip(self.SUBNETS, losses, strict=True):
+        for subnet, loss in zip(self.SUBNETS, losses.tolist(), strict=True):
             single = net_of(model).losses(
                 torch.from_numpy(ids), torch.from_numpy(labels), subnet.genotype
             )
@@ -172,6 +173,29 @@ class TestGradients:
 
 
 class TestOptimizer:
+    @pytest.mark.parametrize("clip_norm", [None, 0.5])
+    @pytest.mark.parametrize("loss", [math.nan, math.inf])
+    def test_a_step_whose_loss_is_not_finite_changes_nothing(self, loss, clip_norm):
+        model, other = tiny_net(), tiny_net()
+        optimizer, reference = (build_optimizer(net_of(x), CONFIG) for x in (model, other))
+
+        def step(optimizer, model, losses):
+            for number, parameter in enumerate(model.parameters()):
+                parameter.grad = torch.full_like(parameter, losses[0] + number)
+            return update(optimizer, clip_norm, torch.tensor(losses))
+
+        assert step(optimizer, model, [1.0, 2.0]) == step(reference, other, [1.0, 2.0]) == [1, 2]
+        assert str(step(optimizer, model, [loss, 2.0])) == str([loss, 2.0])
+        # Not even the count of steps: what follows is as if there had been none.
+        step(optimizer, model, [3.0, 2.0])
+        step(reference, other, [3.0, 2.0])
+        for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
+            assert torch.equal(ours, theirs)
+            assert all(
+                torch.equal(value, reference.state[theirs][name])
+                for name, value in optimizer.state[ours].items()
+            )
+
     def test_one_step_is_adamw_on_the_summed_gradients(self, tmp_path):
         config = replace(CONFIG, steps=1, warmup_steps=0, head_steps=0)
         model, _ = train(tmp_path, config)
