@@ -1,4 +1,4 @@
-"""Perplexity and parameters of a supernet's shapes as a problem of OptunaHub's."""
+"""Perplexity and parameters of the shapes of supernets as a problem of OptunaHub's."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Problem(optunahub.benchmarks.BaseProblem):  # type: ignore[misc]  # it has
     """Minimise perplexity and parameters over the twelve widths of a BERT.
 
     Args:
-        kind: ``surrogate``: trees fitted on 9,088 measured shapes, of which the true front is
+        kind: ``surrogate``: trees fitted on 4,655 measured shapes, of which the true front is
             proven. ``table``: a shape has the measured perplexity, and the parameters, of the
             nearest of those shapes, so that the front of the table is the true one.
         noise: Whether perplexities scatter about the surrogate as new measurements do. A shape has
-            the same deviation whenever it is asked for, as it has in another net.
+            the same deviation whenever it is asked for, as it has in other nets.
         seed: Of the noise.
         max_params: What a constraint allows; none by default.
 
