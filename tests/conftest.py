@@ -64,6 +64,16 @@ def _no_plugin_files():
             del discovery._registered[key]
 
 
+@pytest.fixture(scope="module")
+def few_trees():
+    """Forty trees instead of three hundred, where what is tested is not how well trees predict."""
+    from nastool.predictors.boosted_trees import BoostedTrees
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(BoostedTrees.__init__, "__defaults__", (40, 4, 0.3, 0))
+        yield
+
+
 @pytest.fixture
 def checked_json():
     """Reads a JSON output and holds it against the schema that it names."""

@@ -42,8 +42,10 @@ def leading(evaluations: Evaluations, n: int) -> NDArray[np.int64]:
     """
     points, limits = evaluations.objectives, evaluations.violations
     satisfied = not limits.size or np.count_nonzero(limits <= 0) == limits.size
-    fits = points.shape[1] == 2 and len(points) and satisfied
-    if fits:
+    if satisfied and points.shape[1] == 1:
+        # Failed ones come last, as no number does.
+        return points[:, 0].argsort(kind="stable")
+    if satisfied and points.shape[1] == 2 and len(points):
         order, ordered = by_both(points)
         # Failed ones, which are of no front, would come last; of them only no number is itself.
         if (last := ordered[-1]) == last:

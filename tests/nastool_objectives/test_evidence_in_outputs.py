@@ -11,6 +11,7 @@ from nastool.cli.main import main
 from nastool.plugins import load_space
 
 pytest.importorskip("scipy")
+pytestmark = pytest.mark.usefixtures("few_trees")
 SPACE = "supershaper:minilm-6"
 
 

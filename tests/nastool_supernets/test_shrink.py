@@ -18,6 +18,8 @@ from nastool.cli.main import main  # noqa: E402
 from nastool.constraint import parse_constraint  # noqa: E402
 from nastool.errors import InfeasibleError, InvalidInputError  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("few_trees")
+
 
 def nastool(*words):
     return CliRunner().invoke(main, [*map(str, words), "--plugin", str(TOY)])

@@ -14,6 +14,8 @@ from nastool.verification import Agreement
 pytest.importorskip("scipy")
 pytest.importorskip("xgboost")
 
+pytestmark = pytest.mark.usefixtures("few_trees")
+
 PLUGIN = str(Path(__file__).with_name("refine_plugin.py"))
 
 
@@ -30,7 +32,7 @@ def nastool(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def fitted(tmp_path_factory):
+def fitted(few_trees, tmp_path_factory):
     """Folder of a predictor of 60 uniform shapes."""
     load_file(PLUGIN)
     folder = tmp_path_factory.mktemp("fitted")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -18,48 +16,13 @@ from nastool.errors import InvalidInputError, NastoolError
 from nastool.executors import Serial, evaluated, load_executor
 from nastool.executors.futures import Futures
 from nastool.executors.processes import Processes
-from nastool.objective import Kind, Objective, Provenance
 from nastool.problem import Problem
 from nastool.space import Gene, SearchSpace
 from nastool.store import open_store
 from nastool.strategies.base import Strategy
 from nastool.study import Study
-
-
-class Scripted(Objective):
-    """Twice the genotype; what else happens is written in it."""
-
-    def __init__(self, actions: dict[int, str] | None = None) -> None:
-        self.actions = actions or {}
-
-    @property
-    def name(self):
-        return "scripted"
-
-    @property
-    def provenance(self):
-        return Provenance(Kind.MEASURED, "a script")
-
-    @property
-    def fingerprint(self):
-        return "scripted"
-
-    def evaluate(self, genotypes):
-        for number in genotypes[:, 0].tolist():
-            action = self.actions.get(number)
-            if action == "raise":
-                raise ValueError(f"no {number}")
-            if action == "die":
-                os._exit(9)
-            if action == "kill":
-                os.kill(os.getpid(), signal.SIGKILL)
-            if action == "exit":
-                sys.exit(0)
-            if action == "sleep":
-                time.sleep(60)
-            if action == "refuse":
-                raise NastoolError("plug the device in")
-        return 2.0 * genotypes[:, 0]
+from tests.nastool.executors import scripted
+from tests.nastool.executors.scripted import Scripted
 
 
 class Line(SearchSpace):
@@ -92,20 +55,6 @@ class InOrder(Strategy):
         self.next = state["next"]
 
 
-@pytest.fixture(autouse=True)
-def importable(monkeypatch):
-    # A worker imports the module of the objective by its name.
-    monkeypatch.setenv(
-        "PYTHONPATH",
-        os.pathsep.join([os.path.dirname(__file__), *filter(None, sys.path)]),
-    )
-    name = os.path.splitext(os.path.basename(__file__))[0]
-    monkeypatch.setattr(Scripted, "__module__", name)
-    monkeypatch.setitem(sys.modules, name, sys.modules[__name__])
-    monkeypatch.syspath_prepend(os.path.dirname(__file__))
-    assert importlib.util.find_spec(name) is not None
-
-
 def gather(executor, objective, numbers):
     genotypes = np.array(numbers)[:, None]
     values, messages = np.full(len(genotypes), np.inf), {}
@@ -116,7 +65,7 @@ def gather(executor, objective, numbers):
     return values.tolist(), messages
 
 
-@pytest.fixture(params=["in process", "pool"])
+@pytest.fixture(params=["in process", "pool"], scope="module")
 def executor(request):
     made = Serial(3) if request.param == "in process" else Processes(2, 3)
     with made:
@@ -189,7 +138,7 @@ def test_a_script_needs_no_guard(tmp_path):
 
 def test_an_objective_that_a_worker_cannot_import_is_named(monkeypatch):
     monkeypatch.setattr(Scripted, "__module__", "nowhere_to_be_found")
-    monkeypatch.setitem(sys.modules, "nowhere_to_be_found", sys.modules[__name__])
+    monkeypatch.setitem(sys.modules, "nowhere_to_be_found", scripted)
     with Processes(1) as pool, pytest.raises(InvalidInputError, match="module that they can"):
         gather(pool, Scripted(), [1])
 

@@ -7,6 +7,8 @@ from nastool.predictors.fitting import fit_table
 from nastool.predictors.tables import read_measurements
 from nastool.space import Gene, SearchSpace
 
+pytestmark = pytest.mark.usefixtures("few_trees")
+
 
 class Pairs(SearchSpace):
     """Two genes whose order means nothing."""

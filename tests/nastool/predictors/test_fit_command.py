@@ -11,7 +11,6 @@ from nastool.errors import InvalidInputError
 from nastool.objective import Direction
 from nastool.plugins import load_objective
 from nastool.predictors import load_predictor
-from nastool.predictors.boosted_trees import BoostedTrees
 from nastool.problem import Problem
 from nastool.testing import Widths
 
@@ -19,10 +18,7 @@ WIDTHS = (60, 120, 180)
 RNG = np.random.default_rng(0)
 
 
-@pytest.fixture(autouse=True)
-def _few_trees(monkeypatch):
-    """Forty trees instead of three hundred: what is tested here is the command."""
-    monkeypatch.setattr(BoostedTrees.__init__, "__defaults__", (40, 4, 0.3, 0))
+pytestmark = pytest.mark.usefixtures("few_trees")  # what is tested here is the command
 
 
 def rows(n=250, seed=0):

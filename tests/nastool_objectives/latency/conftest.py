@@ -52,6 +52,11 @@ class Simulated(Device):
         return Timing(deployment.module * np.maximum(factor, 0.01), memory=1000.0)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _few_trees(few_trees):
+    pass
+
+
 @pytest.fixture
 def space():
     return Runnable(layers=4)

@@ -2,6 +2,7 @@ import json
 import re
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from nastool_objectives.latency.registry import device_names, find_device, read_
 
 pytest.importorskip("scipy")
 
+PLUGIN = Path(__file__).with_name("device_plugin.py")
 CAMPAIGN = (
     "latency", "measure", "--device", "simulated", "--space", "runnable", "--shapes", "40",
     "--rounds", "2",
@@ -355,6 +357,7 @@ class TestLatencyObjective(ObjectiveConformance):
         pass
 
     def space(self):
+        load_file(PLUGIN)
         return load_space("runnable")
 
     def make(self):
@@ -367,6 +370,7 @@ class TestMeasuredLatency(ObjectiveConformance):
         pass
 
     def space(self):
+        load_file(PLUGIN)
         return load_space("runnable")
 
     def make(self):
