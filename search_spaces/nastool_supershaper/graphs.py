@@ -13,16 +13,14 @@ import gc
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
 from nastool_supershaper.carried.shaped_bert import ShapedBertLayer
-
-if TYPE_CHECKING:
-    from nastool_supershaper.modeling import SuperShaperLayer
+from nastool_supershaper.layers import SuperShaperLayer
 
 _WARM_UP = 2
 """Passes before a capture, in which libraries choose their kernels."""

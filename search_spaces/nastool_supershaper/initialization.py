@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from nastool.errors import InvalidInputError
-from nastool_supershaper.modeling import SuperShaperForMaskedLM, SuperShaperLayer
+from nastool_supershaper.layers import SuperShaperLayer
+from nastool_supershaper.modeling import SuperShaperForMaskedLM
 from nastool_supershaper.supernet_config import SuperShaperConfig
 
 

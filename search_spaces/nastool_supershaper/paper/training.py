@@ -124,7 +124,7 @@ def diagonals(sources: Sources, key: str) -> Item:
 def _softmaxes(net: Path) -> dict[str, Floats]:
     """Of each side, (L, D)."""
     from nastool_supernets.saved import load_supernet
-    from nastool_supershaper.modeling import SuperShaperLayer
+    from nastool_supershaper.layers import SuperShaperLayer
 
     layers = [m for m in load_supernet(net).model.modules() if isinstance(m, SuperShaperLayer)]
     found = {}
