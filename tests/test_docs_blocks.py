@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 import pytest
 
+from nastool import discovery
 from nastool.cli.main import main
 
 ROOT = Path(__file__).parent.parent
@@ -38,6 +39,15 @@ OTHER_PROGRAMS = {
     "optuna-dashboard", "pip", "pytest", "python", "python3", "ray", "ruff", "sbatch", "scp", "set",
     "source", "ssh", "uv",
 }  # fmt: skip
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_plugins_of_pages():
+    """Forget what pages register, for the tests after these."""
+    before = discovery._registered.copy()
+    yield
+    discovery._registered.clear()
+    discovery._registered.update(before)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 @click.option(
     "--target",
     help="Column to predict. Default: the first of the space's own objectives; without --space, of "
-    "those of the installed spaces.",
+    "those of the installed spaces, which the table has.",
 )
 @click.option("--metric", help="Name of what is predicted. Default: the target.")
 @click.option("--unit", default="", help="Unit of the target, e.g. s or ms.")
@@ -167,7 +167,7 @@ def fit(
         from nastool.plugins import load_space
 
         space = load_space(space_spec)
-    target = target or _default_target(space)
+    target = target or _default_target(space, table)
     data = read_measurements(table, target, space, cards[0].costs if cards else costs, where)
     one = in_base(stated_unit(data.conditions, unit, table))
     data = replace(data, targets=data.targets * one.value)
@@ -224,25 +224,28 @@ def fit(
     console.print(f"Wrote {output}: {card.by}", soft_wrap=True)
 
 
-def _default_target(space: SearchSpace | None) -> str:
-    """What a space optimises first, or the first installed one that says it.
+def _default_target(space: SearchSpace | None, table: Path) -> str:
+    """What a space optimises first, or the first installed one of which the table has it.
 
     Raises:
-        InvalidInputError: None says it.
+        InvalidInputError: None says it, or the table cannot be read.
     """
     from nastool.discovery import SEARCH_SPACES, available
     from nastool.errors import naming
+    from nastool.predictors.tables import read_cells
 
     if space is not None and space.objectives:
         return space.objectives[0]
+    first: list[str] = []
     for plugin in available(SEARCH_SPACES):
         # Of a space that is broken, or needs an argument, nothing is known.
         with contextlib.suppress(NastoolError), naming(f"space {plugin.name}"):
             factory: Any = plugin.load()
-            objectives: tuple[str, ...] = tuple(factory(None).objectives)
-            if objectives:
-                return objectives[0]
-    raise InvalidInputError("--target: expected the column to predict, got none")
+            first += factory(None).objectives[:1]
+    if not first:
+        raise InvalidInputError("--target: expected the column to predict, got none")
+    columns = read_cells(table).columns
+    return next((name for name in first if name in columns), first[0])
 
 
 def _parse_against(text: str) -> tuple[str, Path]:

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from nastool import discovery
 from nastool.cli.fit import fit
 from nastool.errors import InvalidInputError
 from nastool.objective import Direction
-from nastool.plugins import load_objective
+from nastool.plugins import load_objective, register_space
 from nastool.predictors import load_predictor
 from nastool.problem import Problem
 from nastool.testing import Widths
@@ -61,6 +62,17 @@ def test_a_table_becomes_a_predictor(tmp_path, name):
     assert card.scores.spearman > 0.9
     # What is saved was fitted on all shapes, also the held-out ones.
     assert np.abs(predictor.predict(shapes).mean - values).max() < card.scores.rmse
+
+
+def test_without_a_space_the_target_is_what_the_table_has(tmp_path, monkeypatch):
+    class Other(Widths):
+        objectives = ("params",)
+
+    monkeypatch.setattr(discovery, "_registered", discovery._registered.copy())
+    register_space("aaa")(lambda argument=None: Other())
+    table = write(tmp_path / "t.csv", *rows())
+    assert run(table, "--output", tmp_path / "p").exit_code == 0
+    assert load_predictor(tmp_path / "p")[1].metric == "perplexity"
 
 
 def test_parquet(tmp_path):
