@@ -1,11 +1,12 @@
 """Speed of super pre-training: our sandwich step beside the straightforward one.
 
     python benchmarks/training.py [--device cuda] [--config base] [--batch-size 128] [--compile]
-        [--cuda-graphs]
+        [--cuda-graphs] [--lessons]
 
 Three contestants make whole optimizer steps on the same masked batches of random tokens:
 
-- sandwich: our step of the largest, the smallest and one random subnet;
+- sandwich: our step of the largest, the smallest and one random subnet; with --lessons two random
+  ones, which all learn from the largest's predictions and hidden states;
 - largest: our step of the largest net alone, which is plain masked language modelling;
 - straightforward: transformers' BERT whose matrices are sliced, with both bottlenecks of a layer as
   they stand in the paper, one forward and one backward pass a subnet, the head over the whole
@@ -43,7 +44,7 @@ from nastool_supernets.runtime.precision import autocast, resolve_dtype
 from nastool_supernets.training.config import PretrainingConfig
 from nastool_supernets.training.gradients import accumulate_gradients
 from nastool_supernets.training.optimizer import build_optimizer, update
-from nastool_supernets.training.rules import LargestOnly, Sandwich, Subnet
+from nastool_supernets.training.rules import Distillation, LargestOnly, Sandwich, Subnet
 from nastool_supernets.training.utilisation import measure_peak_flops, training_flops
 from nastool_supershaper.modeling import SuperShaperForMaskedLM
 from nastool_supershaper.starts import read_sizes
@@ -206,6 +207,9 @@ class Clock:
 @click.option("--dtype", default="auto", show_default=True, help="auto, float32 or bfloat16.")
 @click.option("--compile/--no-compile", "compiled", help="Compile our layers.")
 @click.option("--cuda-graphs/--no-cuda-graphs", help="Run our layers by CUDA graphs.")
+@click.option(
+    "--lessons/--no-lessons", help="Two random subnets; the largest teaches in our steps."
+)
 @click.option("--threads", type=int, help="Threads on a CPU. Default: torch's.")
 @click.option("--peak-flops", type=float, help="Of the device, FLOPs/s. Default: measured.")
 @click.option("--output", type=click.Path(path_type=Path), help="JSON file for the numbers.")
@@ -218,6 +222,7 @@ def main(
     dtype: str,
     compiled: bool,
     cuda_graphs: bool,
+    lessons: bool,
     threads: int | None,
     peak_flops: float | None,
     output: Path | None,
@@ -236,7 +241,14 @@ def main(
     ours = SuperShaperForMaskedLM(sizes).to(where).train()
     theirs = SlicedBert(sizes).to(where).train()
     theirs.copy_from(ours)
-    settings = PretrainingConfig(dtype=dtype, compile=compiled, cuda_graphs=cuda_graphs)
+    settings = PretrainingConfig(
+        dtype=dtype,
+        compile=compiled,
+        cuda_graphs=cuda_graphs,
+        rule=Sandwich(2 if lessons else 1),
+        distillation=Distillation() if lessons else None,
+        distil_hidden=30.0 if lessons else 0.0,
+    )
     net = net_of(ours)
     our_optimizer = build_optimizer(net, settings)
     their_optimizer = torch.optim.AdamW(
@@ -255,7 +267,15 @@ def main(
 
     def our_step(data: Batch, subnets: list[Subnet]) -> list[float]:
         our_optimizer.zero_grad(set_to_none=not cuda_graphs)
-        losses = accumulate_gradients(net, *data, subnets, dtype=dtype)
+        losses = accumulate_gradients(
+            net,
+            *data,
+            subnets,
+            dtype=dtype,
+            distillation=settings.distillation,
+            distil_hidden=settings.distil_hidden,
+            compiled=compiled,
+        )
         return update(our_optimizer, None, losses)
 
     def their_step(data: Batch, subnets: list[Subnet]) -> list[float]:
@@ -279,7 +299,7 @@ def main(
     clock, times = Clock(where), {name: [] for name in contestants}
     flops: dict[str, list[float]] = {name: [] for name in contestants}
     for step in range(1, rounds + 1):
-        subnets = Sandwich().subnets(net.space, random_generator(0, SHAPE_STREAM, step))
+        subnets = settings.rule.subnets(net.space, random_generator(0, SHAPE_STREAM, step))
         data = batch(step)  # made ahead of the step, as in training
         n_masked = int((data[1] != -100).sum())
         for name, make in contestants.items():
@@ -290,7 +310,8 @@ def main(
             flops[name].append(training_flops(net, trained, batch_size, length, n_masked))
     peak = peak_flops or measure_peak_flops(where, dtype, clock.now)
     facts = {"device": device, "config": config, **asdict(settings)}
-    facts = {name: facts[name] for name in ("device", "config", "dtype", "compile", "cuda_graphs")}
+    named = ("device", "config", "dtype", "compile", "cuda_graphs", "distil_hidden")
+    facts = {name: facts[name] for name in named}
     _show(times, flops, peak, batch_size * length, output, facts)
 
 
