@@ -58,7 +58,8 @@ def test_what_a_user_can_act_on_comes_back(pool):
 def test_a_worker_that_dies_with_nothing_to_do_costs_nothing(pool):
     (pid,) = dict(called(pool, os.getpid, [()])).values()
     os.kill(pid, signal.SIGKILL)
-    # loky notices it in a moment.
+    # loky notices it in a moment, once who has answered is idle again.
+    pool._tidy()
     until = time.monotonic() + 10
     while time.monotonic() < until and not any(idle._flags.broken for idle in pool._idle):
         time.sleep(0.02)

@@ -153,10 +153,10 @@ def test_a_process_that_is_not_heard_of_any_more_loses_what_it_had(tmp_path, mon
 
 def test_a_process_that_lives_keeps_what_it_has(tmp_path, monkeypatch):
     url, log = f"sqlite:///{tmp_path}/studies.db", tmp_path / "log"
-    monkeypatch.setattr(flowing, "LEASE_SECONDS", 0.15)
-    first = threading.Thread(target=run, args=(url, log, 4), kwargs={"seconds": 0.3})
+    monkeypatch.setattr(flowing, "LEASE_SECONDS", 0.5)
+    first = threading.Thread(target=run, args=(url, log, 4), kwargs={"seconds": 0.8})
     first.start()
-    second = threading.Thread(target=run, args=(url, log, 4), kwargs={"seconds": 0.3})
+    second = threading.Thread(target=run, args=(url, log, 4), kwargs={"seconds": 0.8})
     second.start()
     first.join()
     second.join()
