@@ -1,6 +1,6 @@
 """Mutation testing of the core: how many small errors do the nearest tests notice?
 
-    python benchmarks/mutation.py [--module pareto --module 'store/*'] [--sample 60] [--seed 0]
+    python benchmarks/mutation.py [--module 'pareto/*' --module 'store/*'] [--sample 60] [--seed 0]
 
 The operators are those of cosmic-ray (comparisons, arithmetic, numbers, "and" for "or", loops). Its
 own runner changes the checkout in place and has no sample; here every mutant is made in a copy, so
