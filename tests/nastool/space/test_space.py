@@ -87,6 +87,9 @@ def test_choices_of_numpy_become_python_s_own(choices):
         (np.array(5), "must be a tuple of numbers or texts"),
         (np.eye(2), "finite number or a text"),
         (range(10**12), "at most 1,000,000 choices"),
+        ((1, 2, 3, 2), "choices must be distinct, got 2 twice"),
+        ((1, "2", 2), "choices must be distinct, got 2 twice"),
+        ((1, 2, 1.0), "choices must be distinct, got 1.0 twice"),
     ],
 )
 def test_a_gene_refuses_what_is_no_choice_in_one_line(choices, message):

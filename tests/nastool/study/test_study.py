@@ -134,9 +134,11 @@ def same(a, b):
 
 
 def test_the_budget_counts_distinct_genotypes():
-    result = Study(make_problem(), Uniform).run(500, batch_size=64)
+    study = Study(make_problem(), Uniform)
+    result = study.run(500, batch_size=64)
     assert len(result) == 500
     assert len(np.unique(result.evaluations.genotypes, axis=0)) == 500
+    assert np.array_equal(study.evaluations.genotypes, result.evaluations.genotypes)
     assert result.stop_reason == "budget"
     assert np.all(np.diff(result.elapsed) >= 0)
     assert 0 < result.elapsed[-1] <= result.seconds
