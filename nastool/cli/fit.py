@@ -244,7 +244,8 @@ def _default_target(space: SearchSpace | None, table: Path) -> str:
             first += factory(None).objectives[:1]
     if not first:
         raise InvalidInputError("--target: expected the column to predict, got none")
-    columns = read_cells(table).columns
+    # Spaces mostly agree; only where they do not the table is read for it.
+    columns = read_cells(table).columns if len(set(first)) > 1 else first
     return next((name for name in first if name in columns), first[0])
 
 
