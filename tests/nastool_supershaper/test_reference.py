@@ -59,7 +59,8 @@ def test_the_script_makes_what_ships(average, tmp_path):
     done = CliRunner().invoke(average, ["supershaper", *nets, "--output", str(made)])
     assert done.exit_code == 0, done.output
     assert done.output == "4,655 shapes, 298.2 to 508.2\n"
-    assert perplexities(made) == perplexities(SHIPPED / made.name)
+    # Logarithms differ in their last bit from one kind of processor to another.
+    assert perplexities(made) == pytest.approx(perplexities(SHIPPED / made.name), rel=1e-14)
     card = f"{made.name}.card.json"
     assert json.loads((tmp_path / card).read_text()) == json.loads((SHIPPED / card).read_text())
 

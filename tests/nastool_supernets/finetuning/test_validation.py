@@ -273,7 +273,8 @@ def test_further_training_and_random_weights(validate, monkeypatch, tmp_path):
     partial, scratch = content["pretraining"]
     assert partial["steps"] == list(range(7))
     (predicted,) = (v for k, v in content["shapes"][0].items() if k.startswith("measured_perpl"))
-    assert partial["perplexities"][0] == pytest.approx(predicted, rel=1e-4)
+    # The study measured in what is fast on this processor, which may be bfloat16.
+    assert partial["perplexities"][0] == pytest.approx(predicted, rel=2e-3)
     assert partial["perplexities"][-1] < partial["perplexities"][0]
     assert scratch["target"] == min(scratch["perplexities"])
     assert scratch["perplexities"][scratch["steps_to_target"]] == scratch["target"]
