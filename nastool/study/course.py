@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -98,6 +98,15 @@ class Course:
             if known:
                 self.tell(self.archive.rows(known))
         return [keys[position] for position in new], genotypes[new]
+
+    def take_over(self, left: Sequence[Genotypes]) -> None:
+        """Evaluate also what others have left, arrays (k, d) of the store, before asking."""
+        space = self.problem.space
+        for genotypes in map(space.validate, left):
+            taken = set(space.keys(self.left))
+            keys = space.keys(genotypes)
+            new = [key not in taken and key not in self.archive for key in keys]
+            self.left = np.concatenate([self.left, genotypes[np.array(new, dtype=bool)]])
 
     def state(self, left: Genotypes) -> dict[str, Any]:
         """What a store keeps beside the evaluations, for `restore`.

@@ -65,8 +65,8 @@ class Flow(ABC):
 
     @property
     def under_way(self) -> Genotypes:
-        """What is being evaluated, shape (k, d)."""
-        return self._stream.genotypes
+        """What is being evaluated, and what is left to be, shape (k, d)."""
+        return np.concatenate([self._stream.genotypes, self._course.left])
 
     @abstractmethod
     def step(self, budget: int, interrupt: Interrupt, zero: float) -> StopReason:
@@ -81,7 +81,7 @@ class Flow(ABC):
     def close(self, stop_reason: StopReason) -> None:
         """Leave what is under way."""
         del stop_reason
-        self._course.left = self._stream.genotypes
+        self._course.left = self.under_way
         self._stream.close()
 
 
@@ -105,10 +105,12 @@ class Alone(Flow):
         course.tell_new()
         if course.stale >= STALE_LIMIT and not stream:
             return "stalled"
-        if len(course.left):
-            stream.add(*course.news(course.left, stream.keys))
-            course.left = course.left[:0]
         free = min(self._pending, budget - len(course.archive)) - len(stream)
+        if free > 0 and len(course.left):
+            keys, left = course.news(course.left, stream.keys)
+            stream.add(keys[:free], left[:free])
+            course.left = left[free:]
+            free -= len(keys)
         if free > 0:
             course.strategy.pending = stream.genotypes
             proposals = course.ask(free)

@@ -18,7 +18,7 @@ from nastool.study.known import Known
 
 if TYPE_CHECKING:
     from nastool.store import Store, StoredStudy
-    from nastool.store.sharing import Turn
+    from nastool.store.sharing import Lease, Turn
 
 _COMMIT_SECONDS = 0.5
 """Oldest work that a kill can undo; a commit every batch would cost more than fast objectives."""
@@ -67,9 +67,9 @@ class Keeper:
         """Let what a process has taken be its own for some more seconds."""
         self.store.renew(self._key, owner, lease_s)
 
-    def shared_by(self) -> int:
-        """How many processes are working on the study now, each of which takes its turns."""
-        return sum(o.is_live for o in self.store.leases(self._key)) if self.exists else 0
+    def leases(self) -> list[Lease]:
+        """What processes that share the study have under way, and what some of them have left."""
+        return self.store.leases(self._key) if self.exists else []
 
     def knows(self, stored: StoredStudy) -> bool:
         """Whether nobody else has committed to the study since."""

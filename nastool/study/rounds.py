@@ -34,8 +34,11 @@ class Rounds:
         return self._pending is None
 
     def leave(self) -> None:
-        """Forget the batch that is begun: the strategy is told of it like of all else."""
-        self._pending = None
+        """Leave the batch that is begun: the strategy is told of it like of all else."""
+        if self._pending is not None:
+            proposals, keys = self._pending
+            self._course.left = proposals[self._course.archive.first_positions(keys)]
+            self._pending = None
 
     def step(
         self, budget: int, batch_size: int, known: int, interrupt: Interrupt, zero: float
@@ -57,6 +60,10 @@ class Rounds:
         if course.told < known:
             course.tell(slice(course.told, known))
             course.told = known
+        if self._pending is None and len(course.left):
+            # What a run one by one, or a process that shared the study, did not come to.
+            self._pending = course.left, course.problem.space.keys(course.left)
+            course.left = course.left[:0]
         if self._pending is None:
             if course.told >= self._size:
                 return "exhausted"

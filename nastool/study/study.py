@@ -375,11 +375,14 @@ class Study:
         if (keeper := self._keeper) is None:
             self._take_known()
             return settled
-        if keeper.exists and not join and (others := keeper.shared_by()):
-            raise InvalidInputError(
-                f"study {self.name!r} is shared by {others} processes at work: join them, or wait "
-                "for their end"
-            )
+        if not join:
+            leases = keeper.leases()
+            if others := sum(lease.is_live for lease in leases):
+                raise InvalidInputError(
+                    f"study {self.name!r} is shared by {others} processes at work: join them, or "
+                    "wait for their end"
+                )
+            self._course.take_over([lease.genotypes for lease in leases])
         base = f"{self.problem.space.name}-{self.description['strategy']}"
         identity = {**self._identity, "batch_size": settled}
         is_there = keeper.exists

@@ -17,6 +17,7 @@ from nastool.objective import Kind, Objective, Provenance
 from nastool.problem import CostObjective, Problem
 from nastool.store import open_store
 from nastool.store.sharing import NOBODY, new_owner
+from nastool.strategies.base import Strategy
 from nastool.study import Study, flowing
 from nastool.testing import Widths
 
@@ -38,6 +39,30 @@ class Counted(Objective):
             with self.log.open("a") as file:
                 file.write(f"{genotype} {os.getpid()}\n")
         return genotypes.sum(axis=1) * 1.0
+
+
+class Listed(Strategy):
+    """Proposes each of twenty shapes once, as a fixed family or a proven front does."""
+
+    batch_size = 10
+
+    def __init__(self, problem, seed=0):
+        super().__init__(problem, seed)
+        self.members, self.at = problem.space.enumerate()[::17][:20], 0
+
+    def ask(self, n):
+        self.at += n
+        return self.members[self.at - n : self.at]
+
+    def tell(self, evaluations):
+        pass
+
+    def state_dict(self):
+        return {**super().state_dict(), "at": self.at}
+
+    def load_state_dict(self, state):
+        super().load_state_dict(state)
+        self.at = state["at"]
 
 
 def asked(log):
@@ -186,6 +211,46 @@ def test_a_shared_study_goes_on_alone_and_what_was_left_is_evaluated(tmp_path):
     assert len(study(url, log, "random").run(30)) == 30
     assert len(study(url, log, "random").run(34, join=True)) == 34
     assert len(asked(log)) == len(set(asked(log))) == 34
+
+
+@pytest.mark.parametrize("first", [{"pending": 8}, {"join": True}, {"join": True, "pending": 8}])
+@pytest.mark.parametrize("then", [{}, {"pending": 3}, {"join": True}])
+def test_nothing_is_left_out_that_was_under_way_however_it_goes_on(tmp_path, first, then):
+    url, log = f"sqlite:///{tmp_path}/studies.db", tmp_path / "log"
+    ended = study(url, log, Listed, stop_after=6).run(100, **first)
+    assert (len(ended), ended.stop_reason) == (6, "interrupted")
+    # Also not where the budget ends among it.
+    assert len(study(url, log, Listed).run(8, **then)) == 8
+    result = study(url, log, Listed).run(100, **then)
+    members = {str(genotype) for genotype in Listed(result.problem).members.tolist()}
+    assert set(asked(log)) == members
+    assert (len(asked(log)), len(result), result.stop_reason) == (20, 20, "exhausted")
+
+
+def test_nothing_is_left_out_of_a_batch_that_goes_on_one_by_one(tmp_path):
+    log = tmp_path / "log"
+    made = Study(Problem(Widths(), (Counted(log),)), Listed)
+    assert len(made.run(5)) == 5
+    assert len(made.run(100, pending=3)) == len(asked(log)) == 20
+
+
+def test_what_is_left_is_under_way_as_far_as_budget_and_pending_allow(tmp_path):
+    url, log = f"sqlite:///{tmp_path}/studies.db", tmp_path / "log"
+    assert len(study(url, log, Listed, stop_after=6).run(100, pending=8)) == 6
+    smaller = study(url, log, Listed)
+    assert len(smaller._course.left) == 8
+    stream, sizes = flowing.Stream, []
+    add = stream.add
+
+    def counted(self, keys, genotypes):
+        add(self, keys, genotypes)
+        sizes.append(len(self))
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(stream, "add", counted)
+        assert len(smaller.run(9, pending=2)) == 9
+    assert max(sizes) == 2
+    assert len(study(url, log, Listed).run(100, pending=2)) == len(asked(log)) == 20
 
 
 def test_what_one_process_has_found_by_batches_is_shared(tmp_path):
