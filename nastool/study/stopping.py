@@ -56,7 +56,8 @@ class Patience:
     run again, and the same study is stopped after the same batch whether it was interrupted or not.
 
     Args:
-        evaluations: How many; while nothing is feasible, all count.
+        evaluations: How many; while nothing is feasible, all count. What the study began with does
+            not: it was not paid for.
 
     Raises:
         InvalidInputError: Fewer than one.
@@ -75,7 +76,8 @@ class Patience:
         # A front of thousands takes longer than a batch: no earlier than it could be over.
         if len(study) < self._next:
             return ""
-        self._next = last_gain(study.evaluations) + 1 + self.evaluations
+        gained = max(last_gain(study.evaluations) + 1, study.known)
+        self._next = gained + self.evaluations
         return "patience" if len(study) >= self._next else ""
 
 

@@ -13,7 +13,7 @@ from nastool.objective import Kind, Objective, Provenance
 from nastool.problem import CostObjective, Problem
 from nastool.recipes.study_recipe import StudyRecipe, stored_recipe
 from nastool.store import open_store
-from nastool.study import Study
+from nastool.study import Patience, Study
 from nastool.study.known import Known, find_known, known_table
 from nastool.testing import Layered, Widths
 
@@ -200,3 +200,12 @@ def test_one_call_takes_what_is_known(tmp_path):
     np.testing.assert_array_equal(result.evaluations.genotypes[:12], genotypes)
     with pytest.raises(InvalidInputError, match="got 'first' and no store"):
         nastool.search(SPACE, [objective], strategy="random", budget=4, known="first")
+
+
+def test_patience_counts_from_what_was_known_on(tmp_path):
+    # The best of the known ones is the first: sixty without a gain were not paid for.
+    genotypes = SPACE.enumerate()[:61]
+    known = Known(genotypes, genotypes.sum(axis=1)[:, None] * 1.0, "notes")
+    study = Study(Problem(SPACE, (Measured(),)), "random", known=known)
+    result = study.run(100, 10, until=Patience(50))
+    assert (len(result) - len(known), result.stop_reason) == (50, "patience")
