@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal
@@ -12,8 +13,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool.choices import check_text
+from nastool.choices import check_text, plain
 from nastool.errors import InvalidInputError
+from nastool.numbers import is_number
 
 Sense = Literal["<=", ">="]
 
@@ -64,7 +66,7 @@ class Constraint:
     Args:
         metric: The metric's name, which need not be an objective.
         sense: ``<=`` or ``>=``.
-        bound: In the metric's base unit; finite.
+        bound: In the metric's base unit; finite. A number of NumPy's is kept as Python's own.
         unit: Base unit the bound was written in; empty when it was a plain number.
 
     Raises:
@@ -79,10 +81,12 @@ class Constraint:
     def __post_init__(self) -> None:
         if self.sense not in ("<=", ">="):
             raise InvalidInputError(f"a constraint's sense must be <= or >=, got {self.sense!r}")
-        if not math.isfinite(self.bound):
+        bound = plain(self.bound)
+        if not (is_number(bound) and abs(bound) <= sys.float_info.max):
             raise InvalidInputError(
-                f"the bound on {self.metric} must be a finite number, got {self.bound}"
+                f"the bound on {self.metric} must be a finite number, got {self.bound!r:.80}"
             )
+        object.__setattr__(self, "bound", bound)
         if self.unit not in _BASE_UNITS:
             raise InvalidInputError(
                 f"the bound on {self.metric} must be in {', '.join(filter(None, _BASE_UNITS))} "

@@ -1,3 +1,4 @@
+import json
 import math
 from decimal import Decimal
 
@@ -252,3 +253,23 @@ def test_long_texts_are_refused_in_a_short_line(read, text):
     with pytest.raises(InvalidInputError) as caught:
         read(text)
     assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("bound", [np.int64(60), np.uint8(60), np.float32(60), np.array(60)])
+def test_bounds_may_be_numbers_of_numpy(bound):
+    # They are hashed and kept as JSON, which takes none.
+    kept = Constraint("params", "<=", bound)
+    assert kept == Constraint("params", "<=", 60)
+    assert type(kept.bound) in (int, float)
+    assert json.dumps(kept.bound)
+
+
+@pytest.mark.parametrize("bound", ["60", None, True, np.inf, np.nan, np.array([1.0, 2.0])])
+def test_a_bound_is_a_finite_number(bound):
+    with pytest.raises(InvalidInputError, match="the bound on params must be a finite number, got"):
+        Constraint("params", "<=", bound)
+
+
+def test_a_bound_is_no_number_beyond_floats():
+    with pytest.raises(InvalidInputError, match="must be a finite number, got 1000"):
+        Constraint("params", "<=", 10**400)
