@@ -126,7 +126,7 @@ def _sqlite(url: URL, create_file: bool) -> Engine:
                 raise StoreError(f"a store must lie in an existing folder, got {url.database}")
         else:
             _look_at(path)
-    read_only = path is not None and path.exists() and not _may_write(path)
+    read_only = path is not None and os.path.exists(path) and not _may_write(path)
     # What is read without locks must not stay in the memory of a connection.
     pool: dict[str, Any] = {"poolclass": NullPool} if read_only else {}
     engine = create_engine(

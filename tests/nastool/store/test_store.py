@@ -280,6 +280,7 @@ def test_measurements_are_found_by_space_objective_and_genotype(store):
         ("studies.db", "must be a URL"),
         ("mysql://host/name", "must be a URL"),
         ("sqlite:////no/such/folder/x.db", "existing folder"),
+        (f"sqlite:///{'x' * 300}.db", "unable to open database file"),
     ],
 )
 def test_a_url_that_cannot_work_is_named(url, message):
