@@ -13,12 +13,13 @@ import numpy as np
 from nastool.errors import InvalidInputError
 from nastool.results import Failure, StopReason
 from nastool.results.archive import Archive
+from nastool.space import Genotypes
 from nastool.study.course import Course
 from nastool.study.known import Known
 
 if TYPE_CHECKING:
     from nastool.store import Store, StoredStudy
-    from nastool.store.sharing import Lease, Turn
+    from nastool.store.sharing import Turn
 
 _COMMIT_SECONDS = 0.5
 """Oldest work that a kill can undo; a commit every batch would cost more than fast objectives."""
@@ -67,9 +68,22 @@ class Keeper:
         """Let what a process has taken be its own for some more seconds."""
         self.store.renew(self._key, owner, lease_s)
 
-    def leases(self) -> list[Lease]:
-        """What processes that share the study have under way, and what some of them have left."""
-        return self.store.leases(self._key) if self.exists else []
+    def left(self, name: str) -> list[Genotypes]:
+        """What processes that shared the study have left, arrays (k, d).
+
+        Args:
+            name: What the study is called in messages.
+
+        Raises:
+            InvalidInputError: Some are working on it now, each of which takes its turns.
+        """
+        leases = self.store.leases(self._key) if self.exists else []
+        if others := sum(lease.is_live for lease in leases):
+            raise InvalidInputError(
+                f"study {name!r} is shared by {others} processes at work: join them, or wait for "
+                "their end"
+            )
+        return [lease.genotypes for lease in leases]
 
     def knows(self, stored: StoredStudy) -> bool:
         """Whether nobody else has committed to the study since."""

@@ -376,13 +376,7 @@ class Study:
             self._take_known()
             return settled
         if not join:
-            leases = keeper.leases()
-            if others := sum(lease.is_live for lease in leases):
-                raise InvalidInputError(
-                    f"study {self.name!r} is shared by {others} processes at work: join them, or "
-                    "wait for their end"
-                )
-            self._course.take_over([lease.genotypes for lease in leases])
+            self._course.take_over(keeper.left(self.name))
         base = f"{self.problem.space.name}-{self.description['strategy']}"
         identity = {**self._identity, "batch_size": settled}
         is_there = keeper.exists
