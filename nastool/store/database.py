@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from nastool.errors import NastoolError, StoreError, first_line
+from nastool.runtime.interrupt import signals_wait
 from nastool.store import engines, rows, urls
 
 if TYPE_CHECKING:
@@ -52,7 +53,10 @@ class Database:
 
     def close(self) -> None:
         """Give the connections back; new ones are opened when it is used again."""
-        self._engine.dispose()
+        # Closing takes a log into the database; what is raised amid it, SQLAlchemy writes out at
+        # length and forgets.
+        with signals_wait():
+            self._engine.dispose()
 
     @property
     def is_in_memory(self) -> bool:

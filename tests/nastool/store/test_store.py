@@ -6,6 +6,8 @@ import base64
 import hashlib
 import io
 import json
+import os
+import signal
 import sqlite3
 import threading
 
@@ -480,3 +482,18 @@ def test_values_in_messages_are_forty_characters_at_most(length):
         assert text == f"'{'x' * length}'"
     else:
         assert text == f"'{'x' * 36}..."
+
+
+def test_a_signal_waits_for_the_store_to_be_closed(tmp_path, caplog):
+    store = open_store(f"sqlite:///{tmp_path}/studies.db")
+    dialect = store._database._engine.dialect
+
+    def closed_under_a_signal(connection, closed=dialect.do_close):
+        os.kill(os.getpid(), signal.SIGINT)
+        closed(connection)
+
+    dialect.do_close = closed_under_a_signal
+    with pytest.raises(KeyboardInterrupt):
+        store.close()
+    assert caplog.text == ""
+    assert not (tmp_path / "studies.db-wal").exists()
