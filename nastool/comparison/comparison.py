@@ -370,7 +370,7 @@ def compare(
             f"{len(strategies)} strategies and seeds {list(seeds)}"
         )
     if not isinstance(strategies, Mapping):
-        strategies = {text: text for text in strategies}
+        strategies = {text: text for text in listed("strategies", strategies)}
     check_bounds(problem, bounds)
     if isinstance(store, str):
         from nastool.store import open_store

@@ -189,7 +189,8 @@ def summary(strategy: str, indicator: Indicator, values: Values, confidence: flo
     best, worst, held = median_interval(losses, confidence)
     found = np.array([np.median(losses), best, worst])
     found[np.isinf(found)] = np.nan
-    middle, low, high = (-found[[0, 2, 1]] if indicator.higher_is_better else found).tolist()
+    # Subtracted, for no zero is negative.
+    middle, low, high = (0.0 - found[[0, 2, 1]] if indicator.higher_is_better else found).tolist()
     return Summary(strategy, indicator, values, middle, low, high, held)
 
 

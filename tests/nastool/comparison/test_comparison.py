@@ -282,6 +282,9 @@ def test_a_run_that_finds_nothing_is_the_worst():
         rows = made.summaries("best cost")
         assert [row.strategy for row in rows] == ["uniform", "corner"]
         made.summaries("igd_plus")
+        # No zero is negative.
+        (row,) = (row for row in made.summaries("hypervolume") if row.strategy == "corner")
+        assert repr((row.median, row.low, row.high)) == "(0.0, 0.0, 0.0)"
         for paired in (False, True):
             (test,) = made.tests("best cost", paired=paired)
             assert (test.first_is_better, test.p_value < 0.1) == (0.0, True)
@@ -296,6 +299,8 @@ def test_bad_arguments_are_refused(comparison):
         compare(problem(), {}, [0], 10)
     with pytest.raises(InvalidInputError, match="distinct seeds"):
         compare(problem(), STRATEGIES, [1, 1], 10)
+    with pytest.raises(InvalidInputError, match="strategies must be a list, got str 'random'"):
+        compare(problem(), "random", [0], 10)
     with pytest.raises(InvalidInputError, match="must be one of hypervolume"):
         comparison.scores("speed")
     with pytest.raises(InvalidInputError, match="strategy must be one of uniform"):
