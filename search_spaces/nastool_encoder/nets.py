@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from nastool_encoder.shapes import cut_out
@@ -16,13 +16,6 @@ from nastool_supernets.slicing.nets import Running, SlicedShape, SlicedSupernet
 
 class _Running(Running):
     norms_stay = True
-
-    def __init__(self, lm: PreTrainedModel) -> None:
-        super().__init__(lm)
-        # A run that goes on is one that never stopped: what ships keeps its dropout.
-        for module in lm.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = 0.0
 
     @staticmethod
     def attend(layer: Any, x: Tensor, slices: Slices | None, around: Tensor | None) -> Tensor:

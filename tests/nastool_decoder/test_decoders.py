@@ -53,6 +53,21 @@ def test_any_architecture_ships_in_plain_transformers(kind, tmp_path):
         assert ("per_layer_config" in json.loads((folder / "config.json").read_text())) != is_stock
 
 
+def test_training_draws_no_dropout_and_what_ships_keeps_its_own(tmp_path):
+    model = checkpoint("llama")
+    model.config.attention_dropout = 0.5
+    model.save_pretrained(tmp_path / "hf")
+    net = make_net(transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "hf"))
+    largest = tuple(net.space.largest.tolist())
+    expected = net.logits(ALL, largest)
+    net.model.train()
+    # Random numbers are no part of a checkpoint: a run that goes on would draw others.
+    assert torch.equal(net.logits(ALL, largest), expected)
+    shape = net.extract(largest)
+    assert shape.config.attention_dropout == 0.5
+    assert all(layer.self_attn.attention_dropout == 0.5 for layer in shape.model.layers)
+
+
 def test_generate_with_a_cache_is_the_sliced_net():
     net = make_net(checkpoint("llama"), "loss", ffn="8,16,24")
     for genotype in GENOTYPES:
@@ -254,7 +269,7 @@ def test_from_a_checkpoint_to_a_recovered_shape(tmp_path, monkeypatch):
     measured = nastool("measure net --shapes 3 --dtype float32 --output table.csv --storage none")
     assert "predicted tokens" in measured
     first, shape = "1-8-2-24", "1-8-1-8"
-    train = f"pretrain --supernet net {read} --preset smoke --steps 2 --dtype float32"
+    train = f"pretrain --supernet net {read} --preset smoke --steps 2"
     train += " --peak-flops 1e9 --tracker none --batch-size 4"
     taught = f"{train} --teacher net --distil 0.5"
     nastool(f"{taught} --shape {first} --output recovered")
@@ -269,6 +284,7 @@ def test_from_a_checkpoint_to_a_recovered_shape(tmp_path, monkeypatch):
     refused = nastool(f"{taught} --steps 3 --output kept --resume", 2)
     assert "shortlist" in refused
     nastool(f"{kept} --steps 3 --output kept --resume")
+    nastool("pretrain --teacher-cache lessons --output kept --resume")
     assert "holds lessons of another temperature" in nastool(
         f"{kept} --temperature 3 --shape {first} --output third", 2
     )

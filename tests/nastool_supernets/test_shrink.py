@@ -392,6 +392,41 @@ def test_a_checkpoint_of_transformers_becomes_a_smaller_one(llama):
     assert "taught by it" in (tmp_path / "run" / "model" / "README.md").read_text()
 
 
+def test_a_recovery_that_was_stopped_is_not_taken_for_a_whole_one(llama, monkeypatch):
+    import threading
+    from contextlib import contextmanager
+
+    from nastool_supernets.training import pretraining
+
+    @contextmanager
+    def stopped():
+        """A signal after the second step."""
+        looks = itertools.count()
+        stop = threading.Event()
+        stop.is_set = lambda: next(looks) >= 2
+        yield stop
+
+    def run(name):
+        words = ["shrink", llama / "checkpoint", "--text", llama / "text.txt", "--to", llama / name]
+        words += ["--max=params=3500", "--recover-steps=4", "--sequence-length=16", "--device=cpu"]
+        return CliRunner().invoke(main, [*map(str, words)])
+
+    for name in ("whole", "parts"):
+        planned(llama / name, first=9, rounds=1, shapes=9)
+    assert run("whole").exit_code == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(pretraining, "stop_signals", stopped)
+        result = run("parts")
+    assert result.exit_code == 130
+    assert "the same command goes on" in result.stderr
+    assert not (llama / "parts" / "model").exists()
+    assert run("parts").exit_code == 0
+    weights = [
+        (llama / name / "model" / "model.safetensors").read_bytes() for name in ("whole", "parts")
+    ]
+    assert weights[0] == weights[1]
+
+
 @pytest.fixture
 def clock(monkeypatch):
     """A device whose passes take what the weights of a shape say, and 1 ms for the next token."""

@@ -41,12 +41,18 @@ def train(arguments: Sequence[str]) -> Pace | None:
 
     Returns:
         With ``--dry-run`` what was measured of its pace.
+
+    Raises:
+        KeyboardInterrupt: A signal stopped it; called again, it goes on.
     """
     from nastool_supernets.cli.pretrain import pretrain
 
     with redirect_stdout(sys.stderr):
-        pace: Pace | None = pretrain.main(list(arguments), standalone_mode=False)
-    return pace
+        found: Pace | int | None = pretrain.main(list(arguments), standalone_mode=False)
+    # Of a command that ends early, click returns the exit code.
+    if isinstance(found, int):
+        raise KeyboardInterrupt("what is finished is kept; the same command goes on")
+    return found
 
 
 @dataclass(frozen=True)
@@ -68,9 +74,7 @@ class Recovery:
     device: str | None
 
     def run(self, shape: str, output: Path, steps: int) -> None:
-        """Let a shape learn, or go on; nothing is done where it has learnt."""
-        if is_file(output / "model.safetensors"):
-            return
+        """Let a shape learn, or go on; where it has learnt, that ends at once."""
         arguments = self._arguments(shape, output, steps)
         if self.lessons is not None:
             arguments += ["--teacher-cache", str(self.lessons)]

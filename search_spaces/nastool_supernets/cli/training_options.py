@@ -178,6 +178,7 @@ def kept_lessons(
     Raises:
         InvalidInputError: What it predicts differs every time, or more than that is learnt from.
     """
+    from nastool_supernets.runtime.precision import resolve_dtype
     from nastool_supernets.training.shortlists import KeptLessons
 
     if net.task != "causal-lm":
@@ -189,7 +190,9 @@ def kept_lessons(
         raise InvalidInputError(
             "--teacher-cache: expected --distil without --distil-hidden: hidden states are not kept"
         )
-    known = {"teacher": origin["teacher"], "dtype": config.dtype}
+    # What it comes to here, as a run that goes on has it.
+    dtype = resolve_dtype(net.model.device.type, config.dtype)
+    known = {"teacher": origin["teacher"], "dtype": dtype}
     vocabulary = int(net.model.config.vocab_size)
     return KeptLessons(folder, blocks, known, vocabulary, config.distillation.temperature)
 

@@ -21,6 +21,10 @@ Blocks = NDArray[np.unsignedinteger[Any]]
 """Token ids, (n_blocks, sequence_length), often a read-only memory map."""
 
 IGNORED_LABEL = -100
+
+_TRIED = 64
+"""Blocks of a training text, evenly spread, in one of which there must be something to predict."""
+
 MASK_STREAM, ORDER_STREAM, SHAPE_STREAM, FIXED_MASK_STREAM = range(4)
 
 
@@ -75,6 +79,9 @@ def apply_fixed(
 
     Returns:
         Input ids and labels, both (n, length). A block's masks do not depend on how many follow.
+
+    Raises:
+        InvalidInputError: There is no text, or nothing in it that can be predicted.
     """
     parts = [
         task.apply(blocks[i : i + 1], random_generator(seed, FIXED_MASK_STREAM, i))
@@ -82,7 +89,13 @@ def apply_fixed(
     ]
     if not parts:
         raise InvalidInputError("expected at least one block of held-out text, got none")
-    return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+    ids, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
+    if not (labels != IGNORED_LABEL).any():
+        raise InvalidInputError(
+            "expected text that the tokenizer knows, got no token to predict in any of "
+            f"{len(blocks):,} blocks: are its words all unknown to it?"
+        )
+    return ids, labels
 
 
 class Batches:
@@ -103,6 +116,9 @@ class Batches:
         self._blocks, self._task = blocks, task
         self._batch_size, self._seed = batch_size, seed
         self._epoch, self._order = -1, np.empty(0, np.int64)
+        # Where nothing can be predicted, a training would end well and have learnt nothing.
+        some = np.unique(np.linspace(0, len(blocks) - 1, _TRIED).astype(np.int64))
+        apply_fixed(blocks[some], task)
 
     def indices(self, step: int) -> NDArray[np.int64]:
         """Return the rows of the blocks that make up a step's batch, (batch_size,)."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
@@ -36,6 +36,12 @@ class Running(ABC):
         self._attend: Any = self.attend
         self._feed: Any = self.feed
         self._checkpointing = False
+        # A run that goes on is one that never stopped: what ships keeps its dropout.
+        for module in lm.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+            if "attention_dropout" in vars(module):  # of decoders, a number
+                vars(module)["attention_dropout"] = 0.0
 
     @staticmethod
     @abstractmethod

@@ -106,6 +106,7 @@ class KeptLessons:
         from nastool_supernets.corpus.identity import describe_blocks
 
         self._temperature, self.kept = temperature, min(KEPT, vocabulary)
+        self._vocabulary = vocabulary
         self._shape = (*blocks.shape, self.kept)
         self._token = np.dtype(np.uint16 if vocabulary <= 1 << 16 else np.uint32)
         card = {
@@ -151,7 +152,9 @@ class KeptLessons:
         missing = [i for i, place in enumerate(rows) if not self._done[place]]
         if missing:
             own = labels[missing]
-            found = shortlist(ask(input_ids[missing], own), self._temperature, self.kept)
+            # A vocabulary may be padded further than that of who learns: what both have counts.
+            told = ask(input_ids[missing], own)[:, : self._vocabulary]
+            found = shortlist(told, self._temperature, self.kept)
             wanted = (own != -100).cpu().numpy()
             tokens = np.zeros((*wanted.shape, self.kept), self._token)
             logs = np.zeros((*wanted.shape, self.kept), np.float16)
@@ -187,6 +190,8 @@ class KeptLessons:
 
     def _check(self, folder: Path, card: dict[str, Any]) -> None:
         found = read_json_object(folder / _CARD)
+        if found.get("dtype") == "auto":  # older ones say what was asked for
+            found["dtype"] = card["dtype"]
         different = sorted(name for name in card if found.get(name) != card[name])
         if different:
             raise InvalidInputError(

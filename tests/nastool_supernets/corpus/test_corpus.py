@@ -412,6 +412,17 @@ class TestMasks:
         assert np.array_equal(labels[:4], labels_again)
         assert not np.array_equal(labels, apply_fixed(blocks, MASKING, seed=4)[1])
 
+    def test_text_of_nothing_to_predict_is_refused(self):
+        blocks = np.full((200, 16), MASKING.special_ids[0], np.uint16)
+        said = r"text that the tokenizer knows, got no token to predict in any of"
+        with pytest.raises(InvalidInputError, match=f"{said} 200 blocks"):
+            apply_fixed(blocks, MASKING)
+        with pytest.raises(InvalidInputError, match=f"{said} 64 blocks"):
+            Batches(blocks, MASKING, 4, 0)
+        blocks[::10, 3] = 400  # here and there a word that it knows
+        assert (apply_fixed(blocks, MASKING)[1] != IGNORED_LABEL).sum() == 20
+        Batches(blocks, MASKING, 4, 0)
+
     def test_bad_input_is_named(self):
         with pytest.raises(InvalidInputError, match=r"rate must be in \(0, 1\), got 0"):
             Masking(4, (), 500, 0)

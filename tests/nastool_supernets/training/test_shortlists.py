@@ -65,6 +65,25 @@ def test_a_teacher_is_asked_once_for_all_that_learn(tmp_path, monkeypatch):
     assert "3 of 6 blocks" in str(again)
 
 
+def test_a_teacher_of_a_vocabulary_padded_further_teaches_what_both_have(tmp_path):
+    ids = torch.from_numpy(BLOCKS.astype(np.int64))
+    labels = torch.cat([ids[:, 1:], torch.full((6, 1), -100)], 1)
+    teacher = logits(18, vocabulary=34)
+    teacher[:, 30:] += 20  # what nobody trained may say anything
+    kept = KeptLessons(tmp_path, BLOCKS, KNOWN, 30, 2.0)
+    told = kept.lesson(ids, labels, lambda *_: teacher)
+    student = logits(18, seed=1)
+    whole = divergence(student, teacher, 2.0)
+    assert divergence(student, told, 2.0).item() == pytest.approx(whole.item(), rel=1e-3)
+
+
+def test_lessons_of_older_versions_are_read(tmp_path):
+    KeptLessons(tmp_path, BLOCKS, KNOWN | {"dtype": "auto"}, 30, 2.0)
+    assert KeptLessons(tmp_path, BLOCKS, KNOWN, 30, 2.0).done == 0
+    with pytest.raises(InvalidInputError, match="another teacher"):
+        KeptLessons(tmp_path, BLOCKS, KNOWN | {"teacher": "xyz"}, 30, 2.0)
+
+
 def test_lessons_of_something_else_are_refused(tmp_path):
     KeptLessons(tmp_path, BLOCKS, KNOWN, 30, 2.0)
     for changed, said in (
