@@ -14,12 +14,12 @@ import importlib.metadata
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.metadata import Distribution, EntryPoint
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from nastool.errors import InvalidInputError, naming, nearest
 from nastool.files.reading import is_file, reading
@@ -53,6 +53,16 @@ GROUPS: Mapping[str, str] = {
     WATCHED: "watched folder",
 }
 """Entry-point groups, and what one member of each is called."""
+
+_TAKES: Mapping[str, str] = {
+    SEARCH_SPACES: "argument",
+    OBJECTIVES: "space, argument",
+    STRATEGIES: "problem, seed",
+    PREDICTORS: "",
+    DEVICES: "argument",
+    EXECUTORS: "argument",
+}
+"""What the callables of a group are called with, beside settings."""
 
 _BUILT_IN: Mapping[str, Mapping[str, str]] = {
     # The core's own need no entry point, so that they are there wherever the core is.
@@ -123,6 +133,47 @@ class Plugin:
         """
         with naming(str(self), "cannot be loaded", InvalidInputError):
             return self.factory()
+
+    def make(self, kind: type, *arguments: object, **settings: object) -> Any:
+        """Call what is loaded, and check that it returns one of a kind.
+
+        Args:
+            kind: What it must make.
+            arguments: What every member of its group is given.
+            settings: What this one has besides.
+
+        Raises:
+            InvalidInputError: It cannot be loaded or called like that, it raised something, or made
+                something else.
+        """
+        factory = self.load()
+        if not callable(factory):
+            raise InvalidInputError(f"{self} must be callable, got {type(factory).__name__}")
+        self._check_call(factory, arguments, settings)
+        with naming(str(self), kind=InvalidInputError):
+            made = factory(*arguments, **settings)
+        if not isinstance(made, kind):
+            raise InvalidInputError(
+                f"{self} must make a {kind.__name__}, got {type(made).__name__}"
+            )
+        return made
+
+    def _check_call(
+        self,
+        factory: Callable[..., object],
+        given: Sequence[object],
+        settings: Mapping[str, object],
+    ) -> None:
+        try:
+            signature = inspect.signature(factory)
+        except (TypeError, ValueError):  # what is written in C may not say what it takes
+            return
+        try:
+            signature.bind(*given, **settings)
+        except TypeError as error:
+            raise InvalidInputError(
+                f"{self} must take ({_TAKES[self.group]}), got one that takes {signature}"
+            ) from error
 
     @cached_property
     def summary(self) -> str:
@@ -218,6 +269,9 @@ def _named(distribution: Distribution) -> str:
     return f"{metadata['Name']} {metadata['Version']}"
 
 
+_FILE = "nastool_plugin_"
+"""How modules of files begin."""
+
 _registered: dict[tuple[str, str, str], Plugin] = {}
 """What files have registered, by group, name and module."""
 
@@ -228,6 +282,10 @@ def register(group: str, name: str) -> Callable[[_Factory], _Factory]:
     def decorate(factory: _Factory) -> _Factory:
         module = factory.__module__
         origin = getattr(sys.modules.get(module), "__file__", None) or module
+        before = _registered.get((group, name, module))
+        # A notebook's cell may be run again; a file is run once.
+        if before is not None and module.startswith(_FILE) and before.load() is not factory:
+            raise InvalidInputError(f"{before} must be one, got two of that name")
         _registered[group, name, module] = Plugin(group, name, origin, lambda: factory)
         return factory
 
@@ -249,7 +307,7 @@ def load_file(path: str | Path) -> tuple[Plugin, ...]:
         raise InvalidInputError(f"--plugin: expected a Python file, got {str(path)!r}")
     # Two files must never be one module, whatever their names.
     digest = hashlib.sha256(str(file).encode(errors="surrogateescape")).hexdigest()
-    module_name = f"nastool_plugin_{digest[:32]}"
+    module_name = f"{_FILE}{digest[:32]}"
     if module_name not in sys.modules:
         _run_file(file, module_name)
         _files[module_name] = file
@@ -257,7 +315,8 @@ def load_file(path: str | Path) -> tuple[Plugin, ...]:
     if not found:
         raise InvalidInputError(
             f"--plugin {path}: expected at least one register_space, register_objective, "
-            "register_strategy, register_device, register_executor or register_family, got none"
+            "register_strategy, register_predictor, register_device, register_executor or "
+            "register_family, got none"
         )
     return found
 
@@ -269,6 +328,32 @@ _files: dict[str, Path] = {}
 def loaded_files() -> tuple[Path, ...]:
     """The files that were loaded, in that order."""
     return tuple(file for module, file in _files.items() if module in sys.modules)
+
+
+def raised_by(error: BaseException) -> str:
+    """Whose plugin an exception comes from, a file or a distribution; empty where it is ours.
+
+    It is a plugin's if nastool was not called again before it was raised.
+    """
+    strangers = {
+        point.value.partition(":")[0].partition(".")[0].strip(): _origin(point)
+        for group in GROUPS
+        for point in _entry_points(group)
+    }
+    trace, modules = error.__traceback__, []
+    while trace is not None:
+        modules.append(str(trace.tb_frame.f_globals.get("__name__", "")))
+        trace = trace.tb_next
+    for module in reversed(modules):
+        if module in _files:
+            return str(_files[module])
+        first = module.partition(".")[0]
+        origin = strangers.get(first, "")
+        if first == "nastool" or origin == _nastool():
+            return ""
+        if origin:
+            return origin
+    return ""
 
 
 def _run_file(file: Path, module_name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
@@ -100,14 +101,38 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+_NO_PLACES = (os.path.dirname(__file__) + os.sep, os.path.dirname(os.__file__) + os.sep, "<")
+"""How files begin whose lines tell nobody anything: ours, Python's, and what is no file."""
+
+_LIBRARIES = ("site-packages", "dist-packages", "ipykernel_")
+"""Parts of paths to installed packages, and to cells of notebooks, whose files have no names."""
+
+
 def in_one_line(error: BaseException) -> str:
-    """Type and text of an exception that foreign code raised, without line breaks."""
+    """Type and text of an exception that foreign code raised, without line breaks.
+
+    With the innermost line of somebody's own file, e.g. ``KeyError: 'x' (mine.py:12)``: who writes
+    a plugin sees no traceback.
+    """
     try:
         text = str(error)
     except Exception:  # noqa: BLE001  # a text that cannot be made must not hide its type
         text = ""
     name = "sys.exit()" if isinstance(error, SystemExit) else type(error).__name__
-    return " ".join(f"{name}: {text}".split()).removesuffix(":")
+    line = " ".join(f"{name}: {text}".split()).removesuffix(":")
+    place = _place(error)
+    return f"{line} ({place})" if place else line
+
+
+def _place(error: BaseException) -> str:
+    """File and line where an exception left code that is neither nastool's nor a library's."""
+    place, trace = "", error.__traceback__
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if not file.startswith(_NO_PLACES) and not any(part in file for part in _LIBRARIES):
+            place = f"{os.path.basename(file)}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return place
 
 
 def nearest(name: str, known: Iterable[str], most: int | None = None) -> str:

@@ -23,15 +23,16 @@ from nastool.discovery import (
     EXECUTORS,
     GROUPS,
     OBJECTIVES,
+    PREDICTORS,
     SEARCH_SPACES,
     STRATEGIES,
     find,
 )
-from nastool.errors import InvalidInputError, naming, nearest
+from nastool.errors import InvalidInputError, nearest
 from nastool.objective import Objective, check_objective
 from nastool.problem import Problem
 from nastool.space import SearchSpace, check_space
-from nastool.strategies.base import Strategy
+from nastool.strategies.base import Strategy, check_strategy
 
 _SPEC = re.compile(r"([A-Za-z_][\w.-]*)(?:\[(.+)\](?:\.(\w+))?|:(.+))?")
 _Factory = TypeVar("_Factory", bound=Callable[..., object])
@@ -168,7 +169,7 @@ def load_strategy(
     if spec.argument is not None:
         keywords["argument"] = spec.argument
     made: Strategy = make_plugin(STRATEGIES, spec.name, Strategy, (problem, seed), keywords)
-    return made
+    return check_strategy(made)
 
 
 def register_space(name: str) -> Callable[[_Factory], _Factory]:
@@ -191,12 +192,23 @@ def register_device(name: str) -> Callable[[_Factory], _Factory]:
     return _register(DEVICES, name)
 
 
+def register_predictor(name: str) -> Callable[[_Factory], _Factory]:
+    """Decorate ``() -> Predictor``, or the class, to offer it by name."""
+    return _register(PREDICTORS, name)
+
+
 def register_executor(name: str) -> Callable[[_Factory], _Factory]:
     """Decorate ``(argument: str | None) -> Executor`` to offer it by name."""
     return _register(EXECUTORS, name)
 
 
 def _register(group: str, name: str) -> Callable[[_Factory], _Factory]:
+    if callable(name):
+        # Decorated without a call: what is decorated stands in the name's place.
+        raise InvalidInputError(
+            f"{getattr(name, '__name__', name)}: the decorator must be called with the name of the "
+            f"{GROUPS[group]}, got none"
+        )
     if parse_spec(name) != Spec(name):
         raise InvalidInputError(f"the name of a plugin must be a plain NAME, got {name!r}")
 
@@ -223,22 +235,15 @@ def make_plugin(
         InvalidInputError: Unknown, ambiguous or broken, or something that it rejects.
     """
     plugin = find(group, name)
-    what = f"{GROUPS[group]} {name!r}"
-    factory = plugin.load()
-    if not callable(factory):
-        raise InvalidInputError(f"{plugin} must be callable, got {type(factory).__name__}")
-    _check_keywords(what, factory, len(arguments), keywords)
-    with naming(str(plugin), kind=InvalidInputError):
-        made = factory(*arguments, **keywords)
-    if not isinstance(made, kind):
-        raise InvalidInputError(f"{plugin} must make a {kind.__name__}, got {type(made).__name__}")
-    return made
+    if keywords:
+        _check_keywords(f"{GROUPS[group]} {name!r}", plugin.load(), len(arguments), keywords)
+    return plugin.make(kind, *arguments, **keywords)
 
 
 def _check_keywords(
-    what: str, factory: Callable[..., object], positional: int, keywords: Mapping[str, object]
+    what: str, factory: object, positional: int, keywords: Mapping[str, object]
 ) -> None:
-    if not keywords:
+    if not callable(factory):
         return
     parameters = list(inspect.signature(factory).parameters.values())
     if any(p.kind is p.VAR_KEYWORD for p in parameters):

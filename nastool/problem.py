@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.choices import listed
-from nastool.constraint import Constraint, format_quantity, limits, violations
+from nastool.constraint import Constraint, format_quantity, in_base, limits, violations
 from nastool.errors import InfeasibleError, InvalidInputError, NastoolError, nearest
 from nastool.evaluations import Evaluations
 from nastool.objective import (
@@ -219,6 +219,13 @@ class Problem:
         names = [objective.name for objective in self.objectives]
         if len(set(names)) != len(names):
             raise InvalidInputError(f"objectives must have distinct names, got {', '.join(names)}")
+        for metric in self._by_name.values():
+            base = in_base(metric.unit)
+            if (base.value, base.unit) != (1.0, metric.unit):
+                raise InvalidInputError(
+                    f"metric {metric.name}: values must be in {base.unit or 'plain numbers'}, got "
+                    f"{metric.unit}"
+                )
         for constraint in self.constraints:
             if not isinstance(constraint, Constraint):
                 raise InvalidInputError(

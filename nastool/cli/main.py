@@ -16,8 +16,8 @@ from nastool.cli.pages import dressed
 from nastool.cli.streams import BROKEN_PIPE, OUTPUT, give_up_output, standard_streams
 
 # Not nastool.plugins: the help page should not wait for numpy.
-from nastool.discovery import COMMANDS, available, find
-from nastool.errors import InvalidInputError, NastoolError, first_line, nearest
+from nastool.discovery import COMMANDS, available, find, raised_by
+from nastool.errors import InvalidInputError, NastoolError, first_line, in_one_line, nearest
 from nastool.runtime.interrupt import INTERRUPTED, signals_interrupt, unraised_interrupts
 
 _LONGEST = 1_000
@@ -64,7 +64,10 @@ def _reporting(ctx: click.Context | None) -> Iterator[None]:
     except KeyboardInterrupt as error:
         raise _Interrupted(str(error)) from error
     except Exception as error:
-        if line := _foreign(error):
+        line = _foreign(error)
+        if not line and (plugin := raised_by(error)):
+            line = f"{plugin} failed: {in_one_line(error)}"
+        if line:
             name = f"{ctx.command_path} {ctx.invoked_subcommand}: " if ctx else ""
             raise _OneLineError(f"{name}{line}") from error
         raise

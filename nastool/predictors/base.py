@@ -24,7 +24,7 @@ from nastool.arrays import Floats
 from nastool.choices import Choice
 from nastool.constraint import format_quantity
 from nastool.discovery import PREDICTORS, available, find
-from nastool.errors import InvalidInputError, naming
+from nastool.errors import InvalidInputError
 from nastool.files.hub import fetched
 from nastool.files.reading import is_file, parse_json, read_text, reading
 from nastool.files.writing import (
@@ -365,14 +365,7 @@ def create_predictor(kind: str) -> Predictor:
         InvalidInputError: Unknown kind; the message lists the known ones. Or a plugin that two
             distributions offer, that cannot be loaded, or that makes something else.
     """
-    plugin = find(PREDICTORS, kind)
-    factory = plugin.load()
-    if not callable(factory):
-        raise InvalidInputError(f"{plugin} must be callable, got {type(factory).__name__}")
-    with naming(str(plugin), kind=InvalidInputError):
-        made = factory()
-    if not isinstance(made, Predictor):
-        raise InvalidInputError(f"{plugin} must make a Predictor, got {type(made).__name__}")
+    made: Predictor = find(PREDICTORS, kind).make(Predictor)
     return made
 
 

@@ -1,6 +1,6 @@
 """Search spaces: which architectures exist, what they cost, how many a bound leaves."""
 
-from nastool.space.base import Architecture, Gene, Genotypes, Misfit, SearchSpace, check_space
+from nastool.space.base import Architecture, Gene, Genotypes, Misfit, SearchSpace
 from nastool.space.branches import (
     Branch,
     Branching,
@@ -10,6 +10,7 @@ from nastool.space.branches import (
     budget,
 )
 from nastool.space.chain import ChainBudget, ChainCost, CostBudget, Count
+from nastool.space.checking import check_space
 
 __all__ = [
     "Architecture",

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from nastool.attributes import attribute
 from nastool.choices import Choice, as_array, check_name, check_text, members, plain_choice
 from nastool.devices import Deployment, Workload
-from nastool.errors import InvalidInputError, naming
+from nastool.errors import InvalidInputError
 from nastool.space.branches import Branch, Branching, Cost
 from nastool.space.chain import Count
 
@@ -37,9 +37,6 @@ _ENUMERABLE = 2**18
 
 _ROUNDS = 100
 """Rounds of draws after which canonical forms count as too rare to be drawn alone."""
-
-_MOST_GENES = 10_000
-"""Far beyond what any space needs: a slip of the keyboard is refused before it fills the memory."""
 
 
 @dataclass(frozen=True)
@@ -461,37 +458,3 @@ class SearchSpace(ABC):
                 f"got {len(words)} in {text!r:.200}"
             )
         return self.encode([[by.get(w, w) for by, w in zip(self._by_text, words, strict=True)]])
-
-
-def check_space(space: object) -> SearchSpace:
-    """Check what a space says of itself, where it enters.
-
-    Raises:
-        InvalidInputError: It is no space, has no name or no genes, or a gene's name twice.
-        NastoolError: It raised while it was asked.
-    """
-    if not isinstance(space, SearchSpace):
-        raise InvalidInputError(
-            f"a search space must derive from nastool.space.SearchSpace, got {type(space).__name__}"
-        )
-    kind = f"space {type(space).__name__}"
-    with naming(kind):
-        name = space.name
-        genes: object = space.genes
-    check_name(f"{kind}: the name", name)
-    if not isinstance(genes, (tuple, list)) or not all(isinstance(g, Gene) for g in genes):
-        raise InvalidInputError(
-            f"space {name}: genes must be a tuple of Gene, got {type(genes).__name__}"
-        )
-    if not 0 < len(genes) <= _MOST_GENES:
-        raise InvalidInputError(
-            f"space {name} must have at least one gene and at most {_MOST_GENES:,}, "
-            f"got {len(genes) or 'none'}"
-        )
-    names = [gene.name for gene in genes]
-    if len(set(names)) < len(names):
-        twice = next(n for i, n in enumerate(names) if n in names[:i])
-        raise InvalidInputError(
-            f"space {name}: genes must have distinct names, got {twice!r} twice"
-        )
-    return space

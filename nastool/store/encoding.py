@@ -127,6 +127,9 @@ def encode_state(state: Mapping[str, Any]) -> str:
 
 
 def _as_text(state: Mapping[str, Any], pack: Callable[[NDArray[Any]], bytes]) -> str:
+    given: object = state
+    if not isinstance(given, Mapping):
+        raise InvalidInputError(f"a state must be a dict, got {type(given).__name__}")
     return json.dumps(_plain(state, "state", pack), separators=(",", ":"), sort_keys=True)
 
 

@@ -111,3 +111,22 @@ class Strategy(ABC):
                 f"a state of {type(self).__name__} must be of revision {self.revision}, got {found}"
             )
         self.rng.bit_generator.state = state["rng"]
+
+
+def check_strategy(strategy: object) -> Strategy:
+    """Check that something is a strategy that was begun as one, where it enters.
+
+    Raises:
+        InvalidInputError: It derives from something else, or its ``__init__`` left the base's out.
+    """
+    if not isinstance(strategy, Strategy):
+        raise InvalidInputError(
+            "a strategy must derive from nastool.strategies.base.Strategy, got "
+            f"{type(strategy).__qualname__}"
+        )
+    if missing := [name for name in ("problem", "rng", "pending") if not hasattr(strategy, name)]:
+        raise InvalidInputError(
+            f"strategy {type(strategy).__name__} must call super().__init__(problem, seed), got "
+            f"one without {', '.join(missing)}"
+        )
+    return strategy

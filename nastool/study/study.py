@@ -21,7 +21,7 @@ from nastool.recipes.study_recipe import StudyRecipe, described_recipe, stored_r
 from nastool.results import Result, StopReason
 from nastool.results.archive import Archive
 from nastool.runtime.interrupt import Interrupt
-from nastool.strategies.base import Strategy, check_size
+from nastool.strategies.base import Strategy, check_size, check_strategy
 from nastool.study.batches import BatchEvaluator
 from nastool.study.course import Course
 from nastool.study.flowing import MOMENT_SHARED, Alone, Flow, Shared
@@ -105,9 +105,8 @@ class Study:
             description = {"strategy": strategy, **(description or {})}
             strategy = load_strategy(strategy, problem, seed)
         self.problem = problem
-        self.strategy = (
-            strategy if isinstance(strategy, Strategy) else _make(strategy, problem, seed)
-        )
+        begun = strategy if isinstance(strategy, Strategy) else strategy(problem, seed)
+        self.strategy = check_strategy(begun)
         if self.strategy.problem.fingerprint != problem.fingerprint:
             raise InvalidInputError("a strategy must be made for the problem of its study")
         self.seed = seed
@@ -484,13 +483,3 @@ def load_result(store: Store, name: str, problem: Problem) -> Result:
         name,
         stored.summary.description,
     )
-
-
-def _make(factory: StrategyFactory, problem: Problem, seed: int) -> Strategy:
-    strategy = factory(problem, seed)
-    if not isinstance(strategy, Strategy):
-        raise InvalidInputError(
-            f"a strategy must derive from nastool.strategies.base.Strategy, got "
-            f"{type(strategy).__qualname__}"
-        )
-    return strategy

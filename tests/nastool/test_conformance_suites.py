@@ -133,6 +133,42 @@ def test_wrong_objectives_are_caught(kind, test):
     assert caught(Suite(), test)
 
 
+class Sometimes(wrong_plugins.Total):
+    """Memory runs out for a third of the shapes."""
+
+    def evaluate(self, genotypes):
+        if np.any(genotypes[:, 2] == 0):
+            raise MemoryError("out of memory")
+        return super().evaluate(genotypes)
+
+
+class TestSometimes(ObjectiveConformance):
+    may_fail = True
+
+    def make(self):
+        return Sometimes()
+
+    def space(self):
+        return Mixed()
+
+
+class Always(Sometimes):
+    def evaluate(self, genotypes):
+        raise MemoryError("out of memory")
+
+
+@pytest.mark.parametrize(("kind", "may_fail"), [(Sometimes, False), (Always, True)])
+def test_what_raises_is_caught_unless_it_may(kind, may_fail):
+    class Suite(TestSometimes):
+        def make(self):
+            return kind()
+
+    Suite.may_fail = may_fail
+    with pytest.raises(MemoryError) as error:
+        Suite().test_values_repeat()
+    assert any("may_fail" in note for note in getattr(error.value, "__notes__", [])) is not may_fail
+
+
 @pytest.mark.parametrize(("kind", "test"), wrong(wrong_plugins.STRATEGIES))
 def test_wrong_strategies_are_caught(kind, test):
     class Suite(StrategyConformance):

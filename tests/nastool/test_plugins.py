@@ -24,10 +24,24 @@ from nastool.discovery import (
     load_file,
 )
 from nastool.errors import InvalidInputError
-from nastool.plugins import Spec, load_objective, load_space, load_strategy, parse_spec
+from nastool.plugins import (
+    Spec,
+    load_device,
+    load_objective,
+    load_space,
+    load_strategy,
+    parse_spec,
+    register_device,
+    register_objective,
+    register_predictor,
+    register_space,
+    register_strategy,
+)
 from nastool.predictors import create_predictor, known_predictors
 from nastool.problem import CostObjective, Problem
-from nastool.testing import Widths
+from nastool.strategies.base import Strategy
+from nastool.study import Study
+from nastool.testing import Mixed, Widths
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "plugins.md"
 
@@ -445,13 +459,14 @@ def blocks(language):
 def documented(tmp_path):
     """The files of the page, as a reader would save them."""
     # The last one is of a supernet, whose own tests hold it.
-    depth, test, stages, encoders, uniform, _ = blocks("python")
+    depth, test, stages, encoders, uniform, nearest, _ = blocks("python")
     for name, content in (
         ("depth.py", depth),
         ("test_depth.py", test),
         ("stages.py", stages),
         ("encoders.py", encoders),
         ("uniform.py", uniform),
+        ("nearest.py", nearest),
     ):
         (tmp_path / name).write_text(content)
     return tmp_path
@@ -471,8 +486,28 @@ def test_the_objective_of_the_page_works(documented):
     assert np.array_equal(problem.admissible(shapes), [True, False])
 
 
-def test_the_conformance_suite_of_the_page_passes(documented):
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_depth.py"]
+OTHERS = """
+from nearest import Nearest
+from uniform import Uniform
+
+from nastool.testing import PredictorConformance, StrategyConformance
+
+
+class TestUniform(StrategyConformance):
+    def make(self, problem, seed):
+        return Uniform(problem, seed)
+
+
+class TestNearest(PredictorConformance):
+    def make(self):
+        return Nearest()
+"""
+
+
+def test_the_conformance_suite_of_the_page_passes_as_its_other_plugins_do(documented):
+    (documented / "test_others.py").write_text(OTHERS)
+    files = "test_depth.py", "test_others.py"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files]
     result = subprocess.run(
         command, cwd=documented, capture_output=True, text=True, timeout=300, check=False
     )
@@ -505,3 +540,106 @@ def test_the_strategy_of_the_page_works(documented):
     asked = strategy.ask(5)
     assert asked.shape == (5, 4)
     strategy.tell(problem.evaluate(asked))
+
+
+HEAD = "from nastool.plugins import register_objective, register_space, register_strategy\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "@register_objective\nclass Mine: pass",
+            "Mine: the decorator must be called with the name of the objective, got none",
+        ),
+        (
+            "for _ in range(2):\n    def a(argument): pass\n    register_space('s')(a)",
+            r"search space 's' of .*mine\.py must be one, got two of that name",
+        ),
+    ],
+)
+def test_files_that_register_wrongly_are_one_line(tmp_path, content, message):
+    path = tmp_path / "mine.py"
+    path.write_text(HEAD + content)
+    with pytest.raises(InvalidInputError, match=message):
+        load_file(path)
+    assert not [p for p in available(SEARCH_SPACES) if p.origin == str(path)]
+
+
+def test_a_notebook_may_register_a_name_again():
+    for factory in (Widths, Mixed):
+        kind = type("Mine", (factory,), {"__module__": "a_notebook", "__init__": lambda s, a: None})
+        register_space("mine")(kind)
+    assert isinstance(load_space("mine"), Mixed)
+
+
+def a_strategy(name):
+    return load_strategy(name, a_problem())
+
+
+@pytest.mark.parametrize(
+    ("load", "register", "takes", "rule"),
+    [
+        (load_space, register_space, "()", "(argument)"),
+        (lambda n: load_objective(n, Widths()), register_objective, "(space)", "(space, argument)"),
+        (a_strategy, register_strategy, "(problem)", "(problem, seed)"),
+        (a_strategy, register_strategy, "(problem, seed, size)", "(problem, seed)"),
+        (load_device, register_device, "(*, clock=1)", "(argument)"),
+        (create_predictor, register_predictor, "(depth)", "()"),
+    ],
+)
+def test_what_takes_something_else_than_its_group_is_one_line(load, register, takes, rule):
+    factory = eval(f"lambda {takes[1:-1]}: None")
+    register("mine")(factory)
+    message = f"must take {rule}, got one that takes {takes}"
+    with pytest.raises(InvalidInputError, match=f"{re.escape(message)}$"):
+        load("mine")
+
+
+def test_a_file_offers_a_predictor(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from nastool.plugins import register_predictor\n"
+        "from nastool.predictors.additive import AdditiveScores\n"
+        "register_predictor('mine')(type('Mine', (AdditiveScores,), {'__module__': __name__}))\n"
+    )
+    load_file(path)
+    assert type(create_predictor("mine")).__name__ == "Mine"
+
+
+def test_a_strategy_that_was_not_begun_is_one_line():
+    class Mine(Strategy):
+        def __init__(self, problem, seed=0):
+            self.best = None
+
+        def ask(self, n):
+            return self.problem.sample(n, self.rng)
+
+        def tell(self, evaluations):
+            pass
+
+    register_strategy("mine")(Mine)
+    message = r"strategy Mine must call super\(\)\.__init__\(problem, seed\)"
+    for make in (lambda: load_strategy("mine", a_problem()), lambda: Study(a_problem(), Mine)):
+        with pytest.raises(InvalidInputError, match=message):
+            make()
+
+
+def test_whose_plugin_raised(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from nastool.plugins import load_space, register_space\n"
+        "@register_space('mine')\n"
+        "def mine(argument): pass\n"
+        "def call(function): return function()\n"
+        "def divide(): return 1 / 0\n"
+    )
+    load_file(path)
+    module = next(m for name, m in sys.modules.items() if name.startswith("nastool_plugin_"))
+    with pytest.raises(ZeroDivisionError) as theirs:
+        module.divide()
+    assert discovery.raised_by(theirs.value) == str(path)
+    # What nastool raises when it is called from there is its own.
+    with pytest.raises(InvalidInputError) as ours:
+        module.call(lambda: load_space("nowhere"))
+    assert discovery.raised_by(ours.value) == ""

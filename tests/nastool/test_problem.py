@@ -10,7 +10,7 @@ from nastool.errors import InfeasibleError, InvalidInputError, NastoolError
 from nastool.objective import Direction, Kind, Objective, Provenance, RankAgreement
 from nastool.problem import CostObjective, Problem
 from nastool.space import ChainCost, Gene, SearchSpace
-from nastool.testing import Formula, Mixed
+from nastool.testing import Formula, Mixed, Widths
 
 WIDTHS = (1, 2, 4, 8)
 
@@ -341,3 +341,14 @@ def test_equivalent_shapes_are_computed_once():
     same = np.array([[2, kernel, 3, 0, 1] for kernel in range(4)])
     assert toy.admissible(same).tolist() == [True] * 4
     assert asked == [[2, 0, 3, 0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("unit", "said"), [("ms", "values must be in s, got ms"), ("GB", "in B, got GB")]
+)
+def test_metrics_are_in_base_units(unit, said):
+    """A bound of 5 ms would be 0.005, and values of 5 ms be 5."""
+    slow = Fake("latency", unit=unit)
+    with pytest.raises(InvalidInputError, match=f"^metric latency: .*{said}$"):
+        Problem(Widths(), (slow,))
+    Problem(Widths(), (Fake("latency", unit="s"), Fake("cost", unit="euro")))

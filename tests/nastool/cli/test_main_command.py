@@ -157,6 +157,28 @@ def test_packages_that_break_cost_only_their_own_commands(package):
         assert reason in run.stderr
 
 
+BREAKS = """import click
+@click.command()
+@click.argument("how")
+def go(how):
+    if how == "theirs":
+        {"a": 1}["b"]
+    import nastool.cli.main as main
+    main.click = None
+    main._shortened(3)
+"""
+
+
+def test_what_a_package_raises_is_one_line_and_what_we_raise_is_not_hidden(package):
+    package("good", BREAKS, "[nastool.commands]\ngo = good:go\n")
+    run = package.run("go", "theirs")
+    said = "Error: nastool go: good 1.0 failed: KeyError: 'b' (good.py:6)\n"
+    assert (run.returncode, run.stdout, run.stderr) == (2, "", said)
+    run = package.run("go", "ours")
+    assert run.returncode == 1
+    assert run.stderr.startswith("Traceback")
+
+
 def test_a_command_of_two_packages_is_an_error_that_names_both(package):
     points = "[nastool.commands]\ntwice = {0}:go\nspace = {0}:go\n"
     package("alpha", COMMAND.format("alpha"), points.format("alpha"))

@@ -302,8 +302,8 @@ def test_failed_evaluations_are_counted_and_tried_again(nastool, monkeypatch, wa
     assert 0 < count < 80
     assert shape.startswith("8-")
     said = " ".join(first.stdout.split())
-    reason = "no finite number" if way == "nan" else "sys.exit(): 1"
-    assert f"{count} failed, the first {shape} (flaky: {reason})" in said
+    reason = "no finite number)" if way == "nan" else "sys.exit(): 1 (toy_plugin.py:"
+    assert f"{count} failed, the first {shape} (flaky: {reason}" in said
     again = nastool(*command, "--retry-failed")
     assert f"of {count} failed evaluations, 0 have a value now" in again.stderr
     monkeypatch.delenv("FLAKY")

@@ -152,7 +152,7 @@ def test_a_generator_goes_on_from_its_state():
     assert back["ages"][1] == np.inf
 
 
-@pytest.mark.parametrize("state", [{"a": object()}, {1: 2}, {"x": {"$array": "text"}}])
+@pytest.mark.parametrize("state", [{"a": object()}, {1: 2}, {"x": {"$array": "text"}}, None])
 def test_states_hold_json_values_and_arrays_only(state):
     with pytest.raises(InvalidInputError, match="must be"):
         encode_state(state)

@@ -469,7 +469,7 @@ def test_a_strategy_that_raises_is_named_as_it_was_asked_for():
         def ask(self, n):
             raise KeyError("best")
 
-    with pytest.raises(NastoolError, match=r"^strategy mine failed: KeyError: 'best'$"):
+    with pytest.raises(NastoolError, match=r"^strategy mine failed: KeyError: 'best' \(test"):
         Study(make_problem(), Broken, description={"strategy": "mine"}).run(10)
 
 
@@ -481,7 +481,7 @@ def test_a_cheap_objective_that_raises_costs_what_it_raises_for(tmp_path):
     assert 0 < failed.sum() < 60
     np.testing.assert_array_equal(np.isnan(result.metrics[:, 0]), failed)
     assert len(result.failures) == failed.sum()
-    assert result.failures[0].message == "ValueError: zero width"
+    assert result.failures[0].message.startswith("ValueError: zero width (test_study.py:")
     with open_store(url) as store:
         assert load_result(store, "a", problem).failures == result.failures
 
@@ -505,7 +505,7 @@ def test_sys_exit_in_an_objective_is_a_failure(code):
     for kind in (Kind.COMPUTED, Kind.MEASURED):
         result = Study(Problem(Grid(), (Leaving(kind=kind),)), Uniform).run(60)
         assert len(result) == 60
-        assert result.failures[0].message == f"sys.exit(): {code}"
+        assert result.failures[0].message.startswith(f"sys.exit(): {code} (")
 
 
 def test_sys_exit_in_a_strategy_is_one_line():
@@ -513,7 +513,7 @@ def test_sys_exit_in_a_strategy_is_one_line():
         def tell(self, evaluations):
             sys.exit()
 
-    with pytest.raises(NastoolError, match=r"^strategy Leaving failed: sys\.exit\(\)$"):
+    with pytest.raises(NastoolError, match=r"^strategy Leaving failed: sys\.exit\(\) \(test"):
         Study(make_problem(), Leaving).run(20, batch_size=5)
 
 
@@ -553,7 +553,7 @@ def test_failed_evaluations_are_kept_with_their_message(tmp_path):
     assert not result.evaluations.feasible[failed].any()
     assert len(result.failures) == failed.sum()
     assert reopened.failures == result.failures
-    assert result.failures[0].message == "ValueError: zero width"
+    assert result.failures[0].message.startswith("ValueError: zero width (test_study.py:")
     assert result.failures[0].architecture.startswith("0-")
 
 
@@ -689,7 +689,7 @@ def test_failures_are_counted_alike_whether_they_raise_or_not():
     assert failed_note(silent) == (
         f"{count} failed, the first {shape} (distance: no finite number)"
     )
-    assert failed_note(loud).endswith(f"{shape} (distance: ValueError: zero width)")
+    assert f"{shape} (distance: ValueError: zero width (" in failed_note(loud)
     content = json.loads(silent.to_json(silent.evaluations.genotypes))
     assert content["failed"] == count
     assert content["first_failure"]["architecture"] == shape
@@ -923,7 +923,8 @@ def test_an_interrupt_keeps_canonical_forms_and_failures(tmp_path):
         assert np.array_equal(failed, genotypes[:, 1] == 2)
         texts = result.problem.space.texts(genotypes[failed])
         assert [failure.architecture for failure in result.failures] == texts
-        assert {failure.message for failure in result.failures} == {"ValueError: two is odd"}
+        (message,) = {failure.message for failure in result.failures}
+        assert message.startswith("ValueError: two is odd (")
     resumed = run(False, url)
     assert same(resumed, whole)
     assert resumed.failures == whole.failures
