@@ -81,7 +81,7 @@ def run_in_processes(
     except BaseException:
         # After an error or a signal: every run commits what it has and ends, though it evaluates.
         shared.stop.set()
-        for process in list((pool._processes or {}).values()):  # noqa: SLF001 - see executors.py
+        for process in list((pool._processes or {}).values()):  # noqa: SLF001 - only it knows them
             process.terminate()
         raise
     finally:

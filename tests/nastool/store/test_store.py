@@ -20,18 +20,14 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError, StoreError
 from nastool.objective import Kind, Objective, Provenance
 from nastool.problem import Problem
-from nastool.store import (
-    Batch,
-    Store,
+from nastool.store import Batch, Store, engines, migrations, open_store
+from nastool.store.encoding import (
     decode_state,
     encode_state,
-    engines,
-    migrations,
-    open_store,
     pack_array,
+    state_digest,
     unpack_array,
 )
-from nastool.store.encoding import state_digest
 from nastool.store.rows import shortened
 from nastool.study import Study
 from nastool.testing import example_problems

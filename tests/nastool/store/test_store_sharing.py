@@ -13,16 +13,8 @@ import numpy as np
 import pytest
 
 from nastool.errors import InvalidInputError, NastoolError, StoreError
-from nastool.store import (
-    Batch,
-    encode_state,
-    engines,
-    migrations,
-    open_store,
-    showable,
-    tables,
-    urls,
-)
+from nastool.store import Batch, engines, migrations, open_store, showable, tables, urls
+from nastool.store.encoding import encode_state
 from nastool.strategies.evolution import Evolution
 from nastool.strategies.random import RandomSearch
 from nastool.study import Study, load_result
