@@ -151,7 +151,7 @@ class Stream(BatchEvaluator):
             values,
             [failure for row in rows for failure in row.failures],
         )
-        for column in self._works:
+        for column in range(values.shape[1]):
             if column not in self._promising:
                 self._check_hope(column, values[:, column], list(enumerate(found.failures)))
         return found

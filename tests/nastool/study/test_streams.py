@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nastool.errors import InvalidInputError
+from nastool.errors import InvalidInputError, NastoolError
 from nastool.executors import Serial
 from nastool.executors.futures import Futures
 from nastool.objective import Kind, Objective, Provenance
@@ -97,3 +97,22 @@ def test_a_study_may_be_told_by_batches_after_it_was_told_one_by_one(tmp_path):
 def test_none_under_way_is_no_number():
     with pytest.raises(InvalidInputError, match="pending must be at least 1"):
         Study(Problem(Widths(), (Counted(),)), "random").run(5, pending=0)
+
+
+@pytest.mark.parametrize("settings", [{"pending": 2}, {"join": True}])
+@pytest.mark.parametrize("kind", [Kind.COMPUTED, Kind.MEASURED])
+def test_an_objective_that_always_fails_does_not_eat_the_budget(tmp_path, settings, kind):
+    class Failing(Counted):
+        provenance = Provenance(kind, "nothing")
+
+        def evaluate(self, genotypes):
+            raise OSError("no device")
+
+    counted = Counted()
+    problem = Problem(Widths(), (counted, Failing("failing")))
+    url = f"sqlite:///{tmp_path}/studies.db"
+    study = Study(problem, "random", url, "failing", executor=Serial(1))
+    message = r"failing failed on all of the first \d+ architectures, .* with OSError: no device"
+    with pytest.raises(NastoolError, match=message):
+        study.run(200, **settings)
+    assert len(counted.asked) < 50
