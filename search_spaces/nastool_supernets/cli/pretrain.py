@@ -254,11 +254,7 @@ _PROBE = 20.0
     "--checkpoint-every", type=count, help="Steps between checkpoints. Default: of the preset."
 )
 @click.option(
-    "--evaluation-blocks",
-    type=count,
-    default=128,
-    show_default=True,
-    help="Held-out blocks that evaluations are on.",
+    "--evaluation-blocks", type=count, help="Held-out blocks that evaluations are on. Default: 128."
 )
 @click.option(
     "--device",
@@ -300,7 +296,7 @@ def pretrain(
     distil_hidden: float | None,
     compiled: bool | None,
     trackers: tuple[str, ...],
-    evaluation_blocks: int,
+    evaluation_blocks: int | None,
     device: str | None,
     output: Path,
     resume: bool,
@@ -426,7 +422,11 @@ def pretrain(
                     say(f"{teacher_cache}: {taught.kept}")
         evaluation = None
         if len(tokenised.held_out):
-            masked = fixed_masks(tokenised, "held_out", evaluation_blocks, 0, net.task)
+            # A curve is of one text: a run that goes on keeps to its blocks.
+            begun = saved.state.get("origin", {}) if saved else {}
+            blocks = evaluation_blocks or begun.get("evaluation_blocks", 128)
+            origin["evaluation_blocks"] = blocks
+            masked = fixed_masks(tokenised, "held_out", blocks, 0, net.task)
             others = followed(net) if isinstance(net, Supernet) else {}
             evaluation = Evaluation(*masked, others)
         is_made = saved is None and config.steps == 0

@@ -422,8 +422,9 @@ class TestCommand:
     def test_a_run_goes_on_as_what_it_is(self, text, tmp_path):
         made = ["--tokenizer", "train:100", "--sequence-length", "16", "--text", text]
         net, start = tmp_path / "net", ["--config", "tiny", "--output", tmp_path / "net"]
-        done = self.run(*start, *made)
+        done = self.run(*start, *made, "--held-out", "0.3", "--evaluation-blocks", "2")
         assert done.exit_code == 0, done.output
+        log = [json.loads(line) for line in (net / "log.jsonl").read_text().splitlines()]
         roles = [
             {subnet["role"] for subnet in json.loads(line)["subnets"]}
             for line in (net / "log.jsonl").read_text().splitlines()
@@ -432,6 +433,7 @@ class TestCommand:
         card = json.loads((net / "run.json").read_text())
         assert card["data"]["blocks"][1] == 16
         assert card["net"]["widths"] == [16, 32, 48]
+        assert len(np.load(net / "corpus" / "held_out.npy")) > 2
         shutil.rmtree(net / "checkpoints" / "step-00000006")
         (net / "model.safetensors").unlink()
         before = contents(net)
@@ -446,7 +448,8 @@ class TestCommand:
             (["--seed", "1"], "seed=0, got 1"),
             (["--config", "tiny", "--reorder"], "reorder=False, got True"),
             (["--sequence-length", "32"], "has sequence_length=16, got 32"),
-            (["--held-out", "0.2"], "has held_out=0.01, got 0.2"),
+            (["--held-out", "0.2"], "has held_out=0.3, got 0.2"),
+            (["--evaluation-blocks", "1"], "evaluation_blocks=2, got 1"),
             (["--text-field", "body"], "text_field=None, got body"),
         ):
             refused = self.run(*options, "--resume", "--output", net)
@@ -456,6 +459,10 @@ class TestCommand:
         done = self.run("--resume", "--output", net, "--micro-batch-size", "4")
         assert done.exit_code == 0, done.output
         assert "No text is named: taking the corpus" in done.output
+        again = [json.loads(line) for line in (net / "log.jsonl").read_text().splitlines()]
+        # Followed on the same text as before, up to the rounding of smaller batches.
+        ends = [entries[-1]["perplexity"] for entries in (log, again)]
+        assert ends[1] == pytest.approx(ends[0], rel=1e-4)
 
     def test_the_head_stage_alone_is_said(self, text, tmp_path):
         made = ["--tokenizer", "train:100", "--sequence-length", "16", "--text", text]
