@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.arrays import Int
+from nastool.exact.staircase import place
+from nastool.exact.tables import MOST, Scratch, Tables
 
 Whole = NDArray[np.signedinteger]
 
@@ -179,3 +181,109 @@ def switch(
             for i in range(width):
                 total[i] += new[i] - old[i]
         known[t] = state[t]
+
+
+@numba.njit(cache=True, nogil=True)
+def goal_of(target: int, shift: int) -> int:
+    """What sums without their last bits must stay below: with all bits they are below it, too."""
+    goal = ((target - 1) >> shift) + 1
+    return max(min(goal, MOST), 1 - MOST)
+
+
+@numba.njit(cache=True, nogil=True)
+def offer(effects: Whole, open_genes: Int, lanes: Int, lane_choices: Int, offered: Whole) -> None:
+    """Add up the additive parts of the genes of the lanes.
+
+    Args:
+        effects: Of the open genes, shape (open genes, padded k).
+        open_genes: In ascending order.
+        lanes: The genes, likewise.
+        lane_choices: Their choices, shape (lanes, lane genes).
+        offered: Filled, shape (lanes or more,).
+    """
+    offered[:] = 0
+    position = 0
+    for i in range(len(lanes)):
+        while open_genes[position] != lanes[i]:
+            position += 1
+        for v in range(len(lane_choices)):
+            offered[v] += effects[position, lane_choices[v, i]]
+
+
+@numba.njit(cache=True, nogil=True)
+def mark_rows(
+    tables: Tables,
+    scratch: Scratch,
+    left: int,
+    right: int,
+    left_column: int,
+    right_column: int,
+    lower: int,
+    upper: int,
+    width: int,
+    row_targets: Int,
+    is_front: bool,
+    front: Int,
+    size: int,
+) -> bool:
+    """Mark in `scratch.may` which rows of a block may hold an improvement; whether any may.
+
+    A row is bounded by the trees' least values less their additive parts of the lanes, and by the
+    least of these parts and the slope times the axis cost; where that is not enough, each of its
+    genotypes by its own additive parts and cost.
+
+    Args:
+        tables: See `nastool.exact.kernels.sweep`, as what is not said here.
+        scratch: Likewise; with the costs of the rows and the sums of `Tables.rests`.
+        left: Choice of the gene before the lanes where that is an outer gene.
+        right: Of the gene behind them.
+        left_column: Where it is among the genes of the axes; -1 where it is none of them.
+        right_column: Likewise of the gene behind them.
+        lower: Least allowed axis cost.
+        upper: Largest.
+        width: As in the sweep.
+        row_targets: Likewise.
+        is_front: Likewise.
+        front: Likewise.
+        size: Likewise.
+    """
+    offered, reach, levels = scratch.offered, scratch.reach, len(tables.outer)
+    offer(
+        scratch.by_gene[levels],
+        tables.open_genes[levels],
+        tables.lanes,
+        tables.lane_choices,
+        offered,
+    )
+    reach[:] = MOST
+    any_may = False
+    for cell in range(len(scratch.bound)):
+        scratch.may[cell] = False
+        if left_column >= 0:
+            left = tables.cell_choices[cell, left_column]
+        if right_column >= 0:
+            right = tables.cell_choices[cell, right_column]
+        base = scratch.cell_cost[0, cell]
+        low = max(base + tables.lane_low[left, right], lower)
+        high = min(base + tables.lane_high[left, right], upper)
+        if low > high:
+            continue
+        first = low >> width
+        window = (first + (high >> width)) >> 1
+        gain, costs = tables.lane_gain[window, left, right], tables.lane_costs[0, left, right]
+        if reach[window, left, right] == MOST:
+            least = offered[0] + gain[0]
+            for v in range(1, tables.n_lanes):
+                least = min(least, offered[v] + gain[v])
+            reach[window, left, right] = least
+        goal = goal_of(row_targets[first, window] - tables.slopes[window] * base, tables.shift)
+        if scratch.bound[cell] + reach[window, left, right] >= goal:
+            continue
+        for v in range(tables.n_lanes):
+            value, cost = int(scratch.bound[cell] + offered[v]), base + costs[v]
+            if value + gain[v] >= goal or cost < lower or cost > upper:
+                continue
+            if place(front, size, cost if is_front else 0, value << tables.shift) >= 0:
+                scratch.may[cell] = any_may = True
+                break
+    return any_may

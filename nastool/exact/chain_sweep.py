@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from nastool.arrays import Int
 from nastool.exact.chains import IntegerChain
-from nastool.exact.plan import INFINITE, Plan, lowest, make_plan
-from nastool.exact.tables import make_scratch
+from nastool.exact.plan import Plan, lowest, make_plan
+from nastool.exact.tables import INFINITE, make_scratch
 from nastool.exact.task import Task
 from nastool.space import ChainCost, Genotypes
 

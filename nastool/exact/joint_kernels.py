@@ -7,160 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.arrays import Int
-from nastool.exact.bounding import NO_BETTER, NOTHING, OPEN, switch
-from nastool.exact.kernels import FULL, exchange_corners, insert, sum_row
-from nastool.exact.tables import JointTables
-
-
-@numba.njit(cache=True, nogil=True)
-def _least(effects: Int, open_genes: Int, all_sizes: Int) -> int:
-    """Least sum of a function's additive parts, shape (open genes, padded k)."""
-    total = 0
-    for position in range(len(open_genes)):
-        gene = open_genes[position]
-        if gene < 0:
-            break
-        # The array's own method takes seconds to compile.
-        smallest = effects[position, 0]
-        for c in range(1, all_sizes[gene]):
-            smallest = min(smallest, effects[position, c])
-        total += smallest
-    return total
-
-
-@numba.njit(cache=True, nogil=True)
-def _judge(
-    residues: Int,
-    effects: Int,
-    open_genes: Int,
-    all_sizes: Int,
-    uppers: Int,
-    weights: Int,
-    targets: Int,
-    stairs: Int,
-    base: int,
-    width: int,
-    step: int,
-) -> int:
-    """Bound everything under a prefix.
-
-    Args:
-        residues: Least sums of the trees without their additive parts, shape (functions,).
-        effects: Sums of the additive parts, shape (functions, open genes, padded k).
-        open_genes: In ascending order, then -1.
-        all_sizes: Number of choices of every gene.
-        uppers: Largest allowed value of each function.
-        weights: Of the first two functions, shape (windows, 2).
-        targets: What the weighted sums must stay below, shape (windows,).
-        stairs: What the first function must stay below, by interval of the second.
-        base: Where windows and intervals begin.
-        width: Of a window, as a power of two.
-        step: Of an interval, as a power of two.
-    """
-    first = second = 0
-    for k in range(len(residues)):
-        least = residues[k] + _least(effects[k], open_genes, all_sizes)
-        if least > uppers[k]:
-            return NOTHING
-        if k == 0:
-            first = least
-        elif k == 1:
-            second = max(least, base)
-    if first >= stairs[(second - base) >> step]:
-        return NO_BETTER
-    last = min((uppers[1] - base) >> width, len(weights) - 1)
-    for window in range((second - base) >> width, last + 1):
-        p, q = weights[window, 0], weights[window, 1]
-        bound = p * residues[0] + q * residues[1]
-        for position in range(len(open_genes)):
-            gene = open_genes[position]
-            if gene < 0:
-                break
-            a, b = effects[0, position], effects[1, position]
-            least = p * a[0] + q * b[0]
-            for c in range(1, all_sizes[gene]):
-                least = min(least, p * a[c] + q * b[c])
-            bound += least
-        if bound < targets[window]:
-            return OPEN
-    return NO_BETTER
-
-
-@numba.njit(cache=True, nogil=True)
-def _place(value: int, begin: int, step: int, n: int) -> int:
-    """In which of n intervals a value lies; the first and the last have no end."""
-    return min(max(((value - begin) >> step) + 1, 0), n - 1)
-
-
-@numba.njit(cache=True, nogil=True)
-def _judge_surface(
-    residues: Int,
-    effects: Int,
-    open_genes: Int,
-    all_sizes: Int,
-    uppers: Int,
-    weights: Int,
-    others: Int,
-    ground: Int,
-    grid: Int,
-    base: int,
-    width: int,
-) -> int:
-    """Bound everything under a prefix where a front of three functions is wanted.
-
-    Args:
-        residues: See `_judge`, as what is not said here.
-        effects: Likewise.
-        open_genes: Likewise.
-        all_sizes: Likewise.
-        uppers: Likewise.
-        weights: Of the first two functions, shape (windows, 2).
-        others: Of the third and the second function, shape (windows, 2).
-        ground: What the first function must stay below, by intervals of the other two.
-        grid: Where these begin, and their widths as powers of two: second, third function; last,
-            whether bounds are used.
-        base: Where windows of the second function begin.
-        width: Of a window, as a power of two.
-    """
-    least = np.empty(3, np.int64)
-    for k in range(len(residues)):
-        total = residues[k] + _least(effects[k], open_genes, all_sizes)
-        if total > uppers[k]:
-            return NOTHING
-        if k < 3:
-            least[k] = total
-    if not grid[4]:
-        return OPEN
-    rows, columns = ground.shape
-    row = _place(least[1], grid[0], grid[1], rows)
-    if least[0] >= ground[row, _place(least[2], grid[2], grid[3], columns)]:
-        return NO_BETTER
-    last = min((uppers[1] - base) >> width, len(weights) - 1)
-    for window in range((max(least[1], base) - base) >> width, last + 1):
-        low = max(base + (window << width), least[1])
-        high = base + ((window + 1) << width) - 1
-        p, q = weights[window, 0], weights[window, 1]
-        r, s = others[window, 0], others[window, 1]
-        first = p * residues[0] + q * residues[1]
-        third = r * residues[2] + s * residues[1]
-        for position in range(len(open_genes)):
-            gene = open_genes[position]
-            if gene < 0:
-                break
-            a, b, c = effects[0, position], effects[1, position], effects[2, position]
-            one, other = p * a[0] + q * b[0], r * c[0] + s * b[0]
-            for choice in range(1, all_sizes[gene]):
-                one = min(one, p * a[choice] + q * b[choice])
-                other = min(other, r * c[choice] + s * b[choice])
-            first += one
-            third += other
-        # What the weighted sums leave where the second function is largest in the window.
-        first = max(least[0], -((q * high - first) // p))
-        third = max(least[2], -((s * high - third) // r))
-        row = _place(low, grid[0], grid[1], rows)
-        if first < ground[row, _place(third, grid[2], grid[3], columns)]:
-            return OPEN
-    return NO_BETTER
+from nastool.exact.bounding import NO_BETTER, OPEN, switch
+from nastool.exact.joint_bounding import interval, judge, judge_surface, mark_rows
+from nastool.exact.kernels import FULL, exchange_corners, sum_row
+from nastool.exact.staircase import insert
+from nastool.exact.tables import ANYTHING, JointTables
 
 
 @numba.njit(cache=True, nogil=True)
@@ -172,7 +23,7 @@ def _note(
     Args:
         found: Points (second, first function, number, third function).
         size: How many there are.
-        ground: See `_judge_surface`; changed in place.
+        ground: See `judge_surface`; changed in place.
         row: Interval of the second function.
         column: Interval of the third function.
         second: The second function.
@@ -244,10 +95,10 @@ def sweep(
         unit_level: Its length.
         is_front: Whether a smaller second function is wanted too, not only a smaller first one.
         is_surface: Whether a smaller third function is wanted, too.
-        targets: See `_judge`.
-        stairs: See `_judge`.
-        ground: See `_judge_surface`; changed in place.
-        grid: See `_judge_surface`.
+        targets: See `judge`.
+        stairs: See `judge`.
+        ground: See `judge_surface`; changed in place.
+        grid: See `judge_surface`.
         front: Points (second function, first function, number of the shape) by the second; grows
             in place, shape (capacity, 3). Of a front of three what may be on it, with the third
             function, shape (capacity, 4).
@@ -277,12 +128,22 @@ def sweep(
     additive = np.zeros((levels + 1, n, d * padded), np.int64)
     residues = np.zeros(n, np.int64)
 
+    # What bounds the rows of a block, and which of them may hold an improvement.
+    told = np.full(trees, -1, np.int64)
+    least = np.zeros((n, cells), np.int64)
+    offered = np.zeros((n, tables.n_lanes + 1), np.int64)
+    may = np.ones(cells, np.bool_)
+
     # The block of each function: differences, and running sums along the three axes.
     shown = np.full(trees, -1, np.int64)
     table = np.zeros((n, cells, lanes), np.int64)
     sum1 = np.zeros((n, e2 * e3, lanes), np.int64)
     sum2 = np.zeros((n, e3, lanes), np.int64)
     sum3 = np.zeros((n, lanes), np.int64)
+
+    prunes = is_surface and grid[4] > 0
+    for window in range(len(targets)):
+        prunes |= targets[window] < ANYTHING
 
     given = np.zeros(levels + 1, np.int64)
     rest = unit
@@ -325,7 +186,7 @@ def sweep(
                         additive[level, k],
                     )
                 if is_surface:
-                    verdict = _judge_surface(
+                    verdict = judge_surface(
                         residues,
                         additive[level].reshape(n, d, padded),
                         tables.open_genes[level],
@@ -339,7 +200,7 @@ def sweep(
                         tables.width,
                     )
                 else:
-                    verdict = _judge(
+                    verdict = judge(
                         residues,
                         additive[level].reshape(n, d, padded),
                         tables.open_genes[level],
@@ -361,6 +222,31 @@ def sweep(
 
         # A block: every genotype that begins with this prefix of all outer genes.
         first_state = tables.first_state[levels]
+        if prunes and tables.rests.shape[1]:
+            for k in range(n):
+                begin, end = tables.trees[k], tables.trees[k + 1]
+                switch(
+                    told[begin:end],
+                    state[levels, begin:end],
+                    first_state,
+                    tables.rests.reshape(-1),
+                    cells,
+                    least[k],
+                )
+            if not mark_rows(
+                tables,
+                least,
+                additive[levels].reshape(n, d, padded),
+                is_surface,
+                stairs,
+                ground,
+                grid,
+                offered,
+                may,
+            ):
+                counts[NO_BETTER] += below[levels]
+                level -= 1
+                continue
         for k in range(n):
             for t in range(tables.trees[k], tables.trees[k + 1]):
                 now = state[levels, t] - first_state
@@ -385,15 +271,15 @@ def sweep(
                     row = i2 * e3 + i3
                     for k in range(n):
                         sum_row(table[k, cell], sum3[k], sum2[k, i3], sum1[k, row])
-                    for v in range(tables.n_lanes):
+                    for v in range(tables.n_lanes if may[cell] else 0):
                         second = sum1[1, row, v]
                         if second > uppers[1]:
                             continue
                         value = sum1[0, row, v]
                         if is_surface:
                             third = sum1[2, row, v]
-                            at = _place(second, grid[0], grid[1], ground.shape[0])
-                            beside = _place(third, grid[2], grid[3], ground.shape[1])
+                            at = interval(second, grid[0], grid[1], ground.shape[0])
+                            beside = interval(third, grid[2], grid[3], ground.shape[1])
                             if value >= ground[at, beside]:
                                 continue
                         elif value >= stairs[(second - tables.base) >> tables.step]:

@@ -10,20 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.arrays import Int
+from nastool.exact.blocks import cell_bounds, corner_tables
 from nastool.exact.boxes import BoxSum
-from nastool.exact.plan import (
-    INFINITE,
-    WINDOWS,
-    choose_layout,
-    corner_tables,
-    gene_importance,
-    level_tables,
-    lowest,
-    main_effects,
-    padded_length,
-)
+from nastool.exact.layout import choose_layout, joint_choices, padded_length
+from nastool.exact.plan import WINDOWS, gene_importance, level_tables, lowest, main_effects
 from nastool.exact.states import build_states
-from nastool.exact.tables import JointTables
+from nastool.exact.tables import ANYTHING, INFINITE, JointTables
 from nastool.exact.task import JointTask
 from nastool.space import Genotypes
 
@@ -34,9 +26,6 @@ _INTERVALS = 256
 """The same of the second and of the third function of a front of three, at most."""
 
 _LARGEST_WEIGHT = 255
-
-ANYTHING = 1 << 62
-"""Larger than any weighted sum."""
 
 _NOTHING = np.zeros(0, np.int64), np.zeros(0, np.int64)
 
@@ -84,6 +73,9 @@ class JointSweep:
             extents=np.array(
                 [math.prod(sizes[gene] for gene in axis) for axis in self.layout.axes], np.int64
             ),
+            rests=cell_bounds(joint, self.layout, states),
+            lanes=np.array(self.layout.lanes, dtype=np.int64),
+            lane_choices=joint_choices([sizes[gene] for gene in self.layout.lanes]),
             n_lanes=math.prod(sizes[gene] for gene in self.layout.lanes),
             padded=padded_length(max(sizes)),
             trees=np.cumsum([0, *(f.n_trees for f in functions)]),

@@ -11,13 +11,16 @@ from nastool.exact.bounding import (
     NO_BETTER,
     OPEN,
     Whole,
+    goal_of,
     least_sum,
     look_ahead,
     look_up,
+    mark_rows,
     own_cost,
     switch,
 )
-from nastool.exact.tables import MOST, Scratch, Tables
+from nastool.exact.staircase import insert, place
+from nastool.exact.tables import INFINITE, Scratch, Tables
 
 Short = NDArray[np.int32]
 
@@ -130,47 +133,6 @@ def _sum_exactly(
 
 
 @numba.njit(cache=True, nogil=True)
-def _place(front: Int, size: int, cost: int, value: int) -> int:
-    """Where a point belongs on a front sorted by cost, -1 if another one is as good."""
-    low, high = 0, size
-    while low < high:
-        middle = (low + high) >> 1
-        if front[middle, 0] <= cost:
-            low = middle + 1
-        else:
-            high = middle
-    return -1 if low > 0 and front[low - 1, 1] <= value else low
-
-
-@numba.njit(cache=True, nogil=True)
-def insert(front: Int, size: int, cost: int, value: int, shape: int) -> int:
-    """Let a point compete with a front sorted by cost; returns the new size, -1 if it is full."""
-    at = _place(front, size, cost, value)
-    if at < 0:
-        return size
-    if size == len(front):
-        return -1
-    # What the new point dominates: one of equal cost before it, some behind it.
-    begin = at - 1 if at > 0 and front[at - 1, 0] == cost else at
-    end = at
-    while end < size and front[end, 1] >= value:
-        end += 1
-    moved = size - end
-    # Number by number: compiling the assignment of a row takes seconds.
-    for column in range(3):
-        if end > begin:
-            for i in range(moved):
-                front[begin + 1 + i, column] = front[end + i, column]
-        else:
-            for i in range(moved - 1, -1, -1):
-                front[begin + 1 + i, column] = front[end + i, column]
-    front[begin, 0] = cost
-    front[begin, 1] = value
-    front[begin, 2] = shape
-    return begin + 1 + moved
-
-
-@numba.njit(cache=True, nogil=True)
 def _improve(
     value: Short,
     gain: Short,
@@ -225,7 +187,7 @@ def _improve(
                 size = insert(front, size, axis, exact[v], number + v)
                 if size < 0:
                     return size
-            elif _place(front, size, axis, int(value[v]) << shift) >= 0:
+            elif place(front, size, axis, int(value[v]) << shift) >= 0:
                 return _ASK
     return size
 
@@ -280,10 +242,13 @@ def sweep(
     here, there, range_ = scratch.here, scratch.there, scratch.windows
     shown, table, exact = scratch.shown, scratch.table, scratch.exact
     sum1, sum2, sum3 = scratch.sum1, scratch.sum2, scratch.sum3
-    cell_cost, given = scratch.cell_cost, scratch.given
+    cell_cost, given, may = scratch.cell_cost, scratch.given, scratch.may
     for t in range(trees):
         state[0, t] = tables.roots[t]
     guess = 0
+    prunes = False
+    for window in range(len(targets)):
+        prunes |= targets[window] < INFINITE
 
     left_column = right_column = -1
     for i in range(len(tables.inner)):
@@ -385,6 +350,45 @@ def sweep(
                 continue
 
         # A block: every genotype that begins with this prefix of all outer genes.
+        for row in range(n_costs):
+            _cell_costs(
+                tables.cell_costs[row],
+                tables.steps[row],
+                tables.inner,
+                tables.cell_choices,
+                choices,
+                cost[levels, row],
+                cell_cost[row],
+            )
+        left = choices[tables.left] if tables.left >= 0 and left_column < 0 else 0
+        right = choices[tables.right] if tables.right >= 0 and right_column < 0 else 0
+        if prunes and len(scratch.bound):
+            switch(
+                scratch.told,
+                state[levels],
+                tables.first_state[levels],
+                tables.rests.reshape(-1),
+                cells,
+                scratch.bound,
+            )
+            if not mark_rows(
+                tables,
+                scratch,
+                left,
+                right,
+                left_column,
+                right_column,
+                lower[0],
+                upper[0],
+                width,
+                row_targets,
+                is_front,
+                front,
+                size,
+            ):
+                counts[NO_BETTER] += below[levels]
+                level -= 1
+                continue
         first_state = tables.first_state[levels]
         for t in range(trees):
             now = state[levels, t] - first_state
@@ -399,18 +403,6 @@ def sweep(
                     table,
                 )
                 shown[t] = now
-        for row in range(n_costs):
-            _cell_costs(
-                tables.cell_costs[row],
-                tables.steps[row],
-                tables.inner,
-                tables.cell_choices,
-                choices,
-                cost[levels, row],
-                cell_cost[row],
-            )
-        left = choices[tables.left] if tables.left >= 0 and left_column < 0 else 0
-        right = choices[tables.right] if tables.right >= 0 and right_column < 0 else 0
         sum1[:] = 0
         for i1 in range(e1):
             sum2[:] = 0
@@ -421,6 +413,8 @@ def sweep(
                     # Counted up from 0, it would be of another type the first time.
                     cell = (i1 * e2 + i2) * e3 + i3
                     sum_row(table[cell], sum3, sum2[i3], value)
+                    if not may[cell]:
+                        continue
                     if left_column >= 0:
                         left = tables.cell_choices[cell, left_column]
                     if right_column >= 0:
@@ -431,9 +425,7 @@ def sweep(
                     if low <= high:
                         first = low >> width
                         window = (first + (high >> width)) >> 1
-                        # A sum below the goal is below it without its last bits, too.
-                        goal = (row_targets[first, window] - slopes[window] * base - 1) >> shift
-                        goal = max(min(goal + 1, MOST), 1 - MOST)
+                        goal = goal_of(row_targets[first, window] - slopes[window] * base, shift)
                         gain = tables.lane_gain[window, left, right]
                         if _any_below(value, gain, goal):
                             for is_exact in range(2):

@@ -1,11 +1,9 @@
 """Everything that the sweep over a space looks up, computed beforehand.
 
-The genes fall into three parts. *Outer* genes are fixed one by one, most important first, so that
-bounds cut off prefixes early. For a prefix of all of them the function of the other genes is added
-up at once, as a prefix sum: each restricted tree contributes the corners of its boxes to a table
-of differences along three *axes* (each one or more genes), and summing along the axes yields
-every value, at three additions each, however many trees there are. The *lane* genes lie side by
-side in memory and are added as rows, many at a time.
+For a prefix of all outer genes the function of the genes of a block is added up at once, as a
+prefix sum: each restricted tree contributes the corners of its boxes to a table of differences
+along the three axes, and summing along the axes yields every value, at three additions each,
+however many trees there are. The lanes are added as rows, many at a time.
 """
 
 from __future__ import annotations
@@ -19,89 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.arrays import Int
-from nastool.errors import InvalidInputError
+from nastool.exact.blocks import cell_bounds, corner_tables
 from nastool.exact.boxes import BoxSum
 from nastool.exact.chains import IntegerChain, least, segments
+from nastool.exact.layout import Layout, choose_layout, joint_choices, padded_length
 from nastool.exact.states import States, build_states, contains
-from nastool.exact.tables import MOST, Tables
+from nastool.exact.tables import MOST, NEVER, Tables
 from nastool.pareto import staircase
-
-AXES = 3
-_AXIS_CHOICES = 8
-_LANES = 64
-_LANE_MULTIPLE = 4
-"""Lanes are padded to whole vector registers."""
-
-_ENTRIES = 1 << 16
-"""Pairs of a state and a leaf whose corners are worked on at once."""
 
 WINDOWS = 32
 """Intervals of the axis cost, each with a slope of its own in the bounds."""
-
-NEVER = 1 << 60
-"""Larger than any sum."""
-
-INFINITE = NEVER >> 1
-"""Value of what is not known; the sum with any cost times slope stays below `NEVER`."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Which gene plays which part.
-
-    Args:
-        outer: Fixed one by one, in this order.
-        axes: Genes of each of the three axes of a block; some may have none.
-        lanes: Neighbouring genes, in ascending order.
-    """
-
-    outer: tuple[int, ...]
-    axes: tuple[tuple[int, ...], ...]
-    lanes: tuple[int, ...]
-
-    @property
-    def inner(self) -> tuple[int, ...]:
-        """Genes of the axes, axis by axis."""
-        return tuple(gene for axis in self.axes for gene in axis)
-
-    @property
-    def order(self) -> tuple[int, ...]:
-        """All genes: outer ones, axes, lanes."""
-        return (*self.outer, *self.inner, *self.lanes)
-
-
-def choose_layout(cardinalities: Sequence[int], importance: Sequence[float]) -> Layout:
-    """Leave the least important genes to the blocks.
-
-    Args:
-        cardinalities: Number of choices of each gene.
-        importance: How much each gene matters.
-    """
-    d = len(cardinalities)
-    runs = [
-        range(begin, end)
-        for begin in range(d)
-        for end in range(begin + 1, d + 1)
-        if end == begin + 1 or math.prod(cardinalities[begin:end]) <= _LANES
-    ]
-
-    # Long rows first: short ones leave registers empty.
-    def merit(run: range) -> tuple[bool, float]:
-        size = math.prod(cardinalities[gene] for gene in run)
-        return size >= _LANES // 2, -sum(importance[gene] for gene in run) / math.log(size + 1)
-
-    lanes = max(runs, key=merit)
-    rest = sorted(set(range(d)) - set(lanes), key=lambda gene: (importance[gene], gene))
-    axes: list[tuple[int, ...]] = []
-    for _ in range(AXES):
-        axis: tuple[int, ...] = ()
-        while rest:
-            size = math.prod(cardinalities[gene] for gene in (*axis, rest[0]))
-            if axis and size > _AXIS_CHOICES:
-                break
-            axis = (*axis, rest.pop(0))
-        axes.append(axis)
-    return Layout(tuple(reversed(rest)), tuple(axes), tuple(lanes))
 
 
 def lowest(points: Int) -> Int:
@@ -163,6 +88,7 @@ def make_plan(
         **corner_tables(function, layout, states, memory),
     }
     fields |= _short_tables(function, costs[0], fields)
+    fields["rests"] = cell_bounds(function, layout, states, fields["shift"], np.int32)
     return Plan(layout, states, Tables(**fields), width)
 
 
@@ -175,8 +101,10 @@ def _short_tables(function: BoxSum, axis: IntegerChain, fields: dict[str, Any]) 
         fields: The other tables.
     """
     bounds, effects, gain = fields.pop("bounds"), fields["effects"], fields["lane_gain"]
-    parts = (function.values, bounds, effects)
-    largest = max(int(np.abs(part).max(initial=0)) for part in parts) * function.n_trees
+    largest_effect = int(np.abs(effects).max(initial=0))
+    # What is left of a tree of all effects of the lanes.
+    most = int(np.abs(function.values).max(initial=0)) + len(fields["lanes"]) * largest_effect
+    largest = max(most, int(np.abs(bounds).max(initial=0))) * function.n_trees
     largest += int(fields["slopes"].max()) * axis.magnitude
     shift = max(0, largest.bit_length() - MOST.bit_length() + 2)
     following = fields["following"]
@@ -274,11 +202,6 @@ def level_tables(layout: Layout, states: States, cardinalities: Sequence[int]) -
     }
 
 
-def padded_length(n: int) -> int:
-    """Up to whole vector registers."""
-    return -(-n // _LANE_MULTIPLE) * _LANE_MULTIPLE
-
-
 def _padded(array: Int) -> Int:
     """Zeros at the end of the last axis, up to whole vector registers."""
     missing = padded_length(array.shape[-1]) - array.shape[-1]
@@ -335,7 +258,7 @@ def _block_tables(
 ) -> dict[str, object]:
     d, inner, lanes = len(cardinalities), layout.inner, layout.lanes
     extents = [math.prod(cardinalities[gene] for gene in axis) for axis in layout.axes]
-    choices = _joint_choices([cardinalities[gene] for gene in inner])
+    choices = joint_choices([cardinalities[gene] for gene in inner])
     place = {gene: column for column, gene in enumerate(inner)}
     cell_costs = np.zeros((len(costs), len(choices)), dtype=np.int64)
     for row, cost in enumerate(costs):
@@ -348,7 +271,7 @@ def _block_tables(
     left, right = lanes[0] - 1, lanes[-1] + 1 if lanes[-1] + 1 < d else -1
     kl = cardinalities[left] if left >= 0 else 1
     kr = cardinalities[right] if right >= 0 else 1
-    lane_choices = _joint_choices([cardinalities[gene] for gene in lanes])
+    lane_choices = joint_choices([cardinalities[gene] for gene in lanes])
     n = len(lane_choices)
     padded = padded_length(n)
     lane_costs = np.zeros((len(costs), kl, kr, padded), dtype=np.int64)
@@ -365,6 +288,8 @@ def _block_tables(
     return {
         "extents": np.array(extents, dtype=np.int64),
         "inner": np.array(inner, dtype=np.int64),
+        "lanes": np.array(lanes, dtype=np.int64),
+        "lane_choices": lane_choices,
         "cell_choices": choices,
         "cell_costs": cell_costs,
         "left": left,
@@ -375,116 +300,3 @@ def _block_tables(
         "lane_high": lane_costs[0, :, :, :n].max(axis=2),
         "n_lanes": n,
     }
-
-
-def _joint_choices(sizes: Sequence[int]) -> Int:
-    """All joint choices in lexicographic order, shape (product, genes)."""
-    if not sizes:
-        return np.zeros((1, 0), dtype=np.int64)
-    return np.indices(sizes).reshape(len(sizes), -1).T.astype(np.int64)
-
-
-def corner_tables(
-    function: BoxSum, layout: Layout, states: States, memory: int
-) -> dict[str, object]:
-    """For each state before a block, the corners of what is left of its tree."""
-    sizes = function.cardinalities
-    lane_choices = _joint_choices([int(sizes[gene]) for gene in layout.lanes])
-    padded = padded_length(len(lane_choices))
-    counts, cells, tables, used = [np.zeros(1, np.int64)], [], [], 0
-    for begin, end in _reachable_groups(states):
-        leaves = slice(int(function.starts[begin]), int(function.starts[end]))
-        differences = _differences(function, layout, leaves)
-        n = differences.shape[1]
-        pattern = np.ones((len(differences), padded), dtype=bool)
-        pattern[:, len(lane_choices) :] = False
-        for column, gene in enumerate(layout.lanes):
-            here = contains(function, gene, leaves)[lane_choices[:, column]]
-            pattern[:, : len(lane_choices)] &= here.T
-        worth = pattern * function.values[leaves, None]
-        # One entry a corner of a reachable leaf; then those of one cell are added up.
-        leaf_of, cell_of = np.nonzero(differences)
-        per_leaf = np.bincount(leaf_of, minlength=len(differences))
-        first_corner = np.cumsum(per_leaf) - per_leaf
-        state, leaf, n_states = _reachable(states, begin, end)
-        repeats = per_leaf[leaf]
-        within = np.arange(repeats.sum()) - np.repeat(np.cumsum(repeats) - repeats, repeats)
-        corner = np.repeat(first_corner[leaf], repeats) + within
-        key = np.repeat(state, repeats) * n + cell_of[corner]
-        order = np.argsort(key, kind="stable")
-        key, corner = key[order], corner[order]
-        first = np.flatnonzero(np.append(True, key[1:] != key[:-1]))
-        weighted = differences[leaf_of, cell_of][corner, None] * worth[leaf_of[corner]]
-        rows = np.add.reduceat(weighted, first, axis=0)
-        kept = rows.any(axis=1)
-        key, rows = key[first][kept], rows[kept]
-        counts.append(np.bincount(key // n, minlength=n_states))
-        cells.append((key % n).astype(np.int32))
-        tables.append(rows)
-        used += rows.nbytes
-        if used > memory:
-            raise InvalidInputError(
-                f"exact search may take {memory / 2**30:.3g} GiB for the corners of the trees' "
-                f"boxes, which the first {end} of {function.n_trees} trees exceed already: "
-                "fit fewer or shallower trees, or allow more memory"
-            )
-    rows, index = _distinct_rows([np.zeros((0, padded), np.int64), *tables])
-    return {
-        "begin": np.cumsum(np.concatenate(counts)),
-        "cells": np.concatenate([np.empty(0, np.int32), *cells]),
-        "rows": index.astype(np.int32),
-        "corners": rows,
-    }
-
-
-def _reachable_groups(states: States) -> Iterator[tuple[int, int]]:
-    """First tree of each group that is worked on at once, and the one behind its last."""
-    begin = entries = 0
-    for tree, alive in enumerate(states.leaves):
-        if begin < tree and entries + alive.size > _ENTRIES:
-            yield begin, tree
-            begin, entries = tree, 0
-        entries += alive.size
-    if states.leaves:
-        yield begin, len(states.leaves)
-
-
-def _reachable(states: States, begin: int, end: int) -> tuple[Int, Int, int]:
-    """State and leaf of each pair of which one reaches the other, and how many states there are.
-
-    Both are counted from the first of tree `begin`.
-    """
-    parts, n_states, n_leaves = [], 0, 0
-    for alive in states.leaves[begin:end]:
-        state, leaf = np.nonzero(alive)
-        parts.append((state + n_states, leaf + n_leaves))
-        n_states, n_leaves = n_states + alive.shape[0], n_leaves + alive.shape[1]
-    state, leaf = map(np.concatenate, zip(*parts, strict=True))
-    return state, leaf, n_states
-
-
-def _differences(function: BoxSum, layout: Layout, span: slice) -> Int:
-    """Each leaf's indicator over the cells, differenced along every axis: (leaves, cells)."""
-    leaves = span.stop - span.start
-    product = np.ones((leaves, 1), dtype=np.int64)
-    for axis in layout.axes:
-        joint = np.ones((leaves, 1), dtype=np.int64)
-        for gene in axis:
-            here = contains(function, gene, span).T.astype(np.int64)
-            joint = (joint[:, :, None] * here[:, None, :]).reshape(leaves, -1)
-        joint = np.diff(joint, axis=1, prepend=0)
-        product = (product[:, :, None] * joint[:, None, :]).reshape(leaves, -1)
-    return product
-
-
-def _distinct_rows(tables: Sequence[Int]) -> tuple[Int, Int]:
-    """The different rows, and for each row which of them it is."""
-    rows = np.concatenate(tables)
-    # Equal rows have equal keys; should others have the same, a row may be there twice.
-    factors = np.random.default_rng(0).integers(1, 1 << 62, size=rows.shape[1])
-    order = np.argsort(rows @ factors, kind="stable")
-    rows = rows[order]
-    new = np.append(len(rows) > 0, (rows[1:] != rows[:-1]).any(axis=1))[: len(rows)]
-    index = np.empty(len(rows), np.int64)
-    index[order] = np.cumsum(new) - 1
-    return np.ascontiguousarray(rows[new]), index

@@ -21,7 +21,8 @@ from nastool.errors import InvalidInputError, MissingDependencyError
 from nastool.exact.certificate import Certificate
 from nastool.exact.chain_sweep import ChainSweep
 from nastool.exact.joint_sweep import JointSweep
-from nastool.exact.plan import INFINITE, Layout
+from nastool.exact.layout import Layout
+from nastool.exact.tables import INFINITE
 from nastool.exact.task import JointTask, Outcome, Task, on_front
 from nastool.files.writing import whole_file
 from nastool.space import Genotypes

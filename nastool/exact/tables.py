@@ -9,6 +9,15 @@ from numpy.typing import NDArray
 
 from nastool.arrays import Int
 
+NEVER = 1 << 60
+"""Larger than any sum."""
+
+INFINITE = NEVER >> 1
+"""Value of what is not known; the sum with any cost times slope stays below `NEVER`."""
+
+ANYTHING = 1 << 62
+"""Larger than any weighted sum."""
+
 MOST = 1 << 30
 """Sums without their last bits are smaller: twice as many as of int64 are added up at once."""
 
@@ -50,8 +59,12 @@ class Tables(NamedTuple):
     rows: NDArray[np.int32]  # (corners,)
     corners: Int  # (rows, lanes)
     coarse: NDArray[np.int32]  # the same
+    # (states of the last level, cells): least of the tree less its additive part of the lanes
+    rests: NDArray[np.int32]
     extents: Int  # (AXES,)
     inner: Int  # (inner genes,)
+    lanes: Int  # (lane genes,)
+    lane_choices: Int  # (lanes, lane genes)
     cell_choices: Int  # (cells, inner genes)
     cell_costs: Int  # (costs, cells): terms between inner genes, and of the first gene
     left: int  # gene before the lanes, -1 if none
@@ -85,6 +98,11 @@ class Scratch(NamedTuple):
     entries: Int  # (segments,) of the tables of bounds
     here: Int  # (padded k,) of the dynamic programming
     there: Int  # (padded k,)
+    told: NDArray[np.int32]  # (trees,) the states that `bound` is made for
+    bound: NDArray[np.int32]  # (cells,) sums of `Tables.rests`
+    offered: NDArray[np.int32]  # (lanes,) additive parts
+    reach: NDArray[np.int32]  # (windows, k_left, k_right): least of these with slope * axis cost
+    may: NDArray[np.bool_]  # (cells,) whether a row may hold an improvement
     shown: Int  # (trees,) the states that `table` is made for
     table: NDArray[np.int32]  # (cells, lanes): differences
     sum1: NDArray[np.int32]  # (cells of the last two axes, lanes)
@@ -114,6 +132,11 @@ def make_scratch(tables: Tables) -> Scratch:
         entries=np.zeros(tables.segments.shape[1], np.int64),
         here=np.zeros(padded, np.int64),
         there=np.zeros(padded, np.int64),
+        told=np.full(trees, -1, np.int32),
+        bound=np.zeros(tables.rests.shape[1], np.int32),
+        offered=np.zeros(lanes, np.int32),
+        reach=np.zeros(tables.lane_gain.shape[:3], np.int32),
+        may=np.ones(cells, np.bool_),
         shown=np.full(trees, -1),
         table=np.zeros((cells, lanes), np.int32),
         sum1=np.zeros((cells // int(tables.extents[0]), lanes), np.int32),
@@ -142,7 +165,10 @@ class JointTables(NamedTuple):
     cells: NDArray[np.int32]
     rows: NDArray[np.int32]
     corners: Int
+    rests: Int
     extents: Int
+    lanes: Int
+    lane_choices: Int
     n_lanes: int
     padded: int  # largest number of choices, up to whole vector registers
     trees: Int  # (functions + 1,) where the trees of each function begin

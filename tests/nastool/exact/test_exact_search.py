@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
-from nastool.exact import levels, plan, search
+from nastool.exact import blocks, layout, levels, plan, search
 from nastool.exact.boxes import from_trees
 from nastool.exact.chains import integer_chain
 from nastool.exact.search import ExactSearch
@@ -81,8 +81,8 @@ def front_of(costs, values):
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
     """Blocks, units and waves so small that tiny spaces have many of each."""
-    monkeypatch.setattr(plan, "_LANES", 9)
-    monkeypatch.setattr(plan, "_AXIS_CHOICES", 3)
+    monkeypatch.setattr(layout, "_LANES", 9)
+    monkeypatch.setattr(layout, "_AXIS_CHOICES", 3)
     monkeypatch.setattr(search, "_UNITS", 12)
     monkeypatch.setattr(search, "_WAVE", 3)
     monkeypatch.setattr(search, "_CAPACITY", 4)
@@ -123,6 +123,38 @@ def test_boxes_are_the_trees(seed, negate):
     )
     states = plan.build_states(function, rng.permutation(len(sizes)).tolist(), len(sizes) // 2)
     np.testing.assert_array_equal(states.evaluate(genotypes), function.evaluate(genotypes))
+
+
+@settings(PROPERTY, max_examples=25)
+@given(st.integers(0, 2**32), st.sampled_from([0, 3]))
+def test_a_row_is_bounded_by_the_least_of_each_tree_beyond_its_lanes(seed, shift):
+    rng, sizes, grid, trees, _ = random_instance(seed, genes=6)
+    function = from_trees(trees, grid)
+    parts = layout.choose_layout(sizes, rng.random(6).tolist())
+    depth = len(parts.outer)
+    states = plan.build_states(function, parts.order, depth)
+    rests = blocks.cell_bounds(function, parts, states, shift)
+    assert (rests.shape[1] > 0) == (depth >= 2)
+    assume(rests.shape[1])
+    everything = every(sizes)
+    prefixes, rows, lanes = (
+        everything[:, list(g)] for g in (parts.outer, parts.inner, parts.lanes)
+    )
+    cells = layout.joint_choices([sizes[gene] for gene in parts.inner]).tolist()
+    cell = np.array([cells.index(row) for row in rows.tolist()])
+    for t in range(function.n_trees):
+        leaves = slice(*function.starts[t : t + 2].tolist())
+        inside = function.masks[leaves] >> everything[:, None].astype(np.uint64) & np.uint64(1) != 0
+        values = function.values[leaves][inside.all(axis=2).argmax(axis=1)]
+        state = np.full(len(everything), states.roots[t])
+        for level in range(depth):
+            state = states.layers[level].following[state, prefixes[:, level]]
+        for column, gene in enumerate(parts.lanes):
+            at = sorted((*parts.inner, *parts.lanes)).index(gene)
+            values = values - states.layers[depth].effects[state, at, lanes[:, column]]
+        for one in set(zip(state.tolist(), cell.tolist(), strict=True)):
+            least = values[(state == one[0]) & (cell == one[1])].min()
+            assert rests[one] == least >> shift
 
 
 @settings(PROPERTY, max_examples=25)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nastool import pareto
 from nastool.constraint import Constraint
 from nastool.errors import InvalidInputError
-from nastool.exact import joint_sweep, plan, search
+from nastool.exact import joint_sweep, layout, search
 from nastool.exact.boxes import from_tables
 from nastool.exact.prove import prove
 from nastool.exact.search import ExactSearch
@@ -24,8 +24,8 @@ from nastool.testing import Formula, Widths
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
     """Blocks, units and waves so small that tiny spaces have many of each."""
-    monkeypatch.setattr(plan, "_LANES", 9)
-    monkeypatch.setattr(plan, "_AXIS_CHOICES", 3)
+    monkeypatch.setattr(layout, "_LANES", 9)
+    monkeypatch.setattr(layout, "_AXIS_CHOICES", 3)
     monkeypatch.setattr(search, "_UNITS", 12)
     monkeypatch.setattr(search, "_SURFACE_UNITS", 12)
     monkeypatch.setattr(joint_sweep, "_INTERVALS", 4)
