@@ -7,7 +7,16 @@ import sys
 
 import numpy as np
 
-from nastool import Kind, Objective, Problem, Provenance, Study, load_objective, load_space
+from nastool import (
+    Kind,
+    Objective,
+    Problem,
+    Provenance,
+    Study,
+    load_objective,
+    load_space,
+    parse_constraint,
+)
 from nastool.strategies.pareto import ParetoSearch
 
 
@@ -27,6 +36,7 @@ class Roughness(Objective):
 
 budget = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
 space = load_space("supershaper")
-problem = Problem(space, [load_objective("perplexity", space), Roughness(space)])
+objectives = [load_objective("perplexity", space), Roughness(space)]
+problem = Problem(space, objectives, [parse_constraint("params<=66M")])
 result = Study(problem, ParetoSearch).run(budget)
 print(result.to_frame(result.front().genotypes).to_string(index=False))

@@ -17,7 +17,7 @@ SAMPLERS = ("TPESampler", "GPSampler", "RandomSampler")
 
 
 class OptunaSampler(TrialStrategy):
-    """Multi-objective TPE (Ozaki et al., 2020), or by name another of Optuna's samplers.
+    """Multi-objective TPE (Ozaki et al., 2022), or by name another of Optuna's samplers.
 
     Args:
         problem: What to optimise.

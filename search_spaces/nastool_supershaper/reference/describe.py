@@ -16,7 +16,7 @@ import click
 import numpy as np
 
 from nastool import SearchSpace, load_objective, load_space
-from nastool.predictors.evaluation import spearman
+from nastool.predictors.evaluation import Scores, spearman
 from nastool_supernets.genotypes import row
 from nastool_supernets.measuring.tables import read_table
 from nastool_supershaper.families import published_scratch, published_shapes
@@ -68,11 +68,8 @@ def main(space_name: str, folder: Path, run: Path | None) -> None:
                 f"with the table's, {len(common):,} shapes: {_rank(there, here)}"
             )
     predictor = json.loads((folder / "perplexity" / "card.json").read_text())
-    scores = predictor["scores"]
-    click.echo(
-        f"- predictor, {scores['n']:,} shapes held out: R2 {scores['r2']:.3f}, Spearman "
-        f"{scores['spearman']:.3f}, Kendall {scores['kendall']:.3f}"
-    )
+    scores = Scores(**predictor["scores"])
+    click.echo(f"- predictor, {scores.n:,} shapes held out: {scores}")
     _describe_published(space, folder)
 
 
