@@ -262,6 +262,23 @@ def evaluate(objective: Objective, genotypes: Genotypes) -> Evaluated:
     return Evaluated(np.concatenate([single.values for single in singles]), messages)
 
 
+def order_of(objective: Objective, genotypes: Genotypes) -> NDArray[np.int64]:
+    """In which order an objective wants genotypes (n, d) evaluated, as their rows (n,).
+
+    Raises:
+        NastoolError: It raised, or did not say each row once.
+    """
+    n = len(genotypes)
+    rule = f"objective {objective.name}: order must be each of {n} rows once"
+    with naming(f"objective {objective.name}"):
+        said: object = objective.order(read_only(genotypes))
+    rows = as_array(rule, said)
+    fit = rows.shape == (n,) and rows.dtype.kind in "iu"
+    if not fit or not np.array_equal(np.sort(rows), np.arange(n)):
+        raise InvalidInputError(f"{rule}, got {rows.tolist()!r:.80}")
+    return rows.astype(np.int64, copy=False)
+
+
 def read_only(array: NDArray[Any]) -> NDArray[Any]:
     """The same array for code that is to look, not to change it."""
     if not array.flags.writeable:

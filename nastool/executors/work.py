@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from nastool.errors import InvalidInputError, NastoolError, in_one_line
 from nastool.executors.base import Executor
 from nastool.executors.serving import Answer, Errand, serve
-from nastool.objective import Objective
+from nastool.objective import Objective, order_of
 from nastool.space import Genotypes
 
 _FIRST = 8
@@ -234,7 +234,7 @@ def evaluated(executor: Executor, objective: Objective, genotypes: Genotypes) ->
     """
     if not len(genotypes):
         return
-    order = objective.order(genotypes)
+    order = order_of(objective, genotypes)
     with contextlib.closing(Work(executor, objective)) as work:
         work.add(order, genotypes[order])
         while work:

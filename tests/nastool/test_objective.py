@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from nastool.errors import InvalidInputError, NastoolError
+from nastool.executors import Serial, evaluated
 from nastool.objective import Direction, Kind, Objective, Provenance, check_objective, evaluate
 from nastool.problem import Problem
 from nastool.testing import Formula, Widths
@@ -161,3 +162,30 @@ def test_what_is_handed_on_cannot_be_changed():
     assert "read-only" in made.messages[0]
     np.testing.assert_array_equal(genotypes, before)
     genotypes[0, 0] = 1  # ours is as writable as before
+
+
+@pytest.mark.parametrize(
+    ("order", "message"),
+    [
+        (lambda genotypes: np.zeros(len(genotypes), dtype=int), r"each of 3 rows once, got \[0, 0"),
+        (lambda genotypes: np.arange(3.0), r"each of 3 rows once, got \[0.0, 1"),
+        (lambda genotypes: np.arange(3)[:, None], r"each of 3 rows once, got \[\[0\]"),
+        (lambda genotypes: [1, 0], r"each of 3 rows once, got \[1, 0\]"),
+        (lambda genotypes: None, "each of 3 rows once, got None"),
+        (lambda genotypes: genotypes.sort(), "objective plain failed: ValueError: sort array is"),
+    ],
+)
+def test_an_order_that_is_none_is_one_line(order, message):
+    # Left to itself it would leave shapes out that nobody would know of.
+    plain = Plain(order=order)
+    with pytest.raises(NastoolError, match=message) as raised:
+        list(evaluated(Serial(), plain, np.array([[2], [1], [0]])))
+    assert "\n" not in str(raised.value)
+
+
+def test_an_order_is_that_of_asking_and_not_of_the_values():
+    plain = Plain(order=lambda genotypes: [2, 0, 1])
+    genotypes = np.array([[2], [1], [0]])
+    (chunk,) = evaluated(Serial(), plain, genotypes)
+    assert chunk.rows.tolist() == [2, 0, 1]
+    np.testing.assert_array_equal(chunk.values, plain.evaluate(genotypes[[2, 0, 1]]))
