@@ -127,7 +127,8 @@ def fit(
 ) -> None:
     """Fit a predictor to a table of measured architectures.
 
-    TABLE is a .csv, .csv.gz or .parquet file with a column for each gene and one for the target.
+    TABLE is a .csv, .csv.gz or .parquet file with a column for each gene, or, with
+    --space, one of shapes, and one for the target.
     The scores are those of shapes the predictor has not seen; the predictor that is saved is then
     fitted on all of them. It predicts in SI base units: a table in ms makes one of seconds.
     """

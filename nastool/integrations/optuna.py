@@ -6,6 +6,7 @@ import contextlib
 import copy
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 
+from nastool.choices import listed, whole
 from nastool.errors import InvalidInputError
 from nastool.integrations.optuna_export import export_study
 from nastool.integrations.optuna_parameters import GRID, Budget, Parameters, searchable
@@ -76,13 +78,25 @@ class NastoolSampler(BaseSampler):
         budgets: Sequence[Budget] = (),
         stop: bool = False,
     ) -> None:
+        if not (isinstance(strategy, str) or callable(strategy)):
+            raise InvalidInputError(
+                "a strategy must be a name or what makes one from a problem and a seed, got "
+                f"{strategy!r:.80}"
+            )
+        if settings is not None and not isinstance(settings, Mapping):
+            raise InvalidInputError(f"settings must be by name, got {settings!r:.80}")
+        if constraints_func is not None and not callable(constraints_func):
+            raise InvalidInputError(
+                f"constraints_func must be a function of a trial, got {constraints_func!r:.80}"
+            )
         self._strategy = strategy
         self._settings = dict(settings or {})
-        self._seed = int(np.random.default_rng(seed).integers(2**31)) if seed is None else seed
+        drawn = np.random.default_rng().integers(2**31) if seed is None else seed
+        self._seed = whole("a seed", drawn)
         self._constraints_func = constraints_func
         self._fixed = searchable(search_space) if search_space is not None else None
-        self._grid = grid
-        self._budgets = tuple(budgets)
+        self._grid = whole("grid", grid, 2)
+        self._budgets = _apart(listed("budgets", budgets))
         self._stop = stop
         self._shared = _SharedSpace()
         self._random = RandomSampler(seed=self._seed)
@@ -98,8 +112,6 @@ class NastoolSampler(BaseSampler):
             self._check()
 
     def _check_space(self) -> None:
-        if self._grid < 2:
-            raise InvalidInputError(f"grid must be at least 2, got {self._grid}")
         if self._budgets and self._fixed is None:
             raise InvalidInputError("budgets must come with the search_space that they bound")
         if self._fixed:
@@ -200,6 +212,20 @@ class NastoolSampler(BaseSampler):
             return
         with contextlib.suppress(RuntimeError):  # outside of `optimize` there is nothing to stop
             study.stop()
+
+
+def _apart(budgets: Sequence[object]) -> tuple[Budget, ...]:
+    """The budgets with names of their own: costs and bounds find each other by them."""
+    found: dict[str, Budget] = {}
+    for budget in budgets:
+        if not isinstance(budget, Budget):
+            raise InvalidInputError(f"each of the budgets must be a Budget, got {budget!r:.80}")
+        name, number = budget.name, 1
+        while name in found:
+            number += 1
+            name = f"{budget.name}_{number}"
+        found[name] = replace(budget, name=name)
+    return tuple(found.values())
 
 
 class _SharedSpace:

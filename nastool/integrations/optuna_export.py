@@ -178,12 +178,15 @@ def _write(
 
 
 def _open(storage: str | optuna.storages.BaseStorage) -> optuna.storages.BaseStorage:
-    if not isinstance(storage, str):
+    if isinstance(storage, optuna.storages.BaseStorage):
         return storage
-    expected = (
+    rule = (
         "a storage of Optuna must be a URL such as sqlite:///optuna.db or the path of a journal "
-        f"file, got {urls.showable(storage)!r}"
+        "file, got "
     )
+    if not isinstance(storage, str):
+        raise InvalidInputError(f"{rule}{storage!r:.80}")
+    expected = f"{rule}{urls.showable(storage)!r}"
     if "://" in storage and urls.parse(storage) is None:
         raise InvalidInputError(expected)
     try:

@@ -18,8 +18,10 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from nastool.choices import plain
 from nastool.constraint import Constraint
 from nastool.errors import InvalidInputError
+from nastool.numbers import is_number
 from nastool.space import ChainCost, Gene, SearchSpace
 
 if TYPE_CHECKING:
@@ -48,12 +50,24 @@ class Budget:
         upper: What it must not exceed.
         lower: What it must not fall below.
         name: What messages call it.
+
+    Raises:
+        InvalidInputError: No function, or a bound that is no number.
     """
 
     cost: Callable[[dict[str, Any]], float]
     upper: float = math.inf
     lower: float = -math.inf
     name: str = "budget"
+
+    def __post_init__(self) -> None:
+        if not callable(self.cost):
+            raise InvalidInputError(
+                f"{self.name}: the cost must be a function of the parameters, got {self.cost!r:.80}"
+            )
+        for bound in (self.upper, self.lower):
+            if not is_number(plain(bound)):
+                raise InvalidInputError(f"{self.name}: a bound must be a number, got {bound!r:.80}")
 
     @property
     def constraints(self) -> tuple[Constraint, ...]:
@@ -300,5 +314,17 @@ def _integral(cost: ChainCost) -> ChainCost:
 
 
 def searchable(distributions: Mapping[str, BaseDistribution]) -> dict[str, BaseDistribution]:
-    """The distributions of more than one value."""
+    """The distributions of more than one value.
+
+    Raises:
+        InvalidInputError: They are not by name, or one is no distribution of Optuna's.
+    """
+    given: object = distributions
+    if not isinstance(given, Mapping):
+        raise InvalidInputError(f"a search_space must be by name, got {given!r:.80}")
+    for name, distribution in given.items():
+        if not isinstance(distribution, BaseDistribution):
+            raise InvalidInputError(
+                f"search_space: {name} must be a distribution of Optuna's, got {distribution!r:.80}"
+            )
     return {name: d for name, d in distributions.items() if not d.single()}

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.choices import Choice
-from nastool.errors import InvalidInputError, MissingDependencyError, one_line
+from nastool.errors import InvalidInputError, MissingDependencyError, nearest, one_line
 from nastool.files.reading import is_file, read_json_object, read_table, reading
 from nastool.files.tables import csv_text
 from nastool.predictors.evidence import Repeats, conditions, groups_of, level, repeats_of
@@ -219,8 +219,7 @@ def observations(
 ) -> Observations:
     """Judge measured rows; see `read_measurements`."""
     path, columns = cells.path, cells.columns
-    if target not in columns:
-        raise InvalidInputError(f"{path}: expected a column {target!r}, got {', '.join(columns)}")
+    check_column(cells, target)
     values = _numbers(cells, target, missing=True)
     kept = np.flatnonzero(np.isfinite(values))
     if not len(kept):
@@ -232,25 +231,17 @@ def observations(
         genes = infer_genes(path, columns, target)
         parsed = [_parse(columns[name]) for name in genes]
         choices = tuple(tuple(sorted(set(column), key=_order)) for column in parsed)
+        genotypes = _indices(cells, genes, choices, parsed)
     else:
         genes = tuple(gene.name for gene in space.genes)
-        missing = [name for name in genes if name not in columns]
-        if missing:
-            raise InvalidInputError(
-                f"{path}: a table of {space.name} must have the columns {', '.join(missing)}, "
-                f"got {', '.join(columns)}"
-            )
         choices = tuple(gene.choices for gene in space.genes)
-        parsed = [_parse(columns[name]) for name in genes]
-    genotypes = _indices(cells, genes, choices, parsed)
-    if space is not None:
-        genotypes = space.canonicalize(genotypes)
+        genotypes = genotypes_of(cells, space)
     groups = groups_of(genotypes)
 
     def name(row: int) -> str:
         return "-".join(str(choices[i][k]) for i, k in enumerate(genotypes[row].tolist()))
 
-    used = {*genes, *costs, *(space.costs if space else ()), target}
+    used = {*genes, *costs, *((*space.costs, SHAPE) if space else ()), target}
     stated = conditions(columns, used, groups, str(path))
     others = {column: cells for column, cells in columns.items() if column not in used}
     repeats = repeats_of(groups, values, cells.place, name, others)
@@ -267,7 +258,8 @@ def read_measurements(
     """Read what a predictor is fitted on.
 
     Args:
-        path: A table with a column for each gene and one named as the target.
+        path: A table with a column for each gene, or of a known space one of shapes, and one named
+            as the target.
         target: Column to predict.
         space: Says which columns are genes; without it they are the columns that share a name
             up to a number (``layer_1``, ``layer_2`` and so on).
@@ -365,6 +357,14 @@ def genotypes_of(cells: Cells, space: SearchSpace) -> Genotypes:
         except InvalidInputError as error:
             raise InvalidInputError(f"{cells.place(row)}: {error}") from error
     return space.canonicalize(np.concatenate(rows))
+
+
+def check_column(cells: Cells, name: str, hint: str = "") -> None:
+    """Raise InvalidInputError where there is no such column; a `hint` says how to name another."""
+    if name not in cells.columns:
+        raise InvalidInputError(
+            f"{cells.path}: expected a column {name!r}{hint}; {nearest(name, cells.columns)}"
+        )
 
 
 def numbers_of(cells: Cells, name: str) -> NDArray[np.float64]:

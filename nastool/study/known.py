@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nastool.errors import InvalidInputError
 from nastool.objective import Kind
-from nastool.predictors.tables import SUFFIXES, genotypes_of, numbers_of, read_cells
+from nastool.predictors.tables import SUFFIXES, check_column, genotypes_of, numbers_of, read_cells
 from nastool.problem import Problem
 from nastool.space import Genotypes
 
@@ -99,10 +99,7 @@ def known_table(path: Path, problem: Problem) -> Known:
         if metric.name in cells.columns:
             read[metric.name] = numbers_of(cells, metric.name)
         elif not metric.is_cheap:
-            raise InvalidInputError(
-                f"{path}: expected a column {metric.name!r}, which is measured, got "
-                f"{', '.join(cells.columns)}"
-            )
+            check_column(cells, metric.name, ", which is measured")
     return _known(problem, genotypes, read, str(path))
 
 

@@ -15,7 +15,7 @@ from nastool.devices import Timing
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.files.tables import csv_text
 from nastool.predictors.evidence import same_measurement, stated_unit
-from nastool.predictors.tables import Cells, observations, read_cells
+from nastool.predictors.tables import Cells, check_column, observations, read_cells
 from nastool.space import Genotypes, SearchSpace
 from nastool_objectives.latency.campaign import Visit
 from nastool_objectives.latency.quantities import DECODE, ENERGY, LATENCY, MEMORY
@@ -173,7 +173,7 @@ def read_latencies(
     """Read a table that was measured elsewhere.
 
     Args:
-        path: A .csv, .csv.gz or .parquet file with a column for each gene.
+        path: A .csv, .csv.gz or .parquet file with a column for each gene, or one of shapes.
         space: The space.
         unit: Unit of the latencies, one of `UNITS`.
         column: Column of the latencies.
@@ -191,12 +191,7 @@ def read_latencies(
     if unit not in UNITS:
         raise InvalidInputError(f"a unit must be one of {', '.join(UNITS)}, got {unit!r}")
     cells = read_cells(path, where)
-    missing = [g for g in (*(gene.name for gene in space.genes), column) if g not in cells.columns]
-    if missing:
-        raise InvalidInputError(
-            f"{path}: a table of {space.name} must have the columns {', '.join(missing)}, "
-            f"got {', '.join(cells.columns)}"
-        )
+    check_column(cells, column, " of latencies, or the one that --column says")
     _check_positive(cells, column)
     seen = observations(cells, column, space)
     stated_unit(seen.conditions, unit, path)

@@ -360,3 +360,8 @@ def test_times_are_local_whatever_the_zone_of_the_beginning(memory, monkeypatch)
     # Three hours behind UTC, and five and a half hours before it.
     assert trials[0].datetime_start == local
     assert local <= trials[-1].datetime_complete < local + timedelta(minutes=1)
+
+
+def test_a_storage_of_another_kind_is_one_line():
+    with pytest.raises(InvalidInputError, match=r"a storage of Optuna must be a URL .*, got 3$"):
+        export_study(run("pair"), 3)

@@ -244,6 +244,30 @@ def test_bad_input_is_told_at_once():
         NastoolSampler("random", grid=1)
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"strategy": 3}, "a strategy must be a name or what makes one"),
+        ({"seed": "x"}, "a seed must be a whole number, got 'x'"),
+        ({"seed": -1}, "a seed must be at least 0, got -1"),
+        ({"settings": 3}, "settings must be by name, got 3"),
+        ({"grid": 2.5}, "grid must be a whole number, got 2.5"),
+        ({"search_space": [1]}, r"a search_space must be by name, got \[1\]"),
+        ({"search_space": {"x": 3}}, "x must be a distribution of Optuna's, got 3"),
+        ({"constraints_func": 3}, "constraints_func must be a function of a trial, got 3"),
+        ({"budgets": 3, "search_space": {}}, "budgets must be a list, got int 3"),
+        ({"budgets": [3], "search_space": {}}, "each of the budgets must be a Budget, got 3"),
+    ],
+)
+def test_what_is_of_another_kind_is_one_line(given, message):
+    with pytest.raises(InvalidInputError, match=message):
+        NastoolSampler(**{"strategy": "random", **given})
+
+
+def test_numpys_numbers_are_seeds():
+    assert NastoolSampler("random", np.int64(3))._seed == 3
+
+
 def test_floats_without_a_step_are_searched_on_a_grid_even_or_in_even_ratios():
     space = {"x": FloatDistribution(0, 1), "rate": FloatDistribution(1e-4, 1, log=True)}
     sampler = NastoolSampler("random", 0, search_space=space, grid=5)
@@ -369,7 +393,23 @@ def test_draws_under_a_budget_are_uniform_and_exact_where_few_points_keep_it():
     assert len(study.trials) == len(set(proposals(study))) == 55
 
 
+def test_budgets_without_names_of_their_own_are_all_kept():
+    """The second took the place of the first, whose bound then held for it, too."""
+    space = {"a": IntDistribution(0, 7), "b": IntDistribution(0, 7)}
+    budgets = [Budget(lambda p: p["a"], upper=2), Budget(lambda p: p["b"], upper=np.int64(5))]
+    study = optuna.create_study(
+        sampler=NastoolSampler("random", 0, search_space=space, budgets=budgets, stop=True)
+    )
+    study.optimize(lambda t: sum(t.suggest_int(n, 0, 7) for n in space), n_trials=100)
+    found = sorted(tuple(trial.params.values()) for trial in study.trials)
+    assert found == [(a, b) for a in range(3) for b in range(6)]
+
+
 def test_what_is_no_budget_is_told_at_once():
+    with pytest.raises(InvalidInputError, match="size: the cost must be a function of"):
+        Budget("x", upper=1, name="size")
+    with pytest.raises(InvalidInputError, match="budget: a bound must be a number, got '3M'"):
+        Budget(sum, upper="3M")
     with pytest.raises(InvalidInputError, match="budgets must come with the search_space"):
         NastoolSampler("random", budgets=[budget_of(60)])
     apart = budget_of(60, lambda params: params["width"] * (params["rate"] + 1) * params["depth"])

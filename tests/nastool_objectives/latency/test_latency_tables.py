@@ -55,10 +55,24 @@ def test_fractions_are_choices_too(tmp_path):
 
 def test_missing_columns_and_unknown_units_are_named(space, tmp_path):
     path = written(tmp_path / "a.csv", ["1,1,1,1"], header="layer_0,layer_1,layer_2,seconds")
-    with pytest.raises(InvalidInputError, match="must have the columns layer_3, latency_s"):
+    with pytest.raises(InvalidInputError, match="a column 'latency_s' of latencies, or the one"):
         read_latencies(path, space, "s")
+    with pytest.raises(InvalidInputError, match="must have a column 'shape', or layer_3, got"):
+        read_latencies(path, space, "s", "seconds")
     with pytest.raises(InvalidInputError, match="unit must be one of s, ms, us, ns, got 'min'"):
         read_latencies(path, space, "min")
+
+
+def test_a_column_of_shapes_stands_for_the_columns_of_genes(space, tmp_path):
+    path = written(tmp_path / "a.csv", ["1-2-3-8,2", "8-1-1-1,4"], header="shape,latency_ms")
+    table = read_latencies(path, space, "ms", "latency_ms")
+    assert space.texts(table.genotypes) == ["1-2-3-8", "8-1-1-1"]
+    assert table.latency.tolist() == [0.002, 0.004]
+    with pytest.raises(InvalidInputError, match=r"says; did you mean latency_ms[?]$"):
+        read_latencies(path, space, "ms")
+    path = written(tmp_path / "b.csv", ["1-2-3-8,2", "8-1-1-9,4"], header="shape,latency_ms")
+    with pytest.raises(InvalidInputError, match=r"line 3: layer_3 must be one of .* got '9'"):
+        read_latencies(path, space, "ms", "latency_ms")
 
 
 def test_two_runs_are_joined_by_architecture(space, tmp_path):
