@@ -392,5 +392,8 @@ def pairwise_boxes(predict: Predict, sizes: Sequence[int]) -> BoxSum:
     if not np.allclose(
         function.to_float(function.evaluate(drawn)), expected, rtol=_AGREEMENT, atol=0
     ):
-        raise InvalidInputError("the function must be a sum of terms in pairs of genes")
+        raise InvalidInputError(
+            "exact search takes apart sums of terms in pairs of genes, got a predictor that is "
+            "none, as where a cost of more genes is among its features"
+        )
     return function
