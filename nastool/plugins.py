@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from nastool import discovery
 from nastool.choices import check_text
 from nastool.constraint import metric_name
-from nastool.devices import Device
+from nastool.devices import Device, check_device
 from nastool.discovery import (
     DEVICES,
     EXECUTORS,
@@ -147,7 +147,7 @@ def load_device(text: str, settings: Mapping[str, object] | None = None) -> Devi
     """
     spec = parse_spec(text)
     made: Device = make_plugin(DEVICES, spec.name, Device, (spec.argument,), dict(settings or {}))
-    return made
+    return check_device(made)
 
 
 def load_strategy(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,9 +14,10 @@ from numpy.typing import NDArray
 
 from nastool import notebook
 from nastool.attributes import attribute
-from nastool.choices import as_array
+from nastool.choices import as_array, check_text, plain
 from nastool.devices.deployment import Deployment
 from nastool.errors import InvalidInputError, NastoolError, naming
+from nastool.numbers import is_number
 
 _FEW_FACTS = 3
 """In a line."""
@@ -35,7 +38,8 @@ class Timing:
             does, or the device does not time it.
 
     Raises:
-        InvalidInputError: No durations, or one that is none.
+        InvalidInputError: No durations, or one that is none; memory, energy or a clock that is no
+            number.
     """
 
     seconds: NDArray[np.float64]
@@ -50,6 +54,13 @@ class Timing:
         object.__setattr__(self, "seconds", _durations(self.seconds))
         if self.following is not None:
             object.__setattr__(self, "following", _durations(self.following))
+        for name in ("memory", "energy", "clock"):
+            value = plain(getattr(self, name))
+            if value is not None and not (is_number(value) and 0 <= value < math.inf):
+                raise InvalidInputError(
+                    f"a timing's {name} must be None or a finite number >= 0, got {value!r:.60}"
+                )
+            object.__setattr__(self, name, value)
 
 
 def _durations(values: Any) -> NDArray[np.float64]:
@@ -110,6 +121,30 @@ class Device(ABC):
         Raises:
             NastoolError: The architecture cannot be run here.
         """
+
+
+def check_device(device: Device) -> Device:
+    """Check what a device says of itself, where it enters: it is kept with what it measures.
+
+    Raises:
+        InvalidInputError: Its facts are not JSON values by name.
+        NastoolError: It raised while it was asked.
+    """
+    what = f"device {type(device).__name__}"
+    with naming(what):
+        facts: object = device.facts
+    if not isinstance(facts, Mapping):
+        raise InvalidInputError(f"{what}: facts must be by name, got {type(facts).__name__}")
+    for name, value in facts.items():
+        check_text(f"{what}: the name of a fact", name)
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidInputError(
+                f"{what}: facts[{name!r}] must be a JSON value, got {type(value).__name__} "
+                f"{value!r:.60}"
+            ) from error
+    return device
 
 
 def timing_of(device: Device, deployment: Deployment, warmup: int, repeats: int) -> Timing:

@@ -127,6 +127,7 @@ def test_what_does_not_fit_a_gpu_is_one_line(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Pretend")
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
     message = r"^PyTorch cannot run it: CUDA out of memory\. Tried to allocate 2 GiB$"
     with pytest.raises(NastoolError, match=message):
