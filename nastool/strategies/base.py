@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from nastool.attributes import attribute
-from nastool.errors import InvalidInputError
+from nastool.choices import whole
+from nastool.errors import InvalidInputError, naming
 from nastool.evaluations import Evaluations
 from nastool.problem import Problem
 from nastool.space import Genotypes
@@ -117,7 +118,9 @@ def check_strategy(strategy: object) -> Strategy:
     """Check that something is a strategy that was begun as one, where it enters.
 
     Raises:
-        InvalidInputError: It derives from something else, or its ``__init__`` left the base's out.
+        InvalidInputError: It derives from something else, its ``__init__`` left the base's out, or
+            its batch size is no whole number.
+        NastoolError: It raised while it was asked.
     """
     if not isinstance(strategy, Strategy):
         raise InvalidInputError(
@@ -129,4 +132,8 @@ def check_strategy(strategy: object) -> Strategy:
             f"strategy {type(strategy).__name__} must call super().__init__(problem, seed), got "
             f"one without {', '.join(missing)}"
         )
+    what = f"strategy {type(strategy).__name__}"
+    with naming(what):
+        size: object = strategy.batch_size
+    whole(f"{what}: batch_size", size)
     return strategy

@@ -114,7 +114,9 @@ class Course:
         Args:
             left: What is under way, shape (k, d).
         """
-        state = {"strategy": self.strategy.state_dict(), "told": self.told, "stale": self.stale}
+        with naming(f"strategy {self._name}"):
+            own = self.strategy.state_dict()
+        state = {"strategy": own, "told": self.told, "stale": self.stale}
         return {**state, "pending": left} if len(left) else state
 
     def restore(self, state: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nastool.errors import InvalidInputError, StoreError
+from nastool.errors import InvalidInputError, StoreError, naming
 from nastool.numbers import is_whole
 from nastool.problem import Problem
 from nastool.results import STOP_MESSAGES, Failure, StopReason, describe_metrics
@@ -57,8 +57,11 @@ def describe(
         "seed": seed,
         **(given or {}),
     }
-    if strategy.named:
-        description["named"] = [[name, list(map(int, row))] for name, row in strategy.named]
+    with naming(f"strategy {description['strategy']}"):
+        named = [(name, list(map(int, row))) for name, row in strategy.named]
+    if named:
+        problem.space.validate([row for _, row in named])
+        description["named"] = [list(member) for member in named]
     try:
         json.dumps(description)
     except TypeError as error:
@@ -101,6 +104,8 @@ def identify(
     """
     from nastool.store.encoding import state_digest
 
+    with naming(f"strategy {description['strategy']}"):
+        state = strategy.state_dict()
     return {
         **problem_identity(problem),
         **({} if known is None else {KNOWN: known.digest}),
@@ -108,7 +113,7 @@ def identify(
         "settings": description["settings"],
         "seed": seed,
         # Tells apart what the description leaves out.
-        STARTING_STATE: state_digest(strategy.state_dict()),
+        STARTING_STATE: state_digest(state),
     }
 
 

@@ -416,7 +416,7 @@ class Study:
             batch_size = whole("batch_size", batch_size, 1)
             check_size("batch_size", batch_size)
         if self._batch_size is None:
-            self._batch_size = batch_size or max(1, self.strategy.batch_size)
+            self._batch_size = batch_size or max(1, int(self.strategy.batch_size))
         elif batch_size not in (None, self._batch_size):
             raise InvalidInputError(
                 f"batch_size must stay {self._batch_size}, with which the study began, "

@@ -932,3 +932,47 @@ def test_an_interrupt_keeps_canonical_forms_and_failures(tmp_path):
 
 if __name__ == "__main__":
     run_as_program(sys.argv[1], int(sys.argv[2]), sys.argv[3])
+
+
+def _raise(*_):
+    raise KeyError("lost")
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"batch_size": "7"}, "strategy Wrong: batch_size must be a whole number, got '7'"),
+        ({"batch_size": 2.5}, "strategy Wrong: batch_size must be a whole number, got 2.5"),
+        ({"batch_size": property(_raise)}, "strategy Wrong failed: KeyError: 'lost'"),
+        ({"state_dict": _raise}, "strategy Wrong failed: KeyError: 'lost'"),
+        ({"named": property(_raise)}, "strategy Wrong failed: KeyError: 'lost'"),
+        ({"named": [1, 2]}, "strategy Wrong failed: TypeError"),
+        ({"named": [("one", [0])]}, r"must have shape \(n, 4\), got \(1, 1\)"),
+    ],
+)
+def test_what_a_strategy_says_of_itself_is_checked(tmp_path, said, message):
+    wrong = type("Wrong", (Uniform,), said)
+    with pytest.raises(NastoolError, match=message) as raised:
+        Study(Problem(Grid(), (Distance(),)), wrong, f"sqlite:///{tmp_path}/studies.db")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_state_that_is_lost_later_is_one_line_and_what_was_evaluated_is_kept(tmp_path):
+    class Forgetful(Uniform):
+        def state_dict(self):
+            if self.rng.bit_generator.state != np.random.default_rng(0).bit_generator.state:
+                raise KeyError("lost")
+            return super().state_dict()
+
+    url = f"sqlite:///{tmp_path}/studies.db"
+    with pytest.raises(NastoolError, match="strategy Forgetful failed: KeyError: 'lost'"):
+        Study(Problem(Grid(), (Distance(),)), Forgetful, url, "short").run(10, 5)
+    with open_store(url) as store:
+        assert store.load("short").summary.evaluations > 0
+
+
+def test_a_batch_size_may_be_a_number_of_numpy(tmp_path):
+    sized = type("Sized", (Uniform,), {"batch_size": np.int64(3)})
+    url = f"sqlite:///{tmp_path}/studies.db"
+    assert len(Study(Problem(Grid(), (Distance(),)), sized, url, "sized").run(7)) == 7
+    assert len(Study(Problem(Grid(), (Distance(),)), sized, url, "sized").run(9)) == 9
