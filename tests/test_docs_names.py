@@ -1,4 +1,4 @@
-"""What pages name in their text is there: modules, files, commands, options, and what ships.
+"""What pages name in their text is there: modules, files, links, commands, options, what ships.
 
 Blocks of code are run or parsed by test_docs_blocks.
 """
@@ -45,6 +45,12 @@ def text_of(page):
         cells = json.loads(text)["cells"]
         return "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
     return re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(page):
+    """The headings of a page, as links name them behind a hash."""
+    headings = re.findall(r"^#+ (.*)$", text_of(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def spans(page):
@@ -137,15 +143,30 @@ def test_every_option_and_command_of_the_text_is_there(page):
     assert missing == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_every_link_leads_to_a_file_and_a_heading(page):
+    missing = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", text_of(page)):
+        place, _, anchor = link.partition("#")
+        target = page.parent / place if place else page
+        if not link.startswith("https://") and not (
+            target.exists() and (not anchor or anchor in anchors(target))
+        ):
+            missing.append(link)
+    assert missing == []
+
+
 def test_names_that_rot_are_found(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(
-        "`nastool.chain` `nastool/chain.py` `nastool fit --executor x` `nastool fly` `--fly`"
+        "`nastool.chain` `nastool/chain.py` `nastool fit --executor x` `nastool fly` `--fly` "
+        "[away](page.md#away)"
     )
     for test in (
         test_every_module_and_what_it_has_is_there,
         test_every_file_of_the_repository_is_there,
         test_every_option_and_command_of_the_text_is_there,
+        test_every_link_leads_to_a_file_and_a_heading,
     ):
         with pytest.raises(AssertionError):
             test(page)
