@@ -6,6 +6,7 @@ which says what was measured, on what, and how well the predictor fits.
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import math
@@ -21,7 +22,7 @@ import numpy as np
 
 from nastool import notebook
 from nastool.arrays import Floats
-from nastool.choices import Choice
+from nastool.choices import Choice, check_name
 from nastool.constraint import format_quantity
 from nastool.discovery import PREDICTORS, available, find
 from nastool.errors import InvalidInputError
@@ -365,8 +366,37 @@ def create_predictor(kind: str) -> Predictor:
         InvalidInputError: Unknown kind; the message lists the known ones. Or a plugin that two
             distributions offer, that cannot be loaded, or that makes something else.
     """
-    made: Predictor = find(PREDICTORS, kind).make(Predictor)
+    plugin = find(PREDICTORS, kind)
+    made: Predictor = plugin.make(Predictor)
+    named = getattr(made, "kind", None)
+    if named != kind and named not in known_predictors():
+        # Its folders are read by that name; a known one is that of what it makes, renamed.
+        raise InvalidInputError(f"{plugin} must have kind = {kind!r}, got {named!r:.80}")
+    check_name(f"{plugin}: its label", getattr(made, "label", None))
+    signature = inspect.signature(made.fit)
+    try:
+        signature.bind(None, None, genes=None)
+    except TypeError as error:
+        raise InvalidInputError(
+            f"{plugin}: fit must take (features, targets, *, genes), got one that takes {signature}"
+        ) from error
     return made
+
+
+def means_of(predictor: Predictor, features: Floats) -> Floats:
+    """What a predictor that nobody has checked says of rows (n, f), shape (n,).
+
+    Raises:
+        InvalidInputError: It returned something else.
+    """
+    made: object = predictor.predict(features)
+    got = f"shape {np.shape(made.mean)}" if isinstance(made, Prediction) else type(made).__name__
+    if not isinstance(made, Prediction) or np.shape(made.mean) != (len(features),):
+        raise InvalidInputError(
+            f"predictor {predictor.kind} must return a Prediction with means of shape "
+            f"({len(features)},), got {got}"
+        )
+    return made.mean
 
 
 def check_folder(folder: str | Path) -> Path:

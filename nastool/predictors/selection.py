@@ -10,7 +10,7 @@ import numpy as np
 
 from nastool.arrays import Floats
 from nastool.errors import InvalidInputError, MissingDependencyError
-from nastool.predictors.base import Predictor, create_predictor, known_predictors
+from nastool.predictors.base import Predictor, create_predictor, known_predictors, means_of
 from nastool.predictors.conformal import Widths, fit_widths, half_width
 from nastool.predictors.evaluation import Scores, folds, holdout, score
 
@@ -92,7 +92,7 @@ def held_out(
     fitted, rest = holdout(len(targets), fraction, seed)
     predictor = _made(make, features[rest])
     predictor.fit(features[fitted], targets[fitted], genes=genes)
-    return on_held_out(targets[rest], predictor.predict(features[rest]).mean)
+    return on_held_out(targets[rest], means_of(predictor, features[rest]))
 
 
 def on_held_out(targets: Floats, predictions: Floats) -> HeldOut:
@@ -133,7 +133,7 @@ def cross_validate(
     for fitted, rest in folds(len(targets), min(k, len(targets)), seed):
         predictor = _made(make, features[rest])
         predictor.fit(features[fitted], targets[fitted], genes=genes)
-        predictions[rest] = predictor.predict(features[rest]).mean
+        predictions[rest] = means_of(predictor, features[rest])
     return predictions
 
 

@@ -38,6 +38,8 @@ from nastool.plugins import (
     register_strategy,
 )
 from nastool.predictors import create_predictor, known_predictors
+from nastool.predictors.additive import AdditiveScores
+from nastool.predictors.base import Prediction, means_of
 from nastool.problem import CostObjective, Problem
 from nastool.strategies.base import Strategy
 from nastool.study import Study
@@ -601,10 +603,60 @@ def test_a_file_offers_a_predictor(tmp_path):
     path.write_text(
         "from nastool.plugins import register_predictor\n"
         "from nastool.predictors.additive import AdditiveScores\n"
-        "register_predictor('mine')(type('Mine', (AdditiveScores,), {'__module__': __name__}))\n"
+        "members = {'__module__': __name__, 'kind': 'mine'}\n"
+        "register_predictor('mine')(type('Mine', (AdditiveScores,), members))\n"
     )
     load_file(path)
     assert type(create_predictor("mine")).__name__ == "Mine"
+
+
+class Line(AdditiveScores):
+    kind, label = "mine", "a line"
+
+
+class OfAnotherKind(Line):
+    kind = "other"
+
+
+class WithoutALabel(Line):
+    label = None
+
+
+class WithoutGenes(Line):
+    def fit(self, features, targets):
+        super().fit(features, targets)
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        # Its folders would be written and never be read again.
+        (OfAnotherKind, "must have kind = 'mine', got 'other'$"),
+        (WithoutALabel, "its label must be a text, got NoneType"),
+        (WithoutGenes, r"fit must take \(features, targets, \*, genes\), got one that takes"),
+    ],
+)
+def test_predictors_that_could_not_be_kept_or_fitted_are_one_line(factory, message):
+    register_predictor("mine")(factory)
+    with pytest.raises(InvalidInputError, match=f"predictor 'mine' of .*{message}"):
+        create_predictor("mine")
+
+
+@pytest.mark.parametrize(
+    ("returns", "got"),
+    [
+        (lambda rows: rows[:, 0], "got ndarray"),
+        (lambda rows: Prediction(rows[:, :1]), r"got shape \(3, 1\)"),
+        (lambda rows: None, "got NoneType"),
+    ],
+)
+def test_what_a_predictor_returns_is_checked_where_it_is_scored(returns, got):
+    class Mine(Line):
+        def predict(self, features):
+            return returns(features)
+
+    with pytest.raises(InvalidInputError, match=rf"means of shape \(3,\), {got}$"):
+        means_of(Mine(), np.zeros((3, 2)))
 
 
 def test_a_strategy_that_was_not_begun_is_one_line():
