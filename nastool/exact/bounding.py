@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.arrays import Int
-from nastool.exact.staircase import place
 from nastool.exact.tables import MOST, Scratch, Tables
 
 Whole = NDArray[np.signedinteger]
@@ -222,9 +221,8 @@ def mark_rows(
     upper: int,
     width: int,
     row_targets: Int,
-    is_front: bool,
-    front: Int,
-    size: int,
+    step: int,
+    limits: NDArray[np.int32],
 ) -> bool:
     """Mark in `scratch.may` which rows of a block may hold an improvement; whether any may.
 
@@ -243,9 +241,8 @@ def mark_rows(
         upper: Largest.
         width: As in the sweep.
         row_targets: Likewise.
-        is_front: Likewise.
-        front: Likewise.
-        size: Likewise.
+        step: Likewise.
+        limits: Likewise.
     """
     offered, reach, levels = scratch.offered, scratch.reach, len(tables.outer)
     offer(
@@ -279,11 +276,12 @@ def mark_rows(
         goal = goal_of(row_targets[first, window] - tables.slopes[window] * base, tables.shift)
         if scratch.bound[cell] + reach[window, left, right] >= goal:
             continue
-        for v in range(tables.n_lanes):
-            value, cost = int(scratch.bound[cell] + offered[v]), base + costs[v]
-            if value + gain[v] >= goal or cost < lower or cost > upper:
-                continue
-            if place(front, size, cost if is_front else 0, value << tables.shift) >= 0:
-                scratch.may[cell] = any_may = True
-                break
+        # One is enough: then the block is summed, and its rows are looked at again.
+        if not any_may:
+            signs, least = np.int32(0), scratch.bound[cell]
+            for v in range(tables.n_lanes):
+                limit = limits[(base + costs[v]) >> step]
+                signs |= np.int32(least + offered[v] - limit)
+            any_may = bool(signs < 0)
+        scratch.may[cell] = any_may
     return any_may

@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 from nastool.arrays import Int
 from nastool.exact.chains import IntegerChain
 from nastool.exact.plan import Plan, lowest, make_plan
-from nastool.exact.tables import INFINITE, make_scratch
+from nastool.exact.tables import INFINITE, MOST, make_scratch
 from nastool.exact.task import Task
 from nastool.space import ChainCost, Genotypes
+
+_INTERVALS = 1 << 12
+"""Intervals of the axis cost for which the sweep looks up what improves on the front."""
 
 
 class ChainSweep:
@@ -37,6 +40,7 @@ class ChainSweep:
         self.nbytes = self._plan.nbytes
         limits = np.array([bound.limits for bound in task.bounds], dtype=np.int64)
         self._lower, self._upper = np.ascontiguousarray(limits.T)
+        self._step = (task.bounds[0].cost.ends[1] // _INTERVALS).bit_length()
 
     def corners(self) -> Genotypes:
         """Genotypes of the least and the largest cost of each chain."""
@@ -78,6 +82,7 @@ class ChainSweep:
             self._lower,
             self._upper,
             self._plan.width,
+            self._step,
             *targets,
             front,
             size,
@@ -93,9 +98,11 @@ class ChainSweep:
 
         Returns:
             For each window with its slope, shape (windows,); for costs from the begin of one
-            window to as far behind another, with the slope of the latter, (windows, windows).
+            window to as far behind another, with the slope of the latter, (windows, windows);
+            without slope and last bits, for each interval of costs, (intervals,).
         """
-        slopes, width = self._plan.tables.slopes, self._plan.width
+        tables, width = self._plan.tables, self._plan.width
+        slopes = tables.slopes
         lower, upper = int(self._lower[0]), int(self._upper[0])
         if self._task.is_front:
             begins = np.append(lower, front[:, 0])
@@ -123,7 +130,12 @@ class ChainSweep:
                 last = min(2 * window - begin + 1, windows - 1)
                 rows[begin, window] = highest[last - begin, window]
         targets = np.ascontiguousarray(reach.diagonal())
-        return targets if prune else np.full_like(targets, INFINITE), rows
+        edges = np.arange((self._task.bounds[0].cost.ends[1] >> self._step) + 1) << self._step
+        # Values fall along the front: in an interval the first of them is the largest.
+        limits = values[np.searchsorted(begins[1:], edges, side="right")]
+        limits[(edges > upper) | (edges + (1 << self._step) <= lower)] = -INFINITE
+        short = np.clip(((limits - 1) >> tables.shift) + 1, 1 - MOST, MOST).astype(np.int32)
+        return targets if prune else np.full_like(targets, INFINITE), rows, short
 
     def open_bounds(self, prefixes: Int, front: Int) -> tuple[int, int] | None:
         """Least value, and largest improvement on the front, that prefixes can still hold.
@@ -175,7 +187,7 @@ class ChainSweep:
         least = least[allowed]
         # At the largest allowed cost, with the slope that bounds it best.
         values = (least - tables.slopes * int(self._upper[0])).max(axis=1)
-        targets, _ = self.targets(front, prune=True)
+        targets, _, _ = self.targets(front, prune=True)
         gap = int((targets - least).max())
         return int(values.min()), gap
 

@@ -202,8 +202,10 @@ def sweep(
     lower: Int,
     upper: Int,
     width: int,
+    step: int,
     targets: Int,
     row_targets: Int,
+    limits: Short,
     front: Int,
     size: int,
     counts: Int,
@@ -219,8 +221,11 @@ def sweep(
         lower: Least allowed cost of each chain, shape (costs,).
         upper: Largest allowed.
         width: Width of a window of the axis, as a power of two.
+        step: Of an interval, likewise.
         targets: What ``f + slope * cost`` must stay below to improve, for each window.
         row_targets: The same for the range of costs of a row that begins in a window.
+        limits: What a value without its last bits must stay below to improve, for each interval
+            of the axis cost.
         front: Points (cost, value, number of the shape) by ascending cost; grows in place, shape
             (capacity, 3).
         size: How many there are.
@@ -382,9 +387,8 @@ def sweep(
                 upper[0],
                 width,
                 row_targets,
-                is_front,
-                front,
-                size,
+                step,
+                limits,
             ):
                 counts[NO_BETTER] += below[levels]
                 level -= 1
