@@ -390,6 +390,9 @@ def test_a_checkpoint_of_transformers_becomes_a_smaller_one(llama):
     assert "most likely tokens" not in again.stderr
     assert "Recovery, beside" not in again.stderr
     assert "taught by it" in (tmp_path / "run" / "model" / "README.md").read_text()
+    longer = CliRunner().invoke(main, [*map(str, run), "--recover-steps=3"])
+    assert longer.exit_code == 2
+    assert "model has learnt for 2 steps, got 3: remove it and" in longer.stderr
 
 
 def test_a_recovery_that_was_stopped_is_not_taken_for_a_whole_one(llama, monkeypatch):

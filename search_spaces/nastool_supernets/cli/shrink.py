@@ -195,6 +195,7 @@ def shrink(
     family_start = _start_of(source)
     with owned(to, "run"):
         _check_settings(to / _SETTINGS, settings)
+        _check_recovery(to, recover_steps)
         began = time.perf_counter()
         space = _space_before(source, family_start)
         serving = Serving.of(space, bounds, to, settings)
@@ -320,6 +321,19 @@ def _check_settings(file: Path, settings: dict[str, Any]) -> None:
         # Nothing was measured by the old plan; what was imported stays.
         (file.parent / _PLAN).unlink(missing_ok=True)
         write_whole(file, json.dumps(settings, indent=2) + "\n")
+
+
+def _check_recovery(to: Path, steps: int) -> None:
+    """Check that the model that is there has learnt as long as it is asked to, if it is."""
+    if not steps or not is_file(to / _MODEL / "config.json"):
+        return
+    card = to / _RECOVERED / "run.json"
+    done = read_json_object(card)["config"]["steps"] if is_file(card) else 0
+    if done != steps:
+        raise InvalidInputError(
+            f"--recover-steps: {to / _MODEL} has learnt for {done:,} steps, got {steps:,}: remove "
+            f"it{f' and {card.parent}' if done else ''}, or give another folder"
+        )
 
 
 def _shown(value: object) -> str:
