@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nastool.attributes import attribute
 from nastool.choices import as_array, check_name
 from nastool.errors import InvalidInputError, NastoolError, in_one_line, naming
-from nastool.space import Genotypes
+from nastool.space import Cost, Genotypes
 
 NO_NUMBER = "no finite number"
 """What is said of an evaluation that failed without raising."""
@@ -177,6 +177,13 @@ class Objective(ABC):
     def outside(self, genotypes: Genotypes) -> NDArray[np.bool_]:
         """Which shapes of (n, d) lie outside of what the values were learned from, shape (n,)."""
         return np.zeros(len(genotypes), dtype=bool)
+
+    def chain(self) -> Cost | None:
+        """The metric as a cost with just the values of `evaluate`; None if it is not known as one.
+
+        Bounds on it are then proved, counted and drawn within, as those on costs of the space.
+        """
+        return None
 
     @property
     def optimism(self) -> float | None:

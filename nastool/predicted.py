@@ -17,9 +17,10 @@ from nastool.files.hub import fetched
 from nastool.objective import Direction, Kind, Objective, Provenance, RankAgreement
 from nastool.predictors.base import GridForm, load_predictor, save_predictor
 from nastool.predictors.evaluation import rank_agreement
+from nastool.predictors.linear import Additive, ChainForm
 from nastool.predictors.separable import Separable
 from nastool.predictors.tables import TABLE, TARGET, Measurements, read_measurements
-from nastool.space import Gene, Genotypes, SearchSpace
+from nastool.space import ChainCost, Gene, Genotypes, SearchSpace
 
 
 class PredictedObjective(Objective):
@@ -101,6 +102,9 @@ class PredictedObjective(Objective):
         if region is None or not len(genotypes):
             return np.zeros(len(genotypes), dtype=bool)
         return region.outside(self.features(genotypes), self.evaluate(genotypes))
+
+    def chain(self) -> ChainCost | None:
+        return self._chain
 
     @property
     def optimism(self) -> float | None:
@@ -214,8 +218,20 @@ class PredictedObjective(Objective):
 
     @cached_property
     def _grid(self) -> GridForm | None:
-        """The faster form over choice indices; costs are no gene, so it knows none."""
+        """The faster form over choice indices; costs are no gene, so most know none."""
+        if self._chain is not None:
+            return ChainForm(self._chain)
         return None if self.card.costs else self.predictor.on_grid(self._values)
+
+    @cached_property
+    def _chain(self) -> ChainCost | None:
+        """The mean along the genes, and costs along them that it uses."""
+        predictor, costs = self.predictor, [self.space.costs[name] for name in self.card.costs]
+        # A cost of a space with branches has a chain for each.
+        if self.space.branches or not isinstance(predictor, Additive) or not predictor.is_chain:
+            return None
+        chains = [cost for cost in costs if isinstance(cost, ChainCost)]
+        return predictor.chain(self._values, self.name, self.unit, chains)
 
     def _check_fit(self) -> None:
         card, space = self.card, self.space

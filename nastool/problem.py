@@ -95,6 +95,9 @@ class CostObjective(Objective):
             digest.update(np.ascontiguousarray(terms).tobytes())
         return digest.hexdigest()[:16]
 
+    def chain(self) -> Cost:
+        return self.cost
+
     def evaluate(self, genotypes: Genotypes) -> NDArray[np.float64]:
         return self.cost.evaluate(genotypes)
 
@@ -299,13 +302,18 @@ class Problem:
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
     @cached_property
+    def _chains(self) -> dict[str, Cost]:
+        """Of metrics with a hard constraint that are known as chain costs, those costs."""
+        names = dict.fromkeys(c.metric for c in self.hard_constraints)
+        chains = {name: self.metric(name).chain() for name in names}
+        return {name: cost for name, cost in chains.items() if cost is not None}
+
+    @cached_property
     def _budgets(self) -> tuple[CostBudget, ...]:
         """One budget per constrained chain cost, the most restrictive first."""
         budgets = []
-        for name in dict.fromkeys(c.metric for c in self.hard_constraints):
-            metric = self.metric(name)
-            if not isinstance(metric, CostObjective):
-                continue
+        for name, cost in self._chains.items():
+            metric = CostObjective(cost, self.space)
             bounds = [c for c in self.hard_constraints if c.metric == name]
             lower, upper = limits(bounds, name)
             smallest, largest = metric.cost.minimum[0], metric.cost.maximum[0]
@@ -327,8 +335,7 @@ class Problem:
         A chain cost needs none: it takes no longer than looking it up.
         """
         names = dict.fromkeys(c.metric for c in self.hard_constraints)
-        metrics = map(self.metric, names)
-        return {m.name: Memory(m) for m in metrics if not isinstance(m, CostObjective)}
+        return {name: Memory(self.metric(name)) for name in names if name not in self._chains}
 
     def compute(self, metric: Objective, genotypes: Genotypes) -> Evaluated:
         """Evaluate a cheap metric; one with a bound is computed once a shape, within reason.

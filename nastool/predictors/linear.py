@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -65,29 +66,44 @@ class Additive(Predictor):
         columns = np.concatenate(self._design(self._known, np.asarray(features)), axis=1)
         return Prediction(ridge.mean(columns), ridge.std(columns))
 
-    def chain(self, values: Sequence[ArrayLike], name: str, unit: str = "") -> ChainCost:
+    @property
+    def is_chain(self) -> bool:
+        """Whether it uses neighbouring genes only, so that the mean is a chain cost."""
+        return self.kind == "linear"
+
+    def chain(
+        self,
+        values: Sequence[ArrayLike],
+        name: str,
+        unit: str = "",
+        costs: Sequence[ChainCost] = (),
+    ) -> ChainCost:
         """The mean as a chain cost, which the core bounds, counts and samples exactly.
 
         Args:
             values: For each gene the values of its choices.
             name: Metric name.
             unit: Base unit.
+            costs: Those that it was fitted on, in that order.
 
         Raises:
-            InvalidInputError: The model uses other features than genes, or pairs of distant ones.
+            InvalidInputError: The model uses other features, or pairs of distant genes.
         """
         grid = [np.asarray(v, dtype=np.float64) for v in values]
         ridge, d = self.ridge, len(self._known)
         levels = sum(len(known) for known in self._known)
         sums = len(ridge.weights) - levels
-        if self.kind != "linear" or len(grid) != d or sums != physical(np.zeros((1, d))).shape[1]:
+        own_sums = sums - len(costs)
+        fits = len(grid) == d and own_sums == physical(np.zeros((1, d))).shape[1]
+        if not (self.is_chain and fits):
             raise InvalidInputError(
-                f"a chain cost needs a linear model of {len(grid)} genes alone, "
+                f"a chain cost needs a linear model of {len(grid)} genes and {len(costs)} costs, "
                 f"got a {self.kind} model of {d} genes"
             )
         slopes = ridge.weights * ridge.scale
         # A single gene has no products and no ends of its own.
-        total, squares, products, first, last = np.append(slopes[:sums], np.zeros(5 - sums))
+        physical_slopes = np.append(slopes[:own_sums], np.zeros(5 - own_sums))
+        total, squares, products, first, last = physical_slopes
         own = []
         start = sums
         for h, known in zip(grid, self._known, strict=True):
@@ -100,12 +116,15 @@ class Additive(Predictor):
             here[:, None] * there * products + terms
             for (here, there), terms in zip(pairwise(grid), own[1:], strict=True)
         ]
+        for cost, slope in zip(costs, slopes[own_sums:sums], strict=True):
+            own[0] = own[0] + slope * cost.first
+            steps = [mine + slope * more for mine, more in zip(steps, cost.steps, strict=True)]
         return ChainCost(name, own[0], tuple(steps), unit)
 
     def on_grid(self, values: Sequence[Floats]) -> GridForm | None:
-        if self.kind != "linear" or len(values) != len(self._known):
+        if not self.is_chain or len(values) != len(self._known):
             return None
-        return _ChainForm(self.chain(values, self.kind))
+        return ChainForm(self.chain(values, self.kind))
 
     def save(self, folder: Path) -> None:
         np.savez_compressed(folder / MODEL, **to_arrays(self.ridge, self._known))
@@ -115,14 +134,19 @@ class Additive(Predictor):
             self._ridge, self._known = from_arrays(arrays)
 
 
-class _ChainForm:
-    """A chain cost under the name that predictors use."""
+@dataclass(frozen=True, eq=False)
+class ChainForm:
+    """A chain cost under the name that predictors use.
 
-    def __init__(self, cost: ChainCost) -> None:
-        self._cost = cost
+    Args:
+        cost: What is predicted.
+    """
+
+    cost: ChainCost
 
     def predict(self, genotypes: NDArray[np.int64]) -> Floats:
-        return self._cost.evaluate(genotypes)
+        """Values of genotypes (n, d), shape (n,)."""
+        return self.cost.evaluate(genotypes)
 
 
 def linear() -> Additive:

@@ -133,6 +133,16 @@ class ObjectiveConformance(ABC):
             f"values must be in {base.unit or 'plain numbers'}, got {unit}"
         )
 
+    def test_its_chain_has_its_values(self) -> None:
+        """Where it is known as a chain cost, shapes within a bound are drawn by that."""
+        objective, genotypes = self.make(), self._genotypes()
+        chain = objective.chain()
+        if chain is not None:
+            assert chain.name == objective.name
+            np.testing.assert_array_equal(
+                chain.evaluate(genotypes), self._values(objective, genotypes)
+            )
+
     def test_description_is_complete_and_stable(self) -> None:
         one, other = self.make(), self.make()
         check_objective(one)

@@ -6,13 +6,17 @@ from typing import ClassVar
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from scipy.stats import chisquare
 
 from nastool.cli.search import search
-from nastool.errors import InvalidInputError
+from nastool.constraint import Constraint
+from nastool.errors import InfeasibleError, InvalidInputError
 from nastool.objective import Direction
 from nastool.predicted import PredictedObjective
 from nastool.predictors import Card, Scores, load_predictor, save_predictor
 from nastool.predictors.boosted_trees import BoostedTrees
+from nastool.predictors.linear import linear, pairwise_additive
+from nastool.problem import Problem
 from nastool.space import Gene, SearchSpace
 from nastool.testing import Mixed, ObjectiveConformance, Widths
 from nastool_objectives import perplexity, predicted
@@ -32,21 +36,21 @@ class Scaled(SearchSpace):
         return self.references.get(metric)
 
 
-def fitted(folder, space, costs=()):
-    """Fit a few trees to a known function of the genotypes."""
+def fitted(folder, space, costs=(), predictor=None):
+    """Fit a few trees, or what is given, to a known function of the genotypes."""
     rng = np.random.default_rng(0)
     genotypes = space.sample(400, rng)
     columns = [space.features(genotypes)]
     columns += [space.costs[name].evaluate(genotypes)[:, None] for name in costs]
     targets = 30 - genotypes @ np.arange(1.0, len(space.genes) + 1) + rng.normal(0, 0.1, 400)
-    predictor = BoostedTrees(trees=20)
+    predictor = predictor or BoostedTrees(trees=20)
     predictor.fit(np.concatenate(columns, axis=1), targets, genes=len(space.genes))
     names = tuple(gene.name for gene in space.genes)
     card = Card(
         metric="perplexity",
         unit="",
-        kind="xgboost",
-        label="XGBoost",
+        kind=predictor.kind,
+        label=predictor.label,
         space=space.name,
         fingerprint=space.fingerprint,
         genes=names,
@@ -87,6 +91,12 @@ class TestPredictedWithCosts(TestPredicted):
         self.folder = cost_folder
 
 
+class TestPredictedByAChain(TestPredicted):
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path):
+        self.folder = fitted(tmp_path / "chain", Widths(), ("params",), linear())
+
+
 class TestPredictedForUnorderedChoices(TestPredicted):
     @pytest.fixture(autouse=True)
     def _folder(self, tmp_path):
@@ -106,6 +116,32 @@ def test_values_are_the_predictors(which, request):
     expected = predictor.predict(np.concatenate(columns, axis=1)).mean
     assert np.array_equal(PredictedObjective(space, folder).evaluate(genotypes), expected)
     assert np.ptp(expected) > 1
+
+
+@pytest.mark.parametrize("costs", [(), ("params",)])
+def test_bounds_on_what_adds_up_are_counted_and_drawn_within(tmp_path, costs):
+    space = Widths()
+    objective = PredictedObjective(space, fitted(tmp_path / "chain", space, costs, linear()))
+    everything = np.indices(space.cardinalities).reshape(4, -1).T
+    predicted = objective.predictor.predict(objective.features(everything)).mean
+    values = objective.evaluate(everything)
+    np.testing.assert_allclose(values, predicted, rtol=1e-9, atol=1e-12)
+    # Five of 625: two thousand rounds of drawing would find them, and not that they are all.
+    bound = float(np.sort(values)[4] + 1e-9)
+    problem = Problem(space, [objective], [Constraint("perplexity", "<=", bound)])
+    drawn = problem.sample(4000, np.random.default_rng(0))
+    found, times = np.unique(drawn, axis=0, return_counts=True)
+    assert {tuple(row) for row in found} == {tuple(row) for row in everything[values <= bound]}
+    assert chisquare(times).pvalue > 1e-3
+    below = float(values.min()) - 1e-6
+    with pytest.raises(InfeasibleError, match="cannot be met: the smallest architecture of widths"):
+        Problem(space, [objective], [Constraint("perplexity", "<=", below)])
+
+
+def test_what_does_not_add_up_is_no_chain(folder, tmp_path):
+    assert PredictedObjective(Widths(), folder).chain() is None
+    pairs = fitted(tmp_path / "pairs", Widths(), predictor=pairwise_additive())
+    assert PredictedObjective(Widths(), pairs).chain() is None
 
 
 def test_the_grid_form_is_used(folder, monkeypatch):

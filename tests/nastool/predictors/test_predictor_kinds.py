@@ -12,6 +12,7 @@ from nastool.predictors import (
 )
 from nastool.predictors.linear import linear, physical
 from nastool.predictors.transfer import Recalibrated, most_informative
+from nastool.space import ChainCost
 
 WIDTHS = np.array([120.0, 240, 360, 480, 540, 600, 768])
 D = 6
@@ -117,7 +118,20 @@ def test_a_linear_model_is_a_chain_cost(d):
     assert chain.minimum[0] == pytest.approx(d * 0.12 + 0.0144, rel=1e-2)
 
 
-def test_a_model_with_costs_is_no_chain():
+def test_a_model_with_costs_is_a_chain_with_theirs():
+    genotypes = np.random.default_rng(3).integers(0, 7, (200, D))
+    steps = tuple(np.random.default_rng(g).random((7, 7)) for g in range(D - 1))
+    cost = ChainCost("cost", np.arange(7.0), steps)
+    features = np.column_stack([WIDTHS[genotypes], cost.evaluate(genotypes)])
+    predictor = linear()
+    predictor.fit(features, features[:, 0] + 3 * features[:, -1], genes=D)
+    chain = predictor.chain([WIDTHS] * D, "latency", "s", [cost])
+    np.testing.assert_allclose(
+        chain.evaluate(genotypes), predictor.predict(features).mean, rtol=1e-9
+    )
+
+
+def test_a_model_is_no_chain_without_its_costs():
     features = shapes(50, 0)
     predictor = fitted("linear", features, latency(features), genes=D - 1)
     with pytest.raises(InvalidInputError, match="chain"):
