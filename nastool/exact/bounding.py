@@ -183,13 +183,6 @@ def switch(
 
 
 @numba.njit(cache=True, nogil=True)
-def goal_of(target: int, shift: int) -> int:
-    """What sums without their last bits must stay below: with all bits they are below it, too."""
-    goal = ((target - 1) >> shift) + 1
-    return max(min(goal, MOST), 1 - MOST)
-
-
-@numba.njit(cache=True, nogil=True)
 def offer(effects: Whole, open_genes: Int, lanes: Int, lane_choices: Int, offered: Whole) -> None:
     """Add up the additive parts of the genes of the lanes.
 
@@ -200,7 +193,8 @@ def offer(effects: Whole, open_genes: Int, lanes: Int, lane_choices: Int, offere
         lane_choices: Their choices, shape (lanes, lane genes).
         offered: Filled, shape (lanes or more,).
     """
-    offered[:] = 0
+    for v in range(len(offered)):
+        offered[v] = 0
     position = 0
     for i in range(len(lanes)):
         while open_genes[position] != lanes[i]:
@@ -213,10 +207,7 @@ def offer(effects: Whole, open_genes: Int, lanes: Int, lane_choices: Int, offere
 def mark_rows(
     tables: Tables,
     scratch: Scratch,
-    left: int,
-    right: int,
-    left_column: int,
-    right_column: int,
+    is_bounded: bool,
     lower: int,
     upper: int,
     width: int,
@@ -224,7 +215,7 @@ def mark_rows(
     step: int,
     limits: NDArray[np.int32],
 ) -> bool:
-    """Mark in `scratch.may` which rows of a block may hold an improvement; whether any may.
+    """Note in `scratch.rows` how the rows of a block are judged; whether any may improve.
 
     A row is bounded by the trees' least values less their additive parts of the lanes, and by the
     least of these parts and the slope times the axis cost; where that is not enough, each of its
@@ -232,11 +223,8 @@ def mark_rows(
 
     Args:
         tables: See `nastool.exact.kernels.sweep`, as what is not said here.
-        scratch: Likewise; with the costs of the rows and the sums of `Tables.rests`.
-        left: Choice of the gene before the lanes where that is an outer gene.
-        right: Of the gene behind them.
-        left_column: Where it is among the genes of the axes; -1 where it is none of them.
-        right_column: Likewise of the gene behind them.
+        scratch: Likewise; with the choices, the costs of the rows and the sums of `Tables.rests`.
+        is_bounded: Whether rows that cannot improve are left out, not only those not allowed.
         lower: Least allowed axis cost.
         upper: Largest.
         width: As in the sweep.
@@ -244,44 +232,53 @@ def mark_rows(
         step: Likewise.
         limits: Likewise.
     """
-    offered, reach, levels = scratch.offered, scratch.reach, len(tables.outer)
-    offer(
-        scratch.by_gene[levels],
-        tables.open_genes[levels],
-        tables.lanes,
-        tables.lane_choices,
-        offered,
-    )
-    reach[:] = MOST
-    any_may = False
-    for cell in range(len(scratch.bound)):
-        scratch.may[cell] = False
-        if left_column >= 0:
-            left = tables.cell_choices[cell, left_column]
-        if right_column >= 0:
-            right = tables.cell_choices[cell, right_column]
+    offered, reach, rows, levels = scratch.offered, scratch.reach, scratch.rows, len(tables.outer)
+    if is_bounded:
+        offer(
+            scratch.by_gene[levels],
+            tables.open_genes[levels],
+            tables.lanes,
+            tables.lane_choices,
+            offered,
+        )
+        reach[:] = MOST
+    any_may = not is_bounded
+    left = scratch.choices[tables.left] if tables.left >= 0 else 0
+    right = scratch.choices[tables.right] if tables.right >= 0 else 0
+    for cell in range(len(rows)):
+        if tables.left_column >= 0:
+            left = tables.cell_choices[cell, tables.left_column]
+        if tables.right_column >= 0:
+            right = tables.cell_choices[cell, tables.right_column]
         base = scratch.cell_cost[0, cell]
         low = max(base + tables.lane_low[left, right], lower)
         high = min(base + tables.lane_high[left, right], upper)
+        rows[cell, 0] = -1
         if low > high:
             continue
         first = low >> width
         window = (first + (high >> width)) >> 1
-        gain, costs = tables.lane_gain[window, left, right], tables.lane_costs[0, left, right]
-        if reach[window, left, right] == MOST:
-            least = offered[0] + gain[0]
-            for v in range(1, tables.n_lanes):
-                least = min(least, offered[v] + gain[v])
-            reach[window, left, right] = least
-        goal = goal_of(row_targets[first, window] - tables.slopes[window] * base, tables.shift)
-        if scratch.bound[cell] + reach[window, left, right] >= goal:
-            continue
-        # One is enough: then the block is summed, and its rows are looked at again.
-        if not any_may:
-            signs, least = np.int32(0), scratch.bound[cell]
-            for v in range(tables.n_lanes):
-                limit = limits[(base + costs[v]) >> step]
-                signs |= np.int32(least + offered[v] - limit)
-            any_may = bool(signs < 0)
-        scratch.may[cell] = any_may
+        # What sums without their last bits must stay below: with all bits they are below it, too.
+        target = row_targets[first, window] - tables.slopes[window] * base
+        goal = max(min(((target - 1) >> tables.shift) + 1, MOST), 1 - MOST)
+        if is_bounded:
+            gain, costs = tables.lane_gain[window, left, right], tables.lane_costs[0, left, right]
+            if reach[window, left, right] == MOST:
+                least = offered[0] + gain[0]
+                for v in range(1, tables.n_lanes):
+                    least = min(least, offered[v] + gain[v])
+                reach[window, left, right] = least
+            if scratch.bound[cell] + reach[window, left, right] >= goal:
+                continue
+            # One is enough: then the block is summed, and its rows are looked at again.
+            if not any_may:
+                signs, least = np.int32(0), scratch.bound[cell]
+                for v in range(tables.n_lanes):
+                    limit = limits[(base + costs[v]) >> step]
+                    signs |= np.int32(least + offered[v] - limit)
+                any_may = bool(signs < 0)
+                if not any_may:
+                    continue
+        rows[cell, 0], rows[cell, 1], rows[cell, 2] = window, left, right
+        rows[cell, 3] = goal
     return any_may

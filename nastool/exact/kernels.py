@@ -11,7 +11,6 @@ from nastool.exact.bounding import (
     NO_BETTER,
     OPEN,
     Whole,
-    goal_of,
     least_sum,
     look_ahead,
     look_up,
@@ -247,20 +246,13 @@ def sweep(
     here, there, range_ = scratch.here, scratch.there, scratch.windows
     shown, table, exact = scratch.shown, scratch.table, scratch.exact
     sum1, sum2, sum3 = scratch.sum1, scratch.sum2, scratch.sum3
-    cell_cost, given, may = scratch.cell_cost, scratch.given, scratch.may
+    cell_cost, given, rows = scratch.cell_cost, scratch.given, scratch.rows
     for t in range(trees):
         state[0, t] = tables.roots[t]
     guess = 0
     prunes = False
     for window in range(len(targets)):
         prunes |= targets[window] < INFINITE
-
-    left_column = right_column = -1
-    for i in range(len(tables.inner)):
-        if tables.inner[i] == tables.left:
-            left_column = i
-        if tables.inner[i] == tables.right:
-            right_column = i
 
     rest = unit
     for i in range(unit_level - 1, -1, -1):
@@ -365,9 +357,8 @@ def sweep(
                 cost[levels, row],
                 cell_cost[row],
             )
-        left = choices[tables.left] if tables.left >= 0 and left_column < 0 else 0
-        right = choices[tables.right] if tables.right >= 0 and right_column < 0 else 0
-        if prunes and len(scratch.bound):
+        is_bounded = prunes and len(scratch.bound) > 0
+        if is_bounded:
             switch(
                 scratch.told,
                 state[levels],
@@ -376,23 +367,20 @@ def sweep(
                 cells,
                 scratch.bound,
             )
-            if not mark_rows(
-                tables,
-                scratch,
-                left,
-                right,
-                left_column,
-                right_column,
-                lower[0],
-                upper[0],
-                width,
-                row_targets,
-                step,
-                limits,
-            ):
-                counts[NO_BETTER] += below[levels]
-                level -= 1
-                continue
+        if not mark_rows(
+            tables,
+            scratch,
+            is_bounded,
+            lower[0],
+            upper[0],
+            width,
+            row_targets,
+            step,
+            limits,
+        ):
+            counts[NO_BETTER] += below[levels]
+            level -= 1
+            continue
         first_state = tables.first_state[levels]
         for t in range(trees):
             now = state[levels, t] - first_state
@@ -417,20 +405,9 @@ def sweep(
                     # Counted up from 0, it would be of another type the first time.
                     cell = (i1 * e2 + i2) * e3 + i3
                     sum_row(table[cell], sum3, sum2[i3], value)
-                    if not may[cell]:
-                        continue
-                    if left_column >= 0:
-                        left = tables.cell_choices[cell, left_column]
-                    if right_column >= 0:
-                        right = tables.cell_choices[cell, right_column]
-                    base = cell_cost[0, cell]
-                    low = max(base + tables.lane_low[left, right], lower[0])
-                    high = min(base + tables.lane_high[left, right], upper[0])
-                    if low <= high:
-                        first = low >> width
-                        window = (first + (high >> width)) >> 1
-                        goal = goal_of(row_targets[first, window] - slopes[window] * base, shift)
-                        gain = tables.lane_gain[window, left, right]
+                    window, left, right = rows[cell, 0], rows[cell, 1], rows[cell, 2]
+                    if window >= 0:
+                        goal, gain = rows[cell, 3], tables.lane_gain[window, left, right]
                         if _any_below(value, gain, goal):
                             for is_exact in range(2):
                                 found = _improve(

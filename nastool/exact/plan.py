@@ -294,6 +294,8 @@ def _block_tables(
         "cell_costs": cell_costs,
         "left": left,
         "right": right,
+        "left_column": place.get(left, -1),
+        "right_column": place.get(right, -1),
         "lane_costs": lane_costs,
         "lane_gain": lane_gain,
         "lane_low": lane_costs[0, :, :, :n].min(axis=2),

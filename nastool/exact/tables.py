@@ -69,6 +69,8 @@ class Tables(NamedTuple):
     cell_costs: Int  # (costs, cells): terms between inner genes, and of the first gene
     left: int  # gene before the lanes, -1 if none
     right: int  # gene after the lanes, -1 if none
+    left_column: int  # where it is among the inner genes, -1 if it is none of them
+    right_column: int
     lane_costs: Int  # (costs, k_left, k_right, lanes)
     lane_gain: NDArray[
         np.int32
@@ -102,7 +104,9 @@ class Scratch(NamedTuple):
     bound: NDArray[np.int32]  # (cells,) sums of `Tables.rests`
     offered: NDArray[np.int32]  # (lanes,) additive parts
     reach: NDArray[np.int32]  # (windows, k_left, k_right): least of these with slope * axis cost
-    may: NDArray[np.bool_]  # (cells,) whether a row may hold an improvement
+    # (cells, 4): window, choices left and right of the lanes, and what sums must stay below; the
+    # window is -1 where a row holds no improvement
+    rows: Int
     shown: Int  # (trees,) the states that `table` is made for
     table: NDArray[np.int32]  # (cells, lanes): differences
     sum1: NDArray[np.int32]  # (cells of the last two axes, lanes)
@@ -136,7 +140,7 @@ def make_scratch(tables: Tables) -> Scratch:
         bound=np.zeros(tables.rests.shape[1], np.int32),
         offered=np.zeros(lanes, np.int32),
         reach=np.zeros(tables.lane_gain.shape[:3], np.int32),
-        may=np.ones(cells, np.bool_),
+        rows=np.zeros((cells, 4), np.int64),
         shown=np.full(trees, -1),
         table=np.zeros((cells, lanes), np.int32),
         sum1=np.zeros((cells // int(tables.extents[0]), lanes), np.int32),
