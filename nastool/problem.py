@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from nastool.choices import listed
 from nastool.constraint import Constraint, format_quantity, in_base, limits, violations
-from nastool.errors import InfeasibleError, InvalidInputError, NastoolError, nearest
+from nastool.errors import InfeasibleError, InvalidInputError, NastoolError, naming, nearest
 from nastool.evaluations import Evaluations
 from nastool.objective import (
     NO_NUMBER,
@@ -33,6 +33,7 @@ from nastool.space import (
     Genotypes,
     SearchSpace,
     budget,
+    check_cost,
     check_space,
 )
 
@@ -304,9 +305,14 @@ class Problem:
     @cached_property
     def _chains(self) -> dict[str, Cost]:
         """Of metrics with a hard constraint that are known as chain costs, those costs."""
-        names = dict.fromkeys(c.metric for c in self.hard_constraints)
-        chains = {name: self.metric(name).chain() for name in names}
-        return {name: cost for name, cost in chains.items() if cost is not None}
+        chains: dict[str, Cost] = {}
+        for name in dict.fromkeys(c.metric for c in self.hard_constraints):
+            with naming(name):
+                cost = self.metric(name).chain()
+            if cost is not None:
+                check_cost(f"{name}: its chain", name, cost, self.space)
+                chains[name] = cost
+        return chains
 
     @cached_property
     def _budgets(self) -> tuple[CostBudget, ...]:

@@ -10,7 +10,7 @@ from nastool.space.branches import (
     budget,
 )
 from nastool.space.chain import ChainBudget, ChainCost, CostBudget, Count
-from nastool.space.checking import check_space
+from nastool.space.checking import check_cost, check_space
 
 __all__ = [
     "Architecture",
@@ -28,5 +28,6 @@ __all__ = [
     "Misfit",
     "SearchSpace",
     "budget",
+    "check_cost",
     "check_space",
 ]

@@ -51,7 +51,7 @@ def check_space(space: object) -> SearchSpace:
             raise InvalidInputError(f"{what}: branches must be of Branch, got {branch!r:.80}")
     _ = space.branching
     for metric, cost in _named(f"{what}: costs", costs).items():
-        _check_cost(f"{what}: costs[{metric!r}]", metric, cost, space)
+        check_cost(f"{what}: costs[{metric!r}]", metric, cost, space)
     _check_methods(what, space)
     return space
 
@@ -85,8 +85,18 @@ def _named(what: str, given: object) -> Mapping[str, Any]:
     return given
 
 
-def _check_cost(what: str, metric: str, cost: object, space: SearchSpace) -> None:
-    """A cost over other genes would count, bound and draw architectures of another space."""
+def check_cost(what: str, metric: str, cost: object, space: SearchSpace) -> None:
+    """Check a cost, where it enters: over other genes it would bound and draw another space.
+
+    Args:
+        what: It, in messages.
+        metric: Its name must be this.
+        cost: Anything.
+        space: What it must be a cost of.
+
+    Raises:
+        InvalidInputError: It is no cost, or of another name or other genes.
+    """
     if not isinstance(cost, (ChainCost, ConditionalCost)):
         raise InvalidInputError(
             f"{what} must be a ChainCost or a ConditionalCost, got {type(cost).__name__}"

@@ -352,3 +352,25 @@ def test_metrics_are_in_base_units(unit, said):
     with pytest.raises(InvalidInputError, match=f"^metric latency: .*{said}$"):
         Problem(Widths(), (slow,))
     Problem(Widths(), (Fake("latency", unit="s"), Fake("cost", unit="euro")))
+
+
+@pytest.mark.parametrize(
+    ("chain", "said"),
+    [
+        (ChainCost("other", np.zeros(5), (np.zeros((5, 5)),) * 3), "must be named 'score'"),
+        (
+            ChainCost("score", np.zeros(5), (np.zeros((5, 5)),) * 2),
+            "must have terms for 5, 5, 5, 5",
+        ),
+        ("score", "must be a ChainCost or a ConditionalCost, got str"),
+    ],
+)
+def test_a_metric_that_says_it_is_another_cost_is_refused_in_one_line(chain, said):
+    class Chained(Formula):
+        def chain(self):
+            return chain
+
+    metric = Chained("score", lambda genotypes: genotypes.sum(axis=1) * 1.0)
+    Problem(Widths(), (metric,))
+    with pytest.raises(InvalidInputError, match=f"score: its chain {said}"):
+        Problem(Widths(), (metric,), (Constraint("score", "<=", 3),))
