@@ -228,10 +228,13 @@ class PredictedObjective(Objective):
         """The mean along the genes, and costs along them that it uses."""
         predictor, costs = self.predictor, [self.space.costs[name] for name in self.card.costs]
         # A cost of a space with branches has a chain for each.
-        if self.space.branches or not isinstance(predictor, Additive) or not predictor.is_chain:
+        if self.space.branches:
             return None
-        chains = [cost for cost in costs if isinstance(cost, ChainCost)]
-        return predictor.chain(self._values, self.name, self.unit, chains)
+        if isinstance(predictor, Additive) and predictor.is_chain:
+            chains = [cost for cost in costs if isinstance(cost, ChainCost)]
+            return predictor.chain(self._values, self.name, self.unit, chains)
+        separable = None if costs else self.separable()
+        return None if separable is None else separable.chain(self.name, self.unit)
 
     def _check_fit(self) -> None:
         card, space = self.card, self.space

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.arrays import Floats
+from nastool.space import ChainCost
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +37,22 @@ class Separable:
     def value(self, sums: Floats) -> Floats:
         """What sums of terms stand for."""
         return np.exp(sums) if self.is_log else sums
+
+    def chain(self, name: str, unit: str = "") -> ChainCost | None:
+        """The function as a chain cost with just its values; None where it is an exponential.
+
+        Args:
+            name: Metric name.
+            unit: Base unit.
+        """
+        if self.is_log:
+            return None
+        first, *rest = self.terms
+        steps = [
+            np.broadcast_to(there, (len(here), len(there)))
+            for here, there in zip(self.terms, rest, strict=False)
+        ]
+        return ChainCost(name, self.offset + first, tuple(steps), unit)
 
     def limit(self, bound: float) -> float:
         """The sum that a value stands for; minus infinity where no sum is so small."""

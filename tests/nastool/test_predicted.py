@@ -1,5 +1,6 @@
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,6 +15,7 @@ from nastool.errors import InfeasibleError, InvalidInputError
 from nastool.objective import Direction
 from nastool.predicted import PredictedObjective
 from nastool.predictors import Card, Scores, load_predictor, save_predictor
+from nastool.predictors.additive import AdditiveScores
 from nastool.predictors.boosted_trees import BoostedTrees
 from nastool.predictors.linear import linear, pairwise_additive
 from nastool.problem import Problem
@@ -118,10 +120,13 @@ def test_values_are_the_predictors(which, request):
     assert np.ptp(expected) > 1
 
 
-@pytest.mark.parametrize("costs", [(), ("params",)])
-def test_bounds_on_what_adds_up_are_counted_and_drawn_within(tmp_path, costs):
+@pytest.mark.parametrize(
+    ("predictor", "costs"),
+    [(linear, ()), (linear, ("params",)), (partial(AdditiveScores, is_log=False), ())],
+)
+def test_bounds_on_what_adds_up_are_counted_and_drawn_within(tmp_path, predictor, costs):
     space = Widths()
-    objective = PredictedObjective(space, fitted(tmp_path / "chain", space, costs, linear()))
+    objective = PredictedObjective(space, fitted(tmp_path / "chain", space, costs, predictor()))
     everything = np.indices(space.cardinalities).reshape(4, -1).T
     predicted = objective.predictor.predict(objective.features(everything)).mean
     values = objective.evaluate(everything)
