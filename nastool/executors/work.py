@@ -74,7 +74,7 @@ class Work:
     Args:
         executor: Where.
         objective: What is evaluated.
-        shared_by: How many such works share the workers.
+        crew: Works that share the workers, which this one joins; alone by default.
         moment: Seconds that what a worker is handed should take.
 
     Raises:
@@ -86,7 +86,7 @@ class Work:
         self,
         executor: Executor,
         objective: Objective,
-        shared_by: int = 1,
+        crew: list[Work] | None = None,
         moment: float = MOMENT,
     ) -> None:
         if not isinstance(executor, Executor):
@@ -96,7 +96,8 @@ class Work:
             )
         self._executor = executor
         self._moment = moment
-        self._shared_by = shared_by
+        self._crew = [] if crew is None else crew
+        self._crew.append(self)
         self._name = objective.name
         self._errand = Errand(objective)
         if executor.is_elsewhere:
@@ -113,8 +114,18 @@ class Work:
 
     def __len__(self) -> int:
         """How many shapes have been added and not come back."""
-        under_way = sum(len(part.rows) for part in self._running.values())
-        return len(self._waiting) + len(self._suspects) + under_way
+        return self.waiting + sum(len(part.rows) for part in self._running.values())
+
+    @property
+    def waiting(self) -> int:
+        """How many shapes no worker has."""
+        return len(self._waiting) + len(self._suspects)
+
+    @property
+    def suspects(self) -> int:
+        """How many shapes are to be tried by themselves, or are being tried."""
+        tried = sum(part.deaths > 0 for part in self._running.values())
+        return len(self._suspects) + tried
 
     @property
     def running(self) -> list[Future[Answer]]:
@@ -158,25 +169,30 @@ class Work:
         self._suspects.clear()
 
     def hand_out(self) -> None:
-        """Give every idle worker a part."""
-        workers = max(self._executor.workers // self._shared_by, 1)
-        # One after the other, where it would not be known who was it.
-        alone = not self._executor.dies_alone
-        while len(self._running) < workers and (self._waiting or self._suspects):
-            if self._suspects and alone:
-                if self._running:
+        """Give every idle worker a part, of whichever work of the crew has the fewest under way."""
+        executor, crew = self._executor, self._crew
+        while waiting := [work for work in crew if work.waiting]:
+            busy = sum(len(work.running) for work in crew)
+            if busy >= executor.workers:
+                return
+            work = min(waiting, key=lambda work: (len(work.running), -work.waiting))
+            if not executor.dies_alone and any(work.suspects for work in crew):
+                # One after the other, where it would not be known who was it.
+                if busy:
                     return
-                workers = 1
-            part = self._suspects.popleft() if self._suspects else self._next(workers)
-            future = self._executor.submit(
-                serve, self._errand, part.genotypes, self._executor.timeout
-            )
-            self._running[future] = part
-            if not self._executor.is_elsewhere:
+                work = max(waiting, key=lambda work: work.suspects)
+            work.begin()
+            if not executor.is_elsewhere:
                 return
 
-    def _next(self, workers: int) -> _Part:
-        taken = [self._waiting.popleft() for _ in range(self._size(workers))]
+    def begin(self) -> None:
+        """Give one worker a part of what waits."""
+        part = self._suspects.popleft() if self._suspects else self._next()
+        future = self._executor.submit(serve, self._errand, part.genotypes, self._executor.timeout)
+        self._running[future] = part
+
+    def _next(self) -> _Part:
+        taken = [self._waiting.popleft() for _ in range(self._size(self._executor.workers))]
         return _Part(np.array([row for row, _ in taken]), np.stack([shape for _, shape in taken]))
 
     def _size(self, workers: int) -> int:

@@ -18,7 +18,7 @@ from nastool.study.course import Course
 from nastool.study.known import Known
 
 if TYPE_CHECKING:
-    from nastool.store import StoredStudy, StudySummary
+    from nastool.store import Store, StoredStudy, StudySummary
 
 ASYNCHRONOUS = "asynchronous"
 """What the description of a study says that was not told by batches: how else."""
@@ -72,6 +72,16 @@ def describe(
 def check_problem(summary: StudySummary, problem: Problem) -> None:
     """Raise InvalidInputError unless a stored study was made for that problem."""
     compare_identities(summary.name, summary.identity, problem_identity(problem))
+
+
+def check_shareable(store: Store | None, name: str, retry_failed: bool) -> None:
+    """Raise InvalidInputError unless other processes can find a study, and share what it does."""
+    if store is None or not store.is_shared:
+        raise InvalidInputError("a study is joined in a store that other processes see")
+    if not name:
+        raise InvalidInputError("a study is joined by its name, got none")
+    if retry_failed:
+        raise InvalidInputError("what has failed is tried again by one process that shares not")
 
 
 def problem_identity(problem: Problem) -> dict[str, Any]:

@@ -58,8 +58,8 @@ class Finished:
 class Stream(BatchEvaluator):
     """Evaluates genotypes that are added while others are under way.
 
-    Cheap metrics are computed at once. Each slow one has its share of the workers, so that all of
-    them are busy; what is measured is kept at once.
+    Cheap metrics are computed at once. Slow ones share the workers, so that all of them are busy;
+    what is measured is kept at once.
 
     Args:
         archive: What is evaluated already, with its problem.
@@ -76,10 +76,11 @@ class Stream(BatchEvaluator):
         self._complete: list[int] = []
         self._next = 0
         reported = self._problem.reported
-        slow = [column for column, metric in enumerate(reported) if not metric.is_cheap]
+        crew: list[Work] = []
         self._works = {
-            column: Work(executor, reported[column], shared_by=len(slow), moment=moment)
-            for column in slow
+            column: Work(executor, metric, crew, moment)
+            for column, metric in enumerate(reported)
+            if not metric.is_cheap
         }
 
     def __len__(self) -> int:

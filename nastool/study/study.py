@@ -33,6 +33,7 @@ from nastool.study.reopening import (
     check_course,
     check_named,
     check_problem,
+    check_shareable,
     compare_identities,
     describe,
     fill,
@@ -116,6 +117,7 @@ class Study:
         self._archive = self._course.archive
         self._batch_size: int | None = None
         self._flow: Flow | None = None
+        self._is_running = False
         self._seconds = 0.0
         self._stop_reason: StopReason = ""
         self._keeper: Keeper | None = None
@@ -287,8 +289,8 @@ class Study:
 
         Raises:
             InvalidInputError: A budget or batch size below 1, another batch size than before, a
-                strategy that returns something else than it must, or a study to be joined that
-                others cannot find.
+                strategy that returns something else than it must, a study to be joined that
+                others cannot find, or one that is running already, in another thread.
             NastoolError: Every architecture so far failed, or the strategy raised.
             StoreError: The store cannot be written.
         """
@@ -298,7 +300,25 @@ class Study:
         if pending is not None:
             check_size("pending", pending)
         if join:
-            self._check_shareable(retry_failed)
+            check_shareable(self._opened, self.name, retry_failed)
+        if self._is_running:
+            raise InvalidInputError("a study runs once at a time, and this one is running")
+        self._is_running = True
+        try:
+            return self._run(budget, batch_size, progress, retry_failed, until, pending, join)
+        finally:
+            self._is_running = False
+
+    def _run(
+        self,
+        budget: int,
+        batch_size: int | None,
+        progress: Progress | None,
+        retry_failed: bool,
+        until: Until | None,
+        pending: int | None,
+        join: bool,
+    ) -> Result:
         if join or pending is not None:
             self.note(ASYNCHRONOUS, "several processes" if join else f"{pending} under way")
         batch_size = self._begin(batch_size, join)
@@ -347,15 +367,6 @@ class Study:
         self._stop_reason = stop_reason
         _LOG.info("%d evaluations in %.1f s: %s", len(self._archive), self._seconds, stop_reason)
         return self.result()
-
-    def _check_shareable(self, retry_failed: bool) -> None:
-        """Raise InvalidInputError unless other processes can find the study."""
-        if self._opened is None or not self._opened.is_shared:
-            raise InvalidInputError("a study is joined in a store that other processes see")
-        if not self.name:
-            raise InvalidInputError("a study is joined by its name, got none")
-        if retry_failed:
-            raise InvalidInputError("what has failed is tried again by one process that shares not")
 
     def note(self, key: str, text: str) -> None:
         """Have the study say from now on how it went: by `ASYNCHRONOUS` or `HALVED`."""

@@ -976,3 +976,13 @@ def test_a_batch_size_may_be_a_number_of_numpy(tmp_path):
     url = f"sqlite:///{tmp_path}/studies.db"
     assert len(Study(Problem(Grid(), (Distance(),)), sized, url, "sized").run(7)) == 7
     assert len(Study(Problem(Grid(), (Distance(),)), sized, url, "sized").run(9)) == 9
+
+
+@pytest.mark.parametrize("settings", [{}, {"pending": 2}])
+def test_a_study_runs_once_at_a_time(settings):
+    study = Study(Problem(Grid(), (Distance(),)), "random", seed=1)
+    message = "a study runs once at a time, and this one is running"
+    with pytest.raises(InvalidInputError, match=message):
+        study.run(300, until=lambda study: bool(study.run(50)), **settings)
+    assert len(study) < 300
+    assert len(study.run(300, **settings)) == 300
