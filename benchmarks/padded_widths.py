@@ -1,6 +1,6 @@
-"""Nets as trained and padded on one core of this processor: PyTorch, ONNX Runtime, 8 bits.
+"""Nets as trained and padded on one core of this processor, in four runtimes and precisions.
 
-Random weights; the files are those of `nastool export`; forms take turns in random order. Told are
+PyTorch, PyTorch in bfloat16, ONNX Runtime, and that with 8 bits. Random weights; the files are those of `nastool export`; forms take turns in random order. Told are
 milliseconds of processor time, which other processes lengthen less than time on the wall: the
 median of all passes, and what ``pad=auto`` would choose by it.
 
@@ -11,6 +11,7 @@ median of all passes, and what ``pad=auto`` would choose by it.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import time
 from collections.abc import Callable
@@ -101,7 +102,9 @@ def prepared(net: Deployment, folder: Path) -> dict[tuple[str, str], Callable[[]
         file, small = folder / "model.onnx", folder / "int8.onnx"
         export_onnx(own, file)
         quantise(file, small)
-        runs["PyTorch", padding] = lambda module=module: module(**net.inputs)  # type: ignore[misc]  # bound now
+        half = copy.deepcopy(module).to(torch.bfloat16)
+        for name, made in (("PyTorch", module), ("bfloat16", half)):
+            runs[name, padding] = lambda made=made: made(**net.inputs)  # type: ignore[misc]  # bound now
         runs["ONNX", padding] = session(file, net)
         runs["8 bits", padding] = session(small, net)
     return runs

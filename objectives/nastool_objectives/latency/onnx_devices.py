@@ -21,6 +21,7 @@ from nastool_objectives.latency.padding import (
     padded,
     padding_facts,
 )
+from nastool_objectives.latency.precision import FLOAT32, PRECISION_HINTS, checked_dtype
 from nastool_objectives.latency.torch_devices import checked_threads, timed
 
 _PROBED = 3
@@ -117,14 +118,19 @@ class OpenVino(Device):
     Args:
         argument: OpenVINO's name of what to run on; ``CPU`` by default.
         threads: Threads.
+        dtype: Precision of products: ``float32``, ``float16`` or ``bfloat16``.
 
     Raises:
-        InvalidInputError: OpenVINO knows no such device, or fewer than one thread.
+        InvalidInputError: OpenVINO knows no such device, fewer than one thread, or an unknown
+            precision.
         MissingDependencyError: openvino is not installed.
     """
 
-    def __init__(self, argument: str | None = None, *, threads: int = 1) -> None:
+    def __init__(
+        self, argument: str | None = None, *, threads: int = 1, dtype: str = FLOAT32
+    ) -> None:
         self.threads = checked_threads(threads)
+        self.dtype = checked_dtype("openvino", dtype)
         try:
             import openvino
         except ImportError as error:
@@ -148,18 +154,17 @@ class OpenVino(Device):
             "target": str(self._core.get_property(self.target, "FULL_DEVICE_NAME")),
             "runtime": f"OpenVINO {self._module.__version__}",
             "threads": self.threads,
-            # OpenVINO computes in bfloat16 by itself where the processor can; here it may not.
-            "dtype": "float32",
+            "dtype": self.dtype,
         }
 
     def measure(self, deployment: Deployment, warmup: int, repeats: int) -> Timing:
-        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+        # By itself OpenVINO computes in fewer bits wherever its target can.
+        settings: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": PRECISION_HINTS[self.dtype],
+        }
         if self.target == "CPU":
-            settings |= {
-                "INFERENCE_NUM_THREADS": self.threads,
-                "NUM_STREAMS": 1,
-                "INFERENCE_PRECISION_HINT": "f32",
-            }
+            settings |= {"INFERENCE_NUM_THREADS": self.threads, "NUM_STREAMS": 1}
         refused = one_line("OpenVINO cannot run it", of=RuntimeError)
         with _file(deployment) as path, system.pinned(self.threads), refused:
             compiled = self._core.compile_model(str(path), self.target, settings)

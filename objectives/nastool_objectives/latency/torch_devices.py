@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -23,6 +24,7 @@ from nastool_objectives.latency.padding import (
     padded,
     padding_facts,
 )
+from nastool_objectives.latency.precision import FLOAT32, checked_dtype
 
 _ARCHITECTURES = 1 << 20
 """That one process may compile: more than any campaign measures."""
@@ -59,11 +61,13 @@ class Cpu(Device):
         argument: None; there is nothing to choose.
         threads: Threads, each on a core of its own.
         compile: Whether to compile each architecture first (`torch.compile`), which takes long.
+        dtype: Precision: ``float32``, ``float16`` or ``bfloat16``.
         pad: Multiple that layers are padded to: ``8``, ``64``, ``none``, or ``auto`` for the
             fastest.
 
     Raises:
-        InvalidInputError: An argument, fewer than one thread, or an unknown padding.
+        InvalidInputError: An argument, fewer than one thread, an unknown precision, or an unknown
+            padding.
     """
 
     times_following = True
@@ -74,12 +78,14 @@ class Cpu(Device):
         *,
         threads: int = 1,
         compile: bool = False,  # noqa: A002 - what it is called in torch
+        dtype: str = FLOAT32,
         pad: str = NONE,
     ) -> None:
         if argument is not None:
             raise InvalidInputError(f"device cpu takes no argument, got {argument!r}")
         self.threads = checked_threads(threads)
         self.compile = compile
+        self.dtype = checked_dtype("cpu", dtype)
         self.pad = checked_padding("cpu", pad)
         self._torch = require_torch()
         self._energy = system.EnergyCounter()
@@ -93,6 +99,7 @@ class Cpu(Device):
             "runtime": f"PyTorch {self._torch.__version__}",
             "threads": self.threads,
             "compiled": self.compile,
+            **({} if self.dtype == FLOAT32 else {"dtype": self.dtype}),
             **padding_facts(self.pad),
         }
 
@@ -101,6 +108,7 @@ class Cpu(Device):
 
         with one_core_a_thread(self._torch, self.threads), self._torch.inference_mode():
             padding, form = padded(deployment, self.pad, self._probe)
+            form = self._cast(form)
             run = self._run(form)
             for _ in range(max(warmup, int(self.compile))):
                 run()
@@ -110,6 +118,12 @@ class Cpu(Device):
         memory = peak_memory(form.module, dict(form.inputs))
         return Timing(np.array(seconds), memory, energy, padding=named(padding))
 
+    def _cast(self, form: Deployment) -> Deployment:
+        """What it runs in the precision of the device; itself where that is its own."""
+        if self.dtype == FLOAT32:
+            return form
+        return _moved(self._torch, form, "cpu", self.dtype)
+
     def _run(self, form: Deployment) -> Callable[[], object]:
         module = form.module
         if self.compile:
@@ -117,7 +131,7 @@ class Cpu(Device):
         return lambda: module(**form.inputs)
 
     def _probe(self, form: Deployment) -> float:
-        run = self._run(form)
+        run = self._run(self._cast(form))
         run()
         return min(timed(run, _PROBED))
 
@@ -146,7 +160,7 @@ class Cuda(Device):
         *,
         graphs: bool = False,
         compile: bool = False,  # noqa: A002 - what it is called in torch
-        dtype: str = "float32",
+        dtype: str = FLOAT32,
         pad: str = "8",
         energy: bool = True,
     ) -> None:
@@ -157,14 +171,10 @@ class Cuda(Device):
             raise InvalidInputError(
                 f"device cuda[{index}]: expected the number of one of {count} GPUs of this machine"
             )
-        if dtype not in ("float32", "float16", "bfloat16"):
-            raise InvalidInputError(
-                f"device cuda: dtype must be float32, float16 or bfloat16, got {dtype!r}"
-            )
         self.device = self._torch.device("cuda", int(index))
         self.graphs = graphs
         self.compile = compile
-        self.dtype = dtype
+        self.dtype = checked_dtype("cuda", dtype)
         self.pad = checked_padding("cuda", pad)
         self.energy = energy
         if compile:
@@ -211,8 +221,8 @@ class Cuda(Device):
     def _run(self, form: Deployment) -> Callable[[], object]:
         """A pass on the GPU, of weights and inputs that lie there."""
         torch = self._torch
-        module = _moved(torch, form.module, self.device, getattr(torch, self.dtype))
-        inputs = {name: t.to(self.device) for name, t in form.inputs.items()}
+        form = _moved(torch, form, self.device, self.dtype)
+        module, inputs = form.module, form.inputs
         if self.compile:
             module = torch.compile(module, dynamic=False)
 
@@ -255,14 +265,20 @@ class Cuda(Device):
         return min(self._passes(run, 1) for _ in range(_PROBED))
 
 
-def _moved(torch: Any, module: Any, device: Any, dtype: Any) -> Any:
-    """A copy of a module with its weights elsewhere; the module stays as it was."""
+def _moved(torch: Any, form: Deployment, device: Any, dtype: str) -> Deployment:
+    """A copy with weights and inputs elsewhere; what is copied stays as it was."""
+    kind = getattr(torch, dtype)
     memo: dict[int, Any] = {}
-    if isinstance(module, torch.nn.Module):
+    if isinstance(form.module, torch.nn.Module):
         # Known to the copier, they are not copied here first.
-        for weights in module.parameters():
-            memo[id(weights)] = torch.nn.Parameter(weights.to(device, dtype), requires_grad=False)
-    return copy.deepcopy(module, memo).to(device, dtype)
+        for weights in form.module.parameters():
+            memo[id(weights)] = torch.nn.Parameter(weights.to(device, kind), requires_grad=False)
+    module = copy.deepcopy(form.module, memo).to(device, kind)
+    inputs = {
+        name: given.to(device, kind if given.is_floating_point() else given.dtype)
+        for name, given in form.inputs.items()
+    }
+    return replace(form, module=module, inputs=inputs)
 
 
 def _compile_many(torch: Any) -> None:

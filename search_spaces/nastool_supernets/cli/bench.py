@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +15,7 @@ from nastool.errors import InvalidInputError
 from nastool.files.documents import json_document
 from nastool.files.tables import csv_text
 from nastool.runtime.leftovers import temporary_folder
+from nastool_objectives.latency.precision import DTYPES, FLOAT32
 from nastool_supernets.cli.qualities import MeasuredOn, measured_on_options, tokenizer_beside
 from nastool_supernets.cli.supernets import torch_needed
 
@@ -22,13 +24,16 @@ if TYPE_CHECKING:
     from nastool_supernets.deployment.bench import Candidate, Row
     from nastool_supernets.deployment.checks import Quality
 
+_OF_A_FORM = ("runtime", "compiled", "dtype")
+"""Facts of a device that differ from form to form."""
+
 
 @help_page(
     "nastool bench exported",
     "nastool bench exported other --threads 1 --batch-size 8 --sequence-length 64",
     "nastool bench exported --examples dev.tsv --plot forms.html",
     groups={
-        "What runs": "--batch-size --sequence-length --threads --baseline --compile --pad",
+        "What runs": "--batch-size --sequence-length --threads --baseline --compile --dtype --pad",
         "Quality": "--text --corpus --examples --limit --max-length --tokenizer",
         "Timing": "--rounds --repeats --warmup --memory --seed",
     },
@@ -50,6 +55,15 @@ if TYPE_CHECKING:
     help="What to set beside them, with random weights; repeatable. Default: both.",
 )
 @click.option("--compile", "compiled", is_flag=True, help="Measure torch.compile, too.")
+@click.option(
+    "--dtype",
+    "dtypes",
+    type=click.Choice(DTYPES),
+    multiple=True,
+    default=(FLOAT32,),
+    show_default=True,
+    help="Precision that PyTorch and OpenVINO compute in; repeatable. ONNX files are as they are.",
+)
 @click.option(
     "--pad",
     type=click.Choice(["none", "8", "64", "auto"]),
@@ -85,6 +99,7 @@ def bench(
     sequence_length: int,
     baselines: tuple[str, ...],
     compiled: bool,
+    dtypes: tuple[str, ...],
     pad: str,
     rounds: int,
     repeats: int,
@@ -125,7 +140,8 @@ def bench(
     plan = Plan(rounds, repeats, warmup, memory, seed)
     workload = Workload(batch_size, sequence_length)
     with temporary_folder() as temporary:
-        found = _found(folders, chosen, temporary, workload, threads, compiled=compiled, pad=pad)
+        ways = {"threads": threads, "compiled": compiled, "dtypes": tuple(dict.fromkeys(dtypes))}
+        found = _found(folders, chosen, temporary, workload, ways, pad)
         qualities = _qualities(folders, measured_on, tokenizer)
         try:
             with ProgressBar("measuring") as bar:
@@ -138,7 +154,7 @@ def bench(
         **workload.as_dict(),
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
-    facts = {key: value for key, value in facts.items() if key not in ("runtime", "compiled")}
+    facts = {key: value for key, value in facts.items() if key not in _OF_A_FORM}
     if qualities:
         facts["scored on"] = next(iter(qualities.values())).on
     _write(rows, facts, output_format or "table")
@@ -152,12 +168,10 @@ def _found(
     baselines: list[str],
     temporary: Path,
     workload: Workload,
-    threads: int,
-    *,
-    compiled: bool,
+    ways: Mapping[str, Any],
     pad: str,
 ) -> list[Candidate]:
-    """All forms of the models and of the baselines with their heads."""
+    """All forms of the models and of the baselines with their heads, in all ways to run them."""
     from nastool_supernets.deployment.bench import candidates, write_baseline
     from nastool_supernets.deployment.models import task_of
 
@@ -167,9 +181,7 @@ def _found(
     found: list[Candidate] = []
     heads: dict[str, tuple[Path, set[str]]] = {}
     for folder, name in zip(folders, names, strict=True):
-        own = candidates(
-            folder, name, workload, threads=threads, compiled=compiled, pad=pad, skip=_to_stderr
-        )
+        own = candidates(folder, name, workload, **ways, pad=pad, skip=_to_stderr)
         found += own
         _, forms = heads.setdefault(task_of(folder), (folder, set()))
         forms |= {one.form for one in own}
@@ -180,7 +192,7 @@ def _found(
             folder = temporary / f"{baseline}-{task}"
             folder.mkdir()
             write_baseline(baseline, like, sorted(forms), folder)
-            found += candidates(folder, name, workload, threads=threads, compiled=compiled)
+            found += candidates(folder, name, workload, **ways)
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from nastool.errors import InvalidInputError, MissingDependencyError, NastoolErr
 from nastool.files.reading import read_json_object
 from nastool.plugins import load_device
 from nastool_objectives.latency.padding import NONE
+from nastool_objectives.latency.precision import FLOAT32
 from nastool_supernets.deployment import forms
 from nastool_supernets.deployment.checks import Quality
 from nastool_supernets.deployment.models import BASELINES, load_model, task_of
-from nastool_supernets.deployment.runtimes import FILES, RUNS, Run
+from nastool_supernets.deployment.runtimes import FILES, RUNS, Run, openvino_run
 from nastool_supernets.deployment.sizes import bytes_of, forms_in, peak_memory
 
 Progress = Callable[[int, int, str], None]
@@ -37,6 +39,9 @@ _DEVICES = {
     "openvino": "openvino",
 }
 """What runs each form."""
+
+_OF_ANY_PRECISION = ("torch", "openvino")
+"""Forms whose runtime is told which precision to compute in."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,7 @@ class Candidate:
         device: What runs it.
         deployment: What it runs.
         padding: What the device pads it to; ``none`` for files, which are as they are.
+        dtype: What the device computes in, where the form does not say it.
     """
 
     model: str
@@ -87,6 +93,7 @@ class Candidate:
     device: Device
     deployment: Deployment
     padding: str = NONE
+    dtype: str = FLOAT32
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,7 @@ class Row:
         throughput: Texts a second.
         memory: Most resident memory that running adds to a process, in bytes; None where not known.
         padding: What layers were padded to; the additional weights are no parameters, but memory.
+        dtype: What it computed in.
         quality: What it scored, by metric; empty where that was not measured.
     """
 
@@ -117,6 +125,7 @@ class Row:
     throughput: float
     memory: int | None
     padding: str = NONE
+    dtype: str = FLOAT32
     quality: Mapping[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -129,9 +138,10 @@ class Row:
 
     @property
     def shown_form(self) -> str:
-        """The form for people, with its padding."""
+        """The form for people, with its precision and its padding."""
+        dtype = "" if self.dtype in (FLOAT32, self.form) else f", {self.dtype}"
         padded = "" if self.padding == NONE else f", padded to {self.padding}"
-        return f"{self.form}{padded}"
+        return f"{self.form}{dtype}{padded}"
 
 
 def candidates(
@@ -141,6 +151,7 @@ def candidates(
     *,
     threads: int = 1,
     compiled: bool = False,
+    dtypes: Sequence[str] = (FLOAT32,),
     pad: str = NONE,
     skip: Callable[[str], None] = lambda _: None,
 ) -> list[Candidate]:
@@ -152,11 +163,13 @@ def candidates(
         workload: What a pass is given.
         threads: Threads of a pass.
         compiled: Whether to measure PyTorch compiled, too.
+        dtypes: Precisions to measure PyTorch and OpenVINO in; other files are as they are.
         pad: What PyTorch pads layers to; ``auto`` for what is fastest here.
         skip: Called with the reason where a form lacks its runtime here.
 
     Raises:
-        InvalidInputError: There is no model, or its texts are shorter than the workload's.
+        InvalidInputError: There is no model, its texts are shorter than the workload's, or a
+            precision that is none.
     """
     model = load_model(folder)
     held = forms_in(folder)
@@ -173,10 +186,14 @@ def candidates(
         deployment = forms.as_deployment(
             model, workload, folder / FILES[form] if form in FILES else None
         )
-        for shown in (form, COMPILED) if form == "torch" and compiled else (form,):
+        shown_as = (form, COMPILED) if form == "torch" and compiled else (form,)
+        precisions = dtypes if form in _OF_ANY_PRECISION else (FLOAT32,)
+        for shown, dtype in product(shown_as, precisions):
             settings: dict[str, Any] = {"threads": threads}
             if shown == COMPILED:
                 settings["compile"] = True
+            if dtype != FLOAT32:
+                settings["dtype"] = dtype
             padding = NONE
             if form == "torch" and pad != NONE:
                 padding = forms.chosen_padding(model, pad, _DEVICES[shown], settings, workload)
@@ -186,7 +203,7 @@ def candidates(
             except MissingDependencyError as error:
                 skip(f"{name}, {shown} is left out: {error}")
                 continue
-            found.append(Candidate(name, shown, folder, device, deployment, padding))
+            found.append(Candidate(name, shown, folder, device, deployment, padding, dtype))
     return found
 
 
@@ -236,7 +253,7 @@ def measure(
             step += 1
             # A compiled model brings its compiler along: that is not the memory of a deployment.
             if one.form != COMPILED:
-                memory = peak_memory(one.folder, form, workload, threads, one.padding)
+                memory = peak_memory(one.folder, form, workload, threads, one.padding, one.dtype)
         quality: Mapping[str, float] = {}
         if qualities and one.folder in qualities:
             progress(step, total, f"scoring {one.model}, {one.form}")
@@ -257,6 +274,7 @@ def measure(
                 throughput=workload.batch_size / median,
                 memory=memory,
                 padding=one.padding,
+                dtype=form if form == "int8" else one.dtype,
                 quality=quality,
             )
         )
@@ -265,9 +283,11 @@ def measure(
 
 def _run_of(one: Candidate, form: str) -> Run:
     """What runs a form on inputs of any size; padding and compiling change no output."""
-    if form in FILES:
-        return RUNS[form](one.folder / FILES[form])
-    return forms.torch_run(load_model(one.folder))
+    if form == "torch":
+        return forms.torch_run(load_model(one.folder).to(getattr(torch, one.dtype)))
+    if form == "openvino":
+        return openvino_run(one.folder / FILES[form], dtype=one.dtype)
+    return RUNS[form](one.folder / FILES[form])
 
 
 def write_baseline(name: str, like: Path, wanted: Sequence[str], folder: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.errors import MissingDependencyError, one_line
+from nastool_objectives.latency.precision import FLOAT32, PRECISION_HINTS
 
 Arrays = Mapping[str, NDArray[Any]]
 Run = Callable[[Arrays], dict[str, NDArray[Any]]]
@@ -46,13 +47,19 @@ def onnx_run(path: Path, threads: int = 1) -> Run:
     return run
 
 
-def openvino_run(path: Path, threads: int = 1) -> Run:
-    """Run a file of OpenVINO, or an ONNX file, in OpenVINO on the processor, in float32.
+def openvino_run(path: Path, threads: int = 1, dtype: str = FLOAT32) -> Run:
+    """Run a file of OpenVINO, or an ONNX file, in OpenVINO on the processor.
+
+    Args:
+        path: The file.
+        threads: Threads of a pass.
+        dtype: Precision of products, a key of `PRECISION_HINTS`.
 
     Raises:
         NastoolError: OpenVINO cannot load it.
     """
-    settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+    hint = PRECISION_HINTS[dtype]
+    settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": hint}
     with one_line("OpenVINO cannot load it"):
         compiled = library("openvino").Core().compile_model(str(path), "CPU", settings)
     names = [port.any_name for port in compiled.inputs]

@@ -14,6 +14,7 @@ from nastool.errors import NastoolError
 from nastool.files.reading import read_json_object
 from nastool.runtime.leftovers import started
 from nastool_objectives.latency.padding import MULTIPLES, NONE
+from nastool_objectives.latency.precision import FLOAT32
 
 _FILES = {
     "torch": ("model.safetensors",),
@@ -50,7 +51,12 @@ def forms_in(folder: Path) -> list[str]:
 
 
 def peak_memory(
-    folder: Path, form: str, workload: Workload, threads: int = 1, padding: str = NONE
+    folder: Path,
+    form: str,
+    workload: Workload,
+    threads: int = 1,
+    padding: str = NONE,
+    dtype: str = FLOAT32,
 ) -> int | None:
     """Most resident memory that a model adds to a process while it runs, in bytes.
 
@@ -64,6 +70,7 @@ def peak_memory(
         workload: What a pass is given.
         threads: Threads of a pass.
         padding: What layers are padded to in PyTorch; files are as they are.
+        dtype: Precision that PyTorch or OpenVINO computes in.
 
     Returns:
         None where the system does not say (other than Linux), or does not let a process reset it.
@@ -74,7 +81,7 @@ def peak_memory(
     if not _STATUS.is_file():
         return None
     sizes = (workload.batch_size, workload.sequence_length, threads)
-    words = [sys.executable, "-m", __name__, str(folder), form, padding, *map(str, sizes)]
+    words = [sys.executable, "-m", __name__, str(folder), form, padding, dtype, *map(str, sizes)]
     with started(words, {**os.environ, "OMP_NUM_THREADS": str(threads)}) as process:
         output, errors = process.collect(_PATIENCE, _MOST, _MOST)
     if process.exit_code != 0:
@@ -85,7 +92,7 @@ def peak_memory(
 
 
 def _measure(
-    folder: Path, form: str, padding: str, batch_size: int, length: int, threads: int
+    folder: Path, form: str, padding: str, dtype: str, batch_size: int, length: int, threads: int
 ) -> int | None:
     """What `peak_memory` asks its process for."""
     config = read_json_object(folder / "config.json")
@@ -110,7 +117,7 @@ def _measure(
         model: Any = load_model(folder)
         if padding != NONE:
             model = model.padded(widths=MULTIPLES[padding])
-        run = torch_run(model)
+        run = torch_run(model.to(getattr(torch, dtype)))
     elif form == "openvino":
         import openvino
 
@@ -118,7 +125,7 @@ def _measure(
 
         openvino.Core()
         before = _resident("VmRSS")
-        run = openvino_run(folder / _FILES[form][0], threads)
+        run = openvino_run(folder / _FILES[form][0], threads, dtype)
     else:
         import onnxruntime  # noqa: F401 - what it takes by itself is not the model's
 
@@ -145,5 +152,5 @@ def _resident(field: str) -> int:
 
 
 if __name__ == "__main__":
-    _folder, _form, _padding, *_sizes = sys.argv[1:]
-    sys.stdout.write(f"{_measure(Path(_folder), _form, _padding, *map(int, _sizes))}\n")
+    _folder, _form, _padding, _dtype, *_sizes = sys.argv[1:]
+    sys.stdout.write(f"{_measure(Path(_folder), _form, _padding, _dtype, *map(int, _sizes))}\n")

@@ -105,8 +105,31 @@ class TestCpu(Prepared):
         with pytest.raises(NastoolError, match=r"^PyTorch cannot run it: no such kernel$"):
             self.make().measure(small(Broken), 0, 1)
 
+    @pytest.mark.parametrize("settings", [{"dtype": "bfloat16"}, {"dtype": "float16"}])
+    def test_half_the_bits_are_a_setting_and_half_the_memory(self, settings):
+        device, deployment, seen = load_device("cpu", settings), small(), []
+        deployment.module.first.register_forward_hook(
+            lambda _, given, output: seen.append((given[0].dtype, output.dtype))
+        )
+        timing = device.measure(deployment, 1, 2)
+        kind = getattr(torch, settings["dtype"])
+        assert set(seen) == {(kind, kind)}
+        assert len(timing.seconds) == 2
+        assert timing.memory * 2 == self.make().measure(deployment, 0, 1).memory
+        assert {p.dtype for p in deployment.module.parameters()} == {torch.float32}
+        assert deployment.inputs["values"].dtype == torch.float32
+        assert device.facts["dtype"] == settings["dtype"]
+        # A campaign of an earlier release is of the same device.
+        assert "dtype" not in self.make().facts
+
     @pytest.mark.parametrize(
-        ("text", "settings"), [("cpu[1]", {}), ("cpu", {"threads": 0}), ("cpu", {"cores": 1})]
+        ("text", "settings"),
+        [
+            ("cpu[1]", {}),
+            ("cpu", {"threads": 0}),
+            ("cpu", {"cores": 1}),
+            ("cpu", {"dtype": "int8"}),
+        ],
     )
     def test_wrong_settings_are_rejected(self, text, settings):
         with pytest.raises(InvalidInputError):
@@ -280,6 +303,24 @@ class TestOpenVino(Prepared):
 
     def make(self):
         return load_device("openvino")
+
+    @pytest.mark.parametrize(
+        ("dtype", "hint"), [("float32", "f32"), ("bfloat16", "bf16"), ("float16", "f16")]
+    )
+    def test_it_is_told_what_to_compute_in_whatever_it_would_take(self, dtype, hint, monkeypatch):
+        device, compile_model, seen = load_device("openvino", {"dtype": dtype}), None, []
+        compile_model = device._core.compile_model
+
+        class Core:
+            def compile_model(self, path, target, settings):
+                seen.append(settings)
+                return compile_model(path, target, settings)
+
+        monkeypatch.setattr(device, "_core", Core())
+        assert len(device.measure(small(), 0, 2).seconds) == 2
+        assert [settings["INFERENCE_PRECISION_HINT"] for settings in seen] == [hint]
+        monkeypatch.undo()
+        assert device.facts["dtype"] == dtype
 
 
 # Runs the model that it is given, as a board would, and prints milliseconds.

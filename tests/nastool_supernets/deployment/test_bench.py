@@ -97,6 +97,35 @@ def test_every_form_of_a_folder_is_measured(nastool, exported, checked_json):
         assert row["texts_per_s"] == pytest.approx(3 / row["median_s"])
 
 
+def test_pytorch_in_half_the_bits_stands_beside_and_is_scored_as_it_runs(
+    nastool, exported, tmp_path, checked_json
+):
+    pytest.importorskip("onnxruntime")
+    folder, text = exported[0], "a good film"
+    examples = tmp_path / "dev.tsv"
+    examples.write_text(f"sentence\tlabel\n{text}\t0\na bad film\t1\n")
+    run = nastool(
+        "bench", folder, "--baseline", "none", "--rounds", "1", "--repeats", "1",
+        "--sequence-length", "4", "--dtype", "float32", "--dtype", "bfloat16",
+        "--examples", examples, "--format", "json",
+    )  # fmt: skip
+    assert run.exit_code == 0, run.stderr
+    content = checked_json(run.stdout)
+    found = [(row["form"], row["dtype"]) for row in content["models"]]
+    assert found[:3] == [("torch", "float32"), ("torch", "bfloat16"), ("onnx", "float32")]
+    assert found[3:] == [("int8", "int8")]
+    assert "dtype" not in content["facts"]
+    [model] = [one for one in bench.candidates(folder, "tiny", Workload(1, 4), dtypes=["bfloat16"])
+               if one.form == "torch"]  # fmt: skip
+    inputs = dict(transformers.AutoTokenizer.from_pretrained(folder)(text, return_tensors="np"))
+    expected = models.load_model(folder).to(torch.bfloat16)(
+        **{name: torch.from_numpy(values) for name, values in inputs.items()}
+    )
+    got = bench._run_of(model, "torch")(inputs)
+    assert got["logits"].dtype == np.float32
+    np.testing.assert_array_equal(got["logits"], expected.logits.detach().float().numpy())
+
+
 def test_a_form_without_its_runtime_is_left_out(exported, monkeypatch):
     real = bench.load_device
 
