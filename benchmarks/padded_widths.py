@@ -1,8 +1,9 @@
 """Nets as trained and padded on one core of this processor, in four runtimes and precisions.
 
-PyTorch, PyTorch in bfloat16, ONNX Runtime, and that with 8 bits. Random weights; the files are those of `nastool export`; forms take turns in random order. Told are
-milliseconds of processor time, which other processes lengthen less than time on the wall: the
-median of all passes, and what ``pad=auto`` would choose by it.
+PyTorch, PyTorch in bfloat16, ONNX Runtime, and that with 8 bits. Random weights; the files are
+those of `nastool export`; forms take turns in random order. Told are milliseconds of processor
+time, which other processes lengthen less than time on the wall: the median of all passes, and what
+``pad=auto`` would choose by it.
 
     python benchmarks/padded_widths.py widths --rounds 10
     python benchmarks/padded_widths.py nets --rounds 10
