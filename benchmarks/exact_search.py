@@ -97,13 +97,15 @@ class Predicted(Objective):
     def evaluate(self, genotypes: Genotypes) -> Floats:
         if self.grid is not None:
             return self.grid.predict(genotypes)
-        columns = [c[genotypes[:, i]] for i, c in enumerate(self.choices)]
-        return self.predictor.predict(np.stack(columns, axis=1)).mean
+        return self.predictor.predict(self.features(genotypes)).mean
+
+    def features(self, genotypes: Genotypes) -> Floats:
+        return np.stack([c[genotypes[:, i]] for i, c in enumerate(self.choices)], axis=1)
 
     def boxes(self) -> BoxSum:
         if isinstance(self.predictor, BoostedTrees):
             return from_trees(self.predictor.ensemble, self.choices)
-        return predictor_boxes(self.predictor, self.choices, self.evaluate)
+        return predictor_boxes(self.predictor, self.choices, self.features)
 
 
 def fitted(

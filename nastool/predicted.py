@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -16,11 +17,15 @@ from nastool.exact.boxes import BoxSum
 from nastool.files.hub import fetched
 from nastool.objective import Direction, Kind, Objective, Provenance, RankAgreement
 from nastool.predictors.base import GridForm, load_predictor, save_predictor
+from nastool.predictors.ensemble import Ensemble
 from nastool.predictors.evaluation import rank_agreement
 from nastool.predictors.linear import Additive, ChainForm
 from nastool.predictors.separable import Separable
 from nastool.predictors.tables import TABLE, TARGET, Measurements, read_measurements
 from nastool.space import ChainCost, Gene, Genotypes, SearchSpace
+
+_PAIRS = 1 << 15
+"""Pairs of choices of two genes that a predictor may be asked for: half a second."""
 
 
 class PredictedObjective(Objective):
@@ -104,7 +109,8 @@ class PredictedObjective(Objective):
         return region.outside(self.features(genotypes), self.evaluate(genotypes))
 
     def chain(self) -> ChainCost | None:
-        return self._chain
+        # Of a space with branches, each has genes of its own.
+        return None if self.space.branches else self._chain
 
     @property
     def optimism(self) -> float | None:
@@ -144,9 +150,17 @@ class PredictedObjective(Objective):
         Raises:
             InvalidInputError: A predictor that is no such sum.
         """
+        return self._boxes
+
+    @cached_property
+    def _boxes(self) -> BoxSum:
+        from nastool.exact.chains import integer_chain
+        from nastool.exact.dynamic import chain_boxes
         from nastool.exact.forms import predictor_boxes
 
-        return predictor_boxes(self.predictor, self._values, self.evaluate)
+        if self._chain is not None:
+            return chain_boxes(integer_chain(self._chain))
+        return predictor_boxes(self.predictor, self._values, self.features)
 
     def separable(self) -> Separable | None:
         """The mean as a sum of terms in single genes, for the exact search; None if it is none."""
@@ -221,17 +235,26 @@ class PredictedObjective(Objective):
         """The faster form over choice indices; costs are no gene, so most know none."""
         if self._chain is not None:
             return ChainForm(self._chain)
-        return None if self.card.costs else self.predictor.on_grid(self._values)
+        separable = self.separable()
+        if separable is not None:
+            return separable
+        form = None if self.card.costs else self.predictor.on_grid(self._values)
+        sizes = self.space.cardinalities
+        asked = int(sizes.sum() ** 2 - np.square(sizes).sum()) // 2
+        if form is None and isinstance(self.predictor, (Additive, Ensemble)) and asked <= _PAIRS:
+            # As the exact search takes it apart, so that both say the same to the last bit.
+            with suppress(InvalidInputError):
+                form = self.boxes().on_grid()
+        return form
 
     @cached_property
     def _chain(self) -> ChainCost | None:
-        """The mean along the genes, and costs along them that it uses."""
+        """The mean along all genes, and costs along them that it uses."""
         predictor, costs = self.predictor, [self.space.costs[name] for name in self.card.costs]
-        # A cost of a space with branches has a chain for each.
-        if self.space.branches:
+        chains = [cost for cost in costs if isinstance(cost, ChainCost)]
+        if len(chains) < len(costs):
             return None
         if isinstance(predictor, Additive) and predictor.is_chain:
-            chains = [cost for cost in costs if isinstance(cost, ChainCost)]
             return predictor.chain(self._values, self.name, self.unit, chains)
         separable = None if costs else self.separable()
         return None if separable is None else separable.chain(self.name, self.unit)

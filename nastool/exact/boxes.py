@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nastool.errors import InvalidInputError
-from nastool.predictors.trees import TreeEnsemble
+from nastool.predictors.trees import GridEnsemble, TreeEnsemble
 
 Masks = NDArray[np.uint64]
 """Sets of choices: bit c stands for choice c."""
@@ -78,6 +78,15 @@ class BoxSum:
             # Sums of so few bits are exact in float64, whose products go through BLAS.
             totals[begin : begin + step] = inside.astype(np.float64) @ self.values.astype(float)
         return totals
+
+    def on_grid(self) -> GridEnsemble:
+        """The function of genotypes, evaluated fast: just what `to_float` says of the sums."""
+        inside = []
+        for gene, k in enumerate(self.cardinalities.tolist()):
+            choices = np.arange(k, dtype=np.uint64)[:, None]
+            inside.append((self.masks[:, gene] >> choices) & np.uint64(1) != 0)
+        values = self.quantum * self.values.astype(np.float64)
+        return GridEnsemble(inside, values, self.starts, self.offset)
 
     @property
     def ends(self) -> tuple[int, int]:

@@ -65,19 +65,19 @@ class IntegerChain:
 
 def integer_chain(cost: ChainCost) -> IntegerChain:
     """Express a chain in whole numbers, from 0 upwards."""
-    quantum = 1.0
-    if cost.tolerance:
-        magnitude = sum(float(np.abs(terms).max()) for terms in cost.terms)
-        quantum = math.ldexp(1.0, math.frexp(magnitude)[1] - _TOTAL_BITS)
-    terms = [
-        np.round(np.asarray(term) / quantum).astype(np.int64)
-        if quantum != 1.0
-        else np.asarray(term, dtype=np.int64)
-        for term in cost.terms
-    ]
-    chain = IntegerChain(terms[0], tuple(terms[1:]), quantum)
+    lows, quantum, terms = 0, cost.quantum, cost.terms
+    if cost.tolerance or any(term.dtype != np.int64 for term in terms):
+        if cost.tolerance or sum(float(np.ptp(term)) for term in terms) >= 2**_TOTAL_BITS * quantum:
+            magnitude = sum(float(np.abs(term).max()) for term in terms)
+            quantum = math.ldexp(1.0, math.frexp(magnitude)[1] - _TOTAL_BITS)
+        # What all choices have in common would take bits.
+        rounded = [np.round(term / quantum).astype(np.int64) for term in terms]
+        lows = sum(int(term.min()) for term in rounded)
+        terms = tuple(term - term.min() for term in rounded)
+    first, *steps = (term.astype(np.int64, copy=False) for term in terms)
+    chain = IntegerChain(first, tuple(steps), quantum)
     low = chain.ends[0]
-    return replace(chain, first=chain.first - low, shift=low)
+    return replace(chain, first=chain.first - low, shift=low + lows)
 
 
 def no_chain(cardinalities: Sequence[int]) -> IntegerChain:

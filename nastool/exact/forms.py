@@ -28,6 +28,7 @@ from nastool.problem import CostObjective, Problem
 from nastool.space import Branching, ChainCost, ConditionalCost, Genotypes, SearchSpace
 
 Predict = Callable[[Genotypes], NDArray[np.float64]]
+Features = Callable[[Genotypes], NDArray[np.float64]]
 Evaluate = Callable[[Genotypes], NDArray[Any]]
 
 _CHECKS = 200
@@ -309,15 +310,15 @@ def objective_boxes(objective: Objective) -> BoxSum:
 
 
 def predictor_boxes(
-    predictor: Predictor, choices: Sequence[NDArray[np.float64]], predict: Predict
+    predictor: Predictor, choices: Sequence[NDArray[np.float64]], features: Features
 ) -> BoxSum:
     """Take a predictor apart.
 
     Args:
         predictor: Fitted.
         choices: For each gene what its choices look like to the predictor.
-        predict: The predictor's mean as a function of genotypes; used where it is known to be a
-            sum of terms in pairs of genes.
+        features: What the predictor sees of genotypes; asked where it is known to be a sum of
+            terms in pairs of genes.
 
     Raises:
         InvalidInputError: Another kind of predictor, or trees that test more than genes.
@@ -334,26 +335,16 @@ def predictor_boxes(
         tables = [((gene,), terms) for gene, terms in enumerate(separable.terms)]
         return from_tables([len(c) for c in choices], tables, separable.offset)
     if isinstance(predictor, Additive):
-        return pairwise_boxes(predict, [len(c) for c in choices])
+        return pairwise_boxes(
+            lambda genotypes: predictor.mean(features(genotypes)), [len(c) for c in choices]
+        )
     if isinstance(predictor, Ensemble):
-        parts = []
-        for weight, member in zip(predictor.weights.tolist(), predictor.members, strict=True):
-            if weight:
-                own = _member_predict(member, choices)
-                parts.append((weight, predictor_boxes(member, choices, own)))
-        return add(parts)
+        members = zip(predictor.weights.tolist(), predictor.members, strict=True)
+        return add([(w, predictor_boxes(m, choices, features)) for w, m in members if w])
     raise InvalidInputError(
         "exact search understands XGBoost, additive, linear and pairwise predictors and ensembles "
         f"of them, got {predictor.label}"
     )
-
-
-def _member_predict(member: Predictor, choices: Sequence[NDArray[np.float64]]) -> Predict:
-    def predict(genotypes: Genotypes) -> NDArray[np.float64]:
-        columns = [values[genotypes[:, i]] for i, values in enumerate(choices)]
-        return member.predict(np.stack(columns, axis=1)).mean
-
-    return predict
 
 
 def pairwise_boxes(predict: Predict, sizes: Sequence[int]) -> BoxSum:

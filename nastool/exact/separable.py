@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +20,7 @@ from nastool.exact.certificate import Certificate
 from nastool.exact.task import Outcome
 from nastool.pareto import new_lows, staircase
 from nastool.predictors.separable import Separable
-from nastool.space import Genotypes
+from nastool.space import Genotypes, granularity
 
 _BITS = 40
 """Precision of sums that are no whole numbers: what bounds are off by is far less than a unit."""
@@ -51,12 +51,14 @@ class Sum:
 
     @property
     def quantum(self) -> float:
-        """What one unit is worth; a whole number where all terms are."""
-        flat = np.concatenate(self.function.terms)
-        spread = float(sum(np.ptp(terms) for terms in self.function.terms))
-        if np.all(flat == np.round(flat)) and spread < 2.0**_BITS:
-            return float(np.gcd.reduce((flat - flat.min()).astype(np.int64)) or 1)
-        return math.ldexp(1.0, math.frexp(spread)[1] - _BITS)
+        """What one unit is worth: as much as terms allow where they allow exact sums."""
+        above = [terms - terms.min() for terms in self.function.terms]
+        spread = float(sum(terms.max() for terms in above))
+        grain = granularity(above)
+        if spread < 2.0**_BITS * grain:
+            whole = np.concatenate(above) / grain
+            return float(np.gcd.reduce(whole.astype(np.int64))) * grain
+        return math.ldexp(1.0, math.frexp(spread)[1] - _BITS) if spread else 1.0
 
     @property
     def least(self) -> float:
@@ -70,14 +72,26 @@ class Sum:
         return [np.round((t - t.min()) / self.quantum).astype(np.int64) for t in signed]
 
     def limits(self) -> tuple[float, float]:
-        """The limits of the total, in quanta; infinite where there are none."""
-        ends = sorted(self.sign * self.function.limit(end) for end in (self.lower, self.upper))
-        low, high = ((end - self.least) / self.quantum for end in ends)
-        # What rounding takes from a limit that is met exactly is given back.
+        """The least and the largest total whose values keep the limits, in quanta.
+
+        Infinite where there is no limit; the least is above the largest where no total keeps both.
+        """
+        low, high = (self.lower, self.upper) if self.sign > 0 else (-self.upper, -self.lower)
         return (
-            math.ceil(low - 1e-6) if math.isfinite(low) else low,
-            math.floor(high + 1e-6) if math.isfinite(high) else high,
+            self._first(lambda value: value >= low) if math.isfinite(low) else low,
+            self._first(lambda value: value > high) - 1 if math.isfinite(high) else high,
         )
+
+    def _first(self, holds: Callable[[float], bool]) -> int:
+        """The least total whose value, which ascends with it, is such; one too many if none is."""
+        below, above = -1, sum(int(terms.max()) for terms in self.terms()) + 1
+        while above - below > 1:
+            middle = (below + above) // 2
+            if holds(float(self.value(np.array([middle]))[0])):
+                above = middle
+            else:
+                below = middle
+        return above
 
     def value(self, totals: Int) -> Floats:
         """Signed values of totals."""

@@ -40,10 +40,10 @@ class Bound:
     def limits(self) -> tuple[int, int]:
         """The limits in quanta."""
         low, high = self.cost.ends
-        scaled = sorted(
-            (limit / self.cost.quantum) - self.cost.shift for limit in (self.lower, self.upper)
+        least, most = (
+            limit / self.cost.quantum - self.cost.shift for limit in (self.lower, self.upper)
         )
-        return max(low, math.ceil(max(scaled[0], low))), min(high, math.floor(min(scaled[1], high)))
+        return max(low, math.ceil(max(least, low))), min(high, math.floor(min(most, high)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from nastool.predictors.base import Prediction, Predictor, check_training_data
 from nastool.predictors.linear import Known, known_values
 from nastool.predictors.ridge import fit_ridge
 from nastool.predictors.separable import Separable
+from nastool.space import summable
 
 MODEL = "scores.npz"
 
@@ -81,8 +82,11 @@ class AdditiveScores(Predictor):
         form = self.form
         if len(values) != len(self._known):
             return None
-        terms = tuple(map(np.interp, values, self._known, form.terms))
-        return Separable(terms, form.offset, form.is_log)
+        # Exact sums: the searches that add them up in another order find the same.
+        terms = [
+            np.interp(*of_gene) for of_gene in zip(values, self._known, form.terms, strict=True)
+        ]
+        return Separable(*summable(terms, form.offset), form.is_log)
 
     def on_grid(self, values: Sequence[Floats]) -> Separable | None:
         return self.separable(values)

@@ -15,7 +15,7 @@ from nastool.arrays import Floats
 from nastool.errors import InvalidInputError
 from nastool.predictors.base import GridForm, Prediction, Predictor, check_training_data
 from nastool.predictors.ridge import Ridge, fit_ridge
-from nastool.space import ChainCost
+from nastool.space import ChainCost, summable
 
 MODEL = "model.npz"
 
@@ -62,9 +62,15 @@ class Additive(Predictor):
         self._ridge = fit_ridge(self._design(self._known, features), targets, RATIOS)
 
     def predict(self, features: Floats) -> Prediction:
-        ridge = self.ridge
-        columns = np.concatenate(self._design(self._known, np.asarray(features)), axis=1)
-        return Prediction(ridge.mean(columns), ridge.std(columns))
+        columns = self._columns(features)
+        return Prediction(self.ridge.mean(columns), self.ridge.std(columns))
+
+    def mean(self, features: Floats) -> Floats:
+        """The mean of rows (n, f) alone, (n,): deviations take most of the time."""
+        return self.ridge.mean(self._columns(features))
+
+    def _columns(self, features: Floats) -> Floats:
+        return np.concatenate(self._design(self._known, np.asarray(features)), axis=1)
 
     @property
     def is_chain(self) -> bool:
@@ -119,7 +125,9 @@ class Additive(Predictor):
         for cost, slope in zip(costs, slopes[own_sums:sums], strict=True):
             own[0] = own[0] + slope * cost.first
             steps = [mine + slope * more for mine, more in zip(steps, cost.steps, strict=True)]
-        return ChainCost(name, own[0], tuple(steps), unit)
+        # Shapes that should cost the same do, whatever order their terms are added up in.
+        rounded, offset = summable([own[0], *steps])
+        return ChainCost(name, rounded[0] + offset, rounded[1:], unit)
 
     def on_grid(self, values: Sequence[Floats]) -> GridForm | None:
         if not self.is_chain or len(values) != len(self._known):

@@ -54,12 +54,6 @@ class Separable:
         ]
         return ChainCost(name, self.offset + first, tuple(steps), unit)
 
-    def limit(self, bound: float) -> float:
-        """The sum that a value stands for; minus infinity where no sum is so small."""
-        if not self.is_log:
-            return bound
-        return math.log(bound) if bound > 0 else -math.inf
-
     def restrict(self, chosen: Mapping[int, int]) -> Separable:
         """The same function where some genes have their choice, of the other genes alone.
 

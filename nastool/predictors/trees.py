@@ -257,80 +257,86 @@ class TreeEnsemble:
         Raises:
             InvalidInputError: Not one non-empty list of values for each feature.
         """
-        return GridEnsemble(self, values)
+        grid = [np.asarray(v, dtype=np.float32) for v in values]
+        if len(grid) != self.n_features or any(v.ndim != 1 or not len(v) for v in grid):
+            raise InvalidInputError(
+                f"the grid must have a list of values for each of {self.n_features} features, "
+                f"got shapes {[v.shape for v in grid]}"
+            )
+        # The nodes of a tree lie together, behind its root.
+        leaves = np.sort(np.concatenate([lv[self.left[lv] < 0] for lv in self.levels]))
+        starts = np.append(np.searchsorted(leaves, self.roots), len(leaves))
+        inside = [self._reachable(i, v)[:, leaves] for i, v in enumerate(grid)]
+        return GridEnsemble(inside, self.value[leaves], starts, self.offset)
+
+    def _reachable(self, feature: int, values: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Nodes that each choice of one feature leaves reachable, shape (choices, nodes)."""
+        reachable = np.ones((len(values), len(self.left)), dtype=bool)
+        for level in self.levels[:-1]:
+            inner = level[self.left[level] >= 0]
+            here = reachable[:, inner]
+            tests = self.feature[inner] == feature
+            to_left = np.where(
+                np.isnan(values)[:, None],
+                self.default_left[inner],
+                values[:, None] < self.threshold[inner],
+            )
+            reachable[:, self.left[inner]] = here & (to_left | ~tests)
+            reachable[:, self.right[inner]] = here & ~(to_left & tests)
+        return reachable
 
 
 class GridEnsemble:
     """A tree ensemble as a function of genotypes.
 
-    The leaves of a tree are numbered from left to right, a bit each in a word as small as holds
-    the largest tree; a tree of more than 64 leaves takes several words. A word that holds no
-    reachable leaf contributes zero, so that words add up like trees do. Neighbouring genes are
-    merged into groups whose joint choices index one table of masks.
+    The leaves of a tree are numbered, a bit each in a word as small as holds the largest tree; a
+    tree of more than 64 leaves takes several words. A word that holds no reachable leaf
+    contributes zero, so that words add up like trees do. Neighbouring genes are merged into groups
+    whose joint choices index one table of masks.
 
     Args:
-        ensemble: The trees.
-        values: For each feature the values of its choices, float64; NaN for a missing one.
+        inside: For each gene, whether each of its choices leads to each leaf, shape (k, leaves).
+        values: Of the leaves, shape (leaves,): every genotype leads to one of each tree.
+        starts: Where the leaves of each tree begin and, last, end, shape (trees + 1,).
+        offset: What the sum starts from.
     """
 
-    def __init__(self, ensemble: TreeEnsemble, values: Sequence[ArrayLike]) -> None:
-        grid = [np.asarray(v, dtype=np.float32) for v in values]
-        if len(grid) != ensemble.n_features or any(v.ndim != 1 or not len(v) for v in grid):
-            raise InvalidInputError(
-                f"the grid must have a list of values for each of {ensemble.n_features} features, "
-                f"got shapes {[v.shape for v in grid]}"
-            )
-        self.offset = ensemble.offset
-        self.cardinalities = np.array([len(v) for v in grid], dtype=np.int64)
-        self._layout(ensemble)
-        self._group([self._masks(ensemble, i, v) for i, v in enumerate(grid)])
+    def __init__(
+        self,
+        inside: Sequence[NDArray[np.bool_]],
+        values: NDArray[np.float64],
+        starts: NDArray[np.int64],
+        offset: float,
+    ) -> None:
+        self.offset = offset
+        self.cardinalities = np.array([len(of_gene) for of_gene in inside], dtype=np.int64)
+        self._place(values, starts)
+        self._group([self._packed(of_gene) for of_gene in inside])
 
-    def _layout(self, ensemble: TreeEnsemble) -> None:
+    def _place(self, values: NDArray[np.float64], starts: NDArray[np.int64]) -> None:
         """Give every leaf its bit: word and position within the word."""
-        nodes = len(ensemble.left)
-        size = (ensemble.left < 0).astype(np.int64)
-        for level in reversed(ensemble.levels[:-1]):
-            inner = level[ensemble.left[level] >= 0]
-            size[inner] = size[ensemble.left[inner]] + size[ensemble.right[inner]]
-        first = np.zeros(nodes, dtype=np.int64)
-        largest = int(size[ensemble.roots].max(initial=1))
+        sizes = np.diff(starts)
+        largest = int(sizes.max(initial=1))
         # Small words are fetched sooner: the tables are larger than most caches.
         self._word = next((w for w in _WORDS if np.iinfo(w).bits >= largest), np.uint64)
         width = np.iinfo(self._word).bits
-        words = -(-size[ensemble.roots] // width)
-        first[ensemble.roots] = width * (np.cumsum(words) - words)
-        for level in ensemble.levels[:-1]:
-            inner = level[ensemble.left[level] >= 0]
-            first[ensemble.left[inner]] = first[inner]
-            first[ensemble.right[inner]] = first[inner] + size[ensemble.left[inner]]
-        self._leaves = np.concatenate([lv[ensemble.left[lv] < 0] for lv in ensemble.levels])
-        self._bits = first[self._leaves]
+        words = -(-sizes // width)
+        first = width * (np.cumsum(words) - words)
+        self._bits = np.arange(len(values)) + np.repeat(first - starts[:-1], sizes)
         self.n_words = int(words.sum())
         # The position after the last bit stands for "no leaf of this word is reachable".
         table = np.zeros((self.n_words, width + 1))
-        table[self._bits // width, self._bits % width] = ensemble.value[self._leaves]
+        table[self._bits // width, self._bits % width] = values
         self._values = table.ravel()
         self._ones = np.ones(self.n_words)
         starts = np.arange(self.n_words) * (width + 1)
         # Small numbers are added sooner; every position is below the length of the values.
         self._starts = starts.astype(np.min_scalar_type(len(self._values)))
 
-    def _masks(self, ensemble: TreeEnsemble, feature: int, values: NDArray[np.float32]) -> Words:
-        """Leaves that each choice of one feature leaves reachable, shape (choices, words)."""
-        reachable = np.ones((len(values), len(ensemble.left)), dtype=bool)
-        for level in ensemble.levels[:-1]:
-            inner = level[ensemble.left[level] >= 0]
-            here = reachable[:, inner]
-            tests = ensemble.feature[inner] == feature
-            to_left = np.where(
-                np.isnan(values)[:, None],
-                ensemble.default_left[inner],
-                values[:, None] < ensemble.threshold[inner],
-            )
-            reachable[:, ensemble.left[inner]] = here & (to_left | ~tests)
-            reachable[:, ensemble.right[inner]] = here & ~(to_left & tests)
-        bits = np.zeros((len(values), self.n_words * np.iinfo(self._word).bits), dtype=bool)
-        bits[:, self._bits] = reachable[:, self._leaves]
+    def _packed(self, reachable: NDArray[np.bool_]) -> Words:
+        """Leaves that each choice leaves reachable, (choices, leaves), as (choices, words)."""
+        bits = np.zeros((len(reachable), self.n_words * np.iinfo(self._word).bits), dtype=bool)
+        bits[:, self._bits] = reachable
         packed = np.packbits(bits, axis=1, bitorder="little")
         masks: Words = packed.view(np.dtype(self._word).newbyteorder("<"))
         return masks.astype(self._word, copy=False)

@@ -11,6 +11,7 @@ from nastool.space.branches import (
 )
 from nastool.space.chain import ChainBudget, ChainCost, CostBudget, Count
 from nastool.space.checking import check_cost, check_space
+from nastool.space.summing import granularity, summable
 
 __all__ = [
     "Architecture",
@@ -30,4 +31,6 @@ __all__ = [
     "budget",
     "check_cost",
     "check_space",
+    "granularity",
+    "summable",
 ]

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.errors import InfeasibleError, InvalidInputError
+from nastool.space.summing import granularity
 
 _HALF_LIMIT = 2_000_000
 """Largest number of partial architectures that is enumerated for an exact count."""
@@ -94,16 +95,22 @@ class ChainCost:
         """Number of choices of each gene."""
         return tuple(terms.shape[-1] for terms in self.terms)
 
-    @property
+    @cached_property
+    def quantum(self) -> float:
+        """A number of which all terms are whole multiples: 1 of integers, else a power of two."""
+        is_whole = all(terms.dtype == np.int64 for terms in self.terms)
+        return 1.0 if is_whole else granularity(self.terms) or 1.0
+
+    @cached_property
     def tolerance(self) -> float:
-        """How far two orders of summation may differ; 0 where sums are exact integers."""
+        """How far two orders of summation may differ; 0 where sums are exact."""
         magnitude = sum(float(np.abs(terms).max()) for terms in self.terms)
-        if all(terms.dtype == np.int64 for terms in self.terms) and magnitude < 2**53:
+        if magnitude < 2**53 * self.quantum:
             return 0.0
         return 4 * len(self.terms) * float(np.finfo(np.float64).eps) * magnitude
 
     def evaluate(self, genotypes: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Cost of each genotype, (n, d) to (n,); integer terms are summed exactly."""
+        """Cost of each genotype, (n, d) to (n,); multiples of a quantum are summed exactly."""
         strides, tables = self._runs
         keys: NDArray[np.int64] = genotypes.dot(strides)
         total = tables[0].take(keys[:, 0])
@@ -243,6 +250,10 @@ class ChainBudget(CostBudget):
         self.lower = lower
         if cost.minimum[0] > upper or cost.maximum[0] < lower or lower > upper:
             raise self._infeasible()
+        if cost.tolerance == 0:
+            # Costs are multiples of the quantum: between bounds that are, differences are exact.
+            upper = float(np.floor(upper / cost.quantum) * cost.quantum)
+            lower = float(np.ceil(lower / cost.quantum) * cost.quantum)
         middle = (len(cost.terms) - 1) // 2
         left, right = cost.cardinalities[: middle + 1], cost.cardinalities[middle:]
         enumerable = max(math.prod(left), math.prod(right)) <= _HALF_LIMIT // among
@@ -305,8 +316,8 @@ class _Halves:
         for step in reversed(after):
             right = (step[:, :, None] + right[None]).reshape(len(step), -1)
 
-        # Sums of floats depend on their order: widen the bounds by that much to draw, narrow
-        # them to count what is certain. For integers both are the bounds themselves.
+        # Sums of floats may depend on their order: widen the bounds by that much to draw, narrow
+        # them to count what is certain. Where sums are exact, both are the bounds themselves.
         slack = cost.tolerance
         begin, end = self._ranges(left, right, lower - slack, upper + slack)
         self._begin = begin.ravel()
@@ -374,10 +385,10 @@ class _Buckets:
             if sign == 1
             else (largest - upper, largest - lower)
         )
-        # Few whole numbers need no rounding. Elsewhere a term rounded down loses less than a
-        # bucket, and floating-point noise may lift a sum past an exact multiple by one.
-        self.is_exact = cost.tolerance == 0 and far <= _BUCKETS
-        resolution = 1.0 if self.is_exact else max(far / _BUCKETS, cost.tolerance)
+        # Few multiples need no rounding. Elsewhere a term rounded down loses less than a bucket,
+        # and floating-point noise may lift a sum past an exact multiple by one.
+        self.is_exact = cost.tolerance == 0 and far <= _BUCKETS * cost.quantum
+        resolution = cost.quantum if self.is_exact else max(far / _BUCKETS, cost.tolerance)
         noise = 0 if self.is_exact else 1
         lost = 0 if self.is_exact else len(cost.terms) + noise
         self._top = math.floor(far / resolution) + noise
@@ -391,8 +402,9 @@ class _Buckets:
         inside = np.flatnonzero(start <= self._top)
         possible = float(self._ways[0][inside, start[inside]].sum())
         # An end of the bounds that is an end of the range excludes nothing.
-        sure_top = self._top if far >= largest - smallest else self._top - noise - lost
-        sure_bottom = 0 if near <= 0 else math.ceil(near / resolution) + noise
+        is_open = lower <= smallest, upper >= largest
+        sure_top = self._top if is_open[sign == 1] else self._top - noise - lost
+        sure_bottom = 0 if is_open[sign != 1] else math.ceil(near / resolution) + noise
         certain = self._count_between(sure_bottom, sure_top)
         # Sums of floats above 2^53 are rounded; keep the ends on their sides.
         margin = 1e-9 if possible > 2**53 else 0.0

@@ -18,7 +18,7 @@ import numpy as np
 from nastool.arrays import Floats
 from nastool.devices import Device, Workload, timing_of
 from nastool.errors import InvalidInputError
-from nastool.space import ChainCost, Genotypes, SearchSpace
+from nastool.space import ChainCost, Genotypes, SearchSpace, summable
 from nastool_supernets.shrinking.blocks import kinds_of
 
 LATENCIES = ("latency", "latency.prefill", "latency.decode")
@@ -54,9 +54,10 @@ class Served:
             part = part_of(metric)
             if part in self.terms:
                 whole, savings = self.terms[part]
-                own = [-np.array(savings[kind]) for kind in kinds_of(space).tolist()]
+                saved = [-np.array(savings[kind]) for kind in kinds_of(space).tolist()]
+                own, offset = summable(saved, whole)
                 steps = [np.broadcast_to(b, (len(a), len(b))) for a, b in pairwise(own)]
-                found[metric] = ChainCost(metric, whole + own[0], tuple(steps), "s")
+                found[metric] = ChainCost(metric, offset + own[0], tuple(steps), "s")
         return found
 
 

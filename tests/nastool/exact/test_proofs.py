@@ -154,16 +154,14 @@ def test_fitted_predictors_are_taken_apart(kind):
         predictor.trees = 20
     predictor.fit(features, targets)
 
-    def predict(rows):
-        return predictor.predict(
-            np.stack([c[rows[:, i]] for i, c in enumerate(choices)], axis=1)
-        ).mean
+    def seen(rows):
+        return np.stack([c[rows[:, i]] for i, c in enumerate(choices)], axis=1)
 
-    boxes = predictor_boxes(predictor, choices, predict)
+    boxes = predictor_boxes(predictor, choices, seen)
     tolerance = 0 if kind == "xgboost" else 1e-9
-    np.testing.assert_allclose(
-        boxes.to_float(boxes.evaluate(genotypes)), predict(genotypes), rtol=tolerance
-    )
+    found = boxes.to_float(boxes.evaluate(genotypes))
+    np.testing.assert_allclose(found, predictor.predict(seen(genotypes)).mean, rtol=tolerance)
+    np.testing.assert_array_equal(boxes.on_grid().predict(genotypes), found)
 
 
 def test_strategy_proposes_the_front_and_goes_on_from_its_state():
