@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.attributes import attribute
-from nastool.choices import as_array, check_name
+from nastool.choices import as_array, check_name, whole
 from nastool.errors import InvalidInputError, NastoolError, in_one_line, naming
 from nastool.space import Cost, Genotypes
 
@@ -185,7 +185,7 @@ class Objective(ABC):
         """
         return None
 
-    @property
+    @attribute
     def optimism(self) -> float | None:
         """By which share of its value the best of many is likely worse; None if not known."""
         return None
@@ -286,6 +286,37 @@ def order_of(objective: Objective, genotypes: Genotypes) -> NDArray[np.int64]:
     return rows.astype(np.int64, copy=False)
 
 
+def half_widths_of(objective: Objective, values: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """What an objective says of values (n,): half-widths (n,), see `Objective.half_widths`.
+
+    Raises:
+        NastoolError: It raised, or returned something else.
+    """
+    rule = f"objective {objective.name}: half_widths must be None or {len(values)} numbers"
+    with naming(f"objective {objective.name}"):
+        said: object = objective.half_widths(read_only(values))
+    return None if said is None else _column(rule, said, len(values), "biuf").astype(np.float64)
+
+
+def outside_of(objective: Objective, genotypes: Genotypes) -> NDArray[np.bool_]:
+    """Of which genotypes (n, d) an objective knows no error, shape (n,), see `Objective.outside`.
+
+    Raises:
+        NastoolError: It raised, or returned something else.
+    """
+    rule = f"objective {objective.name}: outside must be {len(genotypes)} of True or False"
+    with naming(f"objective {objective.name}"):
+        said: object = objective.outside(read_only(genotypes))
+    return _column(rule, said, len(genotypes), "b")
+
+
+def _column(rule: str, said: object, n: int, kinds: str) -> NDArray[Any]:
+    array = as_array(rule, said)
+    if array.shape != (n,) or array.dtype.kind not in kinds:
+        raise InvalidInputError(f"{rule}, got {array.dtype} of shape {array.shape}")
+    return array
+
+
 def read_only(array: NDArray[Any]) -> NDArray[Any]:
     """The same array for code that is to look, not to change it."""
     if not array.flags.writeable:
@@ -307,9 +338,7 @@ def checked_values(objective: Objective, values: object, n: int) -> NDArray[np.f
         InvalidInputError: The values are not n real numbers.
     """
     rule = f"objective {objective.name} must return {n} real numbers of shape ({n},)"
-    array = as_array(rule, values)
-    if array.shape != (n,) or array.dtype.kind not in "biuf":
-        raise InvalidInputError(f"{rule}, got {array.dtype} of shape {array.shape}")
+    array = _column(rule, values, n, "biuf")
     finite = np.isfinite(array)
     if np.count_nonzero(finite) == n:
         return array.astype(np.float64, copy=False)
@@ -345,14 +374,18 @@ def check_objective(objective: object) -> Objective:
             value = getattr(objective, said)
         if not isinstance(value, types):
             raise InvalidInputError(f"objective {name}: {said} must be {words}, got {value!r:.60}")
-    with naming(kind):
-        interval = objective.interval
     if not objective.fingerprint:
         raise InvalidInputError(f"objective {name}: fingerprint must not be empty")
-    if interval is not None and not (_is_number(interval) and interval >= 0):
-        raise InvalidInputError(
-            f"objective {name}: interval must be None or a number >= 0, got {interval!r:.60}"
-        )
+    for said in ("interval", "optimism"):
+        with naming(kind):
+            value = getattr(objective, said)
+        if value is not None and not (_is_number(value) and value >= 0):
+            raise InvalidInputError(
+                f"objective {name}: {said} must be None or a number >= 0, got {value!r:.60}"
+            )
+    with naming(kind):
+        repeats: object = objective.repeats
+    whole(f"objective {name}: repeats", repeats, 1)
     return objective
 
 

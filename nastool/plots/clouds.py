@@ -62,7 +62,8 @@ def named_shapes(problem: Problem, x: str, y: str) -> tuple[Cloud, ...]:
     if not all(metric.is_cheap for metric in metrics):
         return ()
     clouds = []
-    for family, genotypes in problem.space.heuristics.items():
+    for family, members in problem.space.heuristics.items():
+        genotypes = problem.space.validate(members)
         along, up = (evaluate(metric, genotypes).values for metric in metrics)
         texts = tuple(f"{family}: {problem.space.format(genotype)}" for genotype in genotypes)
         clouds.append(Cloud(family.replace("_", " "), along, up, texts, marked=True))

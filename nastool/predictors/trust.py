@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nastool.arrays import Floats
 from nastool.constraint import format_quantity
-from nastool.objective import Kind, Objective
+from nastool.objective import Kind, Objective, half_widths_of, outside_of
 from nastool.space import Genotypes
 
 COVERAGE = 0.9
@@ -97,7 +97,7 @@ def trust(metric: Objective, genotypes: Genotypes, values: Floats) -> Trust:
         genotypes: Shape (n, d).
         values: What is predicted of them, shape (n,).
     """
-    return Trust(metric, values, metric.half_widths(values), metric.outside(genotypes))
+    return Trust(metric, values, half_widths_of(metric, values), outside_of(metric, genotypes))
 
 
 def is_predicted(metric: Objective) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 
 from nastool.choices import as_array, check_name, check_text, listed
 from nastool.errors import InvalidInputError, naming
-from nastool.space.base import Gene, SearchSpace
+from nastool.space.base import Gene, Misfit, SearchSpace
 from nastool.space.branches import Branch, ConditionalCost
 from nastool.space.chain import ChainCost
 
@@ -21,9 +21,9 @@ def check_space(space: object) -> SearchSpace:
     """Check what a space says of itself, and what its methods make of its smallest and its largest.
 
     Raises:
-        InvalidInputError: It is no space, has no name or no genes, a gene's name twice, branches or
-            costs that are not those of its genes, or a method that returns something else than it
-            must.
+        InvalidInputError: It is no space, has no name or no genes, a gene's name twice, branches,
+            costs or heuristics that are not those of its genes, or a method that returns something
+            else than it must.
         NastoolError: It raised while it was asked.
     """
     if not isinstance(space, SearchSpace):
@@ -42,6 +42,8 @@ def check_space(space: object) -> SearchSpace:
         measurers: object = space.measurers
         branches: object = space.branches
         costs: object = space.costs
+        heuristics: object = space.heuristics
+        misfits: object = space.misfits
     for metric in listed(f"{what}: objectives", objectives):
         check_text(f"{what}: each of its objectives", metric)
     for metric, measurer in _named(f"{what}: measurers", measurers).items():
@@ -52,6 +54,14 @@ def check_space(space: object) -> SearchSpace:
     _ = space.branching
     for metric, cost in _named(f"{what}: costs", costs).items():
         check_cost(f"{what}: costs[{metric!r}]", metric, cost, space)
+    for family, genotypes in _named(f"{what}: heuristics", heuristics, "family").items():
+        try:
+            space.validate(genotypes)
+        except InvalidInputError as error:
+            raise InvalidInputError(f"{what}: heuristics[{family!r}]: {error}") from error
+    for misfit in listed(f"{what}: misfits", misfits):
+        if not isinstance(misfit, Misfit):
+            raise InvalidInputError(f"{what}: misfits must be of Misfit, got {misfit!r:.80}")
     _check_methods(what, space)
     return space
 
@@ -77,11 +87,11 @@ def _check_genes(what: str, genes: object) -> None:
         raise InvalidInputError(f"{what}: genes must have distinct names, got {twice!r} twice")
 
 
-def _named(what: str, given: object) -> Mapping[str, Any]:
+def _named(what: str, given: object, by: str = "metric") -> Mapping[str, Any]:
     if not isinstance(given, Mapping):
-        raise InvalidInputError(f"{what} must be by metric, got {type(given).__name__}")
-    for metric in given:
-        check_name(f"{what}: the name of a metric", metric)
+        raise InvalidInputError(f"{what} must be by {by}, got {type(given).__name__}")
+    for name in given:
+        check_name(f"{what}: the name of a {by}", name)
     return given
 
 

@@ -119,7 +119,7 @@ def check_strategy(strategy: object) -> Strategy:
 
     Raises:
         InvalidInputError: It derives from something else, its ``__init__`` left the base's out, or
-            its batch size is no whole number.
+            its batch size or its revision is no whole number.
         NastoolError: It raised while it was asked.
     """
     if not isinstance(strategy, Strategy):
@@ -135,5 +135,7 @@ def check_strategy(strategy: object) -> Strategy:
     what = f"strategy {type(strategy).__name__}"
     with naming(what):
         size: object = strategy.batch_size
+        revision: object = strategy.revision
     whole(f"{what}: batch_size", size)
+    whole(f"{what}: revision", revision)
     return strategy

@@ -14,7 +14,7 @@ from nastool import pareto
 from nastool.arrays import Floats
 from nastool.errors import InvalidInputError
 from nastool.executors import Executor
-from nastool.objective import Objective
+from nastool.objective import Objective, outside_of
 from nastool.problem import Problem
 from nastool.results import Result
 from nastool.space import Genotypes
@@ -155,7 +155,7 @@ def refine(
                 objective,
                 metric.evaluate(chosen),
                 values[metric.name],
-                metric.outside(chosen),
+                outside_of(metric, chosen),
             )
             for metric, objective in ((problem.metric(n), o) for n, o in measured.items())
         )

@@ -16,7 +16,7 @@ from nastool import pareto
 from nastool.arrays import Floats
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.executors import Executor, Serial, evaluated
-from nastool.objective import Direction, Kind, Objective
+from nastool.objective import Direction, Kind, Objective, half_widths_of, outside_of
 from nastool.predictors.evaluation import spearman
 from nastool.predictors.trust import trust
 from nastool.problem import Problem
@@ -208,7 +208,7 @@ def verify(
             objective,
             predictions[name],
             _unlearned(problem.metric(name), chosen, values[name]),
-            problem.metric(name).outside(chosen),
+            outside_of(problem.metric(name), chosen),
         )
         for name, objective in measured.items()
     )
@@ -299,7 +299,7 @@ def agreement(
     scale = np.abs(predictions)
     relative = (values - predictions) / np.where(scale > 0, scale, 1.0)
     rho = spearman(predictions, values) if n >= _FEW else math.nan
-    halves = predicted.half_widths(predictions)
+    halves = half_widths_of(predicted, predictions)
     within = None if halves is None else (np.abs(values - predictions) <= halves) & ~outside
     return Agreement(
         metric=predicted.name,

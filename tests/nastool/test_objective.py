@@ -9,6 +9,7 @@ import pytest
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.executors import Serial, evaluated
 from nastool.objective import Direction, Kind, Objective, Provenance, check_objective, evaluate
+from nastool.predictors.trust import trust
 from nastool.problem import Problem
 from nastool.testing import Formula, Widths
 from tests.nastool.conftest import Tensor
@@ -68,6 +69,10 @@ def test_attributes_of_instances_and_fields_are_accepted():
         ({"is_cheap": "no"}, "is_cheap must be True or False"),
         ({"interval": -1.0}, "interval must be None or a number >= 0"),
         ({"interval": "wide"}, "interval must be None or a number >= 0"),
+        ({"optimism": "little"}, "optimism must be None or a number >= 0, got 'little'"),
+        ({"optimism": float("nan")}, "optimism must be None or a number >= 0, got nan"),
+        ({"repeats": "3"}, "repeats must be a whole number, got '3'"),
+        ({"repeats": 0}, "repeats must be at least 1, got 0"),
     ],
 )
 def test_what_an_objective_says_is_checked_where_it_enters(said, message):
@@ -181,6 +186,31 @@ def test_an_order_that_is_none_is_one_line(order, message):
     with pytest.raises(NastoolError, match=message) as raised:
         list(evaluated(Serial(), plain, np.array([[2], [1], [0]])))
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"half_widths": lambda v: [1.0]}, r"half_widths must be None or 3 numbers, got .*\(1,\)"),
+        ({"half_widths": lambda v: "wide"}, "half_widths must be None or 3 numbers, got <U4"),
+        ({"half_widths": lambda v: v / {}}, "objective plain failed: TypeError"),
+        ({"half_widths": lambda v: v.sort()}, "failed: ValueError: sort array is read-only"),
+        ({"outside": lambda g: None}, "outside must be 3 of True or False, got object"),
+        ({"outside": lambda g: [1, 0, 1]}, "outside must be 3 of True or False, got int64"),
+        ({"outside": lambda g: [True]}, r"outside must be 3 of True or False, got bool .*\(1,\)"),
+    ],
+)
+def test_what_is_no_error_of_predictions_is_one_line(said, message):
+    predicted = Plain(provenance=Provenance(Kind.PREDICTED, "a guess"), **said)
+    with pytest.raises(NastoolError, match=message) as raised:
+        trust(predicted, np.array([[2], [1], [0]]), np.arange(3.0))
+    assert "\n" not in str(raised.value)
+
+
+def test_errors_of_predictions_may_be_lists():
+    predicted = Plain(half_widths=lambda v: [1, 2], outside=lambda g: [False, True], optimism=0.5)
+    judged = trust(predicted, np.array([[2], [1]]), np.array([10.0, 20.0]))
+    assert [judged.interval(row) for row in (0, 1)] == [(9.0, 11.0), None]
 
 
 def test_an_order_is_that_of_asking_and_not_of_the_values():

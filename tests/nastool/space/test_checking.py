@@ -128,12 +128,33 @@ class InfiniteFeatures(Widths):
         return np.log(genotypes * 0.0 + 1) / np.inf + np.inf
 
 
+class HeuristicsAsAMethod(Widths):
+    def heuristics(self):
+        return {}
+
+
+class HeuristicsOfOtherGenes(Widths):
+    heuristics = MappingProxyType({"small": [[0, 0]]})
+
+
+class HeuristicsBeyond(Widths):
+    heuristics = MappingProxyType({"small": [[0, 0, 0, 0], [0, 0, 0, 9]]})
+
+
+class MisfitsAsTexts(Widths):
+    misfits = ("gpu",)
+
+
 class FormatsToNothing(Widths):
     def format(self, genotype):
         return None
 
 
 WRONG = {
+    HeuristicsAsAMethod: "heuristics must be by family, got method$",
+    HeuristicsOfOtherGenes: r"heuristics\['small'\]: genotypes of widths must have shape \(n, 4\)",
+    HeuristicsBeyond: r"heuristics\['small'\]: gene 'layer_3' must be an index below 5, got 9$",
+    MisfitsAsTexts: "misfits must be of Misfit, got 'gpu'$",
     Named: r"costs\['weights'\] must be named 'weights', got 'size'",
     Shorter: "terms for 5, 5, 5, 5 choices, those of the genes, got terms for 5, 5, 5$",
     Narrower: "got terms for 2, 2, 2, 2$",

@@ -942,6 +942,7 @@ def _raise(*_):
     ("said", "message"),
     [
         ({"batch_size": "7"}, "strategy Wrong: batch_size must be a whole number, got '7'"),
+        ({"revision": "2"}, "strategy Wrong: revision must be a whole number, got '2'"),
         ({"batch_size": 2.5}, "strategy Wrong: batch_size must be a whole number, got 2.5"),
         ({"batch_size": property(_raise)}, "strategy Wrong failed: KeyError: 'lost'"),
         ({"state_dict": _raise}, "strategy Wrong failed: KeyError: 'lost'"),
