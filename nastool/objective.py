@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from nastool.attributes import attribute
 from nastool.choices import as_array, check_name, whole
 from nastool.errors import InvalidInputError, NastoolError, in_one_line, naming
+from nastool.numbers import score_text
 from nastool.space import Cost, Genotypes
 
 NO_NUMBER = "no finite number"
@@ -73,7 +74,7 @@ class RankAgreement:
             )
 
     def __str__(self) -> str:
-        return f"{self.source} {self.spearman:.2f} ({self.n:,} shapes)"
+        return f"{self.source} {score_text(self.spearman)} ({self.n:,} shapes)"
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from nastool.cli import completion
-from nastool.cli.options import number, plugin_option, whole
+from nastool.cli.options import format_option, number, plugin_option, whole
 from nastool.cli.pages import help_page
 from nastool.cli.predictor_plot import plot_option, write_page
 from nastool.errors import InvalidInputError, NastoolError
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from nastool.predictors.base import Card
+    from nastool.predictors.fitting import Fitted
     from nastool.predictors.selection import Candidate, HeldOut
+    from nastool.predictors.tables import Measurements
     from nastool.space import SearchSpace
 
 
@@ -106,6 +108,7 @@ if TYPE_CHECKING:
     help="Folder for the predictor and its card.",
 )
 @plot_option
+@format_option
 @plugin_option
 def fit(
     table: Path,
@@ -124,6 +127,7 @@ def fit(
     test_fraction: float | None,
     output: Path,
     plot: Path | None,
+    output_format: str,
 ) -> None:
     """Fit a predictor to a table of measured architectures.
 
@@ -205,12 +209,18 @@ def fit(
     if plot is not None:
         write_page(plot, fitted, card, seed)
 
+    notes = [*fitted.notes, *_unknown(sources, tables)]
+    if output_format == "json":
+        from nastool.files.documents import json_document
+
+        click.echo(json_document("fit", _as_json(output, card, fitted, data, notes)))
+        return
     if fitted.ranking:
         console.print(_ranking_table(fitted.ranking))
     console.print(_scores_table(card, fitted.held_out))
     if data.dropped:
         console.print(f"{data.dropped:,} rows without a finite {target} were left out")
-    for note in (*fitted.notes, *_unknown(sources, tables)):
+    for note in notes:
         console.print(note, soft_wrap=True)
     if data.conditions:
         stated = ", ".join(f"{name} {value}" for name, value in data.conditions.items())
@@ -267,8 +277,37 @@ def _unknown(sources: Sequence[Path], tables: Sequence[object]) -> list[str]:
     ]
 
 
+def _as_json(
+    folder: Path, card: Card, fitted: Fitted, data: Measurements, notes: Sequence[str]
+) -> dict[str, Any]:
+    return {
+        "folder": str(folder),
+        "metric": card.metric,
+        "unit": card.unit,
+        "direction": card.direction.value,
+        "kind": card.kind,
+        "label": card.label,
+        "space": card.space,
+        "features": list(card.features),
+        "shapes": card.shapes,
+        "held_out": card.scores.as_dict() if card.scores else None,
+        "interval": card.interval,
+        "optimism": card.optimism,
+        "agreements": [asdict(agreement) for agreement in card.agreements],
+        "ranking": [
+            {"kind": candidate.kind, "label": candidate.label, **candidate.scores.as_dict()}
+            for candidate in fitted.ranking
+        ],
+        "dropped": data.dropped,
+        "conditions": dict(data.conditions),
+        "notes": list(notes),
+    }
+
+
 def _ranking_table(ranking: Sequence[Candidate]) -> Table:
     from rich.table import Table
+
+    from nastool.numbers import score_text
 
     table = Table(title="Cross-validation, best first")
     table.add_column("Predictor")
@@ -276,7 +315,7 @@ def _ranking_table(ranking: Sequence[Candidate]) -> Table:
         table.add_column(name, justify="right")
     for candidate in ranking:
         s = candidate.scores
-        numbers = (f"{s.r2:.4f}", f"{s.spearman:.4f}", f"{s.kendall:.4f}", f"{s.rmse:.4g}")
+        numbers = (*(score_text(x, 4) for x in (s.r2, s.spearman, s.kendall)), f"{s.rmse:.4g}")
         table.add_row(candidate.kind, *numbers)
     return table
 
@@ -286,6 +325,7 @@ def _scores_table(card: Card, result: HeldOut) -> Table:
 
     from nastool.cli.tables import within_text
     from nastool.constraint import format_quantity
+    from nastool.numbers import score_text
 
     scores = result.scores
     table = Table(title=f"{card.metric}: {card.label} on {scores.n:,} held-out shapes")
@@ -293,9 +333,7 @@ def _scores_table(card: Card, result: HeldOut) -> Table:
         table.add_column(name, justify="right")
     interval = within_text(card)
     table.add_row(
-        f"{scores.r2:.4f}",
-        f"{scores.spearman:.4f}",
-        f"{scores.kendall:.4f}",
+        *(score_text(value, 4) for value in (scores.r2, scores.spearman, scores.kendall)),
         format_quantity(scores.rmse, card.unit),
         interval,
     )

@@ -16,6 +16,7 @@ from nastool.discovery import PUBLICATIONS, available
 from nastool.errors import InvalidInputError
 from nastool.files.hub import push_files
 from nastool.files.reading import is_file, is_folder
+from nastool.numbers import score_text
 from nastool.predictors.base import CARD, load_predictor
 from nastool.runtime.leftovers import temporary_folder
 from nastool.store import open_store
@@ -184,15 +185,14 @@ def _predictor_facts(found: Card) -> dict[str, str]:
     if found.unit:
         facts["unit"] = found.unit
     if found.scores is not None:
-        facts["held-out shapes"] = (
-            f"R2 {found.scores.r2:.3f}, Spearman {found.scores.spearman:.3f}, "
-            f"Kendall {found.scores.kendall:.3f}"
-        )
+        values = found.scores.r2, found.scores.spearman, found.scores.kendall
+        texts = (score_text(value, 3) for value in values)
+        facts["held-out shapes"] = "R2 {}, Spearman {}, Kendall {}".format(*texts)
     if found.interval is not None:
         facts["interval"] = f"±{found.interval:.3g} holds 90% of new measurements"
     for agreement in found.agreements:
         facts[f"rank agreement with {agreement.source}"] = (
-            f"Spearman {agreement.spearman:.2f} ({agreement.n:,} shapes)"
+            f"Spearman {score_text(agreement.spearman)} ({agreement.n:,} shapes)"
         )
     if found.source:
         facts["measured"] = "; ".join(f"{name}: {value}" for name, value in found.source.items())

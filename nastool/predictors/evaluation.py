@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nastool.errors import InvalidInputError, MissingDependencyError
+from nastool.numbers import score_text
 from nastool.objective import RankAgreement
 
 
@@ -30,16 +31,11 @@ class Scores:
     n: int
 
     def __str__(self) -> str:
-        return f"R2 {_short(self.r2)}, Spearman {_short(self.spearman)}"
+        return f"R2 {score_text(self.r2)}, Spearman {score_text(self.spearman)}"
 
     def as_dict(self) -> dict[str, float | None]:
         """Plain numbers for JSON, None where a score is not defined."""
         return {key: value if np.isfinite(value) else None for key, value in asdict(self).items()}
-
-
-def _short(score: float) -> str:
-    # Three digits only where two would round a good score up to a perfect one.
-    return f"{score:.2f}" if score < 0.99 else f"{np.floor(score * 1e3) / 1e3:.3f}"
 
 
 def score(targets: ArrayLike, predictions: ArrayLike, *, partly: bool = False) -> Scores:

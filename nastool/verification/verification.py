@@ -16,7 +16,12 @@ from nastool import pareto
 from nastool.arrays import Floats
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.executors import Executor, Serial, evaluated
+<<<<<<< HEAD
 from nastool.objective import Direction, Kind, Objective, half_widths_of, outside_of
+=======
+from nastool.numbers import score_text
+from nastool.objective import Direction, Kind, Objective
+>>>>>>> d3b880f (fit and latency list take --format json, and only a perfect score looks perfect)
 from nastool.predictors.evaluation import spearman
 from nastool.predictors.trust import trust
 from nastool.problem import Problem
@@ -75,7 +80,7 @@ class Agreement:
             return f"{self.metric}: no shape that it was not fitted on"
         parts = [f"{self.n} shapes"]
         if self.spearman is not None:
-            parts.append(f"Spearman {self.spearman:.3f}")
+            parts.append(f"Spearman {score_text(self.spearman, 3)}")
         if self.error is not None:
             parts.append(f"median difference {self.error:.1%}")
         if self.hits is not None:

@@ -8,8 +8,21 @@ import pytest
 
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.executors import Serial, evaluated
+<<<<<<< HEAD
 from nastool.objective import Direction, Kind, Objective, Provenance, check_objective, evaluate
 from nastool.predictors.trust import trust
+=======
+from nastool.numbers import score_text
+from nastool.objective import (
+    Direction,
+    Kind,
+    Objective,
+    Provenance,
+    RankAgreement,
+    check_objective,
+    evaluate,
+)
+>>>>>>> d3b880f (fit and latency list take --format json, and only a perfect score looks perfect)
 from nastool.problem import Problem
 from nastool.testing import Formula, Widths
 from tests.nastool.conftest import Tensor
@@ -219,3 +232,30 @@ def test_an_order_is_that_of_asking_and_not_of_the_values():
     (chunk,) = evaluated(Serial(), plain, genotypes)
     assert chunk.rows.tolist() == [2, 0, 1]
     np.testing.assert_array_equal(chunk.values, plain.evaluate(genotypes[[2, 0, 1]]))
+
+
+@pytest.mark.parametrize(
+    ("score", "digits", "text"),
+    [
+        (1.0, 2, "1.000"),
+        (1.0, 3, "1.000"),
+        (1 - 2**-53, 2, "1.000"),
+        (0.993, 2, "0.993"),
+        (0.997, 2, "0.997"),
+        (0.9949, 2, "0.994"),
+        (0.99999, 2, "0.999"),
+        (0.99, 2, "0.990"),
+        (0.9899, 2, "0.99"),
+        (0.874, 2, "0.87"),
+        (-0.2, 2, "-0.20"),
+        (0.99996, 4, "0.99996"),
+        (0.99849, 3, "0.998"),
+        (float("nan"), 2, "nan"),
+    ],
+)
+def test_only_a_perfect_score_looks_perfect(score, digits, text):
+    assert score_text(score, digits) == text
+
+
+def test_a_rank_agreement_that_is_nearly_perfect_does_not_look_so():
+    assert str(RankAgreement("news", 0.9972, 12)) == "news 0.997 (12 shapes)"

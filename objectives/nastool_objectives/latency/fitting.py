@@ -270,7 +270,7 @@ def fit_others(folder: Path, space: SearchSpace) -> dict[Quantity, Card | str]:
             # Some counters are too coarse for a pass.
             found[quantity] = (
                 f"rank correlation of predictions on held-out shapes must be at least {_RANKED:g}, "
-                f"got {scores.spearman:.3f}"
+                f"got {scores.spearman:.6g}"
             )
             continue
         card = fitted.card(quantity.metric(device.name), quantity.unit, _source(device))
@@ -303,6 +303,6 @@ def _judge_unrepeated(device: DeviceCard, result: HeldOut, *, force: bool) -> De
         return device
     reason = (
         f"rank correlation of predictions on held-out shapes must be at least {_RANKED:g} "
-        f"where no second run shows how well it repeats, got {result.scores.spearman:.3f}"
+        f"where no second run shows how well it repeats, got {result.scores.spearman:.6g}"
     )
     return replace(device, verdict="forced" if force else "refused", reason=reason)

@@ -23,6 +23,7 @@ from nastool.errors import InvalidInputError, nearest
 from nastool.files.hub import fetched, is_on_hub
 from nastool.files.reading import is_file, is_folder, parse_json, read_text, reading
 from nastool.files.writing import write_whole, writing
+from nastool.numbers import score_text
 from nastool.runtime.leftovers import shipped_folder
 from nastool_objectives.latency.repeatability import NoiseGate, Repeatability
 
@@ -117,7 +118,9 @@ class DeviceCard:
             return "repeatability not known"
         if self.shapes is None:
             return "FORCED past the noise gate" if self.verdict == "forced" else ""
-        found = f"repeats at Spearman {self.shapes.spearman:.3f}, ±{self.shapes.error:.1%}"
+        found = (
+            f"repeats at Spearman {score_text(self.shapes.spearman, 3)}, ±{self.shapes.error:.1%}"
+        )
         return f"{found}; FORCED past the noise gate" if self.verdict == "forced" else found
 
     def to_json(self) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from nastool.arrays import Floats
 from nastool.errors import InvalidInputError
+from nastool.numbers import score_text
 from nastool.predictors.evaluation import spearman
 
 
@@ -34,7 +35,7 @@ class Repeatability:
 
     def __str__(self) -> str:
         return (
-            f"{self.n} shapes, Spearman {self.spearman:.3f}, relative difference "
+            f"{self.n} shapes, Spearman {score_text(self.spearman, 3)}, relative difference "
             f"{self.error:.1%} (median), {self.error_p90:.1%} (p90), shift {self.shift:+.1%}"
         )
 
@@ -106,7 +107,7 @@ class NoiseGate:
         if not found.spearman >= self.spearman:
             reasons.append(
                 f"rank correlation between repeats must be at least {self.spearman:g}, "
-                f"got {found.spearman:.3f}"
+                f"got {found.spearman:.6g}"
             )
         if not found.error <= self.error:
             reasons.append(

@@ -1,7 +1,9 @@
 """Every JSON output names its schema and keeps it; whole numbers are whole."""
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nastool.files.documents import json_document
@@ -39,6 +41,26 @@ def test_all_evaluations_of_a_comparison_and_a_front_in_a_file_do(nastool, searc
     assert search("--output", "front.json", budget="40").exit_code == 0
     with open("front.json", encoding="utf-8") as file:
         assert checked_json(file.read())["schema"] == "nastool/front"
+
+
+def test_what_a_fitted_predictor_is_worth_is_json(nastool, tmp_path, checked_json):
+    pytest.importorskip("scipy")
+    rng = np.random.default_rng(0)
+    genes = rng.integers(1, 5, (60, 3))
+    times = genes.sum(axis=1) + rng.normal(0, 0.3, 60)
+    rows = [",".join(map(str, (*g, t))) for g, t in zip(genes.tolist(), times, strict=True)]
+    Path("times.csv").write_text("\n".join(["layer_1,layer_2,layer_3,ms", *rows, "1,1,1,"]))
+    command = ("fit", "times.csv", "--target", "ms", "--unit", "ms", "--model", "linear")
+    done = nastool(*command, "--output", "linear", "--format", "json")
+    assert done.exit_code == 0, done.output
+    content = checked_json(done.stdout)
+    card = json.loads(Path("linear/card.json").read_text())
+    assert content["held_out"] == card["scores"]
+    assert (content["kind"], content["unit"], content["dropped"]) == ("linear", "s", 1)
+    assert (content["interval"], content["shapes"]) == (card["interval"], card["shapes"])
+    assert content["ranking"] == []
+    said = nastool(*command, "--output", "again").stdout
+    assert f"{content['held_out']['spearman']:.4f}" in said
 
 
 def test_numbers_are_written_as_what_they_are():

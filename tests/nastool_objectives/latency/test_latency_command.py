@@ -399,11 +399,19 @@ def test_where_fitting_extras_are_missing_a_linear_model_is_fitted(nastool, tmp_
     assert card["scores"]["kendall"] is None
 
 
-def test_devices_ship_and_are_found_by_name_until_a_user_has_one_of_that_name(nastool, tmp_path):
+def test_devices_ship_and_are_found_by_name_until_a_user_has_one_of_that_name(
+    nastool, tmp_path, checked_json
+):
     listed = nastool("latency", "list", "--shipped")
     assert listed.exit_code == 0
     assert "h100" in listed.stdout
     assert "h100" not in nastool("latency", "list").stdout.replace("--shipped", "")
+    devices = checked_json(nastool("latency", "list", "--shipped", "--format", "json").stdout)
+    of_name = {device["name"]: device for device in devices["devices"]}
+    fitted = of_name["h100"]["predictors"]["latency"]
+    assert f"R2 {fitted['held_out']['r2']:.2f}" in listed.stdout
+    assert (of_name["h100"]["noise_gate"], fitted["kind"]) == ("passed", "linear")
+    assert checked_json(nastool("latency", "list", "--format", "json").stdout)["devices"] == []
     card = read_card(find_device("h100"))
     assert (card.date, card.verdict, card.facts["dtype"]) == ("2026-11-26", "passed", "bfloat16")
     space = load_space("supershaper")

@@ -6,19 +6,22 @@ from pathlib import Path
 
 import click
 
+from nastool.cli.options import format_option
 from nastool.cli.pages import help_page
 from nastool_objectives.cli.latency.options import devices_option
-from nastool_objectives.cli.latency.output import predictor_text
+from nastool_objectives.cli.latency.output import device_json, predictor_text
 
 
 @help_page(
     "nastool latency list",
     "nastool latency list --shipped",
+    "nastool latency list --format json",
 )
 @click.command("list")
 @click.option("--shipped", is_flag=True, help="List the devices that ship with nastool instead.")
 @devices_option
-def list_devices(shipped: bool, devices_dir: Path | None) -> None:
+@format_option
+def list_devices(shipped: bool, devices_dir: Path | None, output_format: str) -> None:
     """List the devices that are kept."""
     from rich.console import Console
     from rich.table import Table
@@ -35,6 +38,12 @@ def list_devices(shipped: bool, devices_dir: Path | None) -> None:
 
     root = shipped_devices() if shipped else devices_folder(devices_dir)
     names = device_names(root)
+    if output_format == "json":
+        from nastool.files.documents import json_document
+
+        devices = [device_json(root / name) for name in names]
+        click.echo(json_document("devices", {"folder": str(root), "devices": devices}))
+        return
     if not names:
         click.echo(f"No devices in {root}; 'nastool latency list --shipped' lists those that ship")
         return

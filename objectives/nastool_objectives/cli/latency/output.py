@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,7 @@ from nastool.cli.progress import ProgressBar
 from nastool.files.reading import is_file, read_text
 
 if TYPE_CHECKING:
+    from nastool.predictors.base import Card
     from nastool.space import SearchSpace
     from nastool_objectives.latency.registry import DeviceCard
     from nastool_objectives.latency.tables import LatencyTable
@@ -20,12 +21,45 @@ if TYPE_CHECKING:
 
 def predictor_text(folder: Path) -> str:
     """A predictor's card in a few words; ``none`` where the folder has none."""
+    card = _predictor_card(folder)
+    if card is None:
+        return "none"
+    return f"{card.label}, {card.shapes:,} shapes" + (f", {card.error}" if card.error else "")
+
+
+def device_json(folder: Path) -> dict[str, Any]:
+    """What is known about a device that is kept, as JSON values; null what nobody said."""
+    from nastool_objectives.latency.quantities import ENERGY, LATENCY, MEMORY
+    from nastool_objectives.latency.registry import read_card
+
+    card = read_card(folder)
+    predictors = {}
+    for quantity in (LATENCY, ENERGY, MEMORY):
+        fitted = _predictor_card(folder / quantity.folder)
+        if fitted is not None:
+            predictors[quantity.name] = {
+                "kind": fitted.kind,
+                "label": fitted.label,
+                "shapes": fitted.shapes,
+                "held_out": fitted.scores.as_dict() if fitted.scores else None,
+                "interval": fitted.interval,
+            }
+    return {
+        "name": card.name,
+        "device": card.device,
+        "date": card.date or None,
+        "space": card.space,
+        **{name: card.load[name] for name in ("batch_size", "sequence_length")},
+        "noise_gate": card.verdict,
+        "reason": card.reason,
+        "predictors": predictors,
+    }
+
+
+def _predictor_card(folder: Path) -> Card | None:
     from nastool.predictors.base import CARD, Card
 
-    if not is_file(folder / CARD):
-        return "none"
-    card = Card.from_json(read_text(folder / CARD))
-    return f"{card.label}, {card.shapes:,} shapes" + (f", {card.error}" if card.error else "")
+    return Card.from_json(read_text(folder / CARD)) if is_file(folder / CARD) else None
 
 
 def echo_table(card: DeviceCard, table: LatencyTable) -> None:
