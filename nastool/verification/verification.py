@@ -16,12 +16,8 @@ from nastool import pareto
 from nastool.arrays import Floats
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.executors import Executor, Serial, evaluated
-<<<<<<< HEAD
-from nastool.objective import Direction, Kind, Objective, half_widths_of, outside_of
-=======
 from nastool.numbers import score_text
-from nastool.objective import Direction, Kind, Objective
->>>>>>> d3b880f (fit and latency list take --format json, and only a perfect score looks perfect)
+from nastool.objective import Direction, Kind, Objective, half_widths_of, outside_of
 from nastool.predictors.evaluation import spearman
 from nastool.predictors.trust import trust
 from nastool.problem import Problem

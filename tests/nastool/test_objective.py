@@ -8,10 +8,6 @@ import pytest
 
 from nastool.errors import InvalidInputError, NastoolError
 from nastool.executors import Serial, evaluated
-<<<<<<< HEAD
-from nastool.objective import Direction, Kind, Objective, Provenance, check_objective, evaluate
-from nastool.predictors.trust import trust
-=======
 from nastool.numbers import score_text
 from nastool.objective import (
     Direction,
@@ -22,7 +18,7 @@ from nastool.objective import (
     check_objective,
     evaluate,
 )
->>>>>>> d3b880f (fit and latency list take --format json, and only a perfect score looks perfect)
+from nastool.predictors.trust import trust
 from nastool.problem import Problem
 from nastool.testing import Formula, Widths
 from tests.nastool.conftest import Tensor
