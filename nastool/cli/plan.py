@@ -76,6 +76,7 @@ class Plan:
                 pending=self.pending,
                 join=self.join,
             )
+            self.tracking.ended(study)
         begun = study.known
         made = len(result) - begun
         if label:

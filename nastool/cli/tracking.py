@@ -57,10 +57,10 @@ class Tracking:
         if not self.names:
             yield
             return
-        from nastool.files.writing import writing
+        from nastool.files.writing import file_part, writing
         from nastool.integrations.trackers import open_trackers
 
-        folder = _FOLDER / name.replace("/", "-")
+        folder = _FOLDER / file_part(name)
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         with one_line("cannot write curves to the trackers"):
@@ -90,16 +90,21 @@ class Tracking:
         """What is told of a study's progress, told to the trackers as well."""
         if not self._open:
             return progress
-        last = len(study)
+        last = len(study) - study.known
 
         def told(done: int, budget: int) -> None:
             nonlocal last
             progress(done, budget)
-            if done - last >= max(budget // _POINTS, 1) or done >= budget > last:
+            if done - last >= max(budget // _POINTS, 1) and done < budget:
                 last = done
                 self.log(done, numbers_of(study))
 
         return told
+
+    def ended(self, study: Study) -> None:
+        """Record where a study has come to, which may have nothing left to do."""
+        if self._open:
+            self.log(len(study) - study.known, numbers_of(study))
 
 
 def numbers_of(study: Study) -> dict[str, float]:

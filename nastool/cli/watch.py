@@ -50,13 +50,16 @@ def watch(what: str, file: Path | None, every: str, once: bool, storage: str) ->
     """
     from nastool.cli.output import check_page, write_file
     from nastool.errors import InvalidInputError
+    from nastool.files.reading import is_folder
+    from nastool.files.writing import file_part
 
     seconds = parse_time("--every", every)
     if seconds > _SLOWEST:
         raise InvalidInputError(f"--every: must be at most 1h, got {every}")
     look = _look(what, storage)
     seen = look()
-    file = file or Path(f"watch-{_plain(what)}.html")
+    name = Path(os.path.realpath(what)).name if is_folder(Path(what)) else what
+    file = file or Path(f"watch-{file_part(name)}.html")
     check_page(file, "--to")
     ends = seen.ended or once
     # A page that nobody keeps up to date must not look as if somebody did.
@@ -77,12 +80,6 @@ def watch(what: str, file: Path | None, every: str, once: bool, storage: str) ->
         write_file(file, seen.page())
         raise KeyboardInterrupt(f"{file} stays as it is; what it shows was left alone") from None
     click.echo(f"Wrote {file}: {seen.said}", err=True)
-
-
-def _plain(what: str) -> str:
-    """What is watched as a part of a file's name."""
-    name = Path(os.path.realpath(what)).name if os.sep in what else what
-    return "".join(sign if sign.isalnum() or sign in "-_." else "-" for sign in name)
 
 
 def _look(what: str, storage: str) -> Callable[[], Watched]:

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -26,6 +27,9 @@ from nastool.files.reading import is_file, is_folder, read_json_object, reading
 
 _LONGEST_STEM = 200
 """Bytes of a file's name that names beside it repeat; common file systems take 255 in all."""
+
+_LONGEST_PART = 100
+"""Bytes of what people call something that stay in the name of its file."""
 
 _PARTIAL, _LOCK = ".partial-", ".lock"
 """What follows in names beside a target."""
@@ -222,6 +226,19 @@ def writing(what: str | Path) -> Iterator[None]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise WriteError(f"cannot write {what}: {reason}") from error
+
+
+def file_part(name: str) -> str:
+    """What people call something, as a part of a file's name: another one for every name.
+
+    Letters, digits, blanks and ``-_.+=`` stay; what has others, is long, or begins with a dot is
+    told apart by a digest.
+    """
+    plain = re.sub(r"[^\w .+=-]", "-", name)
+    plain = plain.encode()[:_LONGEST_PART].decode(errors="ignore").lstrip(".").strip()
+    if plain == name:
+        return name
+    return f"{plain}-{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}"
 
 
 def _beside(target: Path, folder: Path | None = None) -> Path:

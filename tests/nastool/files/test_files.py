@@ -21,7 +21,14 @@ from nastool.files.reading import (
     read_table,
     read_text,
 )
-from nastool.files.writing import check_free, owned, whole_file, whole_folder, write_whole
+from nastool.files.writing import (
+    check_free,
+    file_part,
+    owned,
+    whole_file,
+    whole_folder,
+    write_whole,
+)
 
 
 def test_names_of_rows_and_empty_columns_are_left_out(tmp_path):
@@ -328,3 +335,14 @@ def test_one_process_at_a_time_owns_a_folder_and_a_dead_one_none(tmp_path):
     with owned(tmp_path, "run", say=said.append):
         pass
     assert len(said) == 1
+
+
+def test_every_name_has_a_file_of_its_own(tmp_path):
+    for plain in ("mine", "under-66M", "größer", "a b", "lr=1e-3", "v1.2"):
+        assert file_part(plain) == plain
+    names = ["a/b", "a-b", "c/b", "..", ".", "...", "*", "~", "é" * 255, "é" * 254, "a\\b", "<b>"]
+    parts = [file_part(name) for name in names]
+    for part in parts:
+        (tmp_path / f"watch-{part}.html").write_text("")
+        (tmp_path / part).mkdir()
+    assert len(list(tmp_path.iterdir())) == 2 * len(names)

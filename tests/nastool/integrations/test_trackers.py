@@ -94,6 +94,28 @@ def test_a_search_leaves_curves(here):
     assert set(found["front"].values()) == {1.0}
 
 
+def test_a_tracker_that_comes_late_or_is_left_early_has_the_last_point(here):
+    run(f"{SEARCH} --study mine")
+    run(f"{SEARCH} --study mine --tracker tensorboard")
+    assert {tag: list(steps) for tag, steps in scalars(here / "nastool-runs" / "mine").items()} == {
+        tag: [400] for tag in ("front", "failed", "best/params", "seconds")
+    }
+    options = "--study early --batch-size 1 --patience 7 --tracker tensorboard --format json"
+    early = json.loads(run(f"{SEARCH} {options}".replace("400", "4000")).stdout)
+    assert early["evaluations"] % (4000 // 200)
+    found = scalars(here / "nastool-runs" / "early")
+    assert max(found["best/params"]) == early["evaluations"]
+
+
+def test_every_study_has_curves_of_its_own_whatever_it_is_called(here):
+    for name in ("a/b", "a-b", "..", "long" * 60):
+        run(f"{SEARCH} --study {name} --tracker tensorboard")
+    runs = [path for path in here.iterdir() if path.is_dir()]
+    assert [path.name for path in runs] == ["nastool-runs"]
+    assert all(max(scalars(path)["front"]) == 400 for path in runs[0].iterdir())
+    assert len(list(runs[0].iterdir())) == 4
+
+
 def test_a_sweep_has_a_run_for_each_limit_and_a_comparison_one(here):
     run(
         "sweep --space supershaper --objective macs --metric params --at 60M,66M --budget 50 "
