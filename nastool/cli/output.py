@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from nastool.plots.front import Cloud
+    from nastool.predictors.trust import Trust
     from nastool.problem import Problem
     from nastool.results import Result
 
@@ -147,9 +148,7 @@ class Destination:
 
         self.send(formats, page, result.problem)
         if self.format != "table":
-            for name, worth in result.trust(view.genotypes).items():
-                if worth.outside.any():
-                    click.echo(f"{name}: {worth.notes[-1]}", err=True)
+            echo_warnings(result.trust(view.genotypes))
 
     def send(self, formats: Formats, page: Callable[[], str], problem: Problem) -> None:
         """Write what was found in the format that is wanted.
@@ -175,6 +174,13 @@ class Destination:
         if self.plot:
             write_file(self.plot, page())
             click.echo(f"Wrote {self.plot}", err=True)
+
+
+def echo_warnings(worths: Mapping[str, Trust]) -> None:
+    """Say beside a format for programs what predicted values are not to be relied on, by metric."""
+    for name, worth in worths.items():
+        for warning in worth.warnings:
+            click.echo(f"{name}: {warning}", err=True)
 
 
 def wide_console(*, plain: bool = False) -> Console:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nastool.cli.output import Destination, Formats
+from nastool.cli.output import Destination, Formats, echo_warnings
 from nastool.cli.plan import Plan
 from nastool.cli.proofs import certificate_of, prove_fully
 from nastool.cli.tables import bars, formatted, sources
@@ -27,6 +27,9 @@ from nastool.study import NO_END, Ending
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from nastool.predictors.trust import Trust
+    from nastool.problem import Problem
 
 
 def run(
@@ -112,6 +115,14 @@ def show(
         "csv": lambda: csv_of(columns(sweep, found)).removesuffix("\n"),
     }
     destination.send(formats, page, sweep.problem)
+    if destination.format != "table":
+        echo_warnings(worths_of(sweep.problem, found))
+
+
+def worths_of(problem: Problem, found: Sequence[Found]) -> dict[str, Trust]:
+    """How far predicted values are to be trusted, by metric."""
+    worths = {metric.name: worth_of(metric, found) for metric in problem.reported}
+    return {name: worth for name, worth in worths.items() if worth is not None}
 
 
 def as_json(sweep: Sweep, found: Sequence[Found], facts: Mapping[str, str | int]) -> str:
@@ -162,10 +173,9 @@ def as_table(
     for metric in problem.reported:
         values = np.array([row.values[metric.name] for row in rows])
         cells[metric.name] = formatted(values, metric.unit)
-    worth = worth_of(objective, found)
-    if worth is not None:
-        pairs = enumerate(cells[objective.name])
-        cells[objective.name] = [f"{text} {worth.text(row)}".rstrip() for row, text in pairs]
+    worths = worths_of(problem, found)
+    for name, worth in worths.items():
+        cells[name] = [f"{text} {worth.text(row)}".rstrip() for row, text in enumerate(cells[name])]
     cells["shape"] = [problem.space.format(genotype) for genotype in genotypes]
     glyphs = bars(problem, genotypes)
     if any(glyphs):
@@ -190,7 +200,7 @@ def as_table(
     grid.add_column()
     for label, source in sources(problem):
         grid.add_row(label, source)
-        for note in worth.notes if worth is not None and label.plain == objective.name else ():
+        for note in worths[label.plain].notes if label.plain in worths else ():
             grid.add_row("", Text(note))
     for row in found:
         if row.genotype is None:

@@ -14,6 +14,9 @@ from nastool.constraint import format_quantity
 from nastool.objective import Kind, Objective, half_widths_of, outside_of
 from nastool.space import Genotypes
 
+_POSITIVE = ("s", "J", "B")
+"""Units of what every pass takes."""
+
 COVERAGE = 0.9
 """Share of new measurements that the intervals of predicted values are to hold."""
 
@@ -71,10 +74,21 @@ class Trust:
                 f"the best of many predictions is likely about {share:.1%} worse (mostly 0% to "
                 f"{2 * share:.1%})"
             )
+        return (*found, *self.warnings)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to say of values that are not to be relied on, whatever else is shown."""
+        found, n = [], len(self.values)
         if self.outside.any():
             found.append(
-                f"! {int(self.outside.sum()):,} of {len(self.values):,} shapes lie outside of what "
-                "the predictor has seen: how far off it is there is not known"
+                f"! {int(self.outside.sum()):,} of {n:,} shapes lie outside of what the predictor "
+                "has seen: how far off it is there is not known"
+            )
+        if few := int(_impossible(self.metric, self.values).sum()):
+            found.append(
+                f"{few:,} of {n:,} shapes are predicted at zero or less, which none can be: the "
+                "predictor does not reach that far; bound it from below by what was measured"
             )
         return tuple(found)
 
@@ -97,7 +111,15 @@ def trust(metric: Objective, genotypes: Genotypes, values: Floats) -> Trust:
         genotypes: Shape (n, d).
         values: What is predicted of them, shape (n,).
     """
-    return Trust(metric, values, half_widths_of(metric, values), outside_of(metric, genotypes))
+    # No table holds what cannot be, even one of which no region is known.
+    outside = outside_of(metric, genotypes) | _impossible(metric, values)
+    return Trust(metric, values, half_widths_of(metric, values), outside)
+
+
+def _impossible(metric: Objective, values: Floats) -> NDArray[np.bool_]:
+    """Which predicted values (n,) no shape can have: no time, no energy and no memory, (n,)."""
+    impossible: NDArray[np.bool_] = (values <= 0) & (metric.unit in _POSITIVE)
+    return impossible
 
 
 def is_predicted(metric: Objective) -> bool:

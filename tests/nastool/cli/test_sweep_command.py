@@ -54,6 +54,16 @@ def test_each_row_is_the_optimum_under_its_limit(sweep, everything):
         assert int(row["evaluations"]) == allowed.sum()
 
 
+def test_predictions_of_zero_and_less_are_told_of_the_metric_that_is_limited(sweep):
+    said = "1 of 2 shapes are predicted at zero or less"
+    table = sweep("--at", "-1ms,5ms", metric="straight")
+    row = next(line for line in table.stdout.splitlines() if line.strip().startswith("-1ms"))
+    assert " !" in row
+    assert said in " ".join(table.stdout.split())
+    for form in ("csv", "json"):
+        assert said in sweep("--at", "-1ms,5ms", "--format", form, metric="straight").stderr
+
+
 def test_a_metric_that_is_better_when_larger_is_limited_from_below(sweep, everything):
     values, _, _ = everything
     found = sweep("--at", "100ms,250ms", "--format", "json", metric="throughput")

@@ -184,6 +184,29 @@ def test_trust_says_interval_region_and_correction():
     assert any("1 of 3 shapes lie outside" in note for note in worth.notes)
 
 
+@pytest.mark.parametrize("unit", ["s", "J", "B"])
+def test_what_no_shape_can_take_is_never_silent(unit):
+    """A straight line through what was measured reaches below zero, where nobody measured."""
+
+    class Line(Known):
+        name = "line"
+
+        def outside(self, genotypes):
+            return np.zeros(len(genotypes), dtype=bool)
+
+    line = Line()
+    values = np.array([-1e-3, 0.0, 2e-3])
+    genotypes = np.zeros((3, 1), dtype=np.int64)
+    line.unit = ""
+    assert trust(line, genotypes, values).warnings == ()
+    line.unit = unit
+    found = trust(line, genotypes, values)
+    assert [found.text(row) == "!" for row in range(3)] == [True, True, False]
+    assert [found.interval(row) is None for row in range(3)] == [True, True, False]
+    assert [found.as_dict(row)["outside"] for row in range(3)] == [True, True, False]
+    assert "2 of 3 shapes are predicted at zero or less, which none can be" in found.notes[-1]
+
+
 def test_larger_values_are_corrected_downwards():
     metric = Known()
     metric.direction = Direction.MAXIMIZE
