@@ -244,7 +244,8 @@ def check_output(option: str, file: Path | None) -> None:
         return
     folder = Path(os.path.realpath(file)).parent
     if not is_folder(folder):
-        raise InvalidInputError(f"{option}: folder {str(file.parent)!r} must exist")
+        named = folder if file.is_symlink() else file.parent
+        raise InvalidInputError(f"{option}: folder {str(named)!r} must exist")
     if is_folder(file):
         raise InvalidInputError(f"{option}: expected a file, got the folder {str(file)!r}")
     # Replaced whole, a file needs its folder to be written to; a device or a pipe does not.

@@ -61,12 +61,13 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         WriteError: It cannot be written; the earlier file is as it was.
     """
     with writing(path):
-        target = Path(os.path.realpath(path))
-        mode = _mode(target)
+        # By the name given: what a pipe's link in /dev/fd says is no path.
+        mode = _mode(path)
         if mode is not None and not stat.S_ISREG(mode):
-            with target.open("wb") as file:
+            with path.open("wb") as file:
                 yield file
             return
+        target = Path(os.path.realpath(path))
         _remove_orphans(target.parent)
         aside = _beside(target)
         try:

@@ -346,3 +346,15 @@ def test_every_name_has_a_file_of_its_own(tmp_path):
         (tmp_path / f"watch-{part}.html").write_text("")
         (tmp_path / part).mkdir()
     assert len(list(tmp_path.iterdir())) == 2 * len(names)
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="it has no names of open files")
+def test_a_pipe_is_written_to_by_its_name(tmp_path):
+    # What a shell writes for >(gzip > table.csv.gz), or /dev/stdout before | less.
+    ends = os.pipe()
+    try:
+        write_whole(Path(f"/dev/fd/{ends[1]}"), "a,b\n")
+        assert os.read(ends[0], 100) == b"a,b\n"
+    finally:
+        for end in ends:
+            os.close(end)
