@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
+_ROLES = ("pad", "unk", "cls", "sep", "mask")
+_USUAL = (SPECIAL_TOKENS, ("<pad>", "<unk>", "<s>", "</s>", "<mask>"))
+"""What these are called in BERTs and in RoBERTas, whose own files leave it to their classes."""
+
 _LONG_WORD = re.compile(r"\w{100}(?=\w)")
 """Where words are cut to learn a vocabulary from, which takes time by the square of their length;
 WordPiece reads none that is longer."""
@@ -50,6 +54,12 @@ def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerFast:
     # Where there is a model's config.json alone, transformers makes a tokenizer without any word.
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise InvalidInputError(f"no tokenizer at {str(name_or_path)!r}: it has no vocabulary")
+    if not any(tokenizer.special_tokens_map.values()):
+        vocabulary = tokenizer.get_vocab()
+        for names in _USUAL:
+            if all(name in vocabulary for name in names):
+                for role, name in zip(_ROLES, names, strict=True):
+                    setattr(tokenizer, f"{role}_token", name)
     missing = [n for n in ("cls", "sep", "mask") if getattr(tokenizer, f"{n}_token_id") is None]
     if missing and tokenizer.eos_token_id is None:
         raise InvalidInputError(

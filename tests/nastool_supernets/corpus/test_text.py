@@ -6,13 +6,19 @@ import os
 
 import pytest
 import tokenizers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from nastool.errors import InvalidInputError
 from nastool_supernets.corpus import text, tokenising
 from nastool_supernets.corpus.corpus import fixed_masks, prepare_corpus
 from nastool_supernets.corpus.text import TextFile, pieces, text_files
-from nastool_supernets.corpus.tokenizer import load_tokenizer, vocabulary_size
+from nastool_supernets.corpus.tokenizer import (
+    load_tokenizer,
+    save_tokenizer,
+    train_tokenizer,
+    vocabulary_size,
+)
+from tests.sliced import byte_pairs
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "fox", "dog", "jumps", "lazy", "##y"]
 
@@ -232,6 +238,28 @@ class TestTokenizers:
         tokenizer = PreTrainedTokenizerFast(tokenizer_object=fast, **marks)
         tokenizer.save_pretrained(tmp_path)
         assert load_tokenizer(tmp_path).pad_token == "[SEP]"
+
+    @pytest.mark.parametrize("kind", ["bert", "roberta"])
+    def test_special_tokens_that_files_do_not_name_are_those_of_the_class(self, tmp_path, kind):
+        (tmp_path / "text.txt").write_text("we saw it")
+        tokenizer = (
+            train_tokenizer(text_files([tmp_path / "text.txt"]), 60)
+            if kind == "bert"
+            else byte_pairs(["we saw it"], 300)
+        )
+        tokenizer.save_pretrained(tmp_path)
+        # As the checkpoints of both lie on the hub.
+        (tmp_path / "tokenizer_config.json").write_text('{"model_max_length": 512}')
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+        found, known = load_tokenizer(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+        for role in ("cls", "sep", "mask", "pad", "unk"):
+            assert getattr(found, f"{role}_token_id") == getattr(known, f"{role}_token_id")
+        assert {*found.all_special_ids} == {*known.all_special_ids} == {0, 1, 2, 3, 4}
+        save_tokenizer(found, tmp_path / "kept")
+        # Spaces before a mask are its own where the tokenizer says so.
+        text = f"we saw {tokenizer.mask_token} it"
+        kept = AutoTokenizer.from_pretrained(tmp_path / "kept")
+        assert kept(text)["input_ids"] == tokenizer(text)["input_ids"]
 
     @pytest.mark.parametrize(
         ("name", "content"),
