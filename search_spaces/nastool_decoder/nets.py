@@ -19,8 +19,7 @@ Around = tuple[tuple[Tensor, Tensor], Tensor | None]
 
 
 class _Running(Running):
-    @staticmethod
-    def attend(layer: Any, x: Tensor, slices: Slices | None, around: Around) -> Tensor:
+    def attend(self, layer: Any, x: Tensor, slices: Slices | None, around: Around) -> Tensor:
         if slices is None:
             return x
         rope, mask = around
@@ -34,8 +33,7 @@ class _Running(Running):
         )
         return cast("Tensor", x + found[0])
 
-    @staticmethod
-    def feed(layer: Any, x: Tensor, slices: Slices | None) -> Tensor:
+    def feed(self, layer: Any, x: Tensor, slices: Slices | None) -> Tensor:
         if slices is None:
             return x
         return cast(

@@ -7,8 +7,9 @@ from typing import Any
 from transformers import AutoModelForMaskedLM
 
 from nastool.errors import InvalidInputError
+from nastool_encoder.architectures import KINDS, kind_of
 from nastool_encoder.modeling import Encoder
-from nastool_encoder.space import ARCHITECTURES
+from nastool_supernets.positions import positions_of
 from nastool_supernets.slicing.checkpoints import Checkpoints, read_config
 
 
@@ -18,7 +19,7 @@ def _config(path: str) -> Any:
     Raises:
         InvalidInputError: There is none.
     """
-    config = read_config(path, ARCHITECTURES)
+    config = read_config(path, tuple(KINDS))
     kind = getattr(config, "position_embedding_type", None)
     if kind not in (None, "absolute"):
         raise InvalidInputError(
@@ -33,15 +34,17 @@ def _config(path: str) -> Any:
 def _sizes(config: Any, lm: Any) -> tuple[dict[str, int], tuple[int, int]]:
     """See `Checkpoints`."""
     del lm
-    heads = int(config.num_attention_heads)
+    heads, longest = int(config.num_attention_heads), positions_of(config)
     sizes = {
         "layers": int(config.num_hidden_layers),
         "hidden": int(config.hidden_size),
         "head_dim": int(config.hidden_size) // heads,
-        "ffn": int(config.intermediate_size),
+        "ffn": int(getattr(config, kind_of(config).ffn)),
         "vocabulary": int(config.vocab_size),
-        "positions": int(config.max_position_embeddings),
-        "segments": int(config.type_vocab_size),
+        "positions": longest,
+        "segments": int(getattr(config, "type_vocab_size", 1)),
+        "distil": int(config.model_type == "distilbert"),
+        "offset": int(config.max_position_embeddings) - longest,
     }
     return sizes, (heads, sizes["ffn"])
 

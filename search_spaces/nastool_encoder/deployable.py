@@ -8,6 +8,7 @@ import torch
 
 from nastool.devices import Deployment, Workload
 from nastool.space import Architecture
+from nastool_encoder.architectures import KINDS
 from nastool_encoder.shapes import make, shape_config
 from nastool_supernets.deployment.random_weights import fill, random_texts
 
@@ -30,15 +31,17 @@ def deploy(space: EncoderSpace, shape: Architecture, workload: Workload) -> Depl
         InvalidInputError: The sequence is longer than the space has positions.
     """
     inputs = random_texts(space.name, space.vocabulary, space.positions, workload)
+    kind = "distilbert" if space.distil else "roberta" if space.offset else "bert"
     checkpoint = {
-        "model_type": "bert",
+        "model_type": kind,
         "vocab_size": space.vocabulary,
         "hidden_size": space.hidden,
-        "intermediate_size": space.ffn,
+        KINDS[kind].ffn: space.ffn,
         "num_hidden_layers": space.layers,
         "num_attention_heads": space.all_heads,
-        "max_position_embeddings": space.positions,
+        "max_position_embeddings": space.offset + space.positions,
         "type_vocab_size": space.segments,
+        "pad_token_id": max(space.offset - 1, 0),
         "tie_word_embeddings": bool(space.tied),
     }
     config, is_stock = shape_config(checkpoint, space, shape)
@@ -47,6 +50,6 @@ def deploy(space: EncoderSpace, shape: Architecture, workload: Workload) -> Depl
     fill(model)
     # Numbers of positions and segments are no weights: they are made where the model runs.
     embeddings = model.embeddings
-    embeddings.position_ids = torch.arange(space.positions)[None]
+    embeddings.position_ids = torch.arange(space.offset + space.positions)[None]
     embeddings.token_type_ids = torch.zeros_like(embeddings.position_ids)
     return Deployment(model.eval(), inputs, workload)

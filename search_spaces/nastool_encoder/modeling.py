@@ -8,6 +8,7 @@ from typing import Any, cast
 from torch import Tensor
 from transformers import AutoModelForMaskedLM
 
+from nastool_encoder.architectures import kind_of
 from nastool_encoder.encoder_config import EncoderConfig
 from nastool_encoder.space import HEADS, EncoderSpace
 from nastool_supernets.slicing.modeling import Sliced, Slices, blocks_of
@@ -24,13 +25,16 @@ class Encoder(Sliced):
 
     @property
     def layers(self) -> Sequence[Any]:
-        return cast("Any", self.lm).base_model.encoder.layer
+        return cast("Any", self.lm.base_model.get_submodule(kind_of(self.lm.config).layers))
 
     def ends(self, layer: Any) -> tuple[Any, Any]:
-        return layer.attention.output.dense, layer.output.dense
+        kind = kind_of(self.lm.config)
+        attention, feed = kind.attention.columns, kind.feed.columns
+        return layer.get_submodule(attention), layer.get_submodule(feed)
 
     def slices_of(self, part: Part, kept: Tensor) -> Slices:
-        if part != HEADS:
-            return Slices({"intermediate.dense": kept}, {"output.dense": kept})
-        rows = blocks_of(kept, self.space.head_dim)
-        return Slices(dict.fromkeys(("query", "key", "value"), rows), {"output.dense": rows})
+        kind = kind_of(self.lm.config)
+        block = kind.feed
+        if part == HEADS:
+            block, kept = kind.attention, blocks_of(kept, self.space.head_dim)
+        return Slices(dict.fromkeys(block.rows, kept), {block.columns: kept})

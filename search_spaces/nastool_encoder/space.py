@@ -19,9 +19,6 @@ from nastool.errors import InvalidInputError
 from nastool.space import Architecture, ChainCost
 from nastool_supernets.slicing.space import FFN, SEQUENCE_LENGTH, Part, SlicedSpace
 
-ARCHITECTURES = ("bert",)
-"""Model types of the checkpoints that supernets are made of."""
-
 HEADS = Part("head", "heads", "all_heads", "Heads")
 
 
@@ -34,10 +31,12 @@ class EncoderSpace(SlicedSpace):
         ffn: Feed-forward size of a whole layer.
         vocabulary: Number of tokens.
         positions: Longest text.
-        segments: Kinds of segments that are told apart.
+        segments: Kinds of segments that are told apart; 1 for none.
         heads: Heads that a layer can have, ascending up to all of them; 0 for no attention.
         ffns: Feed-forward sizes that a layer can have, ascending up to `ffn`; 0 for none.
         tied: 1 where the head has the embeddings' weights.
+        distil: 1 for a DistilBERT, which has no embeddings of segments and one bias in its head.
+        offset: Rows of the table of positions before that of a text's first token.
         name: Identifier; by default the text that `create` reads the space back from.
 
     Raises:
@@ -46,7 +45,7 @@ class EncoderSpace(SlicedSpace):
 
     family: ClassVar[str] = "encoder"
     parts: ClassVar[tuple[Part, Part]] = (HEADS, FFN)
-    flags: ClassVar[tuple[str, ...]] = ("tied",)
+    flags: ClassVar[tuple[str, ...]] = ("tied", "distil")
 
     head_dim: int
     ffn: int
@@ -56,6 +55,8 @@ class EncoderSpace(SlicedSpace):
     heads: tuple[int, ...]
     ffns: tuple[int, ...]
     tied: int = 0
+    distil: int = 0
+    offset: int = 0
     name: str = ""
 
     def _check(self) -> None:
@@ -80,10 +81,11 @@ class EncoderSpace(SlicedSpace):
         """
         size, heads, ffns = self.hidden, self._numbers(HEADS), self._numbers(FFN)
         words = self.vocabulary * size
-        outside = words + (self.positions + self.segments) * size + 2 * size
+        segments = (1 - self.distil) * self.segments
+        outside = words + (self.offset + self.positions + segments) * size + 2 * size
         outside += size * size + size + 2 * size + self.vocabulary
         # A head of its own has a bias of its own, and the other one is still there.
-        outside += (1 - self.tied) * (words + self.vocabulary)
+        outside += (1 - self.tied) * (words + (1 - self.distil) * self.vocabulary)
         attention = heads * self.head_dim * (4 * size + 3) + (heads > 0) * size
         feed = ffns * (2 * size + 1) + (ffns > 0) * size
         # Both norms, unless the layer is left out.

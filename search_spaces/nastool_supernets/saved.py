@@ -15,9 +15,10 @@ from nastool.files.reading import is_file, is_folder, read_json_object
 from nastool.files.writing import digest, whole_file, write_whole
 from nastool_supernets.corpus.tokenizer import vocabulary_size
 from nastool_supernets.family import families, find_family, is_known
+from nastool_supernets.positions import positions_of
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
     from nastool_supernets.supernet import Supernet
@@ -181,10 +182,29 @@ def save_model(model: PreTrainedModel, folder: Path) -> None:
     from safetensors.torch import save
 
     save_config(model, folder)
-    weights = {n: p.detach().cpu().contiguous() for n, p in model.named_parameters()}
+    weights = {n: p.detach().cpu().contiguous() for n, p in parameters_of(model).items()}
     # A process killed here leaves the weights that were there, or none.
     with whole_file(folder / "model.safetensors") as file:
         file.write(save(weights, metadata={"format": "pt"}))
+
+
+def parameters_of(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters of a model, tied ones once: by the name that transformers looks for on disk.
+
+    Args:
+        model: Of transformers, or one that holds such a model.
+    """
+    tied = {
+        f"{place}.{name}".removeprefix(".")
+        for place, module in model.named_modules()
+        for name in getattr(module, "_tied_weights_keys", None) or ()
+    }
+    names: dict[nn.Parameter, str] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        # The first one is what others are tied to, unless a model's head stands before its body.
+        if names.setdefault(parameter, name) in tied and name not in tied:
+            names[parameter] = name
+    return {name: parameter for parameter, name in names.items()}
 
 
 def save_shape(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
@@ -221,7 +241,7 @@ def save_shape(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folde
     settings |= {
         # The class that every release of transformers knows for a tokenizer.json.
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": model.config.max_position_embeddings,
+        "model_max_length": positions_of(model.config),
         "model_input_names": list(inputs_of(model.config)),
     }
     write_whole(file, json.dumps(settings, indent=2, sort_keys=True) + "\n")
@@ -259,8 +279,7 @@ def _damage(path: Path) -> str | None:
 def _load_weights(model: PreTrainedModel, weights: Mapping[str, Tensor]) -> None:
     """Load all weights of a model; tied ones are written, and so expected, once."""
     found = model.load_state_dict(weights, strict=False)
-    own = {name for name, _ in model.named_parameters()}
-    if missing := sorted(own & {*found.missing_keys}):
+    if missing := sorted(parameters_of(model).keys() & {*found.missing_keys}):
         raise ValueError(f"the weights lack {missing[0]}")
     if found.unexpected_keys:
         raise ValueError(f"the weights have {found.unexpected_keys[0]} left over")

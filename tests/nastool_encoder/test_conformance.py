@@ -1,4 +1,4 @@
-"""An encoder keeps what a supernet has to keep."""
+"""An encoder keeps what a supernet has to keep, whatever its architecture."""
 
 import pytest
 
@@ -10,11 +10,21 @@ from tests.nastool_encoder.conftest import checkpoint, make_net  # noqa: E402
 
 
 class TestBert(SupernetConformance):
+    kind = "bert"
+
     def make(self):
-        return make_net(checkpoint(), "activation", head="2,4", ffn="8,24")
+        return make_net(checkpoint(self.kind), "activation", head="2,4", ffn="8,24")
 
     def reference(self, net):
-        return checkpoint().double()
+        return checkpoint(self.kind).double()
+
+
+class TestRoberta(TestBert):
+    kind = "roberta"
+
+
+class TestDistilBert(TestBert):
+    kind = "distilbert"
 
 
 class TestBertWithAHeadOfItsOwn(SupernetConformance):

@@ -1,9 +1,10 @@
 """Encoders of the BERT type whose layers differ in heads and feed-forward size, for transformers.
 
 `AutoModelForMaskedLM.from_pretrained(FOLDER, trust_remote_code=True)` loads them by this file. The
-configuration is BERT's own; what is different in a layer stands in its ``sliced_layers``: how many
-``heads`` and what feed-forward size (``ffn``) it has, 0 for none. Heads keep their size. A part
-that does not run leaves its norm. All else is what transformers makes of it.
+configuration is that of the architecture itself; what is different in a layer stands in its
+``sliced_layers``: how many ``heads`` and what feed-forward size (``ffn``) it has, 0 for none. Heads
+keep their size. A part that does not run leaves its norm. All else is what transformers makes of
+it: BERT, RoBERTa, XLM-RoBERTa, CamemBERT or DistilBERT.
 """
 
 from __future__ import annotations
@@ -17,26 +18,22 @@ from torch import nn
 
 
 class _NoAttention(nn.Module):
-    """What a layer without attention computes before its norm."""
+    """What a layer without attention adds."""
 
-    def forward(self, hidden_states: torch.Tensor, *_: Any, **__: Any) -> tuple[Any, None]:
-        return hidden_states, None
+    def forward(self, *given: torch.Tensor, **named: Any) -> tuple[torch.Tensor, None]:
+        # Older releases of transformers give a DistilBERT's by name.
+        return torch.zeros_like(given[0] if given else named["query"]), None
 
 
-class _NormAlone(nn.Module):
-    """How a part that does not run ends: what it was given, normalised."""
+class _NoFeedForward(nn.Module):
+    """What a layer without a feed-forward block adds."""
 
-    def __init__(self, norm: nn.Module) -> None:
-        super().__init__()
-        self.LayerNorm = norm
-
-    def forward(self, _: torch.Tensor, input_tensor: torch.Tensor) -> torch.Tensor:
-        normalised: torch.Tensor = self.LayerNorm(input_tensor)
-        return normalised
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return torch.zeros_like(hidden_states)
 
 
 def _cut(layer: Any, heads: int, ffn: int) -> None:
-    """Give a layer of transformers other sizes, with new weights."""
+    """Give a layer of a BERT or of a RoBERTa other sizes, with new weights."""
     attention = layer.attention
     own, size = attention.self, attention.output.dense.out_features
     if heads:
@@ -45,18 +42,33 @@ def _cut(layer: Any, heads: int, ffn: int) -> None:
         own.query, own.key, own.value = (nn.Linear(size, width) for _ in range(3))
         attention.output.dense = nn.Linear(width, size)
     else:
-        attention.self = _NoAttention()
-        attention.output = _NormAlone(attention.output.LayerNorm)
+        attention.self, attention.output.dense = _NoAttention(), nn.Identity()
     if ffn:
         layer.intermediate.dense = nn.Linear(size, ffn)
         layer.output.dense = nn.Linear(ffn, size)
     else:
-        layer.intermediate = nn.Identity()
-        layer.output = _NormAlone(layer.output.LayerNorm)
+        layer.intermediate, layer.output.dense = nn.Identity(), _NoFeedForward()
 
 
-def _sliced(name: str, base: Any) -> Any:
+def _cut_distil(layer: Any, heads: int, ffn: int) -> None:
+    """The same of a DistilBERT."""
+    own, size = layer.attention, layer.attention.dim
+    if heads:
+        width = heads * own.attention_head_size
+        own.n_heads, own.dim = heads, width
+        own.q_lin, own.k_lin, own.v_lin = (nn.Linear(size, width) for _ in range(3))
+        own.out_lin = nn.Linear(width, size)
+    else:
+        layer.attention = _NoAttention()
+    if ffn:
+        layer.ffn.lin1, layer.ffn.lin2 = nn.Linear(size, ffn), nn.Linear(ffn, size)
+    else:
+        layer.ffn = _NoFeedForward()
+
+
+def _sliced(architecture: str, end: str) -> Any:
     """The class of a model of transformers whose layers differ."""
+    base: Any = getattr(transformers, architecture + end)
 
     class Sliced(base):
         def __init__(self, config: Any) -> None:
@@ -65,26 +77,26 @@ def _sliced(name: str, base: Any) -> Any:
             super().__init__(plain)
             # What was chosen for this machine holds for every layer.
             config._attn_implementation = plain._attn_implementation  # noqa: SLF001 - no other name
-            self.config = self.base_model.config = config
-            for layer, own in zip(self.base_model.encoder.layer, config.sliced_layers, strict=True):
-                _cut(layer, own["heads"], own["ffn"])
+            encoder = self.base_model
+            self.config = encoder.config = config
+            layers, cut = (
+                (encoder.transformer.layer, _cut_distil)
+                if architecture == "DistilBert"
+                else (encoder.encoder.layer, _cut)
+            )
+            for layer, own in zip(layers, config.sliced_layers, strict=True):
+                cut(layer, own["heads"], own["ffn"])
             self.post_init()
 
-    Sliced.__name__ = Sliced.__qualname__ = f"Sliced{name}"
-    Sliced.register_for_auto_class(
-        "AutoModel" if name == "BertModel" else f"AutoModel{name.removeprefix('Bert')}"
-    )
+    Sliced.__name__ = Sliced.__qualname__ = f"Sliced{architecture}{end}"
+    Sliced.register_for_auto_class(f"Auto{'' if end == 'Model' else 'Model'}{end}")
     return Sliced
 
 
 MODELS = {
-    f"Sliced{name}": _sliced(name, getattr(transformers, name))
-    for name in (
-        "BertModel",
-        "BertForMaskedLM",
-        "BertForSequenceClassification",
-        "BertForQuestionAnswering",
-    )
+    f"Sliced{architecture}{end}": _sliced(architecture, end)
+    for architecture in ("Bert", "Roberta", "XLMRoberta", "Camembert", "DistilBert")
+    for end in ("Model", "ForMaskedLM", "ForSequenceClassification", "ForQuestionAnswering")
 }
 """The classes by name."""
 

@@ -113,11 +113,11 @@ def bench(
 ) -> None:
     """Measure the latency, throughput, size and memory of exported models.
 
-    Each DIR is a folder that 'nastool export' wrote, or a BERT or DistilBERT of transformers. Every
-    form in it is measured on this processor, with its head, beside BERT-base and DistilBERT in the
-    same forms with the same head. The forms take turns in random order, so that a machine that
-    drifts slows all of them alike. With --text or --examples each form of the models is scored,
-    too.
+    Each DIR is a folder that 'nastool export' wrote, or a BERT, RoBERTa or DistilBERT of
+    transformers. Every form in it is measured on this processor, with its head, beside BERT-base
+    and DistilBERT in the same forms with the same head. The forms take turns in random order, so
+    that a machine that drifts slows all of them alike. With --text or --examples each form of the
+    models is scored, too.
     """
     with torch_needed():
         from nastool_supernets.deployment.bench import Plan, measure

@@ -101,10 +101,14 @@ def _size(cost: Any, genotype: Genotype) -> float:
 
 def try_line(net: Supernet, model: Path) -> str:
     """A command that tries the model."""
+    from nastool_supernets.corpus.tokenizer import load_tokenizer
+
     task = "text-generation" if net.task == "causal-lm" else "fill-mask"
     config = read_json_object(model / "config.json")
     trust = ", trust_remote_code=True" if "auto_map" in config else ""
-    start = "Once upon a time" if task == "text-generation" else "Paris is the [MASK] of France."
+    start = "Once upon a time"
+    if task == "fill-mask":
+        start = f"Paris is the {load_tokenizer(model).mask_token} of France."
     return (
         f"Try it: python -c \"from transformers import pipeline; print(pipeline('{task}', "
         f"'{model}'{trust})('{start}'))\""

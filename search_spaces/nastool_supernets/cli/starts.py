@@ -13,6 +13,7 @@ from nastool.cli.config import OpenCommand
 from nastool.errors import InvalidInputError, one_line
 from nastool.files.reading import is_file, is_folder, read_json_object
 from nastool_supernets.family import Family, families, find_family
+from nastool_supernets.positions import positions_of
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -245,7 +246,7 @@ class Start:
         model = load_supernet(self.supernet).model
         # Older nets do not say what they were trained on.
         known = getattr(model.config, "trained_positions", 0)
-        model.config.trained_positions = known or model.config.max_position_embeddings
+        model.config.trained_positions = known or positions_of(model.config)
         return family.changed(model, self.options)
 
     def _saved_net(self, saved: Checkpoint, shape: Architecture | None) -> PreTrainedModel:
@@ -373,10 +374,10 @@ def check_reading(
     """
     from nastool_supernets.corpus.tokenizer import load_tokenizer, vocabulary_size
 
-    if net is not None and (length or 0) > net.config.max_position_embeddings:
+    if net is not None and (length or 0) > (longest := positions_of(net.config)):
         raise InvalidInputError(
-            f"--sequence-length: expected at most {net.config.max_position_embeddings} tokens, as "
-            f"many as the net has positions, got {length}"
+            f"--sequence-length: expected at most {longest} tokens, as many as the net has "
+            f"positions, got {length}"
         )
     if tokenizer is None or tokenizer.startswith("train:"):
         if lesson is not None:

@@ -308,6 +308,7 @@ def validate(
     from nastool_supernets.corpus.tokenizer import load_tokenizer
     from nastool_supernets.finetuning import report as reports
     from nastool_supernets.finetuning.subnets import Mode
+    from nastool_supernets.positions import positions_of
     from nastool_supernets.runtime.precision import resolve_dtype
 
     destination = Destination(output_format, None, output, plot)
@@ -348,7 +349,7 @@ def validate(
             )
         for one in trained.values():
             move(one, device)
-        positions = int(model.config.max_position_embeddings)
+        positions = positions_of(model.config)
         if text and corpus:
             raise InvalidInputError("expected --text or --corpus, got both")
         pretraining = further_training(

@@ -16,6 +16,7 @@ from nastool_supernets.corpus.corpus import Corpus, fixed_masks, load_corpus, pr
 from nastool_supernets.corpus.tasks import TaskName
 from nastool_supernets.corpus.text import text_files
 from nastool_supernets.corpus.tokenizer import load_tokenizer
+from nastool_supernets.positions import positions_of
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerFast
@@ -124,7 +125,7 @@ def known_positions(config: PretrainedConfig) -> int:
     Args:
         config: Sizes of a supernet or of a subnet.
     """
-    longest = int(config.max_position_embeddings)
+    longest = positions_of(config)
     return min(int(getattr(config, "trained_positions", 0) or longest), longest)
 
 
@@ -216,10 +217,9 @@ def check_corpus(
             f"{name} has a vocabulary of {config.vocab_size} tokens, got text of "
             f"{corpus.card['vocab_size']}"
         )
-    if corpus.train.shape[1] > config.max_position_embeddings:
+    if corpus.train.shape[1] > (longest := positions_of(config)):
         raise InvalidInputError(
-            f"{name} takes blocks of at most {config.max_position_embeddings} tokens, got "
-            f"{corpus.train.shape[1]}"
+            f"{name} takes blocks of at most {longest} tokens, got {corpus.train.shape[1]}"
         )
     if tokenizer is not None:
         corpus.check_tokenizer(tokenizer, name)

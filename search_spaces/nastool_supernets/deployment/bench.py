@@ -25,6 +25,7 @@ from nastool_supernets.deployment.checks import Quality
 from nastool_supernets.deployment.models import BASELINES, load_model, task_of
 from nastool_supernets.deployment.runtimes import FILES, RUNS, Run, openvino_run
 from nastool_supernets.deployment.sizes import bytes_of, forms_in, peak_memory
+from nastool_supernets.positions import positions_of
 
 Progress = Callable[[int, int, str], None]
 """Called with the steps done, of all, and what is being done."""
@@ -175,7 +176,7 @@ def candidates(
     held = forms_in(folder)
     if not held:
         raise InvalidInputError(f"expected weights in {folder / 'model.safetensors'}")
-    longest = int(model.config.max_position_embeddings)
+    longest = positions_of(model.config)
     if workload.sequence_length > longest:
         raise InvalidInputError(
             f"the sequence length must be at most {longest} for {name}, "

@@ -14,6 +14,7 @@ from nastool import __version__
 from nastool_supernets.deployment.report import ExportReport, Origin
 from nastool_supernets.family import Family, family_of
 from nastool_supernets.finetuning.scores import Evaluation
+from nastool_supernets.positions import positions_of
 
 _TASKS = {
     "masked-lm": ("fill-mask", "AutoModelForMaskedLM"),
@@ -26,7 +27,7 @@ _TASKS = {
 
 _USES = {
     "masked-lm": """\
-inputs = tokenizer("Paris is the [MASK] of France.", return_tensors="pt")
+inputs = tokenizer(f"Paris is the {tokenizer.mask_token} of France.", return_tensors="pt")
 logits = model(**inputs).logits
 place = (inputs["input_ids"][0] == tokenizer.mask_token_id).nonzero()[0]
 print(tokenizer.decode(logits[0, place].argmax(-1)))""",
@@ -70,7 +71,7 @@ def model_card(model: PreTrainedModel, origin: Origin, report: ExportReport) -> 
         f"{sentence}, {origin.source}"
         + (f"; the study *{origin.study}* found the shape" if origin.study else "")
         + f". {_head(head)} {report.parameters:,} parameters, a vocabulary of "
-        f"{config.vocab_size:,} tokens, at most {config.max_position_embeddings} tokens a text.\n",
+        f"{config.vocab_size:,} tokens, at most {positions_of(config)} tokens a text.\n",
     ]
     if not origin.trained_head:
         parts.append(
@@ -178,8 +179,7 @@ def _forms(report: ExportReport) -> str:
         text += f"\nMeasured: {report.measured}.\n"
     if report.merging is not None:
         text += (
-            f"\nMerging the bottlenecks between layers changed outputs by at most "
-            f"{report.merging.largest:.2g}.\n"
+            f"\nCutting the shape out changed outputs by at most {report.merging.largest:.2g}.\n"
         )
     return text
 

@@ -22,7 +22,7 @@ from nastool.errors import InvalidInputError
 from nastool_supernets.corpus.corpus import load_corpus
 from nastool_supernets.corpus.masked_text import mask_corpus, mask_files
 from nastool_supernets.corpus.tasks import TaskName
-from nastool_supernets.deployment.forms import torch_run
+from nastool_supernets.deployment.forms import input_names, torch_run
 from nastool_supernets.deployment.report import Difference
 from nastool_supernets.deployment.runtimes import Arrays, Run
 from nastool_supernets.family import head_of
@@ -30,6 +30,7 @@ from nastool_supernets.finetuning.data import Example, read_rows, to_examples
 from nastool_supernets.finetuning.encoding import encode_scored
 from nastool_supernets.finetuning.tasks import Files, Kind, Task
 from nastool_supernets.genotypes import Genotype
+from nastool_supernets.positions import positions_of
 from nastool_supernets.supernet import Supernet
 
 TOLERANCE = 1e-4
@@ -71,7 +72,7 @@ def random_batches(model: PreTrainedModel) -> list[Arrays]:
     Args:
         model: Says the vocabulary and the longest text.
     """
-    longest = min(int(model.config.max_position_embeddings), _LONGEST)
+    longest = min(positions_of(model.config), _LONGEST)
     rng = np.random.default_rng(0)
     batches: list[Arrays] = []
     for size, length in ((1, 1), (1, 7), (3, 33), (2, 128), (1, longest)):
@@ -126,13 +127,14 @@ def merging_difference(net: Supernet, genotype: Genotype, subnet: PreTrainedMode
         genotype: The shape.
         subnet: What was cut out, on the CPU.
     """
+    names = input_names(subnet)
 
     # What is computed where there is no text means nothing.
     def real(logits: NDArray[Any], inputs: Arrays) -> dict[str, NDArray[Any]]:
         return {"logits": logits[inputs["attention_mask"].astype(bool)]}
 
     def sliced(inputs: Arrays) -> dict[str, NDArray[Any]]:
-        tensors = {name: torch.from_numpy(values) for name, values in inputs.items()}
+        tensors = {name: torch.from_numpy(inputs[name]) for name in names}
         with torch.inference_mode():
             return real(net.logits(tensors, genotype).numpy(), inputs)
 
@@ -224,7 +226,7 @@ def score_on_examples(
     Raises:
         InvalidInputError: It is no such file, or has a label that the model does not have.
     """
-    longest = int(model.config.max_position_embeddings)
+    longest = positions_of(model.config)
     longest = min(longest, max_length or longest)
     try:
         task, examples = _read_examples(model, path, limit)

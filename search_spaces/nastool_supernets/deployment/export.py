@@ -27,6 +27,7 @@ from nastool_supernets.deployment.report import Difference, ExportReport, FormRe
 from nastool_supernets.deployment.runtimes import FILES, RUNS, require
 from nastool_supernets.deployment.sizes import bytes_of
 from nastool_supernets.family import family_of
+from nastool_supernets.positions import positions_of
 from nastool_supernets.saved import load_shape, save_shape
 
 Progress = Callable[[str], None]
@@ -131,7 +132,7 @@ def _rounded(model: PreTrainedModel, dtype: str) -> PreTrainedModel:
 
 def _padding(model: PreTrainedModel, pad: str) -> str:
     """What ``auto`` stands for, or any other padding as it is."""
-    size = Workload(1, min(128, int(model.config.max_position_embeddings)))
+    size = Workload(1, min(128, positions_of(model.config)))
     return forms.chosen_padding(model, pad, "onnxruntime", {}, size)
 
 

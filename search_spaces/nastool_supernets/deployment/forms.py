@@ -19,6 +19,7 @@ from nastool.runtime.quiet import quiet
 from nastool_objectives.latency.export import export_onnx, output_names, quantise
 from nastool_objectives.latency.padding import AUTO, NONE
 from nastool_supernets.deployment.runtimes import FILES, Arrays, Run, library
+from nastool_supernets.positions import positions_of
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
@@ -131,7 +132,7 @@ def write_onnx(model: PreTrainedModel, path: Path) -> None:
         MissingDependencyError: The exporter is not installed.
         NastoolError: The model cannot be exported.
     """
-    size = Workload(2, min(8, int(model.config.max_position_embeddings)))
+    size = Workload(2, min(8, positions_of(model.config)))
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     export_onnx(as_deployment(model, size), path)

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
 from transformers import PretrainedConfig, PreTrainedModel
 
-from nastool.errors import InvalidInputError, one_line
+from nastool.errors import InvalidInputError
 from nastool.files.reading import read_json_object
 from nastool_supernets.family import find_family, is_known
 from nastool_supernets.saved import load_shape
@@ -23,7 +22,7 @@ BASELINES: dict[str, tuple[Callable[..., PretrainedConfig], str]] = {
 
 
 def load_model(folder: Path) -> PreTrainedModel:
-    """Load a model for measuring: a deployed one, or a BERT or DistilBERT of transformers.
+    """Load a model for measuring: a deployed one, or one that its family starts from.
 
     Args:
         folder: What `export`, `write_baseline` or `save_pretrained` wrote.
@@ -31,12 +30,8 @@ def load_model(folder: Path) -> PreTrainedModel:
     Raises:
         InvalidInputError: There is none.
     """
-    kind = model_class(folder)
-    if is_known(_content(folder).get("model_type")):
-        return load_shape(folder)
-    # transformers, safetensors and torch raise their own types for files that do not fit.
-    with one_line(f"no model can be read from {folder}", InvalidInputError):
-        return kind.from_pretrained(folder, dtype=torch.float32).eval()
+    model_class(folder)  # refuses what is none
+    return load_shape(folder)
 
 
 def model_class(folder: Path) -> type[PreTrainedModel]:
@@ -56,12 +51,10 @@ def model_class(folder: Path) -> type[PreTrainedModel]:
     found, type_ = None, content.get("model_type")
     if is_known(type_) and type_ in (family := find_family(str(type_))).shape_types:
         found = family.class_named(name)
-    elif any(name.startswith(prefix) for _, prefix in BASELINES.values()):
-        found = getattr(transformers, name, None)
     if found is None:
         raise InvalidInputError(
-            f"expected the folder of a model that 'nastool export' wrote, or of a BERT or "
-            f"DistilBERT, but {folder} holds a {name}"
+            f"expected the folder of a model that 'nastool export' wrote, or of a BERT, RoBERTa "
+            f"or DistilBERT, but {folder} holds a {name}"
         )
     kind: type[PreTrainedModel] = found
     return kind

@@ -22,6 +22,7 @@ from nastool_supernets.family import net_of
 from nastool_supernets.finetuning.data import TaskData
 from nastool_supernets.finetuning.tasks import Kind, Task
 from nastool_supernets.measuring.perplexities import perplexities
+from nastool_supernets.positions import positions_of
 from nastool_supernets.supernet import Supernet
 from nastool_supernets.training.config import PretrainingConfig
 from nastool_supernets.training.pretraining import pretrain
@@ -223,8 +224,7 @@ def load_teacher(
             f"vocabulary of {model.config.vocab_size}"
         )
     longest = task.settings.max_length
-    positions = getattr(model.config, "max_position_embeddings", longest)
-    if positions < longest:
+    if (positions := positions_of(model.config)) < longest:
         raise InvalidInputError(
             f"teacher {path}: expected one that reads {longest} tokens, got {positions}: lower "
             "--max-length"

@@ -40,6 +40,7 @@ from nastool_supernets.finetuning.subnets import (
 from nastool_supernets.finetuning.tasks import Task
 from nastool_supernets.finetuning.training import DivergedError, Outcome, fine_tune
 from nastool_supernets.measuring.perplexities import model_fingerprint
+from nastool_supernets.positions import positions_of
 from nastool_supernets.runtime.precision import resolve_dtype
 from nastool_supernets.saved import load_shape, save_shape
 
@@ -105,7 +106,7 @@ class Workbench:
         self._trained_keys: dict[Architecture, str] = {}
         self._device = supernet.model.device.type
         self._segments = int(getattr(config, "type_vocab_size", 1))
-        self.curriculum = Curriculum(tasks, options, config.max_position_embeddings)
+        self.curriculum = Curriculum(tasks, options, positions_of(config))
         self._teacher_keys: dict[str, str] = {}
         self._encoded: tuple[str, Encoded] | None = None
         self._subnet: tuple[Any, PreTrainedModel] | None = None

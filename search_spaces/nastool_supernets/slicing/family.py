@@ -94,7 +94,8 @@ class SlicedFamily(Family):
                 ["--from"],
                 metavar="PATH_OR_HUB",
                 help="Checkpoint to start from: a decoder of the Llama type (Llama, Mistral, "
-                "Qwen2, Qwen3, SmolLM3), or a BERT.",
+                "Qwen2, Qwen3, SmolLM3), or an encoder of the BERT type (BERT, RoBERTa, "
+                "XLM-RoBERTa, CamemBERT, DistilBERT).",
             ),
             *(
                 click.Option(

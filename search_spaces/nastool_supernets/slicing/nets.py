@@ -43,9 +43,8 @@ class Running(ABC):
             if "attention_dropout" in vars(module):  # of decoders, a number
                 vars(module)["attention_dropout"] = 0.0
 
-    @staticmethod
     @abstractmethod
-    def attend(layer: Any, x: Tensor, slices: Slices | None, around: Any) -> Tensor:
+    def attend(self, layer: Any, x: Tensor, slices: Slices | None, around: Any) -> Tensor:
         """What comes out of attention, (B, T, D).
 
         Args:
@@ -55,9 +54,8 @@ class Running(ABC):
             around: From `around`.
         """
 
-    @staticmethod
     @abstractmethod
-    def feed(layer: Any, x: Tensor, slices: Slices | None) -> Tensor:
+    def feed(self, layer: Any, x: Tensor, slices: Slices | None) -> Tensor:
         """What comes out of the feed-forward block, (B, T, D).
 
         Args:

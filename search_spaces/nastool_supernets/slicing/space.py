@@ -198,8 +198,7 @@ class SlicedSpace(SearchSpace):
             )
         named = {size.name: size for size in cls._fields()}
         sizes = read_sizes(family, argument, tuple(named), cls._choices())
-        needed = [name for name, size in named.items() if size.default is MISSING]
-        if missing := [name for name in needed if name not in sizes]:
+        if missing := [name for name in cls._needed() if name not in sizes]:
             raise InvalidInputError(
                 f"{family}: expected all sizes, got none for {', '.join(missing)}"
             )
@@ -227,7 +226,7 @@ class SlicedSpace(SearchSpace):
             )
         sizes = config.get("sizes")
         known = {size.name for size in cls._fields()} - {*cls.running}
-        if not isinstance(sizes, dict) or not known - {*cls.flags} <= sizes.keys() <= known:
+        if not isinstance(sizes, dict) or not {*cls._needed()} <= sizes.keys() <= known:
             raise InvalidInputError("the configuration of a supernet must hold its sizes")
         for name in cls._choices():
             if not isinstance(sizes[name], list | tuple):
@@ -247,6 +246,11 @@ class SlicedSpace(SearchSpace):
     @classmethod
     def _fields(cls) -> list[Any]:
         return [size for size in fields(cls) if size.name != "name"]
+
+    @classmethod
+    def _needed(cls) -> list[str]:
+        """Names of sizes that have no default."""
+        return [size.name for size in cls._fields() if size.default is MISSING]
 
     @classmethod
     def _choices(cls) -> tuple[str, ...]:

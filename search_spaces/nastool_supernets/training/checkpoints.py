@@ -21,6 +21,7 @@ from nastool_supernets.saved import (
     Checkpoint,
     checkpoint_folders,
     latest_checkpoint,
+    parameters_of,
     save_model,
 )
 
@@ -69,7 +70,7 @@ def save_checkpoint(
             shutil.rmtree(final)
         with whole_folder(final) as partial:
             save_model(model, partial)
-            named = dict(model.named_parameters())
+            named = parameters_of(model)
             if others := _named(beside):
                 weights = {n: p.detach().cpu().contiguous() for n, p in others.items()}
                 save_file(weights, partial / _BESIDE)
@@ -147,7 +148,7 @@ def load_checkpoint(
     from safetensors.torch import load_file
 
     weights = load_file(checkpoint.path / "model.safetensors")
-    parameters = dict(model.named_parameters()) | _named(beside)
+    parameters = parameters_of(model) | _named(beside)
     if is_file(checkpoint.path / _BESIDE):
         weights |= load_file(checkpoint.path / _BESIDE)
     expected = {name: tuple(p.shape) for name, p in parameters.items()}

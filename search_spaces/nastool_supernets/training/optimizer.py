@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from nastool_supernets.saved import parameters_of
 from nastool_supernets.training.config import PretrainingConfig
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def build_optimizer(
     """
     import torch
 
-    named = [(net.group_of(name), p) for name, p in net.model.named_parameters()]
+    named = [(net.group_of(name), p) for name, p in parameters_of(net.model).items()]
     if beside is not None:
         named += (("head", p) for p in beside.parameters())
     rates = {"head": config.head_rate, "bottleneck": config.bottleneck_rate}

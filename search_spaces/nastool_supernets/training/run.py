@@ -34,6 +34,7 @@ from nastool_supernets.corpus.tasks import (
 from nastool_supernets.corpus.tokenizer import load_tokenizer, save_tokenizer
 from nastool_supernets.family import family_of
 from nastool_supernets.measuring.perplexities import perplexities
+from nastool_supernets.positions import positions_of
 from nastool_supernets.runtime.parallel import Workers
 from nastool_supernets.runtime.precision import resolve_dtype
 from nastool_supernets.saved import Checkpoint, latest_checkpoint, save_config, save_model
@@ -103,10 +104,9 @@ class Run:
                 f"the model's vocabulary must hold the tokenizer's {task.vocab_size} tokens, "
                 f"got {model.config.vocab_size}"
             )
-        if blocks.shape[1] > model.config.max_position_embeddings:
+        if blocks.shape[1] > (longest := positions_of(model.config)):
             raise InvalidInputError(
-                f"blocks must be at most {model.config.max_position_embeddings} tokens long, "
-                f"got {blocks.shape[1]}"
+                f"blocks must be at most {longest} tokens long, got {blocks.shape[1]}"
             )
         if workers.count > config.batch_size:
             raise InvalidInputError(

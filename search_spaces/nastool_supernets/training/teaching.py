@@ -23,6 +23,7 @@ from nastool_supernets.corpus.targets import Targets
 from nastool_supernets.corpus.tokenizer import load_tokenizer, vocabulary_size
 from nastool_supernets.family import find_family, is_known, net_of
 from nastool_supernets.genotypes import row
+from nastool_supernets.positions import positions_of
 from nastool_supernets.runtime.precision import autocast
 from nastool_supernets.supernet import SingleShape
 from nastool_supernets.training.shortlists import KeptLessons, Shortlist, shortlist_divergence
@@ -246,8 +247,7 @@ class Lessons:
                 f"--teacher: expected a model that predicts as the shape does ({student.task}), "
                 f"{self.folder} holds one for {task}"
             )
-        positions = getattr(self.model.config, "max_position_embeddings", length)
-        if positions < length:
+        if (positions := positions_of(self.model.config)) < length:
             raise InvalidInputError(
                 f"--teacher: expected a model that reads blocks of {length} tokens, {self.folder} "
                 f"reads {positions}"

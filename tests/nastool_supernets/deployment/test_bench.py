@@ -330,7 +330,7 @@ def test_what_cannot_be_measured_is_one_line(nastool, exported, supernet, tmp_pa
     )
     run = nastool("bench", supernet)
     assert run.exit_code == 2
-    assert f"BERT or DistilBERT, but {supernet} holds a SuperShaperForMaskedLM" in run.stderr
+    assert f"RoBERTa or DistilBERT, but {supernet} holds a SuperShaperForMaskedLM" in run.stderr
     run = nastool("bench", exported[0], "--sequence-length", "21")
     assert run.exit_code == 2
     assert "the sequence length must be at most 20 for tiny, got 21" in run.stderr
