@@ -375,29 +375,40 @@ class Problem:
             mask &= c.holds(values[c.metric])
         return mask
 
-    def sample(self, n: int, rng: np.random.Generator, least: int | None = None) -> Genotypes:
+    def draw(self, n: int, rng: np.random.Generator) -> Genotypes:
+        """Draw n genotypes (n, d) that keep the bounds on one chain cost, whatever else holds."""
+        return (self._budgets[0] if self._budgets else self.space).sample(n, rng)
+
+    def sample(
+        self,
+        n: int,
+        rng: np.random.Generator,
+        least: int | None = None,
+        rounds: int | None = None,
+    ) -> Genotypes:
         """Draw n canonical genotypes, uniformly over those that satisfy the hard constraints.
 
         Args:
             n: How many are wanted.
             rng: Source of the draws.
             least: With how many to be content when many draws yield fewer; n by default.
+            rounds: Of drawing, 256 genotypes at least in each; 2,000 by default.
 
         Raises:
             InfeasibleError: The constraints let too little through in many draws.
         """
-        draw = self._budgets[0].sample if self._budgets else self.space.sample
+        rounds = _DRAWS if rounds is None else rounds
         # A chain counts genotypes: where several are one architecture, one of them is to be kept.
         own_forms = bool(self._budgets) and self.space.has_own_forms
         names = {c.metric for c in self.hard_constraints}
         if not own_forms and names <= {b.cost.name for b in self._budgets[:1]}:
-            return self.space.canonicalize(draw(n, rng))
+            return self.space.canonicalize(self.draw(n, rng))
         found: list[Genotypes] = []
         missing = n
         # Not all that is drawn need be looked at, where a look may take a moment.
         part = max(missing, _FEW)
-        for _ in range(_DRAWS):
-            drawn = draw(max(2 * missing, 256), rng)
+        for _ in range(rounds):
+            drawn = self.draw(max(2 * missing, 256), rng)
             begin = 0
             while begin < len(drawn) and missing > 0:
                 looked_at = drawn[begin : begin + part]
@@ -415,7 +426,7 @@ class Problem:
         raise InfeasibleError(
             f"{n} architectures of {self.space.name} with "
             f"{', '.join(map(str, self.hard_constraints))} were wanted, {n - missing} found in "
-            f"{_DRAWS} rounds of drawing"
+            f"{rounds} rounds of drawing evenly; strategies that breed are led to what is rare"
         )
 
     def values(

@@ -35,7 +35,7 @@ found; the caller asked for it; Ctrl-C. Empty for a study that is running or was
 
 STOP_MESSAGES: dict[StopReason, str] = {
     "budget": "the budget is spent",
-    "exhausted": "no architecture is left to propose",
+    "exhausted": "the strategy has no more to propose",
     "stalled": "the strategy proposed nothing new for long",
     "time": "the time is over; run it again to go on",
     "patience": "nothing was gained for long",

@@ -12,6 +12,10 @@ from nastool.arrays import narrow
 from nastool.evaluations import Evaluations
 from nastool.problem import Problem
 from nastool.space import Genotypes, SearchSpace
+from nastool.strategies.descent import seeds
+
+Draw = Callable[[Problem, int, np.random.Generator, int], Genotypes]
+"""Finds so many genotypes, or so many at least, that satisfy the hard constraints."""
 
 _ENUMERABLE = 2**18
 """Spaces up to this size are enumerated once drawing finds nothing new."""
@@ -138,8 +142,16 @@ class Seen:
         self._batches = []
         self.add(np.array(state, dtype=np.int64).reshape(-1, len(self._space.genes)))
 
-    def sample_unseen(self, problem: Problem, n: int, rng: np.random.Generator) -> Genotypes:
+    def sample_unseen(
+        self, problem: Problem, n: int, rng: np.random.Generator, *, draw: Draw = seeds
+    ) -> Genotypes:
         """Draw up to n distinct unseen genotypes, uniformly over the admissible ones.
+
+        Args:
+            problem: Knows the hard constraints.
+            n: How many are wanted.
+            rng: Source of the draws.
+            draw: Finds admissible genotypes; by default, draws are led where few are.
 
         Returns:
             Shape (k, d) with k <= n; fewer than n only when (nearly) all have been seen, or when
@@ -153,7 +165,7 @@ class Seen:
         while len(found) < n and idle < _ROUNDS:
             wanted = n if idle == 0 else max(n, 256)
             # One to begin with is enough: what is near it can be bred.
-            drawn = problem.sample(wanted, rng, least=0 if len(self) or len(found) else 1)
+            drawn = draw(problem, wanted, rng, 0 if len(self) or len(found) else 1)
             merged = np.concatenate([found, drawn])
             merged = merged[self.novel(merged)][:n]
             idle = 0 if len(merged) > len(found) else idle + 1

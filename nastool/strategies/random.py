@@ -25,7 +25,7 @@ class RandomSearch(Strategy):
         self._seen = Seen(problem.space)
 
     def ask(self, n: int) -> Genotypes:
-        return self._seen.sample_unseen(self.problem, n, self.rng)
+        return self._seen.sample_unseen(self.problem, n, self.rng, draw=Problem.sample)
 
     def tell(self, evaluations: Evaluations) -> None:
         self._seen.add(canonical(self.problem, evaluations).genotypes)

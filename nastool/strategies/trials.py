@@ -12,6 +12,7 @@ import numpy as np
 from nastool.evaluations import Evaluations
 from nastool.space import Genotypes
 from nastool.strategies.base import State, Strategy
+from nastool.strategies.descent import seeds
 from nastool.strategies.history import Seen, canonical, nothing, pack, unpack
 from nastool.strategies.local import neighbours
 
@@ -109,7 +110,7 @@ class TrialStrategy(Strategy):
             if self.problem.admissible(genotype)[0]:
                 return genotype, (indices, trial)
             self._fail(trial)
-        return self.problem.sample(1, self.rng), None
+        return seeds(self.problem, 1, self.rng), None
 
     def _near(self, genotype: Genotypes, batch: Genotypes) -> Genotypes:
         """An unknown neighbour of a known proposal, else any unknown one, if one is left."""

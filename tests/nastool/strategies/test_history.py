@@ -35,13 +35,15 @@ def rare(bound):
 @pytest.fixture(autouse=True)
 def _four_rounds_of_drawing(monkeypatch):
     monkeypatch.setattr("nastool.problem._DRAWS", 4)
+    monkeypatch.setattr("nastool.strategies.descent._ROUNDS", (4, 4))
 
 
 @pytest.mark.parametrize("strategy", [Evolution, ParetoSearch])
-def test_breeding_goes_on_from_the_few_that_were_drawn(strategy):
+def test_breeding_goes_on_from_the_few_that_were_found(strategy):
     problem = rare(9)
     drawn = strategy(problem, 0).ask(100)
-    assert 1 <= len(drawn) < 50
+    assert 1 <= len(drawn) <= 100
+    assert problem.admissible(drawn).all()
     result = Study(problem, strategy).run(400)
     assert len(result) == 400
     assert result.evaluations.feasible.all()
@@ -60,10 +62,13 @@ def test_few_draws_are_a_small_batch():
 
 
 def test_nothing_drawn_is_an_error_only_at_the_beginning():
-    problem = rare(0)
+    problem = rare(-1)
     rng = np.random.default_rng(0)
     seen = Seen(problem.space)
-    with pytest.raises(InfeasibleError, match="total<=0 were wanted, 0 found"):
+    message = (
+        "total<=-1 were wanted, 0 found; the nearest that draws were led to has total 0: 'exact'"
+    )
+    with pytest.raises(InfeasibleError, match=message):
         seen.sample_unseen(problem, 100, rng)
     seen.add(np.zeros((1, 10), dtype=np.int64))
     assert len(seen.sample_unseen(problem, 100, rng)) == 0
@@ -82,9 +87,9 @@ def test_what_drawing_cannot_find_is_bred_from_what_was_told(strategy):
 class Counted(Problem):
     """A problem that keeps how many draws it was asked for."""
 
-    def sample(self, n, rng, least=None):
+    def sample(self, n, rng, least=None, rounds=None):
         self.__dict__.setdefault("asked", []).append(n)
-        return super().sample(n, rng, least=least)
+        return super().sample(n, rng, least=least, rounds=rounds)
 
 
 def test_what_is_drawn_first_is_what_is_wanted_then_a_batch():
