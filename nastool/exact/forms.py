@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.constraint import Constraint, limits
-from nastool.errors import InvalidInputError
+from nastool.errors import InfeasibleError, InvalidInputError
 from nastool.exact.boxes import BoxSum, add, from_tables, from_trees, restrict
 from nastool.exact.chains import IntegerChain, integer_chain
 from nastool.exact.dynamic import chain_boxes, is_programmable
@@ -25,7 +25,14 @@ from nastool.predictors.ensemble import Ensemble
 from nastool.predictors.linear import Additive
 from nastool.predictors.separable import Separable
 from nastool.problem import CostObjective, Problem
-from nastool.space import Branching, ChainCost, ConditionalCost, Genotypes, SearchSpace
+from nastool.space import (
+    Branching,
+    ChainCost,
+    ConditionalCost,
+    Genotypes,
+    SearchSpace,
+    budget,
+)
 
 Predict = Callable[[Genotypes], NDArray[np.float64]]
 Features = Callable[[Genotypes], NDArray[np.float64]]
@@ -99,6 +106,8 @@ def make_form(problem: Problem, *, relax: bool = False, branch: int | None = Non
         raise InvalidInputError(
             str(opaque) + (f"; {rest} alone has a certified optimum, a bound" if rest else "")
         )
+    for constraint in kept:
+        _check_limit(problem, constraint)
     # The last cost is the axis of a front, whatever the order.
     ordered = sorted(objectives, key=lambda o: isinstance(o, CostObjective))
     if len(ordered) > 2:
@@ -246,6 +255,33 @@ def _certifiable(problem: Problem) -> tuple[list[Constraint], tuple[Constraint, 
     return (
         [c for c, why in opaque.items() if why is None],
         tuple(c for c, why in opaque.items() if why is not None),
+    )
+
+
+def _check_limit(problem: Problem, constraint: Constraint) -> None:
+    """Refuse a bound that rounding of a space's own costs decides.
+
+    Raises:
+        InvalidInputError: Some architecture costs as much as the bound, but for rounding.
+    """
+    metric = problem.metric(constraint.metric)
+    if not isinstance(metric, CostObjective):
+        return
+    cost = metric.cost
+    chains = cost.chains if isinstance(cost, ConditionalCost) else (cost,)
+    quanta = [(chain, integer_chain(chain).quantum) for chain in chains]
+    slack = max((len(c.terms) * q for c, q in quanta if q != c.quantum), default=0.0)
+    if not slack:
+        return
+    try:
+        near = budget(cost, constraint.bound + slack, constraint.bound - slack)
+        near.sample(1, np.random.default_rng(0))
+    except InfeasibleError:
+        return
+    raise InvalidInputError(
+        f"{constraint}: some architecture of {problem.space.name} costs as much but for rounding, "
+        "and exact search, which rounds otherwise, cannot tell whether it is allowed: move the "
+        f"bound by {2 * slack:.2g} or more, or give the space terms from nastool.space.summable"
     )
 
 

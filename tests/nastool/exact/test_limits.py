@@ -8,6 +8,7 @@ import pytest
 from nastool import pareto
 from nastool.constraint import Constraint
 from nastool.errors import InvalidInputError
+from nastool.exact.forms import make_form
 from nastool.exact.prove import prove
 from nastool.objective import Direction
 from nastool.predicted import PredictedObjective
@@ -15,6 +16,7 @@ from nastool.predictors import Card, save_predictor
 from nastool.predictors.additive import AdditiveScores
 from nastool.predictors.base import create_predictor
 from nastool.problem import CostObjective, Problem
+from nastool.space import ChainCost
 from nastool.testing import Layered, Widths
 
 pytest.importorskip("xgboost")
@@ -150,3 +152,17 @@ def test_an_ensemble_that_knows_a_cost_is_taken_apart_or_refused_in_one_line(tmp
         predicted_ = metric.predictor.predict(metric.features(everything)).mean
         np.testing.assert_allclose(boxes.to_float(boxes.evaluate(everything)), predicted_)
         del metric.__dict__["_boxes"]
+
+
+@pytest.mark.parametrize("bound", [0.3, 0.30000000000000004])
+def test_a_bound_that_only_rounding_of_a_spaces_own_costs_decides_is_refused(bound):
+    """Of tenths, 0.1 + 0.2 is more than 0.3, and 0.3 itself is rounded otherwise by the search."""
+    space = Widths(3)
+    tenths = np.arange(5) * 0.1
+    step = np.broadcast_to(tenths, (5, 5))
+    space._costs = {**space.costs, "tenths": ChainCost("tenths", tenths, (step, step))}
+    objective = CostObjective(space.costs["params"], space)
+    below = [Constraint("tenths", "<=", bound)]
+    with pytest.raises(InvalidInputError, match=r"tenths<=0\.3\S*: some architecture .* costs as"):
+        make_form(Problem(space, [objective], below))
+    check_proof(Problem(space, [objective], [Constraint("tenths", ">=", 0.35)]), every(space))
