@@ -31,7 +31,7 @@ class _Shared:
 
     Args:
         done: Evaluations of every run.
-        stop: Set when the runs are to stop.
+        stop: Set when the runs are to stop; without a lock, which might end with who holds it.
     """
 
     done: Any
@@ -57,35 +57,51 @@ def run_in_processes(
         KeyboardInterrupt: Ctrl-C; what was evaluated is kept.
     """
     context = multiprocessing.get_context("spawn")
-    shared = _Shared(context.Array("q", len(contest.runs), lock=False), context.Event())
-    # Forked copies of a process with threads (torch, BLAS) can hang: start fresh ones.
-    pool = ProcessPoolExecutor(
-        min(jobs, len(contest.runs)),
-        mp_context=context,
-        initializer=_initialize,
-        initargs=(shared.done, shared.stop),
+    shared = _Shared(
+        context.Array("q", len(contest.runs), lock=False), context.Array("b", 1, lock=False)
     )
-    waiting: set[Future[None]] = set()
+    # Forked copies of a process with threads (torch, BLAS) can hang: start fresh ones. Each is a
+    # pool of its own, for one that ends while it waits for work keeps the lock of its queue, and
+    # others would wait for that for ever.
+    pools = [
+        ProcessPoolExecutor(
+            1, mp_context=context, initializer=_initialize, initargs=(shared.done, shared.stop)
+        )
+        for _ in range(min(jobs, len(contest.runs)))
+    ]
+    runs = iter(range(len(contest.runs)))
+    busy: dict[Future[None], ProcessPoolExecutor] = {}
+
+    def begin(pool: ProcessPoolExecutor) -> None:
+        index = next(runs, None)
+        if index is not None:
+            with workers_begin():
+                busy[pool.submit(_run, contest, url, index)] = pool
+
     try:
-        with workers_begin():
-            waiting |= {pool.submit(_run, contest, url, i) for i in range(len(contest.runs))}
-        while waiting:
-            finished, waiting = wait(waiting, timeout=_LOOK, return_when=FIRST_COMPLETED)
+        for pool in pools:
+            begin(pool)
+        while busy:
+            finished, _ = wait(busy, timeout=_LOOK, return_when=FIRST_COMPLETED)
             progress(sum(shared.done))
             for future in finished:
+                pool = busy.pop(future)
                 future.result()
-    except BrokenProcessPool as error:
-        raise NastoolError(
-            "a worker process died; what was evaluated is kept, and the same command goes on"
-        ) from error
-    except BaseException:
+                begin(pool)
+    except BaseException as error:
         # After an error or a signal: every run commits what it has and ends, though it evaluates.
-        shared.stop.set()
-        for process in list((pool._processes or {}).values()):  # noqa: SLF001 - only it knows them
-            process.terminate()
+        shared.stop[0] = True
+        for pool in pools:
+            for process in list((pool._processes or {}).values()):  # noqa: SLF001 - only it knows
+                process.terminate()
+        if isinstance(error, BrokenProcessPool):
+            raise NastoolError(
+                "a worker process died; what was evaluated is kept, and the same command goes on"
+            ) from error
         raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        for pool in pools:
+            pool.shutdown(cancel_futures=True)
 
 
 def _initialize(done: Any, stop: Any) -> None:
@@ -96,7 +112,7 @@ def _initialize(done: Any, stop: Any) -> None:
 
 def _stop() -> None:
     """Stop when the parent was killed and could not say so."""
-    _shared.stop.set()
+    _shared.stop[0] = True
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_GRACE)
     os._exit(1)
@@ -106,11 +122,11 @@ def _run(contest: Contest, url: str, index: int) -> None:
     def report(done: int, total: int) -> None:
         del total
         _shared.done[index] = done
-        if _shared.stop.is_set():
+        if _shared.stop[0]:
             raise KeyboardInterrupt
 
     # Only here: between two runs a worker that is told to end has nothing to keep.
     with signals_interrupt():
-        if not _shared.stop.is_set():
+        if not _shared.stop[0]:
             with open_store(url) as store:
                 contest.run_one(store, index, report)
