@@ -20,6 +20,8 @@ from nastool.cli.options import (
 from nastool.cli.pages import help_page
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from nastool.cli.output import Destination
     from nastool.store import Store, StudySummary
 
@@ -59,26 +61,26 @@ def show(
     """
     from nastool.cli.output import Destination
     from nastool.comparison.comparison import runs_of
-    from nastool.errors import InvalidInputError
     from nastool.recipes.study_recipe import stored_problem
     from nastool.store import open_store
     from nastool.study import load_result
 
     destination = Destination(output_format, limit, output, plot, everything, corrected=corrected)
+    of_a_front = {
+        "--cloud": cloud is not None,
+        "--limit": limit is not None,
+        "--corrected": corrected,
+    }
+    if as_recipe:
+        csv = destination.format == "csv"
+        _none_of({**of_a_front, "--plot": plot, "--all": everything, "csv": csv}, "its --recipe")
     with open_store(storage, create=False) as store:
         if as_recipe:
             _show_recipe(destination, store.load(study).summary)
             return
         runs = runs_of(store, study)
         if runs:
-            if cloud is not None:
-                raise InvalidInputError(
-                    f"--cloud: expected a study, which has a front, got the comparison {study!r}"
-                )
-            if limit is not None:
-                raise InvalidInputError(
-                    f"--limit: expected a study, which has a front, got the comparison {study!r}"
-                )
+            _none_of(of_a_front, f"the comparison {study!r}")
             _show_comparison(destination, store, study, runs)
             return
         summary = store.load(study).summary
@@ -92,6 +94,15 @@ def show(
         **how_it_went(summary.description),
     }
     destination.write(result, facts, verification, clouds)
+
+
+def _none_of(options: Mapping[str, object], got: str) -> None:
+    """Raise InvalidInputError where an option is given that only the front of a study takes."""
+    from nastool.errors import InvalidInputError
+
+    for option, given in options.items():
+        if given:
+            raise InvalidInputError(f"{option}: expected a study, which has a front, got {got}")
 
 
 def _show_comparison(

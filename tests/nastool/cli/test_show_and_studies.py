@@ -1,5 +1,8 @@
 import json
+import re
 from pathlib import Path
+
+import pytest
 
 from nastool.recipes.study_recipe import StudyRecipe
 
@@ -88,3 +91,23 @@ def test_a_study_with_a_name_of_its_own_keeps_it_in_its_recipe(search, nastool):
     unknown = nastool("show", "other", "--recipe")
     assert unknown.exit_code == 2
     assert "unknown study 'other'" in unknown.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "refused"),
+    [
+        (["--recipe", "--plot", "page.html"], "--plot: expected a study, .*, got its --recipe"),
+        (["--recipe", "--all"], "--all: expected a study, .*, got its --recipe"),
+        (["--recipe", "--limit", "3"], "--limit: expected a study, .*, got its --recipe"),
+        (["--recipe", "--output", "recipe.csv"], "csv: expected a study, .*, got its --recipe"),
+        (["--recipe", "--format", "csv"], "csv: expected a study, .*, got its --recipe"),
+    ],
+)
+def test_what_a_recipe_does_not_take_is_refused_and_not_passed_over(
+    search, nastool, tmp_path, options, refused
+):
+    search("--study", "mine", budget="40")
+    shown = nastool("show", "mine", *options)
+    assert shown.exit_code == 2
+    assert re.search(refused, shown.stderr)
+    assert {path.name.partition("-")[0] for path in tmp_path.iterdir()} == {"nastool.db"}
