@@ -180,7 +180,9 @@ class Plugin:
         """First sentence of its docstring, read from the source without running it."""
         if self.source:
             return _summary_from_source(self.source)
-        return _first_sentence(inspect.getdoc(self.load()))
+        # Its own: what a class inherits says what kind of thing it is, not which.
+        docstring = self.load().__doc__
+        return _first_sentence(inspect.cleandoc(docstring) if docstring else None)
 
 
 def available(group: str) -> tuple[Plugin, ...]:

@@ -63,7 +63,7 @@ def list_plugins(output_format: str) -> None:
         if kind != previous:
             console.print(Text(kind, style="bold"))
         console.print(Text(f"  {name}", style="bold"), soft_wrap=True)
-        console.print(Padding(Text(f"{summary} ({origin})"), (0, 0, 0, 4)))
+        console.print(Padding(Text(f"{summary} ({origin})".lstrip()), (0, 0, 0, 4)))
         previous = kind
 
 

@@ -695,3 +695,15 @@ def test_whose_plugin_raised(tmp_path):
     with pytest.raises(InvalidInputError) as ours:
         module.call(lambda: load_space("nowhere"))
     assert discovery.raised_by(ours.value) == ""
+
+
+def test_a_plugin_that_says_nothing_of_itself_is_not_said_to_be_what_it_derives_from(tmp_path):
+    (tmp_path / "silent.py").write_text(
+        "from nastool.plugins import register_space\n"
+        "from nastool.space import SearchSpace\n"
+        "@register_space('silent')\n"
+        "class Silent(SearchSpace):\n"
+        "    name = 'silent'\n"
+    )
+    (plugin,) = load_file(tmp_path / "silent.py")
+    assert plugin.summary == ""
