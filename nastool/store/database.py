@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,8 @@ class Database:
         self._address = address
         self.url = urls.showable(address)
         self._engine = engines.create(address, create)
+        # Of who forgets to close; from Python 3.13 on, SQLite's connections complain of that.
+        weakref.finalize(self, self._engine.dispose).atexit = False
         _LOG.debug("opened %s", self.url)
         newest = len(migrations.MIGRATIONS)
         self.version = newest

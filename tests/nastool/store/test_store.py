@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import hashlib
 import io
 import json
@@ -493,3 +494,14 @@ def test_a_signal_waits_for_the_store_to_be_closed(tmp_path, caplog):
         store.close()
     assert caplog.text == ""
     assert not (tmp_path / "studies.db-wal").exists()
+
+
+def test_a_store_that_nobody_has_any_more_leaves_no_connection_open(tmp_path):
+    store = Store(f"sqlite:///{tmp_path / 's.db'}")
+    with store._database.read() as connection:
+        opened = connection.connection.dbapi_connection
+    opened.execute("SELECT 1")
+    del store
+    gc.collect()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        opened.execute("SELECT 1")
