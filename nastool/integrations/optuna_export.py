@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -91,7 +92,7 @@ def export_study(
         if tables is None:
             study = _write(part.problem, target, name, there, trials, rows, attributes, report)
         else:
-            sample = optuna.storages.RDBStorage("sqlite:///:memory:")
+            sample = _database("sqlite:///:memory:")
             model = _create(part.problem, sample, name)
             _describe(model, part.problem, attributes or {})
             if len(part):
@@ -192,7 +193,7 @@ def _open(storage: str | optuna.storages.BaseStorage) -> optuna.storages.BaseSto
     try:
         if "://" in storage:
             _check_database(storage)
-            return optuna.storages.RDBStorage(storage)
+            return _database(storage)
         from optuna.storages.journal import JournalFileBackend
 
         # A device or a pipe would be read without end.
@@ -204,6 +205,13 @@ def _open(storage: str | optuna.storages.BaseStorage) -> optuna.storages.BaseSto
         raise
     except Exception as error:  # noqa: BLE001 - SQLAlchemy's, the driver's or Optuna's own
         raise InvalidInputError(f"{expected}: {_reason(error, storage)}") from None
+
+
+def _database(url: str) -> optuna.storages.RDBStorage:
+    """A storage that gives its connections back once nobody has it, which Optuna's own does not."""
+    storage = optuna.storages.RDBStorage(url)
+    weakref.finalize(storage, storage.engine.dispose).atexit = False
+    return storage
 
 
 def _check_database(url: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from nastool.arrays import Floats
-from nastool.errors import InvalidInputError, MissingDependencyError
+from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
 from nastool.files.reading import read_json_object
 from nastool.predictors.base import Prediction, Predictor, check_training_data, standard
 from nastool.predictors.trees import GridEnsemble, TreeEnsemble
@@ -21,6 +21,10 @@ MODEL = "model.json"
 TARGET = "target.json"
 """Middle and spread of the targets, which the trees of `MODEL` do not know; older predictors have
 none, and trees of the targets themselves."""
+
+
+_ROUNDING = 1e-3
+"""How far sums of leaves in float32, as XGBoost has them, may lie from ours, in spreads."""
 
 
 class BoostedTrees(Predictor):
@@ -75,7 +79,15 @@ class BoostedTrees(Predictor):
         booster = xgboost.Booster(settings, [data])
         for tree in range(self.trees):
             booster.update(data, tree)
-        self._become(bytes(booster.save_raw("json")), middle, size)
+        model = bytes(booster.save_raw("json"))
+        # Formats change from release to release; a part that is not known here would be left out.
+        read, own = TreeEnsemble.from_json(model).predict(features), booster.predict(data)
+        if not np.allclose(read, own, rtol=_ROUNDING, atol=_ROUNDING):
+            raise NastoolError(
+                f"trees of XGBoost {xgboost.__version__} must predict the same once they are read "
+                f"back, got differences of {np.abs(read - own).max():.2g} spreads of the targets"
+            )
+        self._become(model, middle, size)
 
     def predict(self, features: Floats) -> Prediction:
         """Sum of the leaves; see `Predictor.predict`."""

@@ -104,6 +104,7 @@ class TreeEnsemble:
             )
         if int(parameters.get("num_target", 1)) > 1 or int(parameters["num_class"]) > 1:
             raise InvalidInputError("the model must have one output, got several")
+        # Of trees that were dropped at times: beside a dart's trees, since XGBoost 3.3 among them.
         weights: Sequence[float] | None = None
         if booster["name"] == "dart":
             weights = booster["weight_drop"]
@@ -111,6 +112,7 @@ class TreeEnsemble:
         if booster.get("name", "gbtree") != "gbtree":
             raise InvalidInputError(f"the booster must be gbtree or dart, got {booster['name']}")
         trees = booster["model"]["trees"]
+        weights = booster["model"].get("weight_drop", weights)
         if any(int(tree["tree_param"]["size_leaf_vector"]) > 1 for tree in trees):
             raise InvalidInputError("the model must have one value a leaf, got vectors")
         if any(any(tree.get("split_type", ())) for tree in trees):

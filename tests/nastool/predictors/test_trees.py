@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nastool.errors import InvalidInputError
+from nastool.errors import InvalidInputError, NastoolError
 from nastool.predictors import TreeEnsemble
+from nastool.predictors.boosted_trees import BoostedTrees
 
 xgboost = pytest.importorskip("xgboost")
 
@@ -14,7 +15,8 @@ WIDTHS = np.array([120.0, 240, 360, 480, 540, 600, 768])
 
 
 def grow(features, targets, trees, depth, **extra):
-    settings = {"max_depth": depth, "nthread": 1, "min_child_weight": 0, "lambda": 0.1, **extra}
+    settings = {"max_depth": depth, "nthread": 1, "min_child_weight": 0, "lambda": 0.1}
+    settings |= {"verbosity": 0, **extra}
     data = xgboost.DMatrix(features, targets, nthread=1)
     return xgboost.train(settings, data, num_boost_round=trees)
 
@@ -139,6 +141,40 @@ def test_dart_and_parallel_trees(widths):
     ):
         booster = grow(features[:500], targets[:500], 8, 4, **extra)
         close(read(booster).predict(features), expected(booster, features))
+
+
+def test_weights_of_dropped_trees_are_read_wherever_they_lie(widths):
+    """Beside the trees up to XGBoost 3.2, among them since."""
+    _, features, targets = widths
+    booster = grow(features[:500], targets[:500], 8, 4, booster="dart", rate_drop=0.5, seed=1)
+    model = json.loads(bytes(booster.save_raw("json")))
+    own = model["learner"]["gradient_booster"]
+    trees = own.get("gbtree", own)["model"]
+    weights = own["weight_drop"] if "weight_drop" in own else trees.pop("weight_drop")
+    assert min(weights) < 0.9
+    bare = {name: value for name, value in trees.items() if name != "weight_drop"}
+    for written in (
+        {"name": "dart", "weight_drop": weights, "gbtree": {"name": "gbtree", "model": bare}},
+        {"name": "gbtree", "model": {**bare, "weight_drop": weights}},
+    ):
+        model["learner"]["gradient_booster"] = written
+        ours = TreeEnsemble.from_json(json.dumps(model)).predict(features)
+        close(ours, expected(booster, features))
+
+
+def test_trees_that_read_back_otherwise_are_no_predictor(widths, monkeypatch):
+    _, features, targets = widths
+    real = TreeEnsemble.from_json.__func__
+
+    def leaves_something_out(kind, source):
+        model = json.loads(source)
+        model["learner"]["gradient_booster"]["model"]["weight_drop"] = [0.5] * 9
+        return real(kind, json.dumps(model))
+
+    BoostedTrees(9).fit(features, targets)
+    monkeypatch.setattr(TreeEnsemble, "from_json", classmethod(leaves_something_out))
+    with pytest.raises(NastoolError, match="must predict the same once they are read back, got"):
+        BoostedTrees(9).fit(features, targets)
 
 
 @pytest.mark.parametrize("written", ["5E-1", "[5E-1]", 0.5, "[0.5]"])
