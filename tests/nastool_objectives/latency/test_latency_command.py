@@ -1,3 +1,4 @@
+import csv
 import json
 import re
 import shutil
@@ -424,6 +425,28 @@ def test_devices_ship_and_are_found_by_name_until_a_user_has_one_of_that_name(
     assert "ships with nastool and stays as it is" in run.stderr
     shutil.copytree(find_device("h100"), tmp_path / "devices" / "h100")
     assert find_device("h100") == tmp_path / "devices" / "h100"
+
+
+def test_each_shipped_device_says_what_its_own_table_says(nastool):
+    space = load_space("supershaper")
+    ends = np.stack([np.zeros(12, dtype=int), np.full(12, 6)])
+    found = {}
+    for name in ("xeon", "xeon-bf16", "xeon-int8"):
+        folder = find_device(name)
+        card = read_card(folder)
+        assert (card.date, card.verdict, card.facts["system"]) == ("2026-11-28", "passed", "Linux")
+        with (folder / "table.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        shapes = np.array([[int(row[gene.name]) for gene in space.genes] for row in rows])
+        genotypes = np.searchsorted(space.widths, shapes)
+        measured = np.array([float(row["latency_s"]) for row in rows])
+        objective = load_objective(f"latency[{name}]", space)
+        predicted = objective.evaluate(genotypes)
+        assert np.median(np.abs(predicted / measured - 1)) < 0.03
+        found[name] = objective.evaluate(ends)
+    # Fewer bits are faster, of the smallest shape as of the largest.
+    assert (found["xeon"] > 1.5 * found["xeon-bf16"]).all()
+    assert (found["xeon-bf16"] > 1.1 * found["xeon-int8"]).all()
 
 
 def test_a_campaign_is_dated_by_the_day_it_began(device, nastool, tmp_path):
