@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import click
 
 from nastool.cli import completion
 from nastool.cli.constraints import constraint_options, read_constraints
-from nastool.cli.cost import announce, dry_run_option
+from nastool.cli.cost import announce, dry_run_option, seconds_of
 from nastool.cli.executing import Executing, executor_options
 from nastool.cli.options import (
     PLUGIN_FILES,
@@ -32,7 +33,7 @@ from nastool.errors import NastoolError, StoreError
 if TYPE_CHECKING:
     from nastool.cli.output import Destination, Formats
     from nastool.comparison import Comparison
-    from nastool.comparison.contests import Contest
+    from nastool.comparison.contests import Contest, Entrant
     from nastool.executors import Executor
     from nastool.objective import Objective
     from nastool.store import Store
@@ -199,10 +200,8 @@ def _plan(contest: Contest) -> str:
 def _probed(contest: Contest, jobs: int, store: Store | None, *, always: bool) -> float | None:
     """Seconds that all runs take, by a short run of each strategy; None where that is not worth it.
 
-    What is measured takes so long that one shape must do, of those that the first run begins with.
+    What is measured takes so long that two shapes must do, of those that the first run begins with.
     """
-    import time
-
     from nastool import Study
 
     problem = contest.problem
@@ -215,9 +214,13 @@ def _probed(contest: Contest, jobs: int, store: Store | None, *, always: bool) -
         return None if measured is None else measured * _total(contest) / jobs
     seconds = 0.0
     for entrant in contest.entrants:
-        began = time.perf_counter()
-        found = len(Study(problem, entrant(problem, 0)).run(each))
-        seconds += (time.perf_counter() - began) / max(found, 1) * contest.evaluations(entrant)
+        found: list[int] = []
+
+        def probe(entrant: Entrant = entrant, found: list[int] = found) -> None:
+            found.append(len(Study(problem, entrant(problem, 0)).run(each)))
+
+        each_takes = seconds_of(probe, probe) / max(found[-1], 1)
+        seconds += each_takes * contest.evaluations(entrant)
     return seconds * contest.seeds / jobs
 
 
@@ -237,9 +240,7 @@ def _store_of(storage: str) -> Iterator[Store | None]:
 def _seconds_a_shape(
     contest: Contest, metrics: Sequence[Objective], store: Store | None
 ) -> float | None:
-    """What measuring a shape takes; its values are kept. None where all are known, or it fails."""
-    import time
-
+    """What measuring a shape takes; values are kept. None where it fails; 0 where all are known."""
     import numpy as np
 
     from nastool.store.ledger import known_values
@@ -247,16 +248,15 @@ def _seconds_a_shape(
 
     problem, seconds = contest.problem, 0.0
     strategy = contest.entrants[0](problem, 0)
-    shapes = problem.space.canonicalize(strategy.ask(max(1, strategy.batch_size)))
+    shapes = problem.space.canonicalize(strategy.ask(max(2, strategy.batch_size)))
     for metric in metrics:
         known = known_values(store, problem.space, metric, shapes)
-        unknown = np.flatnonzero(np.isnan(known))[:1]
-        began = time.perf_counter()
+        few = shapes[np.isnan(known)][:2]
+        runs = (partial(measure, problem.space, metric, shape[None], store) for shape in few)
         try:
-            measure(problem.space, metric, shapes[unknown], store)
+            seconds += seconds_of(*runs)
         except NastoolError:  # the runs say what is wrong
             return None
-        seconds += time.perf_counter() - began
     return seconds
 
 

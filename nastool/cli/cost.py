@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+
+_SETTLED = 10.0
+"""Seconds beside which imports and compilation are little."""
 
 _UNITS = (("d", 86_400.0), ("h", 3_600.0), ("min", 60.0), ("s", 1.0))
 
@@ -19,6 +23,21 @@ def dry_run_option(command: _F) -> _F:
         is_flag=True,
         help="Say what would be done and about how long it takes here, and stop.",
     )(command)
+
+
+def seconds_of(*runs: Callable[[], object]) -> float:
+    """Seconds of a run among many, by the last of a few, or by the first that takes long.
+
+    The first one imports libraries, compiles and fills caches, too, which happens once a process.
+    """
+    seconds = 0.0
+    for run in runs:
+        began = time.perf_counter()
+        run()
+        seconds = time.perf_counter() - began
+        if seconds > _SETTLED:
+            break
+    return seconds
 
 
 def duration(seconds: float) -> str:
@@ -40,5 +59,5 @@ def count_of(number: float) -> str:
 
 def announce(what: str, seconds: float | None) -> None:
     """Say on stderr what will be done, and how long it takes where that is known."""
-    time = "" if seconds is None else f": about {duration(seconds)} here"
-    click.echo(f"{what}{time}", err=True)
+    told = "" if seconds is None else f": about {duration(seconds)} here"
+    click.echo(f"{what}{told}", err=True)

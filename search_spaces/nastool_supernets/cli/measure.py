@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from nastool.cli import completion
-from nastool.cli.cost import announce, dry_run_option
+from nastool.cli.cost import announce, dry_run_option, seconds_of
 from nastool.cli.executing import Executing, executor_options
 from nastool.cli.options import (
     count,
@@ -342,6 +342,7 @@ def _seconds_of(
     share = len(few) * len(ids) / (len(wanted) * len(input_ids))
     if not always and share > _WORTH:
         return None
-    began = time.perf_counter()
-    perplexities(net, ids, labels[:_BLOCKS], few, batch_size=batch_size, dtype=dtype)
-    return (time.perf_counter() - began) / share
+    some = partial(
+        perplexities, net, ids, labels[:_BLOCKS], few, batch_size=batch_size, dtype=dtype
+    )
+    return seconds_of(some, some) / share

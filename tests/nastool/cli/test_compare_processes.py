@@ -45,7 +45,7 @@ def test_a_worker_that_has_nothing_left_to_do_holds_up_no_end(tmp_path, number):
     (tmp_path / "slow.py").write_text(SLOW)
     (tmp_path / "go").touch()
     options = "--plugin slow.py --space line --objective slow --seeds 1 --jobs 2"
-    strategies = "--strategy random@2 --strategy evolution@700"
+    strategies = "--strategy random@4 --strategy evolution@700"
     command = f"-m nastool compare {options} {strategies}".split()
     with subprocess.Popen(
         [sys.executable, *command], cwd=tmp_path, stderr=subprocess.PIPE, text=True

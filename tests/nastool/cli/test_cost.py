@@ -1,6 +1,6 @@
 import pytest
 
-from nastool.cli.cost import count_of, duration
+from nastool.cli.cost import count_of, duration, seconds_of
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,24 @@ def test_counts_are_told_in_three():
         "81.9M",
         "2.6G",
     ]
+
+
+def test_what_happens_once_a_process_is_not_taken_for_what_a_run_takes(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+
+    def taking(*seconds):
+        left = iter(seconds)
+
+        def run():
+            clock[0] += next(left)
+
+        return seconds_of(*[run] * len(seconds))
+
+    assert taking(4.5, 0.3) == pytest.approx(0.3)  # the first one imports
+    assert taking(60.0, 59.0) == 60.0  # whoever takes so long is not run again
+    assert taking(2.0) == 2.0
+    assert taking() == 0.0
 
 
 ARGUMENTS = ("compare", "--space", "toy", "--objective", "loss", "--objective", "params",

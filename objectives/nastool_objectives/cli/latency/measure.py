@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from nastool.cli import completion
-from nastool.cli.cost import announce, dry_run_option
+from nastool.cli.cost import announce, dry_run_option, seconds_of
 from nastool.cli.executing import Executing, executor_options
 from nastool.cli.options import count, opened_storage, plugin_option, storage_option, whole
 from nastool.cli.pages import help_page
@@ -240,24 +241,21 @@ def _seconds_of_visits(
     genotypes: Genotypes,
     visits: int,
 ) -> float | None:
-    """How long the visits take, by one to a shape of middling size; None where it fails.
+    """How long the visits take, by those to a shape of middling size; None where they fail.
 
     What is wrong with a device is said by the campaign.
     """
-    import time
-
     import numpy as np
 
     from nastool_objectives.latency.campaign import timed_visit
 
     sizes = space.features(genotypes).sum(axis=1)
     middle = genotypes[int(np.argsort(sizes)[len(sizes) // 2])]
+    visit = partial(timed_visit, space, device, workload, plan, middle)
     try:
-        began = time.perf_counter()
-        timed_visit(space, device, workload, plan, middle)
+        return visits * seconds_of(visit, visit)
     except NastoolError:
         return None
-    return (time.perf_counter() - began) * visits
 
 
 def _settings(device_text: str, texts: tuple[str, ...], threads: int | None) -> dict[str, Any]:
