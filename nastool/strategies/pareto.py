@@ -29,6 +29,9 @@ _PARENTS = 50
 _REACH = 5
 """How many places apart on the front two parents of a crossover are at most."""
 
+_GROWING = 2
+"""The revision that has batches which grow with what is known."""
+
 _SPREAD = 0.5
 """Weight of choosing parents evenly, beside choosing them by what they contribute."""
 
@@ -45,6 +48,8 @@ class ParetoSearch(Strategy):
         problem: What to optimise.
         seed: Fixes every draw.
         initial: Uniform draws before the first children.
+        growth: Share of what is known that a batch of children is at most, though never less than
+            one child: where little is known, each evaluation changes what is best tried next.
         crossover: Share of the children that have two parents.
         jump: Share of the mutations that draw the gene anew instead of moving it by a step.
 
@@ -57,16 +62,18 @@ class ParetoSearch(Strategy):
         problem: Problem,
         seed: int = 0,
         *,
-        initial: int = 100,
+        initial: int = 50,
+        growth: float = 0.1,
         crossover: float = 0.5,
         jump: float = 0.2,
     ) -> None:
         super().__init__(problem, seed)
         check_size("initial", initial)
-        for name, share in (("crossover", crossover), ("jump", jump)):
+        for name, share in (("growth", growth), ("crossover", crossover), ("jump", jump)):
             if not 0 <= share <= 1:
                 raise InvalidInputError(f"{name} must be between 0 and 1, got {share}")
         self._initial = initial
+        self._growth = growth
         self._crossover = crossover
         self._jump = jump
         self._seen = Seen(problem.space)
@@ -79,11 +86,18 @@ class ParetoSearch(Strategy):
         """The front, filled up with the next best where it is small."""
         return self._parents
 
+    @property
+    def revision(self) -> int:
+        return _GROWING
+
     def ask(self, n: int) -> Genotypes:
-        if len(self._seen) < self._initial:
-            drawn = self._seen.sample_unseen(self.problem, n, self.rng)
+        known = len(self._seen)
+        if known < self._initial:
+            missing = min(n, self._initial - known)
+            drawn = self._seen.sample_unseen(self.problem, missing, self.rng)
             if len(drawn):
                 return drawn
+        n = min(n, max(int(self._growth * known), 1))
         rounds = itertools.count()
         return self._seen.breed_unseen(
             self.problem, lambda k: self._breed(k, next(rounds) // 2), n, self.rng

@@ -98,14 +98,14 @@ def test_what_is_printed_gives_itself_back(nastool, name):
 
 def test_a_file_and_options_are_the_same_search(search, nastool):
     options = ["--strategy", "pareto", "--seed", "3", "--storage", "none", "--format", "csv"]
-    first = search(*options, "--max", "params=6M", "--option", "jump=0.2")
+    first = search(*options, "--budget", "60", "--max", "params=6M", "--option", "jump=0.2")
     assert first.exit_code == 0, first.output
     Path("study.toml").write_text("""
 space = "toy"
 objectives = ["loss", "params"]
 strategy = "pareto"
 seed = 3
-budget = 300
+budget = 60
 storage = "none"
 format = "csv"
 max = {params = "6M"}

@@ -56,6 +56,45 @@ def test_covers_more_than_evolution_and_random_search():
     assert volumes[1] > 1.02 * volumes[2]
 
 
+def test_batches_grow_with_what_is_known():
+    problem = example_problems()["pair"]
+    asked = {}
+    for growth in (0.0, 0.1, 1.0):
+        strategy, sizes = ParetoSearch(problem, 0, initial=25, growth=growth), []
+        while sum(sizes) < 70:
+            batch = strategy.ask(20)
+            sizes.append(len(batch))
+            strategy.tell(problem.evaluate(batch))
+        asked[growth] = sizes
+    assert asked[0.0] == [20, 5] + [1] * 45
+    known = 25
+    for size in asked[0.1][2:]:
+        assert size == known // 10
+        known += size
+    assert asked[1.0] == [20, 5, 20, 20, 20]
+
+
+def test_few_evaluations_find_more_than_in_whole_batches():
+    """Medians of what 300 evaluations dominate, over eleven seeds."""
+    space = Widths(layers=12, widths=(120, 240, 360, 480, 540, 600, 768))
+    loss = Formula("loss", layered)
+    problem = Problem(space, (loss, Problem(space, (loss,)).metric("params")))
+    corner = np.array([60.0, 1e7])
+    found = [
+        np.median(
+            [
+                hypervolume(run(make(seed), problem, 300, 100).objectives, corner)
+                for seed in range(11)
+            ]
+        )
+        for make in (
+            lambda seed: ParetoSearch(problem, seed),
+            lambda seed: ParetoSearch(problem, seed, initial=100, growth=1.0),
+        )
+    ]
+    assert found[0] > found[1]
+
+
 def test_contributions_are_the_hypervolume_lost():
     points = np.array([[0.0, 5.0], [1.0, 3.0], [2.0, 2.5], [4.0, 1.0], [6.0, 0.0]])
     corner = np.array([10.0, 10.0])
@@ -72,6 +111,7 @@ def test_contributions_are_the_hypervolume_lost():
     [
         ({"initial": 0}, "initial must be at least 1, got 0"),
         ({"initial": 10**10}, "initial must be at most 1,000,000, got 10,000,000,000"),
+        ({"growth": 1.5}, "growth must be between 0 and 1, got 1.5"),
         ({"crossover": -0.1}, "crossover must be between 0 and 1, got -0.1"),
         ({"jump": 2}, "jump must be between 0 and 1, got 2"),
     ],
