@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 CLOUD = 4_000
 """Points of the cloud that are drawn per study: more only make the page slow."""
 
-PALETTE = ("#3b82f6", "#f97316", "#10b981", "#a855f7", "#ef4444", "#eab308", "#06b6d4", "#ec4899")
+PALETTE = (
+    "#3b82f6", "#f97316", "#10b981", "#a855f7", "#ef4444", "#eab308", "#06b6d4", "#ec4899",
+    "#84cc16", "#a16207", "#64748b",
+)  # fmt: skip
 """Colours that are told apart on white and on near-black."""
 
 

@@ -373,7 +373,7 @@ def run(command, *arguments):
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == 0, result.output
-    return result.output
+    return result.stdout
 
 
 def test_list_shows_everything(file):
