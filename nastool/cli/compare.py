@@ -12,7 +12,7 @@ import click
 
 from nastool.cli import completion
 from nastool.cli.constraints import constraint_options, read_constraints
-from nastool.cli.cost import announce, dry_run_option, seconds_of
+from nastool.cli.cost import announce, dry_run_option, settled_seconds
 from nastool.cli.executing import Executing, executor_options
 from nastool.cli.options import (
     PLUGIN_FILES,
@@ -33,7 +33,7 @@ from nastool.errors import NastoolError, StoreError
 if TYPE_CHECKING:
     from nastool.cli.output import Destination, Formats
     from nastool.comparison import Comparison
-    from nastool.comparison.contests import Contest, Entrant
+    from nastool.comparison.contests import Contest
     from nastool.executors import Executor
     from nastool.objective import Objective
     from nastool.store import Store
@@ -214,13 +214,9 @@ def _probed(contest: Contest, jobs: int, store: Store | None, *, always: bool) -
         return None if measured is None else measured * _total(contest) / jobs
     seconds = 0.0
     for entrant in contest.entrants:
-        found: list[int] = []
-
-        def probe(entrant: Entrant = entrant, found: list[int] = found) -> None:
-            found.append(len(Study(problem, entrant(problem, 0)).run(each)))
-
-        each_takes = seconds_of(probe, probe) / max(found[-1], 1)
-        seconds += each_takes * contest.evaluations(entrant)
+        studies = [Study(problem, entrant(problem, 0)) for _ in range(2)]
+        taken = settled_seconds(*(partial(study.run, each) for study in studies))
+        seconds += taken / max(len(studies[0]), 1) * contest.evaluations(entrant)
     return seconds * contest.seeds / jobs
 
 
@@ -254,7 +250,7 @@ def _seconds_a_shape(
         few = shapes[np.isnan(known)][:2]
         runs = (partial(measure, problem.space, metric, shape[None], store) for shape in few)
         try:
-            seconds += seconds_of(*runs)
+            seconds += settled_seconds(*runs)
         except NastoolError:  # the runs say what is wrong
             return None
     return seconds

@@ -25,7 +25,7 @@ def dry_run_option(command: _F) -> _F:
     )(command)
 
 
-def seconds_of(*runs: Callable[[], object]) -> float:
+def settled_seconds(*runs: Callable[[], object]) -> float:
     """Seconds of a run among many, by the last of a few, or by the first that takes long.
 
     The first one imports libraries, compiles and fills caches, too, which happens once a process.

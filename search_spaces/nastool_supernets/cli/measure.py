@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nastool.cli import completion
-from nastool.cli.cost import announce, dry_run_option, seconds_of
+from nastool.cli.cost import announce, dry_run_option, settled_seconds
 from nastool.cli.executing import Executing, executor_options
 from nastool.cli.options import (
     count,
@@ -345,4 +345,4 @@ def _seconds_of(
     some = partial(
         perplexities, net, ids, labels[:_BLOCKS], few, batch_size=batch_size, dtype=dtype
     )
-    return seconds_of(some, some) / share
+    return settled_seconds(some, some) / share

@@ -1,6 +1,6 @@
 import pytest
 
-from nastool.cli.cost import count_of, duration, seconds_of
+from nastool.cli.cost import count_of, duration, settled_seconds
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_what_happens_once_a_process_is_not_taken_for_what_a_run_takes(monkeypat
         def run():
             clock[0] += next(left)
 
-        return seconds_of(*[run] * len(seconds))
+        return settled_seconds(*[run] * len(seconds))
 
     assert taking(4.5, 0.3) == pytest.approx(0.3)  # the first one imports
     assert taking(60.0, 59.0) == 60.0  # whoever takes so long is not run again

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nastool.cli import completion
-from nastool.cli.cost import announce, dry_run_option, seconds_of
+from nastool.cli.cost import announce, dry_run_option, settled_seconds
 from nastool.cli.executing import Executing, executor_options
 from nastool.cli.options import count, opened_storage, plugin_option, storage_option, whole
 from nastool.cli.pages import help_page
@@ -253,7 +253,7 @@ def _seconds_of_visits(
     middle = genotypes[int(np.argsort(sizes)[len(sizes) // 2])]
     visit = partial(timed_visit, space, device, workload, plan, middle)
     try:
-        return visits * seconds_of(visit, visit)
+        return visits * settled_seconds(visit, visit)
     except NastoolError:
         return None
 
