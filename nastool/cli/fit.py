@@ -292,6 +292,7 @@ def _as_json(
         "shapes": card.shapes,
         "held_out": card.scores.as_dict() if card.scores else None,
         "interval": card.interval,
+        "widths": None if card.widths is None else asdict(card.widths),
         "optimism": card.optimism,
         "agreements": [asdict(agreement) for agreement in card.agreements],
         "ranking": [

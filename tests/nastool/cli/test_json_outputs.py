@@ -58,6 +58,8 @@ def test_what_a_fitted_predictor_is_worth_is_json(nastool, tmp_path, checked_jso
     assert content["held_out"] == card["scores"]
     assert (content["kind"], content["unit"], content["dropped"]) == ("linear", "s", 1)
     assert (content["interval"], content["shapes"]) == (card["interval"], card["shapes"])
+    assert content["widths"] == card["widths"]
+    assert content["widths"] is not None
     assert content["ranking"] == []
     said = nastool(*command, "--output", "again").stdout
     assert f"{content['held_out']['spearman']:.4f}" in said

@@ -427,6 +427,38 @@ def test_devices_ship_and_are_found_by_name_until_a_user_has_one_of_that_name(
     assert find_device("h100") == tmp_path / "devices" / "h100"
 
 
+def test_what_is_known_of_a_device_is_json(device, nastool, tmp_path, checked_json):
+    known = checked_json(nastool("latency", "show", "xeon", "--format", "json").stdout)
+    folder = find_device("xeon")
+    card = json.loads((folder / "device.json").read_text())
+    for name in ("name", "device", "date", "space", "settings", "facts", "plan", "remarks"):
+        assert known[name] == card[name]
+    assert known["repeats"] == {"shapes": card["shapes"], "anchors": card["anchors"]}
+    assert (known["noise_gate"], known["reason"]) == (card["verdict"], card["reason"])
+    load = {"batch_size": known["batch_size"], "sequence_length": known["sequence_length"]}
+    assert (load, known["conditions"]) == (card["workload"], {})
+    assert known["folder"] == str(folder)
+    for name, unit, place in (("latency", "s", "predictor"), ("memory", "B", "memory")):
+        fitted = json.loads((folder / place / "card.json").read_text())
+        told = known["predictors"][name]
+        assert (told["unit"], told["held_out"]) == (unit, fitted["scores"])
+        assert (told["shapes"], told["interval"]) == (fitted["shapes"], fitted["interval"])
+    assert list(known["predictors"]) == ["latency", "memory"]
+    listed = checked_json(nastool("latency", "list", "--shipped", "--format", "json").stdout)
+    (brief,) = (each for each in listed["devices"] if each["name"] == "xeon")
+    assert brief.items() <= known.items()
+    own = checked_json(nastool("latency", "show", "toy", "--format", "json").stdout)
+    assert (own["facts"], own["plan"]["shapes"]) == ({"noise": 0.0, "threads": 1}, 40)
+    assert own["repeats"]["shapes"]["spearman"] == 1
+    one = table(tmp_path / "one.csv", 0.01, 1)
+    words = ("--device", "cloud", "--unit", "s", "--space", "runnable", "--model", "linear")
+    run = nastool("latency", "import", one, *words, "--batch-size", "8")
+    assert run.exit_code == 0, run.stderr
+    imported = checked_json(nastool("latency", "show", "cloud", "--format", "json").stdout)
+    assert (imported["batch_size"], imported["sequence_length"]) == (8, None)
+    assert (imported["noise_gate"], imported["repeats"]["shapes"]) == ("unknown", None)
+
+
 def test_each_shipped_device_says_what_its_own_table_says(nastool):
     space = load_space("supershaper")
     ends = np.stack([np.zeros(12, dtype=int), np.full(12, 6)])

@@ -82,6 +82,10 @@ def test_reading_a_text_and_the_next_token_are_latencies_of_their_own(begun, nas
     assert best["latency[toy].decode"] <= 3.5e-4
     # All of it was measured by the campaign.
     assert visits() == before
+    assert "predictor of latency.decode  Linear model" in nastool("latency", "show", "toy").stdout
+    known = json.loads(nastool("latency", "show", "toy", "--format", "json").stdout)["predictors"]
+    units = {name: predictor["unit"] for name, predictor in known.items()}
+    assert units == {"latency": "s", "energy": "J", "memory": "B", "latency.decode": "s"}
 
 
 def test_a_device_that_never_served_has_no_latency_of_the_next_token(begun, nastool):

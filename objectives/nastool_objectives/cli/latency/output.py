@@ -29,15 +29,16 @@ def predictor_text(folder: Path) -> str:
 
 def device_json(folder: Path) -> dict[str, Any]:
     """What is known about a device that is kept, as JSON values; null what nobody said."""
-    from nastool_objectives.latency.quantities import ENERGY, LATENCY, MEMORY
+    from nastool_objectives.latency.quantities import QUANTITIES
     from nastool_objectives.latency.registry import read_card
 
     card = read_card(folder)
     predictors = {}
-    for quantity in (LATENCY, ENERGY, MEMORY):
+    for quantity in QUANTITIES:
         fitted = _predictor_card(folder / quantity.folder)
         if fitted is not None:
             predictors[quantity.name] = {
+                "unit": quantity.unit,
                 "kind": fitted.kind,
                 "label": fitted.label,
                 "shapes": fitted.shapes,
@@ -53,6 +54,24 @@ def device_json(folder: Path) -> dict[str, Any]:
         "noise_gate": card.verdict,
         "reason": card.reason,
         "predictors": predictors,
+    }
+
+
+def whole_device_json(folder: Path) -> dict[str, Any]:
+    """All that `device_json` says, how it was measured, and how well it repeats."""
+    from nastool_objectives.latency.registry import read_card
+
+    card, brief = read_card(folder), device_json(folder)
+    repeats = {"shapes": card.shapes, "anchors": card.anchors}
+    return {
+        **brief,
+        "settings": dict(card.settings),
+        "facts": dict(card.facts),
+        "conditions": {name: value for name, value in card.load.items() if name not in brief},
+        "plan": dict(card.plan),
+        "repeats": {name: found and found.as_dict() for name, found in repeats.items()},
+        "remarks": card.remarks,
+        "folder": str(folder),
     }
 
 

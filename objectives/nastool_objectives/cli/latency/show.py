@@ -6,18 +6,21 @@ from pathlib import Path
 
 import click
 
+from nastool.cli.options import format_option
 from nastool.cli.pages import help_page
 from nastool_objectives.cli.latency.options import devices_option
-from nastool_objectives.cli.latency.output import predictor_text
+from nastool_objectives.cli.latency.output import predictor_text, whole_device_json
 
 
 @help_page(
     "nastool latency show laptop",
+    "nastool latency show h100 --format json",
 )
 @click.command()
 @click.argument("name", metavar="DEVICE")
 @devices_option
-def show(name: str, devices_dir: Path | None) -> None:
+@format_option
+def show(name: str, devices_dir: Path | None, output_format: str) -> None:
     """Show what is known about a device.
 
     DEVICE is a name that 'nastool latency list' shows, or the path to a device's folder.
@@ -28,10 +31,15 @@ def show(name: str, devices_dir: Path | None) -> None:
 
     from nastool.cli.output import print_whole
     from nastool.files.reading import is_folder
-    from nastool_objectives.latency.quantities import ENERGY, MEMORY
+    from nastool_objectives.latency.quantities import LATENCY, QUANTITIES
     from nastool_objectives.latency.registry import PREDICTOR, find_device, read_card
 
     folder = find_device(name, devices_dir)
+    if output_format == "json":
+        from nastool.files.documents import json_document
+
+        click.echo(json_document("device", whole_device_json(folder)))
+        return
     card = read_card(folder)
     rows: dict[str, object] = {
         "device": card.name,
@@ -51,8 +59,8 @@ def show(name: str, devices_dir: Path | None) -> None:
         "predictor": predictor_text(folder / PREDICTOR),
         **{
             f"predictor of {quantity.name}": predictor_text(folder / quantity.folder)
-            for quantity in (ENERGY, MEMORY)
-            if is_folder(folder / quantity.folder)
+            for quantity in QUANTITIES
+            if quantity != LATENCY and is_folder(folder / quantity.folder)
         },
         "remarks": card.remarks,
         "folder": folder,
