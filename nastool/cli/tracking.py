@@ -126,13 +126,16 @@ def log_comparison(tracking: Tracking, comparison: Comparison) -> None:
     """Medians over the seeds of every indicator of every strategy, by evaluations."""
     import numpy as np
 
+    steps: dict[int, dict[str, float]] = {}
     for indicator in comparison.indicators:
         curve = comparison.curve(indicator.name)
         for strategy, values in curve.values.items():
             for step, column in zip(curve.x.tolist(), values.T, strict=True):
                 if not np.isnan(column).any():
                     name = f"{indicator.name}/{strategy}"
-                    tracking.log(int(step), {name: float(np.median(column))})
+                    steps.setdefault(int(step), {})[name] = float(np.median(column))
+    for step in sorted(steps):
+        tracking.log(step, steps[step])
 
 
 def tracker_option(command: _F) -> _F:

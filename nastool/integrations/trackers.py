@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import posixpath
 import re
 import threading
 import time
@@ -28,6 +29,9 @@ _READY = {
 """Trackers that are not taken unasked unless the environment names one of these."""
 
 _PROJECT = "nastool"
+
+_AXIS = "step"
+"""What W&B draws curves over: its own steps may not fall, as those of curve after curve do."""
 
 _ONE = "nastool.run"
 """Tag of MLflow by which a run is found again."""
@@ -108,9 +112,11 @@ class WeightsAndBiases(Tracker):
             dir=str(output.resolve()),
             config=dict(config),
         )
+        self._run.define_metric(_AXIS)
+        self._run.define_metric("*", step_metric=_AXIS)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        self._run.log(dict(values), step=step)
+        self._run.log({**values, _AXIS: step})
 
     def close(self) -> None:
         self._run.finish()
@@ -186,8 +192,8 @@ def _silence() -> redirect_stdout[StringIO]:
 
 
 def _plain(name: str) -> str:
-    """A name in the signs that MLflow takes: ``latency[h100]`` is ``latency:h100``."""
-    return re.sub(r"[^\w\-. :/]", "_", name.replace("[", ":").replace("]", ""))
+    """A name that MLflow takes, as a path: ``latency[h100]`` is ``latency:h100``."""
+    return posixpath.normpath(re.sub(r"[^\w\-. :/]", "_", name.replace("[", ":").replace("]", "")))
 
 
 def _digest(folder: Path) -> str:

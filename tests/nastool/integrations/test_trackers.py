@@ -49,17 +49,37 @@ def test_unknown_and_missing_are_named(here, monkeypatch):
     assert "pip install mlflow" in run(f"{SEARCH} --tracker mlflow", 2).output
 
 
+class Wandb:
+    """A stand-in that keeps what W&B keeps: nothing of a step before the last one."""
+
+    def __init__(self, monkeypatch):
+        self.settings, self.kept, self.axes = [], [], {}
+        self.finish = lambda: None
+        monkeypatch.setitem(sys.modules, "wandb", self)
+        known = trackers.find_spec
+        monkeypatch.setattr(trackers, "find_spec", lambda name: name == "wandb" or known(name))
+
+    def init(self, **settings):
+        self.settings.append(settings)
+        self.last = -1
+        return self
+
+    def define_metric(self, name, step_metric=None):
+        self.axes[name] = step_metric
+
+    def log(self, values, step=None):
+        step = self.last + 1 if step is None else step
+        if step >= self.last:
+            self.kept.append(values)
+        self.last = max(step, self.last)
+
+    def curve(self, name):
+        axis = self.axes["*"]
+        return {values[axis]: values[name] for values in self.kept if name in values}
+
+
 def test_weights_and_biases_continues_the_run_of_a_folder(here, monkeypatch):
-    calls = []
-    run = SimpleNamespace(
-        log=lambda values, step: calls.append((step, values)), finish=lambda: None
-    )
-
-    def init(**settings):
-        calls.append(settings)
-        return run
-
-    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
+    wandb = Wandb(monkeypatch)
     monkeypatch.setattr(trackers, "find_spec", lambda name: name == "wandb" or None)
     assert trackers.open_trackers(None, here, 0, {}) == []  # it would ask for a key
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -67,9 +87,27 @@ def test_weights_and_biases_continues_the_run_of_a_folder(here, monkeypatch):
         [tracker] = trackers.open_trackers(None, here, 0, {"steps": 3})
         tracker.log(2, {"loss/largest": 1.5})
         tracker.close()
-    assert calls[0]["id"] == calls[2]["id"]
-    assert calls[0]["resume"] == "allow"
-    assert calls[1] == (2, {"loss/largest": 1.5})
+    first, second = wandb.settings
+    assert first["id"] == second["id"]
+    assert first["resume"] == "allow"
+    assert wandb.curve("loss/largest") == {2: 1.5}
+
+
+def test_weights_and_biases_have_every_curve_whatever_order_they_come_in(here, monkeypatch):
+    wandb = Wandb(monkeypatch)
+    run(
+        "compare --space supershaper --objective params --strategy random --strategy evolution "
+        "--seeds 2 --budget 60 --tracker wandb"
+    )
+    curves = [wandb.curve(f"best params/{name}") for name in ("random", "evolution")]
+    assert [max(curve) for curve in curves] == [60, 60]
+    assert len(curves[0]) == len(curves[1]) > 10
+    # Scores of tasks come shape by shape, over seeds.
+    [tracker] = trackers.open_trackers(["wandb"], here, 0, {})
+    for shape in ("a", "b"):
+        for seed in range(3):
+            tracker.log(seed, {f"rte/{shape}": seed / 10})
+    assert wandb.curve("rte/a") == wandb.curve("rte/b") == {0: 0.0, 1: 0.1, 2: 0.2}
 
 
 def test_tensorboard_cuts_what_a_killed_run_wrote_later(here):
@@ -148,6 +186,13 @@ def test_mlflow_holds_what_a_study_is_and_finds(here, monkeypatch):
     history = client.get_metric_history(found.info.run_id, "best/latency:h100")
     assert max(point.step for point in history) == 500
     assert found.data.metrics["front"] > 1
+
+
+def test_mlflow_takes_names_as_folders_are_written():
+    # As shells complete them, and as people join them.
+    assert trackers._plain("best/perplexity[nets/mine/]") == "best/perplexity:nets/mine"
+    assert trackers._plain("best/perplexity[nets//mine]") == "best/perplexity:nets/mine"
+    assert trackers._plain("best/latency[h100].decode") == "best/latency:h100.decode"
 
 
 def test_trackio_is_told_apart_by_folder_and_prints_nothing(here, monkeypatch, capsys):
