@@ -42,16 +42,8 @@ from nastool_supernets.genotypes import Genotype, row
 from nastool_supernets.measuring.perplexities import perplexities
 from nastool_supernets.saved import load_supernet
 from nastool_supernets.shrinking.blocks import one_block_changes
-from nastool_supernets.shrinking.campaign import (
-    FIRST,
-    TABLE,
-    Campaign,
-    Plan,
-    Row,
-    Text,
-    read_rows,
-    write_rows,
-)
+from nastool_supernets.shrinking.campaign import FIRST, Campaign, Plan, Text
+from nastool_supernets.shrinking.measured import TABLE, Row, read_rows, write_rows
 from nastool_supernets.shrinking.planning import SHARED, probe
 from nastool_supernets.supernet import Supernet
 

@@ -28,6 +28,10 @@ def _config(path: str) -> Any:
     for name in ("is_decoder", "add_cross_attention"):
         if getattr(config, name, False):
             raise InvalidInputError(f"--from: expected an encoder, got {path}, which has {name}")
+    try:
+        positions_of(config)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"--from: {path}: {error}") from error
     return config
 
 

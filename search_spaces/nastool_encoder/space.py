@@ -64,6 +64,11 @@ class EncoderSpace(SlicedSpace):
             raise InvalidInputError(
                 f"hidden must be a multiple of the {self.head_dim} of a head, got {self.hidden}"
             )
+        # The last row before them is that of the token for padding.
+        if self.offset > self.vocabulary:
+            raise InvalidInputError(
+                f"offset must be at most the vocabulary, {self.vocabulary}, got {self.offset}"
+            )
 
     @property
     def all_heads(self) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from nastool.errors import InvalidInputError
+
 _AFTER_PADDING = frozenset(
     (
         "camembert",
@@ -28,6 +30,16 @@ def positions_of(config: Any) -> int:
 
     Args:
         config: Of a model of transformers, or of a supernet; one that says no length reads any.
+
+    Raises:
+        InvalidInputError: Positions begin after the token for padding, and there is none.
     """
     rows = int(getattr(config, "max_position_embeddings", _ANY))
-    return rows - config.pad_token_id - 1 if config.model_type in _AFTER_PADDING else rows
+    if config.model_type not in _AFTER_PADDING:
+        return rows
+    if config.pad_token_id is None:
+        raise InvalidInputError(
+            f"the configuration of a {config.model_type} must say its pad_token_id, after which "
+            "positions begin, got none"
+        )
+    return rows - int(config.pad_token_id) - 1

@@ -241,6 +241,30 @@ def test_a_supernet_of_an_older_version_is_read(nets, tmp_path):
     assert torch.equal(read.logits(ALL, (2, 2, 0, 1)), nets["bert"].logits(ALL, (2, 2, 0, 1)))
 
 
+@pytest.mark.parametrize("text", ["0" * 24, "0" * 16 + "1" * 7 + "?", "0" * 23])
+def test_a_damaged_order_is_told_where_it_is_read(nets, text, tmp_path):
+    save_model(nets["bert"].model, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["ffn_levels"][1] = text
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InvalidInputError, match="ffn_levels must hold"):
+        load_supernet(tmp_path)
+
+
+def test_a_space_has_the_token_that_its_positions_begin_after(nets):
+    name = nets["bert"].space.name.removesuffix("]")
+    assert load_space(f"{name},offset=50]").offset == 50
+    with pytest.raises(InvalidInputError, match="offset must be at most the vocabulary, 50"):
+        load_space(f"{name},offset=51]")
+
+
+def test_a_run_that_skips_layers_goes_on_as_one_that_does(nets):
+    family, options = Encoder(), {"head_choices": None, "ffn_choices": None, "no_skip": True}
+    with pytest.raises(InvalidInputError, match="--no-skip: the run has 0,1,2,3,4 of heads"):
+        family.check(nets["bert"].model, options)
+    family.check(nets["bert"].model, options | {"no_skip": False})
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -248,6 +272,8 @@ def test_a_supernet_of_an_older_version_is_read(nets, tmp_path):
         ({"is_decoder": True}, "expected an encoder"),
         ({"position_embedding_type": "relative_key"}, "positions must be embedded"),
         ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "which is quantised"),
+        ({"model_type": "roberta", "pad_token_id": None}, "from: .*: .* say its pad_token_id"),
+        ({"sliced_layers": [{"heads": 2, "ffn": 8}]}, "a shape that was cut out of one"),
     ],
 )
 def test_what_cannot_be_sliced_is_told_in_a_line(change, said, tmp_path):

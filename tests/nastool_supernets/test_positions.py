@@ -7,6 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from nastool.errors import InvalidInputError  # noqa: E402
 from nastool_supernets.positions import _AFTER_PADDING, positions_of  # noqa: E402
 
 SIZES = {
@@ -32,6 +33,12 @@ def test_one_token_more_is_one_too_many(kind, padding):
     assert model(torch.full((1, longest), 7))[0].shape == (1, longest, 8)
     with pytest.raises((IndexError, RuntimeError)):
         model(torch.full((1, longest + 1), 7))
+
+
+def test_positions_after_padding_need_a_token_for_it():
+    config = transformers.AutoConfig.for_model("roberta", **SIZES, pad_token_id=None)
+    with pytest.raises(InvalidInputError, match="roberta must say its pad_token_id"):
+        positions_of(config)
 
 
 def test_a_model_that_says_no_length_reads_any():

@@ -16,7 +16,7 @@ transformers = pytest.importorskip("transformers")
 
 from nastool.cli.main import main  # noqa: E402
 from nastool.constraint import parse_constraint  # noqa: E402
-from nastool.errors import InfeasibleError, InvalidInputError  # noqa: E402
+from nastool.errors import InfeasibleError, InvalidInputError, NastoolError  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("few_trees")
 
@@ -78,6 +78,7 @@ def test_from_a_net_to_the_best_within_a_bound(trained, tmp_path):
     # So small a space is measured whole where it matters: nothing within the bound is better.
     losses = {row["shape"]: float(row["loss"]) for row in measured}
     assert losses[chosen["shape"]] <= np.log(float(chosen["perplexity"])) + 1e-4
+    assert "text held out of the search" in (tmp_path / "run" / "model" / "README.md").read_text()
     # The same again measures nothing and says the same.
     again = nastool(*run)
     assert again.exit_code == 0, (again.output, again.exception)
@@ -285,6 +286,93 @@ def test_what_a_search_would_pick_of_noisy_scores_is_not_believed():
         assert all(np.all(np.diff(terms) <= 1e-12) and terms[-1] == 0 for terms in form.terms)
 
 
+@pytest.mark.parametrize("odd", [0, 1])
+def test_shapes_that_lose_nothing_at_all_are_fitted(odd):
+    from nastool_supernets.shrinking.blocks import BlockModel, one_block_changes
+    from tests.nastool.exact.test_separable import Blocks
+
+    space = Blocks(12, 4)
+    changed, assembled = one_block_changes(space), space.sample(24, np.random.default_rng(0))
+    losses = np.full(24, 3.0)
+    losses[:odd] += 1
+    model = BlockModel.fit(space, changed, np.full(len(changed), 3.0), assembled, losses)
+    np.testing.assert_allclose(model.form().predict(assembled[1:]), 3.0, atol=0.02)
+
+
+def test_uniform_shapes_of_many_kinds_are_not_counted_beyond_64_bits():
+    from nastool.space import Gene
+    from nastool_supernets.shrinking.blocks import uniform_shapes
+    from tests.nastool.exact.test_separable import Blocks
+
+    space = Blocks(32, 4)
+    space.genes = tuple(Gene(f"gene_{i}", tuple(range(i, i + 4))) for i in range(32))
+    assert uniform_shapes(space).tolist() == [space.largest.tolist()]
+
+
+def test_a_net_of_one_shape_leaves_nothing_to_choose():
+    from types import SimpleNamespace
+
+    from nastool_supernets.shrinking.planning import make_plan
+    from tests.nastool.exact.test_separable import Blocks
+
+    text = (np.zeros((500, 16), int), np.zeros((500, 16), int))
+    with pytest.raises(InvalidInputError, match="expected a net of several shapes"):
+        make_plan(SimpleNamespace(space=Blocks(3, 1)), text, text, 0.01, 100.0, 0)
+
+
+def test_what_is_no_number_is_read_back(tmp_path):
+    from nastool_supernets.shrinking.measured import Row, read_rows, write_rows
+    from tests.nastool.exact.test_separable import Blocks
+
+    losses = {(0, 0, 0): float("nan"), (1, 0, 1): float("inf"), (1, 1, 1): 2.5}
+    rows = {genotype: Row(1, float("nan"), loss) for genotype, loss in losses.items()}
+    write_rows(tmp_path / "measured.csv", Blocks(3, 2), rows)
+    read = read_rows(tmp_path / "measured.csv", Blocks(3, 2))
+    np.testing.assert_equal({g: row.loss for g, row in read.items()}, losses)
+
+
+def test_shapes_without_a_finite_loss_are_told(trained, tmp_path, monkeypatch):
+    from nastool_supernets.saved import load_supernet
+    from nastool_supernets.shrinking import campaign as module
+    from nastool_supernets.shrinking.campaign import Plan
+
+    measured = module.perplexities
+
+    def broken(net, ids, labels, genotypes):
+        found = measured(net, ids, labels, genotypes)
+        sizes = net.space.costs["params"].evaluate(np.array(genotypes))
+        return np.where(sizes <= 5200, np.nan, found)
+
+    monkeypatch.setattr(module, "perplexities", broken)
+    net = load_supernet(trained / "net")
+    made = campaign(net, trained, Plan(levels=2, blocks=2, first=9, rounds=1, shapes=9, check=2))
+    for _ in "again":
+        with pytest.raises(NastoolError, match="within the bounds has a finite loss"):
+            made(tmp_path).run()
+
+
+def test_counts_are_written_in_full(trained, tmp_path):
+    from types import SimpleNamespace
+
+    from nastool.space import ChainCost
+    from nastool_supernets.cli.shrink_report import write_front
+    from tests.nastool.exact.test_separable import Blocks
+
+    space = Blocks(2, 2)
+    terms = np.array([123_456_789_012, 123_456_789_013])
+    costs = {
+        "flops": ChainCost("flops", terms, (np.zeros((2, 2)),)),
+        "latency": ChainCost("latency", np.array([0.25, 0.125]), (np.zeros((2, 2)),), "s"),
+    }
+    one = np.zeros(1)
+    front = SimpleNamespace(
+        genotypes=np.array([[1, 0]]), losses=one, checked=one, predicted=one, chosen=0
+    )
+    write_front(tmp_path / "front.csv", SimpleNamespace(space=space), front, costs)
+    (row,) = table_of(tmp_path / "front.csv")
+    assert (row["flops"], row["latency"]) == ("123456789013", "0.125")
+
+
 def test_draws_near_a_shape_change_so_many_genes_and_no_more():
     from nastool.predictors.separable import Separable
     from nastool_supernets.shrinking.blocks import optimum
@@ -430,6 +518,29 @@ def test_a_recovery_that_was_stopped_is_not_taken_for_a_whole_one(llama, monkeyp
     assert weights[0] == weights[1]
 
 
+def test_a_slip_in_what_is_read_costs_no_folder(llama):
+    run = ["shrink", llama / "checkpoint", "--to", llama / "run", "--max=params=4k", "--device=cpu"]
+    (llama / "whole.txt").write_text((llama / "text.txt").read_text().replace("\n\n", " "))
+    for text, length, said in (
+        ("none.txt", 16, "found none"),
+        ("text.txt", 512, "expected at most 32 tokens"),
+    ):
+        words = [*run, "--text", llama / text, f"--sequence-length={length}"]
+        refused = CliRunner().invoke(main, [*map(str, words)])
+        assert refused.exit_code == 2
+        assert said in refused.stderr
+    words = [*run, "--text", llama / "text.txt", "--sequence-length=16", "--dry-run"]
+    assert CliRunner().invoke(main, [*map(str, words)]).exit_code == 0
+    # What was imported is that of one text.
+    words[words.index(llama / "text.txt")] = llama / "whole.txt"
+    other = CliRunner().invoke(main, [*map(str, words)])
+    assert "--text: the run in" in other.stderr
+    words[words.index(llama / "run")] = llama / "other"
+    alone = CliRunner().invoke(main, [*map(str, words)])
+    assert alone.exit_code == 2
+    assert "blocks with too few documents to hold some out" in alone.stderr
+
+
 @pytest.fixture
 def clock(monkeypatch):
     """A device whose passes take what the weights of a shape say, and 1 ms for the next token."""
@@ -464,6 +575,41 @@ def test_a_bound_on_a_latency_is_kept_where_it_is_measured(llama, clock):
     known = json.loads((llama / "run" / "latency.json").read_text())
     assert max(known["errors"].values()) < 1e-6
     assert chosen["shape"] in known["measured"]
+    kept = (llama / "run" / "latency.json").read_text()
+    for damaged in (
+        {"terms": None},
+        {"terms": {"prefill": [1]}},
+        {"errors": {}},
+        {"measured": []},
+        {"terms": {**known["terms"], "decode": [1.0, [[0.1]]]}},
+    ):
+        (llama / "run" / "latency.json").write_text(json.dumps(known | damaged))
+        refused = CliRunner().invoke(main, [*map(str, run)])
+        assert refused.exit_code == 2
+        assert "latency.json: expected latencies, remove it to time them again" in refused.stderr
+    # Of another net it says nothing.
+    other = known | {"space": "other", "terms": {}}
+    (llama / "run" / "latency.json").write_text(json.dumps(other))
+    assert CliRunner().invoke(main, [*map(str, run)]).exit_code == 0
+    assert json.loads((llama / "run" / "latency.json").read_text())["terms"] == known["terms"]
+    (llama / "run" / "latency.json").write_text(kept)
+
+
+def test_shapes_that_keep_no_bound_where_they_run_can_be_timed_anew(llama, clock, monkeypatch):
+    from nastool_supernets.cli.serving import Serving
+
+    run = ["shrink", llama / "checkpoint", "--text", llama / "text.txt", "--to", llama / "run"]
+    run += ["--max=latency=1s", "--sequence-length=16", "--context=8", "--device=cpu:0"]
+    planned(llama / "run", first=9, rounds=1, shapes=9)
+    with monkeypatch.context() as patch:
+        patch.setattr(Serving, "keeps", lambda *_: False)
+        refused = CliRunner().invoke(main, [*map(str, run)])
+    assert refused.exit_code == 2
+    assert f"or remove {llama / 'run' / 'latency.json'} to time anew" in refused.stderr
+    (llama / "run" / "latency.json").unlink()
+    result = CliRunner().invoke(main, [*map(str, run)])
+    assert result.exit_code == 0, (result.output, result.stderr, result.exception)
+    assert "on cpu:0, 1 threads, batch 1, context 8" in result.stdout
 
 
 def test_a_bound_that_cannot_be_kept_is_told_before_a_checkpoint_is_read(llama, clock):
@@ -539,6 +685,15 @@ def test_what_was_refused_or_only_looked_at_can_be_asked_for_anew(trained, tmp_p
     assert json.loads((tmp_path / "run" / "plan.json").read_text())["seed"] == 3 != first["seed"]
     other = nastool(*words[:-4], *bound, "--sequence-length", "8", "--to", str(tmp_path / "run"))
     assert "--sequence-length: the run in" in other.output
+    # A plan is that of a run, or nothing.
+    plan = tmp_path / "run" / "plan.json"
+    kept = plan.read_text()
+    for damaged in ({}, {**first, "more": 1}, {**first, "blocks": "2"}, {**first, "blocks": 0}):
+        plan.write_text(json.dumps(damaged))
+        refused = nastool(*words, *bound, "--minutes", "5", "--seed", "3", "--dry-run")
+        assert refused.exit_code == 2
+        assert f"{plan}: expected the plan of a run: " in refused.stderr
+    plan.write_text(kept)
     # Once something is measured, all of it holds.
     (tmp_path / "run" / "measured.csv").write_text("shape\n")
     late = nastool(*words, *bound, "--minutes", "5", "--seed", "4", "--dry-run")

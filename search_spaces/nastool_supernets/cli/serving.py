@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nastool.constraint import Constraint, format_quantity
-from nastool.errors import InfeasibleError, InvalidInputError
+from nastool.errors import InfeasibleError, InvalidInputError, one_line
 from nastool.files.reading import is_file, read_json_object
 from nastool.files.writing import write_whole
 
@@ -68,7 +68,7 @@ class Serving:
         Raises:
             InvalidInputError: No shape can be run there, or no next token is timed.
         """
-        from nastool_supernets.shrinking.serving import Served, check_served, time_space
+        from nastool_supernets.shrinking.serving import check_served, time_space
 
         wanted = [bound for bound in bounds if bound.metric in LATENCIES]
         if not wanted:
@@ -83,11 +83,7 @@ class Serving:
                     f"--max: {bound.metric} is a time such as 20ms, got {bound.bound:g}{bound.unit}"
                 )
         made = cls({name: settings[name] for name in _SETTINGS}, to / FILE, None, {})
-        if is_file(made.file):
-            known = read_json_object(made.file)
-            if known.get("settings") == made.settings:
-                made.served = Served(known["terms"], known["errors"])
-                made.measured = known["measured"]
+        made._read(space)
         if made.served is None:
             from nastool.cli.progress import ProgressBar
 
@@ -95,7 +91,7 @@ class Serving:
                 its = made.device, made.workload(space)
                 seconds = _SHARE * 60 * settings["minutes"]
                 made.served = time_space(space, *its, bar, seconds)
-            made._keep()
+            made._keep(space)
         for bound in wanted:
             check_served(made.served, bound.metric, space, made.settings["device"])
         made._tell(space)
@@ -173,14 +169,15 @@ class Serving:
                 space, self.device, self.workload(space), np.array([genotype], dtype=np.int64)
             )
             self.measured[shape] = {part: float(its[0]) for part, its in seconds.items()}
-            self._keep()
+            self._keep(space)
         return self.measured[shape]
 
     @property
     def where(self) -> str:
         """What is served where, for people."""
         its = self.settings
-        threads = f", {its['threads']} threads" if its["device"] == "cpu" else ", bfloat16"
+        is_cpu = str(its["device"]).partition(":")[0] == "cpu"
+        threads = f", {its['threads']} threads" if is_cpu else ", bfloat16"
         return f"{its['device']}{threads}, batch {its['batch_size']}, context {its['context']}"
 
     def _tell(self, space: SearchSpace) -> None:
@@ -200,11 +197,36 @@ class Serving:
                 err=True,
             )
 
-    def _keep(self) -> None:
+    def _read(self, space: SearchSpace) -> None:
+        """Take up what was timed before with the same settings."""
+        import numpy as np
+
+        from nastool_supernets.shrinking.serving import Served
+
+        known = read_json_object(self.file) if is_file(self.file) else {}
+        # Older files do not say whose shapes they are of.
+        of_space = known.get("space", space.fingerprint) == space.fingerprint
+        if known.get("settings") != self.settings or not of_space:
+            return
+        damaged = f"{self.file}: expected latencies, remove it to time them again"
+        foreign = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+        with one_line(damaged, InvalidInputError, foreign):
+            parts = {part: float(known["errors"][part]) for part in known["terms"]}
+            served = Served(known["terms"], parts)
+            for cost in served.costs(space).values():
+                cost.evaluate(np.stack([space.smallest, space.largest]))
+            self.measured = {
+                shape: {part: float(its[part]) for part in parts}
+                for shape, its in known["measured"].items()
+            }
+            self.served = served
+
+    def _keep(self, space: SearchSpace) -> None:
         if self.served is None:
             return
         content = {
             "settings": self.settings,
+            "space": space.fingerprint,
             "facts": dict(self.device.facts),
             **asdict(self.served),
             "measured": self.measured,

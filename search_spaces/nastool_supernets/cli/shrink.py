@@ -18,7 +18,7 @@ from nastool.cli.cost import announce, dry_run_option
 from nastool.cli.options import count, plugin_option, whole
 from nastool.cli.pages import help_page
 from nastool.constraint import Constraint, parse_constraint
-from nastool.errors import InvalidInputError
+from nastool.errors import InfeasibleError, InvalidInputError
 from nastool.files.reading import is_file, read_json_object
 from nastool.files.writing import owned, write_whole
 from nastool_supernets.cli.recovery import (
@@ -44,6 +44,9 @@ _SETTINGS, _PLAN, _FRONT, _TABLE = "shrink.json", "plan.json", "front.csv", "mea
 _NET, _CORPUS, _MODEL, _RECOVERED = "net", "corpus", "model", "recovered"
 """What a folder holds."""
 
+_IMPORTED = {_NET: "model.safetensors", _CORPUS: "corpus.json"}
+"""Without them, nothing of the checkpoint and of the text is kept."""
+
 _SCRATCH = ".probe"
 """There for a time."""
 
@@ -65,7 +68,8 @@ _OWN = frozenset(
 )
 
 _OF_PLAN = frozenset(("max", "minutes", "seed", "device", "batch_size", "context", "threads"))
-"""Settings that may change until something is measured: a refusal or a look costs no import."""
+"""Settings that may change until something is measured: a refusal or a look costs no import. All
+may until something is imported."""
 
 _HELD_OUT = 0.1
 
@@ -216,7 +220,7 @@ def shrink(
         if dry_run:
             return
         minutes_of = {"import": time.perf_counter() - began}
-        front = _run(campaign, minutes_of)
+        front = _run(campaign, minutes_of, serving)
         shape = net.space.format(front.genotypes[front.chosen])
         write_front(to / _FRONT, net, front, campaign.costs)
         model = to / _MODEL
@@ -310,8 +314,10 @@ def _check_settings(file: Path, settings: dict[str, Any]) -> None:
         return
     known = read_json_object(file)
     is_begun = is_file(file.parent / _TABLE)
+    is_imported = any(is_file(file.parent / folder / of) for folder, of in _IMPORTED.items())
     for name, value in settings.items():
-        if known.get(name) != value and (is_begun or name not in _OF_PLAN):
+        may_change = not is_begun and (name in _OF_PLAN or not is_imported)
+        if known.get(name) != value and not may_change:
             option = "SOURCE" if name == "source" else f"--{name.replace('_', '-')}"
             raise InvalidInputError(
                 f"{option}: the run in {file.parent} has {_shown(known.get(name))}, got "
@@ -395,8 +401,9 @@ def _texts(folder: Path, net: Supernet, to: Path, settings: dict[str, Any]) -> A
     check_length(net.model.config, corpus.train.shape[1], str(folder))
     if not len(corpus.held_out):
         raise InvalidInputError(
-            f"--text: expected at least ten blocks of {settings['sequence_length']} tokens, got "
-            f"{len(corpus.train)}"
+            f"--text: expected documents of which a tenth fills a block of "
+            f"{settings['sequence_length']} tokens, got {len(corpus.train)} blocks with too few "
+            "documents to hold some out; blank lines part those of a .txt file"
         )
     # Spread over the text; importance was seen on its beginning.
     train = fixed_masks(corpus, "train", min(len(corpus.train), 256), 0, net.task)
@@ -425,7 +432,7 @@ def _campaign(
         return Campaign(net, believed, to, plan, read, check, further=further, keeps=keeps)
 
     if is_file(file):
-        return made(Plan(**read_json_object(file))), pace
+        return made(_read_plan(file)), pace
     made(Plan(1, 1, 1, 1, 1, 1))  # refuses what cannot be kept
     pace = probe(net, texts[0])
     plan = make_plan(
@@ -433,6 +440,15 @@ def _campaign(
     )
     write_whole(file, json.dumps(asdict(plan), indent=2) + "\n")
     return made(plan), pace
+
+
+def _read_plan(file: Path) -> Plan:
+    from nastool_supernets.shrinking.campaign import Plan
+
+    try:
+        return Plan(**read_json_object(file))
+    except (TypeError, InvalidInputError) as error:
+        raise InvalidInputError(f"{file}: expected the plan of a run: {error}") from error
 
 
 def _announce(net: Supernet, plan: Plan, pace: float | None, length: int) -> None:
@@ -448,7 +464,7 @@ def _announce(net: Supernet, plan: Plan, pace: float | None, length: int) -> Non
     )
 
 
-def _run(campaign: Campaign, minutes_of: dict[str, float]) -> Front:
+def _run(campaign: Campaign, minutes_of: dict[str, float], serving: Serving) -> Front:
     from nastool.cli.progress import ProgressBar
 
     with ProgressBar("shrinking") as bar:
@@ -461,4 +477,13 @@ def _run(campaign: Campaign, minutes_of: dict[str, float]) -> Front:
             bar(done, total, what)
 
         campaign.told = told
-        return campaign.run()
+        try:
+            return campaign.run()
+        except InfeasibleError as error:
+            if serving.served is None:
+                raise
+            # Measured once, it is believed: the same command alone would say the same.
+            raise InfeasibleError(
+                f"{error}: give other bounds and another folder, or remove {serving.file} to time "
+                "anew on a quieter machine"
+            ) from error

@@ -60,7 +60,7 @@ def export_chosen(
         merging = merging_difference(net, row(genotype), model)
         check_difference("the shape and the supernet", merging, TOLERANCE)
         value = math.exp(front.checked[front.chosen])
-        evaluations = (Evaluation("perplexity", value, "text held out of what it was chosen on"),)
+        evaluations = (Evaluation("perplexity", value, "text held out of the search"),)
     metrics = tuple(
         Metric(
             name,

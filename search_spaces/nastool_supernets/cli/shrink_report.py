@@ -32,7 +32,8 @@ def write_front(file: Path, net: Supernet, front: Front, known: Costs) -> None:
         rows.append(
             [
                 shape,
-                *(f"{its[i]:.10g}" for its in values),
+                # Counts in full, however large.
+                *(int(its[i]) if float(its[i]).is_integer() else its[i] for its in values),
                 *(f"{math.exp(loss):.6g}" for loss in losses),
                 int(i == front.chosen),
             ]

@@ -9,6 +9,7 @@ Draws from what is left open propose what is worth measuring.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
@@ -29,6 +30,9 @@ from nastool.space import ChainCost, ConditionalCost, Genotypes, SearchSpace
 from nastool_supernets.genotypes import Genotype
 from nastool_supernets.shrinking.together import Together
 
+_MOST_UNIFORM = 10_000
+"""Shapes beyond which uniform ones are not listed."""
+
 _FEW = 8
 """Assembled shapes below which genes are not told apart."""
 
@@ -37,6 +41,9 @@ _APART = (0.0, 0.1, 0.3, 1.0)
 
 _NOISES = (0.03, 0.1, 0.3, 1.0)
 """How far off measurements may be, relative to what shapes lose."""
+
+_EXACT = 1e-4
+"""What measurements are off by at least, relative to the most that a part of the sum adds."""
 
 _PRICED = 0.3
 """How much the prices of genes may differ, of what their factors may."""
@@ -67,9 +74,10 @@ def uniform_shapes(space: SearchSpace) -> Genotypes:
     for place, gene in enumerate(space.genes):
         kinds.setdefault(gene.choices, []).append(place)
     sizes = [len(choices) for choices in kinds]
-    grid = np.indices(sizes).reshape(len(sizes), -1).T if np.prod(sizes) <= 10_000 else None
-    if grid is None:
+    # Not NumPy's product, which begins anew beyond 64 bits.
+    if math.prod(sizes) > _MOST_UNIFORM:
         return space.largest[None]
+    grid = np.indices(sizes).reshape(len(sizes), -1).T
     rows = np.zeros((len(grid), len(space.genes)), dtype=np.int64)
     for column, places in zip(grid.T, kinds.values(), strict=True):
         rows[:, places] = column[:, None]
@@ -133,7 +141,9 @@ class BlockModel:
         columns = _columns(space, scores, scale, assembled)
         above = own - full
         # Large losses are further off; those about nothing not by nothing.
-        size = np.abs(above) + (float(np.median(np.abs(above))) if len(above) else 0.0) + 1e-12
+        size = np.abs(above) + (float(np.median(np.abs(above))) if len(above) else 0.0)
+        # Where most shapes lose nothing at all, what is exact has no solution in floats.
+        size = np.maximum(size, _EXACT * max(scale, float(np.abs(columns).max(initial=0.0))))
         few = len(assembled) < _FEW
         found = {
             apart: max(

@@ -17,12 +17,10 @@ from numpy.typing import NDArray
 
 from nastool import pareto
 from nastool.constraint import Constraint
-from nastool.errors import InfeasibleError, InvalidInputError
+from nastool.errors import InfeasibleError, InvalidInputError, NastoolError
 from nastool.exact.certificate import Certificate
 from nastool.exact.task import Outcome
-from nastool.files.reading import is_file, read_table
-from nastool.files.tables import csv_text
-from nastool.files.writing import write_whole
+from nastool.numbers import is_whole
 from nastool.predictors.evaluation import Scores, score
 from nastool.predictors.separable import Separable
 from nastool.space import ChainCost, Genotypes, SearchSpace
@@ -36,6 +34,7 @@ from nastool_supernets.shrinking.blocks import (
     optimum,
     uniform_shapes,
 )
+from nastool_supernets.shrinking.measured import TABLE, Row, read_rows, write_rows
 
 if TYPE_CHECKING:
     from nastool_supernets.supernet import Supernet
@@ -46,9 +45,6 @@ Text = tuple[Ids, Ids]
 
 Told = Callable[[str, int, int], None]
 """Told what is measured, how many shapes of it are, and of how many."""
-
-TABLE = "measured.csv"
-_COLUMNS = ("round", "shape", "predicted", "loss")
 
 SCORES, FIRST = 0, 1
 """Rounds: changes of one block; the first assembled shapes. Those after are refinements."""
@@ -84,6 +80,9 @@ class Plan:
         shapes: Shapes a refinement.
         check: Blocks of other text that the front is measured on.
         seed: Of the draws.
+
+    Raises:
+        InvalidInputError: What is no number of anything.
     """
 
     levels: int
@@ -94,20 +93,13 @@ class Plan:
     check: int
     seed: int = 0
 
-
-@dataclass(frozen=True)
-class Row:
-    """A measured shape.
-
-    Args:
-        round: That measured it.
-        predicted: Its loss as predicted before, NaN where it was not.
-        loss: Its loss.
-    """
-
-    round: int
-    predicted: float
-    loss: float
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            least = 1 if name in ("levels", "blocks") else 0
+            if not is_whole(value, least):
+                raise InvalidInputError(
+                    f"{name} must be a whole number from {least}, got {value!r:.60}"
+                )
 
 
 @dataclass(frozen=True, eq=False)
@@ -363,6 +355,11 @@ class Campaign:
         costs = self.costs[self.bounds[0].metric].evaluate(genotypes)
         usable = np.isfinite(losses)
         within = np.flatnonzero(usable & self._keeps(genotypes))
+        if not len(within):
+            raise NastoolError(
+                "none of the shapes that were measured within the bounds has a finite loss on the "
+                "text"
+            )
         finalists = within[np.argsort(losses[within], kind="stable")[:_FINALISTS]]
         points = np.stack([costs, losses], axis=1)
         best = np.flatnonzero(usable)[pareto.non_dominated(points[usable])]
@@ -378,8 +375,7 @@ class Campaign:
         chosen = next((n for n in ranked if self.keeps(row(genotypes[n]))), None)
         if chosen is None:
             raise InfeasibleError(
-                f"none of the best {len(ranked)} shapes keeps its bounds where they are measured: "
-                "give a lower one, or a quieter machine"
+                f"none of the best {len(ranked)} shapes keeps its bounds where they are measured"
             )
         keeping = np.array([n in best or n == chosen for n in kept.tolist()])
         kept, measured = kept[keeping], measured[keeping]
@@ -455,33 +451,3 @@ class Campaign:
         last = enough[min(19, len(enough) - 1)][0] if enough else FIRST
         taken = np.array([pair[1:] for pair in enough if pair[0] >= last]).reshape(-1, 2)
         return score(taken[:, 1], taken[:, 0], partly=True) if len(taken) > 1 else None
-
-
-def read_rows(file: Path, space: SearchSpace) -> dict[Genotype, Row]:
-    """Read the table of a campaign; nothing where there is none.
-
-    Raises:
-        InvalidInputError: It is damaged, or of another space.
-    """
-    if not is_file(file):
-        return {}
-    found = {}
-    for line in read_table(file):
-        cells = line.cells
-        try:
-            genotype = row(space.parse(cells["shape"])[0])
-            numbers = float(cells["predicted"] or "nan"), float(cells["loss"])
-            found[genotype] = Row(int(cells["round"]), *numbers)
-        except (KeyError, TypeError, ValueError, InvalidInputError) as error:
-            raise InvalidInputError(f"{file}, line {line.line}: {error}") from error
-    return found
-
-
-def write_rows(file: Path, space: SearchSpace, known: dict[Genotype, Row]) -> None:
-    """Write the table of a campaign, whole."""
-    texts = space.texts(np.array(list(known), dtype=np.int64))
-    rows = (
-        [its.round, text, its.predicted, its.loss]
-        for text, its in zip(texts, known.values(), strict=True)
-    )
-    write_whole(file, csv_text(_COLUMNS, rows))

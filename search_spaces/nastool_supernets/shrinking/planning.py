@@ -64,12 +64,14 @@ def make_plan(
         spent: Seconds of it that are gone.
 
     Raises:
-        InvalidInputError: Even the least takes longer.
+        InvalidInputError: Even the least takes longer, or there is nothing to choose from.
     """
     space, seconds = net.space, seconds - spent
     available = min(len(text[0]), _MOST_BLOCKS)
     least = min(_LEAST_BLOCKS, available)
     most = int(space.cardinalities.max()) - 1
+    if not most:
+        raise InvalidInputError(f"expected a net of several shapes, got the one of {space.name}")
     for levels in range(most, 0, -1):
         scored = len(one_block_changes(space, levels))
         blocks = int(_SCORES * seconds / (scored * SHARED * pace))

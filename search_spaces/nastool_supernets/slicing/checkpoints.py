@@ -48,6 +48,11 @@ def read_config(path: str, architectures: Sequence[str]) -> Any:
             f"--from: expected a model of type {', '.join(architectures)}, got {path}, which is of "
             f"type {config.model_type}"
         )
+    if getattr(config, "sliced_layers", None) is not None:
+        raise InvalidInputError(
+            f"--from: expected a checkpoint whose layers are alike, got {path}, a shape that was "
+            "cut out of one: give the checkpoint, or its supernet"
+        )
     if getattr(config, "quantization_config", None) is not None:
         raise InvalidInputError(
             f"--from: the weights must be plain numbers, got {path}, which is quantised: give the "

@@ -148,6 +148,11 @@ class SlicedFamily(Family):
                     f"{part.flag}: the run has {','.join(map(str, own))}, got {given}: resume "
                     "with the same, or give another folder"
                 )
+            if 0 in own and not skips:
+                raise InvalidInputError(
+                    f"--no-skip: the run has {','.join(map(str, own))} of {part.what.lower()}: "
+                    "resume with the same, or give another folder"
+                )
 
     def prepare(
         self, model: PreTrainedModel, options: Options, corpus: Corpus | None

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from nastool.errors import InvalidInputError
 from nastool_supernets.genotypes import Genotype
-from nastool_supernets.slicing.choices import places
+from nastool_supernets.slicing.choices import levels, places
 from nastool_supernets.slicing.config import SlicedConfig, stock_config
 from nastool_supernets.slicing.space import Part, SlicedSpace
 
@@ -111,6 +111,13 @@ class Sliced(PreTrainedModel):
                 raise InvalidInputError(
                     f"{part.levels} must hold {self.space.layers} texts of {pieces} characters, "
                     f"got {len(texts)}"
+                )
+            # In some order, so that every choice keeps as many pieces as it says.
+            expected = sorted(levels(range(pieces), [size for size in self.space.of(part) if size]))
+            if damaged := [text for text in texts if sorted(text) != expected]:
+                raise InvalidInputError(
+                    f"{part.levels} must hold the characters of {''.join(expected)!r:.80} in some "
+                    f"order, got {damaged[0]!r:.80}"
                 )
         self._kept: dict[tuple[str, int, int], Tensor] = {}
 
