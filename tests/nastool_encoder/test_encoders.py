@@ -395,6 +395,11 @@ def test_from_a_checkpoint_to_a_recovered_shape(begun, tmp_path, monkeypatch):
     train += " --peak-flops 1e9 --tracker none --batch-size 4"
     nastool(f"{train} --rule sandwich --random-shapes 1 --output {out}/trained")
     nastool(f"{train} --teacher {out}/net --shape 2-8-0-24 --output {out}/recovered")
+    nothing = f"{train} --teacher {out}/net --shape 0-0-0-0 --distil-hidden 1 --output {out}/none"
+    assert "distil_hidden: expected hidden states of a layer" in nastool(nothing, 2)
+    nastool(f"export --supernet {out}/net --shape 0-0-0-0 --to {out}/nobody")
+    taught = f"{train} --teacher {out}/nobody --shape 4-24-4-24 --distil-hidden 1 --output {out}/no"
+    assert "distil_hidden: expected hidden states of a layer" in nastool(taught, 2)
     loaded = Encoder().load_shape(out / "recovered")
     name = transformers.AutoModelForMaskedLM.from_pretrained("hf").__class__.__name__
     assert type(loaded).__name__ == f"Sliced{name}"

@@ -86,6 +86,7 @@ class Teacher:
             sizes = [config.hidden_size] * config.num_hidden_layers
         else:
             sizes = self._net.state_sizes()
+        check_depth(depth, len(sizes))
         # Evenly spread, the last one beside the last one.
         layers = [-(-(i + 1) * len(sizes) // depth) for i in range(depth)]
         return layers, [sizes[layer - 1] for layer in layers]
@@ -129,6 +130,15 @@ class Teacher:
         return mean_distance(mapped, [lesson.states[source - 1] for source in self._sources])
 
 
+def check_depth(*depths: int) -> None:
+    """Raise InvalidInputError where one of the numbers of hidden states to compare is 0."""
+    if not all(depths):
+        raise InvalidInputError(
+            "distil_hidden: expected hidden states of a layer, or of a supernet what one hands on "
+            "to the next, got none"
+        )
+
+
 def mean_distance(
     states: Sequence[Tensor], taught: Sequence[Tensor], *, compiled: bool = False
 ) -> Tensor:
@@ -138,7 +148,11 @@ def mean_distance(
         states: Those of who learns, (B, T, D) each.
         taught: Those of who teaches, as many and as large.
         compiled: Whether torch compiles it.
+
+    Raises:
+        InvalidInputError: There is no layer to compare.
     """
+    check_depth(len(states))
     run = _compiled(_mean_distance) if compiled else _mean_distance
     return run(list(states), list(taught))
 
