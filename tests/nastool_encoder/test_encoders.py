@@ -445,6 +445,9 @@ def test_shrink_takes_the_family_of_the_checkpoint(begun, tmp_path, monkeypatch)
     assert load_tokenizer("hf").mask_token in said
     model = transformers.AutoModelForMaskedLM.from_pretrained(run / "model", trust_remote_code=True)
     assert sum(p.numel() for p in model.parameters()) <= bound
+    words = words.replace(str(run), f"{tmp_path}/served")
+    assert "needs a decoder" in nastool(f"{words} --context 8 --max latency.decode=1s", 2)
+    assert not (tmp_path / "served" / "latency.json").exists()
 
 
 def test_a_shape_learns_a_task(begun, tmp_path):

@@ -364,13 +364,15 @@ def test_counts_are_written_in_full(trained, tmp_path):
         "flops": ChainCost("flops", terms, (np.zeros((2, 2)),)),
         "latency": ChainCost("latency", np.array([0.25, 0.125]), (np.zeros((2, 2)),), "s"),
     }
-    one = np.zeros(1)
+    one, far = np.zeros(1), np.array([1000.0])
     front = SimpleNamespace(
-        genotypes=np.array([[1, 0]]), losses=one, checked=one, predicted=one, chosen=0
+        genotypes=np.array([[1, 0]]), losses=one, checked=one, predicted=far, chosen=0
     )
     write_front(tmp_path / "front.csv", SimpleNamespace(space=space), front, costs)
     (row,) = table_of(tmp_path / "front.csv")
     assert (row["flops"], row["latency"]) == ("123456789013", "0.125")
+    # What is predicted beyond all floats is no traceback.
+    assert (row["perplexity"], row["predicted"]) == ("1", "inf")
 
 
 def test_draws_near_a_shape_change_so_many_genes_and_no_more():

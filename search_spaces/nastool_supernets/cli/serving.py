@@ -42,12 +42,14 @@ class Serving:
         file: Where it is kept what was timed.
         served: What is believed of all shapes; None where nothing is bounded.
         measured: What was measured of single shapes, by shape and part of serving.
+        space: Fingerprint of what was timed, as it is known before weights are read.
     """
 
     settings: dict[str, Any]
     file: Path
     served: Served | None = None
     measured: dict[str, dict[str, float]] | None = None
+    space: str = ""
 
     @classmethod
     def of(
@@ -68,7 +70,11 @@ class Serving:
         Raises:
             InvalidInputError: No shape can be run there, or no next token is timed.
         """
-        from nastool_supernets.shrinking.serving import check_served, time_space
+        from nastool_supernets.shrinking.serving import (
+            check_served,
+            time_shapes,
+            time_space,
+        )
 
         wanted = [bound for bound in bounds if bound.metric in LATENCIES]
         if not wanted:
@@ -82,18 +88,23 @@ class Serving:
                 raise InvalidInputError(
                     f"--max: {bound.metric} is a time such as 20ms, got {bound.bound:g}{bound.unit}"
                 )
-        made = cls({name: settings[name] for name in _SETTINGS}, to / FILE, None, {})
+        served = {name: settings[name] for name in _SETTINGS}
+        made = cls(served, to / FILE, None, {}, space.fingerprint)
         made._read(space)
         if made.served is None:
             from nastool.cli.progress import ProgressBar
 
+            its = made.device, made.workload(space)
+            # What is not timed there is told by one shape, before all others take their time.
+            parts = time_shapes(space, *its, space.smallest[None])
+            for bound in wanted:
+                check_served(parts, bound.metric, space, made.settings["device"])
             with ProgressBar("timing") as bar:
-                its = made.device, made.workload(space)
                 seconds = _SHARE * 60 * settings["minutes"]
                 made.served = time_space(space, *its, bar, seconds)
-            made._keep(space)
+            made._keep()
         for bound in wanted:
-            check_served(made.served, bound.metric, space, made.settings["device"])
+            check_served(made.served.terms, bound.metric, space, made.settings["device"])
         made._tell(space)
         return made
 
@@ -169,7 +180,7 @@ class Serving:
                 space, self.device, self.workload(space), np.array([genotype], dtype=np.int64)
             )
             self.measured[shape] = {part: float(its[0]) for part, its in seconds.items()}
-            self._keep(space)
+            self._keep()
         return self.measured[shape]
 
     @property
@@ -205,7 +216,7 @@ class Serving:
 
         known = read_json_object(self.file) if is_file(self.file) else {}
         # Older files do not say whose shapes they are of.
-        of_space = known.get("space", space.fingerprint) == space.fingerprint
+        of_space = known.get("space", self.space) == self.space
         if known.get("settings") != self.settings or not of_space:
             return
         damaged = f"{self.file}: expected latencies, remove it to time them again"
@@ -221,12 +232,12 @@ class Serving:
             }
             self.served = served
 
-    def _keep(self, space: SearchSpace) -> None:
+    def _keep(self) -> None:
         if self.served is None:
             return
         content = {
             "settings": self.settings,
-            "space": space.fingerprint,
+            "space": self.space,
             "facts": dict(self.device.facts),
             **asdict(self.served),
             "measured": self.measured,

@@ -34,7 +34,7 @@ def write_front(file: Path, net: Supernet, front: Front, known: Costs) -> None:
                 shape,
                 # Counts in full, however large.
                 *(int(its[i]) if float(its[i]).is_integer() else its[i] for its in values),
-                *(f"{math.exp(loss):.6g}" for loss in losses),
+                *(f"{_perplexity(loss):.6g}" for loss in losses),
                 int(i == front.chosen),
             ]
         )
@@ -53,10 +53,10 @@ def show(net: Supernet, front: Front, campaign: Campaign, minutes_of: dict[str, 
     full = float(cost.evaluate(net.space.largest[None])[0])
 
     def line(name: str, size: float, loss: float, check: float, predicted: float | None) -> None:
-        said = "" if predicted is None else f"{math.exp(predicted):>11,.2f}"
+        said = "" if predicted is None else f"{_perplexity(predicted):>11,.2f}"
         click.echo(
             f"{name:<18}{format_quantity(size, cost.unit):>12}{size / full:>7.0%}"
-            f"{math.exp(loss):>12,.2f}{math.exp(check):>12,.2f}{said}"
+            f"{_perplexity(loss):>12,.2f}{_perplexity(check):>12,.2f}{said}"
         )
 
     click.echo(
@@ -71,7 +71,7 @@ def show(net: Supernet, front: Front, campaign: Campaign, minutes_of: dict[str, 
             line(name, _size(cost, other), *campaign.loss(other), None)
     line("whole", full, whole_loss, whole_check, None)
     if front.scores is not None:
-        off = math.expm1(front.scores.rmse)
+        off = _perplexity(front.scores.rmse) - 1
         click.echo(
             f"Perplexities are measured; as predicted before, they were off by {off:.1%} "
             f"(root mean square of {front.scores.n} shapes), {front.scores}"
@@ -92,6 +92,14 @@ def show_latency(net: Supernet, front: Front, serving: Serving) -> None:
     for part, seconds in chosen.items():
         was = format_quantity(whole[part], "s")
         click.echo(f"{part}: {format_quantity(seconds, 's')} (whole {was}) on {serving.where}")
+
+
+def _perplexity(loss: float) -> float:
+    """What a loss is of a token; infinite where a prediction is beyond all floats."""
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf
 
 
 def _size(cost: Any, genotype: Genotype) -> float:
