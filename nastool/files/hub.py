@@ -7,15 +7,16 @@ and ``/FOLDER`` at the end for a folder within. Such a name stands wherever a fo
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from nastool.errors import (
     InvalidInputError,
     MissingDependencyError,
+    NastoolError,
     first_line,
-    one_line,
 )
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def fetched(path: str | Path) -> Path:
     repository, revision, inside = found["repository"], found["revision"], found["inside"]
     api = _client()
     patterns = f"{inside}/*" if inside else None
-    with one_line(f"cannot fetch hf://{repository} from the hub", InvalidInputError):
+    with _answered(f"cannot fetch hf://{repository} from the hub", InvalidInputError):
         found_there = api.snapshot_download(repository, revision=revision, allow_patterns=patterns)
     folder = Path(found_there)
     if inside and not (folder / inside).is_dir():
@@ -111,7 +112,7 @@ def push_files(
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     api = _client()
-    with one_line(f"cannot upload to {repository}", rest=f"; {kept}" if kept else ""):
+    with _answered(f"cannot upload to {repository}", rest=f"; {kept}" if kept else ""):
         # None leaves it to what the organisation has set.
         url = api.create_repo(repository, private=private or None, exist_ok=True)
         info = api.model_info(repository)
@@ -134,6 +135,36 @@ def push_files(
             parent_commit=info.sha,
         )
     return str(url)
+
+
+@contextmanager
+def _answered(what: str, kind: type[NastoolError] = NastoolError, rest: str = "") -> Iterator[None]:
+    """What `nastool.errors.one_line` does, for the hub's client."""
+    try:
+        yield
+    except NastoolError:
+        raise
+    except Exception as error:
+        raise kind(f"{what}: {said_by_hub(error)}{rest}") from error
+
+
+def said_by_hub(error: Exception) -> str:
+    """What an exception of the hub's client says, in one line; its own first line may be a code."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, OSError):
+        error = error.__cause__  # it says no more than that one, and that one's first line
+    if isinstance(error, errors.GatedRepoError):
+        return "its owner lets in whom they know: ask for access on its page on the hub"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return "there is none of this name, or it is private and no token here may read it"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return "it has no such revision"
+    said = first_line(error)
+    answer = getattr(error, "server_message", None)
+    if answer and answer.lower() not in said.lower():
+        said = f"{said.removesuffix(':')}: {' '.join(answer.split())}"
+    return said
 
 
 def _client() -> HfApi:

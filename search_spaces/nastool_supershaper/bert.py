@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from transformers import BertConfig, PretrainedConfig, PreTrainedModel
 
-from nastool.errors import InvalidInputError, first_line, one_line
+from nastool.errors import InvalidInputError, one_line
+from nastool.files.hub import said_by_hub
 from nastool.files.reading import is_file, is_folder, read_json_object, reading
 from nastool.numbers import is_whole
 
@@ -118,7 +119,7 @@ def _find(name: str) -> Path:
     except Exception as error:
         raise InvalidInputError(
             f"expected a folder or a hub id with a BERT checkpoint, got {name!r}: "
-            f"{first_line(error)}"
+            f"{said_by_hub(error)}"
         ) from error
     return folder
 

@@ -101,3 +101,28 @@ def test_what_is_nothing_is_refused_in_one_line(hub, here):
         fetched("hf://me/there/deep")
     with pytest.raises(InvalidInputError, match="public"):
         publish("there", "me/there", private=True)
+
+
+def test_the_hub_says_why_it_refuses(hub, predictor, monkeypatch):
+    with pytest.raises(InvalidInputError, match=r"hub: there is none of this name, or it is priv"):
+        fetched("hf://me/nothing")
+    publish(predictor, "me/perplexity")
+    answers = {
+        (404, "RevisionNotFound", None): "it has no such revision",
+        (403, "GatedRepo", None): "ask for access on its page",
+        (400, None, "first\nsecond"): "Bad request: first second",
+        (409, None, "a lock is held"): r"409 Conflict.*: a lock is held",
+    }
+    for (status, code, said), told in answers.items():
+
+        def answer(self, status=status, code=code, said=said):
+            headers = {"X_Error_Code": code} if code else {}
+            return self._answer(status, {"error": said} if said else {}, **headers)
+
+        monkeypatch.setattr(hub, "do_GET", answer)
+        with pytest.raises(InvalidInputError, match=rf"hf://me/perplexity from the hub: .*{told}"):
+            fetched("hf://me/perplexity@main2")
+        with pytest.raises(
+            NastoolError, match=rf"^cannot upload to me/perplexity: .*{told}[^\n]*$"
+        ):
+            publish(predictor, "me/perplexity")
