@@ -48,6 +48,10 @@ class Store:
     def __repr__(self) -> str:
         return f"Store({self.url!r})"
 
+    def __reduce__(self) -> tuple[type[Store], tuple[str, bool]]:
+        # A copy, here or in another process, has connections of its own.
+        return type(self), (self._database.address, False)
+
     def __enter__(self) -> Self:
         return self
 

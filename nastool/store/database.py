@@ -36,6 +36,7 @@ class Database:
         self._address = address
         self.url = urls.showable(address)
         self._engine = engines.create(address, create)
+        self._anywhere = engines.address(self._engine.url)
         # Of who forgets to close; from Python 3.13 on, SQLite's connections complain of that.
         weakref.finalize(self, self._engine.dispose).atexit = False
         _LOG.debug("opened %s", self.url)
@@ -60,6 +61,17 @@ class Database:
         # length and forgets.
         with signals_wait():
             self._engine.dispose()
+
+    @property
+    def address(self) -> str:
+        """The URL that opens the same database from any folder, secrets included.
+
+        Raises:
+            StoreError: None does.
+        """
+        if self.is_in_memory:
+            raise self._error("lies in memory and can be neither pickled nor copied")
+        return self._anywhere
 
     @property
     def is_in_memory(self) -> bool:

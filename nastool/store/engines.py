@@ -95,6 +95,13 @@ def is_in_memory(engine: Engine) -> bool:
     )
 
 
+def address(url: URL) -> str:
+    """A database's URL with its secrets; that of a file leads there from any folder."""
+    if url.get_backend_name() == "sqlite" and (path := _file(url)) is not None:
+        url = url.set(database=os.path.abspath(path))
+    return url.render_as_string(hide_password=False)
+
+
 @contextlib.contextmanager
 def unchanged(engine: Engine) -> Iterator[None]:
     """Within this block, a file that is read without locks must stay as it is.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import copy
 import gc
 import hashlib
 import io
 import json
 import os
+import pickle  # noqa: TID251 - whether it can be, and what was just written
 import signal
 import sqlite3
 import threading
@@ -505,3 +507,33 @@ def test_a_store_that_nobody_has_any_more_leaves_no_connection_open(tmp_path):
     gc.collect()
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         opened.execute("SELECT 1")
+
+
+def test_studies_go_to_other_processes_with_their_store(store, tmp_path, monkeypatch):
+    problem = next(iter(example_problems().values()))
+    whole = Study(problem, "evolution", seed=0).run(60)
+    study = Study(problem, "evolution", store, "mine", seed=0)
+    study.run(20)
+    sent = pickle.dumps(study)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    there = pickle.loads(sent)
+    assert there.run(60).to_csv(everything=True) == whole.to_csv(everything=True)
+    assert len(store.load("mine").batch.genotypes) == 60
+    # Of two that go on, the late one changes nothing.
+    with pytest.raises(StoreError, match="continued or deleted by another"):
+        study.run(40)
+    assert len(copy.deepcopy(there).run(80)) == len(store.load("mine").batch.genotypes) == 80
+
+
+def test_a_copy_of_a_store_is_where_the_store_was_opened(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with open_store("sqlite:///here.db") as store:
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        with pickle.loads(pickle.dumps(store)) as there:
+            Study(next(iter(example_problems().values())), "random", there, "mine").run(5)
+        assert store.names() == ["mine"]
+    assert not list((tmp_path / "elsewhere").iterdir())
+    with open_store("sqlite://") as store, pytest.raises(StoreError, match=r"neither pickled nor"):
+        pickle.dumps(store)
