@@ -47,7 +47,7 @@ def plain(value: Any) -> Any:
 
 
 def as_array(what: str, given: object) -> NDArray[Any]:
-    """What somebody gives as numbers, as an array of NumPy's.
+    """What somebody gives as numbers, as an array of NumPy's; what is masked out is NaN.
 
     Args:
         what: Begins the message.
@@ -58,10 +58,18 @@ def as_array(what: str, given: object) -> NDArray[Any]:
             on a GPU, or are of a type that NumPy lacks.
     """
     try:
+        # Not by its class, which would load numpy.ma.
+        if isinstance(given, np.ndarray) and getattr(given, "mask", None) is not None:
+            given = _unmasked(given)
         return np.asarray(given)
     except Exception as error:  # what a library's own types raise is of any kind
         said = f"got {type(given).__name__}: {in_one_line(error)}"
         raise InvalidInputError(f"{what}, {said}") from error
+
+
+def _unmasked(given: Any) -> NDArray[Any]:
+    """A masked array with NaN for what it hides, if anything; its data are not meant."""
+    return given.astype(np.float64).filled(np.nan) if np.any(given.mask) else given.data
 
 
 def whole(what: str, value: object, least: int = 0) -> int:

@@ -159,6 +159,18 @@ def test_what_goes_wrong_costs_one_shape(act, message):
         assert "\n" not in made.messages[3]
 
 
+def test_what_is_masked_out_has_failed():
+    genotypes = np.array([[k, 1, 0, 0] for k in range(5)])
+    values = np.ma.masked_greater(np.arange(5), 2)
+    made = evaluate(Formula("f", lambda g: values[: len(g)]), genotypes)
+    assert np.array_equal(made.values, [0, 1, 2, np.nan, np.nan], equal_nan=True)
+    assert evaluate(Formula("f", lambda g: values[: len(g)]), genotypes[:3]).values.tolist() == [
+        0,
+        1,
+        2,
+    ]
+
+
 def test_errors_of_nastool_and_ctrl_c_pass():
     for error in (NastoolError("plug it in"), KeyboardInterrupt()):
 
