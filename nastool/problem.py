@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nastool.choices import listed
+from nastool.choices import as_array, listed
 from nastool.constraint import Constraint, format_quantity, in_base, limits, violations
 from nastool.errors import InfeasibleError, InvalidInputError, NastoolError, naming, nearest
 from nastool.evaluations import Evaluations
@@ -465,15 +465,34 @@ class Problem:
 
         Args:
             genotypes: Shape (n, d).
-            values: Every reported metric in its natural sign and base unit, shape (n, r).
+            values: Every reported metric in its natural sign and base unit, shape (n, r); what is
+                not finite has failed.
+
+        Raises:
+            InvalidInputError: They are none of the space, or no such numbers.
         """
+        genotypes = self.space.validate(genotypes)
+        values = self._told(values, len(genotypes))
         columns = {}
         if self.constraints:
             names = [metric.name for metric in self.reported]
             columns = dict(zip(names, values.T, strict=True))
-        minimised = values[:, : len(self.objectives)].astype(np.float64)
+        minimised = values[:, : len(self.objectives)].copy()
         if self._maximised:
             minimised[:, self._maximised] *= -1
         return Evaluations(
             genotypes, minimised, violations(self.constraints, columns, len(genotypes))
         )
+
+    def _told(self, values: object, n: int) -> NDArray[np.float64]:
+        """Values of n architectures as floats (n, r), NaN where they are not finite."""
+        shape = n, len(self.reported)
+        names = ", ".join(metric.name for metric in self.reported)
+        rule = f"values must be real numbers of shape {shape}, in columns {names}"
+        array = as_array(rule, values)
+        if array.shape != shape or array.dtype.kind not in "biuf":
+            raise InvalidInputError(f"{rule}, got {array.dtype} of shape {array.shape}")
+        told: NDArray[np.float64] = np.where(np.isfinite(array), array, np.nan).astype(
+            np.float64, copy=False
+        )
+        return told

@@ -106,8 +106,7 @@ class Study:
             description = {"strategy": strategy, **(description or {})}
             strategy = load_strategy(strategy, problem, seed)
         self.problem = problem
-        begun = strategy if isinstance(strategy, Strategy) else strategy(problem, seed)
-        self.strategy = check_strategy(begun)
+        self.strategy = check_strategy(strategy(problem, seed) if callable(strategy) else strategy)
         if self.strategy.problem.fingerprint != problem.fingerprint:
             raise InvalidInputError("a strategy must be made for the problem of its study")
         self.seed = seed

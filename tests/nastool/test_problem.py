@@ -95,6 +95,20 @@ def test_minimised_values_are_floats_of_their_own():
     assert values.tolist() == [[3, 5], [0, 7]]
 
 
+def test_what_somebody_tells_of_genotypes_is_checked():
+    toy = problem("params<=50")
+    values = [[3.0, 9], [np.inf, 9], [-np.inf, 9], [4, -np.inf]]
+    told = toy.evaluations(EVERY[:4].tolist(), values)
+    assert told.feasible.tolist() == [True, False, False, False]
+    assert np.array_equal(told.objectives[:, 0], [3, np.nan, np.nan, 4], equal_nan=True)
+    rule = r"^values must be real numbers of shape \(2, 2\), in columns score, params, got "
+    for wrong in (np.zeros(2), np.zeros((2, 3)), [[1], [2]], [["a", "b"]] * 2, None, {"score": 1}):
+        with pytest.raises(InvalidInputError, match=rule):
+            toy.evaluations(EVERY[:2], wrong)
+    with pytest.raises(InvalidInputError, match="must be an index below 4, got 4"):
+        toy.evaluations(EVERY[:2] + 4, np.zeros((2, 2)))
+
+
 def test_the_evaluator_runs_each_metric_once():
     toy = problem("params<=50", "params>=5", "score<=20")
     seen = []

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import nastool
 from nastool import pareto
 from nastool.constraint import Constraint, parse_constraint
 from nastool.errors import InvalidInputError, NastoolError, StoreError
@@ -987,3 +988,14 @@ def test_a_study_runs_once_at_a_time(settings):
         study.run(300, until=lambda study: bool(study.run(50)), **settings)
     assert len(study) < 300
     assert len(study.run(300, **settings)) == 300
+
+
+@pytest.mark.parametrize("strategy", [None, 3, {"random": 1}])
+def test_what_is_no_strategy_is_refused_in_one_line(strategy):
+    problem = Problem(Grid(), (Distance(),))
+    for run in (
+        lambda: Study(problem, strategy),
+        lambda: nastool.search(Grid(), [Distance()], strategy=strategy),
+    ):
+        with pytest.raises(InvalidInputError, match=r"a strategy must derive from .*, got "):
+            run()
