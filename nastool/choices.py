@@ -69,7 +69,8 @@ def as_array(what: str, given: object) -> NDArray[Any]:
 
 def _unmasked(given: Any) -> NDArray[Any]:
     """A masked array with NaN for what it hides, if anything; its data are not meant."""
-    return given.astype(np.float64).filled(np.nan) if np.any(given.mask) else given.data
+    bare: NDArray[Any] = given.data
+    return np.where(given.mask, np.nan, bare) if np.any(given.mask) else bare
 
 
 def whole(what: str, value: object, least: int = 0) -> int:

@@ -44,9 +44,11 @@ _BASE_UNITS = ("", *dict.fromkeys(base for _, base in _UNITS.values()))
 _GREEK_MU, _MICRO_SIGN = "\N{GREEK SMALL LETTER MU}", "\N{MICRO SIGN}"
 # One way only to read any digit: a second one would be tried for each digit of a long text.
 _QUANTITY = re.compile(r"([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-zµ]*)")
+# Folders may have brackets in their names, such as predictor[1].
 _CONSTRAINT = re.compile(
     r"\s*(?P<name>[A-Za-z_][\w.-]*)"
-    r"(?:\[(?P<brackets>[^\[\]]+)\](?:\.(?P<part>\w+))?|:(?P<colon>[^\[\]<=>\n]*[^\[\]<=>\s]))?"
+    r"(?:\[(?P<brackets>(?:[^\[\]]|\[[^\[\]]*\])+)\](?:\.(?P<part>\w+))?"
+    r"|:(?P<colon>(?:[^\[\]<=>\n]|\[[^\[\]<=>\n]*\])*(?:[^\[\]<=>\s]|\[[^\[\]<=>\n]*\])))?"
     r"\s*(?P<sense><=|>=)\s*(?P<bound>\S(?:.*\S)?)\s*"
 )
 
@@ -229,7 +231,8 @@ def parse_bound(text: str, sense: Sense) -> Constraint:
     Raises:
         InvalidInputError: The text has another form, or an unknown unit.
     """
-    metric, equals, number = text.partition("=")
+    # The last one: settings in brackets have their own.
+    metric, equals, number = text.rpartition("=")
     if not equals or metric.endswith(("<", ">")):
         raise InvalidInputError(f"expected METRIC=NUMBER, got {text!r:.200}")
     try:

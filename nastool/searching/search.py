@@ -104,7 +104,8 @@ def search(
         given = None if isinstance(known, str) else known
         made = Study.of(recipe, store, problem=problem, executor=executor, known=given)
     else:
-        factory = functools.partial(strategy, **recipe.options) if callable(strategy) else strategy
+        options = recipe.options
+        factory = functools.partial(strategy, **options) if options else strategy
         made = Study(problem, factory, store, study or None, seed, executor=executor, known=known)
     return made.run(recipe.budget, batch_size, progress, until=until)
 

@@ -99,6 +99,9 @@ def test_unknown_units_list_the_known_ones(text):
         ("size<=250MB", Constraint("size", "<=", 250e6, "B")),
         ("latency:pixel7<=20ms", Constraint("latency[pixel7]", "<=", 0.02, "s")),
         ("ppl:C:/my runs >= 3", Constraint("ppl[C:/my runs]", ">=", 3.0)),
+        ("ppl[net,blocks=64]<=3", Constraint("ppl[net,blocks=64]", "<=", 3.0)),
+        ("ppl[my [1]/x].part<=3", Constraint("ppl[my [1]/x].part", "<=", 3.0)),
+        ("ppl:my[1]/x[2]<=3", Constraint("ppl[my[1]/x[2]]", "<=", 3.0)),
     ],
 )
 def test_constraints(text, expected):
@@ -110,7 +113,8 @@ def test_constraints(text, expected):
     [
         "", "params", "params<=", "<=66M", "params<66M", "params=66M", "params==66M",
         "params=<66M", "params<=66M extra", "params<=<=66M", "params<=66M<=70M", "2x<=66M",
-        "latency[]<=1", "latency[a<=1", "latency:<=1", "latency: <=1", "params<=66M\nparams<=67M",
+        "latency[]<=1", "latency[a<=1", "latency[a]]<=1", "latency[[a]<=1", "latency:<=1",
+        "latency: <=1", "params<=66M\nparams<=67M",
     ],
 )  # fmt: skip
 def test_malformed_constraints(text):
@@ -125,6 +129,9 @@ def test_bounds_without_quotes(sense):
     expected = Constraint("latency[x]", sense, 0.02, "s")
     assert parse_bound("latency[x]=20ms", sense) == expected
     assert parse_bound("latency:x=20ms", sense) == expected
+    # Settings in brackets have an = of their own.
+    expected = Constraint("ppl[a[1],text=b,blocks=64]", sense, 300.0)
+    assert parse_bound("ppl[a[1],text=b,blocks=64]=300", sense) == expected
 
 
 @pytest.mark.parametrize("text", ["", "params", "params<=66M", "params>=66M", "=66M", "a=b=3"])
@@ -136,6 +143,7 @@ def test_malformed_bounds(text):
 @given(metric=METRICS, sense=st.sampled_from(["<=", ">="]), bound=BOUNDS, unit=UNITS)
 @example(metric="A.[0]", sense="<=", bound=0.0, unit="")
 @example(metric="A[0].decode", sense="<=", bound=0.0, unit="s")
+@example(metric="A[x[0],b=1]", sense="<=", bound=0.0, unit="")
 @example(metric="params", sense="<=", bound=66_123_456.0, unit="")
 @example(metric="latency", sense="<=", bound=0.0213, unit="s")
 @example(metric="params", sense="<=", bound=66_100_000.0, unit="")
