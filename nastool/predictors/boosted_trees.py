@@ -11,7 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from nastool.arrays import Floats
-from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
+from nastool.errors import (
+    InvalidInputError,
+    MissingDependencyError,
+    NastoolError,
+    in_one_line,
+)
 from nastool.files.reading import read_json_object
 from nastool.predictors.base import Prediction, Predictor, check_training_data, standard
 from nastool.predictors.trees import GridEnsemble, TreeEnsemble
@@ -141,5 +146,10 @@ def _xgboost(task: str) -> Any:
     except ImportError as error:
         raise MissingDependencyError(
             f"{task} trees needs xgboost: pip install 'nastool[fit]' or 'nastool[fit-cpu]'"
+        ) from error
+    # Its library may not load; what it then raises has a class of its own.
+    except Exception as error:
+        raise NastoolError(
+            f"{task} trees needs xgboost, which does not load here: {in_one_line(error)}"
         ) from error
     return xgboost

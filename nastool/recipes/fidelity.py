@@ -111,16 +111,20 @@ def split_settings(text: str) -> tuple[str, dict[str, str]]:
         return text, {}
     known = _settings_of(spec.name)
     parts, found = spec.argument.split(","), {}
-    while parts:
-        key, equals, value = parts[-1].partition("=")
+    begin = end = len(parts)
+    while begin > 0:
+        begin -= 1
+        key, equals, _ = parts[begin].partition("=")
         name = key.strip().replace("-", "_")
-        if not equals or name not in known or name in found:
+        if not equals or name not in known:
+            continue  # may be what follows a comma in a value, such as the name of a file
+        if name in found:
             break
-        found[name] = value.strip()
-        parts.pop()
+        found[name] = ",".join(parts[begin:end]).partition("=")[2].strip()
+        end = begin
     if not found:
         return text, {}
-    bare = replace(spec, argument=",".join(parts) or None)
+    bare = replace(spec, argument=",".join(parts[:end]) or None)
     return str(bare), dict(reversed(found.items()))
 
 

@@ -1,10 +1,11 @@
 import dataclasses
 import json
+import sys
 
 import numpy as np
 import pytest
 
-from nastool.errors import InvalidInputError, MissingDependencyError
+from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError
 from nastool.objective import Direction, RankAgreement
 from nastool.predictors import Card, Scores, load_predictor, save_predictor
 from nastool.predictors.boosted_trees import BoostedTrees
@@ -198,6 +199,16 @@ def test_the_grid_form_equals_the_walk(fitted):
 def test_without_xgboost_the_extra_is_named(table, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "xgboost", None)
     with pytest.raises(MissingDependencyError, match=r"nastool\[fit\]"):
+        BoostedTrees().fit(*table)
+
+
+def test_an_xgboost_that_does_not_load_is_told_in_one_line(table, monkeypatch, tmp_path):
+    (tmp_path / "xgboost.py").write_text(
+        "class Unloaded(ValueError): pass\nraise Unloaded('no\\nlib')"
+    )
+    monkeypatch.delitem(sys.modules, "xgboost", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(NastoolError, match=r"needs xgboost, which does not load.*Unloaded: no lib"):
         BoostedTrees().fit(*table)
 
 

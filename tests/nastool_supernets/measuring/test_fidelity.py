@@ -8,7 +8,7 @@ import pytest
 
 from nastool import pareto
 from nastool.errors import InvalidInputError
-from nastool.recipes.fidelity import parse_fidelity
+from nastool.recipes.fidelity import parse_fidelity, split_settings
 from nastool_supernets.measuring.fidelity import halve
 from tests.supershaped import tiny_net
 
@@ -111,6 +111,21 @@ def test_the_command_measures_what_may_be_on_the_front(tmp_path, monkeypatch, to
         assert wrong.exit_code == 2
         assert said in wrong.output
         assert not (tmp_path / "wrong.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "bare", "settings"),
+    [
+        ("net,blocks=16", "net", {"blocks": "16"}),
+        ("my, net,text=a, b=c.txt,blocks=16", "my, net", {"text": "a, b=c.txt", "blocks": "16"}),
+        ("net,x=1,text=a", "net,x=1", {"text": "a"}),
+        ("net,blocks=1,blocks=2", "net,blocks=1", {"blocks": "2"}),
+        ("net,x=1", "net,x=1", {}),
+    ],
+)
+def test_settings_in_brackets_may_have_commas(text, bare, settings):
+    found = f"measured_perplexity[{bare}]", settings
+    assert split_settings(f"measured_perplexity[{text}]") == found
 
 
 def test_a_search_goes_on_to_more_with_what_may_be_on_the_front(tmp_path, monkeypatch, toy_net):
