@@ -134,6 +134,10 @@ def _sqlite(url: URL, create_file: bool) -> Engine:
         else:
             _look_at(path)
     read_only = path is not None and os.path.exists(path) and not _may_write(path)
+    if read_only and path is not None:
+        # Looked at again in every transaction, from whatever folder is then the current one.
+        path = Path(os.path.abspath(path))
+        url = url.set(database=str(path))
     # What is read without locks must not stay in the memory of a connection.
     pool: dict[str, Any] = {"poolclass": NullPool} if read_only else {}
     engine = create_engine(

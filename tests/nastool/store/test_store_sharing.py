@@ -278,6 +278,17 @@ def test_a_store_that_its_owner_has_open_is_read(tmp_path, monkeypatch):
             assert len(load_result(ours, "s", problem)) == 40
 
 
+def test_a_store_that_may_only_be_read_is_read_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    open_store().close()
+    monkeypatch.setattr(engines, "_may_write", lambda path: False)
+    with open_store() as store:
+        monkeypatch.chdir("elsewhere")
+        assert store.names() == []
+        assert store.url == "sqlite:///nastool.db"
+
+
 def test_a_store_that_changes_while_it_is_read_without_locks(tmp_path, monkeypatch):
     path = tmp_path / "a.db"
     open_store(f"sqlite:///{path}").close()
