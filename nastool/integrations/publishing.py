@@ -16,6 +16,7 @@ from nastool.discovery import PUBLICATIONS, available
 from nastool.errors import InvalidInputError
 from nastool.files.hub import push_files
 from nastool.files.reading import is_file, is_folder
+from nastool.integrations.trackers import LOGS
 from nastool.numbers import score_text
 from nastool.predictors.base import CARD, load_predictor
 from nastool.runtime.leftovers import temporary_folder
@@ -103,7 +104,7 @@ def folder_publication(folder: Path) -> Publication:
 
 
 def files_of(folder: Path, without: Sequence[str] = ()) -> dict[str, Path]:
-    """All files of a folder by their names in it, hidden ones left out.
+    """All files of a folder by their names in it, without hidden ones and logs of W&B.
 
     Args:
         folder: The folder.
@@ -112,7 +113,7 @@ def files_of(folder: Path, without: Sequence[str] = ()) -> dict[str, Path]:
     found = {}
     for path in sorted(folder.rglob("*")):
         first = path.relative_to(folder).parts[0]
-        if path.is_file() and not first.startswith(".") and first not in without:
+        if path.is_file() and not first.startswith(".") and first not in (*without, LOGS):
             found[path.relative_to(folder).as_posix()] = path
     return found
 

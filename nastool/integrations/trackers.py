@@ -28,6 +28,9 @@ _READY = {
 }
 """Trackers that are not taken unasked unless the environment names one of these."""
 
+LOGS = "wandb"
+"""Folder that W&B makes in that of a run, with what it noted of user, machine and surroundings."""
+
 _PROJECT = "nastool"
 
 _AXIS = "step"

@@ -1,5 +1,7 @@
 """What is published on the hub comes back whole under its hf:// name."""
 
+import shutil
+
 import pytest
 
 pytest.importorskip("huggingface_hub")
@@ -101,6 +103,16 @@ def test_what_is_nothing_is_refused_in_one_line(hub, here):
         fetched("hf://me/there/deep")
     with pytest.raises(InvalidInputError, match="public"):
         publish("there", "me/there", private=True)
+
+
+def test_what_a_tracker_noted_of_user_and_machine_stays_at_home(hub, predictor, tmp_path):
+    folder = shutil.copytree(predictor, tmp_path / "trained")
+    (folder / "wandb" / "run-1").mkdir(parents=True)
+    (folder / "wandb" / "run-1" / "debug.log").write_text("host, user, paths")
+    publish(folder, "me/trained")
+    files = hub.repositories["me/trained"]["files"]
+    assert "card.json" in files
+    assert not [name for name in files if "wandb" in name]
 
 
 def test_the_hub_says_why_it_refuses(hub, predictor, monkeypatch):
