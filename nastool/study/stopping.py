@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nastool import pareto
+from nastool.choices import plain
 from nastool.errors import InvalidInputError
+from nastool.numbers import is_number
 from nastool.results import StopReason
 from nastool.strategies.base import MOST_AT_ONCE
 from nastool.study.study import Study, Until
@@ -39,8 +41,8 @@ class TimeLimit:
     _end: float = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not self.seconds > 0:
-            raise InvalidInputError(f"a time limit must be longer than 0 s, got {self.seconds:g}")
+        if not is_number(plain(self.seconds)) or not self.seconds > 0:
+            raise InvalidInputError(f"a time limit must be longer than 0 s, got {self.seconds!r}")
         self._end = time.monotonic() + self.seconds
 
     def __call__(self, study: Study) -> StopReason:
@@ -67,9 +69,9 @@ class Patience:
     _next: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.evaluations < 1:
+        if not is_number(plain(self.evaluations)) or self.evaluations < 1:
             raise InvalidInputError(
-                f"patience must be at least 1 evaluation, got {self.evaluations}"
+                f"patience must be at least 1 evaluation, got {self.evaluations!r}"
             )
 
     def __call__(self, study: Study) -> StopReason:

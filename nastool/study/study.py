@@ -18,7 +18,7 @@ from nastool.executors import MOMENT, Executor, Serial, load_executor
 from nastool.plugins import load_strategy
 from nastool.problem import Problem
 from nastool.recipes.study_recipe import StudyRecipe, described_recipe, stored_recipe
-from nastool.results import Result, StopReason
+from nastool.results import STOP_MESSAGES, Result, StopReason
 from nastool.results.archive import Archive
 from nastool.runtime.interrupt import Interrupt
 from nastool.strategies.base import Strategy, check_size, check_strategy
@@ -131,6 +131,11 @@ class Study:
         self._opened, self._executor = opened, made or Serial()
         if isinstance(known, str):
             known = find_known(known, problem, self._opened)
+        if not isinstance(known, Known | None):
+            raise InvalidInputError(
+                "known evaluations must be the name of a table or of a study, or Known, got "
+                f"{type(known).__name__}"
+            )
         self._known = known
         if known is not None:
             self.description[KNOWN] = {"evaluations": len(known), "source": known.source}
@@ -339,7 +344,7 @@ class Study:
                     if interrupt.requested:
                         stop_reason = "interrupted"
                     elif until is not None and len(self) and (ended := until(self)):
-                        stop_reason = "asked" if ended is True else ended
+                        stop_reason = _reason(ended)
                     elif flow is not None:
                         stop_reason = flow.step(budget, interrupt, zero)
                     else:
@@ -465,6 +470,11 @@ class Study:
         self._keeper.commit(
             self._archive, course.failures, state, self._seconds, stop_reason, revise=revise
         )
+
+
+def _reason(ended: object) -> StopReason:
+    """What a run ends for that was asked to: a reason there is, or whatever else is true."""
+    return next((reason for reason in STOP_MESSAGES if reason == ended), "asked")
 
 
 def load_result(store: Store, name: str, problem: Problem) -> Result:

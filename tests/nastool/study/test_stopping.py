@@ -12,7 +12,8 @@ from nastool.errors import InvalidInputError
 from nastool.evaluations import Evaluations
 from nastool.objective import Kind, Objective, Provenance
 from nastool.problem import CostObjective, Problem
-from nastool.study import Patience, Proven, Study, TimeLimit, any_of, last_gain
+from nastool.store import open_store
+from nastool.study import Patience, Proven, Study, TimeLimit, any_of, last_gain, load_result
 from nastool.testing import Widths
 
 
@@ -158,3 +159,22 @@ def test_what_cannot_be_proven_is_said_in_a_line():
     run = CliRunner().invoke(main, ["search", *arguments, "--storage", "none"])
     assert run.exit_code == 2
     assert "none of --time, --patience, --until" in run.output
+
+
+@pytest.mark.parametrize("said", [np.bool_(True), 1, "enough", "asked"])
+def test_whatever_is_true_ends_a_run(tmp_path, said):
+    problem, url = Problem(Widths(), (Counted(),)), f"sqlite:///{tmp_path}/a.db"
+    result = Study(problem, "random", url, "mine").run(
+        60, 10, until=lambda study: said if len(study) > 20 else type(said)()
+    )
+    assert (len(result), result.stop_reason) == (30, "asked")
+    with open_store(url) as store:
+        again = load_result(store, "mine", problem)
+    assert (len(again), again.stop_reason) == (30, "asked")
+    assert "ended by the caller" in repr(again)
+
+
+@pytest.mark.parametrize("made", [lambda: TimeLimit("1h"), lambda: Patience(None)])
+def test_ends_that_are_no_numbers_are_refused(made):
+    with pytest.raises(InvalidInputError, match=r"must be (longer|at least) .*, got ('1h'|None)$"):
+        made()

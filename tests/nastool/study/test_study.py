@@ -999,3 +999,9 @@ def test_what_is_no_strategy_is_refused_in_one_line(strategy):
     ):
         with pytest.raises(InvalidInputError, match=r"a strategy must derive from .*, got "):
             run()
+
+
+@pytest.mark.parametrize("known", [3, {}, [], np.zeros((2, 4))])
+def test_what_cannot_be_known_is_refused_in_one_line(known):
+    with pytest.raises(InvalidInputError, match=r"known evaluations must be .*, got \w+$"):
+        Study(Problem(Grid(), (Distance(),)), "random", known=known)
