@@ -54,6 +54,27 @@ class Known:
         return f"{len(self):,} evaluations from {self.source}{left}"
 
 
+def as_known(given: object, problem: Problem, store: Store | None) -> Known | None:
+    """What a study was told to begin with; None for nothing.
+
+    Args:
+        given: Evaluations, or what `find_known` finds them by.
+        problem: Of the study.
+        store: Where other studies are; None without one.
+
+    Raises:
+        InvalidInputError: Neither, or see `find_known`.
+    """
+    if isinstance(given, str):
+        return find_known(given, problem, store)
+    if given is not None and not isinstance(given, Known):
+        raise InvalidInputError(
+            "known evaluations must be the name of a table or of a study, or Known, got "
+            f"{type(given).__name__}"
+        )
+    return given
+
+
 def find_known(text: str, problem: Problem, store: Store | None = None) -> Known:
     """What a table or another study knows of a problem.
 

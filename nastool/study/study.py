@@ -26,7 +26,7 @@ from nastool.study.batches import BatchEvaluator
 from nastool.study.course import Course
 from nastool.study.flowing import MOMENT_SHARED, Alone, Flow, Shared
 from nastool.study.keeping import Keeper
-from nastool.study.known import Known, find_known
+from nastool.study.known import Known, as_known
 from nastool.study.reopening import (
     ASYNCHRONOUS,
     KNOWN,
@@ -129,14 +129,7 @@ class Study:
         self._closes = isinstance(executor, str)
         made = load_executor(executor) if isinstance(executor, str) else executor
         self._opened, self._executor = opened, made or Serial()
-        if isinstance(known, str):
-            known = find_known(known, problem, self._opened)
-        if not isinstance(known, Known | None):
-            raise InvalidInputError(
-                "known evaluations must be the name of a table or of a study, or Known, got "
-                f"{type(known).__name__}"
-            )
-        self._known = known
+        self._known = known = as_known(known, problem, self._opened)
         if known is not None:
             self.description[KNOWN] = {"evaluations": len(known), "source": known.source}
         evaluator = BatchEvaluator(self._archive, self._opened, self._executor)
