@@ -81,7 +81,7 @@ def publish(
             with open_store(store, create=False) as opened:
                 publication = _study(str(what), opened, scratch)
         else:
-            publication = _study(str(what), store, scratch)
+            publication = _study(str(what), open_store(store), scratch)
         return _push(publication, repository, private=private)
 
 

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
+from nastool.choices import check_text
 from nastool.errors import InvalidInputError, StoreError, nearest
 from nastool.files.hub import fetched, is_on_hub
 from nastool.space import Genotypes
@@ -42,7 +43,7 @@ class Store:
     """
 
     def __init__(self, url: str | None = None, create: bool = True) -> None:
-        self._database = Database(url or engines.DEFAULT_URL, create)
+        self._database = Database(check_text("a store's URL", url or engines.DEFAULT_URL), create)
         self.url = self._database.url
 
     def __repr__(self) -> str:
@@ -474,17 +475,19 @@ class Store:
                 measurements.write(connection, new)
 
 
-def open_store(url: str | None = None, create: bool = True) -> Store:
+def open_store(url: Store | str | None = None, create: bool = True) -> Store:
     """Open the store at a URL, by default ``nastool.db`` in the current folder.
 
     Args:
         url: A SQLAlchemy URL, ``hf://USER/NAME`` for what was pushed there (to be read only), or
-            None for the default.
+            None for the default. A store that is open stays as it is.
         create: Whether a SQLite file may be made.
 
     Raises:
         StoreError: The database cannot be reached, or is not one of nastool's.
     """
+    if isinstance(url, Store):
+        return url
     if url is not None and is_on_hub(url):
         from nastool.files.reading import is_file
 

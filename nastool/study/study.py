@@ -122,9 +122,9 @@ class Study:
         self._keeper: Keeper | None = None
         opened: Store | None = None
         if store is not None:
-            from nastool.store import Store, open_store
+            from nastool.store import open_store
 
-            opened = store if isinstance(store, Store) else open_store(store)
+            opened = open_store(store)
             self._keeper = Keeper(opened)
         self._closes = isinstance(executor, str)
         made = load_executor(executor) if isinstance(executor, str) else executor
@@ -189,9 +189,9 @@ class Study:
             InvalidInputError: There is none of that name, or a part of it is unknown.
             StoreError: It is damaged.
         """
-        from nastool.store import Store, open_store
+        from nastool.store import open_store
 
-        opened = store if isinstance(store, Store) else open_store(store, create=False)
+        opened = open_store(store, create=False)
         # What it began with is there.
         recipe = replace(stored_recipe(opened.load(name).summary), known="")
         return cls.of(recipe, opened)
@@ -466,22 +466,24 @@ class Study:
 
 
 def _reason(ended: object) -> StopReason:
-    """What a run ends for that was asked to: a reason there is, or whatever else is true."""
+    """What a run ends for that was asked to: a reason there is, or else whatever is true."""
     return next((reason for reason in STOP_MESSAGES if reason == ended), "asked")
 
 
-def load_result(store: Store, name: str, problem: Problem) -> Result:
+def load_result(store: Store | str, name: str, problem: Problem) -> Result:
     """Reopen what a stored study found, without going on with it.
 
     Args:
-        store: Where it is kept.
+        store: Where it is kept, or its URL.
         name: Its name.
         problem: The one it was made for.
 
     Raises:
         InvalidInputError: No study of that name, or one of another problem.
     """
-    stored = store.load(name)
+    from nastool.store import open_store
+
+    stored = open_store(store, create=False).load(name)
     check_problem(stored.summary, problem)
     check_course(stored.summary)
     archive = Archive(problem)

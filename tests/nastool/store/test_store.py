@@ -32,7 +32,7 @@ from nastool.store.encoding import (
     unpack_array,
 )
 from nastool.store.rows import shortened
-from nastool.study import Study
+from nastool.study import Study, load_result
 from nastool.testing import example_problems
 from nastool.verification.verification import measure
 
@@ -537,3 +537,20 @@ def test_a_copy_of_a_store_is_where_the_store_was_opened(tmp_path, monkeypatch):
     assert not list((tmp_path / "elsewhere").iterdir())
     with open_store("sqlite://") as store, pytest.raises(StoreError, match=r"neither pickled nor"):
         pickle.dumps(store)
+
+
+def test_stores_are_given_open_or_by_their_urls(tmp_path):
+    problem, url = next(iter(example_problems().values())), f"sqlite:///{tmp_path}/a.db"
+    with open_store(url) as store:
+        assert open_store(store) is store
+        Study(problem, "random", store, "mine").run(5)
+        for given in (store, url):
+            assert len(load_result(given, "mine", problem)) == 5
+    message = r"^a store's URL must be a text, got PosixPath "
+    for use in (
+        open_store,
+        lambda path: Study(problem, "random", path, "mine"),
+        lambda path: load_result(path, "mine", problem),
+    ):
+        with pytest.raises(InvalidInputError, match=message):
+            use(tmp_path / "a.db")
