@@ -27,8 +27,9 @@ from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertMode
 from nastool.devices import Deployment, Workload
 from nastool.plugins import load_space
 from nastool_objectives.latency import system
-from nastool_objectives.latency.export import export_onnx, quantise
+from nastool_objectives.latency.export import export_onnx
 from nastool_objectives.latency.padding import fastest
+from nastool_objectives.latency.quantisation import quantise
 
 SHAPE_63M = "480-240-360-240-540-480-360-360-360-360-540-480"
 LAYERS = 4

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers.cache_utils import DynamicCache
 
 from nastool.devices import Deployment, Workload
 from nastool.space import Architecture
 from nastool_decoder.shapes import make, shape_config
+from nastool_supernets.deployment.caches import cache_argument, cache_of, continuing
 from nastool_supernets.deployment.random_weights import fill, random_tensors, random_texts
 from nastool_supernets.slicing.config import stock_config
 
@@ -45,12 +44,21 @@ def deploy(space: DecoderSpace, shape: Architecture, workload: Workload) -> Depl
     plain = stock_config(_checkpoint(space))  # of layers that differ, nothing is read there
     model.model.rotary_emb = type(model.model.rotary_emb)(plain)
     model = model.eval()
+    ends = [getattr(layer.self_attn, "k_proj", None) for layer in model.model.layers]
+    size = space.head_dim
+    sizes = [(end.out_features // size, size) for end in ends if end is not None]
+    length = workload.sequence_length
+
+    def exported(read: int, new: int) -> Deployment | None:
+        return continuing(model, sizes, workload, read, new) if sizes else None
+
+    token = {"input_ids": inputs["input_ids"][:, :1]}
     after = Deployment(
-        Decoding(model, workload, space.head_dim),
-        {"input_ids": inputs["input_ids"][:, :1]},
-        workload,
+        Decoding(model, workload, sizes), token, workload, exported=exported(length, 1)
     )
-    return Deployment(Reading(model).eval(), inputs, workload, following=after)
+    return Deployment(
+        Reading(model).eval(), inputs, workload, following=after, exported=exported(0, length)
+    )
 
 
 class Reading(nn.Module):
@@ -75,20 +83,18 @@ class Decoding(nn.Module):
     Args:
         model: A shape.
         workload: How many texts of how many tokens were read before.
-        size: Of a head.
+        sizes: Groups and size of a head of each layer that keeps something.
     """
 
-    def __init__(self, model: Any, workload: Workload, size: int) -> None:
+    def __init__(self, model: Any, workload: Workload, sizes: Sequence[tuple[int, int]]) -> None:
         super().__init__()
         self.model = model
-        ends = [getattr(layer.self_attn, "k_proj", None) for layer in model.model.layers]
-        kept = [end.out_features // size for end in ends if end is not None]
-        self._cached = len(kept)
-        # Newer transformers call it so.
-        names = inspect.signature(type(model).forward).parameters
-        self._cache_name = "cache" if "cache" in names else "past_key_values"
+        self._cached = len(sizes)
+        self._argument = cache_argument(model)
         texts, tokens = workload.batch_size, workload.sequence_length
-        tensors = random_tensors([(texts, kv, tokens, size) for kv in kept for _ in range(2)])
+        tensors = random_tensors(
+            [(texts, groups, tokens, size) for groups, size in sizes for _ in range(2)]
+        )
         for place, tensor in enumerate(tensors):
             # As buffers they go where the weights go, in their precision.
             self.register_buffer(f"kept_{place}", tensor, persistent=False)
@@ -96,27 +102,11 @@ class Decoding(nn.Module):
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Read a token of every text, (B, 1); what was kept before stays as it was."""
-        cache = DynamicCache()
-        for index in range(self._cached):
-            keys, values = (self.get_buffer(f"kept_{2 * index + i}") for i in range(2))
-            _put(cache, index, keys, values)
-        given = {"input_ids": input_ids, self._cache_name: cache}
+        kept = [self.get_buffer(f"kept_{place}") for place in range(2 * self._cached)]
+        given = {"input_ids": input_ids, self._argument: cache_of(kept)}
         found = self.model(**given, use_cache=bool(self._cached))
         logits: Tensor = found.logits[:, -1]
         return logits
-
-
-def _put(cache: Any, index: int, keys: Tensor, values: Tensor) -> None:
-    """Put a layer's keys and values into a cache, as they are."""
-    if not hasattr(cache, "layers"):  # older transformers take over what is given first
-        cache.update(keys, values, index)
-        return
-    from transformers.cache_utils import DynamicLayer
-
-    layer: Any = DynamicLayer()
-    layer.keys, layer.values, layer.is_initialized = keys, values, True
-    layer.dtype, layer.device = keys.dtype, keys.device
-    cache.layers.append(layer)
 
 
 def _checkpoint(space: DecoderSpace) -> Mapping[str, Any]:

@@ -117,6 +117,7 @@ def test_the_next_token_is_timed_as_it_is_served(genotype):
     from nastool.devices import Workload, timing_of
     from nastool.plugins import load_device
     from nastool_decoder.deployable import Decoding
+    from nastool_supernets.deployment.caches import kept_sizes
 
     space = make_net(checkpoint("llama"), kv="2", ffn="2").space
     chosen = getattr(space, genotype) if isinstance(genotype, str) else np.array(genotype)
@@ -128,7 +129,7 @@ def test_the_next_token_is_timed_as_it_is_served(genotype):
     with torch.inference_mode():
         assert deployment.module(**deployment.inputs).shape == (2, space.vocabulary)
         read = model(input_ids=ids[:, :7], use_cache=True)
-        decoding = Decoding(model, Workload(2, 7), space.head_dim)
+        decoding = Decoding(model, Workload(2, 7), kept_sizes(model))
         layers = read.past_key_values.layers if chosen[::2].any() else []
         for place, layer in enumerate(layers):
             decoding.register_buffer(f"kept_{2 * place}", layer.keys)

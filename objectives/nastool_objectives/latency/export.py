@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nastool.devices import Deployment
-from nastool.errors import MissingDependencyError, one_line
+from nastool.errors import InvalidInputError, MissingDependencyError, one_line
 from nastool.runtime.quiet import quiet
 from nastool_objectives.latency.torch_devices import require_torch
 
 OPSET = 18
 """Operator set of the files: old enough for the runtimes on phones, with LayerNormalization."""
 
-_MASK = "attention_mask"
-_BATCH, _LENGTH = "batch", "length"
+MASK = "attention_mask"
+PLACES = "position_ids"
+KEPT, NEW_KEPT = "past_key_values.", "present."
+"""What begins the names of keys and values that go into a decoder, and that come out of it."""
+
+_BATCH, _LENGTH, _READ, _ALL = "batch", "length", "past_length", "total_length"
+_BEFORE = 3
+"""Tokens read before, while a decoder is traced."""
+
 _PLAIN = "output"
 """Name of an output that has none."""
 
@@ -36,13 +44,14 @@ def export_onnx(deployment: Deployment, path: Path) -> None:
         NastoolError: The architecture cannot be exported.
     """
     torch = require_torch()
+    deployment = deployment.exported or deployment
     try:
         import onnx
     except ImportError as error:
         raise MissingDependencyError(
             "this form needs onnx: pip install 'nastool[export]'"
         ) from error
-    inputs = _example(deployment)
+    inputs = _example(torch, deployment)
     module = NamedOutputs(torch, deployment.module, tuple(inputs))
     with one_line("cannot export to ONNX"), quiet(warning=Warning), torch.no_grad():
         # By tracing: the newer exporter takes a minute where this one takes a second, and a
@@ -54,7 +63,7 @@ def export_onnx(deployment: Deployment, path: Path) -> None:
             input_names=list(inputs),
             opset_version=OPSET,
             dynamo=False,
-            dynamic_axes={name: {0: _BATCH, 1: _LENGTH} for name in inputs},
+            dynamic_axes={name: _sizes(name, inputs) for name in inputs},
         )
         file = onnx.load(str(path))
         _name_outputs(file.graph, module.names)
@@ -62,20 +71,61 @@ def export_onnx(deployment: Deployment, path: Path) -> None:
         onnx.save(file, str(path))
 
 
-def _example(deployment: Deployment) -> dict[str, Any]:
+def _example(torch: Any, deployment: Deployment) -> dict[str, Any]:
     """Inputs to trace with."""
     inputs = {name: value.clone() for name, value in deployment.inputs.items()}
-    if _MASK in inputs:
+    kept = [name for name in inputs if name.startswith(KEPT)]
+    if kept:
+        # Of nothing that was read, the tracer would take the size for a constant.
+        pad = torch.nn.functional.pad
+        inputs[MASK] = pad(inputs[MASK], (_BEFORE, 0), value=1)
+        inputs |= {name: pad(inputs[name], (0, 0, _BEFORE, 0)) for name in kept}
+    if MASK in inputs:
         # Where nothing is masked, models of transformers leave the mask out of what is traced.
-        inputs[_MASK][..., -1] = 0
+        inputs[MASK][..., -1] = 0
     return inputs
 
 
+def _sizes(name: str, inputs: Iterable[str]) -> dict[int, str]:
+    """Which sizes of an input or output are those of what is read, by axis."""
+    if name.startswith((KEPT, NEW_KEPT)):
+        return {0: _BATCH, 2: _READ if name.startswith(KEPT) else _ALL}
+    after_others = any(other.startswith(KEPT) for other in inputs)
+    return {0: _BATCH, 1: _ALL if name == MASK and after_others else _LENGTH}
+
+
+def completed(
+    inputs: Mapping[str, Any], sizes: Mapping[str, Sequence[Any]]
+) -> dict[str, NDArray[Any]]:
+    """All that an exported file takes, of what there is: a decoder may have read nothing before.
+
+    Args:
+        inputs: Arrays of a pass by name, among them ``input_ids``, (B, T).
+        sizes: What the file takes, by name, with its sizes: numbers, and anything for others.
+    """
+    found = {}
+    for name, size in sizes.items():
+        if name in inputs:
+            found[name] = inputs[name]
+            continue
+        texts, length = inputs["input_ids"].shape
+        if name == PLACES:
+            found[name] = np.tile(np.arange(length), (texts, 1))
+        elif name.startswith(KEPT):
+            found[name] = np.zeros((texts, size[1], 0, size[3]), np.float32)
+        else:
+            raise InvalidInputError(f"the file takes {name!r}, which is not known here")
+    return found
+
+
 def output_names(output: Any) -> list[str]:
-    """Names of what a model computes: logits, or hidden states where it has no head."""
+    """Names of what a model computes: logits, or hidden states where it has no head.
+
+    Decoders that go on from what they have read compute keys and values, too.
+    """
     if not isinstance(output, Mapping):
         return [_PLAIN]
-    known = [name for name in output if name.endswith("logits")]
+    known = [name for name in output if name.endswith("logits") or name.startswith(NEW_KEPT)]
     return known or [name for name in output if name == "last_hidden_state"] or [_PLAIN]
 
 
@@ -87,10 +137,12 @@ def _name_outputs(graph: Any, names: Sequence[str]) -> None:
                 values[:] = [name if value == output.name else value for value in values]
         output.name = name
         sizes = output.type.tensor_type.shape.dim
+        known = _sizes(name, ()) if name != _PLAIN else {}
         # Labels and scores of a whole text have no length.
-        known = (_BATCH, _LENGTH) if name != "logits" or len(sizes) > 2 else (_BATCH,)
-        for size, text in zip(sizes, known if name != _PLAIN else (), strict=False):
-            size.dim_param = text
+        if name == "logits" and len(sizes) < 3:
+            del known[1]
+        for axis, text in known.items():
+            sizes[axis].dim_param = text
 
 
 def _share_transposed(onnx: Any, graph: Any) -> None:
@@ -109,28 +161,6 @@ def _share_transposed(onnx: Any, graph: Any) -> None:
                 graph.node.insert(users.index(True), node)
                 graph.initializer.remove(copy)
                 return
-
-
-def quantise(onnx_file: Path, path: Path) -> None:
-    """Quantise an ONNX file: weights to 8 bits channel by channel, activations as they come.
-
-    Args:
-        onnx_file: What `export_onnx` wrote.
-        path: File to write.
-
-    Raises:
-        MissingDependencyError: ONNX Runtime is not installed.
-        NastoolError: It cannot be quantised.
-    """
-    try:
-        import onnx  # noqa: F401 - what quantises imports it late
-        from onnxruntime.quantization import QuantType, quantize_dynamic
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"8 bits need {error.name}: pip install 'nastool[export]'"
-        ) from error
-    with one_line("cannot export to 8 bits"), quiet(warning=Warning):
-        quantize_dynamic(onnx_file, path, per_channel=True, weight_type=QuantType.QInt8)
 
 
 def export_torchscript(deployment: Deployment, path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from nastool.devices import Deployment, Device, Timing
 from nastool.errors import InvalidInputError, MissingDependencyError, one_line
 from nastool.runtime.leftovers import temporary_folder
 from nastool_objectives.latency import system
-from nastool_objectives.latency.export import export_onnx, quantise
+from nastool_objectives.latency.export import completed, export_onnx
 from nastool_objectives.latency.padding import (
     NONE,
     checked_padding,
@@ -22,6 +22,7 @@ from nastool_objectives.latency.padding import (
     padding_facts,
 )
 from nastool_objectives.latency.precision import FLOAT32, PRECISION_HINTS, checked_dtype
+from nastool_objectives.latency.quantisation import quantise
 from nastool_objectives.latency.torch_devices import checked_threads, timed
 
 _PROBED = 3
@@ -44,6 +45,8 @@ class OnnxRuntime(Device):
         InvalidInputError: An argument, fewer than one thread, or an unknown padding.
         MissingDependencyError: onnxruntime is not installed.
     """
+
+    times_following = True
 
     def __init__(
         self,
@@ -108,7 +111,7 @@ class OnnxRuntime(Device):
             session = self._runtime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )
-            inputs = _arrays(form, [node.name for node in session.get_inputs()])
+            inputs = _arrays(form, {node.name: node.shape for node in session.get_inputs()})
         return lambda: session.run(None, inputs)
 
 
@@ -125,6 +128,8 @@ class OpenVino(Device):
             precision.
         MissingDependencyError: openvino is not installed.
     """
+
+    times_following = True
 
     def __init__(
         self, argument: str | None = None, *, threads: int = 1, dtype: str = FLOAT32
@@ -168,8 +173,7 @@ class OpenVino(Device):
         refused = one_line("OpenVINO cannot run it", of=RuntimeError)
         with _file(deployment) as path, system.pinned(self.threads), refused:
             compiled = self._core.compile_model(str(path), self.target, settings)
-            names = [port.any_name for port in compiled.inputs]
-            inputs = _arrays(deployment, names)
+            inputs = _arrays(deployment, port_sizes(compiled.inputs))
             request = compiled.create_infer_request()
             return _timing(lambda: request.infer(inputs), warmup, repeats, self._energy)
 
@@ -189,9 +193,21 @@ def _file(deployment: Deployment, *, int8: bool = False) -> Iterator[Path]:
         yield path
 
 
-def _arrays(deployment: Deployment, names: list[str]) -> dict[str, Any]:
+def port_sizes(ports: Iterable[Any]) -> dict[str, list[Any]]:
+    """What a compiled model of OpenVINO takes: sizes by name, None for what is of any size."""
+    return {
+        port.any_name: [
+            size.get_length() if size.is_static else None for size in port.partial_shape
+        ]
+        for port in ports
+    }
+
+
+def _arrays(deployment: Deployment, sizes: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
     """The inputs that the exported file still has, as arrays."""
-    return {name: deployment.inputs[name].numpy() for name in names}
+    given = (deployment.exported or deployment).inputs
+    arrays = {name: tensor.numpy() for name, tensor in given.items()}
+    return completed(arrays, sizes)
 
 
 def _timing(

@@ -14,8 +14,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from nastool.devices import Workload
 from nastool.errors import NastoolError
 from nastool.files.writing import whole_folder, write_whole
+from nastool_objectives.latency.export import NEW_KEPT
 from nastool_objectives.latency.padding import MULTIPLES, NONE
 from nastool_supernets.deployment import forms
+from nastool_supernets.deployment.caches import in_two_parts
 from nastool_supernets.deployment.card import model_card
 from nastool_supernets.deployment.checks import (
     TOLERANCE,
@@ -24,7 +26,7 @@ from nastool_supernets.deployment.checks import (
     random_batches,
 )
 from nastool_supernets.deployment.report import Difference, ExportReport, FormReport, Origin
-from nastool_supernets.deployment.runtimes import FILES, RUNS, require
+from nastool_supernets.deployment.runtimes import FILES, RUNS, Arrays, require
 from nastool_supernets.deployment.sizes import bytes_of
 from nastool_supernets.family import family_of
 from nastool_supernets.positions import positions_of
@@ -101,6 +103,9 @@ def export(
             # Eight bits change a model; what is no number is broken all the same.
             limit = math.inf if form == "int8" else tolerance
             check_difference(f"{form} and PyTorch", difference, limit)
+            if any(name.startswith(NEW_KEPT) for name in run(batches[0])):
+                parts = compare(reference, in_two_parts(run), _of_two_tokens(batches))
+                check_difference(f"{form}, reading on, and PyTorch", parts, limit)
             value = quality.measure(run) if quality is not None and form == "int8" else {}
             size = bytes_of(folder, form)
             rows.append(FormReport(form, FILES[form], size, difference, value, padding))
@@ -128,6 +133,11 @@ def _rounded(model: PreTrainedModel, dtype: str) -> PreTrainedModel:
     if not all(bool(p.isfinite().all()) for p in rounded.parameters()):
         raise NastoolError(f"the weights must fit into {dtype}, but one is too large for it")
     return rounded
+
+
+def _of_two_tokens(batches: Sequence[Arrays]) -> list[Arrays]:
+    """Those batches of texts that can be read in two parts."""
+    return [inputs for inputs in batches if inputs["input_ids"].shape[1] > 1]
 
 
 def _padding(model: PreTrainedModel, pad: str) -> str:

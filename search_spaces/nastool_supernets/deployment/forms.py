@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from nastool.errors import one_line
 from nastool.files.writing import writing
 from nastool.plugins import load_device
 from nastool.runtime.quiet import quiet
-from nastool_objectives.latency.export import export_onnx, output_names, quantise
+from nastool_objectives.latency.export import export_onnx, output_names
 from nastool_objectives.latency.padding import AUTO, NONE
+from nastool_objectives.latency.quantisation import quantise
+from nastool_supernets.deployment.caches import continuing, kept_sizes
 from nastool_supernets.deployment.runtimes import FILES, Arrays, Run, library
 from nastool_supernets.positions import positions_of
 
@@ -85,7 +88,12 @@ def as_deployment(model: PreTrainedModel, size: Workload, file: Path | None = No
     inputs = {key: value for key, value in zip(INPUTS, values, strict=True) if key in taken}
     padded = getattr(model, "padded", None)
     made = None if padded is None else lambda multiple: padded(widths=multiple)
-    return Deployment(model, inputs, size, file, made)
+    following = exported = None
+    if sizes := kept_sizes(model):
+        exported = continuing(model, sizes, size, 0, size.sequence_length)
+        following = continuing(model, sizes, size, size.sequence_length, 1)
+        following = replace(following, file=file)
+    return Deployment(model, inputs, size, file, made, following, exported)
 
 
 def with_onnx(wanted: Iterable[str]) -> list[str]:
@@ -125,7 +133,8 @@ def write_onnx(model: PreTrainedModel, path: Path) -> None:
 
     Args:
         model: On the CPU, in evaluation mode; its logits, or the hidden states of one without
-            head, become the outputs.
+            head, become the outputs. A decoder takes keys and values of what it has read, and
+            gives those of all that it has read then.
         path: File to write.
 
     Raises:

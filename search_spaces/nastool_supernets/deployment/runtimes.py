@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nastool.errors import MissingDependencyError, one_line
+from nastool_objectives.latency.export import completed
+from nastool_objectives.latency.onnx_devices import port_sizes
 from nastool_objectives.latency.precision import FLOAT32, PRECISION_HINTS
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -37,11 +39,11 @@ def onnx_run(path: Path, threads: int = 1) -> Run:
     options.log_severity_level = 3
     with one_line("ONNX Runtime cannot load it"):
         session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    names = [node.name for node in session.get_inputs()]
+    sizes = {node.name: node.shape for node in session.get_inputs()}
     outputs = [node.name for node in session.get_outputs()]
 
     def run(inputs: Arrays) -> dict[str, NDArray[Any]]:
-        found = session.run(outputs, {name: inputs[name] for name in names})
+        found = session.run(outputs, completed(inputs, sizes))
         return dict(zip(outputs, found, strict=True))
 
     return run
@@ -62,10 +64,10 @@ def openvino_run(path: Path, threads: int = 1, dtype: str = FLOAT32) -> Run:
     settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": hint}
     with one_line("OpenVINO cannot load it"):
         compiled = library("openvino").Core().compile_model(str(path), "CPU", settings)
-    names = [port.any_name for port in compiled.inputs]
+    sizes = port_sizes(compiled.inputs)
 
     def run(inputs: Arrays) -> dict[str, NDArray[Any]]:
-        found = compiled({name: inputs[name] for name in names})
+        found = compiled(completed(inputs, sizes))
         return {port.any_name: np.array(found[port]) for port in compiled.outputs}
 
     return run
