@@ -68,11 +68,12 @@ def _quantise_blocks(onnx: Any, file: Any, path: Path) -> None:
     quantised = {}
     for node in looked_up:
         name = node.input[0]
-        columns = onnx.numpy_helper.to_array(tables[name]).T
+        # What quantises reads memory as it lies.
+        columns = np.ascontiguousarray(onnx.numpy_helper.to_array(tables[name]).T)
         if name in turned:
             # As a matrix of its own, of which rows are looked up, too, once it is quantised.
             user = turned.pop(name)
-            graph.initializer.append(onnx.numpy_helper.from_array(columns.copy(), user.output[0]))
+            graph.initializer.append(onnx.numpy_helper.from_array(columns, user.output[0]))
             graph.node.remove(user)
             quantised[name] = (f"{user.output[0]}_Q{_BITS}", f"{user.output[0]}_scales")
             continue

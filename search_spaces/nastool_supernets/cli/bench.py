@@ -11,6 +11,7 @@ import click
 
 from nastool.cli.options import count, plugin_option, whole
 from nastool.cli.pages import help_page
+from nastool.constraint import format_quantity
 from nastool.errors import InvalidInputError
 from nastool.files.documents import json_document
 from nastool.files.tables import csv_text
@@ -141,7 +142,7 @@ def bench(
     workload = Workload(batch_size, sequence_length)
     with temporary_folder() as temporary:
         ways = {"threads": threads, "compiled": compiled, "dtypes": tuple(dict.fromkeys(dtypes))}
-        found = _found(folders, chosen, temporary, workload, ways, pad)
+        found = _found(folders, chosen, temporary, workload, ways, pad, usual=not baselines)
         qualities = _qualities(folders, measured_on, tokenizer)
         try:
             with ProgressBar("measuring") as bar:
@@ -170,9 +171,14 @@ def _found(
     workload: Workload,
     ways: Mapping[str, Any],
     pad: str,
+    *,
+    usual: bool,
 ) -> list[Candidate]:
-    """All forms of the models and of the baselines with their heads, in all ways to run them."""
-    from nastool_supernets.deployment.bench import candidates, write_baseline
+    """All forms of the models and of the baselines with their heads, in all ways to run them.
+
+    Baselines that nobody named are left out where they have no such head.
+    """
+    from nastool_supernets.deployment.bench import candidates, has_head, write_baseline
     from nastool_supernets.deployment.models import task_of
 
     names = [folder.resolve().name for folder in folders]
@@ -187,6 +193,8 @@ def _found(
         forms |= {one.form for one in own}
     for task, (like, forms) in heads.items():
         for baseline in baselines:
+            if usual and not has_head(baseline, task):
+                continue
             name = baseline if len(heads) == 1 else f"{baseline} {task}"
             click.echo(f"making {name} in {len(forms)} forms ...", err=True)
             folder = temporary / f"{baseline}-{task}"
@@ -210,6 +218,10 @@ def _qualities(
     return found
 
 
+def _seconds(value: float | None) -> str:
+    return "" if value is None else format_quantity(value, "s")
+
+
 def _to_stderr(line: str) -> None:
     click.echo(line, err=True)
 
@@ -229,12 +241,12 @@ def _write(rows: list[Row], facts: dict[str, object], output_format: str) -> Non
     from rich.text import Text
 
     from nastool.cli.output import wide_console
-    from nastool.constraint import format_quantity
 
     table = Table(box=None, pad_edge=False)
     scores = list(dict.fromkeys(name for row in rows for name in row.quality))
     usual = ("model", "form", "params", "disk", "memory", "median", "p90", "spread", "texts/s")
-    headers = (*usual, *(name.replace("_", " ") for name in scores))
+    later = ("next token",) if any(row.next_token is not None for row in rows) else ()
+    headers = (*usual, *later, *(name.replace("_", " ") for name in scores))
     for number, header in enumerate(headers):
         table.add_column(header, justify="left" if number < 2 else "right", no_wrap=number > 0)
     for row in rows:
@@ -244,10 +256,14 @@ def _write(rows: list[Row], facts: dict[str, object], output_format: str) -> Non
             format_quantity(row.parameters),
             format_quantity(row.disk, "B"),
             "" if row.memory is None else format_quantity(row.memory, "B"),
-            format_quantity(row.median, "s"),
-            format_quantity(row.p90, "s"),
+            _seconds(row.median),
+            _seconds(row.p90),
             f"{row.spread:.0%}",
             format_quantity(row.throughput),
+            *(
+                "" if row.next_token is None else format_quantity(row.next_token, "s")
+                for _ in later
+            ),
             *(f"{row.quality[name]:.4g}" if name in row.quality else "" for name in scores),
         )
         table.add_row(*map(Text, cells))

@@ -114,6 +114,8 @@ class Row:
         padding: What layers were padded to; the additional weights are no parameters, but memory.
         dtype: What it computed in.
         quality: What it scored, by metric; empty where that was not measured.
+        next_token: Seconds of a pass over one more token of every text, median over all rounds;
+            None where nothing is kept of texts.
     """
 
     model: str
@@ -128,11 +130,12 @@ class Row:
     padding: str = NONE
     dtype: str = FLOAT32
     quality: Mapping[str, float] = field(default_factory=dict)
+    next_token: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values, units in the names."""
         renamed = {"disk": "disk_B", "median": "median_s", "p90": "p90_s", "memory": "memory_B"}
-        renamed["throughput"] = "texts_per_s"
+        renamed |= {"throughput": "texts_per_s", "next_token": "next_token_s"}
         found = {renamed.get(key, key): value for key, value in asdict(self).items()}
         scores = {name: v if math.isfinite(v) else None for name, v in self.quality.items()}
         return found | {"quality": scores}
@@ -232,6 +235,7 @@ def measure(
     """
     rng = np.random.default_rng(plan.seed)
     seconds: list[list[NDArray[np.float64]]] = [[] for _ in measured]
+    after: list[list[NDArray[np.float64]]] = [[] for _ in measured]
     scored = [one for one in measured if one.folder in (qualities or {})]
     total = plan.rounds * len(measured) + len(measured) * plan.memory + len(scored)
     step = 0
@@ -244,9 +248,11 @@ def measure(
             except NastoolError as error:
                 raise NastoolError(f"{one.model}, {one.form}: {error}") from error
             seconds[index].append(timing.seconds)
+            if timing.following is not None:
+                after[index].append(timing.following)
             step += 1
     rows = []
-    for one, turns in zip(measured, seconds, strict=True):
+    for one, turns, tokens in zip(measured, seconds, after, strict=True):
         form = "torch" if one.form == COMPILED else one.form
         workload, memory = one.deployment.workload, None
         if plan.memory:
@@ -277,6 +283,7 @@ def measure(
                 padding=one.padding,
                 dtype=form if form == "int8" else one.dtype,
                 quality=quality,
+                next_token=float(np.median(np.concatenate(tokens))) if tokens else None,
             )
         )
     return rows
@@ -289,6 +296,16 @@ def _run_of(one: Candidate, form: str) -> Run:
     if form == "openvino":
         return openvino_run(one.folder / FILES[form], dtype=one.dtype)
     return RUNS[form](one.folder / FILES[form])
+
+
+def has_head(name: str, task: str) -> bool:
+    """Whether a baseline can have a head.
+
+    Args:
+        name: One of `BASELINES`.
+        task: What `task_of` says.
+    """
+    return hasattr(transformers, f"{BASELINES[name][1]}{task}")
 
 
 def write_baseline(name: str, like: Path, wanted: Sequence[str], folder: Path) -> None:
@@ -310,9 +327,9 @@ def write_baseline(name: str, like: Path, wanted: Sequence[str], folder: Path) -
     make_config, prefix = BASELINES[name]
     config = make_config(num_labels=len(other.get("id2label") or (0, 1)))
     task = task_of(like)
-    kind = getattr(transformers, f"{prefix}{task}", None)
-    if kind is None:
+    if not has_head(name, task):
         raise InvalidInputError(f"there is no {name} {task}: leave it out with --baseline")
+    kind = getattr(transformers, f"{prefix}{task}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = kind(config).eval()

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from nastool.errors import InvalidInputError, one_line
 from nastool.files.reading import read_json_object
+from nastool.runtime.quiet import quiet
 from nastool.space import Architecture
 from nastool_supernets.slicing.modeling import Kept, Sliced
 
@@ -98,7 +99,9 @@ def load_shape(
     kind: Any = kinds.get(str(names[0])) if isinstance(names, list) and names else None
     if kind is None:
         raise InvalidInputError(f"{folder}: expected a {what}, got architectures {names}")
-    with one_line(f"no model can be read from {folder}", InvalidInputError):
+    # Of layers that differ, transformers warns of what its own checks read.
+    what_fails = one_line(f"no model can be read from {folder}", InvalidInputError)
+    with what_fails, quiet("transformers"):
         loaded, loading = kind.from_pretrained(
             folder, dtype=torch.float32, attn_implementation="sdpa", output_loading_info=True
         )
