@@ -1,6 +1,7 @@
 """What a checkpoint becomes: values, costs, shapes as they ship, and what is refused."""
 
 import json
+import math
 from importlib.util import find_spec
 
 import numpy as np
@@ -317,6 +318,16 @@ def test_from_a_checkpoint_to_a_recovered_shape(tmp_path, monkeypatch):
     assert by_form["torch"]["quality"]["perplexity"] == pytest.approx(expected, rel=1e-5)
     if onnx:
         assert by_form["onnx"]["difference"]["largest"] < 1e-4
+    # What follows a text is timed, too; no BERT stands beside a decoder.
+    benched = "bench half --sequence-length 8 --rounds 2 --repeats 1 --no-memory --format json"
+    result = CliRunner().invoke(main, benched.split())
+    assert result.exit_code == 0, (result.output, result.exception)
+    rows = json.loads(result.stdout)["models"]
+    assert [row["form"] for row in rows] == ["torch", *["onnx"] * onnx]
+    assert all(0 < row["next_token_s"] < math.inf for row in rows)
+    table = nastool(benched.replace(" --format json", ""))
+    assert "next token" in table
+    assert "there is no bert-base ForCausalLM" in nastool(f"{benched} --baseline bert-base", 2)
     nastool(f"{train} --rule sandwich --random-shapes 1 --output trained")
 
 

@@ -19,7 +19,6 @@ from tests.nastool_decoder.conftest import KINDS, checkpoint, make_net  # noqa: 
 
 IDS = np.random.default_rng(0).integers(5, 50, (2, 9))
 MASK = np.array([[0, 0, 0, 1, 1, 1, 1, 1, 1], [1] * 9])
-BLOCK = 64
 
 
 def written(model, folder):
@@ -103,8 +102,11 @@ def test_8_bits_are_the_weights_but_for_rounding_in_their_block(kind, tmp_path):
     assert len(products) == len(linears)
 
     def weights(values, scales, width):
-        each = (held[values].astype(np.float32) - 128) * held[scales][..., None]
-        return each.reshape(len(each), -1)[:, :width], np.repeat(held[scales], BLOCK, 1)[:, :width]
+        steps = held[scales].reshape(len(held[values]), -1, 1)
+        each = (held[values].astype(np.float32) - 128) * steps
+        return [
+            x.reshape(len(x), -1)[:, :width] for x in (each, np.broadcast_to(steps, each.shape))
+        ]
 
     def close(weight, found, step):
         # Half a step, and a whole one where what is largest on one side is cut off at 127.

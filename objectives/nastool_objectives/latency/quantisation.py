@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def _quantise_blocks(onnx: Any, file: Any, path: Path) -> None:
         for values, own in zip((packed, scales), names, strict=True):
             graph.initializer.append(onnx.numpy_helper.from_array(values, own))
     for node in looked_up:
-        _look_up_blocks(onnx, graph, node, tables[node.input[0]].dims[1], *quantised[node.input[0]])
+        _look_up_blocks(onnx, graph, node, tables[node.input[0]].dims, *quantised[node.input[0]])
     for name in quantised:
         if not any(name in node.input for node in graph.node):
             graph.initializer.remove(tables[name])
@@ -91,8 +92,11 @@ def _quantise_blocks(onnx: Any, file: Any, path: Path) -> None:
     made.model.save_model_to_file(str(path), False)
 
 
-def _look_up_blocks(onnx: Any, graph: Any, node: Any, width: int, values: str, scales: str) -> None:
-    """Let a look-up take rows of 8 bits (n, blocks, block) and their scales (n, blocks)."""
+def _look_up_blocks(
+    onnx: Any, graph: Any, node: Any, sizes: Sequence[int], values: str, scales: str
+) -> None:
+    """Let a look-up take rows of 8 bits, (n, blocks, block), and scales of their blocks."""
+    rows, width = sizes
     own = f"{node.output[0]}_in_blocks"
     constants = {
         f"{own}_zero": np.array(_ZERO, np.float32),
@@ -100,6 +104,7 @@ def _look_up_blocks(onnx: Any, graph: Any, node: Any, width: int, values: str, s
         f"{own}_begin": np.array([0], np.int64),
         f"{own}_end": np.array([width], np.int64),
         f"{own}_shape": np.array([0, 0, -1], np.int64),
+        f"{own}_table": np.array([rows, -1], np.int64),  # older releases have them in a row
     }
     for name, value in constants.items():
         graph.initializer.append(onnx.numpy_helper.from_array(value, name))
@@ -107,7 +112,8 @@ def _look_up_blocks(onnx: Any, graph: Any, node: Any, width: int, values: str, s
         ("Gather", [values, node.input[1]], f"{own}_rows", {"axis": 0}),
         ("Cast", [f"{own}_rows"], f"{own}_whole", {"to": onnx.TensorProto.FLOAT}),
         ("Sub", [f"{own}_whole", f"{own}_zero"], f"{own}_centred", {}),
-        ("Gather", [scales, node.input[1]], f"{own}_scales", {"axis": 0}),
+        ("Reshape", [scales, f"{own}_table"], f"{own}_all", {}),
+        ("Gather", [f"{own}_all", node.input[1]], f"{own}_scales", {"axis": 0}),
         ("Unsqueeze", [f"{own}_scales", f"{own}_last"], f"{own}_each", {}),
         ("Mul", [f"{own}_centred", f"{own}_each"], f"{own}_scaled", {}),
         ("Reshape", [f"{own}_scaled", f"{own}_shape"], f"{own}_row", {}),
