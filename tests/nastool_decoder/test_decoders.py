@@ -54,6 +54,22 @@ def test_any_architecture_ships_in_plain_transformers(kind, tmp_path):
         assert ("per_layer_config" in json.loads((folder / "config.json").read_text())) != is_stock
 
 
+@pytest.mark.parametrize("scaling", [{}, {"rope_type": "linear", "factor": 2.0}])
+def test_older_transformers_find_the_angles_of_rotary_embeddings(scaling, tmp_path):
+    """Before 5 they stand in `rope_theta` and `rope_scaling`; without, defaults are taken."""
+    rotary = {"rope_theta": 500.0, "rope_type": "default"} | scaling
+    shape = make_net(checkpoint("llama", rope_parameters=rotary)).extract((1, 1, 1, 1))
+    save_model(shape, tmp_path)
+    content = json.loads((tmp_path / "config.json").read_text())
+    if "rope_parameters" not in content:
+        pytest.skip("this release of transformers has the older names itself")
+    assert content["rope_theta"] == 500
+    assert content.get("rope_scaling", {}) == scaling
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, trust_remote_code=True)
+    assert loaded.config.rope_parameters == rotary
+    assert torch.equal(loaded(IDS).logits, shape(IDS).logits)
+
+
 def test_training_draws_no_dropout_and_what_ships_keeps_its_own(tmp_path):
     model = checkpoint("llama")
     model.config.attention_dropout = 0.5
