@@ -53,8 +53,8 @@ class Deployment:
             takes more memory, and its additional weights are no parameters.
         following: What runs once this pass is over, such as one more token with what the pass has
             kept; None where nothing does.
-        exported: What a file is made of, and given, where that is another module: of a decoder one
-            that takes what it has read before; None where it is this one.
+        exported: What the file that ships is made of, and given, where that is another module: of
+            a decoder one that takes what it has read before; None where it is this one.
     """
 
     module: Any

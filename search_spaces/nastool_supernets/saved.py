@@ -171,7 +171,7 @@ def save_config(model: PreTrainedModel, folder: Path) -> None:
 
 
 def _as_before(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What transformers before 5 reads of rotary embeddings, for it would take defaults in silence."""
+    """What transformers before 5 reads of rotary embeddings; it takes defaults without a word."""
     rotary = config.get("rope_parameters")
     if not isinstance(rotary, Mapping) or "rope_theta" not in rotary:
         return {}

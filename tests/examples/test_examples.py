@@ -178,6 +178,44 @@ def test_classify(tmp_path):
     assert printed.split("\n") == [*(f"{name}: {share:.1%}" for name, share in expected), ""]
 
 
+def test_generate(tmp_path):
+    torch = pytest.importorskip("torch")
+    tokenizers = pytest.importorskip("tokenizers")
+    transformers = pytest.importorskip("transformers")
+    for name in ("onnx", "onnxruntime", "onnxscript"):
+        pytest.importorskip(name)
+    from nastool_supernets.deployment import forms
+    from nastool_supernets.saved import save_shape
+    from tests.nastool_decoder.conftest import SIZES, checkpoint
+
+    words = {f"w{i}": i for i in range(SIZES["vocab_size"])}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="w0"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    wrapped = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="w2")
+    model = checkpoint("llama")
+    for folder in ("plain", "good"):
+        (tmp_path / folder).mkdir()
+        save_shape(model, wrapped, tmp_path / folder)
+    forms.write("onnx", model, tmp_path / "good")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", WITHOUT_NASTOOL, str(EXAMPLES / "generate.py")),
+            *("plain", "good", "w7 w9 w11"),
+        ],
+        env={**os.environ, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    plain, good = map(json.loads, done.stdout.splitlines())
+    assert plain[0].startswith("plain must hold onnx/model.onnx")
+    ids = torch.tensor([[7, 9, 11]])
+    expected = model.generate(ids, max_new_tokens=40, do_sample=False, pad_token_id=0)[0].tolist()
+    assert good == [None, " ".join(f"w{i}" for i in expected if i != 2) + "\n"]
+
+
 def test_every_example_is_tested():
     tests = Path(__file__).read_text()
     for file in EXAMPLES.glob("*.py"):

@@ -153,7 +153,7 @@ def test_what_is_timed_of_a_file_is_what_pytorch_computes(tmp_path):
     deployment = space.deploy(space.largest, Workload(2, 7))
     for part, tokens in ((deployment, 7), (deployment.following, 1)):
         file = tmp_path / f"{tokens}.onnx"
-        export_onnx(part, file)
+        export_onnx(part.exported, file)
         given = {name: tensor.numpy() for name, tensor in part.exported.inputs.items()}
         ids = part.inputs["input_ids"]
         found = onnx_run(file)(given | {"input_ids": ids.numpy()})["logits"]

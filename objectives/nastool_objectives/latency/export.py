@@ -44,7 +44,6 @@ def export_onnx(deployment: Deployment, path: Path) -> None:
         NastoolError: The architecture cannot be exported.
     """
     torch = require_torch()
-    deployment = deployment.exported or deployment
     try:
         import onnx
     except ImportError as error:

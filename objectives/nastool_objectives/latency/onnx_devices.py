@@ -186,7 +186,7 @@ def _file(deployment: Deployment, *, int8: bool = False) -> Iterator[Path]:
         return
     with temporary_folder() as folder:
         path = folder / "model.onnx"
-        export_onnx(deployment, path)
+        export_onnx(deployment.exported or deployment, path)
         if int8:
             quantise(path, folder / "model_int8.onnx")
             path = folder / "model_int8.onnx"

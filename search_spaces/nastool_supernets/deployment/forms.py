@@ -144,7 +144,8 @@ def write_onnx(model: PreTrainedModel, path: Path) -> None:
     size = Workload(2, min(8, positions_of(model.config)))
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    export_onnx(as_deployment(model, size), path)
+    deployment = as_deployment(model, size)
+    export_onnx(deployment.exported or deployment, path)
 
 
 def write_int8(onnx_file: Path, path: Path) -> None:
