@@ -23,11 +23,8 @@ tokenizer = AutoTokenizer.from_pretrained(folder)
 session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
 takes = {given.name: given.shape for given in session.get_inputs()}
 # Keys and values of what was read so far, a pair a layer: of nothing, at first.
-kept = {
-    name: np.zeros((1, shape[1], 0, shape[3]), np.float32)
-    for name, shape in takes.items()
-    if name.startswith("past_key_values.")
-}
+sizes = {name: size for name, size in takes.items() if name.startswith("past_key_values.")}
+kept = {name: np.zeros((1, n, 0, size), np.float32) for name, (_, n, _, size) in sizes.items()}
 if not kept:
     sys.exit(f"{file} must be a decoder, but it takes {', '.join(takes)}")
 new = tokenizer(text, return_tensors="np")["input_ids"].astype(np.int64)
