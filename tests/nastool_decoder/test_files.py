@@ -10,11 +10,13 @@ pytest.importorskip("onnxscript")
 
 from nastool.devices import Workload, timing_of  # noqa: E402
 from nastool.plugins import load_device  # noqa: E402
+from nastool_objectives.latency import export  # noqa: E402
 from nastool_objectives.latency.export import export_onnx  # noqa: E402
 from nastool_supernets.deployment import forms  # noqa: E402
 from nastool_supernets.deployment.caches import in_two_parts  # noqa: E402
 from nastool_supernets.deployment.checks import compare, random_batches  # noqa: E402
-from nastool_supernets.deployment.runtimes import onnx_run, openvino_run  # noqa: E402
+from nastool_supernets.deployment.runtimes import FILES, onnx_run, openvino_run  # noqa: E402
+from nastool_supernets.deployment.sizes import bytes_of  # noqa: E402
 from tests.nastool_decoder.conftest import KINDS, checkpoint, make_net  # noqa: E402
 
 IDS = np.random.default_rng(0).integers(5, 50, (2, 9))
@@ -140,6 +142,26 @@ def test_8_bits_are_the_weights_but_for_rounding_in_their_block(kind, tmp_path):
     # A text has scales of its own, whatever is beside it.
     alone = onnx_run(small)({name: value[:1] for name, value in inputs.items()})["logits"]
     np.testing.assert_allclose(alone, eight[:1], atol=1e-5)
+
+
+def test_weights_that_a_file_cannot_hold_lie_beside_it(tmp_path, monkeypatch):
+    model = checkpoint("llama")
+    whole = tmp_path / "whole"
+    forms.write("onnx", model, whole)
+    forms.write("int8", model, whole)
+    monkeypatch.setattr(export, "_MOST_IN_A_FILE", 1_000)
+    split = tmp_path / "split"
+    forms.write("onnx", model, split)
+    forms.write("int8", model, split)
+    names = {"model.onnx", "model.onnx.data", "model_int8.onnx", "model_int8.onnx.data"}
+    assert {path.name for path in (split / "onnx").iterdir()} == names
+    inputs = {"input_ids": IDS, "attention_mask": MASK}
+    for form in ("onnx", "int8"):
+        found, expected = (
+            onnx_run(folder / FILES[form])(inputs)["logits"] for folder in (split, whole)
+        )
+        np.testing.assert_array_equal(found, expected)
+        assert bytes_of(split, form) == pytest.approx(bytes_of(whole, form), rel=0.2)
 
 
 @pytest.mark.parametrize("device", ["onnxruntime", "openvino"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -26,12 +27,15 @@ _BATCH, _LENGTH, _READ, _ALL = "batch", "length", "past_length", "total_length"
 _BEFORE = 3
 """Tokens read before, while a decoder is traced."""
 
+_MOST_IN_A_FILE = 2_000_000_000
+"""Bytes of weights that a file of ONNX can hold, about."""
+
 _PLAIN = "output"
 """Name of an output that has none."""
 
 
 def export_onnx(deployment: Deployment, path: Path) -> None:
-    """Write an architecture as ONNX, for batches and lengths of any size, weights in the same file.
+    """Write an architecture as ONNX, for batches and lengths of any size.
 
     What is timed and what ships are written here, so that they are the same graph.
 
@@ -52,22 +56,41 @@ def export_onnx(deployment: Deployment, path: Path) -> None:
         ) from error
     inputs = _example(torch, deployment)
     module = NamedOutputs(torch, deployment.module, tuple(inputs))
-    with one_line("cannot export to ONNX"), quiet(warning=Warning), torch.no_grad():
+    exporting = one_line("cannot export to ONNX")
+    # Of weights beyond what a file holds, the exporter writes a file each.
+    beside = TemporaryDirectory(dir=path.parent, ignore_cleanup_errors=True)
+    with exporting, beside as folder, quiet(warning=Warning), torch.no_grad():
+        traced = str(Path(folder) / path.name)
         # By tracing: the newer exporter takes a minute where this one takes a second, and a
         # campaign exports every architecture several times.
         torch.onnx.export(
             module,
             tuple(inputs.values()),
-            str(path),
+            traced,
             input_names=list(inputs),
             opset_version=OPSET,
             dynamo=False,
             dynamic_axes={name: _sizes(name, inputs) for name in inputs},
         )
-        file = onnx.load(str(path))
+        file = onnx.load(traced)
         _name_outputs(file.graph, module.names)
         _share_transposed(onnx, file.graph)
+        save_onnx(onnx, file, path)
+
+
+def save_onnx(onnx: Any, file: Any, path: Path) -> None:
+    """Write an ONNX model; weights that one file cannot hold go to `weights_beside` it."""
+    if sum(len(weight.raw_data) for weight in file.graph.initializer) <= _MOST_IN_A_FILE:
         onnx.save(file, str(path))
+        return
+    beside = weights_beside(path)
+    beside.unlink(missing_ok=True)  # it would be added to
+    onnx.save(file, str(path), save_as_external_data=True, location=beside.name)
+
+
+def weights_beside(path: Path) -> Path:
+    """Where the weights of an ONNX file lie that cannot hold them."""
+    return path.with_name(f"{path.name}.data")
 
 
 def _example(torch: Any, deployment: Deployment) -> dict[str, Any]:

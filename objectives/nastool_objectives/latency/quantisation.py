@@ -10,7 +10,7 @@ import numpy as np
 
 from nastool.errors import MissingDependencyError, one_line
 from nastool.runtime.quiet import quiet
-from nastool_objectives.latency.export import KEPT
+from nastool_objectives.latency.export import KEPT, save_onnx
 
 _BITS = 8
 _BLOCK = 64
@@ -89,7 +89,7 @@ def _quantise_blocks(onnx: Any, file: Any, path: Path) -> None:
             graph.initializer.remove(tables[name])
     made = nbits.MatMulNBitsQuantizer(file, algo_config=config)
     made.process()
-    made.model.save_model_to_file(str(path), False)
+    save_onnx(onnx, made.model.model, path)
 
 
 def _look_up_blocks(

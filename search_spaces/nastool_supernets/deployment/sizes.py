@@ -13,6 +13,7 @@ from nastool.devices import Workload
 from nastool.errors import NastoolError
 from nastool.files.reading import read_json_object
 from nastool.runtime.leftovers import started
+from nastool_objectives.latency.export import weights_beside
 from nastool_objectives.latency.padding import MULTIPLES, NONE
 from nastool_objectives.latency.precision import FLOAT32
 
@@ -40,7 +41,9 @@ def bytes_of(folder: Path, form: str) -> int:
         folder: The model's folder.
         form: ``torch``, ``onnx``, ``int8`` or ``openvino``.
     """
-    return sum((folder / name).stat().st_size for name in _FILES[form])
+    files = [folder / name for name in _FILES[form]]
+    files += [beside for file in files if (beside := weights_beside(file)).is_file()]
+    return sum(file.stat().st_size for file in files)
 
 
 def forms_in(folder: Path) -> list[str]:
