@@ -155,6 +155,7 @@ def test_weights_that_a_file_cannot_hold_lie_beside_it(tmp_path, monkeypatch):
     forms.write("int8", model, split)
     names = {"model.onnx", "model.onnx.data", "model_int8.onnx", "model_int8.onnx.data"}
     assert {path.name for path in (split / "onnx").iterdir()} == names
+    assert len({path.stat().st_mode for path in (split / "onnx").iterdir()}) == 1
     inputs = {"input_ids": IDS, "attention_mask": MASK}
     for form in ("onnx", "int8"):
         found, expected = (

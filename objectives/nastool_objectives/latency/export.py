@@ -86,6 +86,8 @@ def save_onnx(onnx: Any, file: Any, path: Path) -> None:
     beside = weights_beside(path)
     beside.unlink(missing_ok=True)  # it would be added to
     onnx.save(file, str(path), save_as_external_data=True, location=beside.name)
+    # It is made for its owner alone.
+    beside.chmod(path.stat().st_mode)
 
 
 def weights_beside(path: Path) -> Path:
