@@ -126,6 +126,9 @@ def completed(
     Args:
         inputs: Arrays of a pass by name, among them ``input_ids``, (B, T).
         sizes: What the file takes, by name, with its sizes: numbers, and anything for others.
+
+    Raises:
+        InvalidInputError: It takes something else, of which nothing is known.
     """
     found = {}
     for name, size in sizes.items():
