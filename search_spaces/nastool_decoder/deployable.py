@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nastool.devices import Deployment, Workload
 from nastool.space import Architecture
 from nastool_decoder.shapes import make, shape_config
-from nastool_supernets.deployment.caches import cache_argument, cache_of, continuing
+from nastool_supernets.deployment.caches import Continuing, cache_argument, cache_of, continuing
 from nastool_supernets.deployment.random_weights import fill, random_tensors, random_texts
 from nastool_supernets.slicing.config import stock_config
 
@@ -49,8 +49,10 @@ def deploy(space: DecoderSpace, shape: Architecture, workload: Workload) -> Depl
     sizes = [(end.out_features // size, size) for end in ends if end is not None]
     length = workload.sequence_length
 
+    module = Continuing(model)
+
     def exported(read: int, new: int) -> Deployment | None:
-        return continuing(model, sizes, workload, read, new) if sizes else None
+        return continuing(module, sizes, workload, read, new) if sizes else None
 
     token = {"input_ids": inputs["input_ids"][:, :1]}
     after = Deployment(

@@ -10,7 +10,7 @@ pytest.importorskip("onnxscript")
 
 from nastool.devices import Workload, timing_of  # noqa: E402
 from nastool.plugins import load_device  # noqa: E402
-from nastool_objectives.latency import export  # noqa: E402
+from nastool_objectives.latency import export, onnx_devices  # noqa: E402
 from nastool_objectives.latency.export import export_onnx  # noqa: E402
 from nastool_supernets.deployment import forms  # noqa: E402
 from nastool_supernets.deployment.caches import in_two_parts  # noqa: E402
@@ -166,12 +166,24 @@ def test_weights_that_a_file_cannot_hold_lie_beside_it(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("device", ["onnxruntime", "openvino"])
-def test_runtimes_of_files_time_the_next_token(device):
+def test_runtimes_of_files_time_the_next_token(device, monkeypatch):
     pytest.importorskip(device)
+    written, export_it = [], onnx_devices.export_onnx
+    monkeypatch.setattr(
+        onnx_devices,
+        "export_onnx",
+        lambda deployment, path: (written.append(path), export_it(deployment, path)),
+    )
+    device = load_device(device)
     space = make_net(checkpoint("llama"), kv="2", ffn="2").space
-    deployment = space.deploy(space.largest, Workload(2, 7))
-    timing = timing_of(load_device(device), deployment, 1, 2)
-    assert len(timing.following) == len(timing.seconds) == 2
+    for shape in (space.largest, space.smallest, space.largest):
+        # Once for both passes; where nothing is kept there are two files, as there are two nets.
+        timing = timing_of(device, space.deploy(shape, Workload(2, 7)), 1, 2)
+        assert len(timing.following) == len(timing.seconds) == 2
+    assert len(written) == 4
+    assert [path.exists() for path in written] == [False, False, False, True]
+    del device
+    assert not written[-1].exists()
 
 
 def test_what_is_timed_of_a_file_is_what_pytorch_computes(tmp_path):

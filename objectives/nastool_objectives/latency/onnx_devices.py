@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,7 @@ class OnnxRuntime(Device):
             ) from error
         self._runtime = onnxruntime
         self._energy = system.EnergyCounter()
+        self._files = _Files()
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -107,7 +109,7 @@ class OnnxRuntime(Device):
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        with _file(form, int8=self.int8) as path, one_line("ONNX Runtime cannot run it"):
+        with self._files.of(form, int8=self.int8) as path, one_line("ONNX Runtime cannot run it"):
             session = self._runtime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )
@@ -151,6 +153,7 @@ class OpenVino(Device):
                 f"device openvino[{self.target}]: expected one of {', '.join(known)}"
             )
         self._energy = system.EnergyCounter()
+        self._files = _Files()
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -171,26 +174,52 @@ class OpenVino(Device):
         if self.target == "CPU":
             settings |= {"INFERENCE_NUM_THREADS": self.threads, "NUM_STREAMS": 1}
         refused = one_line("OpenVINO cannot run it", of=RuntimeError)
-        with _file(deployment) as path, system.pinned(self.threads), refused:
+        with self._files.of(deployment) as path, system.pinned(self.threads), refused:
             compiled = self._core.compile_model(str(path), self.target, settings)
             inputs = _arrays(deployment, port_sizes(compiled.inputs))
             request = compiled.create_infer_request()
             return _timing(lambda: request.infer(inputs), warmup, repeats, self._energy)
 
 
-@contextmanager
-def _file(deployment: Deployment, *, int8: bool = False) -> Iterator[Path]:
-    """The architecture as a file: its own, or one made for now."""
-    if deployment.file is not None:
-        yield deployment.file
-        return
-    with temporary_folder() as folder:
-        path = folder / "model.onnx"
-        export_onnx(deployment.exported or deployment, path)
-        if int8:
-            quantise(path, folder / "model_int8.onnx")
-            path = folder / "model_int8.onnx"
-        yield path
+class _Files:
+    """Architectures as files: their own, or made for now.
+
+    That of a decoder stays until the next one, for reading a text and one more token run it both.
+    """
+
+    def __init__(self) -> None:
+        self._kept = ExitStack()
+        self._module: Callable[[], Any] = lambda: None
+        self._path = Path()
+        weakref.finalize(self, self._kept.close)
+
+    @contextmanager
+    def of(self, deployment: Deployment, *, int8: bool = False) -> Iterator[Path]:
+        """The file of an architecture, within this block."""
+        exported = deployment.exported
+        if deployment.file is not None:
+            yield deployment.file
+        elif exported is None:
+            with temporary_folder() as folder:
+                yield _written(deployment, folder, int8=int8)
+        else:
+            if self._module() is not exported.module:
+                self._module = lambda: None  # until there is its file
+                self._kept.close()
+                folder = self._kept.enter_context(temporary_folder())
+                self._path = _written(exported, folder, int8=int8)
+                self._module = weakref.ref(exported.module)
+            yield self._path
+
+
+def _written(deployment: Deployment, folder: Path, *, int8: bool) -> Path:
+    """An architecture's file, new in a folder."""
+    path, small = folder / "model.onnx", folder / "model_int8.onnx"
+    export_onnx(deployment, path)
+    if not int8:
+        return path
+    quantise(path, small)
+    return small
 
 
 def port_sizes(ports: Iterable[Any]) -> dict[str, list[Any]]:

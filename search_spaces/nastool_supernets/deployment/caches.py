@@ -112,13 +112,13 @@ def kept_sizes(model: Any) -> list[tuple[int, int]]:
 
 
 def continuing(
-    model: Any, sizes: Sequence[tuple[int, int]], workload: Workload, read: int, new: int
+    module: Continuing, sizes: Sequence[tuple[int, int]], workload: Workload, read: int, new: int
 ) -> Deployment:
     """A decoder that is given tokens after others, as exported files are.
 
     Args:
-        model: One of transformers that keeps keys and values.
-        sizes: Its `kept_sizes`.
+        module: Reads on.
+        sizes: `kept_sizes` of its model.
         workload: How many texts there are.
         read: Tokens of each that were read before.
         new: Tokens of each that are read now.
@@ -128,12 +128,12 @@ def continuing(
     names = [f"{KEPT}{layer}.{part}" for layer in range(len(sizes)) for part in _PARTS]
     draw = torch.Generator().manual_seed(0)
     inputs = {
-        _IDS: torch.randint(model.config.vocab_size, (texts, new), generator=draw),
+        _IDS: torch.randint(module.model.config.vocab_size, (texts, new), generator=draw),
         MASK: torch.ones(texts, read + new, dtype=torch.long),
         PLACES: torch.arange(read, read + new).repeat(texts, 1),
         **dict(zip(names, kept, strict=True)),
     }
-    return Deployment(Continuing(model), inputs, workload)
+    return Deployment(module, inputs, workload)
 
 
 def in_two_parts(run: Run) -> Run:

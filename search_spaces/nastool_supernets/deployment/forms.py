@@ -20,7 +20,7 @@ from nastool.runtime.quiet import quiet
 from nastool_objectives.latency.export import export_onnx, output_names
 from nastool_objectives.latency.padding import AUTO, NONE
 from nastool_objectives.latency.quantisation import quantise
-from nastool_supernets.deployment.caches import continuing, kept_sizes
+from nastool_supernets.deployment.caches import Continuing, continuing, kept_sizes
 from nastool_supernets.deployment.runtimes import FILES, Arrays, Run, library
 from nastool_supernets.positions import positions_of
 
@@ -90,8 +90,9 @@ def as_deployment(model: PreTrainedModel, size: Workload, file: Path | None = No
     made = None if padded is None else lambda multiple: padded(widths=multiple)
     following = exported = None
     if sizes := kept_sizes(model):
-        exported = continuing(model, sizes, size, 0, size.sequence_length)
-        following = continuing(model, sizes, size, size.sequence_length, 1)
+        module = Continuing(model)
+        exported = continuing(module, sizes, size, 0, size.sequence_length)
+        following = continuing(module, sizes, size, size.sequence_length, 1)
         following = replace(following, file=file)
     return Deployment(model, inputs, size, file, made, following, exported)
 
