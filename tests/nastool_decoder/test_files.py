@@ -9,14 +9,17 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
 from nastool.devices import Workload, timing_of  # noqa: E402
+from nastool.errors import NastoolError  # noqa: E402
 from nastool.plugins import load_device  # noqa: E402
 from nastool_objectives.latency import export, onnx_devices  # noqa: E402
 from nastool_objectives.latency.export import export_onnx  # noqa: E402
 from nastool_supernets.deployment import forms  # noqa: E402
+from nastool_supernets.deployment.bench import candidates  # noqa: E402
 from nastool_supernets.deployment.caches import in_two_parts  # noqa: E402
 from nastool_supernets.deployment.checks import compare, random_batches  # noqa: E402
 from nastool_supernets.deployment.runtimes import FILES, onnx_run, openvino_run  # noqa: E402
 from nastool_supernets.deployment.sizes import bytes_of  # noqa: E402
+from nastool_supernets.saved import save_model  # noqa: E402
 from tests.nastool_decoder.conftest import KINDS, checkpoint, make_net  # noqa: E402
 
 IDS = np.random.default_rng(0).integers(5, 50, (2, 9))
@@ -184,6 +187,31 @@ def test_runtimes_of_files_time_the_next_token(device, monkeypatch):
     assert [path.exists() for path in written] == [False, False, False, True]
     del device
     assert not written[-1].exists()
+
+
+def test_openvino_is_not_given_what_would_end_the_process(tmp_path):
+    """Its release 2026.4 divides by zero on processors with AMX."""
+    pytest.importorskip("openvino")
+    model = make_net(checkpoint("llama"), ffn="8,16,24").extract((1, 1, 2, 3))
+    save_model(model, tmp_path)
+    for form in ("onnx", "openvino"):
+        forms.write(form, model, tmp_path)
+    left_out = []
+    found = candidates(
+        tmp_path, "m", Workload(1, 4), dtypes=("float32", "bfloat16"), skip=left_out.append
+    )
+    assert [(one.form, one.dtype) for one in found if one.form == "openvino"] == [
+        ("openvino", "float32")
+    ]
+    said = "OpenVINO needs two threads at least for decoders in bfloat16"
+    assert left_out == [f"m, openvino is left out: {said}"]
+    with pytest.raises(NastoolError, match=said):
+        openvino_run(tmp_path / FILES["openvino"], dtype="bfloat16")
+    run = openvino_run(tmp_path / FILES["openvino"], 2, "bfloat16")
+    assert run({"input_ids": IDS, "attention_mask": MASK})["logits"].shape == (2, 9, 50)
+    device = load_device("openvino", {"dtype": "bfloat16"})
+    with pytest.raises(NastoolError, match=said):
+        device.measure(forms.as_deployment(model, Workload(1, 4)), 0, 1)
 
 
 def test_what_is_timed_of_a_file_is_what_pytorch_computes(tmp_path):

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from nastool.devices import Deployment, Device, Timing
-from nastool.errors import InvalidInputError, MissingDependencyError, one_line
+from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError, one_line
 from nastool.runtime.leftovers import temporary_folder
 from nastool_objectives.latency import system
-from nastool_objectives.latency.export import completed, export_onnx
+from nastool_objectives.latency.export import KEPT, completed, export_onnx
 from nastool_objectives.latency.padding import (
     NONE,
     checked_padding,
@@ -28,6 +28,10 @@ from nastool_objectives.latency.torch_devices import checked_threads, timed
 
 _PROBED = 3
 """Passes that tell how fast a padded form is."""
+
+
+class UnfitError(NastoolError):
+    """A runtime would not live through an architecture."""
 
 
 class OnnxRuntime(Device):
@@ -166,16 +170,14 @@ class OpenVino(Device):
         }
 
     def measure(self, deployment: Deployment, warmup: int, repeats: int) -> Timing:
-        # By itself OpenVINO computes in fewer bits wherever its target can.
-        settings: dict[str, Any] = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": PRECISION_HINTS[self.dtype],
-        }
+        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if self.target == "CPU":
-            settings |= {"INFERENCE_NUM_THREADS": self.threads, "NUM_STREAMS": 1}
+            settings["NUM_STREAMS"] = 1
         refused = one_line("OpenVINO cannot run it", of=RuntimeError)
         with self._files.of(deployment) as path, system.pinned(self.threads), refused:
-            compiled = self._core.compile_model(str(path), self.target, settings)
+            compiled = compiled_by(
+                self._core, path, self.target, self.dtype, self.threads, settings
+            )
             inputs = _arrays(deployment, port_sizes(compiled.inputs))
             request = compiled.create_infer_request()
             return _timing(lambda: request.infer(inputs), warmup, repeats, self._energy)
@@ -220,6 +222,44 @@ def _written(deployment: Deployment, folder: Path, *, int8: bool) -> Path:
         return path
     quantise(path, small)
     return small
+
+
+def compiled_by(
+    core: Any, path: Path, target: str, dtype: str, threads: int, settings: Mapping[str, Any]
+) -> Any:
+    """Compile a file with OpenVINO.
+
+    Args:
+        core: Of OpenVINO.
+        path: The file.
+        target: OpenVINO's name of what to run on.
+        dtype: Precision of products, a key of `PRECISION_HINTS`.
+        threads: Threads of a pass, on the processor.
+        settings: Others, by OpenVINO's names.
+
+    Raises:
+        UnfitError: It might end the process.
+    """
+    model = core.read_model(str(path))
+    if any(port.any_name.startswith(KEPT) for port in model.inputs):
+        check_decoder(dtype, threads)
+    # By itself OpenVINO computes in fewer bits wherever its target can.
+    settings = {**settings, "INFERENCE_PRECISION_HINT": PRECISION_HINTS[dtype]}
+    if target == "CPU":
+        settings["INFERENCE_NUM_THREADS"] = threads
+    return core.compile_model(model, target, settings)
+
+
+def check_decoder(dtype: str, threads: int) -> None:
+    """Check that OpenVINO lives through a decoder.
+
+    Its release 2026.4 divides by zero in 16 bits on one thread of a processor with AMX.
+
+    Raises:
+        UnfitError: It might not.
+    """
+    if dtype != FLOAT32 and threads == 1:
+        raise UnfitError(f"OpenVINO needs two threads at least for decoders in {dtype}")
 
 
 def port_sizes(ports: Iterable[Any]) -> dict[str, list[Any]]:

@@ -98,10 +98,8 @@ _HEADS = ("masked-lm", "causal-lm", "classification", "regression", "question-an
 @click.option(
     "--tolerance",
     type=positive,
-    default=1e-4,
-    show_default=True,
     help="Largest difference that merging, ONNX and OpenVINO may make, as a share of the spread of "
-    "the outputs.",
+    "the outputs. Default: 0.0001; of decoders 0.001.",
 )
 @measured_on_options
 @click.option("--licence", default="", metavar="ID", help="Licence of the weights, for the card.")
@@ -127,7 +125,7 @@ def export(
     int8: bool,
     openvino: bool,
     pad: str,
-    tolerance: float,
+    tolerance: float | None,
     measured_on: MeasuredOn,
     licence: str,
     push: str | None,
@@ -145,6 +143,7 @@ def export(
     with torch_needed():
         from nastool.files import hub
         from nastool_supernets.deployment import export as exporting
+        from nastool_supernets.deployment.checks import tolerance_of
     from nastool.files.writing import check_free
     from nastool_supernets.deployment.runtimes import FILES, require
 
@@ -173,7 +172,8 @@ def export(
         deployed, origin, merging, beside = _cut_out(
             study, storage, shape, supernet, head, labels, licence, seed
         )
-        exporting.check_difference("the merged shape and the supernet", merging, tolerance)
+        allowed = tolerance_of(deployed) if tolerance is None else tolerance
+        exporting.check_difference("the merged shape and the supernet", merging, allowed)
     loaded = tokenizer_beside(tokenizer, beside)
     quality = measured_on.quality(deployed, loaded)
     try:

@@ -18,6 +18,7 @@ from nastool.devices import Deployment, Device, Workload, timing_of
 from nastool.errors import InvalidInputError, MissingDependencyError, NastoolError, one_line
 from nastool.files.reading import read_json_object
 from nastool.plugins import load_device
+from nastool_objectives.latency.onnx_devices import UnfitError, check_decoder
 from nastool_objectives.latency.padding import NONE
 from nastool_objectives.latency.precision import FLOAT32
 from nastool_supernets.deployment import forms
@@ -203,8 +204,10 @@ def candidates(
                 padding = forms.chosen_padding(model, pad, _DEVICES[shown], settings, workload)
                 settings["pad"] = padding
             try:
+                if form == "openvino" and deployment.exported is not None:
+                    check_decoder(dtype, threads)
                 device = load_device(_DEVICES[shown], settings)
-            except MissingDependencyError as error:
+            except (MissingDependencyError, UnfitError) as error:
                 skip(f"{name}, {shown} is left out: {error}")
                 continue
             found.append(Candidate(name, shown, folder, device, deployment, padding, dtype))
@@ -265,7 +268,7 @@ def measure(
         if qualities and one.folder in qualities:
             progress(step, total, f"scoring {one.model}, {one.form}")
             step += 1
-            quality = qualities[one.folder].measure(_run_of(one, form))
+            quality = qualities[one.folder].measure(_run_of(one, form, threads))
         medians = np.array([np.median(turn) for turn in turns])
         passes = np.concatenate(turns)
         median = float(np.median(passes))
@@ -289,12 +292,12 @@ def measure(
     return rows
 
 
-def _run_of(one: Candidate, form: str) -> Run:
+def _run_of(one: Candidate, form: str, threads: int) -> Run:
     """What runs a form on inputs of any size; padding and compiling change no output."""
     if form == "torch":
         return forms.torch_run(load_model(one.folder).to(getattr(torch, one.dtype)))
     if form == "openvino":
-        return openvino_run(one.folder / FILES[form], dtype=one.dtype)
+        return openvino_run(one.folder / FILES[form], threads, one.dtype)
     return RUNS[form](one.folder / FILES[form])
 
 

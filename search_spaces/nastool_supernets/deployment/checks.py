@@ -36,6 +36,9 @@ from nastool_supernets.supernet import Supernet
 TOLERANCE = 1e-4
 """Largest difference of two outputs that rounding may make, as a share of their spread."""
 
+TOLERANCE_OF_DECODERS = 1e-3
+"""That of decoders, whose few large activations are summed with the others, in many layers."""
+
 _ROUNDING = 64 * float(np.finfo(np.float32).eps)
 """What rounding may make of the largest output, however little outputs differ from each other."""
 
@@ -62,6 +65,11 @@ class Quality:
 
     on: str
     measure: Callable[[Run], Mapping[str, float]]
+
+
+def tolerance_of(model: PreTrainedModel) -> float:
+    """Largest difference of two outputs of a model that rounding may make."""
+    return TOLERANCE_OF_DECODERS if head_of(model) == "causal-lm" else TOLERANCE
 
 
 def random_batches(model: PreTrainedModel) -> list[Arrays]:

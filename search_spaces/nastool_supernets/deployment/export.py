@@ -20,10 +20,10 @@ from nastool_supernets.deployment import forms
 from nastool_supernets.deployment.caches import in_two_parts
 from nastool_supernets.deployment.card import model_card
 from nastool_supernets.deployment.checks import (
-    TOLERANCE,
     Quality,
     compare,
     random_batches,
+    tolerance_of,
 )
 from nastool_supernets.deployment.report import Difference, ExportReport, FormReport, Origin
 from nastool_supernets.deployment.runtimes import FILES, RUNS, Arrays, require
@@ -31,9 +31,6 @@ from nastool_supernets.deployment.sizes import bytes_of
 from nastool_supernets.family import family_of
 from nastool_supernets.positions import positions_of
 from nastool_supernets.saved import load_shape, save_shape
-
-_READING_ON = 10
-"""Tolerances that texts in two parts may differ by: other kernels sum in other orders then."""
 
 Progress = Callable[[str], None]
 """Called with what is being done."""
@@ -48,7 +45,7 @@ def export(
     *,
     merging: Difference | None = None,
     quality: Quality | None = None,
-    tolerance: float = TOLERANCE,
+    tolerance: float | None = None,
     pad: str = NONE,
     dtype: str = "float32",
     progress: Progress = lambda _: None,
@@ -64,7 +61,7 @@ def export(
         merging: How the merged subnet differs from its supernet, where that was measured.
         quality: What to measure PyTorch and the 8-bit form by.
         tolerance: Largest difference from PyTorch of the forms in full precision, as a share of the
-            spread of the outputs.
+            spread of the outputs; None for `tolerance_of` the model.
         pad: What layers of all forms but PyTorch's are padded to; ``auto`` for what ONNX Runtime
             runs fastest on this processor.
         dtype: Of the weights that are written: ``float32``, ``bfloat16`` or ``float16``. All forms
@@ -76,6 +73,7 @@ def export(
         MissingDependencyError: What a form needs is not installed.
         NastoolError: A form cannot be made, or differs from PyTorch.
     """
+    tolerance = tolerance_of(model) if tolerance is None else tolerance
     ordered = forms.with_onnx(wanted)
     for form in ordered:
         require(form)
@@ -108,7 +106,7 @@ def export(
             check_difference(f"{form} and PyTorch", difference, limit)
             if any(name.startswith(NEW_KEPT) for name in run(batches[0])):
                 parts = compare(reference, in_two_parts(run), _of_two_tokens(batches))
-                check_difference(f"{form}, reading on, and PyTorch", parts, _READING_ON * limit)
+                check_difference(f"{form}, reading on, and PyTorch", parts, limit)
             value = quality.measure(run) if quality is not None and form == "int8" else {}
             size = bytes_of(folder, form)
             rows.append(FormReport(form, FILES[form], size, difference, value, padding))

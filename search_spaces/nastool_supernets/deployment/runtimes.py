@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from nastool.errors import MissingDependencyError, one_line
 from nastool_objectives.latency.export import completed
-from nastool_objectives.latency.onnx_devices import port_sizes
-from nastool_objectives.latency.precision import FLOAT32, PRECISION_HINTS
+from nastool_objectives.latency.onnx_devices import compiled_by, port_sizes
+from nastool_objectives.latency.precision import FLOAT32
 
 Arrays = Mapping[str, NDArray[Any]]
 Run = Callable[[Arrays], dict[str, NDArray[Any]]]
@@ -60,10 +60,8 @@ def openvino_run(path: Path, threads: int = 1, dtype: str = FLOAT32) -> Run:
     Raises:
         NastoolError: OpenVINO cannot load it.
     """
-    hint = PRECISION_HINTS[dtype]
-    settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": hint}
     with one_line("OpenVINO cannot load it"):
-        compiled = library("openvino").Core().compile_model(str(path), "CPU", settings)
+        compiled = compiled_by(library("openvino").Core(), path, "CPU", dtype, threads, {})
     sizes = port_sizes(compiled.inputs)
 
     def run(inputs: Arrays) -> dict[str, NDArray[Any]]:

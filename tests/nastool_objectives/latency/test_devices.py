@@ -312,9 +312,11 @@ class TestOpenVino(Prepared):
         compile_model = device._core.compile_model
 
         class Core:
-            def compile_model(self, path, target, settings):
+            read_model = staticmethod(device._core.read_model)
+
+            def compile_model(self, model, target, settings):
                 seen.append(settings)
-                return compile_model(path, target, settings)
+                return compile_model(model, target, settings)
 
         monkeypatch.setattr(device, "_core", Core())
         assert len(device.measure(small(), 0, 2).seconds) == 2

@@ -121,7 +121,7 @@ def test_pytorch_in_half_the_bits_stands_beside_and_is_scored_as_it_runs(
     expected = models.load_model(folder).to(torch.bfloat16)(
         **{name: torch.from_numpy(values) for name, values in inputs.items()}
     )
-    got = bench._run_of(model, "torch")(inputs)
+    got = bench._run_of(model, "torch", 1)(inputs)
     assert got["logits"].dtype == np.float32
     np.testing.assert_array_equal(got["logits"], expected.logits.detach().float().numpy())
 
