@@ -52,13 +52,24 @@ class Continuing(nn.Module):
         cache = cache_of(list(kept.values()))
         found = self.model(
             input_ids=input_ids,
-            attention_mask=attention_mask,
+            attention_mask=_seen(attention_mask, input_ids.shape[1]),
             position_ids=position_ids,
             use_cache=True,
             **{self._argument: cache},
         )
         now = (name.replace(KEPT, NEW_KEPT) for name in kept)
         return {"logits": found.logits} | dict(zip(now, held_by(cache), strict=True))
+
+
+def _seen(attention_mask: Tensor, new: int) -> Tensor:
+    """Which tokens (B, P + T) each of the new ones attends to, (B, 1, T, P + T).
+
+    Transformers makes the same of a mask of two axes; releases before 5 cannot be traced there.
+    """
+    places = torch.arange(attention_mask.shape[1], device=attention_mask.device)
+    seen = (places <= places[-new:, None]) & attention_mask[:, None, None, :].bool()
+    # Padding at the beginning sees nothing, whose softmax would be no number: it sees all.
+    return seen | ~seen.any(-1, keepdim=True)
 
 
 def cache_argument(model: Any) -> str:
