@@ -1,7 +1,8 @@
-"""How long a text a model of transformers reads."""
+"""How long a text a model of transformers reads, and how it tells places apart."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from nastool.errors import InvalidInputError
@@ -43,3 +44,17 @@ def positions_of(config: Any) -> int:
             "positions begin, got none"
         )
     return rows - int(config.pad_token_id) - 1
+
+
+def rotary_before_5(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What transformers before 5 reads of rotary embeddings; it takes defaults without a word.
+
+    Args:
+        config: A configuration as later releases write it, or any other one.
+    """
+    rotary = config.get("rope_parameters")
+    if not isinstance(rotary, Mapping) or "rope_theta" not in rotary:
+        return {}
+    scaling = {name: value for name, value in rotary.items() if name != "rope_theta"}
+    plain = scaling.get("rope_type", "default") == "default"
+    return {"rope_theta": rotary["rope_theta"]} | ({} if plain else {"rope_scaling": scaling})

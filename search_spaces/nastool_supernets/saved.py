@@ -15,7 +15,7 @@ from nastool.files.reading import is_file, is_folder, read_json_object
 from nastool.files.writing import digest, whole_file, write_whole
 from nastool_supernets.corpus.tokenizer import vocabulary_size
 from nastool_supernets.family import families, find_family, is_known
-from nastool_supernets.positions import positions_of
+from nastool_supernets.positions import positions_of, rotary_before_5
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -166,18 +166,8 @@ def save_config(model: PreTrainedModel, folder: Path) -> None:
     # Where it once was loaded from may have had another precision: that of the weights counts.
     config.pop("dtype", None)
     config.pop("torch_dtype", None)
-    config |= _as_before(config)
+    config |= rotary_before_5(config)
     write_whole(folder / "config.json", json.dumps(config, indent=2, sort_keys=True) + "\n")
-
-
-def _as_before(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What transformers before 5 reads of rotary embeddings; it takes defaults without a word."""
-    rotary = config.get("rope_parameters")
-    if not isinstance(rotary, Mapping) or "rope_theta" not in rotary:
-        return {}
-    scaling = {name: value for name, value in rotary.items() if name != "rope_theta"}
-    plain = scaling.get("rope_type", "default") == "default"
-    return {"rope_theta": rotary["rope_theta"]} | ({} if plain else {"rope_scaling": scaling})
 
 
 def save_model(model: PreTrainedModel, folder: Path) -> None:

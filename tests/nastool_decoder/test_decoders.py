@@ -70,6 +70,22 @@ def test_older_transformers_find_the_angles_of_rotary_embeddings(scaling, tmp_pa
     assert torch.equal(loaded(IDS).logits, shape(IDS).logits)
 
 
+def test_a_net_is_read_with_its_angles_beside_any_transformers(monkeypatch):
+    from nastool_supernets.slicing import config
+
+    seen = {}
+    monkeypatch.setattr(config.AutoConfig, "for_model", lambda **given: seen.update(given))
+    rotary = {"rope_theta": 500.0, "rope_type": "linear", "factor": 2.0}
+    config.stock_config({"model_type": "llama", "rope_parameters": rotary}, hidden_size=8)
+    assert seen == {
+        "model_type": "llama",
+        "rope_parameters": rotary,
+        "rope_theta": 500.0,
+        "rope_scaling": {"rope_type": "linear", "factor": 2.0},
+        "hidden_size": 8,
+    }
+
+
 def test_training_draws_no_dropout_and_what_ships_keeps_its_own(tmp_path):
     model = checkpoint("llama")
     model.config.attention_dropout = 0.5

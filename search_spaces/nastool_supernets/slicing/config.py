@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from transformers import AutoConfig, PretrainedConfig
 
+from nastool_supernets.positions import rotary_before_5
 from nastool_supernets.slicing.space import Part
 
 
@@ -52,4 +53,4 @@ class SlicedConfig(PretrainedConfig):
 
 def stock_config(checkpoint: Mapping[str, Any], **own: Any) -> Any:
     """The configuration of a checkpoint, with some values of its own."""
-    return AutoConfig.for_model(**{**checkpoint, **own})
+    return AutoConfig.for_model(**{**rotary_before_5(checkpoint), **checkpoint, **own})
