@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 
@@ -70,12 +70,18 @@ class _Naming(AbstractContextManager[None]):
         raise self._kind(f"{self._what} {self._verb}: {in_one_line(error)}") from error
 
 
+def first_line(error: BaseException) -> str:
+    """What a library's exception says, in one line; the name of its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 @contextmanager
 def one_line(
     what: str,
     kind: type[NastoolError] = NastoolError,
     of: type[Exception] | tuple[type[Exception], ...] = Exception,
     rest: str = "",
+    say: Callable[[Exception], str] = first_line,
 ) -> Iterator[None]:
     """Within this block, what a library raises is one line that says what could not be done.
 
@@ -84,6 +90,7 @@ def one_line(
         kind: What is raised.
         of: What is taken for the library's; many raise types of their own.
         rest: Ends the message.
+        say: What an exception says, in one line.
 
     Raises:
         NastoolError: The block raised something else; that is the cause, with its traceback.
@@ -93,12 +100,7 @@ def one_line(
     except NastoolError:
         raise
     except of as error:
-        raise kind(f"{what}: {first_line(error)}{rest}") from error
-
-
-def first_line(error: BaseException) -> str:
-    """What a library's exception says, in one line; the name of its type where it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise kind(f"{what}: {say(error)}{rest}") from error
 
 
 _NO_PLACES = (os.path.dirname(__file__) + os.sep, os.path.dirname(os.__file__) + os.sep, "<")

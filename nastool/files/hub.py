@@ -7,16 +7,15 @@ and ``/FOLDER`` at the end for a folder within. Such a name stands wherever a fo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from nastool.errors import (
     InvalidInputError,
     MissingDependencyError,
-    NastoolError,
     first_line,
+    one_line,
 )
 
 if TYPE_CHECKING:
@@ -57,7 +56,8 @@ def fetched(path: str | Path) -> Path:
     repository, revision, inside = found["repository"], found["revision"], found["inside"]
     api = _client()
     patterns = f"{inside}/*" if inside else None
-    with _answered(f"cannot fetch hf://{repository} from the hub", InvalidInputError):
+    failed = f"cannot fetch hf://{repository} from the hub"
+    with one_line(failed, InvalidInputError, say=said_by_hub):
         found_there = api.snapshot_download(repository, revision=revision, allow_patterns=patterns)
     folder = Path(found_there)
     if inside and not (folder / inside).is_dir():
@@ -112,7 +112,8 @@ def push_files(
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     api = _client()
-    with _answered(f"cannot upload to {repository}", rest=f"; {kept}" if kept else ""):
+    rest = f"; {kept}" if kept else ""
+    with one_line(f"cannot upload to {repository}", rest=rest, say=said_by_hub):
         # None leaves it to what the organisation has set.
         url = api.create_repo(repository, private=private or None, exist_ok=True)
         info = api.model_info(repository)
@@ -135,17 +136,6 @@ def push_files(
             parent_commit=info.sha,
         )
     return str(url)
-
-
-@contextmanager
-def _answered(what: str, kind: type[NastoolError] = NastoolError, rest: str = "") -> Iterator[None]:
-    """What `nastool.errors.one_line` does, for the hub's client."""
-    try:
-        yield
-    except NastoolError:
-        raise
-    except Exception as error:
-        raise kind(f"{what}: {said_by_hub(error)}{rest}") from error
 
 
 def said_by_hub(error: Exception) -> str:

@@ -131,6 +131,20 @@ for folder in folders:
 """
 
 
+def without_nastool(example, *arguments, cwd):
+    """How an example ends and what it prints, for each folder that it is given."""
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_NASTOOL, str(EXAMPLES / example), *arguments],
+        env={**os.environ, "HF_HOME": str(cwd / "cache"), "HF_HUB_OFFLINE": "1"},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
 def test_classify(tmp_path):
     torch = pytest.importorskip("torch")
     tokenizers = pytest.importorskip("tokenizers")
@@ -150,19 +164,7 @@ def test_classify(tmp_path):
     save_shape(subnet, wrapped, tmp_path / "masked")
 
     folders = ("masked", "no", "good")
-    done = subprocess.run(
-        [
-            *(sys.executable, "-c", WITHOUT_NASTOOL, str(EXAMPLES / "classify.py")),
-            *(*folders, "a good film"),
-        ],
-        env={**os.environ, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    masked, missing, good = map(json.loads, done.stdout.splitlines())
+    masked, missing, good = without_nastool("classify.py", *folders, "a good film", cwd=tmp_path)
     for (ending, printed), said in (
         (masked, "masked must be a classifier"),
         (missing, "no must be an exported"),
@@ -197,19 +199,7 @@ def test_generate(tmp_path):
         (tmp_path / folder).mkdir()
         save_shape(model, wrapped, tmp_path / folder)
     forms.write("onnx", model, tmp_path / "good")
-    done = subprocess.run(
-        [
-            *(sys.executable, "-c", WITHOUT_NASTOOL, str(EXAMPLES / "generate.py")),
-            *("plain", "good", "w7 w9 w11"),
-        ],
-        env={**os.environ, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    plain, good = map(json.loads, done.stdout.splitlines())
+    plain, good = without_nastool("generate.py", "plain", "good", "w7 w9 w11", cwd=tmp_path)
     assert plain[0].startswith("plain must hold onnx/model.onnx")
     ids = torch.tensor([[7, 9, 11]])
     expected = model.generate(ids, max_new_tokens=40, do_sample=False, pad_token_id=0)[0].tolist()

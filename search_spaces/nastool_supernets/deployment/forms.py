@@ -150,16 +150,7 @@ def write_onnx(model: PreTrainedModel, path: Path) -> None:
 
 
 def write_int8(onnx_file: Path, path: Path) -> None:
-    """Quantise an ONNX file: weights to 8 bits channel by channel, activations as they come.
-
-    Args:
-        onnx_file: What `write_onnx` wrote.
-        path: File to write.
-
-    Raises:
-        MissingDependencyError: ONNX Runtime is not installed.
-        NastoolError: It cannot be quantised.
-    """
+    """Write an ONNX file that `write_onnx` wrote in 8 bits; see `quantise`, also for errors."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     quantise(onnx_file, path)
